@@ -1,0 +1,64 @@
+"""The one error type that reaches the user, its few children, and the exit codes."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes of the command line; 2 is Click's own, for usage errors."""
+
+    PASS = 0
+    ERROR = 1
+    USAGE = 2
+    FAILED = 3
+    INCONCLUSIVE = 4
+    MISSING = 5
+
+
+class QevalError(Exception):
+    """Something went wrong that a person can mend.
+
+    `message` is one sentence saying what is wrong; `hint` is one sentence saying the remedy
+    (a command where there is one). It is caught once, in the command line.
+    """
+
+    exit_code: Exit = Exit.ERROR
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class UsageError(QevalError):
+    """The words of the command or of a file the user wrote are wrong: unknown scheme, option, key."""
+
+    exit_code = Exit.USAGE
+
+
+class MissingPackageError(QevalError):
+    """A package that a scheme needs is not installed."""
+
+
+class IncomparableError(QevalError):
+    """Data are missing, or two runs are not the same experiment, so nothing may be concluded."""
+
+    exit_code = Exit.MISSING
+
+
+def did_you_mean(word: str, known: object) -> str:
+    """A hint naming the nearest known word, or all of them.
+
+    `known` is an iterable of strings.
+    """
+    from difflib import get_close_matches  # noqa: PLC0415 - only on the way to an error
+
+    names = sorted(str(name) for name in known)  # type: ignore[attr-defined]
+    close = get_close_matches(word, names, n=1, cutoff=0.5)
+    if close:
+        return f"Did you mean {close[0]!r}?"
+    return f"Known: {', '.join(names)}." if names else ""

@@ -1,0 +1,1 @@
+"""Scoring: requests in, log-likelihoods out."""
