@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class Exit(IntEnum):
@@ -50,14 +54,11 @@ class IncomparableError(QevalError):
     exit_code = Exit.MISSING
 
 
-def did_you_mean(word: str, known: object) -> str:
-    """A hint naming the nearest known word, or all of them.
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint naming the known word nearest to `word`, or all known words if none is near."""
+    from difflib import get_close_matches  # costs 10 ms at start-up; needed only on the way to an error
 
-    `known` is an iterable of strings.
-    """
-    from difflib import get_close_matches  # noqa: PLC0415 - only on the way to an error
-
-    names = sorted(str(name) for name in known)  # type: ignore[attr-defined]
+    names = sorted(known)
     close = get_close_matches(word, names, n=1, cutoff=0.5)
     if close:
         return f"Did you mean {close[0]!r}?"
