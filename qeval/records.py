@@ -126,7 +126,8 @@ class Cell:
     `metrics` holds every per-item metric's mean that lm-eval defines for the task. `truncated` counts
     requests cut on the left to fit the model. `tokens` were fed in `seconds` of scoring. `dataset`
     says where the items came from. `files` maps file name to SHA-256; it is empty for an
-    aggregate-only cell (a published score without items).
+    aggregate-only cell (a published score without items). `provenance` is kept in the cell's own file, so
+    that a cell taken over by a later run still says what made it; a Run's list of cells leaves it out.
     """
 
     key: str
@@ -141,6 +142,7 @@ class Cell:
     tokens: int = 0
     seconds: float = 0.0
     files: dict[str, str] = field(default_factory=dict)
+    provenance: Provenance | None = None
 
     @property
     def limited(self) -> bool:
