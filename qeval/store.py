@@ -292,6 +292,29 @@ def _decode(data: bytes, kind: type[_Record], file: Path) -> _Record:
         raise _damaged(file, "is truncated or damaged") from error
 
 
+@dataclass(frozen=True)
+class Reader:
+    """Reads the cells of one or several runs, each cell's samples at most once."""
+
+    places: Mapping[str, RunDir]
+    _samples: dict[str, Samples] = field(default_factory=dict, compare=False, repr=False)
+
+    def samples(self, cell: Cell) -> Samples:
+        """The items of a cell; see RunDir.samples."""
+        if cell.key not in self._samples:
+            self._samples[cell.key] = self.places[cell.key].samples(cell)
+        return self._samples[cell.key]
+
+    def items(self, cell: Cell) -> Mapping[str, Item]:
+        """The texts of a cell's items; see RunDir.items."""
+        return self.places[cell.key].items(cell)
+
+
+def reader(runs: Sequence[tuple[RunDir, Run]]) -> Reader:
+    """A Reader for all cells of these runs."""
+    return Reader({cell.key: place for place, run in runs for result in run.results for cell in result.cells})
+
+
 # --- the directory of all runs ------------------------------------------------------------------
 
 

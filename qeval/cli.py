@@ -1,0 +1,265 @@
+"""The command line: parse, call, print, exit. stdout is data, stderr is progress and errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from qeval import __version__
+from qeval.errors import Exit, QevalError
+
+if TYPE_CHECKING:
+    from qeval.records import Run
+    from qeval.store import Reader, Store
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class _Funnel(click.Group):
+    """The one place where an error becomes a sentence on stderr and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except QevalError as error:
+            if ctx.params.get("debug"):
+                traceback.print_exc()
+            click.echo(f"Error: {error.message}", err=True)
+            if error.hint:
+                click.echo(error.hint, err=True)
+            ctx.exit(int(error.exit_code))
+        except KeyboardInterrupt:
+            click.echo("Stopped. What is finished is kept; the same command goes on from there.", err=True)
+            ctx.exit(130)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader of our output has gone
+            ctx.exit(int(Exit.ERROR))
+
+
+@click.group(cls=_Funnel, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="qeval")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def main(debug: bool) -> None:
+    """What did quantisation cost a model, is the loss real, and is it allowed?
+
+    \b
+    qeval run --model meta-llama/Llama-2-13b-hf --schemes fp16,bnb4,gptq
+    qeval report -o report.html
+    qeval gate --max-drop 1.0
+    """  # noqa: D301 - \b is Click's mark for a paragraph left as it is
+
+
+def _runs_dir(command: _Command) -> _Command:
+    return click.option(
+        "--runs-dir",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path("runs"),
+        show_default=True,
+        envvar="QEVAL_RUNS_DIR",
+        help="Where runs are kept.",
+    )(command)
+
+
+def _runs(command: _Command) -> _Command:
+    """RUN ... and what is needed to read them."""
+    command = click.option("--baseline", metavar="NAME", help="Compare with this variant.")(command)
+    command = _runs_dir(command)
+    return click.argument("runs", nargs=-1, metavar="[RUN]...")(command)
+
+
+def _json(command: _Command) -> _Command:
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")(command)
+
+
+def _print_json(document: Any) -> None:
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _open(names: Sequence[str], runs_dir: Path, baseline: str | None) -> tuple[Run, Reader]:
+    """The runs that a person named, as one, and what reads their cells."""
+    from qeval import compare
+    from qeval.store import Store, reader
+
+    store: Store = Store(runs_dir)
+    places = [store.open(name) for name in names or [None]]
+    pairs = [(place, place.read()) for place in places]
+    run = pairs[0][1] if len(pairs) == 1 else compare.merge([run for _, run in pairs], baseline)
+    return run, reader(pairs)
+
+
+@main.command()
+@click.option(
+    "--model", "-m", required=True, metavar="MODEL", help="Hub id (with @revision), directory, demo or toy."
+)
+@click.option(
+    "--schemes",
+    "-s",
+    default="fp16,bnb4,gptq",
+    show_default=True,
+    metavar="LIST",
+    help="Schemes to compare, the baseline first; `qeval list schemes` shows them and their options.",
+)
+@click.option(
+    "--suite", default=None, metavar="NAME", help="A suite, or a TOML file.  [default: leaderboard-v1]"
+)
+@click.option(
+    "--tasks", default=None, metavar="LIST", help="lm-eval tasks instead of a suite: name or name:metric."
+)
+@click.option(
+    "--num-fewshot", type=click.IntRange(min=0), help="Examples in each prompt, instead of the suite's."
+)
+@click.option("--baseline", metavar="NAME", help="The variant to compare with.  [default: the first scheme]")
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many items of each task: a smoke run.")
+@click.option("--revision", metavar="REV", help="Revision of the model on the Hub.")
+@click.option("--adapter", metavar="PATH", help="A PEFT adapter to put on every variant.")
+@click.option(
+    "--batch-size", default="auto", show_default=True, metavar="N", help="Where batches are used at all."
+)
+@click.option("--device", default="auto", show_default=True, help="cuda, cuda:1, cpu ...")
+@click.option(
+    "--dtype", default="auto", show_default=True, help="What is calculated in: float32, float16, bfloat16."
+)
+@click.option("--seed", type=int, default=1234, show_default=True, help="Seed of the few-shot draw.")
+@click.option(
+    "--engine",
+    type=click.Choice(["tree", "plain", "lm-eval"]),
+    default="tree",
+    show_default=True,
+    help="How log-likelihoods are computed; lm-eval is the harness's own code.",
+)
+@click.option(
+    "--verify", type=click.IntRange(min=0), default=0, metavar="N", help="Score N documents with lm-eval too."
+)
+@click.option("--no-materialize", is_flag=True, help="Never dequantise weights ahead of scoring.")
+@click.option("--cost/--no-cost", default=None, help="Measure load time, latency, throughput and memory too.")
+@click.option("--chat-template", is_flag=True, help="Put prompts into the tokenizer's chat template.")
+@click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
+@click.option(
+    "--datasets-dir",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    envvar="QEVAL_DATASETS_DIR",
+    help="A mirror of Hub data sets, DIR/<org>/<name>, used before the Hub.",
+)
+@click.option("--again", is_flag=True, help="Check every variant anew, even those that are finished.")
+@_runs_dir
+@_json
+@click.pass_context
+def run(ctx: click.Context, runs_dir: Path, as_json: bool, **asked: Any) -> None:
+    """Score variants of a model and compare them with the first.
+
+    Killed or failed in the middle, the same command goes on where it stopped.
+    """
+    from qeval import compare, document, progress, runner, terminal
+
+    order = runner.order(runs_dir=runs_dir, command=("qeval", *sys.argv[1:]), **asked)
+    for line in runner.choices(order):
+        click.echo(line, err=True)
+    with progress.display() as listen:
+        place = runner.execute(order, listen)
+    result, read = _open([str(place.path)], runs_dir, None)
+    rows = compare.compare_run(result, read.samples)
+    if as_json:
+        _print_json(document.document(result, rows))
+    else:
+        click.echo(terminal.summary(result, rows))
+        click.echo(
+            f"\nKept in {place.path}. Next: qeval report -o report.html, qeval gate --max-drop 1.0", err=True
+        )
+    ctx.exit(int(runner.exit_code(result)))
+
+
+@main.command()
+@_runs
+@click.option(
+    "--output",
+    "-o",
+    "outputs",
+    type=click.Path(path_type=Path, dir_okay=False),
+    multiple=True,
+    required=True,
+    help="Where to write; the ending chooses the format (.html, .md). May be given several times.",
+)
+@click.option("--policy", type=click.Path(path_type=Path), help="A gate's policy, to show its verdicts.")
+@click.option("--max-drop", multiple=True, metavar="POINTS", help="As in `qeval gate`.")
+@click.option("--allow-limited", is_flag=True, help="As in `qeval gate`.")
+@click.option("--title", help="The report's title.")
+def report(
+    runs: tuple[str, ...],
+    runs_dir: Path,
+    baseline: str | None,
+    outputs: tuple[Path, ...],
+    title: str | None,
+    **gate: Any,
+) -> None:
+    """Render a run (the newest, if none is named) to HTML or Markdown."""
+    from qeval import compare, report
+    from qeval.gate import judge
+    from qeval.policy import choose
+
+    result, read = _open(runs, runs_dir, baseline)
+    rows = compare.compare_run(result, read.samples, baseline=baseline)
+    policy = choose(**gate)
+    decisions = judge(result, read.samples, policy, baseline=baseline) if policy else ()
+    context = report.build(result, read.samples, read.items, rows, decisions, policy, title=title)
+    for path in outputs:
+        report.write(path, report.render(context, path))
+        click.echo(str(path))
+
+
+@main.command("list")
+@click.argument("what", type=click.Choice(["schemes", "suites", "runs"]))
+@_runs_dir
+@_json
+def list_(what: str, runs_dir: Path, as_json: bool) -> None:
+    """List the schemes, the suites or the runs there are."""
+    from qeval import listing
+
+    rows = listing.LISTS[what](runs_dir)
+    if as_json:
+        _print_json(rows)
+    else:
+        click.echo(listing.table(rows))
+
+
+@main.command()
+@click.argument("run", required=False)
+@_runs_dir
+@_json
+def show(run: str | None, runs_dir: Path, as_json: bool) -> None:
+    """Show a run: what was loaded, how it was scored, and the table of comparisons."""
+    from qeval import compare, document, terminal
+
+    result, read = _open([run] if run else [], runs_dir, None)
+    rows = compare.compare_run(result, read.samples)
+    if as_json:
+        _print_json(document.document(result, rows))
+    else:
+        click.echo(terminal.details(result))
+        click.echo(terminal.summary(result, rows))
+
+
+@main.command()
+@click.option(
+    "--datasets-dir",
+    type=click.Path(path_type=Path),
+    envvar="QEVAL_DATASETS_DIR",
+    help="A mirror to look at.",
+)
+@_runs_dir
+@_json
+def doctor(datasets_dir: Path | None, runs_dir: Path, as_json: bool) -> None:
+    """Tell what this machine can run, and the command that installs what is missing."""
+    from qeval import doctor as examination
+
+    findings = examination.examine(runs_dir=runs_dir, datasets_dir=datasets_dir)
+    if as_json:
+        _print_json(examination.as_document(findings))
+    else:
+        click.echo(examination.text(findings))

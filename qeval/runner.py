@@ -1,0 +1,269 @@
+"""`qeval run`: an Order becomes jobs, jobs become results, and run.json tells of them after each variant."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import importlib.metadata
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from qeval import __version__, suites
+from qeval.errors import Exit, QevalError, UsageError, did_you_mean
+from qeval.executors import EXECUTORS
+from qeval.jobs import Event, Job, Stage
+from qeval.records import Cell, Result, Run, Settings, Suite, Variant
+from qeval.store import RunDir, Store, digest, disk_errors, slug
+from qeval.toy import is_toy
+from qeval.toy import parse as parse_toy
+
+Listener = Callable[[Variant, Event], None]
+
+
+@dataclass(frozen=True)
+class Order:
+    """Everything that `qeval run` was asked for."""
+
+    variants: tuple[Variant, ...]
+    baseline: str
+    suite: Suite
+    settings: Settings
+    runs_dir: Path
+    cache_dir: Path
+    command: tuple[str, ...] = ()
+    executor: str = "local"
+    verify: int = 0
+    cost: bool = False
+    again: bool = False
+
+
+def order(
+    *,
+    model: str,
+    schemes: str,
+    suite: str | None,
+    tasks: str | None,
+    num_fewshot: int | None,
+    baseline: str | None,
+    limit: int | None,
+    revision: str | None,
+    adapter: str | None,
+    runs_dir: Path,
+    command: tuple[str, ...],
+    verify: int,
+    cost: bool | None,
+    again: bool,
+    no_materialize: bool,
+    datasets_dir: Path | None,
+    **settings: Any,
+) -> Order:
+    """The words of the command line as an Order. Raises UsageError where they make no sense."""
+    from qeval.schemes import parse_schemes
+
+    if suite and tasks:
+        raise UsageError("--suite and --tasks exclude each other.", "Leave one of them out.")
+    model, revision = split_revision(model, revision)
+    variants = tuple(
+        Variant(name=name, model=model, scheme=scheme, revision=revision, adapter=adapter)
+        for name, scheme in parse_schemes(schemes)
+    )
+    chosen = suites.from_tasks(tasks) if tasks else suites.load(suite or _usual_suite(model))
+    return Order(
+        variants=variants,
+        baseline=baseline or variants[0].name,
+        suite=suites.adjust(chosen, limit=limit, num_fewshot=num_fewshot),
+        settings=Settings(
+            limit=limit,
+            materialize=not no_materialize,
+            datasets_dir=str(datasets_dir.resolve()) if datasets_dir else None,
+            **settings,
+        ),
+        runs_dir=runs_dir,
+        cache_dir=cache_dir(),
+        command=command,
+        verify=verify,
+        cost=bool(cost),
+        again=again,
+    )
+
+
+def split_revision(model: str, revision: str | None) -> tuple[str, str | None]:
+    """`org/name@revision` in two; a local directory may have an @ in its name."""
+    if is_toy(model) or "@" not in model or Path(model).exists():
+        return model, revision
+    name, _, written = model.rpartition("@")
+    if revision and revision != written:
+        raise UsageError(
+            f"Two revisions are asked for, {written!r} and {revision!r}.", "Leave one of them out."
+        )
+    return name, written
+
+
+def _usual_suite(model: str) -> str:
+    return "demo" if model == "demo" or is_toy(model) else "leaderboard-v1"
+
+
+def cache_dir() -> Path:
+    """Where quantised checkpoints and tokenised requests are kept: $QEVAL_CACHE_DIR or ~/.cache/qeval."""
+    return Path(os.environ.get("QEVAL_CACHE_DIR") or Path.home() / ".cache" / "qeval")
+
+
+def exit_code(run: Run) -> Exit:
+    """ERROR where a variant failed; the others' results stand all the same."""
+    return Exit.PASS if all(result.status == "done" for result in run.results) else Exit.ERROR
+
+
+def execute(order: Order, listen: Listener) -> RunDir:
+    """Score every variant, resuming what an earlier attempt finished; returns the run's directory.
+
+    A variant that fails is recorded and the others go on. Raises QevalError for an order that cannot be
+    begun at all, KeyboardInterrupt (after writing run.json) when the person stops it.
+    """
+    check(order)
+    identities = {variant.name: _identity(variant, order.cache_dir) for variant in order.variants}
+    context = _context(order)
+    place = Store(order.runs_dir).run_dir(_run_id(order, identities, context))
+    run = _begin(order, place)
+    for variant in order.variants:
+        if _finished(run, variant, place) and not order.again:
+            listen(variant, Stage("finished earlier"))
+            continue
+        job = _job(order, variant, identities[variant.name], context, place)
+        try:
+            result = EXECUTORS[order.executor](job, lambda event, of=variant: listen(of, event))  # type: ignore[misc]
+        except KeyboardInterrupt:
+            place.write(run)
+            raise
+        run = _with(run, result)
+        place.write(run)
+    return place
+
+
+def _with(run: Run, result: Result) -> Run:
+    name = result.variant.name
+    return replace(run, results=tuple(result if old.variant.name == name else old for old in run.results))
+
+
+def check(order: Order) -> None:
+    """Refuse, before any weights are loaded, what cannot work: packages, names, the runs directory."""
+    names = [variant.name for variant in order.variants]
+    if order.baseline not in names:
+        raise UsageError(
+            f"The baseline {order.baseline!r} is none of the variants.", did_you_mean(order.baseline, names)
+        )
+    for variant in order.variants:
+        if is_toy(variant.model):
+            parse_toy(variant.model)
+        else:
+            from qeval.schemes import check_available
+
+            check_available(variant.scheme)
+    with disk_errors(order.runs_dir):
+        order.runs_dir.mkdir(parents=True, exist_ok=True)
+
+
+def _identity(variant: Variant, cache_dir: Path) -> dict[str, Any]:
+    if is_toy(variant.model):
+        return {"model": variant.model, "scheme": asdict(variant.scheme)}
+    from qeval import schemes
+
+    return schemes.identity(variant, cache_dir)
+
+
+def _context(order: Order) -> dict[str, Any]:
+    """What can change a task's items: lm-eval, the mirror of data sets, the project's own tasks."""
+    mirror = order.settings.datasets_dir
+    own = any(task.name.startswith("qeval_") for task in order.suite.tasks)
+    return {
+        "lm_eval": importlib.metadata.version("lm_eval"),
+        "datasets_dir": fingerprint(Path(mirror)) if mirror else None,
+        "tasks_dir": fingerprint(suites.tasks_dir()) if own else None,
+    }
+
+
+def fingerprint(folder: Path) -> str:
+    """A hash of the names, sizes and times of the files below `folder` (contents, for small text files)."""
+    seen = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".md":
+            stat = path.stat()
+            small = path.suffix in {".yaml", ".yml", ".jsonl", ".json", ".py", ".txt"}
+            state = (
+                hashlib.sha256(path.read_bytes()).hexdigest()
+                if small
+                else f"{stat.st_size} {stat.st_mtime_ns}"
+            )
+            seen.update(f"{path.relative_to(folder)}\0{state}\0".encode())
+    return seen.hexdigest()
+
+
+def _run_id(order: Order, identities: dict[str, dict[str, Any]], context: dict[str, Any]) -> str:
+    """Readable, and the same for the same command on the same models: that is how a run resumes."""
+    spec = {
+        "variants": [asdict(variant) for variant in order.variants],
+        "identities": identities,
+        "context": context,
+        "suite": asdict(order.suite),
+        "settings": asdict(order.settings),
+        "baseline": order.baseline,
+    }
+    return f"{slug(order.variants[0].model)}-{slug(order.suite.name, 20)}-{digest(spec)[:8]}"
+
+
+def _begin(order: Order, place: RunDir) -> Run:
+    fresh = Run(
+        id=place.path.name,
+        created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        model=order.variants[0].model,
+        suite=order.suite,
+        baseline=order.baseline,
+        results=tuple(Result(variant=variant, status="partial") for variant in order.variants),
+        settings=order.settings,
+        command=order.command,
+        qeval_version=__version__,
+    )
+    try:
+        old = place.read()
+    except QevalError:
+        place.write(fresh)
+        return fresh
+    known = {result.variant.name: result for result in old.results}
+    return replace(
+        fresh, created=old.created, results=tuple(known.get(r.variant.name, r) for r in fresh.results)
+    )
+
+
+def _finished(run: Run, variant: Variant, place: RunDir) -> bool:
+    result = next(r for r in run.results if r.variant.name == variant.name)
+    return (
+        result.status == "done" and bool(result.cells) and all(_whole(place, cell) for cell in result.cells)
+    )
+
+
+def _whole(place: RunDir, cell: Cell) -> bool:
+    try:
+        return place.cell(cell.key) is not None and len(place.samples(cell)) == cell.n
+    except QevalError:
+        return False
+
+
+def _job(
+    order: Order, variant: Variant, identity: dict[str, Any], context: dict[str, Any], place: RunDir
+) -> Job:
+    return Job(
+        runs_dir=str(order.runs_dir),
+        run_id=place.path.name,
+        variant=variant,
+        identity=identity,
+        context=context,
+        tasks=order.suite.tasks,
+        settings=order.settings,
+        tasks_dir=str(suites.tasks_dir()),
+        cache_dir=str(order.cache_dir),
+        log=str(place.log(variant.name)),
+        verify=order.verify,
+        cost=order.cost,
+    )

@@ -1,0 +1,200 @@
+"""The store: what is written is read back, what is half-written or changed is never taken for whole."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qeval import toy
+from qeval.errors import QevalError
+from qeval.records import Cell, Item, Result, Run, Samples, Scheme, Suite, Task, Variant
+from qeval.store import RunDir, Store, digest, reader, slug
+
+TASK = Task("arc_challenge", "acc_norm")
+
+
+def a_cell(key: str = "k1", n: int = 5) -> tuple[Cell, Samples, tuple[Item, ...]]:
+    samples, items = toy.score(replace(TASK, limit=n), Scheme("fp16"), toy.Toy(), seed=1)
+    return Cell(key=key, task=TASK, n=n, n_available=9, score=float(samples.value.mean())), samples, items
+
+
+def a_run(*cells: Cell) -> Run:
+    variant = Variant("fp16", "toy", Scheme("fp16"))
+    return Run(
+        "r",
+        "2026-01-01T00:00:00+00:00",
+        "toy",
+        Suite("s", (TASK,)),
+        "fp16",
+        (Result(variant, "done", cells),),
+    )
+
+
+def test_a_cell_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    place = RunDir(tmp_path / "r")
+    cell, samples, items = a_cell()
+    stored = place.add(cell, samples, items)
+    assert place.cell("k1") == stored
+    back = RunDir(tmp_path / "r").samples(stored)
+    for name in ("key", "doc_hash", "value", "weight", "answer", "gold", "cluster"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(samples, name))
+    assert list(back.scores) == list(samples.scores)
+    assert tuple(RunDir(tmp_path / "r").items(stored).values()) == items
+
+
+@given(text=st.text(max_size=40), value=st.floats(allow_nan=False))
+def test_any_text_and_any_number_come_back(tmp_path_factory, text: str, value: float) -> None:
+    if any(0xD800 <= ord(c) <= 0xDFFF for c in text) or text.endswith("\0"):
+        return  # neither UTF-8 nor numpy's strings hold these
+    place = RunDir(tmp_path_factory.mktemp("run"))
+    cell, samples, _ = a_cell(n=2)
+    samples = replace(samples, answer=np.array([text, "b"]), value=np.array([value, 1.0]))
+    stored = place.add(cell, samples, [Item("0", text, text, (text,), text)])
+    assert place.samples(stored).answer.tolist() == [text, "b"]
+    assert place.samples(stored).value.tolist() == [value, 1.0]
+    assert place.items(stored)["0"].prompt == text
+
+
+def test_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    place = RunDir(tmp_path / "r")
+    run = a_run(place.add(*a_cell()))
+    place.write(run)
+    assert place.read() == run
+
+
+@pytest.mark.parametrize("keep", [0, 1, 20, -1])
+def test_a_truncated_header_is_refused_with_a_remedy(tmp_path: Path, keep: int) -> None:
+    place = RunDir(tmp_path / "r")
+    place.write(a_run())
+    file = place.path / "run.json"
+    file.write_bytes(file.read_bytes()[:keep])
+    with pytest.raises(QevalError) as caught:
+        place.read()
+    assert "run.json" in caught.value.message
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("file", ["samples.parquet", "items"])
+@pytest.mark.parametrize("how", ["truncate", "flip", "delete"])
+def test_tampered_files_are_refused(tmp_path: Path, file: str, how: str) -> None:
+    place = RunDir(tmp_path / "r")
+    stored = place.add(*a_cell())
+    path = place.path / "cells" / "k1" / file if file != "items" else next((place.path / "items").iterdir())
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    if how == "delete":
+        path.unlink()
+    else:
+        path.write_bytes(data[:-7] if how == "truncate" else data)
+    with pytest.raises(QevalError, match=r"SHA-256|missing"):
+        RunDir(place.path).samples(stored) if file != "items" else RunDir(place.path).items(stored)
+    assert Store(tmp_path).find("k1") is None, "a damaged cell is computed again"
+
+
+def test_a_cell_is_found_in_another_run_and_taken_over(tmp_path: Path) -> None:
+    old = Store(tmp_path).run_dir("old")
+    stored = old.add(*a_cell())
+    found = Store(tmp_path).find("k1")
+    assert found is not None
+    new = Store(tmp_path).run_dir("new")
+    new.adopt(*found)
+    for path in sorted(old.path.rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    assert new.cell("k1") == stored
+    assert len(new.samples(stored)) == 5
+    assert len(new.items(stored)) == 5
+
+
+def test_nothing_half_written_is_left_when_writing_fails(tmp_path: Path, monkeypatch) -> None:
+    place = RunDir(tmp_path / "r")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(QevalError, match="full") as caught:
+        place.add(*a_cell())
+    assert "same command" in caught.value.hint
+    assert place.cell("k1") is None
+    assert [path for path in place.path.rglob("*") if path.is_file()] == []
+
+
+def test_a_read_only_directory_is_one_sentence(tmp_path: Path, monkeypatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(QevalError, match="cannot be written") as caught:
+        RunDir(tmp_path / "r").write(a_run())
+    assert "--runs-dir" in caught.value.hint
+
+
+def test_many_writers_of_one_cell_leave_one_whole_cell(tmp_path: Path) -> None:
+    errors = []
+
+    def write() -> None:
+        try:
+            RunDir(tmp_path / "r").add(*a_cell())
+        except Exception as error:  # noqa: BLE001 - whatever happens must be seen by the test
+            errors.append(error)
+
+    threads = [threading.Thread(target=write) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    cell = RunDir(tmp_path / "r").cell("k1")
+    assert cell is not None
+    assert len(RunDir(tmp_path / "r").samples(cell)) == 5
+    assert [p.name for p in (tmp_path / "r" / "cells").iterdir()] == ["k1"]
+
+
+def test_a_run_is_opened_by_path_by_id_by_its_beginning_or_as_the_newest(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for number, name in enumerate(["alpha-1", "beta-1", "beta-2"]):
+        store.run_dir(name).write(replace(a_run(), id=name))
+        os.utime(tmp_path / name / "run.json", (number, number))
+    assert store.open(str(tmp_path / "alpha-1")).path == tmp_path / "alpha-1"
+    assert store.open("beta-1").path.name == "beta-1"
+    assert store.open("al").path.name == "alpha-1"
+    assert store.open(None).path.name == "beta-2"
+    with pytest.raises(QevalError, match="several"):
+        store.open("beta")
+    with pytest.raises(QevalError, match="no run 'alpga-1'") as caught:
+        store.open("alpga-1")
+    assert "alpha-1" in caught.value.hint
+
+
+def test_no_run_at_all_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(QevalError) as caught:
+        Store(tmp_path).open(None)
+    assert "qeval run" in caught.value.hint
+
+
+def test_a_reader_reads_each_cell_once(tmp_path: Path) -> None:
+    place = RunDir(tmp_path / "r")
+    stored = place.add(*a_cell())
+    read = reader([(place, a_run(stored))])
+    assert read.samples(stored) is read.samples(stored)
+
+
+def test_the_digest_does_not_depend_on_the_order_of_keys() -> None:
+    assert digest({"a": 1, "b": Scheme("fp16")}) == digest({"b": Scheme("fp16"), "a": 1})
+    assert digest({"a": 1}) != digest({"a": 2})
+
+
+@given(st.text())
+def test_a_slug_is_always_a_file_name(text: str) -> None:
+    name = slug(text)
+    assert name
+    assert "/" not in name
+    assert not name.startswith(".")
+    assert len(name) <= 40

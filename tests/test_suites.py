@@ -1,0 +1,71 @@
+"""Suites: the files that come with qeval are read, and mistakes in a user's own are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from qeval import suites
+from qeval.errors import UsageError
+
+
+def test_the_suites_that_come_with_qeval() -> None:
+    assert {"demo", "leaderboard-v1", "quick"} <= set(suites.names())
+    for name in suites.names():
+        suite = suites.load(name)
+        assert suite.name == name
+        assert suite.description
+        assert suite.average
+
+
+def test_the_leaderboard_is_the_leaderboard() -> None:
+    tasks = {task.name: (task.num_fewshot, task.metric) for task in suites.load("leaderboard-v1").tasks}
+    assert tasks["arc_challenge"] == (25, "acc_norm")
+    assert tasks["hellaswag"] == (10, "acc_norm")
+    assert tasks["mmlu"] == (5, "acc")
+    assert tasks["truthfulqa_mc2"] == (0, "acc")
+    assert tasks["wikitext"][1] == "word_perplexity"
+    assert "mmlu_macro" in suites.load("leaderboard-v1").average
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "no \\[\\[task\\]\\]"),
+        ("[[task]]\nmetric='acc'", "no name"),
+        ("[[task]]\nname='a'\nfewshot=3", "unknown key 'fewshot'"),
+        ("average=[]\naverages=[]", "unknown key 'averages'"),
+        ("[[task]]\nname='a'\nlimit='3'", "wrong type"),
+        ("[[task]]\nname='a'\nlimit=true", "wrong type"),
+        ("[[task]]\nname='a'\nkind='perplexities'", "unknown kind"),
+        ("[[task]]\nname='a'\n[[task]]\nname='a'", "twice"),
+        ("[[task]\n", "not valid TOML"),
+    ],
+)
+def test_a_mistake_in_a_suite_is_named(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=says) as caught:
+        suites.load(str(file))
+    assert caught.value.hint
+
+
+def test_an_unknown_suite_gets_a_suggestion() -> None:
+    with pytest.raises(UsageError) as caught:
+        suites.load("leaderbord-v1")
+    assert "leaderboard-v1" in caught.value.hint
+
+
+def test_tasks_on_the_command_line() -> None:
+    suite = suites.from_tasks(" arc_easy, piqa:acc ")
+    assert [(task.name, task.metric) for task in suite.tasks] == [("arc_easy", ""), ("piqa", "acc")]
+    for wrong in ("", " , ", "a,a"):
+        with pytest.raises(UsageError):
+            suites.from_tasks(wrong)
+
+
+def test_limit_and_examples_replace_those_of_every_task() -> None:
+    suite = suites.adjust(suites.load("leaderboard-v1"), limit=7, num_fewshot=2)
+    assert {(task.limit, task.num_fewshot) for task in suite.tasks} == {(7, 2)}
+    assert suites.adjust(suites.load("leaderboard-v1")) == suites.load("leaderboard-v1")
