@@ -181,4 +181,5 @@ def _in_range(key: str, value: Any) -> tuple[bool, str]:
 def _only_known(table: Mapping[str, Any], known: Sequence[str], where: str) -> None:
     for key in table:
         if key not in known:
-            raise UsageError(f"{where}: there is no key {key!r}.", did_you_mean(key, known))
+            hint = did_you_mean("max_drop" if key == "margin" else key, known)
+            raise UsageError(f"{where}: there is no key {key!r}.", hint)

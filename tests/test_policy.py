@@ -1,0 +1,158 @@
+"""Policies: what a file may say, and what each slip of the pen gets."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from qeval import policy
+from qeval.errors import UsageError
+from qeval.records import Policy, Rule
+
+FULL = """
+[gate]
+confidence = 0.9
+allow_inconclusive = true
+max_drop = 1
+
+[[rule]]
+tasks = "mmlu"
+max_drop = 0.5
+
+[[rule]]
+tasks = "average"
+min_recovery = 0.99
+tier = "advisory"
+
+[[rule]]
+tasks = "wikitext"
+max_ppl_ratio = 1.02
+confidence = 0.99
+
+[[rule]]
+tasks = "mmlu_*"
+variants = "gptq*"
+metric = "acc"
+max_flips = 0.05
+"""
+
+
+def write(tmp_path, text, name="policy.toml"):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_whole_policy_file(tmp_path):
+    path = write(tmp_path, FULL)
+    assert policy.load(path) == Policy(
+        (
+            Rule(max_drop=1.0, confidence=0.9),
+            Rule(tasks="mmlu", max_drop=0.5, confidence=0.9),
+            Rule(tasks="average", min_recovery=0.99, tier="advisory", confidence=0.9),
+            Rule(tasks="wikitext", max_ppl_ratio=1.02, confidence=0.99),
+            Rule(tasks="mmlu_*", variants="gptq*", metric="acc", max_flips=0.05, confidence=0.9),
+        ),
+        allow_inconclusive=True,
+        source=str(path),
+    )
+
+
+def test_a_pyproject_table_says_the_same(tmp_path):
+    text = FULL.replace("[gate]", "[tool.qeval.gate]").replace("[[rule]]", "[[tool.qeval.gate.rule]]")
+    project = policy.load(write(tmp_path, text, "pyproject.toml"))
+    assert project.rules == policy.load(write(tmp_path, FULL)).rules
+    assert project.allow_inconclusive
+
+
+def test_a_pyproject_without_the_table(tmp_path):
+    with pytest.raises(UsageError, match=r"no table \[tool.qeval.gate\]"):
+        policy.load(write(tmp_path, "[project]\nname = 'x'\n", "pyproject.toml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[gates]\n", "Did you mean 'gate'"),
+        ("[gate]\nconfidance = 0.9\n[[rule]]\nmax_drop = 1", "Did you mean 'confidence'"),
+        ("[[rule]]\nmax_dropp = 1", "Did you mean 'max_drop'"),
+        ("[[rule]]\nmargin = 1", "Did you mean 'max_drop'"),
+        ("[[rule]]\ntasks = 'mmlu'", "exactly one limit and has none"),
+        ("[[rule]]\nmax_drop = 1\nmax_flips = 0.1", "max_drop and max_flips"),
+        ("[[rule]]\nmax_drop = 0", "max_drop = 0 is not allowed"),
+        ("[[rule]]\nmax_drop = -1", "above 0"),
+        ("[[rule]]\nmax_drop = nan", "above 0"),
+        ("[[rule]]\nmax_drop = '1'", "above 0"),
+        ("[[rule]]\nmax_drop = true", "above 0"),
+        ("[[rule]]\nmin_recovery = 1", "above 0 and below 1"),
+        ("[[rule]]\nmin_recovery = 99", "above 0 and below 1"),
+        ("[[rule]]\nmax_ppl_ratio = 0.98", "above 1"),
+        ("[[rule]]\nmax_ppl_ratio = inf", "above 1"),
+        ("[[rule]]\nmax_flips = 5", "such as 0.05"),
+        ("[[rule]]\nmax_drop = 1\nconfidence = 0.5", "between 0.5 and 1"),
+        ("[[rule]]\nmax_drop = 1\nconfidence = 1.0", "between 0.5 and 1"),
+        ("[[rule]]\nmax_drop = 1\nconfidence = 95", "between 0.5 and 1"),
+        ("[[rule]]\nmax_drop = 1\ntier = 'optional'", "required, advisory"),
+        ("[[rule]]\nmax_drop = 1\ntasks = ''", "a name or a pattern"),
+        ("[[rule]]\nmax_drop = 1\ntasks = ['a', 'b']", "a name or a pattern"),
+        ("[gate]\nallow_limited = 'yes'\n[[rule]]\nmax_drop = 1", "true or false"),
+        ("[[rule]]\nmax_drop = 1\ntier = 'advisory'", "no required rule"),
+        ("", "no required rule"),
+        ("rule = 'x'", "a list of tables"),
+        ("rule = [1]", "not a table"),
+        ("[[rule]\n", "not valid TOML"),
+    ],
+)
+def test_slips_are_one_sentence_and_a_remedy(tmp_path, text, says):
+    with pytest.raises(UsageError) as caught:
+        policy.load(write(tmp_path, text))
+    assert says in str(caught.value)
+    assert "policy.toml" in caught.value.message
+    assert caught.value.hint
+    assert "\n" not in caught.value.hint
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(UsageError, match="cannot be read"):
+        policy.load(tmp_path / "none.toml")
+
+
+def test_the_short_form():
+    found = policy.from_max_drop(["mmlu=0.5", "1.0"], confidence=0.9)
+    assert found.rules == (
+        Rule(max_drop=1.0, confidence=0.9),
+        Rule(tasks="mmlu", max_drop=0.5, confidence=0.9),
+    )
+    assert found.source == "--max-drop mmlu=0.5 --max-drop 1.0"
+
+
+def test_the_short_form_with_a_perplexity_ratio():
+    found = policy.from_max_drop(["1"], max_ppl_ratio=1.02, allow_limited=True)
+    assert found.rules == (Rule(max_drop=1.0), Rule(max_ppl_ratio=1.02))
+    assert found.allow_limited
+
+
+@pytest.mark.parametrize("word", ["", "x", "=1", "mmlu=", "mmlu=x", "0", "-1", "nan", "inf", "mmlu=0"])
+def test_bad_short_forms(word):
+    with pytest.raises(UsageError) as caught:
+        policy.from_max_drop([word])
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("confidence", [0.5, 1.0, 0.0, -1.0, math.nan])
+def test_bad_confidence_of_the_short_form(confidence):
+    with pytest.raises(UsageError, match="confidence"):
+        policy.from_max_drop(["1"], confidence=confidence)
+
+
+def test_no_limit_at_all_could_never_fail():
+    with pytest.raises(UsageError, match="could never fail"):
+        policy.from_max_drop([])
+
+
+def test_a_rule_in_words():
+    assert policy.describe(Rule(max_drop=0.5)) == "max_drop 0.5"
+    assert policy.limit_of(Rule(max_flips=0.05)) == ("max_flips", 0.05)
+    with pytest.raises(UsageError):
+        policy.limit_of(Rule())
