@@ -1,0 +1,235 @@
+"""Scoring one variant with a real model: questions, weights, engine, answers, cells; in that order.
+
+The questions come first, because they need no weights: when every task is finished already, none are
+loaded. Tasks that share examples (the subjects of MMLU) are scored together, and how they are packed
+never depends on what is finished, so that a resumed run computes the very same numbers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qeval import harness, models
+from qeval.errors import QevalError
+from qeval.jobs import Done, Job, Note, Planned, Progress, Stage
+from qeval.records import Cell, Provenance, Settings
+from qeval.scoring import engine as engines
+from qeval.scoring.materialize import can_materialize, materialize
+from qeval.scoring.requests import Answer, TokenRequest
+
+if TYPE_CHECKING:
+    from qeval.harness import PreparedTask
+    from qeval.worker import Cells, Say
+
+_SAY_EVERY_SECONDS = 0.2
+
+
+def score(job: Job, cells: Cells, say: Say) -> None:
+    """Score every task of the job that is not finished. Raises QevalError where the variant cannot go on."""
+    prepared = _questions(job, say)
+    known = [cells.recall(part.task) for part in prepared]
+    todo = [part for part, cell in zip(prepared, known, strict=True) if cell is None]
+    say(Planned(tuple((part.task.name, _size(part)) for part in todo), len(prepared) - len(todo)))
+    if not todo:
+        say(Done(next((cell.provenance for cell in known if cell is not None), None)))
+        return
+    loaded, cost = _load(job, say)
+    session = _Session(job, cells, say, loaded)
+    for unit in _units(prepared):
+        session.score_unit(unit, [part in todo for part in unit])
+    session.verify(todo)
+    say(Done(session.provenance, session.with_peak(cost)))
+
+
+def _questions(job: Job, say: Say) -> tuple[PreparedTask, ...]:
+    say(Stage("reading the tokenizer"))
+    tokenizer, max_length = models.load_tokenizer(
+        job.variant, cache_dir=Path(job.cache_dir), trust_remote_code=job.settings.trust_remote_code
+    )
+    say(Stage("building the questions"))
+    return harness.prepare(
+        job.tasks,
+        tokenizer,
+        max_length=max_length,
+        seed=job.settings.seed,
+        chat_template=job.settings.chat_template,
+        datasets_dir=Path(job.settings.datasets_dir) if job.settings.datasets_dir else None,
+        tasks_dir=Path(job.tasks_dir),
+        cache_dir=Path(job.cache_dir),
+        progress=lambda text, done, total: say(Stage(f"building the questions: {text} {done}/{total}")),
+    )
+
+
+def _size(part: PreparedTask) -> int:
+    """What a task counts in a progress bar: its requests, or its items where it generates text."""
+    return part.n if part.generates else len(part.requests)
+
+
+def _units(prepared: Sequence[PreparedTask]) -> Iterator[list[PreparedTask]]:
+    """Tasks that are packed together: the members of a group, or a task alone."""
+    for _, parts in groupby(prepared, key=lambda part: part.task.group or part.task.name):
+        yield list(parts)
+
+
+def _load(job: Job, say: Say) -> tuple[models.Loaded, Any]:
+    say(Stage("loading the weights"))
+    settings = job.settings
+    loaded = models.load(
+        job.variant,
+        device=settings.device,
+        dtype=settings.dtype,
+        trust_remote_code=settings.trust_remote_code,
+        cache_dir=Path(job.cache_dir),
+        progress=lambda text: say(Stage(text)),
+    )
+    for note in loaded.provenance.notes:
+        say(Note(note))
+    cost = None
+    if job.cost:
+        from qeval.cost import measure
+
+        say(Stage("measuring latency and throughput"))
+        cost = measure(loaded, progress=lambda text: say(Stage(text)))
+    return loaded, cost
+
+
+@dataclass
+class _Position:
+    """Where a request of a unit belongs: the part and its place in that part."""
+
+    part: int
+    place: int
+
+
+class _Session:
+    """A loaded model at work: the engine, and the counts that a cell records."""
+
+    def __init__(self, job: Job, cells: Cells, say: Say, loaded: models.Loaded) -> None:
+        self.job, self.cells, self.say, self.loaded = job, cells, say, loaded
+        self.model: Any = loaded.model
+        self.settings: Settings = job.settings
+        self.provenance: Provenance = replace(
+            loaded.provenance, engine=job.settings.engine, batch_size=job.settings.batch_size
+        )
+        self.engine: engines.Engine | None = None
+        self.done = 0
+        self.spoke = 0.0
+        self._materialize()
+
+    def _materialize(self) -> None:
+        if self.settings.materialize and self.settings.engine == "tree" and can_materialize(self.model):
+            self.say(Stage("dequantising the weights for scoring"))
+            self.model, _ = materialize(self.model)
+            self.provenance = replace(self.provenance, materialized=True)
+
+    def score_unit(self, unit: Sequence[PreparedTask], wanted: Sequence[bool]) -> None:
+        """Score the wanted tasks of a unit, each stored as soon as its last answer is there."""
+        start = time.perf_counter()
+        for part, want in zip(unit, wanted, strict=True):
+            if want and (part.generates or self.settings.engine == "lm-eval"):
+                begin = time.perf_counter()
+                self._store(part, self._by_lm_eval(part), 0, time.perf_counter() - begin)
+                self._tell(part, _size(part))
+        packed = [part for part in unit if not part.generates]
+        if self.settings.engine != "lm-eval" and packed:
+            want = [w for part, w in zip(unit, wanted, strict=True) if not part.generates]
+            if any(want):
+                self._by_engine(packed, want, start)
+
+    def _by_lm_eval(self, part: PreparedTask) -> Sequence[Any]:
+        self.say(Stage(f"{part.task.name} by lm-eval"))
+        act = harness.generate if part.generates else harness.score_with_lm_eval
+        return act(part, self.model, self.loaded.tokenizer, batch_size=self.settings.batch_size)  # type: ignore[no-any-return]
+
+    def _by_engine(self, unit: Sequence[PreparedTask], wanted: Sequence[bool], start: float) -> None:
+        import numpy as np
+
+        requests = [request for part in unit for request in part.requests]
+        where = [_Position(p, i) for p, part in enumerate(unit) for i in range(len(part.requests))]
+        mask = np.array([wanted[position.part] for position in where], dtype=bool)
+        answers: list[list[Answer | None]] = [[None] * len(part.requests) for part in unit]
+        missing = [len(part.requests) for part in unit]
+        engine = self._opened(requests)
+        fed = engine.tokens_fed
+        try:
+            for index, answer in engine.score(requests, wanted=mask):
+                position = where[index]
+                if not wanted[position.part]:
+                    continue
+                answers[position.part][position.place] = answer
+                missing[position.part] -= 1
+                self._tell(unit[position.part], 1)
+                if missing[position.part] == 0:
+                    seconds = time.perf_counter() - start
+                    self._store(unit[position.part], answers[position.part], engine.tokens_fed - fed, seconds)
+                    start, fed = time.perf_counter(), engine.tokens_fed
+        except engines.NonFiniteError as error:
+            position = where[error.index]
+            raise _not_a_number(unit[position.part], position.place) from error
+
+    def _opened(self, requests: Sequence[TokenRequest]) -> engines.Engine:
+        if self.engine is None:
+            self.say(Stage("checking the engine against the plain path"))
+            self.engine = engines.open_engine(
+                self.model,
+                self.settings.engine,
+                sample=requests,
+                batch_size=None if self.settings.batch_size == "auto" else int(self.settings.batch_size),
+                expected_tokens=sum(len(request.tokens) for request in requests),
+            )
+            self.provenance = replace(self.provenance, engine=self.engine.path, engine_note=self.engine.note)
+            self.say(Note(self.engine.note))
+        return self.engine
+
+    def _store(self, part: PreparedTask, answers: Sequence[Any], tokens: int, seconds: float) -> None:
+        outcome = harness.collect(part, answers)
+        samples = outcome.samples
+        cell = Cell(
+            key=self.cells.key(part.task),
+            task=part.task,
+            n=len(samples),
+            n_available=part.n_available,
+            score=float(samples.value.sum() / samples.weight.sum()),
+            metrics=outcome.metrics,
+            task_version=part.version,
+            dataset=part.dataset,
+            truncated=part.truncated,
+            tokens=tokens,
+            seconds=seconds,
+            provenance=self.provenance,
+        )
+        self.cells.add(cell, samples, harness.items(part))
+
+    def _tell(self, part: PreparedTask, count: int) -> None:
+        self.done += count
+        now = time.monotonic()
+        if now - self.spoke >= _SAY_EVERY_SECONDS:
+            self.spoke = now
+            self.say(Progress(part.task.name, self.done))
+
+    def verify(self, parts: Sequence[PreparedTask]) -> None:
+        """Score some random documents with lm-eval too, and tell the largest difference."""
+
+    def with_peak(self, cost: Any) -> Any:
+        """The cost with the memory that scoring took at its peak."""
+        import torch
+
+        if cost is None or not torch.cuda.is_available():
+            return cost
+        return replace(cost, peak_bytes=int(torch.cuda.max_memory_allocated()))
+
+
+def _not_a_number(part: PreparedTask, request: int) -> QevalError:
+    import numpy as np
+
+    question = int(np.searchsorted(part.content.spans, request, side="right")) - 1
+    document = int(part.content.owner[question])
+    return QevalError(
+        f"The model's logits are not finite numbers at item {document} of {part.task.name}.",
+        "The weights overflow in this dtype or are damaged; try --dtype bfloat16 or float32.",
+    )

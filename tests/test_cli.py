@@ -1,0 +1,172 @@
+"""The command line as a contract: what it prints where, how it exits, and that it can be interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+
+from qeval.cli import main
+
+README = Path(__file__).parent.parent / "README.md"
+TOY = ("run", "--model", "toy[items=40]", "--schemes", "fp16,bnb4,gptq", "--suite", "demo")
+
+
+def _commands(group: click.Group = main, prefix: str = "qeval") -> list[tuple[str, click.Command]]:
+    found = []
+    for name, command in group.commands.items():
+        found.append((f"{prefix} {name}", command))
+        if isinstance(command, click.Group):
+            found += _commands(command, f"{prefix} {name}")
+    return found
+
+
+@pytest.mark.parametrize(("name", "command"), _commands())
+def test_every_command_and_option_has_help_and_stands_in_the_readme(
+    name: str, command: click.Command
+) -> None:
+    assert command.help
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{name} {parameter.opts}"
+    assert f"`{name}" in README.read_text() or f"\n{name} " in README.read_text()
+
+
+def test_help_is_quick() -> None:
+    def once() -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "qeval", "--help"], check=True, capture_output=True)
+        return time.perf_counter() - start
+
+    assert min(once() for _ in range(7)) < 0.2
+
+
+def test_a_run_ends_with_a_table_and_is_kept(qeval, runs_dir: Path) -> None:
+    result = qeval(*TOY)
+    for word in ("qeval_facts", "bnb4", "gptq", "average"):
+        assert word in result.stdout
+    assert "Kept in" in result.stderr
+    [run] = json.loads(qeval("list", "runs", "--json").stdout)
+    assert (runs_dir / run["run"] / "run.json").exists()
+    assert "qeval_facts" in qeval("show").stdout
+
+
+def test_json_is_the_only_thing_on_stdout(qeval) -> None:
+    document = json.loads(qeval(*TOY, "--json").stdout)
+    assert document["schema"]
+    assert json.loads(qeval("show", "--json").stdout) == document
+
+
+def test_the_same_command_computes_nothing_twice(qeval, runs_dir: Path) -> None:
+    first = qeval(*TOY)
+    times = {path: path.stat().st_mtime_ns for path in runs_dir.rglob("cell.json")}
+    again = qeval(*TOY)
+    assert again.stdout == first.stdout
+    assert "finished earlier" in again.stderr
+    assert {path: path.stat().st_mtime_ns for path in runs_dir.rglob("cell.json")} == times
+
+
+def test_a_scheme_added_later_takes_over_what_is_there(qeval, runs_dir: Path) -> None:
+    qeval("run", "--model", "toy[items=40]", "--schemes", "fp16,bnb4", "--suite", "demo")
+    more = qeval(*TOY)
+    assert "[bnb4] 0 tasks to score, 5 finished earlier" in more.stderr
+    assert len(list(runs_dir.iterdir())) == 2
+
+
+def test_one_failed_variant_leaves_the_others(qeval) -> None:
+    result = qeval(
+        "run", "--model", "toy[items=40,fail=bnb4]", "--schemes", "fp16,bnb4,gptq", "--suite", "demo", code=1
+    )
+    assert "told to fail" in result.stderr
+    assert "gptq" in result.stdout
+
+
+def _start(runs_dir: Path, *more: str) -> subprocess.Popen[bytes]:
+    words = ["run", "--model", "toy[items=40,delay=0.4]", "--schemes", "fp16,bnb4", "--suite", "demo", *more]
+    return subprocess.Popen(
+        [sys.executable, "-m", "qeval", *words],
+        env={**os.environ, "QEVAL_RUNS_DIR": str(runs_dir)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def _wait_for_cells(runs_dir: Path, count: int) -> None:
+    until = time.monotonic() + 60
+    while len(list(runs_dir.glob("*/cells/*/cell.json"))) < count:
+        assert time.monotonic() < until, "no cell was written"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_killed_in_the_middle_it_resumes_with_the_same_numbers(
+    tmp_path: Path, runs_dir: Path, how: int
+) -> None:
+    process = _start(runs_dir)
+    _wait_for_cells(runs_dir, 6)
+    os.killpg(process.pid, how)
+    _, errors = process.communicate(timeout=30)
+    if how == signal.SIGINT:
+        assert process.returncode == 130
+        assert b"goes on from there" in errors
+        assert b"Traceback" not in errors
+    kept = {path: path.stat().st_mtime_ns for path in runs_dir.rglob("cell.json")}
+    assert 6 <= len(kept) < 10
+    resumed = _start(runs_dir, "--json")
+    undisturbed = _start(tmp_path / "other", "--json")
+    one, two = (json.loads(p.communicate(timeout=60)[0]) for p in (resumed, undisturbed))
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept, "a finished cell was computed again"
+    for document in (one, two):
+        document["run"].pop("created", None)
+    assert one["comparisons"] == two["comparisons"]
+
+
+WRONG = [
+    (("run", "--model", "toy", "--schemes", "bnb5"), 2, "bnb4"),
+    (("run", "--model", "toy", "--schemes", "bnb4[quant_typ=fp4]"), 2, "quant_type"),
+    (("run", "--model", "toy", "--suite", "leaderbord-v1"), 2, "leaderboard-v1"),
+    (("run", "--model", "toy", "--limit", "0"), 2, "0"),
+    (("run", "--model", "toy", "--suite", "demo", "--tasks", "arc_easy"), 2, "--suite"),
+    (("run", "--model", "toy", "--schemes", "fp16,fp16"), 2, "fp16"),
+    (("run", "--model", "toy", "--baseline", "bnb4x"), 2, "bnb4"),
+    (("run", "--model", "toy[itmes=3]"), 2, "items"),
+    (("show", "nothing"), 1, "qeval run"),
+    (("gate", "--max-drop", "1"), 1, "qeval run"),
+    (("report", "-o", "x.html"), 1, "qeval run"),
+]
+
+
+@pytest.mark.parametrize(("words", "code", "says"), WRONG)
+def test_bad_input_is_one_sentence_and_a_remedy(qeval, words: tuple[str, ...], code: int, says: str) -> None:
+    result = qeval(*words, code=code)
+    assert says in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+def test_debug_shows_the_traceback(qeval) -> None:
+    assert "Traceback" in qeval("--debug", "show", "nothing", code=1).stderr
+
+
+def test_a_broken_run_directory_is_one_sentence(qeval, runs_dir: Path) -> None:
+    qeval(*TOY)
+    file = next(runs_dir.glob("*/run.json"))
+    file.write_bytes(file.read_bytes()[:100])
+    result = qeval("show", code=1)
+    assert "damaged" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert qeval("list", "runs").stdout
+
+
+@pytest.mark.parametrize("what", ["schemes", "suites", "runs"])
+def test_lists(qeval, what: str) -> None:
+    assert qeval("list", what).stdout
+    assert isinstance(json.loads(qeval("list", what, "--json").stdout), list)

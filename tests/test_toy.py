@@ -1,0 +1,68 @@
+"""The toy model: deterministic, the same items for every scheme, and worse where bits are fewer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from qeval import toy
+from qeval.errors import QevalError, UsageError
+from qeval.records import Scheme, Task
+
+ARC = Task("arc_challenge", "acc_norm")
+MC2 = Task("truthfulqa_mc2", "acc", kind="score")
+WIKI = Task("wikitext", "word_perplexity", kind="perplexity")
+
+
+@pytest.mark.parametrize("task", [ARC, MC2, WIKI])
+@pytest.mark.parametrize("kind", ["fp16", "bnb4"])
+def test_the_same_question_gets_the_same_answer(task: Task, kind: str) -> None:
+    one, _ = toy.score(task, Scheme(kind), toy.Toy(), seed=1)
+    two, _ = toy.score(task, Scheme(kind), toy.Toy(), seed=1)
+    np.testing.assert_array_equal(one.value, two.value)
+    np.testing.assert_array_equal(one.answer, two.answer)
+
+
+@pytest.mark.parametrize("task", [ARC, MC2, WIKI])
+def test_the_items_do_not_depend_on_the_scheme(task: Task) -> None:
+    one, items = toy.score(task, Scheme("fp16"), toy.Toy(), seed=1)
+    two, others = toy.score(task, Scheme("bnb4"), toy.Toy(), seed=1)
+    for name in ("key", "doc_hash", "prompt_hash", "target_hash", "weight", "gold"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+    assert items == others
+    assert not np.array_equal(one.value, two.value)
+
+
+def test_an_answer_is_the_best_choice_and_its_value_says_whether_it_is_right() -> None:
+    samples, _ = toy.score(ARC, Scheme("gptq"), toy.Toy(items=500), seed=3)
+    best = np.array([str(int(np.argmax(row))) for row in samples.scores])
+    np.testing.assert_array_equal(samples.answer, best)
+    np.testing.assert_array_equal(samples.value == 1, samples.answer == samples.gold)
+
+
+def test_fewer_bits_cost_more() -> None:
+    task = Task("hellaswag", "acc_norm")
+    means = [
+        toy.score(task, Scheme("rtn", {"bits": bits}), toy.Toy(items=0), seed=1)[0].value.mean()
+        for bits in (4, 2)
+    ]
+    plain = toy.score(task, Scheme("fp16"), toy.Toy(items=0), seed=1)[0].value.mean()
+    assert plain > means[0] > means[1]
+
+
+def test_mmlu_is_its_subjects_and_the_toy_can_be_as_large_as_life() -> None:
+    leaves = list(toy.leaf_tasks([Task("mmlu", "acc"), ARC]))
+    assert len(leaves) == 58
+    assert sum(toy.available(leaf, toy.Toy(items=0)) for leaf in leaves) == 14042 + 1172
+    assert {leaf.category for leaf in leaves[:-1]} == {"stem", "humanities", "social_sciences", "other"}
+
+
+def test_its_options() -> None:
+    assert toy.parse("toy") == toy.Toy()
+    assert toy.parse("toy[items=5,delay=0.5,fail=bnb4]") == toy.Toy(5, 0.5, "bnb4")
+    with pytest.raises(UsageError, match="itmes"):
+        toy.parse("toy[itmes=5]")
+    with pytest.raises(UsageError, match="not a number"):
+        toy.parse("toy[items=many]")
+    with pytest.raises(QevalError, match="told to fail"):
+        toy.score(ARC, Scheme("bnb4"), toy.parse("toy[fail=bnb4]"), 1)
