@@ -1,0 +1,70 @@
+"""The only door to lm-eval: a suite's tasks to token requests, a model's answers to scored items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from qeval.harness.catalogue import known_tasks
+from qeval.harness.outcome import collect, items
+from qeval.harness.prepared import Outcome, PreparedTask
+from qeval.harness.reference import generate, score_with_lm_eval
+from qeval.records import Task
+
+__all__ = [
+    "Outcome",
+    "PreparedTask",
+    "collect",
+    "generate",
+    "items",
+    "known_tasks",
+    "prepare",
+    "score_with_lm_eval",
+]
+
+
+def prepare(
+    tasks: Sequence[Task],
+    tokenizer: Any,
+    *,
+    max_length: int,
+    seed: int = 1234,
+    chat_template: bool = False,
+    datasets_dir: Path | None = None,
+    tasks_dir: Path | None = None,
+    cache_dir: Path | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> tuple[PreparedTask, ...]:
+    """The leaf tasks that `tasks` stand for, with prompts built and tokenised.
+
+    A group becomes its leaves (MMLU its 57 subjects). The prompts are those of
+    `lm_eval.simple_evaluate(fewshot_random_seed=seed)` with the same few-shot count and limit.
+    `max_length` is the longest sequence the model takes; longer ones lose their beginning, as in
+    lm-eval. `datasets_dir` is a mirror of Hub data set repositories, DIR/<org>/<name>; `tasks_dir` holds
+    tasks of one's own; `cache_dir` keeps what was built, for every process. `progress(name, done, total)`
+    is called before each leaf and at the end.
+
+    Raises UsageError for unknown tasks, metrics and filters, QevalError for data that is not to be had.
+    """
+    from qeval.harness import leaves, prompts, tokens
+
+    found = leaves.expand(tasks, tasks_dir, cache_dir)
+    encoder = tokens.encoder(tokenizer)
+    prepared = []
+    for done, leaf in enumerate(found):
+        if progress is not None:
+            progress(leaf.task.name, done, len(found))
+        prepared.append(
+            prompts.build(
+                leaf,
+                encoder,
+                max_length=max_length,
+                seed=seed,
+                chat_template=chat_template,
+                datasets_dir=datasets_dir,
+            )
+        )
+    if progress is not None:
+        progress("", len(found), len(found))
+    return tuple(prepared)

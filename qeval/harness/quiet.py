@@ -1,0 +1,107 @@
+"""Keeps lm-eval quiet and quick while it builds prompts, and puts everything back afterwards."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+
+@contextmanager
+def lm_eval_tamed(load_dataset: Callable[..., Any] | None = None) -> Iterator[None]:
+    """Within it lm-eval prints nothing, compiles each Jinja template once, starts from the random seeds of
+    `lm_eval.simple_evaluate`, and loads data sets through `load_dataset` if given."""
+    import datasets
+    from lm_eval import utils
+    from lm_eval.api import task
+
+    with ExitStack() as stack:
+        stack.enter_context(_log_level("lm_eval", logging.ERROR))
+        stack.enter_context(_no_progress_bars())
+        stack.enter_context(_seeded())
+        stack.enter_context(replaced(utils, "apply_template", _remembering(utils.env)))
+        stack.enter_context(replaced(task, "tqdm", _bare))
+        if load_dataset is not None:
+            stack.enter_context(replaced(datasets, "load_dataset", load_dataset))
+        yield
+
+
+@contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Within it `owner.name` is `value`."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+def _bare(iterable: Any, **_: Any) -> Any:
+    """What is left of tqdm without its bar."""
+    return iterable
+
+
+def _remembering(env: Any) -> Callable[[str, dict[str, Any]], str]:
+    """lm-eval's apply_template with each template compiled once and each rendering of a document kept.
+
+    lm-eval compiles on every call, which is nine tenths of the time it takes to build a prompt; and it
+    renders the same few-shot example anew for every question. A document is held as long as its
+    rendering is, so that its id cannot be reused.
+    """
+    templates: dict[str, Any] = {}
+    rendered: dict[tuple[str, int], tuple[Any, str]] = {}
+
+    def apply_template(template: str, doc: dict[str, Any]) -> str:
+        found = rendered.get((template, id(doc)))
+        if found is not None:
+            return found[1]
+        if template not in templates:
+            templates[template] = env.from_string(template)
+        text: str = templates[template].render(**doc)
+        rendered[template, id(doc)] = (doc, text)
+        return text
+
+    return apply_template
+
+
+@contextmanager
+def _log_level(name: str, level: int) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    import datasets
+
+    shown = datasets.utils.logging.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """Some tasks shuffle their choices with the global generators, which simple_evaluate seeds thus."""
+    import numpy as np
+
+    # The global generators are what those tasks use, so they are what must be set and given back.
+    before, np_before = random.getstate(), np.random.get_state()  # noqa: NPY002 - see above
+    random.seed(0)
+    np.random.seed(1234)  # noqa: NPY002 - see above
+    try:
+        yield
+    finally:
+        random.setstate(before)
+        np.random.set_state(np_before)  # noqa: NPY002 - see above
