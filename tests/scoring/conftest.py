@@ -1,0 +1,100 @@
+"""Tiny random models of many architectures, and requests for them."""
+
+import numpy as np
+import pytest
+
+from qeval.scoring.requests import TokenRequest
+
+VOCABULARY = 97
+
+
+def configurations():
+    """Configurations of three small layers, with windows short enough to matter, by architecture."""
+    import transformers as t
+
+    base = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 128,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+    grouped = base | {"num_key_value_heads": 2}
+    gemma = grouped | {"head_dim": 8, "sliding_window": 7, "query_pre_attn_scalar": 8}
+    mixed = ["sliding_attention", "full_attention", "sliding_attention"]
+    ends = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    gpt = {"vocab_size": VOCABULARY, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 128} | ends
+    short = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 3} | ends
+    return {
+        "llama": t.LlamaConfig(**grouped),
+        "mistral": t.MistralConfig(**grouped, sliding_window=7),
+        "qwen2": t.Qwen2Config(**grouped),
+        "qwen3": t.Qwen3Config(**grouped, head_dim=8),
+        "gemma2": t.Gemma2Config(**gemma, layer_types=mixed),
+        "gemma3": t.Gemma3TextConfig(**gemma, layer_types=mixed),
+        "phi3": t.Phi3Config(**grouped, sliding_window=9),
+        "gpt2": t.GPT2Config(**gpt),
+        "gpt_neox": t.GPTNeoXConfig(**base),
+        "opt": t.OPTConfig(**short, ffn_dim=64, num_attention_heads=4, word_embed_proj_dim=32),
+        "falcon": t.FalconConfig(**short, num_attention_heads=4, alibi=False),
+        "mixtral": t.MixtralConfig(**grouped, num_local_experts=4),
+        "granite": t.GraniteConfig(**grouped, logits_scaling=3.0),
+        "cohere": t.CohereConfig(**grouped, logit_scale=0.5),
+        "gpt_oss": t.GptOssConfig(
+            **grouped,
+            head_dim=8,
+            num_local_experts=4,
+            sliding_window=7,
+            layer_types=mixed,
+            rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+        ),
+        "bloom": t.BloomConfig(vocab_size=VOCABULARY, hidden_size=32, n_layer=3, n_head=4, **ends),
+        "mpt": t.MptConfig(vocab_size=VOCABULARY, d_model=32, n_layers=3, n_heads=4),
+        "falcon_alibi": t.FalconConfig(**short, num_attention_heads=4, alibi=True),
+        "gpt_neo": t.GPTNeoConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=32,
+            num_layers=2,
+            num_heads=4,
+            attention_types=[[["global", "local"], 1]],
+            window_size=7,
+            max_position_embeddings=128,
+            **ends,
+        ),
+        "mamba": t.MambaConfig(**short, state_size=8),
+    }
+
+
+def tiny_model(architecture, dtype="float32"):
+    """A random model, its matrices enlarged so that tokens matter to each other."""
+    import torch
+    import transformers as t
+
+    torch.manual_seed(0)
+    model = t.AutoModelForCausalLM.from_config(configurations()[architecture]).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.dim() > 1:
+                p.mul_(3)
+    return model.to(getattr(torch, dtype))
+
+
+@pytest.fixture
+def requests():
+    """Questions with four choices each after common examples, a duplicate, and one long text."""
+    rng = np.random.default_rng(1)
+    shots = rng.integers(3, VOCABULARY, 20)
+    made = []
+    for _ in range(6):
+        context = np.concatenate([shots, rng.integers(3, VOCABULARY, rng.integers(3, 12))])
+        for _ in range(4):
+            n = int(rng.integers(1, 5))
+            tokens = np.concatenate([context, rng.integers(3, VOCABULARY, n)]).astype(np.int32)
+            made.append(TokenRequest(tokens, n))
+    made.append(TokenRequest(made[0].tokens.copy(), made[0].n_scored))
+    made.append(TokenRequest(rng.integers(3, VOCABULARY, 90).astype(np.int32), 89))
+    return made
