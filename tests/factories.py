@@ -177,12 +177,12 @@ def edited(read: Callable[[Cell], Samples], cell_key: str, **columns: Any) -> Ca
     return read_edited
 
 
-def with_cell(run: Run, variant: str, task: str, **changes: Any) -> Run:
-    """The run with some fields of one cell replaced; `changes` of None removes nothing."""
+def with_cell(run: Run, variant: str, name: str, /, **changes: Any) -> Run:
+    """The run with some fields of the cell of the task `name` replaced."""
     results = tuple(
         replace(
             result,
-            cells=tuple(replace(c, **changes) if c.task.name == task else c for c in result.cells),
+            cells=tuple(replace(c, **changes) if c.task.name == name else c for c in result.cells),
         )
         if result.variant.name == variant
         else result
