@@ -321,9 +321,8 @@ def more_items(rule: Rule, comparison: Comparison, allowed: float) -> int | None
     else:
         normal = NormalDist()
         reach = 1 + normal.inv_cdf(POWER) / normal.inv_cdf(rule.confidence)
-        passing = comparison.delta > -allowed
-        side = comparison.delta - comparison.low if passing else comparison.high - comparison.delta
-        total = math.ceil(comparison.n * (reach * side / distance) ** 2)
+        half = (comparison.high - comparison.low) / 2
+        total = math.ceil(comparison.n * (reach * half / distance) ** 2)
     return None if total > _MOST_ITEMS else max(total - comparison.n, 1)
 
 
