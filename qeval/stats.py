@@ -499,7 +499,8 @@ def required_n(discordance: float, margin: float, confidence: float = 0.95, powe
     Returns:
         discordance (z_confidence + z_power)² / margin² (the paired test's sample size, as Connor 1987,
         Biometrics 43:207, without the small second-order term), and no fewer than an identical model
-        needs in `accuracy_interval`.
+        needs in `accuracy_interval`. It promises up to four points of power too much where hundreds
+        of items are needed, more where fewer than about twenty are expected to be lost or gained.
     """
     if not (0 <= discordance <= 1 and 0 < margin < 1):
         raise ValueError(f"discordance {discordance} or margin {margin} is no fraction")
