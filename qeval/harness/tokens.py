@@ -26,10 +26,11 @@ _CHECKED_EVERY = 100
 class Cut:
     """A way to take text apart so that its pieces can be encoded one by one.
 
-    `after`: each piece ends after a newline, else each begins before one. GPT-2's kin take the
-    newlines of a paragraph break apart if a word follows, so no piece may end in both; Llama 3's and Qwen's glue newlines to the full stop
-    before, so no piece may begin with one. Pieces but the first are encoded behind `anchor`, whose tokens
-    are taken off again: SentencePiece puts a space before the first word of whatever it is given.
+    `after`: each piece ends after a newline, else each begins before one. GPT-2's kin take the newlines of
+    a paragraph break apart where a word follows, so no piece may end in both; Llama 3's and Qwen's glue
+    newlines to the full stop before them, so no piece may begin with one. Pieces but the first are encoded
+    behind `anchor`, whose tokens are taken off again: SentencePiece puts a space before the first word of
+    whatever it is given.
     """
 
     after: bool

@@ -1,0 +1,190 @@
+"""The same tasks through lm_eval.simple_evaluate and through qeval: the same prompts, scores and metrics."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from qeval import harness
+from qeval.records import Task
+from qeval.scoring.requests import Answer
+
+pytestmark = [
+    pytest.mark.torch,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+
+MAX_LENGTH = 160
+TASKS = {
+    "fix_letters": 2,
+    "fix_endings": 3,
+    "fix_several": 0,
+    "fix_mutual": 0,
+    "fix_mass": 2,
+    "fix_pages": 0,
+    "fix_cloze": 0,
+    "fix_blanks": 0,
+    "fix_sums": 0,
+}
+
+
+def plain_scorer(model, requests):
+    """One forward pass a request: the dullest engine there is."""
+    import torch
+
+    answers = []
+    for request in requests:
+        tokens = torch.from_numpy(request.tokens.astype(np.int64))
+        with torch.no_grad():
+            logits = model(tokens[None, :-1]).logits[0]
+        chances = torch.log_softmax(logits.float(), -1)[-request.n_scored :]
+        wanted = tokens[-request.n_scored :]
+        total = chances.gather(1, wanted[:, None]).sum()
+        answers.append(Answer(float(total), bool((chances.argmax(-1) == wanted).all())))
+    return answers
+
+
+@pytest.fixture(autouse=True)
+def _no_survey_of_the_machine(monkeypatch):
+    """simple_evaluate asks pip, git and the compiler about the machine, for seconds."""
+    from lm_eval import evaluator
+
+    monkeypatch.setattr(evaluator, "add_env_info", lambda _: None)
+
+
+def theirs(model, tokenizer, name, shots, fixtures, limit=None, **options):
+    import lm_eval
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    return lm_eval.simple_evaluate(
+        model=HFLM(
+            pretrained=model,
+            tokenizer=tokenizer,
+            batch_size=3,
+            max_length=MAX_LENGTH,
+            softmax_dtype="float32",
+        ),
+        tasks=[name],
+        num_fewshot=shots,
+        limit=limit,
+        task_manager=TaskManager(include_path=str(fixtures), include_defaults=False),
+        bootstrap_iters=0,
+        fewshot_random_seed=77,
+        log_samples=True,
+        **options,
+    )
+
+
+def ours(tokenizer, name, shots, fixtures, limit=None, **options):
+    (prepared,) = harness.prepare(
+        [Task(name, "", num_fewshot=shots, limit=limit)],
+        tokenizer,
+        max_length=MAX_LENGTH,
+        seed=77,
+        tasks_dir=fixtures,
+        **options,
+    )
+    return prepared
+
+
+def answered(prepared, model, tokenizer):
+    if prepared.generates:
+        return harness.generate(prepared, model, tokenizer, batch_size=3)
+    return plain_scorer(model, prepared.requests)
+
+
+@pytest.mark.parametrize(
+    ("name", "shots", "limit"),
+    [*((name, shots, None) for name, shots in TASKS.items()), ("fix_endings", 3, 4), ("fix_pages", 0, 2)],
+)
+def test_samples_and_metrics_are_those_of_lm_eval(name, shots, limit, model, plain_tokenizer, fixtures):
+    expected = theirs(model, plain_tokenizer, name, shots, fixtures, limit)
+    prepared = ours(plain_tokenizer, name, shots, fixtures, limit)
+    outcome = harness.collect(prepared, answered(prepared, model, plain_tokenizer))
+
+    logged = [row for row in expected["samples"][name] if row["filter"] == prepared.task.filter]
+    logged.sort(key=lambda row: row["doc_id"])
+    samples = outcome.samples
+    assert prepared.n == len(samples) == len(logged)
+    assert samples.key.tolist() == [str(row["doc_id"]) for row in logged]
+    assert samples.doc_hash.tolist() == [row["doc_hash"] for row in logged]
+    assert samples.prompt_hash.tolist() == [row["prompt_hash"] for row in logged]
+    assert samples.target_hash.tolist() == [row["target_hash"] for row in logged]
+
+    for at, row in enumerate(logged):
+        value = row[prepared.task.metric]
+        value, weight = value if isinstance(value, tuple) else (value, 1.0)
+        assert samples.value[at] == pytest.approx(value, rel=1e-5, abs=1e-5)
+        assert samples.weight[at] == weight
+        if prepared.output_type in {"multiple_choice", "loglikelihood"}:
+            said = [response[0][0] for response in row["resps"]]
+            assert samples.scores[at] == pytest.approx(said[: len(samples.scores[at])], rel=1e-5, abs=1e-4)
+
+    metrics = {key: value for key, value in expected["results"][name].items() if isinstance(value, float)}
+    metrics = {key: value for key, value in metrics.items() if "_stderr" not in key}
+    assert metrics
+    assert outcome.metrics == pytest.approx(metrics, rel=1e-5, abs=1e-6)
+    assert prepared.version == str(expected["versions"][name])
+    assert prepared.n_available == expected["n-samples"][name]["original"]
+
+
+@pytest.mark.parametrize("name", ["fix_letters", "fix_endings", "fix_pages", "fix_cloze"])
+def test_hflm_on_the_original_texts_gives_the_scores_of_our_tokens(name, model, plain_tokenizer, fixtures):
+    prepared = ours(plain_tokenizer, name, TASKS[name], fixtures)
+    reference = harness.score_with_lm_eval(prepared, model, plain_tokenizer, batch_size=2)
+    mine = plain_scorer(model, prepared.requests)
+    assert [answer.loglikelihood for answer in reference] == pytest.approx(
+        [answer.loglikelihood for answer in mine], rel=1e-5, abs=1e-4
+    )
+    assert [answer.greedy for answer in reference] == [answer.greedy for answer in mine]
+
+
+def test_prompts_too_long_for_the_model_lose_their_beginning_as_in_lm_eval(model, plain_tokenizer, fixtures):
+    prepared = ours(plain_tokenizer, "fix_endings", 9, fixtures)
+    expected = theirs(model, plain_tokenizer, "fix_endings", 9, fixtures)["samples"]["fix_endings"]
+    outcome = harness.collect(prepared, plain_scorer(model, prepared.requests))
+    assert prepared.truncated == len(prepared.requests)
+    assert max(len(request.tokens) for request in prepared.requests) == MAX_LENGTH + 1
+    for mine, row in zip(outcome.samples.scores, expected, strict=True):
+        assert mine == pytest.approx([response[0][0] for response in row["resps"]], rel=1e-5, abs=1e-4)
+
+
+def test_a_long_page_is_scored_in_windows(plain_tokenizer, fixtures):
+    prepared = ours(plain_tokenizer, "fix_pages", 0, fixtures)
+    windows = np.diff(prepared.content.spans)
+    assert windows.max() > 1
+    assert sum(request.n_scored for request in prepared.requests) == sum(
+        len(plain_tokenizer.encode(page["page"])) for page in prepared.content.docs()
+    )
+
+
+def test_the_chat_template_is_applied_as_lm_eval_does(model, plain_tokenizer, fixtures):
+    import copy
+
+    tokenizer = copy.deepcopy(plain_tokenizer)
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}[assistant] {% endif %}"
+    )
+    expected = theirs(model, tokenizer, "fix_endings", 2, fixtures, apply_chat_template=True)
+    prepared = ours(tokenizer, "fix_endings", 2, fixtures, chat_template=True)
+    outcome = harness.collect(prepared, plain_scorer(model, prepared.requests))
+    logged = expected["samples"]["fix_endings"]
+    assert outcome.samples.prompt_hash.tolist() == [row["prompt_hash"] for row in logged]
+    for mine, row in zip(outcome.samples.scores, logged, strict=True):
+        assert mine == pytest.approx([response[0][0] for response in row["resps"]], rel=1e-5, abs=1e-4)
+
+
+def test_a_generating_task_answers_through_its_filter(plain_tokenizer, fixtures):
+    task = Task("fix_sums", "exact_match", filter="whole")
+    (prepared,) = harness.prepare([task], plain_tokenizer, max_length=MAX_LENGTH, tasks_dir=fixtures)
+    assert prepared.generates
+    assert prepared.requests == ()
+    outcome = harness.collect(prepared, ["5", " 17", "8", "none"])
+    assert outcome.samples.value.tolist() == [1, 0, 1, 0]
+    assert outcome.samples.answer.tolist() == ["5", " 17", "8", "none"]
+    assert outcome.samples.gold.tolist() == ["5", "17", "8", "30"]
+    assert outcome.metrics["exact_match,strict"] == 0.75
