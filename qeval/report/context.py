@@ -1,0 +1,503 @@
+"""The one computed context that every format of the report is rendered from; numbers already in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+
+from qeval.records import Comparison, Decision, Policy, Result, Run
+from qeval.report import numbers
+from qeval.report.costs import CostTable, cost_table
+from qeval.report.facts import Fact, commands, provenance_facts, run_facts, scheme_text, warnings_of
+from qeval.report.flips import Explorer, Read, ReadItems, explore
+from qeval.report.rows import (
+    Index,
+    Row,
+    Score,
+    index,
+    result_of,
+    rows_of,
+    score_of,
+    subject_rows,
+)
+from qeval.report.shrink import shrink
+from qeval.report.texts import Documents, documents
+from qeval.report.verdicts import WORST_FIRST, Verdict, verdict_of
+
+
+@dataclass(frozen=True)
+class Bar:
+    """An interval as parts of a small picture, in per cent of its width; `margin` is the allowed loss."""
+
+    zero: float
+    low: float
+    high: float
+    dot: float
+    margin: float | None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One variant on one row, in words. `status` is the gate's, "" where nothing judged it. `delta` and
+    what follows are empty for the baseline and where nothing could be compared."""
+
+    score: str
+    n: str
+    value: float
+    delta: str = ""
+    interval: str = ""
+    confidence: str = ""
+    lost: str = ""
+    gained: str = ""
+    changed: str = ""
+    recovery: str = ""
+    above_chance: str = ""
+    status: str = ""
+    real: str = ""
+    bar: Bar | None = None
+    notes: tuple[str, ...] = ()
+    comparison: Comparison | None = None
+    margin: float | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A row of `rows.Row` turned into a column of the summary table."""
+
+    row: Row
+    title: str
+    measure: str
+    n: str
+    allowed: str
+    is_perplexity: bool
+
+
+@dataclass(frozen=True)
+class Line:
+    """One variant of the summary table; `figures` stand in the order of the columns."""
+
+    name: str
+    anchor: str
+    scheme: str
+    is_baseline: bool
+    status: str
+    error: str
+    verdict: Verdict
+    figures: tuple[Figure | None, ...]
+    facts: tuple[Fact, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One variant on one member of a group. `shrunk`, `low`, `high`, `value` (the difference) are
+    fractions; the other fields are words."""
+
+    variant: str
+    subject: str
+    group: str
+    category: str
+    items: int
+    n: str
+    baseline: str
+    score: str
+    delta: str
+    interval: str
+    shrunk: float
+    shrunk_text: str
+    low: float
+    high: float
+    value: float
+
+
+@dataclass(frozen=True)
+class Category:
+    """A category of a group's members, all items together: a baseline's score and each variant's delta."""
+
+    group: str
+    name: str
+    subjects: int
+    n: str
+    baseline: str
+    deltas: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything a report shows."""
+
+    title: str
+    run: Run
+    run_facts: tuple[Fact, ...]
+    columns: tuple[Column, ...]
+    lines: tuple[Line, ...]
+    subjects: tuple[Subject, ...]
+    categories: tuple[Category, ...]
+    documents: tuple[Documents, ...]
+    explorer: Explorer
+    cost: CostTable | None
+    commands: tuple[Fact, ...]
+    warnings: tuple[str, ...]
+    forgiven: tuple[str, ...]
+    gate: str
+    confidence: str
+
+    @property
+    def candidates(self) -> tuple[Line, ...]:
+        """The lines that are compared with the baseline."""
+        return tuple(line for line in self.lines if not line.is_baseline)
+
+    @property
+    def judged(self) -> bool:
+        """Whether a gate judged any variant."""
+        return bool(self.gate)
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """What the figures are made from, handed around together."""
+
+    run: Run
+    comparisons: Sequence[Comparison]
+    decisions: Sequence[Decision]
+    by_row: Index
+
+
+def build(
+    run: Run,
+    read: Read,
+    read_items: ReadItems,
+    comparisons: Sequence[Comparison],
+    decisions: Sequence[Decision] = (),
+    policy: Policy | None = None,
+    *,
+    title: str | None = None,
+) -> Context:
+    """The context of a report on `run`.
+
+    `read` and `read_items` give a stored cell's samples and items; they are not asked for cells that
+    hold only a score. `comparisons` are those of `compare_run`; `decisions` and `policy` a gate's, if
+    one was asked for. Nothing is recomputed that a comparison already says.
+    """
+    evidence = _Evidence(run, comparisons, decisions, index(comparisons))
+    rows = rows_of(run)
+    subjects = _subjects(evidence)
+    return Context(
+        title=title or f"What quantisation cost {run.model}",
+        run=run,
+        run_facts=run_facts(run),
+        columns=tuple(_column(evidence, row) for row in rows),
+        lines=_lines(evidence, rows),
+        subjects=subjects,
+        categories=_categories(run),
+        documents=documents(run, read),
+        explorer=explore(run, read, read_items),
+        cost=cost_table(run),
+        commands=commands(run),
+        warnings=_run_warnings(run),
+        forgiven=_forgiven(policy),
+        gate=_gate_text(policy, decisions),
+        confidence=_confidences(c.confidence for c in comparisons),
+    )
+
+
+def _confidences(levels: Iterable[float]) -> str:
+    return " and ".join(numbers.percent(level, 0) for level in sorted(set(levels), reverse=True))
+
+
+def _run_warnings(run: Run) -> tuple[str, ...]:
+    """What is wrong with the run as a whole, in sentences."""
+    notes = []
+    baseline = result_of(run, run.baseline)
+    if baseline is None:
+        notes.append(f"The run has no variant called {run.baseline}, its baseline: nothing can be compared.")
+    elif baseline.status == "failed":
+        notes.append("The baseline failed: nothing can be compared.")
+    failed = [result.variant.name for result in run.results if result.status == "failed"]
+    if failed:
+        notes.append(f"Did not run: {', '.join(failed)}.")
+    if len(run.results) == 1:
+        notes.append("There is one variant only: scores are shown, and there is nothing to compare.")
+    if not any(cell.n for result in run.results for cell in result.cells):
+        notes.append("Nothing was scored.")
+    if any(cell.limited for result in run.results for cell in result.cells):
+        notes.append(
+            "Only a part of the items was scored (a limit was set): this is a smoke test, not a measurement."
+        )
+    if any(cell.aggregate_only for result in run.results for cell in result.cells):
+        notes.append(
+            "Only scores are known, not the items behind them: intervals are conservative, flips unknown."
+        )
+    return tuple(notes)
+
+
+def _forgiven(policy: Policy | None) -> tuple[str, ...]:
+    if policy is None:
+        return ()
+    notes = []
+    if policy.allow_limited:
+        notes.append("Limited runs are allowed to pass.")
+    if policy.allow_inconclusive:
+        notes.append("Undecided rules are allowed to pass.")
+    return tuple(notes)
+
+
+def _gate_text(policy: Policy | None, decisions: Sequence[Decision]) -> str:
+    """Where the rules come from; "" where nothing was judged."""
+    if not decisions:
+        return ""
+    return f"Judged by {policy.source}." if policy and policy.source else "Judged by the rules given."
+
+
+def _lines(evidence: _Evidence, rows: Sequence[Row]) -> tuple[Line, ...]:
+    """The baseline first, then the variants as they were asked for."""
+    run = evidence.run
+    ordered = sorted(run.results, key=lambda result: result.variant.name != run.baseline)
+    figures = {r.variant.name: [_figure(evidence, r, row) for row in rows] for r in ordered}
+    scales = [_scale([figures[name][place] for name in figures]) for place in range(len(rows))]
+    points = _widest(scale for scale, row in zip(scales, rows, strict=True) if row.kind != "perplexity")
+    scales = [scale if row.kind == "perplexity" else points for scale, row in zip(scales, rows, strict=True)]
+    return tuple(
+        _line(evidence, place, result, _with_bars(figures[result.variant.name], scales))
+        for place, result in enumerate(ordered)
+    )
+
+
+def _line(evidence: _Evidence, place: int, result: Result, figures: tuple[Figure | None, ...]) -> Line:
+    run, name = evidence.run, result.variant.name
+    own = [c for c in evidence.comparisons if c.variant == name]
+    judged = [d for d in evidence.decisions if d.variant == name]
+    return Line(
+        name=name,
+        anchor=f"variant-{place}",
+        scheme=scheme_text(result.variant.scheme),
+        is_baseline=name == run.baseline,
+        status=result.status,
+        error=result.error or "",
+        verdict=verdict_of(result, run.baseline, own, judged),
+        figures=figures,
+        facts=provenance_facts(result),
+        warnings=warnings_of(result),
+    )
+
+
+def _column(evidence: _Evidence, row: Row) -> Column:
+    """The column's heading; n from the baseline, or from whichever variant has it."""
+    run = evidence.run
+    ordered = sorted(run.results, key=lambda result: result.variant.name != run.baseline)
+    score = next((s for result in ordered if (s := score_of(run, result, row))), None)
+    allowed = {_allowed_text(d) for d in evidence.decisions if d.task == row.id}
+    return Column(
+        row, row.title, row.measure, _n(score), "; ".join(sorted(allowed - {""})), row.kind == "perplexity"
+    )
+
+
+def _n(score: Score | None) -> str:
+    if score is None:
+        return numbers.NONE
+    if score.n < score.n_available:
+        return f"{numbers.count(score.n)} of {numbers.count(score.n_available)}"
+    return numbers.count(score.n)
+
+
+def _allowed_text(decision: Decision) -> str:
+    """The rule's limit in words."""
+    rule = decision.rule
+    if rule.max_drop is not None:
+        return f"{rule.max_drop:g} points may be lost"
+    if rule.min_recovery is not None:
+        return f"{numbers.percent(rule.min_recovery)} must be kept"
+    if rule.max_ppl_ratio is not None:
+        return f"perplexity may be ×{rule.max_ppl_ratio:g}"
+    return f"{numbers.percent(rule.max_flips)} may flip"
+
+
+def _figure(evidence: _Evidence, result: Result, row: Row) -> Figure | None:
+    """One variant on one row; None where the variant has no score there."""
+    score = score_of(evidence.run, result, row)
+    if score is None:
+        return None
+    text = numbers.perplexity(score.score) if row.kind == "perplexity" else numbers.points(score.score)
+    plain = Figure(text, _n(score), score.score)
+    name = result.variant.name
+    shown = evidence.by_row.get((name, row.id))
+    if shown is None or name == evidence.run.baseline:
+        return plain
+    judged = [d for d in evidence.decisions if d.variant == name and d.task == row.id]
+    return _compared(plain, shown, judged)
+
+
+def _compared(plain: Figure, shown: Comparison, decisions: Sequence[Decision]) -> Figure:
+    """The figure with its difference. Where a rule judged the row, the interval is the one that decided."""
+    deciding = _deciding(decisions)
+    used, margin = (deciding.comparison or shown, _margin(deciding)) if deciding else (shown, None)
+    if deciding and deciding.rule.max_flips is not None:
+        used = shown  # its interval is one of answers that agree, not of a difference of scores
+    limits = () if margin is None else (margin,)
+    kept, kept_above = _recoveries(shown)
+    is_ratio = shown.kind == "perplexity"
+    delta = numbers.ratio(used.delta, limits) if is_ratio else numbers.signed_points(used.delta, limits)
+    interval = (numbers.interval_ratio if is_ratio else numbers.interval_points)(used.low, used.high, limits)
+    return replace(
+        plain,
+        delta=delta,
+        interval=interval,
+        confidence=numbers.percent(used.confidence, 0),
+        lost=_known(shown.losses),
+        gained=_known(shown.gains),
+        changed=_known(shown.flips),
+        recovery=kept,
+        above_chance=kept_above,
+        status=deciding.status if deciding else "",
+        real=_real(used),
+        notes=shown.notes,
+        comparison=used,
+        margin=margin,
+    )
+
+
+def _deciding(decisions: Sequence[Decision]) -> Decision | None:
+    """The worst required decision on a row, else the worst advisory one."""
+    ranked = sorted(decisions, key=lambda d: (d.rule.tier != "required", WORST_FIRST.index(d.status)))
+    return ranked[0] if ranked else None
+
+
+def _margin(decision: Decision) -> float | None:
+    """The allowed difference as a delta (at most zero); None for a limit on flips."""
+    return None if decision.allowed is None or decision.rule.max_flips is not None else -decision.allowed
+
+
+def _known(number: int | None) -> str:
+    return "" if number is None else numbers.count(number)
+
+
+def _recoveries(comparison: Comparison) -> tuple[str, str]:
+    """What share of the baseline's score is kept: of all of it, and of what lies above guessing."""
+    if comparison.kind == "perplexity" or comparison.baseline <= 0:
+        return "", ""
+    raw = numbers.percent(comparison.candidate / comparison.baseline)
+    chance = comparison.chance
+    if chance is None or comparison.baseline <= chance:
+        return raw, ""
+    return raw, numbers.percent((comparison.candidate - chance) / (comparison.baseline - chance))
+
+
+def _real(comparison: Comparison) -> str:
+    """Whether the interval tells the difference from zero."""
+    if comparison.high < 0:
+        return "lower"
+    return "higher" if comparison.low > 0 else "unclear"
+
+
+Scale = tuple[float, float]
+
+
+def _scale(figures: Iterable[Figure | None]) -> Scale | None:
+    """The range of deltas that a column's bars must show, zero and margins included."""
+    values = [0.0]
+    for figure in figures:
+        if figure and figure.comparison:
+            values += [figure.comparison.low, figure.comparison.high, figure.margin or 0.0]
+    finite = [value for value in values if math.isfinite(value)]
+    return (min(finite), max(finite)) if max(finite) > min(finite) else None
+
+
+def _widest(scales: Iterable[Scale | None]) -> Scale | None:
+    known = [scale for scale in scales if scale]
+    return (min(low for low, _ in known), max(high for _, high in known)) if known else None
+
+
+def _with_bars(figures: Sequence[Figure | None], scales: Sequence[Scale | None]) -> tuple[Figure | None, ...]:
+    return tuple(
+        replace(figure, bar=_bar(figure.comparison, figure.margin, scale))
+        if figure and figure.comparison and scale
+        else figure
+        for figure, scale in zip(figures, scales, strict=True)
+    )
+
+
+def _bar(comparison: Comparison, margin: float | None, scale: Scale) -> Bar | None:
+    """The interval laid on the scale, with a tenth of air on both sides; None where it has no bounds."""
+    if not all(math.isfinite(value) for value in (comparison.low, comparison.high, comparison.delta)):
+        return None
+    low, high = scale
+    air = 0.1 * (high - low)
+
+    def place(value: float) -> float:
+        return round(100 * (value - low + air) / (high - low + 2 * air), 2)
+
+    zero, first, last, dot = map(place, (0.0, comparison.low, comparison.high, comparison.delta))
+    return Bar(zero, first, last, dot, None if margin is None else place(margin))
+
+
+def _subjects(evidence: _Evidence) -> tuple[Subject, ...]:
+    """Every member of every group for every candidate, deltas also shrunken to the group's mean."""
+    run = evidence.run
+    rows = subject_rows(run)
+    found: list[Subject] = []
+    groups = dict.fromkeys(row.members[0].group or "" for row in rows)
+    names = [result.variant.name for result in run.results if result.variant.name != run.baseline]
+    for group in groups:
+        for name in names:
+            members = [row for row in rows if row.members[0].group == group]
+            pairs = [(row, c) for row in members if (c := evidence.by_row.get((name, row.id)))]
+            found += _shrunken(group, name, pairs)
+    return tuple(found)
+
+
+def _shrunken(group: str, name: str, pairs: Sequence[tuple[Row, Comparison]]) -> list[Subject]:
+    errors = [_standard_error(comparison) for _, comparison in pairs]
+    shrunk = shrink([comparison.delta for _, comparison in pairs], [error**2 for error in errors])
+    return [_subject(group, name, row, c, value) for (row, c), value in zip(pairs, shrunk, strict=True)]
+
+
+def _standard_error(comparison: Comparison) -> float:
+    """From the interval's width; never zero, for no subject is known without error (half an item)."""
+    z = NormalDist().inv_cdf(0.5 + comparison.confidence / 2)
+    width = comparison.high - comparison.low
+    floor = 0.5 / max(comparison.n, 1)
+    return max(width / (2 * z), floor) if math.isfinite(width) else 1.0
+
+
+def _subject(group: str, name: str, row: Row, c: Comparison, shrunk: float) -> Subject:
+    return Subject(
+        variant=name,
+        subject=row.id.removeprefix(f"{group}_"),
+        group=group,
+        category=row.members[0].category or "",
+        items=c.n,
+        n=numbers.count(c.n),
+        baseline=numbers.points(c.baseline, 1),
+        score=numbers.points(c.candidate, 1),
+        delta=numbers.signed_points(c.delta),
+        interval=numbers.interval_points(c.low, c.high),
+        shrunk=shrunk,
+        shrunk_text=numbers.signed_points(shrunk),
+        low=c.low,
+        high=c.high,
+        value=c.delta,
+    )
+
+
+def _categories(run: Run) -> tuple[Category, ...]:
+    """Scores by category within each group, items weighted equally, deltas in the order of candidates."""
+    rows = [row for row in subject_rows(run) if row.members[0].category]
+    places: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        task = row.members[0]
+        places.setdefault((task.group or "", task.category or ""), []).append(row)
+    return tuple(_category(run, group, name, members) for (group, name), members in places.items())
+
+
+def _category(run: Run, group: str, name: str, members: Sequence[Row]) -> Category:
+    joined = Row(name, "pooled", "accuracy", tuple(row.members[0] for row in members))
+    baseline = result_of(run, run.baseline)
+    base = score_of(run, baseline, joined) if baseline else None
+    others = [score_of(run, result, joined) for result in run.results if result.variant.name != run.baseline]
+    deltas = tuple(
+        numbers.signed_points(other.score - base.score) if other and base else numbers.NONE
+        for other in others
+    )
+    return Category(group, name, len(members), _n(base), numbers.points(base.score if base else None), deltas)

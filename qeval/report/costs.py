@@ -1,0 +1,169 @@
+"""What the variants cost: a table, and the points of the quality-against-cost chart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from qeval.records import Result, Run
+from qeval.report import numbers
+
+_MOST_MEASURES = 6
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A cost by which variants can be laid out; `value` is None where it was not measured."""
+
+    id: str
+    title: str
+    unit: str
+    lower_is_better: bool
+    value: Callable[[Result], float | None]
+
+
+@dataclass(frozen=True)
+class CostTable:
+    """Measured costs, variants as rows; cells already formatted."""
+
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+
+
+def axes(run: Run) -> tuple[Axis, ...]:
+    """The costs that at least two variants have and that differ between them."""
+    known = (_weights(), _bits(), _peak(), _load(), *(_measure(name, unit) for name, unit in _measures(run)))
+    return tuple(axis for axis in known if _tells(axis, run))
+
+
+def _tells(axis: Axis, run: Run) -> bool:
+    values = [value for result in run.results if (value := axis.value(result)) is not None]
+    return len(set(values)) > 1
+
+
+def _weights() -> Axis:
+    return Axis(
+        "weights",
+        "Size of weights",
+        "MiB",
+        True,
+        lambda r: _mebi(r.provenance.weight_bytes if r.provenance else None),
+    )
+
+
+def _bits() -> Axis:
+    return Axis(
+        "bits",
+        "Bits per weight",
+        "bit",
+        True,
+        lambda r: r.provenance.bits_per_weight if r.provenance else None,
+    )
+
+
+def _peak() -> Axis:
+    return Axis(
+        "peak",
+        "Peak memory while scoring",
+        "MiB",
+        True,
+        lambda r: _mebi(r.cost.peak_bytes if r.cost else None),
+    )
+
+
+def _load() -> Axis:
+    return Axis("load", "Load time", "s", True, lambda r: r.cost.load_seconds if r.cost else None)
+
+
+def _mebi(number: float | None) -> float | None:
+    return number / 2**20 if number else None
+
+
+def _measure(name: str, unit: str) -> Axis:
+    def value(result: Result) -> float | None:
+        timing = result.cost.measures.get(name) if result.cost else None
+        return timing.median if timing and timing.unit == unit else None
+
+    return Axis(name, name.replace("/", ", "), unit, not is_rate(unit), value)
+
+
+def is_rate(unit: str) -> bool:
+    """Whether more is better: "tokens/s" is a rate, "ms/token" and "s" are times."""
+    return unit.endswith(("/s", "/second"))
+
+
+def _measures(run: Run) -> list[tuple[str, str]]:
+    """The first few measures by name, with their units."""
+    found = {
+        name: timing.unit
+        for result in run.results
+        if result.cost
+        for name, timing in result.cost.measures.items()
+    }
+    return list(found.items())[:_MOST_MEASURES]
+
+
+def cost_table(run: Run) -> CostTable | None:
+    """Everything measured, or None where nothing was."""
+    if not any(result.cost for result in run.results):
+        return None
+    names = dict.fromkeys(n for r in run.results if r.cost for n in r.cost.measures)
+    headers = (
+        "Variant",
+        "Weights",
+        "Bits per weight",
+        "Load (s)",
+        "Peak memory",
+        *(_heading(run, n) for n in names),
+    )
+    rows = tuple(_row(result, tuple(names)) for result in run.results)
+    return CostTable(headers, rows, _notes(run))
+
+
+def _heading(run: Run, name: str) -> str:
+    units = {r.cost.measures[name].unit for r in run.results if r.cost and name in r.cost.measures}
+    return f"{name.replace('/', ', ')} ({', '.join(sorted(units))})"
+
+
+def _row(result: Result, names: Sequence[str]) -> tuple[str, ...]:
+    made, cost = result.provenance, result.cost
+    bits = made.bits_per_weight if made else None
+    fixed = (
+        result.variant.name,
+        numbers.size(made.weight_bytes if made else None),
+        numbers.significant(bits),
+        numbers.significant(cost.load_seconds if cost else None),
+        numbers.size(cost.peak_bytes if cost else None),
+    )
+    return (*fixed, *(_timing(result, name) for name in names))
+
+
+def _timing(result: Result, name: str) -> str:
+    """The median, with the least and the greatest: 12.3 (12.1 to 12.9)."""
+    timing = result.cost.measures.get(name) if result.cost else None
+    if timing is None:
+        return numbers.NONE
+    median, low, high = (numbers.significant(value) for value in (timing.median, timing.low, timing.high))
+    return median if timing.repeats <= 1 else f"{median} ({low} to {high})"
+
+
+def _notes(run: Run) -> tuple[str, ...]:
+    costs = [result.cost for result in run.results if result.cost]
+    hardware = list(dict.fromkeys(cost.hardware for cost in costs))
+    first = (
+        f"Measured on {hardware[0]}."
+        if len(hardware) == 1
+        else f"Measured on different hardware, so not comparable: {'; '.join(hardware)}."
+    )
+    return (first, *dict.fromkeys(note for cost in costs for note in cost.notes))
+
+
+def pareto(points: Sequence[tuple[float, float]], *, lower_is_better: bool) -> list[int]:
+    """Positions of the points (cost, quality) that no other beats in both, by cost."""
+    direction = 1 if lower_is_better else -1
+    front: list[int] = []
+    for place in sorted(range(len(points)), key=lambda i: (direction * points[i][0], -points[i][1])):
+        if not front or points[place][1] > points[front[-1]][1]:
+            front.append(place)
+    return front

@@ -1,0 +1,150 @@
+"""Provenance and settings as labelled facts, for a person to read."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from qeval.records import Provenance, Result, Run, Scheme
+from qeval.report import numbers
+
+Fact = tuple[str, str]
+
+
+def scheme_text(scheme: Scheme) -> str:
+    """The scheme as the user writes it: gptq[bits=3]@repo:revision."""
+    options = ",".join(f"{key}={_option(value)}" for key, value in scheme.options.items())
+    text = f"{scheme.kind}[{options}]" if options else scheme.kind
+    checkpoint = f"@{scheme.checkpoint}" if scheme.checkpoint else ""
+    return f"{text}{checkpoint}{f':{scheme.revision}' if scheme.revision else ''}"
+
+
+def _option(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def provenance_facts(result: Result) -> tuple[Fact, ...]:
+    """What was asked for and what was truly loaded; facts that are unknown are left out."""
+    asked = [("Scheme asked for", scheme_text(result.variant.scheme))]
+    if result.variant.adapter:
+        asked.append(("Adapter", result.variant.adapter))
+    loaded = _loaded(result.provenance) if result.provenance else []
+    return tuple((label, value) for label, value in asked + loaded if value)
+
+
+def _loaded(made: Provenance) -> list[Fact]:
+    bits = (
+        ""
+        if made.bits_per_weight is None
+        else f"{numbers.significant(made.bits_per_weight)} in the quantised layers"
+    )
+    return [
+        ("Model loaded", made.model),
+        ("Revision", made.revision or ""),
+        ("Weights' fingerprint", made.fingerprint or ""),
+        ("Architecture", made.architecture),
+        ("Data type", made.dtype),
+        ("Quantisation", _mapping(made.quantization)),
+        ("Quantised modules", _modules(made)),
+        ("Bits per weight", bits),
+        ("Size of weights", "" if not made.weight_bytes else numbers.size(made.weight_bytes)),
+        ("Device", made.device),
+        ("Engine", made.engine),
+        ("Self-check", made.engine_note),
+        ("Weights dequantised once for scoring", "yes" if made.materialized else ""),
+        ("Batch size", made.batch_size),
+        ("Versions", _mapping(made.versions)),
+    ]
+
+
+def _modules(made: Provenance) -> str:
+    if not made.modules:
+        return "none" if made.linears else ""
+    kinds = ", ".join(f"{number} {name}" for name, number in made.modules.items())
+    return f"{kinds}; {made.linears} linear layers in all" if made.linears else kinds
+
+
+def _mapping(values: Mapping[str, Any]) -> str:
+    """A mapping on one line, nested values as JSON."""
+    return ", ".join(f"{key} {_value(value)}" for key, value in values.items())
+
+
+def _value(value: object) -> str:
+    if isinstance(value, dict | list | tuple):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return _option(value)
+
+
+def warnings_of(result: Result) -> tuple[str, ...]:
+    """Sentences that a reader must see: limits, cut contexts, scores without items, the loader's notes."""
+    notes = list(result.provenance.notes) if result.provenance else []
+    limited = [cell.task.name for cell in result.cells if cell.limited]
+    if limited:
+        notes.append(f"Only a part of the items was scored: {_some(limited)}.")
+    if any(cell.aggregate_only for cell in result.cells):
+        notes.append("Only scores are known, not the items: no flips, and intervals are conservative.")
+    cut = sum(cell.truncated for cell in result.cells)
+    if cut:
+        notes.append(f"{numbers.count(cut)} contexts were cut on the left to fit the model.")
+    if result.status == "partial":
+        notes.append("The variant is not finished: some tasks are missing.")
+    return tuple(notes)
+
+
+def _some(names: Iterable[str], most: int = 4) -> str:
+    kept = list(dict.fromkeys(names))
+    more = f" and {len(kept) - most} more" if len(kept) > most else ""
+    return ", ".join(kept[:most]) + more
+
+
+def run_facts(run: Run) -> tuple[Fact, ...]:
+    """The run's own facts: what, when, by which version, with which settings."""
+    settings = run.settings
+    facts = [
+        ("Run", run.id),
+        ("Made", run.created),
+        ("Model", run.model),
+        ("Suite", f"{run.suite.name}: {run.suite.description}" if run.suite.description else run.suite.name),
+        ("Source", run.source),
+        ("qeval", run.qeval_version),
+        ("Seed", str(settings.seed)),
+        ("Limit", "" if settings.limit is None else f"{settings.limit} items a task"),
+        ("Data type asked for", settings.dtype),
+        ("Device asked for", settings.device),
+        ("Batch size asked for", settings.batch_size),
+        ("Engine asked for", settings.engine),
+        ("Chat template", "applied" if settings.chat_template else "not applied"),
+        ("Items from", "; ".join(sorted({c.dataset for r in run.results for c in r.cells if c.dataset})[:6])),
+    ]
+    return tuple((label, value) for label, value in facts if value)
+
+
+def commands(run: Run) -> tuple[Fact, ...]:
+    """The exact commands that make the run and its reports again."""
+    made = shlex.join(run.command) if run.command else ""
+    run_id = shlex.quote(run.id)
+    steps = [
+        (
+            "Install the same version",
+            f"pip install 'qeval=={run.qeval_version}'" if run.qeval_version else "",
+        ),
+        ("Make the run", made),
+        ("Make this report", f"qeval report {run_id} -o report.html"),
+        ("Judge it", f"qeval gate {run_id} --max-drop 1.0"),
+    ]
+    return tuple((label, text) for label, text in steps if text)
+
+
+def slugged(text: str) -> str:
+    """A name as a part of an HTML id or a file name: letters, digits and dashes, told apart by a hash."""
+    import hashlib
+    import re
+
+    plain = re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-").lower()[:40]
+    return (
+        plain
+        if plain == text
+        else f"{plain or 'x'}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:6]}"
+    )

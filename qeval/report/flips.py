@@ -1,0 +1,321 @@
+"""The items whose answers changed: found by pairing samples, chosen fairly, cut to a budget of bytes.
+
+A full suite has more flips, and far more text, than a page should carry. All flips are counted;
+texts are embedded for as many as the budget holds, taken in turn from every variant and task, the
+most decided flips first. The rest stay in the run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+from qeval.records import Cell, Item, Result, Run, Samples, Task
+from qeval.report.rows import cell_of, leaves_of, result_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Read = Callable[[Cell], Samples]
+ReadItems = Callable[[Cell], Mapping[str, Item]]
+
+DIRECTIONS = ("lost", "gained", "changed", "same")
+"""right to wrong; wrong to right; another answer of equal worth; unchanged (a few, for contrast)."""
+BUDGET = 1_600_000  # bytes of JSON: with charts and tables the page stays under 3 MB
+PROMPT_BUDGET = 250_000  # of them, for prompts' shared beginnings (few-shot examples)
+MOST_ROWS = 20_000
+CONTRAST = 3  # unchanged items shown per variant and task
+_LONGEST = 1_500  # characters of a question kept
+_LONGEST_CHOICE = 400
+
+
+@dataclass(frozen=True)
+class Flip:
+    """One item answered differently. `base_margin` and `margin` are log-probability of the baseline's
+    answer less that of the candidate's, in nats, under the baseline and under the candidate: the
+    first is mostly above zero, the second below. Both are 0 where there are no choices."""
+
+    variant: str
+    task: Task
+    key: str
+    direction: str
+    base_answer: str
+    answer: str
+    gold: str
+    base_scores: tuple[float, ...] = ()
+    scores: tuple[float, ...] = ()
+    base_margin: float = 0.0
+    margin: float = 0.0
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many answers changed, for one variant on one leaf task."""
+
+    variant: str
+    task: str
+    group: str
+    lost: int
+    gained: int
+    changed: int
+
+
+@dataclass(frozen=True)
+class Explorer:
+    """What the flips explorer carries: every count, and the flips and texts that fit."""
+
+    counts: tuple[Count, ...] = ()
+    flips: tuple[Flip, ...] = ()
+    items: Mapping[tuple[str, str], Item] = field(default_factory=dict)
+    total: int = 0
+
+    @property
+    def shown(self) -> int:
+        """The flips embedded, without the unchanged items."""
+        return sum(1 for flip in self.flips if flip.direction != "same")
+
+
+def explore(run: Run, read: Read, read_items: ReadItems, budget: int = BUDGET) -> Explorer:
+    """All flips of a run counted, and as many of them with their texts as `budget` bytes hold."""
+    counts: list[Count] = []
+    queues: list[list[Flip]] = []
+    contrast: list[Flip] = []
+    for task, candidate, base, other in _pairs(run, read):
+        changed, same = _flips_of(task, candidate, base, other)
+        counts.append(_count(task, candidate, changed))
+        queues.append(changed)
+        contrast += same
+    chosen = _in_turn(queues)[:MOST_ROWS] + contrast
+    items = _texts(run, chosen, read_items)
+    kept = _within(chosen, items, budget)
+    wanted = {(flip.task.name, flip.key) for flip in kept}
+    texts = {place: item for place, item in items.items() if place in wanted}
+    return Explorer(tuple(counts), tuple(kept), texts, sum(c.lost + c.gained + c.changed for c in counts))
+
+
+def _pairs(run: Run, read: Read) -> Iterator[tuple[Task, str, Samples, Samples]]:
+    """Every leaf task with answers that both the baseline and a candidate have items of."""
+    baseline = result_of(run, run.baseline)
+    for task in leaves_of(run).values():
+        base_cell = cell_of(baseline, task)
+        if task.kind == "perplexity" or base_cell is None or base_cell.aggregate_only:
+            continue
+        base: Samples | None = None
+        for result in run.results:
+            cell = None if result.variant.name == run.baseline else cell_of(result, task)
+            if cell is None or cell.aggregate_only:
+                continue
+            base = base or read(base_cell)
+            yield task, result.variant.name, base, read(cell)
+
+
+def _flips_of(task: Task, variant: str, base: Samples, other: Samples) -> tuple[list[Flip], list[Flip]]:
+    """The changed items, the most decided first, and a few unchanged ones spread over the task."""
+    mine, theirs = _aligned(base, other)
+    differ = base.answer[mine] != other.answer[theirs]
+    changed = [_flip(task, variant, base, other, i, j) for i, j in _index_pairs(mine, theirs, differ)]
+    rest = list(_index_pairs(mine, theirs, ~differ))
+    same = [
+        _flip(task, variant, base, other, i, j) for i, j in rest[:: max(1, len(rest) // CONTRAST)][:CONTRAST]
+    ]
+    order = {name: place for place, name in enumerate(DIRECTIONS)}
+    changed.sort(key=lambda flip: (order[flip.direction] // 2, flip.margin, flip.key))
+    return changed, same
+
+
+def _aligned(base: Samples, other: Samples) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Positions in both of the items that both have."""
+    import numpy as np
+
+    if len(base) == len(other) and bool(np.all(base.key == other.key)):
+        everything = np.arange(len(base))
+        return everything, everything
+    _, mine, theirs = np.intersect1d(base.key, other.key, return_indices=True)
+    return mine, theirs
+
+
+def _index_pairs(
+    mine: NDArray[np.intp], theirs: NDArray[np.intp], where: NDArray[np.bool_]
+) -> Iterator[tuple[int, int]]:
+    return zip(mine[where].tolist(), theirs[where].tolist(), strict=True)
+
+
+def _flip(task: Task, variant: str, base: Samples, other: Samples, i: int, j: int) -> Flip:
+    """Item i of the baseline and j of the candidate as a Flip."""
+    before, after = str(base.answer[i]), str(other.answer[j])
+    base_scores = tuple(float(x) for x in base.scores[i])
+    scores = tuple(float(x) for x in other.scores[j])
+    return Flip(
+        variant,
+        task,
+        str(base.key[i]),
+        _direction(before, after, float(base.value[i]), float(other.value[j])),
+        before,
+        after,
+        str(base.gold[i]),
+        base_scores,
+        scores,
+        _margin(base_scores, before, after),
+        _margin(scores, before, after),
+    )
+
+
+def _direction(before: str, after: str, value_before: float, value_after: float) -> str:
+    if before == after:
+        return "same"
+    if value_before == value_after:
+        return "changed"
+    return "lost" if value_after < value_before else "gained"
+
+
+def _margin(scores: Sequence[float], before: str, after: str) -> float:
+    """scores[before] - scores[after]; where nothing changed, the lead over the best other choice."""
+    if not (before.isdecimal() and int(before) < len(scores)):
+        return 0.0
+    mine = scores[int(before)]
+    if before == after:
+        others = [score for place, score in enumerate(scores) if place != int(before)]
+        return mine - max(others, default=mine)
+    return mine - scores[int(after)] if after.isdecimal() and int(after) < len(scores) else 0.0
+
+
+def _count(task: Task, variant: str, changed: Sequence[Flip]) -> Count:
+    tally = {name: sum(1 for flip in changed if flip.direction == name) for name in DIRECTIONS}
+    return Count(variant, task.name, task.group or "", tally["lost"], tally["gained"], tally["changed"])
+
+
+def _in_turn(queues: Sequence[Sequence[Flip]]) -> list[Flip]:
+    """One flip of each queue after the other, so that a budget is shared fairly."""
+    return [flip for turn in zip_longest(*queues) for flip in turn if flip is not None]
+
+
+def _texts(run: Run, flips: Sequence[Flip], read_items: ReadItems) -> dict[tuple[str, str], Item]:
+    """The items of these flips by (task, key), long texts cut; one task's items in memory at a time."""
+    baseline: Result | None = result_of(run, run.baseline)
+    wanted: dict[str, tuple[Task, set[str]]] = {}
+    for flip in flips:
+        wanted.setdefault(flip.task.name, (flip.task, set()))[1].add(flip.key)
+    found = {}
+    for name, (task, keys) in wanted.items():
+        cell = cell_of(baseline, task)
+        items = read_items(cell) if cell is not None else {}
+        found.update({(name, key): _cut(items[key]) for key in sorted(keys) if key in items})
+    return found
+
+
+def _cut(item: Item) -> Item:
+    choices = tuple(shorten(choice, _LONGEST_CHOICE) for choice in item.choices)
+    return Item(
+        item.key, item.prompt, shorten(item.question, _LONGEST), choices, shorten(item.gold, _LONGEST_CHOICE)
+    )
+
+
+def shorten(text: str, most: int) -> str:
+    """The text, its middle left out and counted where it is longer than `most` characters."""
+    if len(text) <= most:
+        return text
+    half = most // 2
+    return f"{text[:half]} … ({len(text) - 2 * half} characters left out) … {text[-half:]}"
+
+
+def _within(flips: Sequence[Flip], items: Mapping[tuple[str, str], Item], budget: int) -> list[Flip]:
+    """As many flips as fit with their texts; unchanged items stand last and go first."""
+    kept: list[Flip] = []
+    paid: set[tuple[str, str]] = set()
+    left = budget - PROMPT_BUDGET
+    for flip in flips:
+        place = (flip.task.name, flip.key)
+        left -= 60 + 9 * len(flip.scores)
+        if place not in paid and place in items:
+            left -= _bytes_of(items[place]) + 9 * len(flip.base_scores)
+            paid.add(place)
+        if left < 0:
+            break
+        kept.append(flip)
+    return kept
+
+
+def _bytes_of(item: Item) -> int:
+    return 40 + len(
+        json.dumps((item.question, item.choices, item.gold), ensure_ascii=False).encode("utf-8", "replace")
+    )
+
+
+def payload(explorer: Explorer, run: Run) -> dict[str, Any]:
+    """The explorer as the page's script reads it: tables of names, items and rows that point at them."""
+    variants = [result.variant.name for result in run.results]
+    tasks = list({flip.task.name: flip.task for flip in explorer.flips}.values())
+    task_place = {task.name: place for place, task in enumerate(tasks)}
+    prefixes = _Prefixes()
+    items: dict[tuple[str, str], list[Any]] = {}
+    for flip in explorer.flips:
+        place = (flip.task.name, flip.key)
+        if place not in items:
+            items[place] = _item_row(flip, explorer.items.get(place), task_place[flip.task.name], prefixes)
+    item_place = {place: number for number, place in enumerate(items)}
+    return {
+        "variants": variants,
+        "tasks": [[task.name, task.group or task.name] for task in tasks],
+        "directions": list(DIRECTIONS),
+        "prompts": prefixes.texts,
+        "items": list(items.values()),
+        "rows": [_flip_row(flip, variants, item_place) for flip in explorer.flips],
+    }
+
+
+class _Prefixes:
+    """Beginnings of prompts, each held once; -1 for those that the budget does not hold."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self._place: dict[str, int] = {}
+        self._left = PROMPT_BUDGET
+
+    def place(self, text: str) -> int:
+        """The number of `text` in the table, added if it fits."""
+        cost = len(text.encode("utf-8", "replace"))
+        if text not in self._place and cost <= self._left:
+            self._left -= cost
+            self._place[text] = len(self.texts)
+            self.texts.append(text)
+        return self._place.get(text, -1)
+
+
+def _item_row(flip: Flip, item: Item | None, task: int, prefixes: _Prefixes) -> list[Any]:
+    """[task, key, question, choices, gold, baseline's answer, baseline's scores, prompt's beginning]."""
+    text = item or Item(flip.key, "", "")
+    beginning = text.prompt.removesuffix(text.question)
+    place = prefixes.place(beginning) if item else -1
+    scores = [round(score, 3) for score in flip.base_scores]
+    gold = text.gold or flip.gold
+    return [
+        task,
+        flip.key,
+        text.question,
+        list(text.choices),
+        [flip.gold, gold],
+        _answer(flip.base_answer),
+        scores,
+        place,
+    ]
+
+
+def _flip_row(flip: Flip, variants: Sequence[str], item_place: Mapping[tuple[str, str], int]) -> list[Any]:
+    """[variant, item, direction, answer, scores, margin under the baseline, margin under the candidate]."""
+    return [
+        variants.index(flip.variant),
+        item_place[flip.task.name, flip.key],
+        DIRECTIONS.index(flip.direction),
+        _answer(flip.answer),
+        [round(score, 3) for score in flip.scores],
+        round(flip.base_margin, 3),
+        round(flip.margin, 3),
+    ]
+
+
+def _answer(text: str) -> str:
+    return shorten(text, _LONGEST_CHOICE)

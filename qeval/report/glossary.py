@@ -1,0 +1,71 @@
+"""How to read a report, for a person who has never seen a confidence interval."""
+
+from __future__ import annotations
+
+from qeval.report.context import Context
+
+
+def glossary(context: Context) -> tuple[tuple[str, str], ...]:
+    """(term, explanation) pairs; only what the report at hand shows."""
+    return tuple((term, text) for term, text, there in _terms(context) if there)
+
+
+def _terms(context: Context) -> list[tuple[str, str, bool]]:
+    compared = any(figure and figure.delta for line in context.lines for figure in line.figures)
+    perplexed = any(column.is_perplexity for column in context.columns)
+    return [
+        ("Score", _SCORE, True),
+        ("Difference", _DIFFERENCE, compared),
+        ("Interval", _INTERVAL, compared),
+        ("Pass, fail, not decided", _VERDICTS, context.judged),
+        ("Lost, gained, changed", _FLIPS, bool(context.explorer.counts)),
+        ("Kept, and kept above chance", _RECOVERY, compared),
+        ("Two means of one group", _MEANS, any(column.row.level == "macro" for column in context.columns)),
+        ("Shrunken differences", _SHRUNKEN, bool(context.subjects)),
+        ("Perplexity", _PERPLEXITY, perplexed),
+    ]
+
+
+_SCORE = (
+    "The share of questions answered rightly, in points of 100. Some tasks give parts of a point for an "
+    "answer. Higher is better; for perplexity, lower."
+)
+_DIFFERENCE = (
+    "The variant's score less the baseline's, in points, on the very same questions asked in the very "
+    "same words. Below zero, the variant is worse."
+)
+_INTERVAL = (
+    "A test asks a sample of all the questions that could be asked; other questions would have given "
+    "another difference. The interval is the range of true differences that agree with what was seen. "
+    "With 95 % intervals, such ranges hold the truth in 95 of 100 tests. If the range reaches across "
+    "zero, the data cannot tell the difference from none. That is not the same as no difference: a wide "
+    "range means that too few questions were asked."
+)
+_VERDICTS = (
+    "A rule allows a certain loss. Pass: the whole interval lies above that loss, so a greater one is "
+    "ruled out. Fail: the whole interval lies below it. Not decided: the interval holds the limit, and "
+    "more items are needed. Only a pass is a pass."
+)
+_FLIPS = (
+    "Lost answers were right and became wrong; gained ones were wrong and became right; changed counts "
+    "every answer that is another one than before. A variant that loses 50 and gains 50 has the same "
+    "score, but it is another model on 100 questions."
+)
+_RECOVERY = (
+    "The variant's score as a share of the baseline's. Guessing alone scores something: with four "
+    "choices, 25 points. The share above chance leaves that part out, and is the stricter of the two."
+)
+_MEANS = (
+    "A group such as MMLU has members of unequal size. The unweighted mean counts every subject the same,"
+    " as public leaderboards do; with all items together every question counts the same. The two can "
+    "differ by a point."
+)
+_SHRUNKEN = (
+    "Among 57 subjects of 100 questions some look terrible and some splendid by luck alone. Shrinking "
+    "draws every difference towards the mean of all by as much as luck explains. What still stands out "
+    "deserves a look."
+)
+_PERPLEXITY = (
+    "How surprised the model is by a text, word by word: with a perplexity of 8 it is as unsure as if it "
+    "chose among 8 equally likely words. A ratio of ×1.02 to the baseline is 2 per cent more."
+)

@@ -1,0 +1,119 @@
+"""What a report says on top: each variant's verdict and the reason for it, in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from qeval.records import Comparison, Decision, Result
+from qeval.report import numbers
+
+WORST_FIRST = ("FAIL", "MISSING", "INCONCLUSIVE", "PASS")
+MARKS = {
+    "PASS": "✓",
+    "FAIL": "✕",
+    "INCONCLUSIVE": "?",
+    "MISSING": "∅",
+    "BROKEN": "!",
+    "BASELINE": "●",
+    "LOSS": "▼",
+    "GAIN": "▲",
+    "UNCLEAR": "≈",
+    "NONE": "·",
+}
+WORDS = {
+    "PASS": "Pass",
+    "FAIL": "Fail",
+    "INCONCLUSIVE": "Not decided",
+    "MISSING": "Data missing",
+    "BROKEN": "Did not run",
+    "BASELINE": "Baseline",
+    "LOSS": "A real loss",
+    "GAIN": "A real gain",
+    "UNCLEAR": "No change shown",
+    "NONE": "Nothing to compare",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A variant's verdict. `status` is a key of `MARKS`; `reasons` are the judged rules' sentences,
+    the decisive ones first; `advice` those of advisory rules, which change no verdict."""
+
+    variant: str
+    status: str
+    sentence: str
+    reasons: tuple[str, ...] = ()
+    advice: tuple[str, ...] = ()
+
+    @property
+    def mark(self) -> str:
+        """A sign that tells the verdict without colour."""
+        return MARKS[self.status]
+
+    @property
+    def word(self) -> str:
+        """The verdict in words."""
+        return WORDS[self.status]
+
+
+def verdict_of(
+    result: Result, baseline: str, own: Sequence[Comparison], decisions: Sequence[Decision]
+) -> Verdict:
+    """The verdict on one variant, from its own comparisons and decisions."""
+    name = result.variant.name
+    if result.status == "failed":
+        return Verdict(name, "BROKEN", result.error or "The variant failed and left no message.")
+    if name == baseline:
+        return Verdict(name, "BASELINE", "The others are compared with this one.")
+    required = _worst_first(d for d in decisions if d.rule.tier == "required")
+    if required:
+        advice = tuple(d.reason for d in decisions if d.rule.tier == "advisory")
+        return Verdict(name, required[0].status, _judged(required), tuple(d.reason for d in required), advice)
+    return described(name, own)
+
+
+def _worst_first(decisions: Iterable[Decision]) -> list[Decision]:
+    """Worst status first; among equals a proven culprit first, else as they came."""
+    return sorted(decisions, key=lambda d: (WORST_FIRST.index(d.status), not d.culprit))
+
+
+def _judged(decisions: Sequence[Decision]) -> str:
+    """The decisive rule's own sentence, and how many rules stand beside it."""
+    worst = decisions[0]
+    same = sum(1 for d in decisions if d.status == worst.status)
+    if worst.status == "PASS":
+        if same == 1:
+            return worst.reason
+        return f"All {same} rules hold."
+    beside = f" ({same} of {len(decisions)} rules alike.)" if same > 1 else ""
+    return f"{worst.reason}{beside}"
+
+
+def described(name: str, comparisons: Sequence[Comparison]) -> Verdict:
+    """What can be said without a rule: the change on the row that sums the variant up, and if it is real."""
+    told = _telling(comparisons)
+    if told is None:
+        return Verdict(name, "NONE", "It has no task in common with the baseline.")
+    level = f"{numbers.percent(told.confidence, 0)} interval"
+    if told.kind == "perplexity":
+        change = f"perplexity {numbers.ratio(told.delta)}"
+        around = numbers.interval_ratio(told.low, told.high)
+    else:
+        change = f"{numbers.signed_points(told.delta)} points"
+        around = numbers.interval_points(told.low, told.high)
+    return Verdict(name, _outcome(told), f"{told.task}: {change} ({level} {around}).")
+
+
+def _telling(comparisons: Sequence[Comparison]) -> Comparison | None:
+    """The average if there is one, else the first task, else the first perplexity."""
+    order = ("average", "macro", "pooled", "task", "subtask")
+    ranked = sorted(comparisons, key=lambda c: (c.kind == "perplexity", order.index(c.level)))
+    return ranked[0] if ranked else None
+
+
+def _outcome(comparison: Comparison) -> str:
+    """Whether the interval tells the difference from zero."""
+    if comparison.high < 0:
+        return "LOSS"
+    return "GAIN" if comparison.low > 0 else "UNCLEAR"

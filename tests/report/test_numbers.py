@@ -1,0 +1,95 @@
+"""Numbers in words: rounding keeps every decision visible."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qeval.report import numbers
+
+
+def read(text: str) -> float:
+    return float(text.replace(numbers.MINUS, "-"))
+
+
+@pytest.mark.parametrize(
+    ("fraction", "limits", "text"),
+    [
+        (-0.0204, (-0.02,), "−2.04"),
+        (-0.020004, (-0.02,), "−2.0004"),
+        (-0.02, (-0.02,), "−2.00"),
+        (-0.00004, (), "−0.004"),
+        (0.0, (), "0.00"),
+        (0.0123, (), "+1.23"),
+        (math.nan, (), "–"),
+        (-math.inf, (), "−∞"),
+    ],
+)
+def test_points_keep_their_side_of_a_limit(fraction, limits, text):
+    assert numbers.signed_points(fraction, limits) == text
+
+
+finite = st.floats(-1, 1, allow_nan=False).map(lambda x: round(x, 7))
+
+
+@given(finite, finite)
+def test_no_rounding_moves_a_difference_across_a_limit_or_zero(fraction, limit):
+    shown = read(numbers.signed_points(fraction, (limit,)))
+    for bound in (0.0, 100 * limit):
+        if abs(100 * fraction - bound) > 1e-7:
+            assert (shown > bound) == (100 * fraction > bound)
+            assert (shown < bound) == (100 * fraction < bound)
+
+
+@given(finite, finite)
+def test_no_rounding_moves_a_ratio_across_a_limit_or_one(delta, limit):
+    shown = read(numbers.ratio(delta, (limit,)).removeprefix("×"))
+    for bound in (0.0, limit):
+        if abs(delta - bound) > 1e-6:
+            assert (shown < math.exp(-bound)) == (delta > bound)
+
+
+def test_ratio_turns_the_interval_round():
+    assert numbers.interval_ratio(-0.02, -0.01) == "×1.010 to ×1.020"
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0.99997, "99.997 %"), (1.0, "100.0 %"), (0.987, "98.7 %"), (1.0123, "101.2 %"), (None, "–")],
+)
+def test_a_share_below_one_never_shows_as_all(share, text):
+    assert numbers.percent(share) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (31.234, "31.2"),
+        (0.01234, "0.0123"),
+        (123456.0, "123456"),
+        (2.5e9, "2.50e+09"),
+        (None, "–"),
+    ],
+)
+def test_measured_quantities_have_significant_digits(value, text):
+    assert numbers.significant(value) == text
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "–"), (512, "512 B"), (13_476_831_232, "12.6 GiB"), (2**50, "1024 TiB")]
+)
+def test_sizes_are_in_the_unit_that_reads_best(size, text):
+    assert numbers.size(size) == text
+
+
+def test_counts_are_grouped_by_narrow_spaces():
+    assert numbers.count(14042) == "14\u202f042"
+
+
+def test_perplexities_come_back_from_log_likelihoods():
+    assert numbers.perplexity(-math.log(8.7071)) == "8.707"
+    assert numbers.perplexity(-1000.0) == "∞"

@@ -1,0 +1,70 @@
+"""The closing table of a run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from factories import ARC, WIKI, make_run
+
+from qeval import terminal
+from qeval.compare import compare_run
+from qeval.gate import judge
+from qeval.records import Policy, Result, Rule
+
+
+def summary(made, **changes):
+    run = replace(made[0], **changes)
+    comparisons = compare_run(run, made[1])
+    return run, comparisons, terminal.summary(run, comparisons)
+
+
+def test_each_task_has_its_baseline_then_every_variant_with_difference_interval_and_flips():
+    _, comparisons, text = summary(make_run(3, n_items=200, effect=-0.1, seed=1))
+    lines = [line for line in text.splitlines() if line]
+    arc = next(place for place, line in enumerate(lines) if line.startswith("arc"))
+    assert lines[arc].split()[2] == "fp16"
+    assert "baseline" in lines[arc]
+    first = next(c for c in comparisons if c.task == "arc")
+    words = lines[arc + 1].split()
+    assert words[0] == "bnb4"
+    assert words[1] == f"{100 * first.candidate:.2f}"
+    assert [int(word) for word in words[-3:]] == [first.losses, first.gains, first.flips]
+
+
+def test_a_group_stands_as_unweighted_mean_and_with_all_items_and_the_average_has_a_line():
+    _, _, text = summary(make_run(2, n_items=50))
+    assert "quiz (mean of 3)" in text
+    assert "quiz (all items)" in text
+    assert "\naverage" in text
+
+
+def test_a_perplexity_is_shown_as_such_and_as_a_ratio():
+    _, comparisons, text = summary(make_run(2, n_items=50, tasks=(WIKI,)))
+    line = next(line for line in text.splitlines() if "×" in line)
+    assert comparisons[0].baseline < 0
+    assert float(line.split()[1]) > 1
+
+
+def test_a_failed_variant_is_named_with_its_error():
+    made = make_run(2, n_items=20, tasks=(ARC,))
+    failed = Result(made[0].results[1].variant, "failed", error="The logits of arc, item 3, are not finite.")
+    _, _, text = summary(made, results=(made[0].results[0], failed))
+    assert "! bnb4: Did not run. The logits of arc, item 3, are not finite." in text
+
+
+def test_decisions_are_told_in_their_own_words():
+    run, read, _ = make_run(2, n_items=200, tasks=(ARC,))
+    decisions = judge(run, read, Policy((Rule(tasks="arc", max_drop=1.0),)))
+    assert decisions[0].reason in terminal.summary(run, compare_run(run, read), decisions)
+
+
+def test_limits_and_an_empty_run_are_said():
+    assert "Only a part of the items" in summary(make_run(2, n_items=20, n_available=100))[2]
+    assert summary(make_run(2, n_items=0))[2] == "Nothing was scored."
+
+
+def test_details_tell_what_was_loaded():
+    run = make_run(2, n_items=5)[0]
+    text = terminal.details(run)
+    assert run.results[1].provenance.revision in text
+    assert "bnb4" in text
