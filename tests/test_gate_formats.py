@@ -1,0 +1,355 @@
+"""What the gate writes: for a person, for CI servers, for GitHub and for badges."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import replace
+from xml.etree import ElementTree as ET
+
+import jsonschema
+import pytest
+from factories import ARC, TRUTH, WIKI, make_run, with_cell, without_cell
+
+from qeval import gate, gate_formats, gate_words, policy
+from qeval.errors import Exit
+from qeval.records import Decision, Policy, Rule
+
+NASTY = "a|b`<script>&@x\x00\n::error::%\u202e"
+
+# What Jenkins' junit-10.xsd asks of the elements that we write, in our words: for each element the
+# attributes it must have, those it may have, and the elements it may hold.
+JUNIT = {
+    "testsuites": (set(), {"name", "time", "tests", "failures", "disabled", "errors"}, {"testsuite"}),
+    "testsuite": (
+        {"tests", "name", "failures", "errors"},  # the last three are required by older versions only
+        {"time", "disabled", "skipped", "timestamp", "hostname", "id", "package", "file", "log", "url"},
+        {"testsuite", "properties", "testcase", "system-out", "system-err"},
+    ),
+    "testcase": (
+        {"name"},
+        {"assertions", "time", "timestamp", "classname", "status", "class", "file", "line", "group", "url"},
+        {"skipped", "error", "failure", "rerunFailure", "rerunError", "system-out", "system-err"},
+    ),
+    **{name: (set(), {"type", "message"}, set()) for name in ("skipped", "error", "failure")},
+    "system-out": (set(), set(), set()),
+}
+
+SHIELD = {
+    "type": "object",
+    "required": ["schemaVersion", "label", "message"],
+    "additionalProperties": False,
+    "properties": {
+        "schemaVersion": {"const": 1},
+        "label": {"type": "string"},
+        "message": {"type": "string", "minLength": 1},
+        "color": {"enum": ["brightgreen", "yellow", "red", "lightgrey"]},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    """PASS, FAIL, INCONCLUSIVE and MISSING, required and advisory, of four variants."""
+    run, read, _ = make_run(4, (ARC, TRUTH, WIKI), 1500, -0.03, churn=0.1, seed=5)
+    rules = (
+        Rule(max_drop=3.0),
+        Rule(tasks="truth", max_drop=5.0),
+        Rule(tasks="arc", variants="gptq", max_drop=0.5),
+        Rule(max_ppl_ratio=1.01, tier="advisory"),
+        Rule(tasks="arc", max_flips=0.2),
+    )
+    return gate.conclude(without_cell(run, "awq", "truth"), read, Policy(rules, source="mixed.toml"))
+
+
+def nasty(outcome):
+    """The same with names that break out of every format that does not escape."""
+    decisions = tuple(
+        replace(one, variant=NASTY, reason=f"{NASTY} {one.reason}") for one in outcome.decisions
+    )
+    return replace(
+        outcome, suite=NASTY, baseline=NASTY, decisions=decisions, verdicts={NASTY: "FAIL"}, notes=(NASTY,)
+    )
+
+
+def test_the_mixture_has_everything(mixed):
+    assert {one.status for one in mixed.decisions} == {"PASS", "FAIL", "INCONCLUSIVE", "MISSING"}
+    assert {one.rule.tier for one in mixed.decisions} == {"required", "advisory"}
+    assert mixed.exit == Exit.FAILED
+
+
+# --- words and digits ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "limit", "expected"),
+    [
+        ((2.04,), 2.0, ["2.04"]),  # 2.0 would look allowed
+        ((1.96,), 2.0, ["1.96"]),
+        ((2.0,), 2.0, ["2.0"]),
+        ((2.06,), 2.0, ["2.1"]),
+        ((1.0004, 0.3), 1.0, ["1.0004", "0.3000"]),
+        ((0.96, 1.04), 1.0, ["0.96", "1.04"]),
+        ((-0.04,), 0.5, ["0.0"]),
+        ((-0.34,), 0.5, ["−0.3"]),
+        ((-math.inf, math.inf), 1.0, ["−∞", "∞"]),
+        ((2.0 + 1e-12,), 2.0, ["2.000000000001"]),
+    ],
+)
+def test_rounding_never_crosses_the_limit(values, limit, expected):
+    assert gate_words.faithful(values, limit) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(1.0, "1.0"), (0.25, "0.25"), (1 / 3, "0.333333333333"), (100 * 0.07, "7.0"), (1e-7, "0.0000001")],
+)
+def test_a_limit_is_shown_as_written(value, expected):
+    assert gate_words.plain(value) == expected
+
+
+@pytest.mark.parametrize(("number", "expected"), [(7, "7"), (99, "99"), (5180, "5 200"), (101, "110")])
+def test_rough_numbers(number, expected):
+    assert gate_words.about(number) == expected
+
+
+def one_decision(rule, task=ARC, **factory):
+    run, read, _ = make_run(2, (task,), **factory)
+    return gate.judge(run, read, Policy((rule,)))[0]
+
+
+def test_the_sentence_of_a_drop():
+    one = one_decision(Rule(max_drop=1.0), n_items=2000, effect=-0.02, churn=0.14, seed=5)
+    assert re.fullmatch(
+        r"arc: \d\.\d+ points lost \(90 % interval −?\d\.\d+ to \d\.\d+\), 1\.0 allowed: not decided; "
+        r"about [\d ]+ more items would decide it at this churn, and the task has not so many\.",
+        one.reason,
+    )
+
+
+def test_the_sentence_of_a_gain():
+    one = one_decision(Rule(max_drop=1.0), n_items=3000, effect=0.02)
+    assert re.fullmatch(
+        r"arc: \d\.\d+ points gained \(90 % interval \d\.\d+ to \d\.\d+\), 1\.0 lost are allowed: passes\.",
+        one.reason,
+    )
+
+
+def test_the_sentences_of_the_other_limits():
+    ratio = one_decision(Rule(max_ppl_ratio=1.05), WIKI, effect=-0.02)
+    assert re.fullmatch(
+        r"wiki: 1\.\d{3} times the baseline's perplexity \(90 % interval 1\.\d{3} to 1\.\d{3}\), "
+        r"1\.05 allowed: passes\.",
+        ratio.reason,
+    )
+    flips = one_decision(Rule(max_flips=0.05), n_items=3000)
+    assert re.fullmatch(
+        r"arc: \d+\.\d % of answers changed \(90 % interval [\d.]+ to [\d.]+\), 5\.0 allowed: fails\.",
+        flips.reason,
+    )
+    recovery = one_decision(Rule(min_recovery=0.9), n_items=3000)
+    assert recovery.reason.endswith("allowed to keep 90 % of the baseline's score: passes.")
+
+
+def test_the_numbers_in_a_sentence_stand_on_the_side_of_the_verdict():
+    for seed in range(30):
+        one = one_decision(Rule(max_drop=2.0), n_items=700, effect=-0.02, churn=0.1, seed=seed)
+        text = gate_words.shown(one.rule, one.comparison, one.allowed)
+        low, high = (float(bound.replace("−", "-")) for bound in (text.low, text.high))
+        shown = "PASS" if high < 2 else "FAIL" if low > 2 else "INCONCLUSIVE"
+        assert shown == one.status
+
+
+# --- table and JSON -----------------------------------------------------------------------------
+
+
+def test_the_table_shows_every_decision_reason_and_note(mixed):
+    text = gate_formats.table(mixed)
+    lines = text.splitlines()
+    assert lines[0] == "Gate of toy against fp16, by mixed.toml"
+    assert "lost (90 % interval)" in text
+    for one in mixed.decisions:
+        assert any(line.split()[:2] == [one.variant, one.task] for line in lines)
+        if one.status != "PASS":
+            assert one.reason in text
+    for name, status in mixed.verdicts.items():
+        assert f"{status}: {name}" in lines
+
+
+def test_the_table_of_mixed_confidences_names_none():
+    run, read, _ = make_run(2, (ARC, WIKI), 50)
+    rules = (Rule(max_drop=1.0), Rule(max_ppl_ratio=1.1, confidence=0.99))
+    assert "lost (interval)" in gate_formats.table(gate.conclude(run, read, Policy(rules)))
+
+
+def test_forgiveness_is_printed_everywhere():
+    run, read, _ = make_run(2, (ARC,), 50)
+    forgiving = policy.from_max_drop(["1"], allow_limited=True, allow_inconclusive=True)
+    outcome = gate.conclude(run, read, forgiving)
+    assert outcome.exit == Exit.PASS
+    for write in ("table", "to_json", "junit", "github_summary"):
+        text = getattr(gate_formats, write)(outcome).replace("\\", "")
+        assert "--allow-limited" in text
+        assert "--allow-inconclusive" in text
+
+
+def test_the_json_document(mixed):
+    found = json.loads(gate_formats.to_json(mixed))
+    assert found["schema"] == "qeval.gate/1"
+    assert found["exit_code"] == 3
+    assert found["verdicts"] == mixed.verdicts
+    assert len(found["decisions"]) == len(mixed.decisions)
+    for shown, one in zip(found["decisions"], mixed.decisions, strict=True):
+        assert (shown["variant"], shown["task"], shown["status"]) == (one.variant, one.task, one.status)
+        if one.comparison is None:
+            assert shown["comparison"] is None
+        else:
+            assert (shown["comparison"]["low"], shown["comparison"]["n"]) == (one.comparison.low, 1500)
+
+
+def test_the_json_of_an_infinite_bound_is_null():
+    run, read, _ = make_run(2, (WIKI,), 50)
+    run = with_cell(run, "bnb4", "wiki", files={})
+    found = gate_formats.document(gate.conclude(run, read, Policy((Rule(max_ppl_ratio=1.1),))))
+    assert found["decisions"][0]["status"] == "INCONCLUSIVE"
+    assert (found["decisions"][0]["comparison"]["low"], found["decisions"][0]["items_needed"]) == (None, None)
+    json.dumps(found, allow_nan=False)
+
+
+# --- JUnit --------------------------------------------------------------------------------------
+
+
+def check_junit(element):
+    required, optional, children = JUNIT[element.tag]
+    assert required <= set(element.keys()) <= required | optional, element.attrib
+    for child in element:
+        assert child.tag in children
+        check_junit(child)
+
+
+def test_junit_is_valid_and_counts_right(mixed):
+    for outcome in (mixed, nasty(mixed), replace(mixed, decisions=())):
+        root = ET.fromstring(gate_formats.junit(outcome))
+        check_junit(root)
+        assert len(root) == len(outcome.verdicts)
+        for suite in root:
+            for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+                assert int(suite.get(attribute)) == len(suite.findall(f"testcase/{tag}"))
+            assert int(suite.get("tests")) == len(suite.findall("testcase"))
+        assert int(root.get("tests")) == len(outcome.decisions)
+
+
+def test_junit_maps_each_status(mixed):
+    root = ET.fromstring(gate_formats.junit(mixed))
+    cases = [case for suite in root for case in suite.findall("testcase")]
+    expected = {"PASS": None, "FAIL": "failure", "INCONCLUSIVE": "skipped", "MISSING": "error"}
+    assert len({case.get("classname") + case.get("name") for case in cases}) == len(cases)
+    for case, one in zip(cases, mixed.decisions, strict=True):
+        tag = expected[one.status] if one.rule.tier == "required" or one.status == "PASS" else "skipped"
+        assert [child.tag for child in case] == ([tag] if tag else [])
+        if tag:
+            assert case[0].get("message") == one.reason
+
+
+# --- GitHub and badges --------------------------------------------------------------------------
+
+
+def test_the_step_summary(mixed):
+    text = gate_formats.github_summary(mixed)
+    assert text.startswith("## qeval gate: failed\n")
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert len(rows) == 2 + len(mixed.decisions)
+    assert "- **FAIL** gptq: arc: " in text
+
+
+def test_the_step_summary_takes_names_literally(mixed):
+    text = gate_formats.github_summary(nasty(mixed))
+    assert "<script>" not in text
+    assert "@x" not in text
+    for line in text.splitlines():
+        if line.startswith("| "):
+            assert len(re.findall(r"(?<!\\)\|", line)) == 8
+
+
+def test_the_step_summary_fits_githubs_limit(mixed):
+    whole = replace(mixed, decisions=mixed.decisions * 2000)
+    text = gate_formats.github_summary(whole)
+    assert len(text.encode()) <= gate_formats.SUMMARY_BYTES
+    kept = sum(line.startswith("| ") for line in text.splitlines()) - 2
+    left_out = int(re.search(r"\n(\d+) more rows did not fit", text).group(1))
+    assert kept + left_out == len(whole.decisions)
+    assert len(text.encode()) > 0.99 * gate_formats.SUMMARY_BYTES
+
+
+def test_annotations_name_what_did_not_pass(mixed):
+    lines = gate_formats.github_annotations(mixed)
+    bad = [one for one in mixed.decisions if one.status != "PASS"]
+    assert len(lines) == len(bad)
+    by_level = [line.split()[0] for line in lines]
+    required = [one for one in bad if one.rule.tier == "required"]
+    assert by_level.count("::error") == sum(one.status in ("FAIL", "MISSING") for one in required)
+    assert by_level.count("::notice") == len(bad) - len(required)
+
+
+def test_annotations_cannot_be_broken_out_of(mixed):
+    for line in gate_formats.github_annotations(nasty(mixed)):
+        assert "\n" not in line
+        assert re.fullmatch(r"::(error|warning|notice) title=[^:,]*::.*", line)
+        assert "%25" in line
+
+
+def test_annotations_are_as_many_as_github_shows(mixed):
+    many = replace(mixed, decisions=mixed.decisions * 20)
+    lines = gate_formats.github_annotations(many)
+    for level in ("error", "warning", "notice"):
+        mine = [line for line in lines if line.startswith(f"::{level} ")]
+        assert len(mine) <= gate_formats.ANNOTATIONS
+    failed = 20 * sum(
+        one.status in ("FAIL", "MISSING") for one in mixed.decisions if one.rule.tier == "required"
+    )
+    assert f"::error title=qeval::{failed - 9} more are in the step's summary." in lines
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "message", "colour"),
+    [
+        ({"bnb4": "PASS"}, "bnb4 pass", "brightgreen"),
+        ({"bnb4": "PASS", "gptq": "INCONCLUSIVE"}, "bnb4 pass, gptq inconclusive", "yellow"),
+        ({"bnb4": "FAIL", "gptq": "MISSING"}, "bnb4 fail, gptq missing", "red"),
+        ({"bnb4": "MISSING"}, "bnb4 missing", "lightgrey"),
+        (dict.fromkeys("abcd", "PASS"), "4 pass", "brightgreen"),
+        ({**dict.fromkeys("abc", "PASS"), "d": "FAIL"}, "3 pass, 1 fail", "red"),
+        ({}, "not judged", "lightgrey"),
+    ],
+)
+def test_the_badge(mixed, verdicts, message, colour):
+    found = json.loads(gate_formats.badge(replace(mixed, verdicts=verdicts)))
+    jsonschema.validate(found, SHIELD)
+    assert (found["message"], found["color"]) == (message, colour)
+
+
+def test_publishing_writes_files_and_githubs(mixed, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    (tmp_path / "summary.md").write_text("before\n")
+    gate_formats.publish(mixed, junit_file=tmp_path / "j.xml", badge_file=tmp_path / "b.json")
+    assert (tmp_path / "j.xml").read_text(encoding="utf-8") == gate_formats.junit(mixed)
+    assert (tmp_path / "b.json").read_text(encoding="utf-8") == gate_formats.badge(mixed)
+    assert (tmp_path / "summary.md").read_text(encoding="utf-8") == "before\n" + gate_formats.github_summary(
+        mixed
+    )
+    assert capsys.readouterr().err.splitlines() == list(gate_formats.github_annotations(mixed))
+
+
+def test_publishing_elsewhere_is_silent(mixed, monkeypatch, capsys):
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    gate_formats.publish(mixed)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_missing_decision_has_no_numbers_in_the_table():
+    rule = Rule(max_drop=1.0)
+    one = Decision(rule, "gptq", "arc", "MISSING", "arc: gptq failed.")
+    assert gate_formats._cells(one) == ("gptq", "arc", "", "", "", "max_drop 1", "MISSING")
