@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from qeval.harness.catalogue import known_tasks
+from qeval.harness.leaves import Leaf
 from qeval.harness.outcome import collect, items
 from qeval.harness.prepared import Outcome, PreparedTask
 from qeval.harness.reference import generate, score_with_lm_eval
@@ -47,24 +49,50 @@ def prepare(
 
     Raises UsageError for unknown tasks, metrics and filters, QevalError for data that is not to be had.
     """
-    from qeval.harness import leaves, prompts, tokens
+    from qeval.harness import cache, leaves
 
     found = leaves.expand(tasks, tasks_dir, cache_dir)
-    encoder = tokens.encoder(tokenizer)
+    settings = {"max_length": max_length, "seed": seed, "chat_template": chat_template}
+    place = None if cache_dir is None else (cache_dir / "requests", cache.fingerprint(tokenizer))
+    build = _builder(tokenizer, datasets_dir, settings)
     prepared = []
     for done, leaf in enumerate(found):
         if progress is not None:
             progress(leaf.task.name, done, len(found))
-        prepared.append(
-            prompts.build(
-                leaf,
-                encoder,
-                max_length=max_length,
-                seed=seed,
-                chat_template=chat_template,
-                datasets_dir=datasets_dir,
-            )
-        )
+        prepared.append(_remembered(leaf, place, datasets_dir, settings, build))
     if progress is not None:
         progress("", len(found), len(found))
     return tuple(prepared)
+
+
+def _builder(
+    tokenizer: Any, datasets_dir: Path | None, settings: dict[str, Any]
+) -> Callable[[Leaf], PreparedTask]:
+    """A function that builds leaves with one encoder, which it makes when it is first needed."""
+    from qeval.harness import prompts, tokens
+
+    @functools.cache
+    def encoder() -> tokens.Encoder:
+        return tokens.encoder(tokenizer)
+
+    return lambda leaf: prompts.build(leaf, encoder(), datasets_dir=datasets_dir, **settings)
+
+
+def _remembered(
+    leaf: Leaf,
+    place: tuple[Path, str] | None,
+    datasets_dir: Path | None,
+    settings: dict[str, Any],
+    build: Callable[[Leaf], PreparedTask],
+) -> PreparedTask:
+    """The leaf from the cache at `place` (folder and tokenizer), or built and put there."""
+    from qeval.harness import cache
+
+    key = None if place is None else cache.key(leaf, place[1], datasets_dir, settings)
+    if place is None or key is None:
+        return build(leaf)
+    kept = cache.load(place[0], key, leaf)
+    if kept is None:
+        kept = build(leaf)
+        cache.save(place[0], key, kept)
+    return kept
