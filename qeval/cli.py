@@ -74,6 +74,30 @@ def _runs(command: _Command) -> _Command:
     return click.argument("runs", nargs=-1, metavar="[RUN]...")(command)
 
 
+def _policy(command: _Command) -> _Command:
+    """What is allowed: a policy file, or the short form."""
+    options = (
+        click.option("--policy", type=click.Path(path_type=Path), help="A policy file, or a pyproject.toml."),
+        click.option(
+            "--max-drop",
+            multiple=True,
+            metavar="POINTS",
+            help="Percentage points that may be lost: 1.0, or for one task mmlu=0.5; repeatable.",
+        ),
+        click.option("--max-ppl-ratio", type=float, metavar="RATIO", help="The same for perplexities: 1.02."),
+        click.option(
+            "--confidence", type=float, default=0.95, show_default=True, help="One-sided, for --max-drop."
+        ),
+        click.option(
+            "--allow-limited", is_flag=True, help="Let a run with --limit pass. Printed everywhere."
+        ),
+        click.option("--allow-inconclusive", is_flag=True, help="Exit 0 when undecided. Printed everywhere."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def _json(command: _Command) -> _Command:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")(command)
 
@@ -159,8 +183,7 @@ def run(ctx: click.Context, runs_dir: Path, as_json: bool, **asked: Any) -> None
     from qeval import compare, document, progress, runner, terminal
 
     order = runner.order(runs_dir=runs_dir, command=("qeval", *sys.argv[1:]), **asked)
-    for line in runner.choices(order):
-        click.echo(line, err=True)
+    click.echo(runner.announcement(order), err=True)
     with progress.display() as listen:
         place = runner.execute(order, listen)
     result, read = _open([str(place.path)], runs_dir, None)
@@ -186,9 +209,7 @@ def run(ctx: click.Context, runs_dir: Path, as_json: bool, **asked: Any) -> None
     required=True,
     help="Where to write; the ending chooses the format (.html, .md). May be given several times.",
 )
-@click.option("--policy", type=click.Path(path_type=Path), help="A gate's policy, to show its verdicts.")
-@click.option("--max-drop", multiple=True, metavar="POINTS", help="As in `qeval gate`.")
-@click.option("--allow-limited", is_flag=True, help="As in `qeval gate`.")
+@_policy
 @click.option("--title", help="The report's title.")
 def report(
     runs: tuple[str, ...],
@@ -211,6 +232,40 @@ def report(
     for path in outputs:
         report.write(path, report.render(context, path))
         click.echo(str(path))
+
+
+@main.command()
+@_runs
+@_policy
+@_json
+@click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write JUnit XML here.")
+@click.option(
+    "--badge", type=click.Path(path_type=Path, dir_okay=False), help="Write a shields.io endpoint badge."
+)
+@click.pass_context
+def gate(
+    ctx: click.Context,
+    runs: tuple[str, ...],
+    runs_dir: Path,
+    baseline: str | None,
+    as_json: bool,
+    junit: Path | None,
+    badge: Path | None,
+    **limits: Any,
+) -> None:
+    """Decide whether the loss of a run (the newest, if none is named) is allowed.
+
+    Exit code 0: every required rule passed. 3: one failed. 4: undecided, more items are needed. 5: data
+    are missing or cannot be compared.
+    """
+    from qeval import gate as judge
+    from qeval import gate_formats, policy
+
+    result, read = _open(runs, runs_dir, baseline)
+    outcome = judge.conclude(result, read.samples, policy.demand(**limits), baseline=baseline)
+    gate_formats.publish(outcome, junit_file=junit, badge_file=badge)
+    click.echo(gate_formats.to_json(outcome) if as_json else gate_formats.table(outcome))
+    ctx.exit(int(outcome.exit))
 
 
 @main.command("list")

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -307,3 +310,24 @@ def _command(level: str, title: str, message: str) -> str:
 
 def _escape(text: str) -> str:
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def publish(outcome: Outcome, *, junit_file: Path | None = None, badge_file: Path | None = None) -> None:
+    """Write what files were asked for, and GitHub's summary and annotations where it runs us.
+
+    $GITHUB_STEP_SUMMARY is appended to; annotations go to stderr, which GitHub reads too, only
+    under $GITHUB_ACTIONS. Raises QevalError where a file cannot be written.
+    """
+    from qeval.store import disk_errors, write_atomic
+
+    for path, text in ((junit_file, junit(outcome)), (badge_file, badge(outcome))):
+        if path is not None:
+            with disk_errors(path):
+                write_atomic(path, text.encode())
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if summary:
+        with disk_errors(Path(summary)), Path(summary).open("a", encoding="utf-8") as file:
+            file.write(github_summary(outcome))
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for line in github_annotations(outcome):
+            print(line, file=sys.stderr)  # noqa: T201 - the runner reads commands from both streams

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -183,3 +184,47 @@ def _only_known(table: Mapping[str, Any], known: Sequence[str], where: str) -> N
         if key not in known:
             hint = did_you_mean("max_drop" if key == "margin" else key, known)
             raise UsageError(f"{where}: there is no key {key!r}.", hint)
+
+
+def choose(
+    *,
+    policy: Path | None,
+    max_drop: Sequence[str],
+    max_ppl_ratio: float | None = None,
+    confidence: float = 0.95,
+    allow_limited: bool = False,
+    allow_inconclusive: bool = False,
+) -> Policy | None:
+    """The policy that command line words name: a file, or the short form, or None where they name none.
+
+    What the command line forgives is forgiven on top of what the file does. Raises UsageError for both at
+    once, and what `load` and `from_max_drop` raise.
+    """
+    short = bool(max_drop) or max_ppl_ratio is not None
+    if policy is not None and short:
+        raise UsageError("--policy and --max-drop exclude each other.", "Write the limit into the policy.")
+    if policy is None and not short:
+        return None
+    if policy is None:
+        found = from_max_drop(max_drop, max_ppl_ratio=max_ppl_ratio, confidence=confidence)
+    else:
+        found = load(policy)
+    return replace(
+        found,
+        allow_limited=found.allow_limited or allow_limited,
+        allow_inconclusive=found.allow_inconclusive or allow_inconclusive,
+    )
+
+
+def demand(**words: Any) -> Policy:
+    """`choose`, or [tool.qeval.gate] of the pyproject.toml here; UsageError where neither says anything."""
+    found = choose(**words)
+    if found is None and _here().is_file() and "[tool.qeval.gate" in _here().read_text(encoding="utf-8"):
+        found = choose(**{**words, "policy": _here()})
+    if found is None:
+        raise UsageError("Nothing says what loss is allowed.", "Write e.g.: qeval gate --max-drop 1.0")
+    return found
+
+
+def _here() -> Path:
+    return Path("pyproject.toml")

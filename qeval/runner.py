@@ -90,6 +90,14 @@ def order(
     )
 
 
+def announcement(order: Order) -> str:
+    """What is about to be done, in a sentence."""
+    names = ", ".join(v.name + (" (baseline)" if v.name == order.baseline else "") for v in order.variants)
+    limit = f", at most {order.settings.limit} items of each" if order.settings.limit else ""
+    tasks = f"{len(order.suite.tasks)} task" + ("s" if len(order.suite.tasks) > 1 else "")
+    return f"{order.variants[0].model} as {names} on {order.suite.name}: {tasks}{limit}."
+
+
 def split_revision(model: str, revision: str | None) -> tuple[str, str | None]:
     """`org/name@revision` in two; a local directory may have an @ in its name."""
     if is_toy(model) or "@" not in model or Path(model).exists():

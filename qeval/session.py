@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from qeval.worker import Cells, Say
 
 _SAY_EVERY_SECONDS = 0.2
+_LM_EVAL_BATCH = 8  # where lm-eval's own code runs and no batch size was asked for
 
 
 def score(job: Job, cells: Cells, say: Say) -> None:
@@ -117,6 +118,7 @@ class _Session:
             loaded.provenance, engine=job.settings.engine, batch_size=job.settings.batch_size
         )
         self.engine: engines.Engine | None = None
+        self.answers: dict[str, Sequence[Any]] = {}
         self.done = 0
         self.spoke = 0.0
         self._materialize()
@@ -144,7 +146,8 @@ class _Session:
     def _by_lm_eval(self, part: PreparedTask) -> Sequence[Any]:
         self.say(Stage(f"{part.task.name} by lm-eval"))
         act = harness.generate if part.generates else harness.score_with_lm_eval
-        return act(part, self.model, self.loaded.tokenizer, batch_size=self.settings.batch_size)  # type: ignore[no-any-return]
+        size = _LM_EVAL_BATCH if self.settings.batch_size == "auto" else int(self.settings.batch_size)
+        return act(part, self.model, self.loaded.tokenizer, batch_size=size)  # type: ignore[no-any-return]
 
     def _by_engine(self, unit: Sequence[PreparedTask], wanted: Sequence[bool], start: float) -> None:
         import numpy as np
@@ -188,6 +191,7 @@ class _Session:
 
     def _store(self, part: PreparedTask, answers: Sequence[Any], tokens: int, seconds: float) -> None:
         outcome = harness.collect(part, answers)
+        self.answers[part.task.name] = answers if self.job.verify else ()
         samples = outcome.samples
         cell = Cell(
             key=self.cells.key(part.task),
@@ -213,7 +217,41 @@ class _Session:
             self.say(Progress(part.task.name, self.done))
 
     def verify(self, parts: Sequence[PreparedTask]) -> None:
-        """Score some random documents with lm-eval too, and tell the largest difference."""
+        """Score some random documents with lm-eval's own code too, and tell the largest difference.
+
+        The documents are drawn by the run's seed. Nothing is stored: it is a check of the engine.
+        """
+        import numpy as np
+
+        places = [(part, at) for part in parts if not part.generates for at in range(part.n)]
+        if not self.job.verify or not places:
+            return
+        self.say(Stage("scoring some documents with lm-eval too"))
+        draw = np.random.default_rng(self.settings.seed).permutation(len(places))[: self.job.verify]
+        chosen = [places[i] for i in draw]
+        found = [pair for part in parts for pair in self._both(part, {at for p, at in chosen if p is part})]
+        largest = max(abs(ours.loglikelihood - theirs.loglikelihood) / n for ours, theirs, n in found)
+        greedy = sum(ours.greedy != theirs.greedy for ours, theirs, _ in found)
+        self.say(
+            Note(
+                f"Verified {len(chosen)} documents ({len(found)} log-likelihoods) with lm-eval: the largest "
+                f"difference is {largest:.1e} nat per scored token, {greedy} greedy flags differ."
+            )
+        )
+
+    def _both(self, part: PreparedTask, documents: set[int]) -> list[tuple[Answer, Answer, int]]:
+        """Our answer, lm-eval's, and the number of scored tokens, of every request of some documents."""
+        wanted = [at for at, owner in enumerate(part.content.owner) if int(owner) in documents]
+        if not wanted:
+            return []
+        theirs = harness.score_with_lm_eval(
+            part, self.model, self.loaded.tokenizer, batch_size=1, wanted=wanted
+        )
+        spans = part.content.spans
+        places = [place for at in wanted for place in range(int(spans[at]), int(spans[at + 1]))]
+        ours = [self.answers[part.task.name][place] for place in places]
+        lengths = [part.requests[place].n_scored for place in places]
+        return list(zip(ours, theirs, lengths, strict=True))
 
     def with_peak(self, cost: Any) -> Any:
         """The cost with the memory that scoring took at its peak."""
