@@ -31,6 +31,7 @@ def configurations():
     short = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 3} | ends
     return {
         "llama": t.LlamaConfig(**grouped),
+        "wide_llama": t.LlamaConfig(**grouped | {"hidden_size": 128, "intermediate_size": 192}),
         "mistral": t.MistralConfig(**grouped, sliding_window=7),
         "qwen2": t.Qwen2Config(**grouped),
         "qwen3": t.Qwen3Config(**grouped, head_dim=8),
@@ -41,6 +42,7 @@ def configurations():
         "gpt_neox": t.GPTNeoXConfig(**base),
         "opt": t.OPTConfig(**short, ffn_dim=64, num_attention_heads=4, word_embed_proj_dim=32),
         "falcon": t.FalconConfig(**short, num_attention_heads=4, alibi=False),
+        "olmo": t.OlmoConfig(**base),
         "mixtral": t.MixtralConfig(**grouped, num_local_experts=4),
         "granite": t.GraniteConfig(**grouped, logits_scaling=3.0),
         "cohere": t.CohereConfig(**grouped, logit_scale=0.5),
