@@ -129,7 +129,7 @@ def test_documents_are_distinct_and_of_the_stated_length():
     documents = read("prose")
     for item in documents:
         assert item["words"] == len(item["text"].split()), item["id"]
-        assert 100 <= item["words"] <= 180, item["id"]
+        assert 140 <= item["words"] <= 170, item["id"]  # as tasks/README.md says
         assert item["text"] == " ".join(item["text"].split()), item["id"]
     openings = {tuple(plain(item["text"]).split()[:4]) for item in documents}
     assert len(openings) == len({item["title"] for item in documents}) == len(documents)
@@ -197,3 +197,26 @@ def test_lm_eval_loads_our_tasks_offline_from_another_folder(tmp_path):
     assert loaded["qeval_facts"][1] == f"Question: {read('facts')[0]['question']}\nAnswer:"
     wanted = {task.name: task.metric for task in suites.load("demo").tasks}
     assert all(metric in loaded[name][2] for name, metric in wanted.items())
+
+
+METRICS = """
+import json, logging, os, sys
+import lm_eval.tasks
+logging.disable(logging.WARNING)
+home = os.path.dirname(lm_eval.tasks.__file__)
+names = ("arc", "hellaswag", "mmlu/default", "truthfulqa", "wikitext")
+folders = [os.path.join(home, name) for name in names]
+index = lm_eval.tasks.TaskManager(include_path=folders, include_defaults=False).task_index
+rows = {n: e.cfg.get("metric_list") or e.cfg.get("aggregate_metric_list") for n, e in index.items() if e.cfg}
+print(json.dumps({n: [m["metric"] for m in ms] for n, ms in rows.items() if ms}))
+"""
+
+
+@pytest.mark.torch
+def test_lm_eval_knows_every_task_and_metric_of_the_public_suites():
+    done = subprocess.run([sys.executable, "-c", METRICS], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    known = json.loads(done.stdout.splitlines()[-1])
+    for name in ("leaderboard-v1", "quick"):
+        for task in suites.load(name).tasks:
+            assert task.metric in known[task.name], (name, task.name)

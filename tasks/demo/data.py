@@ -21,7 +21,7 @@ def read(file: str) -> list[dict[str, Any]]:
 
 
 def load(file: str, **_: object) -> Any:
-    """A DatasetDict with the split `test`, and `fewshot` where `file`_fewshot.jsonl exists.
+    """A DatasetDict with the split `test`, and `fewshot` where there is a `file`_fewshot.jsonl.
 
     lm-eval passes the task's metadata as well; nothing in it changes the data.
     """

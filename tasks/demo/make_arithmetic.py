@@ -19,35 +19,35 @@ SLIPS = (1, 2, 3, 4, 5, 9, 10, 11, 20)
 
 # (topic, how many, question, expression, ranges of the numbers a, b and c)
 RECIPES: tuple[tuple[str, int, str, str, tuple[range, ...]], ...] = (
-    ("digits", 10, "What is {a} + {b}?", "{a} + {b}", (range(2, 10), range(2, 10))),
+    ("digits", 14, "What is {a} + {b}?", "{a} + {b}", (range(2, 10), range(2, 10))),
     ("digits", 8, "What is {a} - {b}?", "{a} - {b}", (range(9, 19), range(2, 9))),
-    ("tables", 14, "What is {a} times {b}?", "{a} * {b}", (range(3, 10), range(2, 11))),
-    ("tables", 6, "What is half of {a}?", "{a} // 2", (range(8, 101, 2),)),
-    ("carrying", 10, "What is {a} + {b}?", "{a} + {b}", (range(12, 90), range(11, 80))),
-    ("carrying", 8, "What is {a} - {b}?", "{a} - {b}", (range(60, 100), range(12, 50))),
-    ("series", 8, "Which number comes next: {a}, {a2}, {a3}?", "{a} + 3 * {b}", (range(1, 30), range(2, 11))),
+    ("tables", 18, "What is {a} times {b}?", "{a} * {b}", (range(3, 10), range(2, 11))),
+    ("tables", 10, "What is half of {a}?", "{a} // 2", (range(8, 101, 2),)),
+    ("carrying", 8, "What is {a} + {b}?", "{a} + {b}", (range(12, 90), range(11, 80))),
+    ("carrying", 6, "What is {a} - {b}?", "{a} - {b}", (range(60, 100), range(12, 50))),
+    ("series", 9, "Which number comes next: {a}, {a2}, {a3}?", "{a} + 3 * {b}", (range(1, 20), range(1, 11))),
 )
 STORIES: tuple[tuple[str, str, tuple[range, ...]], ...] = (
     ("Anna has {a} apples and buys {b} more. How many apples does she have now?", "{a} + {b}",
-     (range(4, 30), range(3, 20))),
+     (range(2, 13), range(2, 10))),
     ("A shelf holds {a} books. {b} of them are taken away. How many books are left?", "{a} - {b}",
-     (range(20, 60), range(4, 19))),
+     (range(10, 31), range(2, 10))),
     ("There are {a} pens in each of {b} boxes. How many pens are there?", "{a} * {b}",
-     (range(4, 13), range(3, 9))),
+     (range(3, 11), range(2, 7))),
     ("One ticket costs {a} dollars. How many dollars do {b} tickets cost?", "{a} * {b}",
-     (range(5, 16), range(2, 6))),
+     (range(4, 12), range(2, 6))),
     ("A bus has {a} passengers. {b} get on and {c} get off. How many passengers are on the bus?",
      "{a} + {b} - {c}", (range(15, 40), range(3, 10), range(2, 10))),
     ("A farmer has {a} hens and {b} cows. How many legs do the animals have?", "{a} * 2 + {b} * 4",
      (range(3, 10), range(2, 8))),
     ("Mia is {a} years old. How old will she be in {b} years?", "{a} + {b}",
-     (range(5, 40), range(3, 20))),
-    ("Tim pays for a toy of {a} dollars with a 50-dollar note. How many dollars does he get back?",
-     "50 - {a}", (range(11, 40),)),
+     (range(5, 31), range(2, 12))),
+    ("Tim pays for a toy of {a} dollars with a 20-dollar note. How many dollars does he get back?",
+     "20 - {a}", (range(3, 18),)),
     ("A garden is {a} metres long and {b} metres wide. How many metres of fence go round it?",
      "2 * ({a} + {b})", (range(8, 20), range(3, 8))),
 )  # fmt: skip
-STORY_COUNT = 4
+STORY_COUNT = 3
 
 
 def wrong_answers(answer: int, below: int, rng: random.Random) -> list[int]:
