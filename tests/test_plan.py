@@ -1,0 +1,250 @@
+"""The plan: its figures are the gate's own, and it says plainly what cannot be passed."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+from factories import ARC, MEMBERS, QUIZ, TRUTH, WIKI, make_run
+
+from qeval import compare, gate, plan, policy, stats, suites
+from qeval.errors import UsageError
+from qeval.records import Policy, Rule, Suite, Task
+
+
+def suite_of(*tasks, average=()):
+    return Suite("s", tasks, average)
+
+
+def planned(tasks, rules, n, **kwargs):
+    suite = suite_of(*tasks)
+    return plan.plan(suite, plan.sizes(suite, {task.name: n for task in tasks}), Policy(rules), **kwargs)
+
+
+# --- items --------------------------------------------------------------------------------------
+
+
+def test_the_leaderboards_sizes_are_known():
+    found = plan.sizes(suites.load("leaderboard-v1"))
+    assert {name: found[name].n for name in ("arc_challenge", "hellaswag", "mmlu", "truthfulqa_mc2")} == {
+        "arc_challenge": 1172,
+        "hellaswag": 10042,
+        "mmlu": 14042,
+        "truthfulqa_mc2": 817,
+    }
+    assert found["wikitext"].n == 62
+    subjects = [one.n for name, one in found.items() if name.startswith("mmlu_") and name != "mmlu_macro"]
+    assert (len(subjects), sum(subjects)) == (57, 14042)
+    assert found["mmlu_macro"].worth == pytest.approx(57**2 / sum(1 / n for n in subjects))
+    assert found["average"].n == 1172 + 10042 + 14042 + 817
+
+
+def test_an_unknown_size_is_asked_for():
+    with pytest.raises(UsageError, match="how many items own has") as caught:
+        plan.sizes(suite_of(Task("own", "acc")))
+    assert "--from RUN" in caught.value.hint
+
+
+def test_a_given_size_and_a_limit():
+    suite = suite_of(Task("own", "acc", limit=50), Task("arc_challenge", "acc_norm"))
+    found = plan.sizes(suite, {"own": 80, "arc_challenge": 10})
+    assert (found["own"].n, found["arc_challenge"].n) == (50, 10)
+
+
+def test_a_limit_holds_for_every_member():
+    found = plan.sizes(suite_of(Task("mmlu", "acc", limit=5)))
+    assert (found["mmlu"].n, found["mmlu_macro"].worth) == (285, pytest.approx(285))
+
+
+def test_a_run_tells_the_sizes_of_its_own_groups():
+    run, _, _ = make_run(2, (ARC, QUIZ), {"arc": 10, "quiz_algebra": 20, "quiz_biology": 30, "quiz_law": 40})
+    found = plan.sizes(run.suite, run=run)
+    assert {name: one.n for name, one in found.items()} == {
+        "arc": 10,
+        "quiz": 90,
+        "quiz_macro": 90,
+        **{task.name: n for task, n in zip(MEMBERS, (20, 30, 40), strict=True)},
+        "average": 100,
+    }
+
+
+# --- figures ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("margin", "needed"), [(1.0, 4872), (2.0, 1218), (3.0, 542)])
+def test_published_numbers_of_items(margin, needed):
+    (row,) = planned((ARC,), (Rule(max_drop=margin),), 200, churn=0.0788)
+    assert row.needed[row.limit] == pytest.approx(needed, rel=0.12)
+    assert row.needed[row.limit] > needed  # the formula promises a little too much power
+
+
+@pytest.mark.parametrize("tasks", [(ARC,), (TRUTH,), (QUIZ,)])
+def test_the_items_needed_are_just_enough(tasks):
+    run, _, _ = make_run(2, tasks, {"quiz_algebra": 20, "quiz_biology": 30, "quiz_law": 400})
+    few = plan.sizes(run.suite, run=run)
+    rules = Policy((Rule(tasks="*", max_drop=2.0), Rule(tasks="average", max_drop=2.0)))
+    for row in plan.plan(run.suite, few, rules):
+        for factor, answer in ((1.01, "provable"), (0.97, "too few items")):
+            grow = factor * row.needed[row.limit] / row.n
+            more = {name: plan.Size(round(one.n * grow), one.worth * grow) for name, one in few.items()}
+            again = next(r for r in plan.plan(run.suite, more, rules) if r.task == row.task)
+            assert again.answer == answer
+
+
+def test_the_smallest_margin_is_near_that_of_the_formula():
+    (row,) = planned((ARC,), (Rule(max_drop=1.0, confidence=0.9),), 5000, churn=0.12, power=0.7)
+    assert row.smallest == pytest.approx(stats.smallest_margin(5000, 0.12, 0.9, 0.7), rel=0.03)
+
+
+def test_a_plan_without_a_policy():
+    rows = plan.plan(*leaderboard())
+    assert [row.task for row in rows][:4] == ["arc_challenge", "hellaswag", "mmlu", "mmlu_macro"]
+    assert list(rows[0].needed) == ["0.5", "1", "2"]
+    text = plan.table(rows)
+    assert re.search(r"arc_challenge +1 172 +10\.0 % +2\.36 points +24 9", text)
+    assert "wikitext: How much its items change is not known" in text
+
+
+def leaderboard():
+    suite = suites.load("leaderboard-v1")
+    return suite, plan.sizes(suite)
+
+
+@pytest.mark.parametrize("n", [300, 1000])
+@pytest.mark.parametrize("churn", [0.05, 0.14])
+def test_the_power_is_what_it_says(n, churn):
+    """Candidates without a loss pass the smallest provable margin in about 80 of 100 cases."""
+    (row,) = planned((ARC,), (Rule(max_drop=1.0),), n, churn=churn)
+    rng = np.random.default_rng(0)
+    changes = rng.multinomial(n, [churn / 2, churn / 2, 1 - churn], size=400)
+    lows = [stats.accuracy_interval(int(loss), int(gain), n, 0.9)[0] for loss, gain, _ in changes]
+    assert 0.74 < np.mean(np.array(lows) > -row.smallest) < 0.86  # three standard errors
+
+
+@pytest.mark.parametrize("task", [ARC, TRUTH, WIKI])
+@pytest.mark.parametrize("n", [2, 50, 250, 300, 1000])
+def test_the_plan_and_the_gate_agree_on_what_an_identical_model_passes(task, n):
+    limit = {"max_ppl_ratio": 1.01} if task is WIKI else {"max_drop": 1.0}
+    rules = (Rule(**limit),)
+    run, read, _ = make_run(2, (task,), n, churn=0.0)
+    same = read(run.results[0].cells[0])
+    (decision,) = gate.judge(run, lambda _: same, Policy(rules))
+    (row,) = planned((task,), rules, n)
+    assert (decision.status == "PASS") == (row.answer != "impossible")
+
+
+def test_the_average_needs_fewer_points_than_its_tasks():
+    rows = {row.task: row for row in plan.plan(*leaderboard())}
+    parts = [rows[name].smallest for name in ("arc_challenge", "hellaswag", "mmlu_macro", "truthfulqa_mc2")]
+    assert rows["average"].smallest == pytest.approx(math.hypot(*parts) / 4)
+
+
+# --- answers ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("n", "answer"),
+    [(100, "impossible"), (1000, "too few items"), (4872, "too few items"), (5100, "provable")],
+)
+def test_answers_by_number_of_items(n, answer):
+    (row,) = planned((ARC,), (Rule(max_drop=1.0),), n, churn=0.0788)
+    assert row.answer == answer
+
+
+def test_an_impossible_policy_is_called_so():
+    rows = planned((ARC, TRUTH), (Rule(max_drop=1.0),), 100)
+    text = plan.table(rows)
+    assert "This policy cannot be passed, not even by an identical model" in text
+    assert "arc, truth." in text
+    assert "not even the baseline would pass; it takes about 6 30" in text
+
+
+def test_zero_items_prove_nothing():
+    (row,) = planned((ARC,), (Rule(max_drop=1.0),), 0)
+    assert row.answer == "impossible"
+    (row,) = planned((TRUTH,), (Rule(max_drop=1.0),), 0)
+    assert row.answer == "impossible"
+    (row,) = planned((ARC,), (Rule(max_flips=0.1),), 0)
+    assert row.answer == "impossible"
+
+
+@pytest.mark.parametrize(
+    ("n", "churn", "answer"),
+    [
+        (20, 0.02, "impossible"),
+        (100, 0.02, "too few items"),
+        (1000, 0.02, "provable"),
+        (9999, 0.06, "too few items"),
+    ],
+)
+def test_flips(n, churn, answer):
+    (row,) = planned((ARC,), (Rule(max_flips=0.05),), n, churn=churn)
+    assert row.answer == answer
+
+
+def test_an_identical_model_under_a_limit_of_flips_as_the_gate_sees_it():
+    for n in (40, 58, 59, 80):
+        run, read, _ = make_run(2, (ARC,), n, churn=0.0)
+        (decision,) = gate.judge(run, read, Policy((Rule(max_flips=0.05),)))
+        (row,) = planned((ARC,), (Rule(max_flips=0.05),), n, churn=0.01)
+        assert (decision.status == "PASS") == (row.answer != "impossible")
+
+
+def test_what_only_a_run_can_tell():
+    rows = planned((ARC, WIKI), (Rule(min_recovery=0.99), Rule(max_ppl_ratio=1.02)), 1000)
+    assert [(row.task, row.answer) for row in rows] == [("arc", "unknown"), ("wiki", "unknown")]
+    assert all("--from RUN" in row.reason for row in rows)
+
+
+def test_a_measured_run_tells():
+    run, read, _ = make_run(3, (ARC, TRUTH, WIKI), 400, -0.01)
+    measured = plan.measure(run, read)
+    worst = max(row.losses + row.gains for row in compare.compare_run(run, read) if row.task == "arc")
+    assert measured["arc"].square == pytest.approx(worst / 400, abs=0.001)
+    rules = (Rule(max_drop=5.0), Rule(min_recovery=0.9), Rule(max_ppl_ratio=1.02), Rule(max_flips=0.2))
+    rows = plan.plan(run.suite, plan.sizes(run.suite, run=run), Policy(rules), measured=measured)
+    assert [row.answer for row in rows] == ["provable"] * 6
+    assert rows[0].churn == measured["arc"].square
+
+
+def test_the_measured_reach_of_a_perplexity_is_that_of_its_interval():
+    run, read, _ = make_run(2, (WIKI,), 400)
+    row = compare.pair(run, read)[0]
+    square = plan.measure(run, read)["wiki"].square
+    error = stats.paired_standard_error(row.values.baseline, row.values.candidate, row.values.weight)
+    assert math.sqrt(square / 400) == pytest.approx(error, rel=0.01)
+
+
+# --- bad input, outputs -------------------------------------------------------------------------
+
+
+def test_a_rule_that_names_nothing():
+    with pytest.raises(UsageError, match="Did you mean 'arc'"):
+        planned((ARC,), (Rule(tasks="ark", max_drop=1.0),), 100)
+
+
+@pytest.mark.parametrize("numbers", [{"churn": 0.0}, {"churn": 1.0}, {"power": 1.0}, {"power": math.nan}])
+def test_churn_and_power_are_fractions(numbers):
+    with pytest.raises(UsageError, match="between 0 and 1"):
+        planned((ARC,), (Rule(max_drop=1.0),), 100, **numbers)
+
+
+def test_rules_for_some_variants_are_planned_too():
+    rules = (Rule(max_drop=1.0), Rule(variants="gptq", max_drop=2.0))
+    assert [row.limit for row in planned((ARC,), rules, 100)] == ["max_drop 1", "max_drop 2"]
+
+
+def test_members_of_a_group_where_a_rule_names_them():
+    suite = suites.load("leaderboard-v1")
+    rules = policy.from_max_drop(["mmlu_a*=5"])
+    rows = plan.plan(suite, plan.sizes(suite), rules)
+    assert [row.task for row in rows] == ["mmlu_abstract_algebra", "mmlu_anatomy", "mmlu_astronomy"]
+
+
+def test_the_document_is_json():
+    found = json.loads(json.dumps(plan.document(plan.plan(*leaderboard())), allow_nan=False))
+    assert found["schema"] == "qeval.plan/1"
+    assert found["rows"][0]["task"] == "arc_challenge"
