@@ -24,9 +24,9 @@ from qeval.errors import QevalError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-_LEAST, _MOST, _FRACTIONS = 0.01, 0.95, 24
+_LEAST, _MOST, _FRACTIONS = 0.01, 0.95, 12
 """Stakes as shares of the greatest one that cannot ruin: from 1 % (shortfalls of a fraction of a point)
-to 95 %, evenly on a logarithmic scale. 24 of them cost at most a factor 24 of capital, in practice 3."""
+to 95 %, evenly on a logarithmic scale."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 NO_INFORMATION = (0.0, -1.0, 1.0)
 HALF_ITEM = 0.5
 """The continuity correction of `accuracy_interval`: counts are whole, so a bound moves by half of one."""
-UNSEEN = 2
+UNSEEN = 3
 """How many more items like the worst one seen a bound of `paired_interval` allows for."""
 _BISECTIONS = 50
 _SAME = 1e-9
@@ -334,10 +334,11 @@ def _stratified_accuracy(
     loss, gain = float(losses.mean()), float(gains.mean())
     spread = loss + gain - (gain - loss) ** 2
     effective = _alike(sizes)
-    within = np.where(sizes > 1, losses + gains - (gains - losses) ** 2, spread) / sizes
-    variance = float(within.sum()) / count**2
+    within = losses + gains - (gains - losses) ** 2
+    variance = float(np.where(sizes > 1, within / np.maximum(sizes - 1, 1), spread).sum()) / count**2
     if variance > 0:
-        effective = min(effective, spread / variance)
+        total = len(codes)  # both variances unbiased, so that one stratum of n items has n effective ones
+        effective = min(effective, spread * total / max(total - 1, 1) / variance)
     return accuracy_interval(loss * effective, gain * effective, effective, level)
 
 

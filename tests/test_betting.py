@@ -16,12 +16,12 @@ differences = st.lists(st.sampled_from([-1.0, -0.25, 0.0, 0.5, 1.0]), max_size=6
 
 
 def capital_by_hand(items, margin):
-    """Twenty-four gamblers, one item after the other."""
-    stakes = [0.01 * 95 ** (i / 23) / (1 + margin) for i in range(24)]
-    capitals = [1.0] * 24
+    """Twelve gamblers, one item after the other."""
+    stakes = [0.01 * 95 ** (i / 11) / (1 + margin) for i in range(12)]
+    capitals = [1.0] * 12
     for item in items:
         capitals = [c * (1 - s * (item + margin)) for c, s in zip(capitals, stakes, strict=True)]
-    return sum(capitals) / 24
+    return sum(capitals) / 12
 
 
 @properties

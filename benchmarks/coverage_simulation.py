@@ -1,0 +1,388 @@
+"""How often does a candidate that has lost exactly the margin pass? At most as often as promised.
+
+    python benchmarks/coverage_simulation.py [--trials 20000] [--seed 1]
+
+Prints Markdown tables and exits with 1 if a method errs more often than promised by more than three
+standard errors of the simulation. All rules have a one-sided confidence of 95 %, so 5 % is promised.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import math
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from qeval import betting, gate, stats
+from qeval.records import Cell, Policy, Result, Rule, Run, Samples, Scheme, Suite, Task, Variant
+
+CONFIDENCE = 0.95
+PROMISED = 1 - CONFIDENCE
+LEVEL = 2 * CONFIDENCE - 1
+FLIPS = 0.14
+SIZES = (20, 100, 500, 2000)
+MARGINS = (0.01, 0.02, 0.03)
+ARTICLE = (1172, 10042, 14042, 817)
+PERPLEXITY_MARGIN = math.log(1.02)
+
+Random = np.random.Generator
+Trial = Callable[[Random], bool]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A candidate exactly at the limit; `trial` says whether it got the wrong verdict once. `items` heads
+    the table's column; `cost` divides the number of trials."""
+
+    name: str
+    items: str
+    trial: Trial
+    cost: int = 1
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The share of `trials` with the wrong verdict."""
+
+    scenario: Scenario
+    rate: float
+    trials: int
+
+    @property
+    def allowed(self) -> float:
+        """The promise and three standard errors of a simulation of this size."""
+        return PROMISED + 3 * math.sqrt(PROMISED * (1 - PROMISED) / self.trials)
+
+    @property
+    def cell(self) -> str:
+        """The share for a table, bold where it is too great."""
+        return f"**{self.rate:.1%}**" if self.rate > self.allowed else f"{self.rate:.1%}"
+
+
+# --- one task -----------------------------------------------------------------------------------
+
+
+def rates(margin: float, flips: float) -> tuple[float, float]:
+    """True shares of losses and gains, whose difference is the margin."""
+    return (margin, 0.0) if not flips else ((flips + margin) / 2, (flips - margin) / 2)
+
+
+@functools.cache
+def gate_bound(losses: int, gains: int, n: int) -> float:
+    return stats.accuracy_interval(losses, gains, n, LEVEL)[0]
+
+
+def counts(random: Random, n: int, margin: float, flips: float) -> tuple[int, int]:
+    loss, gain = rates(margin, flips)
+    losses, gains, _ = random.multinomial(n, [loss, gain, 1 - loss - gain])
+    return int(losses), int(gains)
+
+
+def task(n: int, margin: float, flips: float) -> Trial:
+    return lambda random: gate_bound(*counts(random, n, margin, flips), n) > -margin
+
+
+def plain_task(n: int, margin: float, flips: float) -> Trial:
+    """The usual interval, mean and normal standard error, for comparison: no gate uses it."""
+
+    def trial(random: Random) -> bool:
+        losses, gains = counts(random, n, margin, flips)
+        mean = (gains - losses) / n
+        error = math.sqrt(((losses + gains) / n - mean**2) / n)
+        return mean - 1.6449 * error > -margin
+
+    return trial
+
+
+def differences(random: Random, n: int, margin: float, flips: float) -> np.ndarray:
+    """(n,) differences in random order."""
+    loss, gain = rates(margin, flips)
+    drawn = random.random(n)
+    return np.where(drawn < loss, -1.0, np.where(drawn < loss + gain, 1.0, 0.0))
+
+
+def as_scores(random: Random, change: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """0/1 columns of baseline and candidate with these differences; half of the rest is right."""
+    coins = random.integers(0, 2, len(change))
+    baseline = np.where(change == 0, coins, change < 0).astype(float)
+    return baseline, baseline + change
+
+
+def continuous(random: Random, n: int, margin: float) -> tuple[np.ndarray, np.ndarray]:
+    """Scores in [0, 1] that move by a heavy-tailed amount and lose the margin on average."""
+    baseline = random.uniform(0.3, 0.7, n)
+    moved = np.clip(random.standard_t(3, n) * 0.05, -0.25, 0.25)
+    return baseline, baseline + moved - margin
+
+
+def continuous_task(n: int, margin: float) -> Trial:
+    return lambda random: stats.paired_interval(*continuous(random, n, margin), level=LEVEL)[1] > -margin
+
+
+def clustered_task(clusters: int, size: int, margin: float) -> Trial:
+    """Items in groups that share a text; half of the groups change as one."""
+
+    def trial(random: Random) -> bool:
+        change = differences(random, clusters * size, margin, FLIPS).reshape(clusters, size)
+        together = random.integers(0, 2, clusters) == 1
+        change[together] = change[together, :1]
+        labels = np.repeat(np.arange(clusters), size)
+        scores = as_scores(random, change.ravel())
+        return stats.paired_interval(*scores, None, labels, LEVEL)[1] > -margin
+
+    return trial
+
+
+# --- other rules --------------------------------------------------------------------------------
+
+
+def recovery(n: int, ratio: float, flips: float) -> Trial:
+    """A baseline of 60 % and a candidate whose score is exactly `ratio` of it."""
+    score = 0.6
+    margin = (1 - ratio) * score
+
+    def trial(random: Random) -> bool:
+        loss, gain = rates(margin, flips)
+        shares = [loss, gain, score - loss, 1 - score - gain]
+        losses, gains, right, wrong = random.multinomial(n, shares)
+        baseline = np.repeat([1.0, 0.0, 1.0, 0.0], [losses, gains, right, wrong])
+        candidate = np.repeat([0.0, 1.0, 1.0, 0.0], [losses, gains, right, wrong])
+        return stats.paired_ratio_margin(baseline, candidate, ratio, LEVEL)[1] > 0
+
+    return trial
+
+
+def flip_rule(n: int, allowed: float) -> Trial:
+    return lambda random: stats.proportion_interval(int(random.binomial(n, allowed)), n, LEVEL)[1] < allowed
+
+
+def perplexity(documents: int, noise: str) -> Trial:
+    """Documents of very unequal length, each losing its own amount per word."""
+    lognormal = 0.7
+
+    def trial(random: Random) -> bool:
+        words = np.ceil(3000 * random.lognormal(0, 0.8, documents))
+        if noise == "heavy tails":
+            lost = PERPLEXITY_MARGIN + 0.02 * random.standard_t(3, documents)
+        else:
+            lost = PERPLEXITY_MARGIN * random.lognormal(-(lognormal**2) / 2, lognormal, documents)
+        baseline = -2.0 * words
+        return stats.paired_interval(baseline, baseline - words * lost, words, None, LEVEL)[1] > (
+            -PERPLEXITY_MARGIN
+        )
+
+    return trial
+
+
+def published(n: int, margin: float, *, same_items: bool) -> Trial:
+    score = 0.6
+
+    def trial(random: Random) -> bool:
+        if same_items:
+            baseline, candidate = as_scores(random, differences(random, n, margin, FLIPS))
+            pair = float(baseline.mean()), float(candidate.mean())
+        else:
+            pair = random.binomial(n, score) / n, random.binomial(n, score - margin) / n
+        return stats.unpaired_interval(pair[0], n, pair[1], n, LEVEL)[0] > -margin
+
+    return trial
+
+
+# --- means --------------------------------------------------------------------------------------
+
+
+def macro(sizes: tuple[int, ...], margin: float, flips: float) -> Trial:
+    """Subjects that lose and churn unequally, the last ones most; their mean loses the margin."""
+    strata = np.repeat(np.arange(len(sizes)), sizes)
+    unequal = np.linspace(0.2, 1.8, len(sizes))[strata]
+
+    def trial(random: Random) -> bool:
+        loss, gain = rates(margin, flips)
+        drawn = random.random(len(strata)) / unequal
+        change = np.where(drawn < loss, -1.0, np.where(drawn < loss + gain, 1.0, 0.0))
+        scores = as_scores(random, change)
+        return stats.stratified_interval(*scores, strata, LEVEL)[1] > -margin
+
+    return trial
+
+
+def average(sizes: tuple[int, ...], margin: float, flips: float) -> Trial:
+    """Tasks of 0/1 scores and a last one of continuous scores; each loses the margin."""
+
+    def trial(random: Random) -> bool:
+        rows = []
+        for n in sizes[:-1]:
+            losses, gains = counts(random, n, margin, flips)
+            rows.append(((gains - losses) / n, *stats.accuracy_interval(losses, gains, n, LEVEL)))
+        rows.append(stats.paired_interval(*continuous(random, sizes[-1], margin), level=LEVEL))
+        sides = [stats.side_errors(*row, LEVEL) for row in rows]
+        return stats.average_interval([row[0] for row in rows], sides, LEVEL)[1] > -margin
+
+    return trial
+
+
+def joint(n: int, margin: float, tasks: int) -> Trial:
+    """Four rules, of which `tasks` are exactly at the margin and the others far from it."""
+
+    def trial(random: Random) -> bool:
+        drawn = [counts(random, n, margin, FLIPS) for _ in range(tasks)]
+        drawn += [counts(random, n, -3 * margin, FLIPS) for _ in range(4 - tasks)]
+        return all(gate_bound(*pair, n) > -margin for pair in drawn)
+
+    return trial
+
+
+def samples(values: np.ndarray) -> Samples:
+    """Items that agree in everything but their values."""
+    numbers = np.arange(len(values)).astype(str)
+    none = np.full(len(values), "")
+    return Samples(
+        key=numbers,
+        doc_hash=numbers,
+        prompt_hash=numbers,
+        target_hash=numbers,
+        value=values,
+        weight=np.ones(len(values)),
+        cluster=none,
+        answer=values.astype(str),
+        gold=none,
+        scores=np.full(len(values), None),
+    )
+
+
+def whole_gate(n: int, margin: float, flips: float) -> Trial:
+    """`qeval.gate` itself on a run of three tasks: one at the margin, two with churn but no loss, and a
+    rule for each. The verdict on the variant must not be PASS."""
+    tasks = tuple(Task(name, "acc,none") for name in "abc")
+    policy = Policy((Rule(max_drop=100 * margin, confidence=CONFIDENCE),))
+
+    def result(name: str, columns: dict[str, np.ndarray]) -> Result:
+        cells = tuple(
+            Cell(f"{name}/{one.name}", one, n, n, float(columns[one.name].mean()), files={"items": "here"})
+            for one in tasks
+        )
+        return Result(Variant(name, "model", Scheme(name)), "done", cells)
+
+    def trial(random: Random) -> bool:
+        changes = [differences(random, n, one, FLIPS if not one else flips) for one in (margin, 0.0, 0.0)]
+        pairs = [as_scores(random, change) for change in changes]
+        both = [{task.name: pair[side] for task, pair in zip(tasks, pairs, strict=True)} for side in (0, 1)]
+        names = ("fp16", "bnb4")
+        values = {
+            f"{name}/{task}": column
+            for name, one in zip(names, both, strict=True)
+            for task, column in one.items()
+        }
+        results = tuple(result(name, one) for name, one in zip(names, both, strict=True))
+        run = Run("run", "2026-01-01T00:00:00Z", "model", Suite("three", tasks), "fp16", results)
+        decisions = gate.judge(run, lambda cell: samples(values[cell.key]), policy)
+        return gate.verdicts(decisions, policy)["bnb4"] == "PASS"
+
+    return trial
+
+
+def stopped(n: int, margin: float, flips: float) -> Trial:
+    """The bet looks after every item; here the error is to call the rule broken."""
+    return lambda random: betting.broken_at(differences(random, n, margin, flips), margin) is not None
+
+
+# --- all ----------------------------------------------------------------------------------------
+
+
+def scenarios() -> Iterator[Scenario]:
+    """Everything a gate decides with, once with losses alone and once among many flips."""
+    for flips, churn in ((0.0, "losses only"), (FLIPS, "14 % flips")):
+        for n in SIZES:
+            yield from _by_size(n, flips, churn)
+        yield from _means(flips, churn)
+    for n in SIZES:
+        yield Scenario("continuous score, margin 1 %", f"{n}", continuous_task(n, 0.01))
+        yield Scenario("at most 5 % flips", f"{n}", flip_rule(n, 0.05))
+    for n, margin in ((52, 0.05), (133, 0.02), (268, 0.01)):
+        yield Scenario(
+            f"one task, losses only, margin {margin * 100:.0f} %", f"unlucky: {n}", task(n, margin, 0.0)
+        )
+    yield Scenario("clusters, 14 % flips, margin 2 %", "100 of 5", clustered_task(100, 5, 0.02))
+    for noise in ("heavy tails", "skewed losses"):
+        yield Scenario(f"perplexity ratio 1.02, {noise}", "62 documents", perplexity(62, noise))
+    for name, same in (("the same items", True), ("other items", False)):
+        trial = published(1172, 0.02, same_items=same)
+        yield Scenario(f"published scores of {name}, margin 2 %", "1172", trial)
+    for tasks in (1, 4):
+        trial = joint(500, 0.02, tasks)
+        yield Scenario(f"four rules, {tasks} of them at the margin of 2 %", "500 each", trial)
+
+
+def _by_size(n: int, flips: float, churn: str) -> Iterator[Scenario]:
+    for margin in MARGINS:
+        yield Scenario(f"one task, {churn}, margin {margin * 100:.0f} %", f"{n}", task(n, margin, flips))
+    yield Scenario(f"recovery of 97 %, {churn}", f"{n}", recovery(n, 0.97, flips))
+    gate_trial = whole_gate(n, 0.03, flips)
+    yield Scenario(f"the whole gate, three tasks, {churn}, margin 3 %", f"{n}", gate_trial, cost=10)
+    bet = stopped(n, 0.02, flips)
+    yield Scenario(f"stopped early, looking after every item, {churn}, margin 2 %", f"{n}", bet, cost=4)
+
+
+def _means(flips: float, churn: str) -> Iterator[Scenario]:
+    unequal = tuple(int(n) for n in np.geomspace(1500, 100, 57))
+    for items, sizes in (("100 each", (100,) * 57), ("5 each", (5,) * 57), ("1500 to 100", unequal)):
+        trial = macro(sizes, 0.01, flips)
+        yield Scenario(f"mean of 57 subjects, {churn}, margin 1 %", items, trial, cost=4)
+    for items, sizes in (("20 each", (20,) * 4), ("100 each", (100,) * 4), ("the article's", ARTICLE)):
+        trial = average(sizes, 0.01, flips)
+        yield Scenario(f"average of four tasks, {churn}, margin 1 %", items, trial)
+
+
+def comparisons() -> Iterator[Scenario]:
+    """What no gate uses, to show why."""
+    for n in SIZES:
+        trial = plain_task(n, 0.02, 0.0)
+        yield Scenario("the plain paired interval, losses only, margin 2 %", f"{n}", trial)
+
+
+def measure(scenario: Scenario, trials: int, seed: int) -> Measured:
+    """Run `trials` over the scenario's cost, at least 200, with a generator of its own."""
+    random = np.random.default_rng([seed, *f"{scenario.name}, {scenario.items}".encode()])
+    number = max(trials // scenario.cost, 200)
+    return Measured(scenario, sum(scenario.trial(random) for _ in range(number)) / number, number)
+
+
+def by_size(found: list[Measured]) -> Iterator[str]:
+    """A table of the scenarios measured at all sizes, a column for each."""
+    yield f"| candidate exactly at the limit | {' | '.join(f'n = {n}' for n in SIZES)} |"
+    yield "|---|" + "---:|" * len(SIZES)
+    rows: dict[str, dict[str, str]] = {}
+    for one in found:
+        rows.setdefault(one.scenario.name, {})[one.scenario.items] = one.cell
+    for name, cells in rows.items():
+        yield f"| {name} | {' | '.join(cells[str(n)] for n in SIZES)} |"
+
+
+def one_by_one(found: list[Measured]) -> Iterator[str]:
+    """A table of the others."""
+    yield "| candidate exactly at the limit | items | wrong verdicts |\n|---|---|---:|"
+    for one in found:
+        yield f"| {one.scenario.name} | {one.scenario.items} | {one.cell} |"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--trials", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    found = [measure(scenario, options.trials, options.seed) for scenario in scenarios()]
+    plain = [measure(scenario, options.trials, options.seed) for scenario in comparisons()]
+    sizes = {str(n) for n in SIZES}
+    print("\n".join(by_size([one for one in found if one.scenario.items in sizes] + plain)), end="\n\n")
+    print("\n".join(one_by_one([one for one in found if one.scenario.items not in sizes])))
+    return int(any(one.rate > one.allowed for one in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
