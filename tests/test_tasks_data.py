@@ -172,9 +172,9 @@ def test_only_the_smoke_suite_is_limited():
 LOAD = """
 import json, logging, sys
 logging.disable(logging.WARNING)
-from lm_eval.tasks import TaskManager, get_task_dict
+from lm_eval.tasks import TaskManager
 manager = TaskManager(include_path=sys.argv[1], include_defaults=False)
-tasks = get_task_dict(sorted(manager.all_tasks), manager)
+tasks = manager.load(sorted(manager.all_tasks))["tasks"]
 print(json.dumps({n: [len(t.eval_docs), t.doc_to_text(t.eval_docs[0]), sorted(t.aggregation())]
                   for n, t in tasks.items()}))
 """

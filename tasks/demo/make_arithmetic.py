@@ -1,9 +1,9 @@
 # ruff: noqa: INP001 -- a script beside the data it writes, not a module of the package
 """Writes arithmetic.jsonl: `python tasks/demo/make_arithmetic.py` gives the same file every time.
 
-Each item carries its `expression`, so that a test can compute the answer again. Wrong answers are
-slips of a calculation (one off, ten off, another operation) with as many digits as the right one, and
-the right one is as often the smallest of the four as the second, third or largest.
+Each item carries its `expression`, so that a test can compute the answer again. Wrong answers are a
+little off (by one, by ten and the like) and have as many digits as the right one, which is about as
+often the smallest of the four as the second, the third or the largest.
 """
 
 from __future__ import annotations
