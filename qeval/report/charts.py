@@ -18,9 +18,10 @@ from qeval.report.costs import Axis, axes, pareto
 Spec = dict[str, Any]
 
 VEGA_LITE = "6.1"
-WIDE, NARROW = 1040, 340
+WIDE, NARROW = 1152, 360
 # Colours of the charts and the page's variables that take their place.
 COLOURS = {
+    "#ffffff": "var(--paper)",
     "#1b1f24": "var(--ink)",
     "#5b6470": "var(--soft)",
     "#d9dde2": "var(--line)",
@@ -29,7 +30,7 @@ COLOURS = {
     "#2e6b3f": "var(--good)",
     "#8a5a00": "var(--warn)",
 }
-INK, SOFT, LINE, ACCENT, BAD, GOOD, WARN = COLOURS
+PAPER, INK, SOFT, LINE, ACCENT, BAD, GOOD, WARN = COLOURS
 SHAPES = (
     "circle",
     "square",
@@ -40,7 +41,7 @@ SHAPES = (
     "triangle-right",
     "triangle-left",
 )
-_FONT = "Helvetica, Arial, sans-serif"
+_FONT = "Arial, Helvetica, Liberation Sans, sans-serif"
 _LONGEST_NAME = 36
 _LARGEST = 20.0  # nats a word; a text beyond it has no place on an axis
 
@@ -79,7 +80,7 @@ def to_svg(spec: Spec) -> str:
             {
                 "$schema": f"https://vega.github.io/schema/vega-lite/v{VEGA_LITE}.0.json",
                 "config": _CONFIG,
-                "background": "#ffffff",
+                "background": PAPER,
                 **spec,
             },
             vl_version=VEGA_LITE,
@@ -88,24 +89,27 @@ def to_svg(spec: Spec) -> str:
 
 
 def for_page(svg: str) -> str:
-    """The drawing as a part of a page: the page's colours and font, one picture to a screen reader."""
-    text = svg.replace('<rect width="100%" height="100%" fill="#ffffff"/>', "")
-    text = re.sub(
-        r'<rect [^>]*fill="(?:white|#ffffff)"[^>]*></?rect>|<rect [^>]*fill="(?:white|#ffffff)"[^>]*/>',
-        "",
-        text,
-        count=1,
-    )
+    """The drawing as a part of a page: the page's colours, one picture to a screen reader, and short.
+
+    Only tags are touched: what stands between them may be a name that a user gave.
+    """
+    body = _TAG.sub(lambda found: _short_tag(found[0]), svg)
+    return _EMPTY.sub("", body).replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1)
+
+
+_TAG = re.compile(r'<(?:[^<>"]|"[^"]*")*>')
+_NEEDLESS = re.compile(
+    r' (?:role|class|aria-[a-z]+|xmlns|xmlns:xlink|version)="[^"]*"'
+    r'| (?:pointer-events="none"|stroke-miterlimit="10"|opacity="1"|font-weight="normal"|stroke-width="1")'
+)
+_EMPTY = re.compile(r'<path(?: display="none"| d=""| d="M0,0h0v0h0Z")+ ?(?:/>|></path>)|<g></g>')
+
+
+def _short_tag(tag: str) -> str:
+    """The tag without what a drawing in a page needs not, in the page's colours."""
     for colour, variable in COLOURS.items():
-        text = text.replace(f'"{colour}"', f'"{variable}"')
-    text = re.sub(r'font-family="[^"]*"', 'font-family="inherit"', text)
-    text = re.sub(r' (?:role|aria-[a-z]+)="[^"]*"', "", text)
-    text = re.sub(r' xmlns(?::xlink)?="[^"]*"', "", text)
-    return re.sub(
-        r"^<svg[^>]*?width=\"([\d.]+)\" height=\"([\d.]+)\"",
-        r'<svg aria-hidden="true" focusable="false" width="\1" height="\2"',
-        text,
-    )
+        tag = tag.replace(f'"{colour}"', f'"{variable}"')
+    return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", _NEEDLESS.sub("", tag))
 
 
 _CONFIG: Spec = {
@@ -116,6 +120,7 @@ _CONFIG: Spec = {
         "titleColor": SOFT,
         "titleFontWeight": "normal",
         "titleFontSize": 12,
+        "titlePadding": 10,
         "labelFontSize": 12,
         "gridColor": LINE,
         "domainColor": LINE,
@@ -206,79 +211,82 @@ def _spread(figure: Figure | None, delta: float) -> Spec:
 def _cost_chart(axis: Axis, points: list[Spec], quality: str) -> Chart:
     order = pareto([(p["cost"], p["delta"]) for p in points], lower_is_better=axis.lower_is_better)
     front = [points[place] for place in order]
+    marked = [{**point, "front": place in order} for place, point in enumerate(points)]
     title = f"{quality} against {axis.title.lower()}"
+    each = "; ".join(f"{p['name']}: {p['cost']:.4g} {axis.unit}, {p['delta']:+.2f} points" for p in points)
     best = ", ".join(point["name"] for point in front)
-    alt = (
-        f"{title}. "
-        + "; ".join(f"{p['name']}: {p['cost']:.4g} {axis.unit}, {p['delta']:+.2f} points" for p in points)
-        + f". On the Pareto front, beaten by no other in both: {best}."
-    )
-    specs = [_cost_spec(points, front, axis, quality, width) for width in (WIDE - 90, NARROW - 50)]
+    alt = f"{title}. {each}. On the Pareto front, beaten by no other in both: {best}."
+    specs = [_cost_spec(marked, front, axis, quality, width) for width in (WIDE - 60, NARROW - 56)]
     return draw(f"cost-{axis.id}", title, alt, *specs)
 
 
 def _cost_spec(points: list[Spec], front: list[Spec], axis: Axis, quality: str, width: int) -> Spec:
+    """Points with intervals; those on the front are filled and joined by steps."""
     better = "less is better" if axis.lower_is_better else "more is better"
     x = {
         "field": "cost",
         "type": "quantitative",
         "title": f"{axis.title} ({axis.unit}), {better}",
-        "scale": {"zero": False, "nice": True, "padding": 24},
-        "axis": {"grid": False, "tickCount": 6},
+        "scale": {"zero": False, "padding": 30},
+        "axis": {"grid": False, "tickCount": 8 if width > NARROW else 4},
     }
     y = {
         "field": "delta",
         "type": "quantitative",
-        "title": f"{quality}: difference (points)",
-        "scale": {"zero": True, "padding": 12},
+        "scale": {"zero": True, "padding": 14},
+        "axis": _top_title(quality),
     }
-    names = [point["name"] for point in points]
+    fill = {"condition": {"test": "datum.front", "value": ACCENT}, "value": PAPER}
+    shape = {
+        "field": "name",
+        "type": "nominal",
+        "legend": None,
+        "scale": _shape_scale([point["name"] for point in points]),
+    }
     step = "step-after" if axis.lower_is_better else "step-before"
+    line = {"type": "line", "color": SOFT, "strokeDash": [2, 3], "interpolate": step}
+    dot = {"type": "point", "size": 90, "stroke": ACCENT, "strokeWidth": 1.5, "opacity": 1}
+    order = {"field": "cost", "type": "quantitative"}
     return {
         "width": width,
         "height": 320,
+        "data": {"values": points},
         "layer": [
             _rule_at(0.0, "y"),
+            {"data": {"values": front}, "mark": line, "encoding": {"x": x, "y": y, "order": order}},
             {
-                "data": {"values": front},
-                "mark": {"type": "line", "color": SOFT, "strokeDash": [2, 3], "interpolate": step},
-                "encoding": {"x": x, "y": y, "order": {"field": "cost", "type": "quantitative"}},
-            },
-            {
-                "data": {"values": points},
                 "mark": {"type": "rule", "color": ACCENT, "strokeWidth": 1.5},
                 "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}},
             },
+            {"mark": dot, "encoding": {"x": x, "y": y, "shape": shape, "fill": fill}},
             {
-                "data": {"values": points},
-                "mark": {"type": "point", "filled": True, "size": 90, "color": ACCENT, "opacity": 1},
-                "encoding": {
-                    "x": x,
-                    "y": y,
-                    "shape": {
-                        "field": "name",
-                        "type": "nominal",
-                        "legend": None,
-                        "scale": _shape_scale(names),
-                    },
-                },
-            },
-            {
-                "data": {"values": points},
-                "mark": {"type": "text", "align": "left", "dx": 9, "dy": -9, "color": INK},
+                "mark": {"type": "text", "align": "left", "dx": 10, "dy": -9, "color": INK},
                 "encoding": {"x": x, "y": y, "text": {"field": "name"}},
             },
         ],
     }
 
 
-def _rule_at(value: float, channel: str, *, dashed: bool = False, colour: str = SOFT) -> Spec:
-    mark = {"type": "rule", "color": colour, "strokeWidth": 1, **({"strokeDash": [4, 3]} if dashed else {})}
+def _top_title(quality: str) -> Spec:
+    """An upright axis whose title lies above it, where it can be read without turning one's head."""
     return {
-        "data": {"values": [{"at": value}]},
-        "mark": mark,
-        "encoding": {channel: {"field": "at", "type": "quantitative"}},
+        "title": f"{quality}: difference in points",
+        "titleAngle": 0,
+        "titleAlign": "left",
+        "titleAnchor": "end",
+        "titleBaseline": "bottom",
+        "titleX": 0,
+        "titleY": -10,
+        "domain": False,
+        "grid": True,
+        "ticks": False,
+        "tickCount": 6,
     }
+
+
+def _rule_at(value: float, channel: str) -> Spec:
+    encoding = {channel: {"datum": value, "type": "quantitative"}}
+    return {"mark": {"type": "rule", "color": SOFT, "strokeWidth": 1}, "encoding": encoding}
 
 
 # --- deltas with intervals -----------------------------------------------------------------------
@@ -341,61 +349,56 @@ def _forest_chart(rows: list[Spec], *, is_perplexity: bool) -> Chart:
 
 
 def _forest_spec(rows: list[Spec], zero: float, unit: str, width: int) -> Spec:
-    """A panel a task, a line a variant; the zero line solid, the allowed loss dashed."""
+    """A panel a task, a line a variant; the zero line solid, the allowed loss a tick."""
     names = list(dict.fromkeys(row["variant"] for row in rows))
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
     wide = width == WIDE
-    y = {
-        "field": "variant",
-        "type": "nominal",
-        "sort": names,
+    header = {
         "title": None,
-        "axis": {"domain": False, "ticks": False, "labelColor": INK, "labelLimit": 200 if wide else 90},
+        "labelOrient": "left" if wide else "top",
+        "labelAngle": 0,
+        "labelAlign": "left",
+        "labelAnchor": "middle" if wide else "start",
+        "labelPadding": 30 if wide else 2,
     }
     x = {
         "type": "quantitative",
         "title": unit,
-        "scale": {"zero": False},
-        "axis": {"tickCount": 8 if wide else 4},
-    }
-    bounds = {"x": {**x, "field": "low"}, "x2": {"field": "high"}}
-    layers = [
-        {"mark": {"type": "rule", "color": SOFT}, "encoding": {"x": {**x, "datum": zero}}},
-        {"mark": {"type": "rule", "color": ACCENT, "strokeWidth": 2}, "encoding": {"y": y, **bounds}},
-        {
-            "mark": {"type": "point", "filled": True, "color": ACCENT, "size": 55, "opacity": 1},
-            "encoding": {
-                "y": y,
-                "x": {**x, "field": "delta"},
-                "shape": {
-                    "field": "variant",
-                    "type": "nominal",
-                    "legend": None,
-                    "scale": _shape_scale(names),
-                },
-            },
-        },
-    ]
-    if any(row["margin"] is not None for row in rows):
-        margin = {
-            "mark": {"type": "tick", "color": BAD, "thickness": 2, "size": 15},
-            "transform": [{"filter": "datum.margin !== null"}],
-            "encoding": {"y": y, "x": {**x, "field": "margin"}},
-        }
-        layers.insert(1, margin)
-    tasks = list(dict.fromkeys(row["task"] for row in rows))
-    header = {
-        "labelAngle": 0,
-        "labelAlign": "left",
-        "labelOrient": "top",
-        "labelAnchor": "start",
-        "title": None,
+        "scale": {"zero": False, "nice": True, "padding": 8},
+        "axis": {"tickCount": 8 if wide else 4, "grid": True, "titleLimit": width},
     }
     return {
         "data": {"values": rows},
         "facet": {"row": {"field": "task", "type": "nominal", "sort": tasks, "header": header}},
-        "spacing": 14,
-        "spec": {"width": width - (220 if wide else 110), "height": {"step": 20}, "layer": layers},
+        "spacing": 16,
+        "spec": {
+            "width": width - (330 if wide else 110),
+            "height": {"step": 20},
+            "layer": _forest_layers(rows, zero, names, x, _names_axis(names, 180 if wide else 90)),
+        },
     }
+
+
+def _names_axis(names: list[str], room: int) -> Spec:
+    """Variants from top to bottom, without lines of the axis' own."""
+    axis = {"domain": False, "ticks": False, "labelColor": INK, "labelLimit": room}
+    return {"field": "variant", "type": "nominal", "sort": names, "title": None, "axis": axis}
+
+
+def _forest_layers(rows: list[Spec], zero: float, names: list[str], x: Spec, y: Spec) -> list[Spec]:
+    shape = {"field": "variant", "type": "nominal", "legend": None, "scale": _shape_scale(names)}
+    line = {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}}
+    dot = {"type": "point", "filled": True, "color": ACCENT, "size": 55, "opacity": 1}
+    layers = [
+        {"mark": {"type": "rule", "color": SOFT}, "encoding": {"x": {**x, "datum": zero}}},
+        {"mark": {"type": "rule", "color": ACCENT, "strokeWidth": 2}, "encoding": line},
+        {"mark": dot, "encoding": {"y": y, "x": {**x, "field": "delta"}, "shape": shape}},
+    ]
+    if any(row["margin"] is not None for row in rows):
+        tick = {"type": "tick", "color": BAD, "thickness": 2, "size": 15}
+        here = [{"filter": "datum.margin !== null"}]
+        layers.append({"mark": tick, "transform": here, "encoding": {"y": y, "x": {**x, "field": "margin"}}})
+    return layers
 
 
 # --- members of a group --------------------------------------------------------------------------
@@ -410,16 +413,11 @@ def _subjects(context: Context) -> Iterable[Chart]:
 
 
 def _subject_chart(group: str, members: Sequence[Subject]) -> Chart:
-    by_subject: dict[str, list[float]] = {}
-    for member in members:
-        by_subject.setdefault(member.subject, []).append(100 * member.shrunk)
-    means = {name: sum(values) / len(values) for name, values in by_subject.items()}
-    order = sorted(means, key=lambda name: (means[name], name))
+    order = _harmed_first(members)
     title = f"{group} by subject"
     alt = (
         f"{title}: {len(order)} subjects, differences shrunken to the mean. On average over variants "
-        f"the most harmed is {order[0]} ({means[order[0]]:+.2f} points), the least {order[-1]} "
-        f"({means[order[-1]]:+.2f} points). The table below has every number."
+        f"the most harmed is {order[0]}, the least {order[-1]}. The table below has every number."
     )
     values = [
         {
@@ -431,81 +429,72 @@ def _subject_chart(group: str, members: Sequence[Subject]) -> Chart:
         for m in members
     ]
     labels = {m.subject: f"{m.subject} ({m.n})" for m in members}
-    specs = [_subject_spec(values, [labels[name] for name in order], width) for width in (WIDE, NARROW)]
-    return draw(f"subjects-{group}", title, alt, *specs)
+    names = [labels[name] for name in order]
+    wide, narrow = _subject_panels(values, names), _subject_panel(values, names)
+    return draw(f"subjects-{group}", title, alt, wide, narrow)
 
 
-def _subject_spec(values: list[Spec], order: list[str], width: int) -> Spec:
+def _harmed_first(members: Sequence[Subject]) -> list[str]:
+    """Subjects by their mean shrunken difference over variants, then by the measured one."""
+    sums: dict[str, tuple[float, float]] = {}
+    for member in members:
+        shrunk, value = sums.get(member.subject, (0.0, 0.0))
+        sums[member.subject] = (shrunk + member.shrunk, value + member.value)
+    return sorted(sums, key=lambda name: (round(sums[name][0], 9), sums[name][1], name))
+
+
+def _subjects_axis(order: list[str], room: int) -> Spec:
+    axis = {
+        "labelFontSize": 11,
+        "labelLimit": room,
+        "grid": True,
+        "gridOpacity": 0.5,
+        "domain": False,
+        "ticks": False,
+    }
+    return {"field": "subject", "type": "nominal", "sort": order, "title": None, "axis": axis}
+
+
+def _subject_panels(values: list[Spec], order: list[str]) -> Spec:
+    """A panel a variant: what was measured hollow, what is left of it after shrinking filled."""
     names = list(dict.fromkeys(value["variant"] for value in values))
-    wide = width == WIDE
-    room = width - (250 if wide else 40)
-    columns = min(len(names), 5) if wide else 1
-    y = {
-        "field": "subject",
-        "type": "nominal",
-        "sort": order,
-        "title": None,
-        "axis": {
-            "labelFontSize": 11,
-            "labelLimit": 230 if wide else 150,
-            "grid": True,
-            "gridOpacity": 0.5,
-            "domain": False,
-            "ticks": False,
-        },
-    }
-    x = {
-        "type": "quantitative",
-        "title": "points" if wide else "difference in points",
-        "axis": {"tickCount": 5, "grid": False},
-    }
-    layers = [
-        {"mark": {"type": "rule", "color": SOFT}, "encoding": {"x": {**x, "datum": 0}}},
-        {
-            "mark": {"type": "point", "color": SOFT, "size": 14, "opacity": 0.55, "strokeWidth": 1},
-            "encoding": {"y": y, "x": {**x, "field": "raw"}},
-        },
-        {
-            "mark": {"type": "point", "filled": True, "color": ACCENT, "size": 38, "opacity": 1},
-            "encoding": {"y": y, "x": {**x, "field": "shrunk"}},
-        },
-    ]
-    if not wide:
-        return _subject_narrow(values, names, y, x)
+    columns = min(len(names), 5)
+    y = _subjects_axis(order, 230)
+    x = {"type": "quantitative", "title": "points", "axis": {"tickCount": 5, "grid": False}}
+    hollow = {"type": "point", "color": SOFT, "size": 14, "opacity": 0.55, "strokeWidth": 1}
+    filled = {"type": "point", "filled": True, "color": ACCENT, "size": 38, "opacity": 1}
     return {
         "data": {"values": values},
         "facet": {"field": "variant", "type": "nominal", "sort": names, "title": None},
         "columns": columns,
         "spacing": 16,
-        "spec": {"width": max(60, room // columns - 16), "height": {"step": 15}, "layer": layers},
+        "spec": {
+            "width": max(60, (WIDE - 270) // columns - 16),
+            "height": {"step": 15},
+            "layer": [
+                {"mark": {"type": "rule", "color": SOFT}, "encoding": {"x": {**x, "datum": 0}}},
+                {"mark": hollow, "encoding": {"y": y, "x": {**x, "field": "raw"}}},
+                {"mark": filled, "encoding": {"y": y, "x": {**x, "field": "shrunk"}}},
+            ],
+        },
     }
 
 
-def _subject_narrow(values: list[Spec], names: list[str], y: Spec, x: Spec) -> Spec:
-    """All variants in one panel, told apart by their shapes."""
-    shape = {
-        "field": "variant",
-        "type": "nominal",
-        "scale": _shape_scale(names),
-        "legend": {"title": None, "columns": 2, "orient": "top"},
-    }
+def _subject_panel(values: list[Spec], order: list[str]) -> Spec:
+    """All variants in one narrow panel, told apart by their shapes."""
+    names = list(dict.fromkeys(value["variant"] for value in values))
+    x = {"type": "quantitative", "title": "difference in points", "axis": {"tickCount": 5, "grid": False}}
+    legend = {"title": None, "columns": 2, "orient": "top"}
+    shape = {"field": "variant", "type": "nominal", "scale": _shape_scale(names), "legend": legend}
+    mark = {"type": "point", "filled": False, "color": ACCENT, "size": 30, "opacity": 1, "strokeWidth": 1.2}
+    y = _subjects_axis(order, 205)
     return {
         "data": {"values": values},
-        "width": NARROW - 170,
+        "width": NARROW - 210,
         "height": {"step": 15},
         "layer": [
             {"mark": {"type": "rule", "color": SOFT}, "encoding": {"x": {**x, "datum": 0}}},
-            {
-                "mark": {
-                    "type": "point",
-                    "filled": False,
-                    "color": ACCENT,
-                    "size": 30,
-                    "opacity": 1,
-                    "strokeWidth": 1.2,
-                },
-                "encoding": {"y": y, "x": {**x, "field": "shrunk"}, "shape": shape},
-            },
+            {"mark": mark, "encoding": {"y": y, "x": {**x, "field": "shrunk"}, "shape": shape}},
         ],
     }
 
@@ -534,34 +523,23 @@ def _documents(context: Context) -> Iterable[Chart]:
 
 
 def _document_spec(values: list[Spec], width: int) -> Spec:
+    """A line a variant, a stroke a text."""
     names = list(dict.fromkeys(value["variant"] for value in values))
-    y = {
-        "field": "variant",
-        "type": "nominal",
-        "sort": names,
-        "title": None,
-        "axis": {
-            "domain": False,
-            "ticks": False,
-            "labelColor": INK,
-            "labelLimit": 200 if width == WIDE else 90,
-        },
-    }
+    wide = width == WIDE
     x = {
         "type": "quantitative",
         "title": "perplexity ratio (a stroke a text); above 1 is worse",
-        "scale": {"zero": False},
-        "axis": {"tickCount": 6},
+        "scale": {"zero": False, "nice": True, "padding": 8},
+        "axis": {"tickCount": 8 if wide else 4, "titleLimit": width},
     }
+    stroke = {"type": "tick", "color": ACCENT, "opacity": 0.55, "thickness": 1.5, "size": 20}
+    y = _names_axis(names, 180 if wide else 90)
     return {
         "data": {"values": values},
-        "width": width - (220 if width == WIDE else 110),
+        "width": width - (200 if wide else 110),
         "height": {"step": 34},
         "layer": [
             {"mark": {"type": "rule", "color": SOFT}, "encoding": {"x": {**x, "datum": 1}}},
-            {
-                "mark": {"type": "tick", "color": ACCENT, "opacity": 0.55, "thickness": 1.5, "size": 20},
-                "encoding": {"y": y, "x": {**x, "field": "ratio"}},
-            },
+            {"mark": stroke, "encoding": {"y": y, "x": {**x, "field": "ratio"}}},
         ],
     }

@@ -91,6 +91,18 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Detail:
+    """Everything known about one variant on one task; `baseline` and `p` in words."""
+
+    task: str
+    variant: str
+    baseline: str
+    p: str
+    method: str
+    figure: Figure
+
+
+@dataclass(frozen=True)
 class Subject:
     """One variant on one member of a group. `shrunk`, `low`, `high`, `value` (the difference) are
     fractions; the other fields are words."""
@@ -99,7 +111,6 @@ class Subject:
     subject: str
     group: str
     category: str
-    items: int
     n: str
     baseline: str
     score: str
@@ -150,9 +161,42 @@ class Context:
         return tuple(line for line in self.lines if not line.is_baseline)
 
     @property
+    def details(self) -> tuple[Detail, ...]:
+        """The summary table in long form: a row for each difference."""
+        return tuple(
+            _detail(line, column, figure)
+            for place, column in enumerate(self.columns)
+            for line in self.candidates
+            if (figure := line.figures[place]) and figure.delta
+        )
+
+    @property
+    def common_confidence(self) -> str:
+        """The confidence of most intervals in the summary table; the others say theirs."""
+        found = [
+            figure.confidence for line in self.lines for figure in line.figures if figure and figure.delta
+        ]
+        return max(dict.fromkeys(found), key=found.count, default="")
+
+    @property
     def judged(self) -> bool:
         """Whether a gate judged any variant."""
         return bool(self.gate)
+
+
+def _detail(line: Line, column: Column, figure: Figure) -> Detail:
+    comparison = figure.comparison
+    if comparison is None:
+        return Detail(column.title, line.name, numbers.NONE, numbers.NONE, "", figure)
+    words = numbers.perplexity if column.is_perplexity else numbers.points
+    return Detail(
+        column.title,
+        line.name,
+        words(comparison.baseline),
+        numbers.p_value(comparison.p),
+        comparison.method,
+        figure,
+    )
 
 
 @dataclass(frozen=True)
@@ -464,10 +508,9 @@ def _standard_error(comparison: Comparison) -> float:
 def _subject(group: str, name: str, row: Row, c: Comparison, shrunk: float) -> Subject:
     return Subject(
         variant=name,
-        subject=row.id.removeprefix(f"{group}_"),
+        subject=row.id.removeprefix(f"{group}_").replace("_", " "),
         group=group,
         category=row.members[0].category or "",
-        items=c.n,
         n=numbers.count(c.n),
         baseline=numbers.points(c.baseline, 1),
         score=numbers.points(c.candidate, 1),

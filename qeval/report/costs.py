@@ -9,6 +9,7 @@ from qeval.records import Result, Run
 from qeval.report import numbers
 
 _MOST_MEASURES = 6
+_LARGE = 2 * 2**30
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,17 @@ class CostTable:
 
 def axes(run: Run) -> tuple[Axis, ...]:
     """The costs that at least two variants have and that differ between them."""
-    known = (_weights(), _bits(), _peak(), _load(), *(_measure(name, unit) for name, unit in _measures(run)))
+    known = (
+        _memory(
+            "weights", "Size of weights", run, lambda r: r.provenance.weight_bytes if r.provenance else None
+        ),
+        Axis("bits", "Bits per weight", "bit", True, _bits),
+        _memory("peak", "Peak memory while scoring", run, lambda r: r.cost.peak_bytes if r.cost else None),
+        Axis(
+            "load", "Load time", "s", True, lambda result: result.cost.load_seconds if result.cost else None
+        ),
+        *(_measure(name, unit) for name, unit in _measures(run)),
+    )
     return tuple(axis for axis in known if _tells(axis, run))
 
 
@@ -42,42 +53,23 @@ def _tells(axis: Axis, run: Run) -> bool:
     return len(set(values)) > 1
 
 
-def _weights() -> Axis:
-    return Axis(
-        "weights",
-        "Size of weights",
-        "MiB",
-        True,
-        lambda r: _mebi(r.provenance.weight_bytes if r.provenance else None),
+def _bits(result: Result) -> float | None:
+    return result.provenance.bits_per_weight if result.provenance else None
+
+
+def _memory(identity: str, title: str, run: Run, read: Callable[[Result], int | None]) -> Axis:
+    """An axis of bytes, in GiB where the greatest has several of them, else in MiB."""
+    power, unit = (
+        (30, "GiB")
+        if max((read(result) or 0 for result in run.results), default=0) >= _LARGE
+        else (20, "MiB")
     )
 
+    def value(result: Result) -> float | None:
+        number = read(result)
+        return number / 2**power if number else None
 
-def _bits() -> Axis:
-    return Axis(
-        "bits",
-        "Bits per weight",
-        "bit",
-        True,
-        lambda r: r.provenance.bits_per_weight if r.provenance else None,
-    )
-
-
-def _peak() -> Axis:
-    return Axis(
-        "peak",
-        "Peak memory while scoring",
-        "MiB",
-        True,
-        lambda r: _mebi(r.cost.peak_bytes if r.cost else None),
-    )
-
-
-def _load() -> Axis:
-    return Axis("load", "Load time", "s", True, lambda r: r.cost.load_seconds if r.cost else None)
-
-
-def _mebi(number: float | None) -> float | None:
-    return number / 2**20 if number else None
+    return Axis(identity, title, unit, True, value)
 
 
 def _measure(name: str, unit: str) -> Axis:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import math
+import re
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +106,13 @@ def _raw(text: str) -> str:
     return Markup(text)  # noqa: S704 - from a file of this package
 
 
+def breakable(text: str) -> str:
+    """An escaped name that may be broken behind its underscores and slashes."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"(?<=[_/])(?=.)", "<wbr>", str(escape(text))))  # noqa: S704 - escaped before
+
+
 def _svg(chart: Chart, *, narrow: bool = False) -> str:
     """A drawing of ours; vl-convert has escaped the names in it."""
     return _raw(chart.narrow if narrow else chart.svg)
@@ -120,6 +128,6 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(count=numbers.count, slug=slugged)
+    environment.filters.update(count=numbers.count, slug=slugged, breakable=breakable)
     environment.globals.update(svg=_svg)
     return environment

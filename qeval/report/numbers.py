@@ -11,6 +11,7 @@ _MOST_DIGITS = 8
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _READABLE = (1e-4, 1e6)  # numbers between these are written without powers of ten
 _LARGE_PERPLEXITY = 10
+_SMALL_P = 0.001
 
 
 def sign(text: str) -> str:
@@ -97,6 +98,13 @@ def percent(share: float | None, digits: int = 1) -> str:
         return NONE
     value = 100 * share
     return f"{plain(value, digits_to_keep(value, (0.0, 100.0), least=digits))} %"
+
+
+def p_value(p: float | None) -> str:
+    """A p-value with two digits; below a thousandth, only that."""
+    if p is None or math.isnan(p):
+        return NONE
+    return "<0.001" if p < _SMALL_P else f"{p:.2g}"
 
 
 def count(number: int | None) -> str:

@@ -42,7 +42,9 @@ def rendered(made, policy=None, **changes):
 class Structure(HTMLParser):
     """Tags that are open at the end, ids, and the text of cells."""
 
-    VOID = frozenset(("meta", "link", "input", "br", "img", "path", "line", "rect", "circle", "polygon"))
+    VOID = frozenset(
+        ("meta", "link", "input", "br", "wbr", "img", "path", "line", "rect", "circle", "polygon")
+    )
 
     def __init__(self, text):
         super().__init__()

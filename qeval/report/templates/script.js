@@ -31,9 +31,12 @@
     const up = header.getAttribute("aria-sort") !== "ascending";
     for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
     header.setAttribute("aria-sort", up ? "ascending" : "descending");
+    const isNumber = header.classList.contains("number");
     const key = (row) => {
-      const cell = row.cells[place];
-      return cell.dataset.value === undefined ? cell.textContent.trim().toLowerCase() : Number(cell.dataset.value);
+      const text = row.cells[place].textContent.trim();
+      if (!isNumber) return text.toLowerCase();
+      const number = parseFloat(text.replace(/[\s×]/g, "").replace("\u2212", "-"));
+      return Number.isNaN(number) ? -Infinity : number;
     };
     const rows = [...table.tBodies[0].rows].map((row) => [key(row), row]);
     rows.sort((a, b) => (a[0] < b[0] ? -1 : a[0] > b[0] ? 1 : 0) * (up ? 1 : -1));
@@ -85,6 +88,7 @@
     for (const [value, label] of values) select.append(make("option", { value }, label));
   }
 
+  const label = ({ task, group }) => (task.startsWith(group + "_") ? task.slice(group.length + 1).replaceAll("_", " ") : task);
   const unique = (values) => [...new Set(values)];
   fill(controls.variant, "All variants", unique(entries.map((e) => e.variant)).map((v) => [v, data.variants[v]]));
   fill(controls.task, "All tasks", unique(entries.map((e) => e.group)).map((g) => [g, g]));
@@ -92,7 +96,7 @@
   function fillSubjects() {
     const group = controls.task.value;
     const subjects = unique(entries.filter((e) => e.group === group && e.task !== group).map((e) => e.task));
-    fill(controls.subject, "All subjects", subjects.sort().map((name) => [name, name.startsWith(group + "_") ? name.slice(group.length + 1) : name]));
+    fill(controls.subject, "All subjects", subjects.sort().map((task) => [task, label({ task, group })]));
     controls.subject.disabled = subjects.length === 0;
   }
 
@@ -170,9 +174,11 @@
 
   function card(entry) {
     const first = entry.question.trim().split("\n").filter(Boolean).slice(-2).join(" ") || entry.key;
+    const name = data.variants[entry.variant];
     const summary = make("summary", {},
       make("span", { class: "direction d" + entry.direction }, make("span", { "aria-hidden": "true" }, MARKS[entry.direction] + " "), WORDS[entry.direction]),
-      make("span", { class: "where" }, `${data.variants[entry.variant]} · ${entry.task} · ${entry.key}`),
+      make("span", { class: "who" }, name.length > 40 ? name.slice(0, 24) + "…" + name.slice(-14) : name),
+      make("span", { class: "where" }, `${label(entry)} · ${entry.key}`),
       make("span", { class: "excerpt" }, first.slice(0, 220)),
       make("span", { class: "margin" }, entry.choices.length ? fixed(entry.margin, 2) + " nats" : ""));
     const details = make("details", { class: "flip" }, summary);

@@ -1,0 +1,117 @@
+"""Charts: valid specifications, the same picture for a file and for a page, names left alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib.resources import files
+
+import jsonschema
+import pytest
+from factories import make_run
+from leaderboard import leaderboard
+
+from qeval import report
+from qeval.compare import compare_run
+from qeval.report import charts, costs
+
+
+def built(made):
+    run, read, _ = made
+    return report.build(run, read, lambda _: {}, compare_run(run, read))
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """The charts of a whole run, with the specifications they were drawn from."""
+    seen = []
+    original = charts.to_svg
+
+    def spy(spec):
+        seen.append(spec)
+        return original(spec)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(charts, "to_svg", spy)
+        made = charts.charts(built(leaderboard(0.02)))
+    return made, seen
+
+
+def test_every_kind_of_chart_is_drawn(drawn):
+    names = {chart.id for chart in drawn[0]}
+    assert {
+        "cost-weights",
+        "cost-bits",
+        "forest",
+        "forest-perplexity",
+        "subjects-mmlu",
+        "documents-wikitext",
+    } <= names
+
+
+@pytest.mark.slow
+def test_every_specification_is_valid_vega_lite(drawn):
+    altair = pytest.importorskip("altair", reason="Altair carries the schema of Vega-Lite")
+    schema = json.loads((files(altair.__name__) / "vegalite/v6/schema/vega-lite-schema.json").read_text())
+    validator = jsonschema.Draft7Validator(schema)
+    for spec in drawn[1]:
+        assert [error.message for error in validator.iter_errors(spec)] == []
+
+
+def test_a_page_uses_the_pages_colours_and_a_file_plain_ones(drawn):
+    for chart in drawn[0]:
+        for picture in (chart.svg, chart.narrow):
+            assert not re.search(r'"#[0-9a-f]{6}"', picture)
+            assert "var(--accent)" in picture
+            assert picture.startswith('<svg aria-hidden="true"')
+        assert "var(" not in chart.file
+        assert 'fill="#ffffff"' in chart.file
+
+
+def test_every_chart_says_in_words_what_it_shows(drawn):
+    context = built(leaderboard(0.02))
+    for chart in drawn[0]:
+        assert chart.title
+        assert all(line.name in chart.alt for line in context.candidates) or chart.id.startswith("subjects")
+
+
+def test_shortening_a_drawing_leaves_its_words_alone():
+    name = 'a.bc-0.123456 class="x" role="y" #1b1f24 <g></g> <b>'
+    spec = {"data": {"values": [{"x": 1, "n": name}]}, "mark": "text", "encoding": {"text": {"field": "n"}}}
+    svg = charts.to_svg(spec)
+    words = lambda text: re.findall(r"<text[^>]*>([^<]*)</text>", text)  # noqa: E731
+    assert words(charts.for_page(svg)) == words(svg)
+    assert any("0.123456" in word for word in words(svg))
+
+
+def test_the_allowed_loss_is_drawn_only_where_a_rule_judged():
+    from qeval.gate import judge
+    from qeval.records import Policy, Rule
+
+    run, read, _ = make_run(2, n_items=100)
+    policy = Policy((Rule(tasks="arc", max_drop=2.0),))
+    judged = report.build(run, read, lambda _: {}, compare_run(run, read), judge(run, read, policy), policy)
+    forest = {chart.id: chart for chart in charts.charts(judged)}["forest"]
+    plain = {chart.id: chart for chart in charts.charts(built((run, read, None)))}["forest"]
+    assert charts.BAD in forest.file
+    assert charts.BAD not in plain.file
+
+
+@pytest.mark.parametrize(
+    ("points", "lower", "front"),
+    [
+        ([(1, 0.0), (2, 1.0), (3, 0.5), (4, 2.0)], True, [0, 1, 3]),
+        ([(1, 0.0), (2, 1.0), (3, 0.5)], False, [2, 1]),
+        ([(1, 0.0), (1, 1.0)], True, [1]),
+        ([], True, []),
+    ],
+)
+def test_the_pareto_front_holds_what_no_other_beats_in_both(points, lower, front):
+    assert costs.pareto(points, lower_is_better=lower) == front
+
+
+def test_a_cost_that_only_one_variant_has_makes_no_chart():
+    run, _, _ = leaderboard(0.01, variants=2)
+    names = [axis.id for axis in costs.axes(run)]
+    assert "bits" not in names
+    assert "weights" in names
