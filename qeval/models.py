@@ -1,0 +1,334 @@
+"""From a Variant to a loaded model, its tokenizer, and a truthful account of what was loaded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from qeval import schemes
+from qeval.demo_model import NOTE as DEMO_NOTE
+from qeval.demo_model import prepare as prepare_demo
+from qeval.errors import QevalError, UsageError
+from qeval.memory import check_fits
+from qeval.records import Provenance, Scheme, Variant
+from qeval.schemes.plain import DTYPES
+from qeval.schemes.spec import Order, SchemeSpec, say_nothing
+from qeval.schemes.versions import versions
+from qeval.sources import DEMO, Source, locate, model_identity, read_config, read_json
+
+__all__ = ["Loaded", "load", "load_tokenizer", "make_checkpoint", "model_identity"]
+
+DTYPE_NAMES = {
+    "auto": "auto",
+    "fp16": "float16",
+    "float16": "float16",
+    "half": "float16",
+    "bf16": "bfloat16",
+    "bfloat16": "bfloat16",
+    "fp32": "float32",
+    "float32": "float32",
+}
+CPU_NOTE = (
+    "On this CPU, which is slow in 16-bit arithmetic, plain weights are rounded to {store} and calculated in"
+    " float32; --dtype {store} calculates in it."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A transformers model in evaluation mode, its tokenizer, what they truly are, and how long the
+    loading of weights took."""
+
+    model: Any
+    tokenizer: Any
+    provenance: Provenance
+    load_seconds: float = 0.0
+
+
+def load(
+    variant: Variant,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+    cache_dir: Path,
+    datasets_dir: Path | None = None,
+    progress: Callable[[str], None] = say_nothing,
+) -> Loaded:
+    """Load a variant and prove that it is what was asked.
+
+    `dtype` is what is calculated in; auto is float16 for quantised schemes and the scheme's own for plain
+    ones, and float32 on a CPU. Raises QevalError where the model, its packages or the memory are missing,
+    where the checkpoint is of another scheme, and where nothing came out quantised.
+    """
+    schemes.check_available(variant.scheme)
+    spec = schemes.SCHEMES[variant.scheme.kind]
+    order = _order(variant, device, dtype, cache_dir, progress)
+    order = replace(order, trust_remote_code=trust_remote_code, datasets_dir=datasets_dir)
+    _check_checkpoint(order, spec)
+    check_fits(order, spec)
+    tokenizer, notes = _tokenizer(order)
+    start = time.perf_counter()
+    model = spec.load(order)
+    if variant.adapter is not None:
+        from qeval.schemes.adapter import attach
+
+        model = attach(model, variant.adapter, order)
+    seconds = time.perf_counter() - start
+    _check_vocabulary(model, tokenizer, order)
+    provenance = _provenance(variant, order, spec, model)
+    return Loaded(model, tokenizer, replace(provenance, notes=(*provenance.notes, *notes)), seconds)
+
+
+def load_tokenizer(
+    variant: Variant, *, cache_dir: Path, trust_remote_code: bool = False
+) -> tuple[Any, int | None]:
+    """The tokenizer of the unquantised model, and the longest sequence the model takes (None: no limit).
+
+    All variants of a model are asked in the same tokens, so a checkpoint's own tokenizer is not used.
+    """
+    order = _order(variant, "cpu", "auto", cache_dir, say_nothing)
+    tokenizer, _ = _tokenizer(replace(order, trust_remote_code=trust_remote_code))
+    config = read_config(order.base)
+    text: dict[str, Any] = config.get("text_config") or config
+    for name in ("n_positions", "max_position_embeddings", "n_ctx"):  # in the order of lm-eval's HFLM
+        if isinstance(text.get(name), int):
+            return tokenizer, text[name]
+    return tokenizer, None
+
+
+def make_checkpoint(
+    model: str,
+    scheme: Scheme,
+    *,
+    revision: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    cache_dir: Path,
+    datasets_dir: Path | None = None,
+    progress: Callable[[str], None] = say_nothing,
+) -> Path:
+    """Quantise a model and return the directory of the checkpoint, the one that `load` reads.
+
+    Raises UsageError for a scheme that quantises while loading or a checkpoint that is ready already.
+    """
+    spec = schemes.SCHEMES[scheme.kind]
+    if spec.make is None or scheme.checkpoint is not None:
+        able = ", ".join(name for name, other in schemes.SCHEMES.items() if other.make is not None)
+        raise UsageError(f"{schemes.format_scheme(scheme)} makes no checkpoint.", f"These do: {able}.")
+    schemes.check_available(scheme)
+    order = _order(Variant(scheme.kind, model, scheme, revision), device, dtype, cache_dir, progress)
+    order = replace(order, source=order.base, ready=False, datasets_dir=datasets_dir)
+    check_fits(order, spec)
+    return spec.make(order)
+
+
+def _order(
+    variant: Variant, device: str, dtype: str, cache_dir: Path, progress: Callable[[str], None]
+) -> Order:
+    base = Source(variant.model, variant.revision)
+    if variant.model == DEMO:
+        base = Source(str(prepare_demo(cache_dir, progress)))
+    resolved = schemes.resolve(variant)
+    device = _device(device)
+    store, compute = _dtypes(variant.scheme.kind, dtype, device)
+    return Order(
+        model=variant.model,
+        source=resolved.source or base,
+        base=base,
+        ready=resolved.source is not None,
+        options=schemes.complete(variant.scheme),
+        store=store,
+        compute=compute,
+        device=device,
+        cache_dir=cache_dir,
+        progress=progress,
+        notes=[resolved.sentence] if resolved.sentence else [],
+    )
+
+
+def _device(asked: str) -> str:
+    """A torch device name; auto is the first GPU if there is one. Raises QevalError where it is absent."""
+    if asked == "cpu":
+        return asked
+    import torch
+
+    if asked == "auto":
+        return (
+            "cuda:0" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
+    try:
+        torch.empty(1, device=asked)
+    except (RuntimeError, AssertionError) as error:
+        raise QevalError(
+            f"There is no device {asked!r} here.", "Use auto or cpu; qeval doctor shows what there is."
+        ) from error
+    return "cuda:0" if asked == "cuda" else asked
+
+
+def _dtypes(kind: str, asked: str, device: str) -> tuple[str, str]:
+    """What plain weights are rounded to, and what is calculated in."""
+    if asked not in DTYPE_NAMES:
+        raise UsageError(f"There is no dtype {asked!r}.", f"Use one of: {', '.join(DTYPE_NAMES)}.")
+    wanted = DTYPE_NAMES[asked]
+    store = DTYPES.get(kind) or ("float16" if wanted == "auto" else wanted)
+    if wanted != "auto":
+        return store, wanted
+    return store, "float32" if device == "cpu" else store
+
+
+def _check_checkpoint(order: Order, spec: SchemeSpec) -> None:
+    """Refuse a checkpoint of another scheme before its weights are read."""
+    found = read_config(order.source).get("quantization_config") or {}
+    if order.ready and not found:
+        found = read_json(order.source, "quantize_config.json") or {}
+        found = {"quant_method": "gptq", **found} if found else {}
+    method = _method(found)
+    name = order.source.path
+    if order.ready and method not in spec.methods:
+        what = f"a {method} checkpoint" if method else "not quantised"
+        raise QevalError(f"{name} is {what}, not one of {spec.name}.", _other_scheme(method, name))
+    if not order.ready and method:
+        raise QevalError(
+            f"{name} is quantised already ({method}), so {spec.name} cannot be made of it.",
+            f"Give the unquantised model to --model, and this one as a scheme. {_other_scheme(method, name)}",
+        )
+
+
+def _method(config: dict[str, Any]) -> str:
+    method = str(config.get("quant_method") or "")
+    if config.get("load_in_4bit"):
+        return "bitsandbytes_4bit"
+    if config.get("load_in_8bit"):
+        return "bitsandbytes_8bit"
+    return method
+
+
+def _other_scheme(method: str, name: str) -> str:
+    fitting = [spec.name for spec in schemes.SCHEMES.values() if method in spec.methods]
+    return f"Write: {fitting[0]}@{name}" if fitting else "Check the name of the checkpoint."
+
+
+def _tokenizer(order: Order) -> tuple[Any, list[str]]:
+    """The base model's tokenizer, with a padding token, and what was done to it."""
+    from transformers import AutoTokenizer
+
+    from qeval.schemes.loading import explain
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            order.base.place,
+            revision=order.base.revision or "main",
+            trust_remote_code=order.trust_remote_code,
+        )
+    except Exception as error:
+        if order.base.local and locate(order.base, "tokenizer.json") is None:
+            raise QevalError(
+                f"{order.base.path} holds no tokenizer that can be read.",
+                "Save the model's tokenizer beside it: tokenizer.save_pretrained(directory).",
+            ) from error
+        raise explain(error, order) from error
+    if tokenizer.bos_token_id is None and tokenizer.eos_token_id is None:
+        raise QevalError(
+            f"The tokenizer of {order.base.path} has neither a beginning-of-text nor an end-of-text token.",
+            "Set one in its tokenizer_config.json; a text cannot be scored from its first token without.",
+        )
+    notes = []
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.bos_token
+        notes.append(f"The tokenizer has no padding token; {tokenizer.pad_token!r} stands in for it.")
+    if tokenizer.bos_token_id is None:
+        notes.append(f"The tokenizer has no beginning-of-text token; {tokenizer.eos_token!r} stands in.")
+    return tokenizer, notes
+
+
+def _check_vocabulary(model: Any, tokenizer: Any, order: Order) -> None:
+    rows = int(model.get_input_embeddings().weight.shape[0])
+    if len(tokenizer) > rows:
+        raise QevalError(
+            f"The tokenizer has no beginning-of-text token; {tokenizer.eos_token!r} stands in."
+            f" {len(tokenizer)}.",
+            "The checkpoint belongs to another model than --model names.",
+        )
+
+
+def _provenance(variant: Variant, order: Order, spec: SchemeSpec, model: Any) -> Provenance:
+    from qeval.schemes import proof
+
+    modules = proof.quantised_modules(model)
+    quantization = proof.quantization_of(model, modules)
+    if spec.quantised and not modules:
+        raise QevalError(
+            f"{variant.name} was asked for, but no module of {order.source.path} came out quantised.",
+            "Its layers may all be excluded, or of a kind that the library does not know.",
+        )
+    _check_options(variant.scheme, spec, quantization, order)
+    held, computed = order.store, order.compute
+    notes = list(order.notes)
+    if variant.model == DEMO:
+        notes.append(DEMO_NOTE)
+    if held != computed and order.device == "cpu":
+        notes.append(CPU_NOTE.format(store=held))
+    weights = _identity_of_weights(order)
+    return Provenance(
+        model=order.source.path if order.ready else variant.model,
+        revision=weights.get("commit") or weights.get("package"),
+        fingerprint=weights.get("files"),
+        architecture=type(model).__name__,
+        dtype=held if held == computed else f"{held} weights, {computed} compute",
+        quantization=quantization,
+        modules=proof.class_counts(modules),
+        linears=proof.linear_count(model),
+        bits_per_weight=proof.bits_per_weight(modules),
+        weight_bytes=proof.weight_bytes(model),
+        device=device_name(order.device),
+        versions=versions(*(package.distribution for package in spec.packages), "lm_eval"),
+        notes=tuple(notes),
+    )
+
+
+def _identity_of_weights(order: Order) -> dict[str, Any]:
+    if order.ready:
+        return model_identity(order.source.path, order.source.revision, order.cache_dir)
+    return model_identity(order.model, order.base.revision, order.cache_dir)
+
+
+def _check_options(scheme: Scheme, spec: SchemeSpec, quantization: dict[str, Any], order: Order) -> None:
+    """Refuse a model whose own configuration contradicts an option that the user wrote."""
+    for option, key in spec.config_keys.items():
+        asked, found = scheme.options.get(option), quantization.get(key)
+        if asked in {None, 0} and not isinstance(asked, bool):
+            continue
+        if found is not None and found != asked:
+            raise QevalError(
+                f"{order.source.path} has {key} {str(found).lower()},"
+                f" where {option}={str(asked).lower()} was asked.",
+                f"Leave out {option}, or name another checkpoint or revision.",
+            )
+
+
+def device_name(device: str) -> str:
+    """What a device is, in words a reader of a report knows."""
+    if device.startswith("cuda"):
+        import torch
+
+        return str(torch.cuda.get_device_name(device))
+    if device != "cpu":
+        return device
+    return f"CPU: {_cpu_name()}"
+
+
+def _cpu_name() -> str:
+    import os
+    import platform
+
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        lines = []
+    found = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    return f"{found}, {os.cpu_count()} cores"

@@ -1,0 +1,158 @@
+"""Everything that qeval knows about quantisation: SCHEMES, their grammar, needs, identities and loaders.
+
+To add a scheme, add one SchemeSpec to the SPECS of a family's file (and the family to the list below).
+Nothing heavy is imported here; loaders import their libraries when they are called.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qeval import calibration
+from qeval.errors import MissingPackageError, QevalError
+from qeval.records import Scheme, Variant
+from qeval.schemes import bnb, gptq, grammar, plain, rtn
+from qeval.schemes.grammar import NamedScheme
+from qeval.schemes.spec import OptionSpec, Order, Package, SchemeSpec
+from qeval.schemes.versions import version_of, versions
+from qeval.sources import Source, model_identity
+
+__all__ = [
+    "SCHEMES",
+    "NamedScheme",
+    "OptionSpec",
+    "Order",
+    "Package",
+    "Resolved",
+    "SchemeSpec",
+    "check_available",
+    "complete",
+    "format_scheme",
+    "identity",
+    "missing_packages",
+    "parse_schemes",
+    "resolve",
+]
+
+_FAMILIES = (plain, bnb, gptq, rtn)
+SCHEMES: dict[str, SchemeSpec] = {spec.name: spec for family in _FAMILIES for spec in family.SPECS}
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Where a variant's quantised weights come from: `source` is a ready checkpoint, None where qeval
+    quantises the model itself. `sentence` tells the choice to a person, empty where there was none."""
+
+    source: Source | None
+    sentence: str = ""
+
+
+def parse_schemes(text: str) -> tuple[NamedScheme, ...]:
+    """The schemes of `--schemes`; see `qeval.schemes.grammar`. Raises UsageError."""
+    return grammar.parse(text, SCHEMES)
+
+
+def format_scheme(scheme: Scheme) -> str:
+    """The canonical text of a scheme, which `parse_schemes` reads back."""
+    return grammar.format_scheme(scheme, SCHEMES)
+
+
+def complete(scheme: Scheme) -> dict[str, Any]:
+    """The scheme's options with the defaults filled in."""
+    return {**SCHEMES[scheme.kind].defaults, **scheme.options}
+
+
+def missing_packages(spec: SchemeSpec) -> list[Package]:
+    """The packages a scheme needs that are absent or too old."""
+    from packaging.version import Version
+
+    def fits(package: Package) -> bool:
+        if importlib.util.find_spec(package.module) is None:
+            return False
+        version = version_of(package.distribution)
+        return version is None or Version(version) >= Version(package.version)
+
+    return [package for package in spec.packages if not fits(package)]
+
+
+def check_available(scheme: Scheme) -> None:
+    """Raise MissingPackageError where a package is missing, QevalError where nobody can run the scheme.
+
+    Imports no heavy library, so that it can be asked before any weights are loaded.
+    """
+    spec = SCHEMES[scheme.kind]
+    if spec.unavailable:
+        raise QevalError(f"{spec.name} is not available: {spec.unavailable}.", "Choose another scheme.")
+    missing = missing_packages(spec)
+    if missing:
+        raise MissingPackageError(
+            f"{spec.name} needs {_and(missing)}.", f"Install it with: {install_command(spec)}"
+        )
+
+
+def install_command(spec: SchemeSpec) -> str:
+    """The command that installs what a scheme needs."""
+    if spec.extra is None:
+        return f"pip install {' '.join(package.distribution for package in spec.packages)}"
+    # gptqmodel builds against the torch that is there
+    isolation = "--no-build-isolation " if any(p.distribution == "gptqmodel" for p in spec.packages) else ""
+    return f"pip install {isolation}'qeval[{spec.extra}]'"
+
+
+def _and(packages: list[Package]) -> str:
+    from packaging.version import Version
+
+    words = [
+        package.distribution
+        if version_of(package.distribution) is None
+        else f"{package.distribution} >= {Version(package.version)}"
+        for package in packages
+    ]
+    return " and ".join(words)
+
+
+def resolve(variant: Variant) -> Resolved:
+    """Decide whether a ready checkpoint is read: the one named, or for plain `gptq` one of the catalogue."""
+    scheme = variant.scheme
+    if scheme.checkpoint is not None:
+        return Resolved(Source(scheme.checkpoint, scheme.revision))
+    if scheme.kind != "gptq":
+        return Resolved(None)
+    known = gptq.known_checkpoint(variant.model, dict(scheme.options))
+    if known is not None:
+        return Resolved(
+            known, f"{variant.name} reads the ready checkpoint {known.path}, revision {known.revision}."
+        )
+    chosen = gptq.calibration_of(variant.model, complete(scheme))
+    return Resolved(
+        None,
+        f"{variant.name} is quantised here, with {chosen.samples} samples of {chosen.length} tokens"
+        f" of calibration text ({chosen.name}).",
+    )
+
+
+def identity(variant: Variant, cache_dir: Path) -> dict[str, Any]:
+    """Everything about a variant that can change its numbers, as JSON values, found without torch.
+
+    Raises QevalError where the model, its checkpoint or its adapter cannot be found.
+    """
+    scheme = variant.scheme
+    spec = SCHEMES[scheme.kind]
+    source = resolve(variant).source
+    options = complete(scheme)
+    calibrated = spec.calibrated and source is None
+    libraries = [package.distribution for package in spec.packages]
+    return {
+        "model": model_identity(variant.model, variant.revision, cache_dir),
+        "scheme": scheme.kind,
+        "options": options,
+        "checkpoint": model_identity(source.path, source.revision, cache_dir) if source else None,
+        "calibration": calibration.identity(gptq.calibration_of(variant.model, options))
+        if calibrated
+        else None,
+        "adapter": model_identity(variant.adapter, None, cache_dir) if variant.adapter else None,
+        "versions": versions(*libraries, *(["peft"] if variant.adapter else [])),
+    }

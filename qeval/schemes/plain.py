@@ -1,0 +1,41 @@
+"""fp32, bf16, fp16: weights rounded to a floating type, not quantised."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qeval.schemes.loading import compute_in, open_model
+from qeval.schemes.spec import OptionSpec, Order, SchemeSpec
+
+ATTENTION = OptionSpec(
+    "attention",
+    str,
+    "auto",
+    "attention implementation of transformers",
+    choices=("auto", "eager", "sdpa", "flash_attention_2", "flex_attention"),
+)
+
+
+def attention(order: Order) -> dict[str, str]:
+    """The keyword of from_pretrained for the option `attention`."""
+    chosen = order.options.get("attention", "auto")
+    return {} if chosen == "auto" else {"attn_implementation": chosen}
+
+
+def load(order: Order) -> Any:
+    """The model with its weights rounded to the scheme's type, calculated in `order.compute`."""
+    return compute_in(open_model(order, **attention(order)), order.compute)
+
+
+def _spec(name: str, dtype: str, remark: str) -> SchemeSpec:
+    return SchemeSpec(
+        name, f"weights in {dtype}{remark}", load, (ATTENTION,), quantised=False, verified="CPU"
+    )
+
+
+SPECS = (
+    _spec("fp32", "float32", ""),
+    _spec("bf16", "bfloat16", ""),
+    _spec("fp16", "float16", ", the usual baseline"),
+)
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}

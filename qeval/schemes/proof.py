@@ -1,0 +1,167 @@
+"""What a loaded model truly is, read from its modules and tensors: classes, counts, bits, bytes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_CONSTANTS = {"code", "wf", "wf_unsqueeze_zero", "wf_unsqueeze_neg_one", "bias"}
+"""Tensors of a layer that its library could recompute (codebooks of 16 values, shift tables), and biases."""
+
+
+def is_quantised(module: nn.Module) -> bool:
+    """Whether a module holds its weight in another form than plain floating-point numbers.
+
+    It does if it owns a matrix of integers or of 8-bit floats, if its weight is a tensor subclass of a
+    quantisation library, or if it says that its weight lies on a grid.
+    """
+    if hasattr(module, "bits_per_weight") or getattr(module, "quantization_scheme", None) is not None:
+        return True
+    return any(_is_packed(tensor) for _, tensor in own_tensors(module))
+
+
+def _is_packed(tensor: Tensor) -> bool:
+    if _is_subclass(tensor):
+        return True
+    narrow = (
+        tensor.dtype.itemsize == 1
+        if tensor.is_floating_point()
+        else tensor.dtype not in {torch.int64, torch.bool}
+    )
+    return tensor.dim() > 1 and narrow
+
+
+def _is_subclass(tensor: Tensor) -> bool:
+    return hasattr(tensor, "__tensor_flatten__")
+
+
+def own_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The tensors that a module owns itself, with their names: parameters, buffers, and what bitsandbytes
+    keeps beside its weights (scales and nested scales)."""
+    for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+        yield name, tensor
+        state = getattr(tensor, "quant_state", None)
+        if state is not None:
+            yield from _state_tensors(state)
+        if getattr(tensor, "SCB", None) is not None:
+            yield "SCB", tensor.SCB
+    for name, value in vars(module).items():  # HQQ keeps its scales in a dict
+        if name == "meta" and isinstance(value, dict):
+            yield from ((key, part) for key, part in value.items() if isinstance(part, Tensor))
+
+
+def _state_tensors(state: Any) -> Iterator[tuple[str, Tensor]]:
+    for name in ("absmax", "code", "offset"):
+        tensor = getattr(state, name, None)
+        if isinstance(tensor, Tensor):
+            yield name, tensor
+    if getattr(state, "state2", None) is not None:
+        yield from _state_tensors(state.state2)
+
+
+def tensor_bytes(tensor: Tensor) -> int:
+    """Bytes of a tensor, of a subclass's inner tensors."""
+    if _is_subclass(tensor):
+        names, _ = tensor.__tensor_flatten__()
+        inner = (getattr(tensor, name) for name in names)
+        return sum(tensor_bytes(part) for part in inner if isinstance(part, Tensor))
+    return int(tensor.numel() * tensor.dtype.itemsize)
+
+
+def quantised_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """The quantised modules by name."""
+    return {name: module for name, module in model.named_modules() if is_quantised(module)}
+
+
+def class_counts(modules: dict[str, nn.Module]) -> dict[str, int]:
+    """How many modules of each class."""
+    return dict(Counter(type(module).__name__ for module in modules.values()))
+
+
+def linear_count(model: nn.Module) -> int:
+    """The number of linear layers, quantised or not."""
+    return sum(is_linear(module) or is_quantised(module) for module in model.modules())
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Whether a module is a plain linear layer (GPT-2's Conv1D is one too)."""
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+
+
+def weights_of(module: nn.Module) -> int | None:
+    """The number of weights that a quantised layer stands for, None if it does not tell."""
+    for first, second in (("in_features", "out_features"), ("infeatures", "outfeatures"), ("nx", "nf")):
+        sizes = getattr(module, first, None), getattr(module, second, None)
+        if all(isinstance(size, int) for size in sizes):
+            return int(sizes[0] * sizes[1])  # type: ignore[operator]
+    return None
+
+
+def bits_per_weight(modules: dict[str, nn.Module]) -> float | None:
+    """Bits that the quantised layers take per weight, scales, zeros and group indices included.
+
+    From the sizes of the tensors held; simulated layers say what packing would take. None where there are
+    no quantised layers or one does not tell its shape.
+    """
+    bits, count = 0.0, 0
+    for module in modules.values():
+        weights = weights_of(module)
+        if weights is None:
+            return None
+        told = getattr(module, "bits_per_weight", None)
+        held = (tensor_bytes(tensor) for name, tensor in own_tensors(module) if name not in _CONSTANTS)
+        bits += told * weights if told is not None else 8 * sum(held)
+        count += weights
+    return bits / count if count else None
+
+
+def weight_bytes(model: nn.Module) -> int:
+    """Bytes of all parameters, buffers and scales; tied tensors count once."""
+    seen: dict[int, int] = {}
+    for module in model.modules():
+        for _, tensor in own_tensors(module):
+            seen[id(tensor) if _is_subclass(tensor) else tensor.data_ptr() or id(tensor)] = tensor_bytes(
+                tensor
+            )
+    return sum(seen.values())
+
+
+def permuted_groups(modules: dict[str, nn.Module]) -> bool | None:
+    """Whether the columns of GPTQ layers stand in act-order: their g_idx does not rise steadily.
+
+    None where no layer has one (kernels that repack drop it).
+    """
+    found = [
+        module.g_idx for module in modules.values() if isinstance(getattr(module, "g_idx", None), Tensor)
+    ]
+    full = [order for order in found if order.numel() > 1]
+    return any(bool((order[1:] < order[:-1]).any()) for order in full) if full else None
+
+
+def quantization_of(model: Any, modules: dict[str, nn.Module]) -> dict[str, Any]:
+    """The model's own quantization_config as plain values; for simulated layers what they say."""
+    config = getattr(model.config, "quantization_config", None)
+    found = dict(config if isinstance(config, dict) else config.to_dict()) if config is not None else {}
+    for module in modules.values():
+        if not found and hasattr(module, "bits_per_weight"):
+            names = ("bits", "group_size", "symmetric")
+            found = {"quant_method": "rtn", **{name: getattr(module, name) for name in names}}
+    order = permuted_groups(modules)
+    if order is not None:
+        found["g_idx_permuted"] = order
+    return {name: _plain(value) for name, value in found.items() if value is not None and name != "tokenizer"}
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON holds it; what JSON cannot hold as text."""
+    if isinstance(value, dict):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [_plain(part) for part in value]
+    if isinstance(value, bool | int | float) or value is None:
+        return value
+    return str(getattr(value, "value", value)).removeprefix("torch.")

@@ -1,0 +1,44 @@
+"""A linear layer whose weights were rounded to the nearest point of a grid, group by group."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class RoundedLinear(nn.Linear):  # type: ignore[misc]  # torch is not followed by mypy
+    """A plain linear layer, calculated as one; `bits`, `group_size` and `symmetric` tell its grid."""
+
+    bits: int
+    group_size: int
+    symmetric: bool
+
+    @property
+    def bits_per_weight(self) -> float:
+        """What packing would need: the codes, and per group a 16-bit scale and any zero point."""
+        zero = 0 if self.symmetric else self.bits
+        return self.bits + (16 + zero) / self.group_size
+
+
+def round_linear(linear: nn.Linear, bits: int, group_size: int, symmetric: bool) -> None:
+    """Round the weights in place and make the layer say so. `group_size` divides the layer's inputs."""
+    linear.weight.data = round_to_nearest(linear.weight.data, bits, group_size, symmetric)
+    linear.__class__ = RoundedLinear  # keeps parameter, hooks and name; the forward is the same
+    linear.bits, linear.group_size, linear.symmetric = bits, group_size, symmetric
+
+
+def round_to_nearest(weight: Tensor, bits: int, group_size: int, symmetric: bool) -> Tensor:
+    """The nearest points to `weight` (out, in), each group of `group_size` inputs on a grid of its own.
+
+    Symmetric: codes -2^(b-1)..2^(b-1)-1 and the scale max|w| / (2^(b-1) - 1/2), which costs neither end
+    a whole step. Otherwise: codes 0..2^b-1 over the group's range widened to hold 0. The scale is rounded
+    to float16, as packing would. Calculated in float32, returned in the weight's dtype.
+    """
+    groups = weight.float().reshape(weight.shape[0], -1, group_size)
+    low, high = groups.amin(-1, keepdim=True).clamp(max=0), groups.amax(-1, keepdim=True).clamp(min=0)
+    steps = 2**bits - 1
+    span = 2 * torch.maximum(-low, high) if symmetric else high - low
+    scale = (span / steps).half().float().clamp(min=2**-24)
+    zero = torch.full_like(scale, 2 ** (bits - 1)) if symmetric else torch.round(-low / scale)
+    codes = (torch.round(groups / scale) + zero).clamp(0, steps)
+    return ((codes - zero) * scale).reshape(weight.shape).to(weight.dtype)

@@ -1,0 +1,105 @@
+"""What a scheme is made of: its options, needs and loader. Plain records, importing no heavy library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from qeval.records import Option
+from qeval.sources import Source
+
+Ready = Literal["no", "optional", "required"]
+"""Whether a scheme reads a checkpoint somebody has already quantised: never, where one is named after
+`@`, or nothing but such checkpoints."""
+Progress = Callable[[str], None]
+
+
+def say_nothing(_: str) -> None:
+    """The progress callback of callers that show none."""
+
+
+@dataclass(frozen=True)
+class OptionSpec:
+    """One option of a scheme: `type` is bool, int, float or str; `choices` is empty where any value of the
+    type is taken; `low` is the least number allowed. An empty string default means "not given"."""
+
+    name: str
+    type: type[bool | int | float | str]
+    default: Option
+    help: str
+    choices: tuple[Option, ...] = ()
+    low: float | None = None
+
+
+@dataclass(frozen=True)
+class Package:
+    """A distribution that a scheme needs, the module that it installs, and the least version."""
+
+    distribution: str
+    module: str
+    version: str = "0"
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a scheme's loader is told.
+
+    `model` is what the user called the model. `source` holds the weights to read: the model itself, or a
+    quantised checkpoint of it where `ready`. `base` is the unquantised model. `options` are complete,
+    defaults filled in. `store` and
+    `compute` are torch dtype names: what plain weights are rounded to, and what is calculated in.
+    `device` is a torch device name. What a loader wants a reader to know it appends to `notes`.
+    """
+
+    model: str
+    source: Source
+    base: Source
+    ready: bool
+    options: Mapping[str, Any]
+    store: str
+    compute: str
+    device: str
+    cache_dir: Path
+    trust_remote_code: bool = False
+    datasets_dir: Path | None = None
+    progress: Progress = say_nothing
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class SchemeSpec:
+    """One way to hold weights.
+
+    `load` takes an Order and returns a transformers model in evaluation mode. `methods` are the
+    `quant_method` values that a checkpoint of this scheme carries. `quantised` is False for the plain
+    dtypes. `device` is "cuda" where the library has no CPU kernels. `unavailable` says why a scheme
+    cannot be run by anybody now. `verified` tells on what it truly ran. `calibrated` schemes depend on
+    calibration text. `make` quantises and saves a checkpoint, or returns the cached one; None where
+    quantising happens while loading. `config_keys` maps an option to the key of the checkpoint's
+    quantization_config that must hold the same value. `weight_bits` is about what a weight takes in memory,
+    None for the compute type.
+    """
+
+    name: str
+    summary: str
+    load: Callable[[Order], Any]
+    options: tuple[OptionSpec, ...] = ()
+    packages: tuple[Package, ...] = ()
+    extra: str | None = None
+    checkpoint: Ready = "no"
+    methods: tuple[str, ...] = ()
+    quantised: bool = True
+    device: Literal["any", "cuda"] = "any"
+    unavailable: str = ""
+    verified: str = "not run"
+    calibrated: bool = False
+    make: Callable[[Order], Path] | None = None
+    config_keys: Mapping[str, str] = field(default_factory=dict)
+    weight_bits: float | None = None
+
+    @property
+    def defaults(self) -> dict[str, Option]:
+        """Every option with its default."""
+        return {option.name: option.default for option in self.options}
