@@ -249,8 +249,8 @@ def _check_vocabulary(model: Any, tokenizer: Any, order: Order) -> None:
     rows = int(model.get_input_embeddings().weight.shape[0])
     if len(tokenizer) > rows:
         raise QevalError(
-            f"The tokenizer has no beginning-of-text token; {tokenizer.eos_token!r} stands in."
-            f" {len(tokenizer)}.",
+            f"{order.source.path} has embeddings for {rows} tokens, and the tokenizer of"
+            f" {order.base.path} has {len(tokenizer)}.",
             "The checkpoint belongs to another model than --model names.",
         )
 
