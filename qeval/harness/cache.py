@@ -9,6 +9,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -91,11 +92,10 @@ def _code(value: Any) -> str:
         raise TypeError(value)
     file = Path(inspect.getfile(value))
     beside = [file] if "lm_eval" in file.parts else sorted(file.parent.glob("*.py"))
-    return f"{getattr(value, '__qualname__', value)} {_hashed(tuple(beside))}"
+    return f"{getattr(value, '__qualname__', value)} {_hashed(beside)}"
 
 
-@cache
-def _hashed(files: tuple[Path, ...]) -> str:
+def _hashed(files: Sequence[Path]) -> str:
     total = hashlib.sha256()
     for file in files:
         total.update(file.read_bytes())
@@ -107,7 +107,7 @@ def load(folder: Path, name: str, leaf: Leaf) -> PreparedTask | None:
     import numpy as np
 
     try:
-        with np.load(folder / f"{name}.npz", allow_pickle=False) as file:
+        with (folder / f"{name}.npz").open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             parts = {part: file[part] for part in file.files}  # reading checks the sums
         return _restored(parts, leaf)
     except _BROKEN:
@@ -129,7 +129,8 @@ def save(folder: Path, name: str, prepared: PreparedTask) -> None:
             np.savez(file, **parts)
         part.replace(folder / f"{name}.npz")
     except OSError:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
 
 
 def _parts(prepared: PreparedTask) -> dict[str, Any] | None:
@@ -232,7 +233,7 @@ def _front_coded(requests: Sequence[TokenRequest]) -> dict[str, Any]:
     import numpy as np
 
     shared, tails = [], []
-    before = np.empty(0, dtype=np.int32)
+    before: NDArray[np.int32] = np.empty(0, dtype=np.int32)
     for request in requests:
         n = min(len(before), len(request.tokens))
         differ = before[:n] != request.tokens[:n]

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib import metadata, util
@@ -111,7 +112,8 @@ def _write(note: Path, stamp: str, found: Catalogue) -> None:
         part.write_text(json.dumps({"stamp": stamp, **asdict(found)}), encoding="utf-8")
         part.replace(note)
     except OSError:  # a note saves half a second; a disk that takes none stops nobody
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
 
 
 def _yaml_files(root: Path) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Every kind of tokenizer: our tokens are those of lm-eval's pair-by-pair encoding, whichever way they came."""
+"""Every kind of tokenizer: our tokens are those of lm-eval's encoding pair by pair, however they came."""
 
 import numpy as np
 import pytest
