@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
+from scipy import special
 
 from qeval import betting, gate, stats
 from qeval.records import Cell, Policy, Result, Rule, Run, Samples, Scheme, Suite, Task, Variant
@@ -30,6 +33,7 @@ ARTICLE = (1172, 10042, 14042, 817)
 PERPLEXITY_MARGIN = math.log(1.02)
 
 Random = np.random.Generator
+Table = np.ndarray
 Trial = Callable[[Random], bool]
 
 
@@ -351,6 +355,58 @@ def measure(scenario: Scenario, trials: int, seed: int) -> Measured:
     return Measured(scenario, sum(scenario.trial(random) for _ in range(number)) / number, number)
 
 
+# --- all tables of one task, enumerated ---------------------------------------------------------
+
+
+def passing(losses: Table, gains: Table, n: int, margin: float, z: float, correction: float) -> np.ndarray:
+    """Which tables pass: the score test at -margin is beyond z. Written apart from qeval's own search."""
+    b = -(2 * n - gains + losses) * margin - losses - gains
+    c = losses * margin * (1 + margin)
+    share = (np.sqrt(np.maximum(b * b - 8 * n * c, 0)) - b) / (4 * n)
+    variance = np.maximum(2 * share - margin * (1 + margin), 0)
+    return gains - losses + n * margin - correction > z * np.sqrt(n * variance)
+
+
+def exact_rate(n: int, margin: float, gain: float, z: float, correction: float) -> float:
+    """The probability that a candidate that loses exactly the margin passes, over all tables that matter."""
+    loss = margin + gain
+    most = [int(min(n, n * rate + 8 * math.sqrt(n * rate) + 12)) for rate in (loss, gain)]
+    losses = np.arange(most[0] + 1)[:, None]
+    gains = np.arange(most[1] + 1 if gain else 1)[None, :]
+    rest = n - losses - gains
+    lost = [special.gammaln(one + 1) for one in (losses, gains, np.maximum(rest, 0))]
+    chance = special.gammaln(n + 1) - sum(lost) + rest * math.log1p(-loss - gain)
+    chance = chance + special.xlogy(losses, loss) + special.xlogy(gains, gain)
+    chances = np.where(rest >= 0, np.exp(chance), 0)
+    return float(chances[passing(losses, gains, n, margin, z, correction)].sum())
+
+
+def worst_case(confidence: float, correction: float) -> tuple[float, int, float, float]:
+    """The greatest exact rate, with its n, margin and share of gains, over a grid of them."""
+    z = NormalDist().inv_cdf(confidence)
+    grid = itertools.product(
+        [*range(20, 400, 4), *range(400, 3001, 100)],
+        (0.005, 0.01, 0.02, 0.03, 0.05),
+        (0.0, 0.0005, 0.002, 0.005, 0.01, 0.03, 0.07, 0.15),
+    )
+    return max((exact_rate(n, margin, gain, z, correction), n, margin, gain) for n, margin, gain in grid)
+
+
+def exact() -> Iterator[str]:
+    """A table of the worst cases of one accuracy, with and without the correction."""
+    yield "| one-sided confidence | promised | Tango, worst case | with half an item, worst case |"
+    yield "|---:|---:|---:|---:|"
+    for confidence in (0.9, 0.95, 0.975, 0.99):
+        cells = []
+        for correction in (0.0, stats.HALF_ITEM):
+            rate, n, margin, gain = worst_case(confidence, correction)
+            cells.append(f"{rate:.2%} (n = {n}, margin {margin:.1%}, gains {gain:.2%})")
+        yield f"| {confidence:.1%} | {1 - confidence:.1%} | {' | '.join(cells)} |"
+
+
+# --- printing -----------------------------------------------------------------------------------
+
+
 def by_size(found: list[Measured]) -> Iterator[str]:
     """A table of the scenarios measured at all sizes, a column for each."""
     yield f"| candidate exactly at the limit | {' | '.join(f'n = {n}' for n in SIZES)} |"
@@ -381,6 +437,7 @@ def main() -> int:
     sizes = {str(n) for n in SIZES}
     print("\n".join(by_size([one for one in found if one.scenario.items in sizes] + plain)), end="\n\n")
     print("\n".join(one_by_one([one for one in found if one.scenario.items not in sizes])))
+    print("", *exact(), sep="\n")
     return int(any(one.rate > one.allowed for one in found))
 
 

@@ -3,9 +3,9 @@
     python benchmarks/frontend.py --tokenizer DIR --datasets-dir DIR [--full-hellaswag] [--lm-eval N]
 
 Runs `qeval.harness.prepare` on leaderboard-v1 twice, each in a process of its own, with an empty and a
-filled cache, and prints seconds and counts. `--full-hellaswag` stretches a mirror's sample of HellaSwag to the
-real numbers of rows (10 042 and 39 905) by repeating rows with a word changed. `--lm-eval N` also times lm-eval's
-own building and pairwise tokenising on N documents of each task, and says what that means for all.
+filled cache, and prints seconds and counts. `--full-hellaswag` stretches a mirror's sample of HellaSwag to
+the real numbers of rows (10 042 and 39 905) by repeating rows with a word changed. `--lm-eval N` also times
+lm-eval's own building and pairwise tokenising on N documents of each task, and says what that means for all.
 Set RAYON_NUM_THREADS=1 or use taskset for the figures of one core.
 """
 

@@ -310,6 +310,22 @@ def test_intervals_of_bounded_scores_are_finite_and_hold_the_difference(scores):
         assert low < high, name
 
 
+likelihoods = st.floats(-1e4, 0, width=32)
+documents = st.lists(st.tuples(likelihoods, likelihoods, st.integers(0, 500)), max_size=12)
+
+
+@properties
+@given(documents, levels)
+def test_perplexities_have_finite_bounds_from_two_documents_on(rows, level):
+    baseline, candidate, words = np.array(rows, dtype=float).reshape(-1, 3).T
+    delta, low, high = stats.paired_interval(baseline, candidate, words, None, level)
+    assert low <= delta <= high
+    if np.count_nonzero(words) != 1:
+        assert math.isfinite(low + high)
+    swapped = stats.paired_interval(candidate, baseline, words, None, level)
+    assert swapped == pytest.approx((-delta, -high, -low))
+
+
 @properties
 @given(paired_scores(least=1))
 def test_intervals_are_mirrored_when_the_two_are_swapped(scores):
@@ -441,6 +457,19 @@ def test_strata_are_weighted_equally_and_a_small_churning_one_widens():
     assert delta == pytest.approx(0)
     churn = math.sqrt(0.02 / 1000 + 0.4 / 50) / 2
     assert (high - low) / 2 == pytest.approx(1.645 * churn, rel=0.15)
+
+
+def test_labels_may_be_numbers_with_gaps_or_names():
+    baseline, candidate = np.random.default_rng(9).random((2, 40))
+    numbers = np.array([7, -3, 7, 30] * 10)
+    names = np.array(["x", "y", "x", "z"] * 10)
+    far = numbers * 10**12
+    wanted = stats.stratified_interval(baseline, candidate, names)
+    assert stats.stratified_interval(baseline, candidate, numbers) == pytest.approx(wanted)
+    assert stats.stratified_interval(baseline, candidate, far) == pytest.approx(wanted)
+    assert stats.paired_interval(baseline, candidate, None, numbers) == pytest.approx(
+        stats.paired_interval(baseline, candidate, None, names)
+    )
 
 
 def test_strata_of_continuous_scores_have_the_variance_within():

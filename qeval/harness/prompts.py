@@ -38,7 +38,7 @@ def build(
         instances = _instances(lm_task, task, encoder.door if chat_template else None, seed)
         content = _content(lm_task, instances, encoder, max_length, task.name)
         split = lm_task.config.test_split or lm_task.config.validation_split
-        dataset = sources.describe(leaf, lm_task.dataset, split, datasets_dir)
+        dataset = sources.describe(leaf, split, datasets_dir, content.doc_hash)
     return PreparedTask(
         task=replace(
             task, chance=task.chance if task.chance is not None else _chance(task, lm_task, content)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +34,22 @@ def opener(leaf: Leaf, datasets_dir: Path | None) -> Callable[..., Any]:
     def load(path: str | None = None, name: str | None = None, **options: Any) -> Any:
         place = mirrored(str(path), datasets_dir)
         try:
-            return load_dataset(
-                path=str(place) if place is not None else path, name=name, **_beside(options, leaf.folder)
-            )
+            options = _beside(options, leaf.folder)
+            if place is not None:
+                return load_dataset(path=str(place), name=name, **{**options, "cache_dir": _shelf(place)})
+            return load_dataset(path=path, name=name, **options)
         except Exception as error:
             raise _explained(error, leaf.task.name, str(path), name, datasets_dir) from error
 
     return load
+
+
+def _shelf(place: Path) -> str:
+    """Where `datasets` may keep what it prepares of a mirrored repository. By itself it tells local folders
+    apart by their README alone, and would serve another mirror's rows, or those before a change."""
+    from datasets import config
+
+    return str(Path(config.HF_DATASETS_CACHE) / "qeval-mirrors" / _stamp(_files(place))[:16])
 
 
 def _beside(options: dict[str, Any], folder: Path | None) -> dict[str, Any]:
@@ -106,7 +115,7 @@ def identity(leaf: Leaf, datasets_dir: Path | None) -> str | None:
     options = _beside(dict(config.get("dataset_kwargs") or {}), leaf.folder)
     place = mirrored(path, datasets_dir) or (Path(path) if Path(path).is_dir() else None)
     if place is not None:
-        return _stamp(sorted(file for file in place.rglob("*") if file.is_file()))
+        return _stamp(_files(place))
     files = list(_named_files(options))
     if files:
         local = [Path(file) for file in files]
@@ -135,6 +144,10 @@ def _named_files(options: dict[str, Any]) -> Iterable[str]:
         yield from part if isinstance(part, list) else [part] if part else []
 
 
+def _files(place: Path) -> list[Path]:
+    return sorted(file for file in place.rglob("*") if file.is_file())
+
+
 def _stamp(files: Iterable[Path]) -> str:
     """A hash over names, sizes and times of change: reading the files would take longer than all else."""
     lines = []
@@ -160,8 +173,9 @@ def _hub_revision(path: str, revision: str | None) -> str | None:
         return None
 
 
-def describe(leaf: Leaf, loaded: Any, split: str | None, datasets_dir: Path | None) -> str:
-    """Where the items came from, in words: repository, configuration, split, mirror, and fingerprint."""
+def describe(leaf: Leaf, split: str | None, datasets_dir: Path | None, doc_hashes: Sequence[str]) -> str:
+    """Where the items came from, in words: repository, configuration, split, mirror; and a hash of what they
+    say, the same on every machine."""
     config = leaf.config
     words = [str(config.get("dataset_path") or "made by the task")]
     if config.get("dataset_name"):
@@ -169,17 +183,6 @@ def describe(leaf: Leaf, loaded: Any, split: str | None, datasets_dir: Path | No
     if split:
         words.append(f"split {split}")
     if mirrored(words[0], datasets_dir) is not None:
-        words.append("from the mirror")
-    fingerprint = _fingerprint(loaded, split)
-    if fingerprint:
-        words.append(f"fingerprint {fingerprint}")
-    return ", ".join(words)
-
-
-def _fingerprint(loaded: Any, split: str | None) -> str | None:
-    try:
-        files = loaded[split].cache_files
-    except (KeyError, TypeError, AttributeError):
-        return None
-    # The folder of the prepared files is named after a hash of the data set's revision and files.
-    return Path(files[0]["filename"]).parent.name if files else None
+        words.append("from a mirror")
+    content = hashlib.sha256("\n".join(doc_hashes).encode()).hexdigest()
+    return ", ".join([*words, f"documents {content[:12]}"])
