@@ -5,19 +5,31 @@ To add a format, add a template and a line in `FORMATS`.
 
 from __future__ import annotations
 
-import os
-import tempfile
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from qeval.errors import QevalError, UsageError, did_you_mean
 from qeval.report.context import Context, build
+from qeval.report.export import EXPORTS, export
 from qeval.report.html import render_html
 from qeval.report.markdown import render_markdown
+from qeval.store import write_atomic
 
 FORMATS: Mapping[str, Callable[[Context], str]] = {".html": render_html, ".md": render_markdown}
 
-__all__ = ["FORMATS", "Context", "build", "render", "render_html", "render_markdown", "write"]
+__all__ = [
+    "EXPORTS",
+    "FORMATS",
+    "Context",
+    "build",
+    "export",
+    "render",
+    "render_html",
+    "render_markdown",
+    "write",
+    "write_bytes",
+]
 
 
 def render(context: Context, path: Path) -> str:
@@ -30,7 +42,12 @@ def render(context: Context, path: Path) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a report whole or not at all: first beside its place, then moved there.
+    """Write a report whole or not at all, as UTF-8. Raises what `write_bytes` raises."""
+    write_bytes(path, text.encode("utf-8", "replace"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: first beside its place, then moved there.
 
     Raises:
         QevalError: the directory is missing or cannot be written, or `path` is a directory.
@@ -38,24 +55,14 @@ def write(path: Path, text: str) -> None:
     if not path.parent.is_dir():
         raise QevalError(
             f"There is no directory {path.parent} to write {path.name} to.",
-            f"Make it: mkdir -p '{path.parent}'",
+            f"Make it: mkdir -p {shlex.quote(str(path.parent))}",
         )
     if path.is_dir():
         raise QevalError(f"{path} is a directory.", "Name a file, for example report.html in it.")
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
+        write_atomic(path, data)
     except OSError as error:
         raise _unwritable(path, error) from error
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="\n") as file:
-            file.write(text)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise _unwritable(path, error) from error
-        raise
 
 
 def _unwritable(path: Path, error: OSError) -> QevalError:

@@ -1,0 +1,181 @@
+"""Other ways out, each read back by its consumer's own reader."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from factories import make_run
+
+from qeval.compare import compare_run
+from qeval.errors import QevalError, UsageError
+from qeval.records import Item
+from qeval.report.export import EXPORTS, export
+
+NASTY = 'a, "quoted" <b>text</b>\nwith | lines \u202e\u2028 and 🏴‍☠️'
+
+
+@pytest.fixture(scope="module")
+def made():
+    """A run of two variants whose items come from data sets of the Hub, and its comparisons."""
+    run, read, read_items = make_run(2, n_items=25, churn=0.3, seed=5)
+    results = tuple(
+        replace(r, cells=tuple(replace(c, dataset="example-org/quiz, main, split test") for c in r.cells))
+        for r in run.results
+    )
+    run = replace(run, results=results)
+
+    def items(cell):
+        return {item.key: replace(item, question=NASTY) for item in read_items(cell)}
+
+    return run, read, items, compare_run(run, read)
+
+
+@pytest.mark.parametrize("to", list(EXPORTS))
+def test_every_form_writes_what_it_says_it_wrote(made, tmp_path, to):
+    paths = export(*made, to, tmp_path / "out")
+    assert paths
+    assert sorted(p for p in (tmp_path / "out").rglob("*") if p.is_file()) == sorted(paths)
+    assert all(path.stat().st_size for path in paths)
+
+
+def test_csv_holds_every_item_and_text_as_it_is(made, tmp_path):
+    run, read, _, comparisons = made
+    export(*made, "csv", tmp_path)
+    with (tmp_path / "items.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    cells = [(result, cell) for result in run.results for cell in result.cells]
+    assert len(rows) == sum(cell.n for _, cell in cells)
+    first = read(cells[0][1])
+    assert float(rows[0]["value"]) == first.value[0]
+    assert json.loads(rows[0]["scores"]) == list(first.scores[0])
+    with (tmp_path / "texts.csv").open(newline="") as file:
+        assert {row["question"] for row in csv.DictReader(file)} == {NASTY}
+    with (tmp_path / "comparisons.csv").open(newline="") as file:
+        assert [float(row["delta"]) for row in csv.DictReader(file)] == [one.delta for one in comparisons]
+
+
+def test_parquet_is_read_by_arrow_with_types(made, tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    export(*made, "parquet", tmp_path)
+    table = pq.read_table(tmp_path / "items.parquet")
+    assert table.schema.field("value").type == pa.float64()
+    assert pa.types.is_list(table.schema.field("scores").type)
+    run, read, _, _ = made
+    expected = read(run.results[0].cells[0])
+    got = table.slice(0, len(expected)).to_pydict()
+    assert got["value"] == expected.value.tolist()
+    assert [tuple(scores) for scores in got["scores"]] == expected.scores.tolist()
+
+
+def test_the_hubs_reader_finds_every_score_in_the_model_card(made, tmp_path):
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+
+    paths = export(*made, "model-card", tmp_path)
+    card = huggingface_hub.ModelCard.load(paths[1])
+    results = {result.dataset_name: result for result in card.data.eval_results}
+    comparison = next(one for one in made[3] if one.task == "arc")
+    assert results["arc"].metric_value == pytest.approx(100 * comparison.candidate, abs=1e-3)
+    assert results["arc"].dataset_type == "example-org/quiz"
+    assert "points against fp16 (95 % interval" in results["arc"].metric_name
+    assert "quiz_macro (unweighted mean of subjects)" in results
+    assert results["wiki"].metric_value > 1
+    again = huggingface_hub.ModelCard(str(card))
+    assert len(again.data.eval_results) == len(results)
+
+
+def test_the_hubs_reader_finds_the_difference_in_eval_results(made, tmp_path):
+    huggingface_hub = pytest.importorskip("huggingface_hub", minversion="1.0")
+    import yaml
+
+    paths = export(*made, "eval-results", tmp_path)
+    candidate = [path for path in paths if path.parts[-3].endswith("bnb4")]
+    assert all(path.parent.name == ".eval_results" for path in candidate)
+    read = [huggingface_hub.parse_eval_result_entries(yaml.safe_load(p.read_text())) for p in candidate]
+    entries = {entry.task_id: entry for [entry] in read}
+    assert {"arc", "quiz", "quiz_macro", "truth", "wiki"} == set(entries)
+    assert entries["arc"].dataset_id == "example-org/quiz"
+    assert "against fp16" in entries["arc"].notes
+
+
+def test_eval_results_need_a_data_set_on_the_hub(tmp_path):
+    run, read, items = make_run(2, n_items=5)
+    with pytest.raises(QevalError, match="data set on the Hub") as caught:
+        export(run, read, items, (), "eval-results", tmp_path / "out")
+    assert "model-card" in caught.value.hint
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.torch
+def test_lm_evals_own_reader_finds_its_files_and_scores(made, tmp_path):
+    from lm_eval import utils
+
+    paths = [str(path) for path in export(*made, "lm-eval", tmp_path)]
+    results = utils.get_results_filenames(paths)
+    samples = utils.get_sample_results_filenames(paths)
+    assert len(results) == 2
+    assert {utils.get_file_task_name(name.rpartition("/")[2]) for name in samples} >= {"arc", "wiki"}
+    latest = utils.get_latest_filename(results)
+    table = utils.make_table(json.loads(Path(latest).read_text()))
+    assert "arc" in table
+    run = made[0]
+    score = next(cell.score for cell in run.results[1].cells if cell.task.name == "arc")
+    assert f"{score:.4f}" in table
+
+
+@pytest.mark.torch
+def test_the_samples_load_as_a_data_set(made, tmp_path):
+    datasets = pytest.importorskip("datasets")
+
+    paths = export(*made, "lm-eval", tmp_path / "out")
+    path = next(p for p in paths if p.name.startswith("samples_arc_"))
+    rows = datasets.load_dataset(
+        "json", data_files=str(path), cache_dir=str(tmp_path / "cache"), split="train"
+    )
+    assert len(rows) == 25
+    assert {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "doc_hash", "acc_norm"} <= set(
+        rows.column_names
+    )
+
+
+def test_an_unknown_form_and_an_empty_run_are_refused(made, tmp_path):
+    with pytest.raises(UsageError, match="no form 'parket'") as caught:
+        export(*made, "parket", tmp_path)
+    assert "parquet" in caught.value.hint
+    empty = replace(made[0], results=tuple(replace(result, cells=()) for result in made[0].results))
+    with pytest.raises(QevalError, match="nothing to export"):
+        export(empty, *made[1:], "csv", tmp_path)
+
+
+def test_a_missing_directory_is_named(made, tmp_path):
+    with pytest.raises(QevalError, match="no directory"):
+        export(*made, "csv", tmp_path / "no" / "out")
+    assert not (tmp_path / "no").exists()
+
+
+def test_items_without_texts_and_scores_without_items_are_exported_too(tmp_path):
+    run, read, _ = make_run(2, n_items=5)
+    comparisons = compare_run(run, read)
+    assert export(run, read, lambda _: {}, comparisons, "lm-eval", tmp_path / "a")
+    bare = tuple(replace(r, cells=tuple(replace(c, files={}) for c in r.cells)) for r in run.results)
+    bare_run = replace(run, results=bare)
+    names = {
+        path.name
+        for path in export(bare_run, read, lambda _: {}, compare_run(bare_run, read), "csv", tmp_path / "b")
+    }
+    assert names == {"scores.csv", "comparisons.csv"}
+
+
+def test_hostile_variant_names_stay_below_the_directory(tmp_path):
+    run, read, items = make_run(2, n_items=5)
+    named = replace(run.results[1], variant=replace(run.results[1].variant, name="../../etc/passwd"))
+    run = replace(run, results=(run.results[0], named))
+    keyed = lambda cell: {item.key: Item(item.key, "", "") for item in items(cell)}  # noqa: E731
+    for to in ("lm-eval", "model-card"):
+        for path in export(run, read, keyed, (), to, tmp_path / to):
+            assert path.resolve().is_relative_to(tmp_path / to)
