@@ -223,13 +223,13 @@ def _count(model: Any) -> int:
 
 def _added_bytes(layers: list[_Layer], dtype: torch.dtype) -> int:
     """How much more memory the plain weights take than the packed ones."""
-    dense = sum(layer.shape[0] * layer.shape[1] for layer in layers) * dtype.itemsize
+    dense = sum(int(layer.shape[0] * layer.shape[1]) for layer in layers) * dtype.itemsize
     packed = sum(
         t.numel() * t.element_size()
         for layer in layers
         for t in (*layer.module.parameters(), *layer.module.buffers())
     )
-    return max(0, int(dense) - packed)
+    return max(0, int(dense - packed))
 
 
 def _free_bytes(module: Any) -> int:

@@ -19,7 +19,7 @@ def logits(model):
 
 
 def in_4_bits(quant_type="nf4", double=False):
-    """A llama wide enough for every kernel of bitsandbytes, its linear layers in 4 bits, some of them square."""
+    """A llama wide enough for every kernel of bitsandbytes, its linear layers in 4 bits, some square."""
     bnb = pytest.importorskip("bitsandbytes")
     import torch
 
@@ -114,7 +114,7 @@ def test_llm_int8_is_refused():
 
 
 def in_gptq(backend, dtype, desc_act):
-    """A tiny model whose linear layers are gptqmodel's, with random codes, groups in random order if wished."""
+    """A tiny model whose linear layers are gptqmodel's, with random codes, groups shuffled if wished."""
     pytest.importorskip("gptqmodel")
     import torch
     from gptqmodel.nn_modules.qlinear.torch import TorchLinear
