@@ -310,9 +310,10 @@ def _agreement(pairs: Pairs, level: float) -> Comparison:
 
 def more_items(rule: Rule, comparison: Comparison, allowed: float) -> int | None:
     """How many more items would decide with probability POWER, were the loss and the churn what they seem;
-    None where no practicable number would."""
+    None where no practicable number would, or where the churn is not known."""
     distance = abs(comparison.delta + allowed)
-    if not distance or not math.isfinite(comparison.high - comparison.low):
+    unknown = compare.UNPAIRED in comparison.notes or not math.isfinite(comparison.high - comparison.low)
+    if unknown or not distance:
         return None
     mean = comparison.level in ("macro", "average")
     if rule.max_drop is not None and not mean and comparison.losses is not None:
@@ -327,6 +328,8 @@ def more_items(rule: Rule, comparison: Comparison, allowed: float) -> int | None
 
 
 def _what_would_decide(comparison: Comparison, needed: int | None) -> str:
+    if compare.UNPAIRED in comparison.notes:
+        return "; compared item by item it would say more"
     if needed is None:
         return "; no practicable number of items would decide it"
     more = "" if comparison.n + needed <= comparison.n_available else ", and the task has not so many"

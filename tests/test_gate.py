@@ -511,13 +511,13 @@ def tiled(run, read, n):
         ({"min_recovery": 0.97}, ARC, 2),
     ],
 )
-def test_the_items_needed_decide_and_a_third_of_them_do_not(kind, task, seed):
+def test_the_items_needed_decide_and_a_tenth_of_them_do_not(kind, task, seed):
     run, read, _ = make_run(2, (task,), 100, -0.002, churn=0.08, seed=seed)
     (one,) = gate.judge(run, read, rules(kind))
     assert one.status == "INCONCLUSIVE"
     total = 100 + one.items_needed
     (enough,) = gate.judge(*tiled(run, read, total), rules(kind))
-    (few,) = gate.judge(*tiled(run, read, max(total // 3, 100)), rules(kind))
+    (few,) = gate.judge(*tiled(run, read, max(total // 10, 100)), rules(kind))
     assert (enough.status != "INCONCLUSIVE", few.status) == (True, "INCONCLUSIVE")
 
 
