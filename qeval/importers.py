@@ -343,7 +343,8 @@ def _is_score(value: Any) -> bool:
 def _kind(metric: str, rows: Sequence[Mapping[str, Any]]) -> Kind:
     if metric in ("perplexity", "bits_per_byte") or any(isinstance(row[metric], list) for row in rows):
         return "perplexity"
-    binary = metric in _BINARY and all(row[metric] in (0, 1) for row in rows)
+    values = [float(row[metric]) for row in rows]
+    binary = metric in _BINARY and all(value in (0, 1) or math.isnan(value) for value in values)
     return "accuracy" if binary else "score"
 
 
