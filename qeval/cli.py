@@ -112,7 +112,7 @@ def _open(names: Sequence[str], runs_dir: Path, baseline: str | None) -> tuple[R
     from qeval.store import Store, reader
 
     store: Store = Store(runs_dir)
-    places = [store.open(name) for name in names or [None]]
+    places = [store.open(name) for name in names] or [store.open(None)]
     pairs = [(place, place.read()) for place in places]
     run = pairs[0][1] if len(pairs) == 1 else compare.merge([run for _, run in pairs], baseline)
     return run, reader(pairs)
@@ -175,7 +175,7 @@ def _open(names: Sequence[str], runs_dir: Path, baseline: str | None) -> tuple[R
 @_runs_dir
 @_json
 @click.pass_context
-def run(ctx: click.Context, runs_dir: Path, as_json: bool, **asked: Any) -> None:
+def run(ctx: click.Context, /, runs_dir: Path, as_json: bool, **asked: Any) -> None:
     """Score variants of a model and compare them with the first.
 
     Killed or failed in the middle, the same command goes on where it stopped.
@@ -245,6 +245,7 @@ def report(
 @click.pass_context
 def gate(
     ctx: click.Context,
+    /,
     runs: tuple[str, ...],
     runs_dir: Path,
     baseline: str | None,
@@ -266,6 +267,120 @@ def gate(
     gate_formats.publish(outcome, junit_file=junit, badge_file=badge)
     click.echo(gate_formats.to_json(outcome) if as_json else gate_formats.table(outcome))
     ctx.exit(int(outcome.exit))
+
+
+@main.command()
+@click.option(
+    "--suite", default="leaderboard-v1", show_default=True, metavar="NAME", help="A suite, or a TOML file."
+)
+@click.option("--tasks", metavar="LIST", help="lm-eval tasks instead of a suite.")
+@click.option(
+    "--n", "counts", multiple=True, metavar="TASK=N", help="Items of a task that qeval does not know."
+)
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many items of each task.")
+@click.option("--churn", type=float, default=None, help="Share of answers that change.  [default: 0.1]")
+@click.option(
+    "--power", type=float, default=0.8, show_default=True, help="Probability of passing that is wanted."
+)
+@click.option("--from", "from_run", metavar="RUN", help="Take items and churn from a run.")
+@_policy
+@_runs_dir
+@_json
+def plan(runs_dir: Path, as_json: bool, **asked: Any) -> None:
+    """Tell, before a GPU is paid for, what losses the items there are can prove or refute."""
+    from qeval import plan as plans
+    from qeval import planning
+
+    measured = _open([asked["from_run"]], runs_dir, None) if asked["from_run"] else None
+    rows = planning.rows(measured=measured, **asked)
+    if as_json:
+        _print_json(plans.document(rows))
+    else:
+        click.echo(plans.table(rows))
+
+
+@main.command("import")
+@click.argument("path", type=click.Path(path_type=Path, exists=True), metavar="DIR")
+@click.option("--scores", is_flag=True, help="DIR is a CSV or TOML file of published scores without items.")
+@click.option("--name", metavar="NAME", help="What to call the variant of lm-eval's output.")
+@click.option("--model", metavar="MODEL", help="Which model of a table of scores.")
+@click.option("--baseline", metavar="NAME", help="Compare with this variant.")
+@_runs_dir
+def import_(path: Path, runs_dir: Path, **asked: Any) -> None:
+    """Take what others measured as a run: lm-eval's output with samples, or published scores.
+
+    Its pairing is proved by lm-eval's own hashes; scores without items are compared as unpaired, and say so.
+    """
+    from qeval import intake
+
+    place = intake.take(path, runs_dir, **asked)
+    click.echo(str(place.path))
+
+
+@main.command()
+@_runs
+@click.option(
+    "--to",
+    required=True,
+    metavar="FORM",
+    help="lm-eval, csv, parquet, model-card or eval-results.",
+)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="A directory to write to.",
+)
+def export(runs: tuple[str, ...], runs_dir: Path, baseline: str | None, to: str, output: Path) -> None:
+    """Give a run to other tools: lm-eval's layout, flat tables, the Hub's metadata."""
+    from qeval import compare
+    from qeval.report.export import export as write
+
+    result, read = _open(runs, runs_dir, baseline)
+    rows = compare.compare_run(result, read.samples, baseline=baseline)
+    for path in write(result, read.samples, read.items, rows, to, output):
+        click.echo(str(path))
+
+
+@main.command()
+@_runs
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Serve on localhost instead of opening a browser."
+)
+def view(runs: tuple[str, ...], runs_dir: Path, baseline: str | None, port: int | None) -> None:
+    """Open the HTML report of a run (the newest, if none is named)."""
+    from qeval import compare, report, viewer
+
+    result, read = _open(runs, runs_dir, baseline)
+    rows = compare.compare_run(result, read.samples, baseline=baseline)
+    page = report.render_html(report.build(result, read.samples, read.items, rows))
+    viewer.show(page, port, say=lambda text: click.echo(text, err=True))
+
+
+@main.command()
+@click.option(
+    "--model", "-m", required=True, metavar="MODEL", help="Hub id (with @revision), directory or demo."
+)
+@click.option(
+    "--scheme", "-s", required=True, metavar="SCHEME", help="For example gptq[bits=4,act_order=true]."
+)
+@click.option(
+    "--output", "-o", type=click.Path(path_type=Path, file_okay=False), required=True, help="A new directory."
+)
+@click.option("--revision", metavar="REV", help="Revision of the model on the Hub.")
+@click.option("--device", default="auto", show_default=True, help="cuda, cuda:1, cpu ...")
+@click.option(
+    "--datasets-dir",
+    type=click.Path(path_type=Path),
+    envvar="QEVAL_DATASETS_DIR",
+    help="A mirror of data sets.",
+)
+def quantize(output: Path, **asked: Any) -> None:
+    """Make and save the checkpoint that `qeval run` would score: what was gated is what is shipped."""
+    from qeval import shipping
+
+    click.echo(str(shipping.quantize(output, say=lambda text: click.echo(text, err=True), **asked)))
 
 
 @main.command("list")

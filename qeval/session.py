@@ -19,6 +19,7 @@ from qeval.errors import QevalError
 from qeval.jobs import Done, Job, Note, Planned, Progress, Stage
 from qeval.records import Cell, Provenance, Settings
 from qeval.scoring import engine as engines
+from qeval.scoring.body import NonFiniteError
 from qeval.scoring.materialize import can_materialize, materialize
 from qeval.scoring.requests import Answer, TokenRequest
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from qeval.worker import Cells, Say
 
 _SAY_EVERY_SECONDS = 0.2
+_DEFAULT_LENGTH = 2048  # lm-eval's, for a model without a limit
 _LM_EVAL_BATCH = 8  # where lm-eval's own code runs and no batch size was asked for
 
 
@@ -56,7 +58,7 @@ def _questions(job: Job, say: Say) -> tuple[PreparedTask, ...]:
     return harness.prepare(
         job.tasks,
         tokenizer,
-        max_length=max_length,
+        max_length=max_length or _DEFAULT_LENGTH,
         seed=job.settings.seed,
         chat_template=job.settings.chat_template,
         datasets_dir=Path(job.settings.datasets_dir) if job.settings.datasets_dir else None,
@@ -86,6 +88,7 @@ def _load(job: Job, say: Say) -> tuple[models.Loaded, Any]:
         dtype=settings.dtype,
         trust_remote_code=settings.trust_remote_code,
         cache_dir=Path(job.cache_dir),
+        datasets_dir=Path(settings.datasets_dir) if settings.datasets_dir else None,
         progress=lambda text: say(Stage(text)),
     )
     for note in loaded.provenance.notes:
@@ -139,15 +142,15 @@ class _Session:
                 self._tell(part, _size(part))
         packed = [part for part in unit if not part.generates]
         if self.settings.engine != "lm-eval" and packed:
-            want = [w for part, w in zip(unit, wanted, strict=True) if not part.generates]
-            if any(want):
-                self._by_engine(packed, want, start)
+            needed = [want for part, want in zip(unit, wanted, strict=True) if not part.generates]
+            if any(needed):
+                self._by_engine(packed, needed, start)
 
     def _by_lm_eval(self, part: PreparedTask) -> Sequence[Any]:
         self.say(Stage(f"{part.task.name} by lm-eval"))
         act = harness.generate if part.generates else harness.score_with_lm_eval
         size = _LM_EVAL_BATCH if self.settings.batch_size == "auto" else int(self.settings.batch_size)
-        return act(part, self.model, self.loaded.tokenizer, batch_size=size)  # type: ignore[no-any-return]
+        return act(part, self.model, self.loaded.tokenizer, batch_size=size)
 
     def _by_engine(self, unit: Sequence[PreparedTask], wanted: Sequence[bool], start: float) -> None:
         import numpy as np
@@ -171,7 +174,7 @@ class _Session:
                     seconds = time.perf_counter() - start
                     self._store(unit[position.part], answers[position.part], engine.tokens_fed - fed, seconds)
                     start, fed = time.perf_counter(), engine.tokens_fed
-        except engines.NonFiniteError as error:
+        except NonFiniteError as error:
             position = where[error.index]
             raise _not_a_number(unit[position.part], position.place) from error
 
@@ -180,7 +183,7 @@ class _Session:
             self.say(Stage("checking the engine against the plain path"))
             self.engine = engines.open_engine(
                 self.model,
-                self.settings.engine,
+                "tree" if self.settings.engine == "tree" else "plain",
                 sample=requests,
                 batch_size=None if self.settings.batch_size == "auto" else int(self.settings.batch_size),
                 expected_tokens=sum(len(request.tokens) for request in requests),

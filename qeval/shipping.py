@@ -1,0 +1,50 @@
+"""`qeval quantize`: the checkpoint that a run would have made and cached, in a directory of one's own."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from qeval.errors import QevalError, UsageError
+from qeval.runner import cache_dir, split_revision
+from qeval.schemes import parse_schemes
+from qeval.storage import build_directory
+
+
+def quantize(
+    output: Path,
+    *,
+    model: str,
+    scheme: str,
+    revision: str | None,
+    device: str,
+    datasets_dir: Path | None,
+    say: Callable[[str], None],
+) -> Path:
+    """Make the checkpoint, or take it from the cache, and copy it to `output`, which must not exist yet.
+
+    Raises UsageError for a scheme that makes no checkpoint, QevalError where the place cannot be written.
+    """
+    from qeval.models import make_checkpoint
+
+    if output.exists():
+        raise QevalError(f"{output} is there already.", "Name a new directory, or remove that one first.")
+    named = parse_schemes(scheme)
+    if len(named) != 1:
+        raise UsageError("--scheme takes one scheme.", "Call the command once for each.")
+    model, revision = split_revision(model, revision)
+    made = make_checkpoint(
+        model,
+        named[0].scheme,
+        revision=revision,
+        device=device,
+        cache_dir=cache_dir(),
+        datasets_dir=datasets_dir,
+        progress=say,
+    )
+
+    def copy(place: Path) -> None:
+        shutil.copytree(made, place, dirs_exist_ok=True)
+
+    return build_directory(output, copy)
