@@ -1,0 +1,276 @@
+"""The page in a real browser: no errors, no network, and everything a person can do with it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import time
+from dataclasses import replace
+from importlib.resources import files
+from urllib.parse import quote
+
+import pytest
+from leaderboard import leaderboard
+
+from qeval import report
+from qeval.compare import compare_run
+from qeval.gate import judge
+from qeval.records import Item, Policy, Result, Rule
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+HOSTILE = (
+    "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> "
+    "\u202eabc </script>"
+)
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        not (CHROMIUM and DRIVER), reason="needs Chromium: apt-get install chromium chromium-driver"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """The address of a report with everything in it: gate, cost, subjects, flips, a failed variant."""
+    run, read, made_items = leaderboard(0.12, variants=4)
+    failed = Result(
+        replace(run.results[1].variant, name="awq"), "failed", error="No kernel for this GPU <b>."
+    )
+    run = replace(run, results=(*run.results, failed))
+    policy = Policy((Rule(max_drop=1.0), Rule(tasks="wikitext", max_ppl_ratio=1.02)), source="policy.toml")
+
+    def items(cell):
+        found = made_items(cell)
+        first = {
+            key: replace(item, question=HOSTILE, prompt=HOSTILE) for key, item in list(found.items())[:400]
+        }
+        return {**found, **first}
+
+    context = report.build(run, read, items, compare_run(run, read), judge(run, read, policy), policy)
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    report.write(path, report.render_html(context))
+    return path.as_uri()
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory):
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install 'qeval[dev]'")
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    profile = tmp_path_factory.mktemp("profile")
+    quiet = ("no-first-run", "disable-background-networking", "disable-component-update", "disable-sync")
+    for flag in ("headless", "no-sandbox", "disable-gpu", "disable-quic", *quiet, f"user-data-dir={profile}"):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    made = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    made.set_script_timeout(120)
+    yield made
+    made.quit()
+
+
+@pytest.fixture
+def browser(driver, page):
+    """The page freshly opened, 1280 pixels wide, light."""
+    look(driver, 1280, "light")
+    driver.get("about:blank")
+    for kind in ("browser", "performance"):
+        driver.get_log(kind)
+    driver.get(page)
+    yield driver
+    assert [entry for entry in driver.get_log("browser") if entry["level"] in {"SEVERE", "WARNING"}] == []
+
+
+def look(driver, width, scheme):
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    wanted = [{"name": "prefers-color-scheme", "value": scheme}]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": wanted})
+
+
+def texts(browser, selector):
+    script = "return [...document.querySelectorAll(arguments[0])].map(node => node.innerText.trim())"
+    return browser.execute_script(script, selector)
+
+
+def choose(browser, identity, value):
+    script = """const node = document.getElementById(arguments[0]); node.value = arguments[1];
+        node.dispatchEvent(new Event(node.type === 'search' ? 'input' : 'change', {bubbles: true}));"""
+    browser.execute_script(script, identity, value)
+    if identity == "flip-search":
+        time.sleep(0.3)
+
+
+def press(browser, identity):
+    browser.execute_script("document.getElementById(arguments[0]).click()", identity)
+
+
+def count(browser):
+    return int(texts(browser, "#flip-count")[0].split(" of ")[1].split()[0])
+
+
+def test_it_asks_nothing_of_the_network(browser, page):
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    assert set(asked) <= {page, "about:blank"}
+
+
+def test_hostile_texts_are_shown_and_never_run(browser):
+    choose(browser, "flip-search", "onerror")
+    browser.execute_script("document.querySelector('details.flip').open = true")
+    time.sleep(0.2)
+    assert HOSTILE in texts(browser, ".question")[0]
+    assert browser.execute_script("return document.querySelectorAll('img').length") == 0
+    assert browser.title.startswith("What quantisation cost")
+    assert "No kernel for this GPU <b>." in " ".join(texts(browser, ".verdict .why"))
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_page_never_scrolls_sideways(browser, width):
+    look(browser, width, "light")
+    time.sleep(0.2)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 400])
+def test_axe_finds_no_violation(browser, scheme, width):
+    axe = pytest.importorskip("axe_core_python", reason="needs axe-core-python: pip install 'qeval[dev]'")
+    look(browser, width, scheme)
+    browser.execute_script("for (const node of document.querySelectorAll('details')) node.open = true")
+    time.sleep(0.5)
+    browser.execute_script((files(axe) / "axe.min.js").read_text())
+    found = browser.execute_async_script(
+        "const done = arguments[arguments.length - 1]; axe.run().then(result => done(result.violations))"
+    )
+    told = [
+        (rule["id"], node["html"][:120], node["failureSummary"])
+        for rule in found
+        for node in rule["nodes"][:3]
+    ]
+    assert told == []
+
+
+def test_filters_and_search_leave_what_matches(browser):
+    everything = count(browser)
+    choose(browser, "flip-direction", "0")
+    lost = count(browser)
+    choose(browser, "flip-direction", "1")
+    gained = count(browser)
+    choose(browser, "flip-direction", "2")
+    assert lost + gained + count(browser) == everything
+    assert lost
+    choose(browser, "flip-direction", "")
+    choose(browser, "flip-task", "mmlu")
+    in_group = count(browser)
+    assert 0 < in_group < everything
+    subject = browser.execute_script("return document.getElementById('flip-subject').options[1].value")
+    choose(browser, "flip-subject", subject)
+    assert 0 < count(browser) < in_group
+    name = subject.removeprefix("mmlu_").replace("_", " ")
+    assert all(where.startswith(name) for where in texts(browser, ".flip .where"))
+    choose(browser, "flip-search", "no such words")
+    assert texts(browser, "#flip-count") == ["No item matches."]
+
+
+def test_orders_and_pages(browser):
+    choose(browser, "flip-sort", "decided")
+    margins = [
+        float(text.split()[0].replace("\u2212", "-")) for text in texts(browser, ".flip .margin") if text
+    ]
+    assert margins == sorted(margins)
+    first = texts(browser, ".flip .where")
+    press(browser, "flip-next")
+    assert texts(browser, ".flip .where") != first
+    press(browser, "flip-back")
+    assert texts(browser, ".flip .where") == first
+    assert not browser.find_element("id", "flip-back").is_enabled()
+
+
+def test_a_deep_link_opens_its_item(browser, page):
+    browser.execute_script("document.querySelectorAll('details.flip')[7].open = true")
+    time.sleep(0.2)
+    link = browser.execute_script("return document.querySelector('.permalink').getAttribute('href')")
+    wanted = texts(browser, ".flip .where")[7]
+    browser.get("about:blank")
+    browser.get(page + link)
+    time.sleep(0.3)
+    assert texts(browser, "details.flip[open] .where") == [wanted]
+    assert browser.execute_script("return document.activeElement.tagName") == "SUMMARY"
+
+
+def test_a_dead_link_says_so(browser, page):
+    browser.get("about:blank")
+    browser.get(f"{page}#item={quote('no/such/item')}")
+    time.sleep(0.2)
+    assert "not in this page" in texts(browser, "#flip-lost")[0]
+
+
+def test_tables_sort_by_number_both_ways(browser):
+    browser.execute_script("document.querySelector('#subjects details').open = true")
+    column = "#subjects table[data-sortable] tbody td:nth-child(4)"
+    button = browser.find_element("css selector", "#subjects table[data-sortable] th:nth-child(4) button")
+    for order in (1, -1):
+        browser.execute_script("arguments[0].click()", button)
+        numbers = [int(text.replace("\u202f", "")) for text in texts(browser, column)]
+        assert numbers == sorted(numbers)[::order]
+    state = "return document.querySelector('#subjects table[data-sortable] th:nth-child(4)').ariaSort"
+    assert browser.execute_script(state) == "descending"
+
+
+def test_the_axis_of_the_scatter_is_chosen(browser):
+    shown = """return [...document.querySelectorAll('#cost figure')]
+        .filter(node => !node.hidden).map(node => node.id)"""
+    assert browser.execute_script(shown) == ["cost-weights"]
+    choose(browser, "axis", "cost-bits")
+    assert browser.execute_script(shown) == ["cost-bits"]
+
+
+def test_the_whole_explorer_is_usable_from_the_keyboard(browser):
+    from selenium.webdriver.common.keys import Keys
+
+    browser.execute_script("document.querySelector('details.flip summary').focus()")
+    browser.switch_to.active_element.send_keys(Keys.ENTER)
+    time.sleep(0.2)
+    assert len(texts(browser, "details.flip[open] .flip-body")) == 1
+
+
+def test_it_prints_to_pdf(browser):
+    pdf = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"])
+    assert pdf.startswith(b"%PDF")
+    assert pdf.count(b"/Type /Page\n") + pdf.count(b"/Type /Page ") >= 2
+
+
+def test_without_a_script_everything_but_the_explorer_is_there(browser, page):
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        browser.get(page)
+        html = browser.execute_cdp_cmd("DOM.getDocument", {"depth": 0})
+        assert html["root"]["nodeName"] == "#document"
+        shot = browser.execute_cdp_cmd("Page.captureScreenshot", {})
+        assert shot["data"]
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_twenty_thousand_flips_are_listed_and_filtered_quickly(driver, tmp_path):
+    from factories import ARC, make_run
+
+    run, read, _ = make_run(2, n_items=25_000, tasks=(ARC,), churn=0.9, seed=1)
+    context = report.build(
+        run, read, lambda cell: {str(k): Item(str(k), "", f"Question {k}?") for k in range(cell.n)}, ()
+    )
+    assert context.explorer.shown > 10_000
+    path = tmp_path / "many.html"
+    report.write(path, report.render_html(context))
+    look(driver, 1280, "light")
+    driver.get(path.as_uri())
+    script = """const start = performance.now();
+        const node = document.getElementById('flip-direction'); node.value = '0';
+        node.dispatchEvent(new Event('change')); document.body.offsetHeight;
+        return performance.now() - start"""
+    assert driver.execute_script(script) < 1000
