@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     Tokens = NDArray[np.int32]
 
 Pair = tuple[str, str]
+Key = tuple[bool, str]  # whether a piece begins the text, and the piece
 Encoded = tuple["Tokens", "Tokens"]
-_CHECKED_AT_LEAST = 16
+_CHECKED_AT_LEAST = 8
 _CHECKED_EVERY = 100
 
 
@@ -36,9 +37,36 @@ class Cut:
     after: bool
     anchor: str
 
-    def pieces(self, text: str) -> list[str]:
-        """`text` in pieces, none empty."""
+    def lines(self, text: str) -> list[str]:
+        """`text` in pieces of a line each, none empty."""
         return [piece for piece in (_AFTER if self.after else _BEFORE).split(text) if piece]
+
+    def paragraphs(self, text: str) -> list[str]:
+        """`text` in larger pieces, none empty, cut at paragraph breaks where `lines` would cut too."""
+        first, *rest = text.split("\n\n")
+        out = [first]
+        for part in rest:
+            if self.after:
+                out[-1] += "\n\n"
+            piece = part if self.after else "\n\n" + part
+            sound = part[:1] if self.after else out[-1][-1:]
+            if sound and not sound.isspace():
+                out.append(piece)
+            else:
+                out[-1] += piece
+        return [piece for piece in out if piece]
+
+    def seam(self, text: str) -> int:
+        """Where the last word of `text` begins, or its last line if that has one word: what stands before is
+        the same for all answers and need not be encoded with each. 0 where there is no sound place."""
+        newline = text.rfind("\n")
+        word = text.rfind(" ")
+        if word > newline + 1 and not text[word - 1].isspace():
+            return word
+        if newline < 0:
+            return 0
+        at = newline + 1 if self.after else len(text[:newline].rstrip())
+        return at if not (text[at].isspace() if self.after else text[at] != "\n") else 0
 
 
 _BEFORE = re.compile(r"(?<=\S)(?=\n)")
@@ -53,7 +81,7 @@ class Encoder:
     `door` is lm-eval's HFLM without a model: its word on tokens is law. `prefix_text` is the text of the
     token that stands before a text without context. `before` and `behind` are the special tokens set around a
     text. `ways` are the shortcuts that have not failed yet, best first: a Cut, or None for whole texts in
-    batches. `known` remembers the pieces of the first of them.
+    batches. `paragraphs` and `lines` remember the pieces of the first of them.
     """
 
     tokenizer: Any
@@ -62,7 +90,8 @@ class Encoder:
     before: Tokens
     behind: Tokens
     ways: list[Cut | None]
-    known: dict[tuple[bool, str], Tokens] = field(default_factory=dict)
+    paragraphs: dict[Key, Tokens] = field(default_factory=dict)
+    lines: dict[Key, Tokens] = field(default_factory=dict)
 
 
 def encoder(tokenizer: Any) -> Encoder:
@@ -168,7 +197,8 @@ def _encoded(encoder: Encoder, pairs: Sequence[Pair]) -> Iterable[Encoded]:
             if found is not None:
                 return found
         encoder.ways.pop(0)
-        encoder.known.clear()
+        encoder.paragraphs.clear()
+        encoder.lines.clear()
     return _slowly(encoder, pairs)
 
 
@@ -221,7 +251,10 @@ class _Text:
 
 def _quickly(encoder: Encoder, way: Cut | None, pairs: Sequence[Pair]) -> list[Encoded] | None:
     """The pairs by a shortcut; None where it cannot be gone."""
-    texts = [_texts(encoder, pair) for pair in pairs]
+    starts = {context: _start(encoder, way, context) for context in dict.fromkeys(pair[0] for pair in pairs)}
+    texts = [
+        (starts[context], _joined(encoder, starts[context], *pair)) for pair in pairs for context in pair[:1]
+    ]
     distinct = dict.fromkeys(text for both in texts for text in both if text is not None)
     found = _whole(encoder, list(distinct)) if way is None else _by_pieces(encoder, way, list(distinct))
     if found is None:
@@ -236,26 +269,26 @@ def _quickly(encoder: Encoder, way: Cut | None, pairs: Sequence[Pair]) -> list[E
     return out
 
 
-def _texts(encoder: Encoder, pair: Pair) -> tuple[_Text | None, _Text]:
-    """The context, None if there is none, and context with continuation. White space at the end of a context
-    belongs to the continuation. HFLM sets special tokens around a text unless it begins with one."""
-    context, continuation = pair
+def _start(encoder: Encoder, way: Cut | None, context: str) -> _Text | None:
+    """The context without white space at its end, which belongs to the continuation; None if it is empty.
+    HFLM sets special tokens around a text unless it begins with one."""
     if context == "":
-        return None, _Text("", continuation, special=False)
+        return None
     kept = context.rstrip()
-    rest = context[len(kept) :] + continuation
-    at = _last_word(kept)
-    return (
-        _Text(kept[:at], kept[at:], special=not kept.startswith(encoder.prefix_text)),
-        _Text(kept[:at], kept[at:] + rest, special=not (kept + rest).startswith(encoder.prefix_text)),
-    )
+    at = 0 if way is None else way.seam(kept)
+    return _Text(kept[:at], kept[at:], special=not kept.startswith(encoder.prefix_text))
 
 
-def _last_word(text: str) -> int:
-    """Where the last word with its space begins, if it stands in the last line behind another word, else 0:
-    the part before it is the same for all choices."""
-    at = text.rfind(" ")
-    return at if at > text.rfind("\n") and at > 0 and not text[at - 1].isspace() else 0
+def _joined(encoder: Encoder, start: _Text | None, context: str, continuation: str) -> _Text:
+    """Context and continuation in one."""
+    if start is None:
+        return _Text("", continuation, special=False)
+    length = len(start.head) + len(start.tail)
+    rest = context[length:] + continuation
+    special = start.special
+    if length < len(encoder.prefix_text):  # the continuation may complete what looks like the prefix
+        special = not (context + continuation).startswith(encoder.prefix_text)
+    return _Text(start.head, start.tail + rest, special)
 
 
 def _whole(encoder: Encoder, texts: Sequence[_Text]) -> list[Tokens]:
@@ -279,27 +312,32 @@ def _batch(tokenizer: Any, strings: list[str], *, special: bool) -> list[Tokens]
 
 
 def _by_pieces(encoder: Encoder, cut: Cut, texts: Sequence[_Text]) -> list[Tokens] | None:
-    """Each text from its pieces, every distinct piece encoded once; None if the anchor does not hold."""
+    """Each text from its pieces, every distinct piece encoded once; None if the anchor does not hold.
+
+    Paragraphs come again and again (few-shot examples), and so do lines ("Answer: B"), so both are
+    remembered.
+    """
     import numpy as np
 
-    heads = {head: cut.pieces(head) for head in dict.fromkeys(text.head for text in texts)}
-    tails = [cut.pieces(text.tail) for text in texts]
-    keys = [_keys([], pieces) for pieces in heads.values()]
-    keys += [_keys(heads[text.head], tail) for text, tail in zip(texts, tails, strict=True)]
-    if not _learn(encoder, cut, dict.fromkeys(key for some in keys for key in some)):
+    heads = {head: _keys([], cut.paragraphs(head)) for head in dict.fromkeys(text.head for text in texts)}
+    tails = [_keys(heads[text.head], cut.lines(text.tail)) for text in texts]
+    new = {key: None for keys in heads.values() for key in keys if key not in encoder.paragraphs}
+    lines = {key: [(key[0] and not at, line) for at, line in enumerate(cut.lines(key[1]))] for key in new}
+    if not _learn(encoder, cut, dict.fromkeys(key for keys in (*lines.values(), *tails) for key in keys)):
         return None
-    known = encoder.known
     none = np.empty(0, dtype=np.int32)
+    for key, keys in lines.items():
+        encoder.paragraphs[key] = np.concatenate([none, *(encoder.lines[line] for line in keys)])
     begun = {
-        head: np.concatenate([none, *(known[key] for key in _keys([], pieces))])
-        for head, pieces in heads.items()
+        head: np.concatenate([none, *(encoder.paragraphs[key] for key in keys)])
+        for head, keys in heads.items()
     }
     return [
         np.concatenate(
             [
                 encoder.before if text.special else none,
                 begun[text.head],
-                *(known[key] for key in _keys(heads[text.head], tail)),
+                *(encoder.lines[key] for key in tail),
                 encoder.behind if text.special else none,
             ]
         )
@@ -307,23 +345,23 @@ def _by_pieces(encoder: Encoder, cut: Cut, texts: Sequence[_Text]) -> list[Token
     ]
 
 
-def _keys(ahead: Sequence[str], pieces: Sequence[str]) -> list[tuple[bool, str]]:
+def _keys(ahead: Sequence[Any], pieces: Sequence[str]) -> list[Key]:
     """Each piece with whether it begins the text."""
     return [(not ahead and not at, piece) for at, piece in enumerate(pieces)]
 
 
-def _learn(encoder: Encoder, cut: Cut, keys: Iterable[tuple[bool, str]]) -> bool:
-    """Encodes the pieces that are not known yet; False where the anchor runs into a piece."""
+def _learn(encoder: Encoder, cut: Cut, keys: Iterable[Key]) -> bool:
+    """Encodes the lines that are not known yet; False where the anchor runs into a piece."""
     import numpy as np
 
-    unknown = [key for key in keys if key not in encoder.known]
+    unknown = [key for key in keys if key not in encoder.lines]
     strings = [piece if first else cut.anchor + piece for first, piece in unknown]
     anchor = _batch(encoder.tokenizer, [cut.anchor], special=False)[0]
     for key, tokens in zip(unknown, _batch(encoder.tokenizer, strings, special=False), strict=True):
         if key[0]:
-            encoder.known[key] = tokens
+            encoder.lines[key] = tokens
         elif np.array_equal(tokens[: len(anchor)], anchor):
-            encoder.known[key] = tokens[len(anchor) :]
+            encoder.lines[key] = tokens[len(anchor) :]
         else:
             return False
     return True

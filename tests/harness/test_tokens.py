@@ -51,11 +51,32 @@ def test_ordinary_prompts_go_the_short_way(tokenizer):
     assert isinstance(encoder.ways[0], tokens.Cut)
 
 
+@pytest.mark.parametrize("cut", tokens._CUTS)
+def test_pieces_make_up_the_text_and_paragraphs_are_whole_lines(cut):
+    texts = [
+        *PARAGRAPHS,
+        "\n\n".join(PARAGRAPHS),
+        "\n\n a\n\n\n\nb \n\nc\n",
+        "",
+        "\n",
+        "a \nb",
+        "a b",
+        "a\n\nb",
+    ]
+    for text in texts:
+        paragraphs = cut.paragraphs(text)
+        assert "".join(paragraphs) == "".join(cut.lines(text)) == text
+        assert [line for part in paragraphs for line in cut.lines(part)] == cut.lines(text)
+        kept = text.rstrip()
+        at = cut.seam(kept)
+        assert 0 <= at < max(len(kept), 1)
+        assert not at or not kept[at - 1].isspace() or (cut.after and kept[at - 1] == "\n")
+
+
 def test_a_shortcut_that_differs_is_dropped_at_the_first_difference(plain_tokenizer):
     encoder = tokens.encoder(plain_tokenizer)
-    encoder.known.clear()
     first = encoder.ways[0]
-    encoder.known[False, "\nAnswer:"] = np.array(
+    encoder.lines[False, "\nAnswer:"] = np.array(
         [7, 7, 7], dtype=np.int32
     )  # as if it had been learnt wrongly
     asked = [("The mill.\nAnswer:", answer) for answer in ANSWERS]
