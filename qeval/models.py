@@ -189,8 +189,10 @@ def _check_checkpoint(order: Order, spec: SchemeSpec) -> None:
     method = _method(found)
     name = order.source.path
     if order.ready and method not in spec.methods:
-        what = f"a {method} checkpoint" if method else "not quantised"
-        raise QevalError(f"{name} is {what}, not one of {spec.name}.", _other_scheme(method, name))
+        what = f"quantised by {method}" if method else "not quantised"
+        raise QevalError(
+            f"{name} is {what}, so it is no checkpoint of {spec.name}.", _other_scheme(method, name)
+        )
     if not order.ready and method:
         raise QevalError(
             f"{name} is quantised already ({method}), so {spec.name} cannot be made of it.",

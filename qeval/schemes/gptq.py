@@ -65,7 +65,15 @@ def load(order: Order) -> Any:
         # bits are read from the checkpoint; transformers takes only the loading attributes from here
         keywords["quantization_config"] = GPTQConfig(bits=4, backend=order.options["backend"])
     model = open_model(_at(order, place), **keywords, **attention(order))
+    if order.device == "cpu":
+        _unpack_eagerly(model)
     return compute_in(model, order.compute, (BaseQuantLinear,))
+
+
+def _unpack_eagerly(model: Any) -> None:
+    """Undo gptqmodel's torch.compile of unpacking: on a CPU it costs half a minute and a C++ compiler."""
+    for module in model.modules():
+        vars(module).pop("dequantize_weight", None)
 
 
 def _at(order: Order, place: Source) -> Order:

@@ -1,0 +1,233 @@
+"""GPTQ made here and read back: it is what was asked, plain transformers reads it, a killed one goes on.
+
+And the trap that a revision is recorded and another one loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_models import LINEARS, WORDS, save_llama, to_hub_cache
+
+from qeval import models
+from qeval.errors import QevalError, UsageError
+from qeval.records import Scheme, Variant
+
+pytestmark = [
+    pytest.mark.torch,
+    # the libraries' own, about each other
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+OPTIONS = {"group_size": 32, "samples": 8, "length": 32, "backend": "torch"}
+
+
+@dataclass
+class World:
+    """A tiny model, its calibration text and a cache shared by the tests of this file."""
+
+    model: Path
+    text: Path
+    cache: Path
+    said: list[str]
+
+    def scheme(self, **options: Any) -> Scheme:
+        return Scheme("gptq", {**OPTIONS, "calibration": str(self.text), **options})
+
+    def make(self, **options: Any) -> Path:
+        return models.make_checkpoint(
+            str(self.model),
+            self.scheme(**options),
+            device="cpu",
+            cache_dir=self.cache,
+            progress=self.said.append,
+        )
+
+    def load(self, scheme: Scheme, **settings: Any) -> models.Loaded:
+        return models.load(
+            Variant("v", str(self.model), scheme), device="cpu", cache_dir=self.cache, **settings
+        )
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    import random
+
+    place = tmp_path_factory.mktemp("gptq")
+    text = place / "text.txt"
+    text.write_text(" ".join(random.Random(0).choices(WORDS, k=400)))
+    return World(save_llama(place / "llama"), text, place / "cache", [])
+
+
+def logits(model: Any) -> Any:
+    import torch
+
+    with torch.no_grad():
+        return model(torch.arange(20)[None] % 24).logits.float()
+
+
+def weights(world: World, directory: Path) -> dict[str, Any]:
+    """The dequantised weights of a checkpoint, by layer, as (out, in) matrices."""
+    found = world.load(Scheme("gptq", {"backend": "torch"}, str(directory))).model
+    return {
+        name: module.dequantize_weight().T.float()
+        for name, module in found.named_modules()
+        if hasattr(module, "qweight")
+    }
+
+
+@pytest.mark.parametrize(("bits", "act_order"), [(4, False), (4, True), (3, False), (8, False), (2, False)])
+def test_the_checkpoint_is_what_was_asked(world: World, bits: int, act_order: bool) -> None:
+    loaded = world.load(world.scheme(bits=bits, act_order=act_order))
+    found = loaded.provenance
+    assert sum(found.modules.values()) == LINEARS
+    assert found.linears == LINEARS + 1
+    assert found.quantization["bits"] == bits
+    assert found.quantization["group_size"] == 32
+    assert found.quantization["desc_act"] is act_order
+    assert found.quantization["g_idx_permuted"] is act_order
+    layer = 64 * 64  # of q_proj: codes, 16-bit scales and zeros of `bits` for every 32, and 64 group indices
+    q_proj = loaded.model.model.layers[0].self_attn.q_proj
+    stored = sum(
+        getattr(q_proj, name).numel() * getattr(q_proj, name).element_size() * 8
+        for name in ("qweight", "qzeros", "scales", "g_idx")
+    )
+    assert stored == layer * bits + layer // 32 * (16 + bits) + 64 * 32
+    assert "quantised here, with 8 samples of 32 tokens" in found.notes[0]
+
+
+def test_solved_weights_lie_on_the_grid_and_beat_rounding(world: World) -> None:
+    """GPTQ's promise is a smaller error of the outputs, not of the weights."""
+    import torch
+
+    directory = world.make(bits=3)
+    plain = world.load(Scheme("fp16")).model
+    inputs: dict[str, Any] = {}
+    layers = {name: module for name, module in plain.named_modules() if name.endswith("layers.0.mlp.up_proj")}
+    for name, module in layers.items():
+        module.register_forward_pre_hook(
+            lambda _, given, name=name: inputs.__setitem__(name, given[0].detach())
+        )
+    tokens = torch.tensor([[3 + (7 * at * at) % len(WORDS) for at in range(120)]])
+    plain(tokens)
+    solved = weights(world, directory)
+    rounded = world.load(Scheme("rtn", {"bits": 3, "group_size": 32, "symmetric": True})).model
+    for name, module in layers.items():
+        assert all(len(row.unique()) <= 2**3 for row in solved[name].reshape(-1, 32))
+        exact = inputs[name] @ module.weight.T
+        error = (inputs[name] @ solved[name].T - exact).norm()
+        assert error < (inputs[name] @ rounded.get_submodule(name).weight.T - exact).norm()
+
+
+def test_plain_transformers_reads_it_with_the_same_answers(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoModelForCausalLM, GPTQConfig
+
+    directory = world.make()
+    ours = world.load(Scheme("gptq", {"backend": "torch"}, str(directory)), dtype="float16")
+    monkeypatch.setattr("gptqmodel.nn_modules.qlinear.torch.torch_compile", lambda module, **_: module)
+    theirs = AutoModelForCausalLM.from_pretrained(
+        directory, dtype="float16", quantization_config=GPTQConfig(bits=4, backend="torch")
+    )
+    assert (logits(ours.model) - logits(theirs)).abs().max() == 0
+    assert ours.provenance.model == str(directory)
+
+
+def test_what_was_made_is_what_a_run_loads(world: World) -> None:
+    directory = world.make()
+    shipped = world.load(Scheme("gptq", {"backend": "torch"}, str(directory)))
+    assert (logits(shipped.model) - logits(world.load(world.scheme()).model)).abs().max() == 0
+    card = (directory / "README.md").read_text()
+    assert "| group_size | 32 |" in card
+    assert "gptqmodel" in card
+
+
+def test_it_is_made_once(world: World) -> None:
+    first = world.make()
+    world.said.clear()
+    assert world.make() == first
+    assert world.said == []
+    assert world.make(seed=1) != first
+
+
+def test_killed_in_the_middle_it_goes_on_and_ends_the_same(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.torch import load_file
+
+    from qeval.schemes import gptq_make
+
+    undisturbed = load_file(world.make() / "model.safetensors")
+    other = World(world.model, world.text, tmp_path / "cache", [])
+    solve = gptq_make._solve_block
+    solved = []
+
+    def die_at_the_second(*args: Any) -> Any:
+        if solved:
+            raise KeyboardInterrupt
+        solved.append(True)
+        return solve(*args)
+
+    monkeypatch.setattr(gptq_make, "_solve_block", die_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        other.make()
+    again: list[bool] = []
+    monkeypatch.setattr(gptq_make, "_solve_block", lambda *args: again.append(True) or solve(*args))
+    resumed = load_file(other.make() / "model.safetensors")
+    assert len(again) == 1
+    assert resumed.keys() == undisturbed.keys()
+    assert all((resumed[name] == tensor).all() for name, tensor in undisturbed.items())
+    left = [
+        path.name
+        for path in (tmp_path / "cache" / "checkpoints").iterdir()
+        if not path.name.endswith(".lock")
+    ]
+    assert len(left) == 1
+
+
+def test_a_revision_is_the_one_that_is_loaded(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """lm-eval records the revision that was asked and loads main; both revisions must be told apart."""
+    branches = {"main": world.make(), "actorder": world.make(act_order=True)}
+    commits = to_hub_cache(tmp_path / "hub", "org/tiny-gptq", branches)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    found = {
+        branch: world.load(Scheme("gptq", {"backend": "torch"}, "org/tiny-gptq", branch))
+        for branch in branches
+    }
+    for branch, act_order in (("main", False), ("actorder", True)):
+        told = found[branch].provenance
+        assert told.revision == commits[branch]
+        assert told.quantization["desc_act"] is act_order
+        assert told.quantization["g_idx_permuted"] is act_order
+        local = world.load(Scheme("gptq", {"backend": "torch"}, str(branches[branch])))
+        assert (logits(found[branch].model) - logits(local.model)).abs().max() == 0
+    assert (logits(found["main"].model) - logits(found["actorder"].model)).abs().max() > 0
+    with pytest.raises(QevalError, match="has desc_act false, where act_order=true was asked"):
+        world.load(Scheme("gptq", {"act_order": True}, "org/tiny-gptq", "main"))
+    with pytest.raises(QevalError, match="at revision other is not in the local cache"):
+        world.load(Scheme("gptq", {}, "org/tiny-gptq", "other"))
+
+
+def test_options_that_do_not_fit_the_model_are_refused(world: World) -> None:
+    with pytest.raises(QevalError, match="48 does not divide the 64 inputs of"):
+        world.make(group_size=48)
+    with pytest.raises(QevalError, match=r"of 200 tokens are longer than the model takes \(128\)"):
+        world.make(length=200, samples=2)
+    with pytest.raises(UsageError, match="makes no checkpoint") as caught:
+        models.make_checkpoint(str(world.model), Scheme("bnb4"), cache_dir=world.cache)
+    assert "gptq" in caught.value.hint
+
+
+def test_the_group_size_is_chosen_to_divide_every_layer(world: World) -> None:
+    import json
+
+    config = json.loads((world.make(group_size=0) / "config.json").read_text())
+    assert config["quantization_config"]["group_size"] == 64

@@ -1,0 +1,140 @@
+"""Each scheme that runs on a CPU: the loaded modules are what was asked, and the weights differ."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_models import LINEARS, save_llama
+
+from qeval import models
+from qeval.errors import QevalError
+from qeval.records import Scheme, Variant
+from qeval.schemes import parse_schemes
+
+pytestmark = [
+    pytest.mark.torch,
+    # the libraries' own, about each other
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_llama(tmp_path_factory.mktemp("models") / "llama")
+
+
+def load(model: Path, text: str, tmp_path: Path, **settings: Any) -> models.Loaded:
+    ((_, scheme),) = parse_schemes(text)
+    return models.load(Variant("v", str(model), scheme), device="cpu", cache_dir=tmp_path, **settings)
+
+
+def logits(loaded: models.Loaded) -> Any:
+    import torch
+
+    with torch.no_grad():
+        return loaded.model(torch.arange(20)[None] % 24).logits.float()
+
+
+def distance(loaded: models.Loaded, llama: Path, tmp_path: Path) -> float:
+    """How far the logits are from those of the unquantised model, relative to their spread."""
+    plain = logits(load(llama, "fp16", tmp_path))
+    return float((logits(loaded) - plain).norm() / plain.norm())
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "bits", "settings"),
+    [
+        ("bnb4", "Linear4bit", 4 + 32 / 64, {"bnb_4bit_quant_type": "nf4"}),
+        ("bnb4[quant_type=fp4]", "Linear4bit", 4 + 32 / 64, {"bnb_4bit_quant_type": "fp4"}),
+        ("bnb8", "Linear8bitLt", None, {"load_in_8bit": True, "llm_int8_threshold": 6.0}),
+        ("bnb8[threshold=0]", "Linear8bitLt", None, {"llm_int8_threshold": 0.0}),
+        ("rtn[bits=3,group_size=32]", "RoundedLinear", 3 + 19 / 32, {"bits": 3, "group_size": 32}),
+        ("rtn[bits=5,group_size=64,symmetric=true]", "RoundedLinear", 5 + 16 / 64, {"symmetric": True}),
+    ],
+)
+def test_every_linear_layer_but_the_head_is_what_was_asked(
+    llama: Path, tmp_path: Path, text: str, kind: str, bits: float | None, settings: dict[str, Any]
+) -> None:
+    loaded = load(llama, text, tmp_path)
+    found = loaded.provenance
+    assert found.modules == {kind: LINEARS}
+    assert found.linears == LINEARS + 1
+    assert settings.items() <= found.quantization.items()
+    assert found.dtype == "float16 weights, float32 compute"
+    if bits is not None:
+        assert found.bits_per_weight == pytest.approx(bits)
+    assert 1e-4 < distance(loaded, llama, tmp_path) < 1
+
+
+def test_8_bits_are_8_bits_and_a_scale_for_each_row(llama: Path, tmp_path: Path) -> None:
+    found = load(llama, "bnb8", tmp_path).provenance
+    weights = 2 * (64 * 64 * 2 + 64 * 32 * 2 + 64 * 128 * 3)
+    rows = 2 * (64 + 32 + 32 + 64 + 128 + 128 + 64)
+    assert found.bits_per_weight == pytest.approx((8 * weights + 32 * rows) / weights)
+
+
+def test_double_quantisation_saves_what_it_promises(tmp_path: Path) -> None:
+    llama = save_llama(tmp_path / "wide", hidden=512)
+    plain = load(llama, "bnb4", tmp_path).provenance.bits_per_weight
+    double = load(llama, "bnb4[double_quant=true]", tmp_path).provenance.bits_per_weight
+    assert plain == pytest.approx(4.5)
+    assert double == pytest.approx(4 + 8 / 64 + 32 / (64 * 256), abs=0.005)
+
+
+def test_modules_are_skipped(llama: Path, tmp_path: Path) -> None:
+    loaded = load(llama, "bnb4[skip_modules=down_proj+lm_head]", tmp_path)
+    assert loaded.provenance.modules == {"Linear4bit": LINEARS - 2}
+    assert type(loaded.model.model.layers[0].mlp.down_proj).__name__ == "Linear"
+
+
+def test_the_compute_dtype_is_honoured(llama: Path, tmp_path: Path) -> None:
+    import torch
+
+    layer = load(llama, "bnb4", tmp_path).model.model.layers[0].mlp.up_proj
+    assert layer.compute_dtype == torch.float32
+    layer = load(llama, "bnb4[compute_dtype=bfloat16]", tmp_path).model.model.layers[0].mlp.up_proj
+    assert layer.compute_dtype == torch.bfloat16
+
+
+def test_fewer_bits_are_farther_away(llama: Path, tmp_path: Path) -> None:
+    order = ["rtn[bits=8]", "rtn[bits=4]", "rtn[bits=3]", "rtn[bits=2]"]
+    found = [distance(load(llama, text, tmp_path), llama, tmp_path) for text in order]
+    assert found == sorted(found)
+
+
+@pytest.mark.parametrize("text", ["bnb4", "bnb8"])
+def test_a_saved_checkpoint_is_read_back_with_its_own_settings(
+    llama: Path, tmp_path: Path, text: str
+) -> None:
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    fp4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "fp4"}
+    settings = fp4 if text == "bnb4" else {"load_in_8bit": True}
+    ready = tmp_path / "ready"
+    AutoModelForCausalLM.from_pretrained(
+        llama, quantization_config=BitsAndBytesConfig(**settings), device_map={"": "cpu"}, dtype="float16"
+    ).save_pretrained(ready)
+    loaded = load(llama, f"{text}@{ready}", tmp_path)
+    assert loaded.provenance.modules == load(llama, text, tmp_path).provenance.modules
+    assert loaded.provenance.model == str(ready)
+    same = load(llama, "bnb4[quant_type=fp4]" if text == "bnb4" else text, tmp_path)
+    assert (logits(loaded) - logits(same)).abs().max() < 1e-3
+    if text == "bnb4":
+        assert loaded.provenance.quantization["bnb_4bit_quant_type"] == "fp4"
+        with pytest.raises(QevalError, match="has bnb_4bit_quant_type fp4, where quant_type=nf4 was asked"):
+            load(llama, f"bnb4[quant_type=nf4]@{ready}", tmp_path)
+    other = "bnb8" if text == "bnb4" else "bnb4"
+    with pytest.raises(QevalError, match=f"so it is no checkpoint of {other}") as caught:
+        load(llama, f"{other}@{ready}", tmp_path)
+    assert caught.value.hint == f"Write: {text}@{ready}"
+
+
+def test_a_variant_is_loaded_from_its_checkpoint_and_no_other(llama: Path, tmp_path: Path) -> None:
+    variant = Variant("v", str(llama), Scheme("rtn", {"group_size": 48}))
+    with pytest.raises(QevalError, match="48 does not divide the 64 inputs of") as caught:
+        models.load(variant, device="cpu", cache_dir=tmp_path)
+    assert "group_size=64" in caught.value.hint

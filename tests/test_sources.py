@@ -1,0 +1,117 @@
+"""Which model exactly: fingerprints of directories, commits of the Hub and its cache, refusals in words."""
+
+from __future__ import annotations
+
+import pytest
+from tiny_models import to_hub_cache
+
+from qeval import sources
+from qeval.errors import QevalError
+from qeval.sources import Source, fingerprint, model_identity, resolve_commit
+
+
+@pytest.fixture
+def model(tmp_path):
+    place = tmp_path / "model"
+    (place / "onnx").mkdir(parents=True)
+    (place / "config.json").write_text("{}")
+    (place / "model.safetensors").write_bytes(b"12345678")
+    return place
+
+
+def test_a_fingerprint_follows_contents_and_names_only(model, tmp_path) -> None:
+    first = fingerprint(model, tmp_path / "c")
+    (model / "README.md").write_text("a model card")
+    (model / ".cache").mkdir()
+    (model / ".cache" / "x.json").write_text("{}")
+    assert fingerprint(model, tmp_path / "c") == first
+    assert fingerprint(model, tmp_path / "other cache") == first
+    (model / "model.safetensors").rename(model / "other.safetensors")
+    assert fingerprint(model, tmp_path / "c") != first
+
+
+def test_a_file_is_read_once_and_again_when_it_changes(model, tmp_path, monkeypatch) -> None:
+    read = []
+    whole = sources._file_hash
+    monkeypatch.setattr(sources, "_file_hash", lambda path: read.append(path.name) or whole(path))
+    first = fingerprint(model, tmp_path)
+    assert fingerprint(model, tmp_path) == first
+    assert read == ["config.json", "model.safetensors"]
+    (model / "model.safetensors").write_bytes(b"12345679")
+    assert fingerprint(model, tmp_path) != first
+    assert read[2:] == ["model.safetensors"]
+
+
+def test_a_damaged_book_of_fingerprints_is_written_anew(model, tmp_path) -> None:
+    first = fingerprint(model, tmp_path)
+    (tmp_path / "fingerprints.json").write_text("{half")
+    assert fingerprint(model, tmp_path) == first
+
+
+def test_a_directory_without_a_model_is_refused(tmp_path) -> None:
+    with pytest.raises(QevalError, match="holds no model"):
+        model_identity(str(tmp_path), None, tmp_path)
+
+
+def test_a_cached_hub_model_is_known_by_its_commit(model, tmp_path, monkeypatch) -> None:
+    cache = tmp_path / "hub"
+    commits = to_hub_cache(cache, "org/name", {"main": model, "act": model})
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    assert resolve_commit("org/name", None) == commits["main"]
+    assert resolve_commit("org/name", "act") == commits["act"]
+    assert resolve_commit("org/name", commits["act"]) == commits["act"]
+    with pytest.raises(QevalError, match="org/name at revision other is not in the local cache") as caught:
+        resolve_commit("org/name", "other")
+    assert "hf download org/name --revision other" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["not a name", "a/b/c", "/no/such/directory"])
+def test_a_word_that_is_no_model_is_refused(name, tmp_path) -> None:
+    with pytest.raises(QevalError, match="neither a directory here nor a Hub id"):
+        model_identity(name, None, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "hint"),
+    [
+        ("GatedRepoError", "org/name is gated", "hf auth login"),
+        ("RevisionNotFoundError", "org/name has no revision 'v9'", "/tree/main"),
+        ("RepositoryNotFoundError", "There is no model org/name on the Hub", "Check the spelling"),
+    ],
+)
+def test_what_the_hub_refuses_is_said_in_words(kind, message, hint, monkeypatch) -> None:
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    def refuse(*_args, **_kwargs):
+        cls = getattr(errors, kind)
+        raise cls.__new__(cls)  # its constructor wants an answer of the HTTP library of the day
+
+    monkeypatch.setattr("huggingface_hub.constants.is_offline_mode", lambda: False)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", refuse)
+    with pytest.raises(QevalError) as caught:
+        resolve_commit("org/name", "v9")
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_without_network_the_cache_answers(model, tmp_path, monkeypatch) -> None:
+    import huggingface_hub
+
+    def fail(*_args, **_kwargs):
+        raise ConnectionError("no route")
+
+    cache = tmp_path / "hub"
+    commits = to_hub_cache(cache, "org/name", {"main": model})
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("huggingface_hub.constants.is_offline_mode", lambda: False)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", fail)
+    assert resolve_commit("org/name", None) == commits["main"]
+    with pytest.raises(QevalError, match="the Hub cannot be reached"):
+        resolve_commit("org/absent", None)
+
+
+def test_a_damaged_configuration_is_said_so(model) -> None:
+    (model / "config.json").write_text("{")
+    with pytest.raises(QevalError, match=r"config.json of .* is damaged"):
+        sources.read_config(Source(str(model)))
