@@ -211,15 +211,27 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Stop:
+    """Scoring ended early: on the row `task`, `rule` was certainly broken after `items` of `of` items."""
+
+    task: str
+    rule: Rule
+    items: int
+    of: int
+
+
+@dataclass(frozen=True)
 class Result:
-    """One Variant scored on one Suite. A failed variant keeps the cells it finished, and its error."""
+    """One Variant scored on one Suite. A failed or stopped variant keeps the cells it finished, and the
+    error or the stop that ended it."""
 
     variant: Variant
-    status: Literal["done", "failed", "partial"]
+    status: Literal["done", "failed", "partial", "stopped"]
     cells: tuple[Cell, ...] = ()
     provenance: Provenance | None = None
     cost: Cost | None = None
     error: str | None = None
+    stop: Stop | None = None
 
 
 @dataclass(frozen=True)
@@ -331,8 +343,10 @@ class Policy:
 @dataclass(frozen=True)
 class Decision:
     """A Rule applied to one row of one variant. `status` is a verdict, or "MISSING" where nothing can be
-    judged. `comparison` carries the very interval that decided; `allowed` is the limit in the
-    comparison's unit; `reason` is the sentence a person reads."""
+    judged. `comparison` carries the very interval that decided; `allowed` is the loss allowed in the
+    comparison's unit, so that PASS is low > -allowed and FAIL high < -allowed; for a limit on flips the
+    comparison is of agreement, 1 for the baseline. `items_needed` more items would probably decide it.
+    `culprit`: it fails even after Holm's correction. `reason` is the sentence a person reads."""
 
     rule: Rule
     variant: str
