@@ -10,15 +10,16 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from factories import ARC, QUIZ, TRUTH, WIKI, make_run  # noqa: E402 - tests are no package
+from factories import ARC, QUIZ, TRUTH, WIKI, make_run
 
-from qeval import compare, gate, policy, store  # noqa: E402
-from qeval.records import Samples  # noqa: E402
+from qeval import compare, gate, policy, store
+from qeval.records import Samples
 
 ITEMS = {
     "arc": 40_000,
@@ -30,7 +31,7 @@ ITEMS = {
 }
 
 
-def main():
+def main() -> None:
     """Print a line per measurement."""
     run, read, _ = make_run(11, (ARC, QUIZ, TRUTH, WIKI), ITEMS, -0.002, seed=3)
     cells = [cell for result in run.results for cell in result.cells]
@@ -54,12 +55,12 @@ def main():
         report("gate, from files", lambda: gate.conclude(place.read(), place.samples, rules))
 
 
-def copied(samples):
+def copied(samples: Samples) -> Samples:
     columns = {field.name: getattr(samples, field.name).copy() for field in fields(Samples)}
     return Samples(**columns)
 
 
-def report(what, act):
+def report(what: str, act: Callable[[], object]) -> None:
     start = time.process_time()
     act()
     print(f"{what}: {time.process_time() - start:.2f} s")
