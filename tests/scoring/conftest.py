@@ -8,14 +8,18 @@ from qeval.scoring.requests import TokenRequest
 VOCABULARY = 97
 
 
-def configurations():
-    """Configurations of three small layers, with windows short enough to matter, by architecture."""
+def configurations(head=8):
+    """Configurations of three small layers with four heads of width `head`, by architecture.
+
+    Windows are short enough to matter.
+    """
     import transformers as t
 
+    wide = 4 * head
     base = {
         "vocab_size": VOCABULARY,
-        "hidden_size": 32,
-        "intermediate_size": 64,
+        "hidden_size": wide,
+        "intermediate_size": 2 * wide,
         "num_hidden_layers": 3,
         "num_attention_heads": 4,
         "max_position_embeddings": 128,
@@ -24,23 +28,23 @@ def configurations():
         "eos_token_id": 2,
     }
     grouped = base | {"num_key_value_heads": 2}
-    gemma = grouped | {"head_dim": 8, "sliding_window": 7, "query_pre_attn_scalar": 8}
+    gemma = grouped | {"head_dim": head, "sliding_window": 7, "query_pre_attn_scalar": 8}
     mixed = ["sliding_attention", "full_attention", "sliding_attention"]
     ends = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-    gpt = {"vocab_size": VOCABULARY, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 128} | ends
-    short = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 3} | ends
+    gpt = {"vocab_size": VOCABULARY, "n_embd": wide, "n_layer": 3, "n_head": 4, "n_positions": 128} | ends
+    short = {"vocab_size": VOCABULARY, "hidden_size": wide, "num_hidden_layers": 3} | ends
     return {
         "llama": t.LlamaConfig(**grouped),
         "wide_llama": t.LlamaConfig(**grouped | {"hidden_size": 128, "intermediate_size": 192}),
         "mistral": t.MistralConfig(**grouped, sliding_window=7),
         "qwen2": t.Qwen2Config(**grouped),
-        "qwen3": t.Qwen3Config(**grouped, head_dim=8),
+        "qwen3": t.Qwen3Config(**grouped, head_dim=head),
         "gemma2": t.Gemma2Config(**gemma, layer_types=mixed),
         "gemma3": t.Gemma3TextConfig(**gemma, layer_types=mixed),
         "phi3": t.Phi3Config(**grouped, sliding_window=9),
         "gpt2": t.GPT2Config(**gpt),
         "gpt_neox": t.GPTNeoXConfig(**base),
-        "opt": t.OPTConfig(**short, ffn_dim=64, num_attention_heads=4, word_embed_proj_dim=32),
+        "opt": t.OPTConfig(**short, ffn_dim=2 * wide, num_attention_heads=4, word_embed_proj_dim=wide),
         "falcon": t.FalconConfig(**short, num_attention_heads=4, alibi=False),
         "olmo": t.OlmoConfig(**base),
         "mixtral": t.MixtralConfig(**grouped, num_local_experts=4),
@@ -48,18 +52,18 @@ def configurations():
         "cohere": t.CohereConfig(**grouped, logit_scale=0.5),
         "gpt_oss": t.GptOssConfig(
             **grouped,
-            head_dim=8,
+            head_dim=head,
             num_local_experts=4,
             sliding_window=7,
             layer_types=mixed,
             rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
         ),
-        "bloom": t.BloomConfig(vocab_size=VOCABULARY, hidden_size=32, n_layer=3, n_head=4, **ends),
-        "mpt": t.MptConfig(vocab_size=VOCABULARY, d_model=32, n_layers=3, n_heads=4),
+        "bloom": t.BloomConfig(vocab_size=VOCABULARY, hidden_size=wide, n_layer=3, n_head=4, **ends),
+        "mpt": t.MptConfig(vocab_size=VOCABULARY, d_model=wide, n_layers=3, n_heads=4),
         "falcon_alibi": t.FalconConfig(**short, num_attention_heads=4, alibi=True),
         "gpt_neo": t.GPTNeoConfig(
             vocab_size=VOCABULARY,
-            hidden_size=32,
+            hidden_size=wide,
             num_layers=2,
             num_heads=4,
             attention_types=[[["global", "local"], 1]],
@@ -71,13 +75,13 @@ def configurations():
     }
 
 
-def tiny_model(architecture, dtype="float32"):
+def tiny_model(architecture, dtype="float32", head=8):
     """A random model, its matrices enlarged so that tokens matter to each other."""
     import torch
     import transformers as t
 
     torch.manual_seed(0)
-    model = t.AutoModelForCausalLM.from_config(configurations()[architecture]).eval()
+    model = t.AutoModelForCausalLM.from_config(configurations(head)[architecture]).eval()
     with torch.no_grad():
         for p in model.parameters():
             if p.dim() > 1:

@@ -1,0 +1,71 @@
+"""On a CUDA device: FlexAttention, the dense mask and plain batches agree, compiled or not."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import tiny_model
+
+from qeval.scoring import attention, memory
+from qeval.scoring.engine import Engine, open_engine
+
+pytestmark = [pytest.mark.torch, pytest.mark.gpu]
+FLEX = ["llama", "mistral", "qwen3", "gemma2", "gemma3", "phi3", "gpt_neox", "opt", "mixtral"]
+
+
+@pytest.fixture(autouse=True)
+def _device():
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+
+
+def sums(engine, requests):
+    found = dict(engine.score(requests))
+    return np.array([found[i].loglikelihood for i in range(len(requests))])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("architecture", FLEX)
+def test_flex_attention_is_right(architecture, dtype, requests):
+    model = tiny_model(architecture, dtype, head=64).cuda()
+    engine = open_engine(model, sample=requests, budget=256)
+    assert (engine.path, engine.layout.name) == ("tree", "FlexAttention"), engine.note
+    plain = open_engine(model, "plain", sample=requests, batch_size=1)
+    tokens = np.array([r.n_scored for r in requests])
+    tolerance = 1e-4 if dtype == "float32" else 2e-2
+    assert (abs(sums(engine, requests) - sums(plain, requests)) < tolerance * tokens).all()
+
+
+@pytest.mark.slow
+def test_a_compiled_body_is_right(requests, monkeypatch):
+    monkeypatch.setattr(memory, "compiling_pays", lambda *_: True)
+    model = tiny_model("llama", "float32", head=64).cuda()
+    engine = open_engine(model, sample=requests, budget=256)
+    assert "compiled" in engine.note.partition("(")[0]
+    plain = open_engine(model, "plain", sample=requests, batch_size=1)
+    assert sums(engine, requests) == pytest.approx(sums(plain, requests), abs=1e-3)
+
+
+def test_memory_that_runs_out_is_survived(requests):
+    import torch
+
+    model = tiny_model("llama", "float32", head=64).cuda()
+    engine = open_engine(model, sample=requests, budget=256)
+    want = sums(engine, requests)
+    limits = SimpleNamespace(budget=2**17, batch_size=16)
+    reach = attention.reaches(engine.lm.config)
+    greedy = Engine(
+        engine.lm, "tree", attention.Dense(reach, engine.lm.device, torch.float32, boolean=True), limits
+    )
+    free, total = torch.cuda.mem_get_info()
+    rng = np.random.default_rng(0)
+    many = [type(requests[0])(rng.integers(3, 97, 100).astype(np.int32), 1) for _ in range(2000)]
+    used = total - free
+    torch.cuda.set_per_process_memory_fraction(min(1.0, (used + 2**31) / total))
+    try:
+        got = sums(greedy, [*requests, *many])[: len(requests)]
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert greedy.budget < limits.budget
+    assert got == pytest.approx(want, abs=1e-3)
