@@ -1,0 +1,176 @@
+"""What a loaded variant costs: latency and throughput of reading a prompt and of generating, each measured.
+
+Always on the scheme's own kernels, never on weights materialised for scoring.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qeval.records import Cost, Timing
+
+if TYPE_CHECKING:
+    from qeval.models import Loaded
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What is measured. `prompt` tokens are read at each of `prefill_batches`; `new` tokens are generated
+    after them at each of `generate_batches`, with the KV cache, and the first of `new` without it too. Each
+    is measured `repeats` times after `warmup` times that do not count; beyond `seconds` in all the rest is
+    left out and said so."""
+
+    prompt: int
+    prefill_batches: tuple[int, ...]
+    generate_batches: tuple[int, ...]
+    new: tuple[int, ...]
+    repeats: int
+    warmup: int
+    seconds: float
+
+
+GPU = Bench(512, (1, 16), (1, 4, 16), (30, 512), repeats=5, warmup=2, seconds=600)
+CPU = Bench(64, (1, 4), (1,), (8,), repeats=3, warmup=1, seconds=45)
+CPU_NOTE = (
+    "Costs on a CPU are measured with prompts of 64 tokens and 8 new ones; on a GPU with 512 and up to 512."
+)
+
+
+def measure(
+    loaded: Loaded, *, progress: Callable[[str], None] = lambda _: None, bench: Bench | None = None
+) -> Cost:
+    """Measure a loaded variant; `bench` defaults to GPU or CPU by the model's device.
+
+    Latencies are in ms per token of one sequence, throughputs in tokens per second over the batch.
+    Generation is timed from the first new token on, greedily and never stopping early.
+    """
+    on_cpu = loaded.model.device.type == "cpu"
+    bench = bench or (CPU if on_cpu else GPU)
+    timings: dict[str, Timing] = {}
+    left_out: list[str] = []
+    start = time.perf_counter()
+    for name, tokens, batch, act in _measures(loaded.model, bench):
+        if time.perf_counter() - start > bench.seconds:
+            left_out.append(name)
+            continue
+        progress(f"measuring {name.replace('/', ', ')}")
+        seconds = _repeat(act, bench, loaded.model.device)
+        if seconds is None:
+            left_out.append(name)
+            continue
+        timings[name] = _timing([1000 * value / tokens for value in seconds], "ms/token")
+        timings[f"{name}/throughput"] = _timing([batch * tokens / value for value in seconds], "tokens/s")
+    notes = [CPU_NOTE] if on_cpu and bench == CPU else []
+    if left_out:
+        notes.append(f"Not measured, for want of time or memory: {', '.join(left_out)}.")
+    return Cost(loaded.provenance.device, loaded.load_seconds, None, timings, tuple(notes))
+
+
+def _timing(values: list[float], unit: str) -> Timing:
+    return Timing(statistics.median(values), min(values), max(values), len(values), unit)
+
+
+def _measures(model: Any, bench: Bench) -> Iterator[tuple[str, int, int, Callable[[], Any]]]:
+    """Name, tokens of one sequence, batch, and what to time (see `_repeat`)."""
+    for batch in bench.prefill_batches:
+        name = f"prefill/batch={batch}/prompt={bench.prompt}"
+        yield name, bench.prompt, batch, _prefill(model, batch, bench.prompt)
+    for cached in (True, False):
+        for new in bench.new if cached else bench.new[:1]:
+            for batch in bench.generate_batches:
+                name = f"generate/batch={batch}/new={new}/cache={'on' if cached else 'off'}"
+                yield name, new, batch, _generate(model, batch, bench.prompt, new, cached)
+
+
+def _prompt(model: Any, batch: int, length: int) -> Any:
+    """(batch, length) random tokens, the same at every call."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    size = int(model.get_input_embeddings().weight.shape[0])
+    return torch.randint(0, size, (batch, length), generator=generator).to(model.device)
+
+
+def _prefill(model: Any, batch: int, length: int) -> Callable[[], None]:
+    """One pass over the prompt, with the head on its last token, as the start of generation needs it."""
+    tokens = _prompt(model, batch, length)
+
+    def act() -> None:
+        model(tokens, use_cache=True, logits_to_keep=1)
+
+    return act
+
+
+def _generate(
+    model: Any, batch: int, length: int, new: int, cached: bool
+) -> Callable[[], Callable[[], None]]:
+    """Prepare by reading the prompt; the function returned then generates `new` tokens after it."""
+    import torch
+
+    prompt = _prompt(model, batch, length)
+
+    def prepare() -> Callable[[], None]:
+        first = model(prompt, use_cache=cached, logits_to_keep=1)
+        token = first.logits[:, -1:].argmax(-1)
+
+        def with_cache() -> None:
+            past, last = first.past_key_values, token
+            for _ in range(new):
+                step = model(last, past_key_values=past, use_cache=True, logits_to_keep=1)
+                past, last = step.past_key_values, step.logits[:, -1:].argmax(-1)
+
+        def without_cache() -> None:
+            sequence = torch.cat([prompt, token], 1)
+            for _ in range(new):
+                step = model(sequence, use_cache=False, logits_to_keep=1)
+                sequence = torch.cat([sequence, step.logits[:, -1:].argmax(-1)], 1)
+
+        return with_cache if cached else without_cache
+
+    return prepare
+
+
+def _repeat(act: Callable[[], Any], bench: Bench, device: Any) -> list[float] | None:
+    """Seconds of each counted repeat; None where the memory does not suffice.
+
+    Where `act` returns a function, that function is what is timed, and `act` only prepares it.
+    """
+    import torch
+
+    found = []
+    try:
+        with torch.inference_mode():
+            for turn in range(bench.warmup + bench.repeats):
+                seconds = _once(act, device)
+                if turn >= bench.warmup:
+                    found.append(seconds)
+    except torch.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        return None
+    return found
+
+
+def _once(act: Callable[[], Any], device: Any) -> float:
+    """Seconds of one call, by device events on CUDA."""
+    if device.type != "cuda":
+        start = time.perf_counter()
+        prepared = act()
+        if prepared is not None:
+            start = time.perf_counter()
+            prepared()
+        return time.perf_counter() - start
+    import torch
+
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
+    prepared = act()
+    if prepared is not None:
+        begin.record()
+        prepared()
+    end.record()
+    torch.cuda.synchronize(device)
+    return float(begin.elapsed_time(end)) / 1000

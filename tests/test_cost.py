@@ -1,0 +1,87 @@
+"""Costs are measured on what was loaded, in the units they say, and what is left out is said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tiny_models import save_llama
+
+from qeval import cost, models
+from qeval.cost import Bench, measure
+from qeval.records import Scheme, Variant
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::FutureWarning")]
+BENCH = Bench(16, (1, 3), (2,), (4, 6), repeats=3, warmup=1, seconds=60)
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> models.Loaded:
+    place = tmp_path_factory.mktemp("cost")
+    variant = Variant("v", str(save_llama(place / "llama")), Scheme("fp32"))
+    return models.load(variant, device="cpu", cache_dir=place)
+
+
+def test_everything_asked_is_measured_in_its_unit(loaded: models.Loaded) -> None:
+    said: list[str] = []
+    found = measure(loaded, progress=said.append, bench=BENCH)
+    names = [
+        "prefill/batch=1/prompt=16",
+        "prefill/batch=3/prompt=16",
+        "generate/batch=2/new=4/cache=on",
+        "generate/batch=2/new=6/cache=on",
+        "generate/batch=2/new=4/cache=off",
+    ]
+    assert list(found.measures) == [each for name in names for each in (name, f"{name}/throughput")]
+    assert len(said) == len(names)
+    for name in names:
+        latency, rate = found.measures[name], found.measures[f"{name}/throughput"]
+        batch = int(name.split("batch=")[1].split("/")[0])
+        assert (latency.unit, rate.unit, latency.repeats) == ("ms/token", "tokens/s", 3)
+        assert 0 < latency.low <= latency.median <= latency.high
+        assert rate.median == pytest.approx(batch * 1000 / latency.median)
+    assert found.load_seconds == loaded.load_seconds > 0
+    assert found.hardware == loaded.provenance.device
+    assert found.notes == ()
+
+
+def test_each_pass_feeds_what_it_says(loaded: models.Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: list[tuple[int, int]] = []
+    forward = loaded.model.forward
+
+    def spy(tokens: Any, **keywords: Any) -> Any:
+        shapes.append(tuple(tokens.shape))
+        return forward(tokens, **keywords)
+
+    monkeypatch.setattr(loaded.model, "forward", spy)
+    one = Bench(5, (), (2,), (3,), repeats=1, warmup=0, seconds=60)
+    measure(loaded, bench=one)
+    with_cache, without = shapes[:4], shapes[4:]
+    assert with_cache == [(2, 5), (2, 1), (2, 1), (2, 1)]
+    assert without == [(2, 5), (2, 6), (2, 7), (2, 8)]
+
+
+def test_what_the_time_does_not_allow_is_said(loaded: models.Loaded) -> None:
+    found = measure(loaded, bench=Bench(4, (1, 2), (), (), repeats=1, warmup=0, seconds=0))
+    assert found.measures == {}
+    assert "prefill/batch=1/prompt=4, prefill/batch=2/prompt=4" in found.notes[0]
+
+
+def test_what_does_not_fit_into_memory_is_left_out(
+    loaded: models.Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(loaded.model, "forward", full)
+    found = measure(loaded, bench=Bench(4, (1,), (), (), repeats=1, warmup=0, seconds=60))
+    assert "Not measured" in found.notes[0]
+
+
+def test_on_a_cpu_less_is_measured_and_said(loaded: models.Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[Bench] = []
+    monkeypatch.setattr(cost, "_measures", lambda _, bench: chosen.append(bench) or iter(()))
+    assert measure(loaded).notes == (cost.CPU_NOTE,)
+    assert chosen == [cost.CPU]
