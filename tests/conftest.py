@@ -44,3 +44,24 @@ def qeval(runs_dir: Path):
         return result
 
     return call
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden", action="store_true", help="Write the golden files instead of comparing."
+    )
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest):
+    """`golden(name, text)`: the text is what tests/golden/NAME holds; --update-golden writes it there."""
+
+    def check(name: str, text: str) -> None:
+        path = Path(__file__).parent / "golden" / name
+        if request.config.getoption("update_golden"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert path.is_file(), f"{path} is missing: make golden"
+        assert text == path.read_text(encoding="utf-8"), f"{path} differs; after a look: make golden"
+
+    return check

@@ -10,7 +10,7 @@ from statistics import NormalDist
 from qeval.records import Comparison, Decision, Policy, Result, Run
 from qeval.report import numbers
 from qeval.report.costs import CostTable, cost_table
-from qeval.report.facts import Fact, commands, provenance_facts, run_facts, scheme_text, warnings_of
+from qeval.report.facts import OWN, Fact, commands, provenance_facts, run_facts, scheme_text, warnings_of
 from qeval.report.flips import Explorer, Read, ReadItems, explore
 from qeval.report.rows import (
     Index,
@@ -153,12 +153,29 @@ class Context:
     warnings: tuple[str, ...]
     forgiven: tuple[str, ...]
     gate: str
-    confidence: str
 
     @property
     def candidates(self) -> tuple[Line, ...]:
         """The lines that are compared with the baseline."""
         return tuple(line for line in self.lines if not line.is_baseline)
+
+    @property
+    def summary(self) -> str:
+        """What the report is of, in a line."""
+        number = len(self.run.results)
+        variants = f"{number} variant{'' if number == 1 else 's'}"
+        parts = (self.run.suite.name, f"baseline {self.run.baseline}", variants, self.run.created)
+        return " · ".join(part for part in parts if part)
+
+    @property
+    def imported(self) -> bool:
+        """Whether somebody else scored the run, so that nothing here was read from a loaded model."""
+        return self.run.source != OWN
+
+    @property
+    def has_flips(self) -> bool:
+        """Whether any difference counts answers that changed."""
+        return any(row.figure.changed for row in self.details)
 
     @property
     def details(self) -> tuple[Detail, ...]:
@@ -243,12 +260,7 @@ def build(
         warnings=_run_warnings(run),
         forgiven=_forgiven(policy),
         gate=_gate_text(policy, decisions),
-        confidence=_confidences(c.confidence for c in comparisons),
     )
-
-
-def _confidences(levels: Iterable[float]) -> str:
-    return " and ".join(numbers.percent(level, 0) for level in sorted(set(levels), reverse=True))
 
 
 def _run_warnings(run: Run) -> tuple[str, ...]:

@@ -11,6 +11,8 @@ from qeval.records import Provenance, Result, Run, Scheme
 from qeval.report import numbers
 
 Fact = tuple[str, str]
+OWN = "qeval"  # the source of a run that qeval itself scored
+_MOST_DATASETS = 6
 
 
 def scheme_text(scheme: Scheme) -> str:
@@ -93,22 +95,35 @@ def warnings_of(result: Result) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _some(names: Iterable[str], most: int = 4) -> str:
+def _some(names: Iterable[str], most: int = 4, between: str = ", ") -> str:
     kept = list(dict.fromkeys(names))
     more = f" and {len(kept) - most} more" if len(kept) > most else ""
-    return ", ".join(kept[:most]) + more
+    return between.join(kept[:most]) + more
 
 
 def run_facts(run: Run) -> tuple[Fact, ...]:
-    """The run's own facts: what, when, by which version, with which settings."""
-    settings = run.settings
+    """The run's own facts: what, when, by which version; how, where qeval itself scored it."""
+    datasets = sorted({cell.dataset for result in run.results for cell in result.cells if cell.dataset})
+    described = f": {run.suite.description}" if run.suite.description else ""
     facts = [
         ("Run", run.id),
         ("Made", run.created),
         ("Model", run.model),
-        ("Suite", f"{run.suite.name}: {run.suite.description}" if run.suite.description else run.suite.name),
+        ("Suite", run.suite.name + described),
         ("Source", run.source),
         ("qeval", run.qeval_version),
+        *(_settings(run) if run.source == OWN else ()),
+        (
+            "Items from",
+            "; ".join([*datasets[:_MOST_DATASETS], *(["…"] if len(datasets) > _MOST_DATASETS else [])]),
+        ),
+    ]
+    return tuple((label, value) for label, value in facts if value)
+
+
+def _settings(run: Run) -> tuple[Fact, ...]:
+    settings = run.settings
+    return (
         ("Seed", str(settings.seed)),
         ("Limit", "" if settings.limit is None else f"{settings.limit} items a task"),
         ("Data type asked for", settings.dtype),
@@ -116,9 +131,7 @@ def run_facts(run: Run) -> tuple[Fact, ...]:
         ("Batch size asked for", settings.batch_size),
         ("Engine asked for", settings.engine),
         ("Chat template", "applied" if settings.chat_template else "not applied"),
-        ("Items from", "; ".join(sorted({c.dataset for r in run.results for c in r.cells if c.dataset})[:6])),
-    ]
-    return tuple((label, value) for label, value in facts if value)
+    )
 
 
 def commands(run: Run) -> tuple[Fact, ...]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qeval.report.context import Column, Context, Figure, Line, Subject
+from qeval.report import numbers
+from qeval.report.context import Context, Detail, Figure, Line, Subject
 from qeval.report.facts import slugged
 from qeval.report.flips import DIRECTIONS, Flip, shorten
 from qeval.report.glossary import glossary
@@ -152,10 +153,7 @@ def _cell(text: str) -> str:
 def _folds(context: Context) -> list[tuple[str, Markdown]]:
     """(title, body) of every folded part that there is something for."""
     parts = [
-        (f"Details: {column.title}", details(context, column, place))
-        for place, column in enumerate(context.columns)
-    ]
-    parts += [
+        ("Every number", _every_number(context)),
         ("Cost", table(context.cost.headers, context.cost.rows) if context.cost else Markdown("")),
         ("By category", _categories(context)),
         ("By subject, differences shrunken to their mean", _subjects(context)),
@@ -191,7 +189,10 @@ def _scores(context: Context) -> Markdown:
     if not context.columns:
         return Markdown("")
     headers = ("Variant", *(column.title for column in context.columns))
-    rows = [(_name(line), *map(_figure_text, line.figures)) for line in context.lines]
+    usual = context.common_confidence
+    rows = [
+        (_name(line), *(_figure_text(figure, usual) for figure in line.figures)) for line in context.lines
+    ]
     return table(headers, rows)
 
 
@@ -200,46 +201,35 @@ def _name(line: Line) -> Markdown:
     return Markdown(f"**{escape(line.name)}** {tail}")
 
 
-def _figure_text(figure: Figure | None) -> Markdown:
-    """Score, difference and interval in one cell."""
+def _figure_text(figure: Figure | None, usual: str) -> Markdown:
+    """Score, difference and interval in one cell; the interval's confidence where it is not the usual one."""
     if figure is None:
         return Markdown("–")
     if not figure.delta:
         return Markdown(figure.score)
-    return Markdown(f"{figure.score} **{figure.delta}** <sub>{figure.interval}</sub>")
+    level = "" if figure.confidence == usual else f"{figure.confidence}: "
+    return Markdown(f"{figure.score} **{figure.delta}** <sub>{level}{figure.interval}</sub>")
 
 
-def details(context: Context, column: Column, place: int) -> Markdown:
-    """Everything known about one column, a variant a row."""
-    headers = (
-        "Variant",
-        "Score",
-        "Difference",
-        "Interval",
-        "Lost",
-        "Gained",
-        "Changed",
-        "Kept",
-        "Above chance",
-        "Gate",
-    )
-    rows = [_detail(line, figure, column) for line in context.candidates if (figure := line.figures[place])]
-    return table(headers, rows) if rows else Markdown("")
+def _every_number(context: Context) -> Markdown:
+    """The table in long form: a row for each difference."""
+    rows = [_number_row(row) for row in context.details]
+    return table(_NUMBERS, rows, words=2) if rows else Markdown("")
 
 
-def _detail(line: Line, figure: Figure, column: Column) -> tuple[str, ...]:
-    interval = f"{figure.interval} ({figure.confidence})" if figure.interval else "–"
-    limited = "" if figure.n == column.n else f" (n = {figure.n})"
-    known = (
-        figure.delta,
-        interval,
-        figure.lost,
-        figure.gained,
-        figure.changed,
-        figure.recovery,
-        figure.above_chance,
-    )
-    return (line.name, figure.score + limited, *(value or "–" for value in known), figure.status or "–")
+_NUMBERS = (
+    *("Task", "Variant", "Items", "Baseline", "Score", "Difference", "Interval", "p"),
+    *("Lost", "Gained", "Flips", "Kept", "Above chance", "Gate"),
+)
+
+
+def _number_row(row: Detail) -> tuple[str, ...]:
+    """The cells below `_NUMBERS`."""
+    one = row.figure
+    interval = f"{one.interval} ({one.confidence})"
+    changes = (one.lost, one.gained, one.changed, one.recovery, one.above_chance, one.status)
+    known = (value or numbers.NONE for value in changes)
+    return (row.task, row.variant, one.n, row.baseline, one.score, one.delta, interval, row.p, *known)
 
 
 def _categories(context: Context) -> Markdown:

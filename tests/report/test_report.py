@@ -122,6 +122,15 @@ def test_a_judged_row_shows_the_interval_that_decided():
         assert "policy.toml" in text
 
 
+def test_no_format_shows_a_judged_interval_under_another_confidence():
+    policy = Policy((Rule(tasks="arc", max_drop=2.0),))
+    context = rendered(make_run(2, n_items=300, effect=-0.05, seed=1), policy)
+    assert context.common_confidence == "95 %"
+    judged = context.lines[1].figures[0].interval
+    assert f"90 %: {judged}" in report.render_html(context)
+    assert f"90 %: {judged}" in report.render_markdown(context, short=True)
+
+
 def test_an_advisory_rule_changes_no_verdict():
     rules = (Rule(tasks="arc", max_drop=50.0), Rule(tasks="arc", max_drop=0.001, tier="advisory"))
     context = rendered(make_run(2, n_items=300, effect=-0.05, seed=1), Policy(rules))

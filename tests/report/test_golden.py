@@ -1,0 +1,106 @@
+"""Whole reports compared with golden files: `make golden` writes them anew."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+from factories import ARC, QUIZ, TRUTH, WIKI, make_run
+
+from qeval import document, report, terminal
+from qeval.compare import compare_run
+from qeval.gate import judge
+from qeval.records import Cost, Policy, Result, Rule, Timing
+
+
+@pytest.fixture(scope="module")
+def made():
+    """A small run with everything in it: cost, a gate, flips, a failed variant; and its context."""
+    run, read, read_items = make_run(3, (ARC, QUIZ, TRUTH, WIKI), n_items=60, effect=-0.04, seed=7)
+    sizes = (2_000_000_000, 600_000_000, 550_000_000)
+    results = [
+        replace(
+            result,
+            provenance=replace(result.provenance, weight_bytes=size, engine="tree", linears=8),
+            cost=Cost(
+                "a small CPU", 1.5, 2 * size, {"prefill/batch=1": Timing(size / 1e8, 5, 21, 3, "ms/token")}
+            ),
+        )
+        for result, size in zip(run.results, sizes, strict=True)
+    ]
+    failed = Result(replace(run.results[1].variant, name="awq"), "failed", error="No kernel for this device.")
+    run = replace(
+        run, results=(*results, failed), qeval_version="0.0.0", command=("qeval", "run", "-m", "toy")
+    )
+    policy = Policy((Rule(max_drop=6.0), Rule(tasks="wiki", max_ppl_ratio=1.1)), source="policy.toml")
+    comparisons, decisions = compare_run(run, read), judge(run, read, policy)
+
+    def items(cell):
+        return {item.key: item for item in read_items(cell)}
+
+    context = report.build(run, read, items, comparisons, decisions, policy)
+    return run, comparisons, decisions, context
+
+
+class Outline(HTMLParser):
+    """A page as an indented list of its elements with their text, without drawings, styles and scripts."""
+
+    VOID = frozenset(("meta", "input", "br", "wbr"))
+    HIDDEN = frozenset(("svg", "style", "script"))
+    KEPT = frozenset(("id", "class", "scope", "role", "aria-label", "href", "for", "type", "value", "hidden"))
+
+    def __init__(self, html):
+        super().__init__()
+        self.depth, self.hidden, self.lines = 0, 0, []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        if not self.hidden:
+            kept = "".join(f" {name}={value}" for name, value in attrs if name in self.KEPT)
+            self.lines.append("  " * self.depth + f"<{tag}{kept}>")
+        if tag not in self.VOID:
+            self.depth += 1
+        self.hidden += tag in self.HIDDEN
+
+    def handle_endtag(self, tag):
+        self.hidden -= tag in self.HIDDEN
+        self.depth -= tag not in self.VOID
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_data(self, data):
+        if data.strip() and not self.hidden:
+            self.lines.append("  " * self.depth + " ".join(data.split()))
+
+
+def rounded(value):
+    """The same with floats of nine digits, for the last ones differ between machines."""
+    if isinstance(value, float):
+        return float(f"{value:.9g}")
+    if isinstance(value, dict):
+        return {key: rounded(entry) for key, entry in value.items()}
+    return [rounded(entry) for entry in value] if isinstance(value, list) else value
+
+
+def test_golden_html(made, golden):
+    golden("report.html.txt", "\n".join(Outline(report.render_html(made[3])).lines) + "\n")
+
+
+def test_golden_markdown(made, golden):
+    golden("report.md", report.render_markdown(made[3]))
+
+
+def test_golden_short_markdown(made, golden):
+    golden("short.md", report.render_markdown(made[3], short=True))
+
+
+def test_golden_terminal(made, golden):
+    golden("summary.txt", terminal.summary(*made[:3]) + "\n")
+
+
+def test_golden_document(made, golden):
+    text = json.dumps(rounded(document.document(*made[:3])), indent=1, ensure_ascii=False, allow_nan=False)
+    golden("document.json", text + "\n")
