@@ -49,8 +49,9 @@ def prepare(
 
     Raises UsageError for unknown tasks, metrics and filters, QevalError for data that is not to be had.
     """
-    from qeval.harness import cache, leaves
+    from qeval.harness import cache, leaves, sources
 
+    sources.look_again()
     found = leaves.expand(tasks, tasks_dir, cache_dir)
     settings = {"max_length": max_length, "seed": seed, "chat_template": chat_template}
     place = None if cache_dir is None else (cache_dir / "requests", cache.fingerprint(tokenizer))

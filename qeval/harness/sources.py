@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def _shelf(place: Path) -> str:
     apart by their README alone, and would serve another mirror's rows, or those before a change."""
     from datasets import config
 
-    return str(Path(config.HF_DATASETS_CACHE) / "qeval-mirrors" / _stamp(_files(place))[:16])
+    return str(Path(config.HF_DATASETS_CACHE) / "qeval-mirrors" / _folder_stamp(place)[:16])
 
 
 def _beside(options: dict[str, Any], folder: Path | None) -> dict[str, Any]:
@@ -115,7 +116,7 @@ def identity(leaf: Leaf, datasets_dir: Path | None) -> str | None:
     options = _beside(dict(config.get("dataset_kwargs") or {}), leaf.folder)
     place = mirrored(path, datasets_dir) or (Path(path) if Path(path).is_dir() else None)
     if place is not None:
-        return _stamp(_files(place))
+        return _folder_stamp(place)
     files = list(_named_files(options))
     if files:
         local = [Path(file) for file in files]
@@ -144,8 +145,15 @@ def _named_files(options: dict[str, Any]) -> Iterable[str]:
         yield from part if isinstance(part, list) else [part] if part else []
 
 
-def _files(place: Path) -> list[Path]:
-    return sorted(file for file in place.rglob("*") if file.is_file())
+def look_again() -> None:
+    """Forget what folders looked like: to be called before each preparation, for they may have changed."""
+    _folder_stamp.cache_clear()
+
+
+@cache
+def _folder_stamp(place: Path) -> str:
+    """The stamp of all files of a folder; the 57 subjects of MMLU ask about one."""
+    return _stamp(sorted(file for file in place.rglob("*") if file.is_file()))
 
 
 def _stamp(files: Iterable[Path]) -> str:
