@@ -561,3 +561,61 @@ def test_one_of_many_failures_by_chance_is_no_culprit():
         culprits += any(one.culprit for one in found)
     assert 0 < failed < 20
     assert culprits <= 6
+
+
+# --- the promise --------------------------------------------------------------------------------
+
+
+def drawn_pairs(rng, sizes, loss, gain):
+    """The row of a candidate that loses and gains these shares of items in truth: a task, or for several
+    sizes the unweighted mean of a group's members."""
+    chances = [loss, gain, 1 - loss - gain]
+    parts = []
+    for number, n in enumerate(sizes):
+        lost, won, _ = rng.multinomial(n, chances)
+        base, other = np.ones(n), np.ones(n)
+        other[:lost] = 0
+        base[lost : lost + won] = 0
+        values = compare.Values(base, other, np.ones(n))
+        parts.append(
+            compare.Pairs(
+                variant="bnb4",
+                task=f"quiz_{number}",
+                metric="acc",
+                kind="accuracy",
+                level="task",
+                n=n,
+                n_available=n,
+                baseline=float(base.mean()),
+                candidate=float(other.mean()),
+                values=values,
+                losses=int(lost),
+                gains=int(won),
+                flips=int(lost + won),
+            )
+        )
+    return parts[0] if len(parts) == 1 else compare._macro("quiz", tuple(parts))
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.06])
+@pytest.mark.parametrize("sizes", [(20,), (100,), (500,), (2000,), (20,) * 3, (5, 20, 100) * 10])
+def test_a_candidate_at_the_margin_passes_no_more_often_than_promised(sizes, gain):
+    """Two points lost in truth, two allowed: the gate may let through 5 % and no more than chance adds."""
+    rng = np.random.default_rng(11)
+    rule, times = Rule(max_drop=2.0), 600
+    passed = sum(
+        gate._decide(rule, drawn_pairs(rng, sizes, gain + 0.02, gain), Policy((rule,))).status == "PASS"
+        for _ in range(times)
+    )
+    assert passed / times <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / times)
+
+
+def test_a_candidate_without_a_loss_does_pass():
+    """The promise above is not kept by passing nobody."""
+    rng = np.random.default_rng(11)
+    rule, times = Rule(max_drop=2.0), 200
+    passed = sum(
+        gate._decide(rule, drawn_pairs(rng, (2000,), 0.03, 0.03), Policy((rule,))).status == "PASS"
+        for _ in range(times)
+    )
+    assert passed / times > 0.85
