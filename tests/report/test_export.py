@@ -143,6 +143,20 @@ def test_the_samples_load_as_a_data_set(made, tmp_path):
     )
 
 
+def test_what_is_exported_to_lm_eval_is_imported_again_with_the_same_differences(made, tmp_path):
+    from qeval.importers import import_lm_eval
+
+    export(*made, "lm-eval", tmp_path / "out")
+    again = import_lm_eval(tmp_path / "out", baseline="toy[scheme=fp16]")
+    before = {one.task: one for one in made[3] if one.level in {"task", "subtask"}}
+    after = {one.task: one for one in compare_run(again.run, lambda cell: again.samples[cell.key])}
+    assert set(before) <= set(after)
+    for task, one in before.items():
+        other = after[task]
+        assert (other.n, other.losses, other.gains) == (one.n, one.losses, one.gains)
+        assert other.delta == pytest.approx(one.delta)
+
+
 def test_an_unknown_form_and_an_empty_run_are_refused(made, tmp_path):
     with pytest.raises(UsageError, match="no form 'parket'") as caught:
         export(*made, "parket", tmp_path)
