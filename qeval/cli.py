@@ -35,11 +35,19 @@ class _Funnel(click.Group):
             if error.hint:
                 click.echo(error.hint, err=True)
             ctx.exit(int(error.exit_code))
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
         except KeyboardInterrupt:
             click.echo("Stopped. What is finished is kept; the same command goes on from there.", err=True)
             ctx.exit(130)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader of our output has gone
+            ctx.exit(int(Exit.ERROR))
+        except Exception as error:  # a mistake of ours is a sentence too
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"Error: something unforeseen happened ({type(error).__name__}: {error}).", err=True)
+            click.echo("That is a mistake in qeval; `qeval --debug ...` shows where.", err=True)
             ctx.exit(int(Exit.ERROR))
 
 
@@ -170,6 +178,12 @@ def _open(names: Sequence[str], runs_dir: Path, baseline: str | None) -> tuple[R
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     envvar="QEVAL_DATASETS_DIR",
     help="A mirror of Hub data sets, DIR/<org>/<name>, used before the Hub.",
+)
+@click.option(
+    "--gate",
+    type=click.Path(path_type=Path),
+    metavar="POLICY",
+    help="Stop a variant as soon as it breaks a required rule of this policy for certain.",
 )
 @click.option("--again", is_flag=True, help="Check every variant anew, even those that are finished.")
 @_runs_dir

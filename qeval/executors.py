@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from qeval.jobs import Done, Event, Failed, Finished, Job
+from qeval.jobs import Done, Event, Failed, Finished, Job, Stopped
 from qeval.records import Result
 
 Listener = Callable[[Event], None]
@@ -57,7 +57,7 @@ def _follow(process: subprocess.Popen[bytes], job: Job, listen: Listener) -> Res
     for line in process.stdout:
         event = _decoder.decode(line)
         result = _after(event, result)
-        ended = ended or isinstance(event, Done | Failed)
+        ended = ended or isinstance(event, Done | Failed | Stopped)
         listen(event)
     code = process.wait()
     if not ended:
@@ -72,6 +72,10 @@ def _after(event: Event, result: Result) -> Result:
         return replace(result, cells=(*result.cells, event.cell))
     if isinstance(event, Failed):
         return replace(result, status="failed", error=f"{event.message} {event.hint}".strip())
+    if isinstance(event, Stopped):
+        return replace(
+            result, status="stopped", provenance=event.provenance, error=event.text, stop=event.stop
+        )
     if isinstance(event, Done):
         return replace(result, status="done", provenance=event.provenance, cost=event.cost)
     return result

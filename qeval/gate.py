@@ -83,7 +83,8 @@ def judge(run: Run, read: Reader, policy: Policy, *, baseline: str | None = None
     decisions: list[Decision] = []
     for result in candidates:
         found = [
-            _decide(rule, pairs.get((result.variant.name, row.task)), policy)
+            _stopped(rule, result, row)
+            or _decide(rule, pairs.get((result.variant.name, row.task)), policy)
             or Decision(rule, result.variant.name, row.task, "MISSING", _why_missing(run, base, result, row))
             for row in rows
             for rule in rules_for(policy, row, result.variant.name)
@@ -245,6 +246,16 @@ def _is_pattern(text: str) -> bool:
 # --- one rule on one row ------------------------------------------------------------------------
 
 
+def _stopped(rule: Rule, result: Result, row: Row) -> Decision | None:
+    """The FAIL of a variant whose scoring ended early because of this very rule (see qeval.early)."""
+    stop = result.stop
+    if stop is None or stop.task != row.task or stop.rule != rule:
+        return None
+    after = f"after {stop.items} of {stop.of} items; scoring stopped there"
+    reason = f"{row.task}: certainly more lost than allowed ({describe(rule)}) {after}."
+    return Decision(rule, result.variant.name, row.task, "FAIL", reason, culprit=True)
+
+
 def _decide(rule: Rule, pairs: Pairs | None, policy: Policy) -> Decision | None:
     """The decision, or None where there is nothing to decide on."""
     if pairs is None or (rule.max_flips is not None and pairs.flips is None):
@@ -349,7 +360,9 @@ def _name_culprits(decisions: list[Decision], pairs: Mapping[tuple[str, str], Pa
 def _p_of_failure(decision: Decision, pairs: Mapping[tuple[str, str], Pairs]) -> float:
     """The one-sided p-value of "the loss is no greater than allowed": 1 - c for the greatest confidence c
     at which the row still fails, found by halving an interval of log(1 - c)."""
-    row = pairs[decision.variant, decision.task]
+    row = pairs.get((decision.variant, decision.task))
+    if row is None:  # stopped early: Ville's inequality promises this much
+        return 1 - decision.rule.confidence
     low, high = math.log(1e-15), math.log(1 - decision.rule.confidence)
     for _ in range(24):
         middle = (low + high) / 2
@@ -362,6 +375,8 @@ def _p_of_failure(decision: Decision, pairs: Mapping[tuple[str, str], Pairs]) ->
 
 
 def _why_missing(run: Run, base: Result, result: Result, row: Row) -> str:
+    if result.stop is not None:
+        return f"{row.task}: scoring stopped early, on {result.stop.task}, so nothing is known."
     for one in (base, result):
         if one.status == "failed":
             why = f" ({one.error})" if one.error else ""

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from qeval.records import Cell, Cost, Provenance, Settings, Task, Variant
+from qeval.records import Cell, Cost, Policy, Provenance, Settings, Stop, Task, Variant
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -18,8 +18,8 @@ class Job(msgspec.Struct, frozen=True):
 
     `identity` is everything about the variant that can change its numbers; `context` the same for the
     tasks (lm-eval's version, the data sets' place, the project's own tasks). `log` receives what the
-    libraries print. `policy` is a gate's policy file when scoring may stop early, `baseline` the key
-    prefix of the variant it is judged against.
+    libraries print. Where `policy` is given, scoring may stop early; `baseline` is then the identity of the
+    finished variant that this one is judged against.
     """
 
     runs_dir: str
@@ -34,6 +34,8 @@ class Job(msgspec.Struct, frozen=True):
     log: str
     verify: int = 0
     cost: bool = False
+    policy: Policy | None = None
+    baseline: dict[str, Any] | None = None
 
 
 class Stage(msgspec.Struct, frozen=True, tag="stage"):
@@ -76,6 +78,14 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     trace: str = ""
 
 
+class Stopped(msgspec.Struct, frozen=True, tag="stopped"):
+    """The variant breaks a rule for certain, so the rest of it is not scored."""
+
+    stop: Stop
+    text: str
+    provenance: Provenance | None = None
+
+
 class Done(msgspec.Struct, frozen=True, tag="done"):
     """The variant is finished."""
 
@@ -83,4 +93,4 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     cost: Cost | None = None
 
 
-Event = Stage | Planned | Progress | Finished | Note | Failed | Done
+Event = Stage | Planned | Progress | Finished | Note | Failed | Stopped | Done

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from qeval.jobs import Done, Event, Failed, Finished, Note, Planned, Progress, Stage
+from qeval.jobs import Done, Event, Failed, Finished, Note, Planned, Progress, Stage, Stopped
 from qeval.records import Variant
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Lines:
 def sentence(event: Event) -> str:
     """What an event means, in words; "" for those that only move a bar."""
     match event:
-        case Stage(text=text) | Note(text=text):
+        case Stage(text=text) | Note(text=text) | Stopped(text=text):
             return text
         case Planned(tasks=tasks, found=found):
             kept = f", {found} finished earlier" if found else ""
@@ -89,8 +89,8 @@ class Terminal:
                 self.bars.update(row, completed=done, what=escape(task))
             case Note(text=text):
                 self.bars.console.print(f"[cyan]{escape(variant.name)}[/] {escape(text)}", highlight=False)
-            case Failed():
-                self.bars.update(row, what="failed")
+            case Failed() | Stopped():
+                self.bars.update(row, what="failed" if isinstance(event, Failed) else "stopped")
                 self.bars.stop_task(row)
                 text = escape(sentence(event))
                 self.bars.console.print(f"[red]{escape(variant.name)}[/] {text}", highlight=False)

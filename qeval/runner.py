@@ -15,7 +15,8 @@ from qeval import __version__, suites
 from qeval.errors import Exit, QevalError, UsageError, did_you_mean
 from qeval.executors import EXECUTORS
 from qeval.jobs import Event, Job, Stage
-from qeval.records import Cell, Result, Run, Settings, Suite, Variant
+from qeval.policy import load as load_policy
+from qeval.records import Cell, Policy, Result, Run, Settings, Suite, Variant
 from qeval.store import RunDir, Store, digest, disk_errors, slug
 from qeval.toy import is_toy
 from qeval.toy import parse as parse_toy
@@ -38,6 +39,7 @@ class Order:
     verify: int = 0
     cost: bool = False
     again: bool = False
+    policy: Policy | None = None
 
 
 def order(
@@ -58,6 +60,7 @@ def order(
     again: bool,
     no_materialize: bool,
     datasets_dir: Path | None,
+    gate: Path | None,
     **settings: Any,
 ) -> Order:
     """The words of the command line as an Order. Raises UsageError where they make no sense."""
@@ -87,6 +90,7 @@ def order(
         verify=verify,
         cost=bool(cost),
         again=again,
+        policy=load_policy(gate) if gate else None,
     )
 
 
@@ -121,7 +125,7 @@ def cache_dir() -> Path:
 
 def exit_code(run: Run) -> Exit:
     """ERROR where a variant failed; the others' results stand all the same."""
-    return Exit.PASS if all(result.status == "done" for result in run.results) else Exit.ERROR
+    return Exit.PASS if all(result.status in {"done", "stopped"} for result in run.results) else Exit.ERROR
 
 
 def execute(order: Order, listen: Listener) -> RunDir:
@@ -135,11 +139,11 @@ def execute(order: Order, listen: Listener) -> RunDir:
     context = _context(order)
     place = Store(order.runs_dir).run_dir(_run_id(order, identities, context))
     run = _begin(order, place)
-    for variant in order.variants:
+    for variant in sorted(order.variants, key=lambda variant: variant.name != order.baseline):
         if _finished(run, variant, place) and not order.again:
             listen(variant, Stage("finished earlier"))
             continue
-        job = _job(order, variant, identities[variant.name], context, place)
+        job = _job(order, variant, identities, context, place)
         try:
             result = EXECUTORS[order.executor](job, lambda event, of=variant: listen(of, event))  # type: ignore[misc]
         except KeyboardInterrupt:
@@ -217,6 +221,7 @@ def _run_id(order: Order, identities: dict[str, dict[str, Any]], context: dict[s
         "suite": asdict(order.suite),
         "settings": asdict(order.settings),
         "baseline": order.baseline,
+        "policy": asdict(order.policy) if order.policy else None,
     }
     return f"{slug(order.variants[0].model)}-{slug(order.suite.name, 20)}-{digest(spec)[:8]}"
 
@@ -259,13 +264,17 @@ def _whole(place: RunDir, cell: Cell) -> bool:
 
 
 def _job(
-    order: Order, variant: Variant, identity: dict[str, Any], context: dict[str, Any], place: RunDir
+    order: Order,
+    variant: Variant,
+    identities: dict[str, dict[str, Any]],
+    context: dict[str, Any],
+    place: RunDir,
 ) -> Job:
     return Job(
         runs_dir=str(order.runs_dir),
         run_id=place.path.name,
         variant=variant,
-        identity=identity,
+        identity=identities[variant.name],
         context=context,
         tasks=order.suite.tasks,
         settings=order.settings,
@@ -274,4 +283,6 @@ def _job(
         log=str(place.log(variant.name)),
         verify=order.verify,
         cost=order.cost,
+        policy=order.policy,
+        baseline=identities[order.baseline] if order.policy and variant.name != order.baseline else None,
     )

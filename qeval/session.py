@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qeval import harness, models
 from qeval.errors import QevalError
@@ -24,8 +24,8 @@ from qeval.scoring.materialize import can_materialize, materialize
 from qeval.scoring.requests import Answer, TokenRequest
 
 if TYPE_CHECKING:
+    from qeval.cells import Cells, Say, Watcher
     from qeval.harness import PreparedTask
-    from qeval.worker import Cells, Say
 
 _SAY_EVERY_SECONDS = 0.2
 _DEFAULT_LENGTH = 2048  # lm-eval's, for a model without a limit
@@ -102,12 +102,29 @@ def _load(job: Job, say: Say) -> tuple[models.Loaded, Any]:
     return loaded, cost
 
 
-@dataclass
-class _Position:
-    """Where a request of a unit belongs: the part and its place in that part."""
+class _Place(NamedTuple):
+    """Where a request of a unit belongs: the task's place in the unit, the request's in the task."""
 
     part: int
-    place: int
+    request: int
+
+
+class _Answers:
+    """The answers to a task's requests as they come."""
+
+    def __init__(self, count: int) -> None:
+        self.found: list[Answer | None] = [None] * count
+        self.missing = count
+
+    def put(self, place: int, answer: Answer) -> bool:
+        """Take an answer; whether it was the last one."""
+        self.missing -= self.found[place] is None
+        self.found[place] = answer
+        return self.missing == 0
+
+    def filled(self) -> list[Answer]:
+        """All answers, with a stand-in for those that are still to come."""
+        return [Answer(-1.0, greedy=False) if answer is None else answer for answer in self.found]
 
 
 class _Session:
@@ -153,30 +170,65 @@ class _Session:
         return act(part, self.model, self.loaded.tokenizer, batch_size=size)
 
     def _by_engine(self, unit: Sequence[PreparedTask], wanted: Sequence[bool], start: float) -> None:
+        sizes = [part.n for part in unit]
+        watcher = self.cells.watch([part.task for part in unit], sizes) if all(wanted) else None
+        if watcher is not None and watcher.state:
+            self._in_blocks(unit, watcher, start)
+        else:
+            self._all_at_once(unit, wanted, start)
+
+    def _all_at_once(self, unit: Sequence[PreparedTask], wanted: Sequence[bool], start: float) -> None:
+        """Score a unit, storing each wanted task as soon as its last answer is there."""
+        places = [_Place(p, i) for p, part in enumerate(unit) for i in range(len(part.requests))]
+        answers = [_Answers(len(part.requests)) for part in unit]
+        fed = self._fed()
+        for place, answer in self._answered(unit, places, wanted):
+            if answers[place.part].put(place.request, answer):
+                tokens, seconds = self._fed() - fed, time.perf_counter() - start
+                self._store(unit[place.part], answers[place.part].found, tokens, seconds)
+                start, fed = time.perf_counter(), self._fed()
+
+    def _in_blocks(self, unit: Sequence[PreparedTask], watcher: Watcher, start: float) -> None:
+        """Score a unit in blocks of items in random order, looking after each whether it may stop."""
         import numpy as np
 
-        requests = [request for part in unit for request in part.requests]
-        where = [_Position(p, i) for p, part in enumerate(unit) for i in range(len(part.requests))]
-        mask = np.array([wanted[position.part] for position in where], dtype=bool)
-        answers: list[list[Answer | None]] = [[None] * len(part.requests) for part in unit]
-        missing = [len(part.requests) for part in unit]
-        engine = self._opened(requests)
-        fed = engine.tokens_fed
+        answers = [_Answers(len(part.requests)) for part in unit]
+        documents = [np.repeat(part.content.owner, np.diff(part.content.spans)) for part in unit]
+        fed = self._fed()
+        for block in watcher.blocks():
+            places = [
+                _Place(p, int(i))
+                for p in range(len(unit))
+                for i in np.flatnonzero(np.isin(documents[p], block[block[:, 0] == p, 1]))
+            ]
+            for place, answer in self._answered(unit, places, [True] * len(unit)):
+                answers[place.part].put(place.request, answer)
+            pairs = zip(unit, answers, strict=True)
+            watcher.see(block, [harness.collect(part, known.filled()).samples for part, known in pairs])
+        share = (self._fed() - fed) // len(unit), (time.perf_counter() - start) / len(unit)
+        for part, known in zip(unit, answers, strict=True):
+            self._store(part, known.found, *share)
+
+    def _answered(
+        self, unit: Sequence[PreparedTask], places: Sequence[_Place], wanted: Sequence[bool]
+    ) -> Iterator[tuple[_Place, Answer]]:
+        """The engine's answers to the requests at `places`, of the wanted tasks only."""
+        import numpy as np
+
+        requests = [unit[place.part].requests[place.request] for place in places]
+        mask = np.array([wanted[place.part] for place in places], dtype=bool)
         try:
-            for index, answer in engine.score(requests, wanted=mask):
-                position = where[index]
-                if not wanted[position.part]:
-                    continue
-                answers[position.part][position.place] = answer
-                missing[position.part] -= 1
-                self._tell(unit[position.part], 1)
-                if missing[position.part] == 0:
-                    seconds = time.perf_counter() - start
-                    self._store(unit[position.part], answers[position.part], engine.tokens_fed - fed, seconds)
-                    start, fed = time.perf_counter(), engine.tokens_fed
+            for index, answer in self._opened(requests).score(requests, wanted=mask):
+                place = places[index]
+                if wanted[place.part]:
+                    self._tell(unit[place.part], 1)
+                    yield place, answer
         except NonFiniteError as error:
-            position = where[error.index]
-            raise _not_a_number(unit[position.part], position.place) from error
+            place = places[error.index]
+            raise _not_a_number(unit[place.part], place.request) from error
+
+    def _fed(self) -> int:
+        return self.engine.tokens_fed if self.engine else 0
 
     def _opened(self, requests: Sequence[TokenRequest]) -> engines.Engine:
         if self.engine is None:

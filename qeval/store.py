@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -31,13 +32,16 @@ from qeval.errors import QevalError, did_you_mean
 from qeval.records import Cell, Item, Run, Samples
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 RUN_FILE = "run.json"
 CELL_FILE = "cell.json"
 SAMPLES_FILE = "samples.parquet"
 ITEMS_FILE = "items.parquet"
 _Record = TypeVar("_Record", Run, Cell)
+_SHORT, _ASCII = 128, 127
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -107,20 +111,45 @@ def _samples_table(samples: Samples) -> pa.Table:
 
 
 def _samples(table: pa.Table) -> Samples:
-    import numpy as np
-
     columns: dict[str, Any] = {}
     for column in fields(Samples):
-        data = table.column(column.name)
+        data = table.column(column.name).combine_chunks()
         if column.name == "scores":
-            scores = np.empty(len(data), dtype=object)
-            scores[:] = [tuple(row) for row in data.to_pylist()]
-            columns[column.name] = scores
+            columns[column.name] = _tuples(data)
         elif column.name in {"value", "weight"}:
             columns[column.name] = data.to_numpy()
         else:
-            columns[column.name] = np.array(data.to_pylist(), dtype=np.str_)
+            columns[column.name] = _texts(data)
     return Samples(**columns)
+
+
+def _texts(column: pa.StringArray) -> NDArray[np.str_]:
+    """Strings as numpy text; short ASCII ones straight from Arrow's bytes, for speed."""
+    import numpy as np
+
+    if not len(column):
+        return np.array([], dtype=np.str_)
+    _, offsets, data = column.buffers()
+    ends = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1]
+    letters = np.frombuffer(data or b"", np.uint8)[ends[0] : ends[-1]]
+    lengths = np.diff(ends)
+    width = int(lengths.max())
+    if not 0 < width <= _SHORT or letters.max() > _ASCII:
+        return np.array(column.to_pylist(), dtype=np.str_)
+    wide = np.zeros((len(column), width), np.uint32)
+    wide[np.arange(width) < lengths[:, None]] = letters
+    return wide.view(f"<U{width}").reshape(len(column))
+
+
+def _tuples(column: pa.ListArray) -> NDArray[np.object_]:
+    """Lists of numbers as tuples of floats."""
+    import numpy as np
+
+    values = column.values.to_pylist()
+    ends = column.offsets.to_pylist()
+    rows = np.empty(len(column), dtype=object)
+    rows[:] = [tuple(values[start:end]) for start, end in itertools.pairwise(ends)]
+    return rows
 
 
 def _items_table(items: Sequence[Item]) -> pa.Table:

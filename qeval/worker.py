@@ -10,73 +10,14 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
-from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 
+from qeval.cells import Cells, Say, StoppedEarly
 from qeval.errors import QevalError
-from qeval.jobs import Done, Event, Failed, Finished, Job, Planned, Progress
-from qeval.records import Cell, Item, Samples, Task
-from qeval.store import RunDir, Store, digest
-
-SCORING_VERSION = 1
-"""Raised when a change of qeval's own code changes numbers: cells of an older version are not taken over."""
-
-Say = Callable[[Event], None]
-
-
-class Cells:
-    """The cells of one job: their keys, which of them exist, and the way to add one."""
-
-    def __init__(self, job: Job, say: Say) -> None:
-        self.job = job
-        self.say = say
-        self.store = Store(Path(job.runs_dir))
-        self.place: RunDir = self.store.run_dir(job.run_id)
-
-    def key(self, task: Task) -> str:
-        """The hash of everything that can change the numbers of this variant on this task."""
-        settings = self.job.settings
-        return digest(
-            {
-                "scoring": SCORING_VERSION,
-                "variant": self.job.identity,
-                "context": self.job.context,
-                "task": asdict(task),
-                "settings": {
-                    name: getattr(settings, name)
-                    for name in (
-                        "seed",
-                        "batch_size",
-                        "device",
-                        "dtype",
-                        "engine",
-                        "chat_template",
-                        "materialize",
-                    )
-                },
-            }
-        )
-
-    def recall(self, task: Task) -> Cell | None:
-        """Announce and return the finished cell of a task, taken over from another run if need be."""
-        key = self.key(task)
-        found = self.store.find(key)
-        if found is None:
-            return None
-        place, cell = found
-        if place.path != self.place.path:
-            self.place.adopt(place, cell)
-        self.say(Finished(replace(cell, provenance=None)))
-        return cell
-
-    def add(self, cell: Cell, samples: Samples, items: Sequence[Item]) -> None:
-        """Store a cell and announce it."""
-        cell = self.place.add(cell, samples, items)
-        self.say(Finished(replace(cell, provenance=None)))
+from qeval.jobs import Done, Event, Failed, Job, Planned, Progress, Stopped
+from qeval.records import Cell
 
 
 def score_toy(job: Job, say: Say) -> None:
@@ -92,6 +33,10 @@ def score_toy(job: Job, say: Say) -> None:
     for task in todo:
         start = time.perf_counter()
         samples, items = toy.score(task, job.variant.scheme, settings, job.settings.seed)
+        watcher = cells.watch([task], [len(samples)])
+        if watcher is not None:
+            for block in watcher.blocks():
+                watcher.see(block, [samples])
         seconds = time.perf_counter() - start
         done += len(samples)
         cell = Cell(
@@ -137,6 +82,8 @@ def main() -> None:
         from qeval.toy import is_toy
 
         (score_toy if is_toy(job.variant.model) else score_model)(job, say)
+    except StoppedEarly as end:
+        say(Stopped(end.stop, str(end)))
     except QevalError as error:
         traceback.print_exc()
         say(Failed(error.message, error.hint, traceback.format_exc()))
