@@ -335,7 +335,7 @@ def _means(flips: float, churn: str) -> Iterator[Scenario]:
     unequal = tuple(int(n) for n in np.geomspace(1500, 100, 57))
     for items, sizes in (("100 each", (100,) * 57), ("5 each", (5,) * 57), ("1500 to 100", unequal)):
         trial = macro(sizes, 0.01, flips)
-        yield Scenario(f"mean of 57 subjects, {churn}, margin 1 %", items, trial, cost=4)
+        yield Scenario(f"mean of 57 subjects, {churn}, margin 1 %", items, trial, cost=2)
     for items, sizes in (("20 each", (20,) * 4), ("100 each", (100,) * 4), ("the article's", ARTICLE)):
         trial = average(sizes, 0.01, flips)
         yield Scenario(f"average of four tasks, {churn}, margin 1 %", items, trial)
