@@ -16,12 +16,13 @@ import numpy as np
 from qeval.scoring.body import UnsupportedError, put
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import torch
     from numpy.typing import NDArray
 
     from qeval.scoring.body import CausalModel
+    from qeval.scoring.requests import TokenRequest
     from qeval.scoring.tree import Chunk
 
 TILE = 128
@@ -95,10 +96,28 @@ def shortest_window(config: Any) -> int | None:
     return min((x for x in limits if x is not None), default=None)
 
 
+def apart(config: Any, requests: Sequence[TokenRequest]) -> list[NDArray[np.int64]]:
+    """Indices of requests that may share a chunk: all of them, but for models with LongRoPE.
+
+    Those turn to other frequencies for the whole pass once a position lies beyond the original length,
+    so that sequences within and beyond it must not meet.
+    """
+    parameters = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    kind = parameters.get("rope_type", parameters.get("type", ""))
+    original = getattr(config, "original_max_position_embeddings", None) or parameters.get(
+        "original_max_position_embeddings"
+    )
+    everyone = np.arange(len(requests))
+    if kind != "longrope" or original is None:
+        return [everyone]
+    beyond = np.array([len(r.tokens) - 1 > original for r in requests], bool)
+    return [part for part in (everyone[~beyond], everyone[beyond]) if len(part)]
+
+
 def layouts(lm: CausalModel) -> list[tuple[str, Callable[[], Layout]]]:
     """What to call the layouts for a model on its device, and how to make them, fastest first."""
     config, device, dtype = lm.config, lm.device, lm.dtype
-    boolean = getattr(lm.model.config, "_attn_implementation", "") == "sdpa"
+    boolean = getattr(config, "_attn_implementation", "") == "sdpa"
     fast: dict[str, tuple[str, Callable[[], Layout]]] = {
         "cuda": (Flex.name, lambda: Flex(reaches(config), device)),
         "cpu": (Tiles.name, lambda: Tiles(reaches(config), device, dtype)),

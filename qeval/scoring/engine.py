@@ -60,15 +60,14 @@ class Engine:
 
     path: the rung in use. note: a sentence on why, for the run's record. budget: tokens per chunk of the
     tree. batch_size: sequences per batch on the other rungs. tokens_fed: tokens that went through the
-    model so far, without padding; tokens_padded: with it; tokens_trie: what a single tree of each call's
-    requests would hold (0 on other rungs).
+    model so far, without padding; tokens_padded: with it.
     """
 
     def __init__(self, lm: CausalModel, path: Path, layout: Layout | None, limits: memory.Limits) -> None:
         self.lm, self.path, self.layout = lm, path, layout
         self.budget, self.batch_size = limits.budget, limits.batch_size
         self.note = ""
-        self.tokens_fed = self.tokens_padded = self.tokens_trie = 0
+        self.tokens_fed = self.tokens_padded = 0
 
     def score(
         self, requests: Sequence[TokenRequest], wanted: NDArray[np.bool_] | None = None
@@ -102,7 +101,8 @@ class Engine:
         """Run forward passes until every wanted request is scored."""
         everyone = np.arange(len(requests))
         if self.path == "tree":
-            yield from self._tree(requests, everyone, want)
+            for members in attention.apart(self.lm.config, requests):
+                yield from self._tree(requests, members, want)
         else:
             make = batches.context_batches if self.path == "kv" else batches.plain_batches
             run = {"kv": self._after_context, "head": self._head_only, "plain": self._plain}[self.path]
@@ -115,8 +115,6 @@ class Engine:
     ) -> Iterator[Scored]:
         """Score some of the requests by chunks; a chunk that does not fit is cut with half the budget."""
         planned = self._plan([requests[i] for i in members])
-        if len(members) == len(requests):
-            self.tokens_trie += planned.n_trie
         for c in range(len(planned)):
             who = members[planned.members(c)]
             if not want[who].any():
@@ -261,8 +259,9 @@ def open_engine(
     `model` is a causal language model of transformers, in evaluation on its device. `sample` holds
     requests of the run (all of them, best); a few are scored by each rung tried. `batch_size` is used by
     the rungs below the tree; with kind="plain" batches are composed as lm-eval composes them, and
-    nothing is checked. `budget` is the tokens per chunk. `expected_tokens`, the tokens the whole run
-    will feed, decides whether compiling pays (None: it does not); give the same number to a resumed run.
+    nothing is checked. `budget` is the tokens per chunk. `expected_tokens`, the tokens of all requests of
+    the run counted one by one, decides whether compiling pays (None: it does not); give the same number
+    to a resumed run.
     """
     lm = CausalModel(model)
     limits = memory.limits(lm, budget, batch_size)

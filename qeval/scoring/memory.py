@@ -14,6 +14,8 @@ LEAST_TOKENS, MOST_TOKENS = 1024, 16384
 """The shortest chunk that a GPU is asked to try first, and the longest: it is busy long before."""
 SHARE = 0.25
 """The share of the memory left beside the weights that a chunk's activations may take."""
+SHARED = 4
+"""How many times fewer tokens a tree feeds, at the least, on the suites that are long enough to matter."""
 COMPILE_SECONDS = 60.0
 """What compiling must save to be worth its half minute."""
 SAVED_SECONDS_PER_FLOP = 1 / 415e12 - 1 / 540e12
@@ -67,10 +69,10 @@ def token_bytes(lm: Any) -> int:
 
 
 def compiling_pays(lm: Any, expected_tokens: int | None) -> bool:
-    """Whether compiling the body saves more time than it takes, over a whole run's tokens."""
+    """Whether compiling the body saves more time than it takes, over a whole run's requests."""
     if expected_tokens is None or lm.device.type != "cuda" or getattr(lm.model, "is_quantized", False):
         return False
-    flops = 2.0 * sum(p.numel() for p in lm.model.parameters()) * expected_tokens
+    flops = 2.0 * sum(p.numel() for p in lm.model.parameters()) * expected_tokens / SHARED
     return bool(flops * SAVED_SECONDS_PER_FLOP > COMPILE_SECONDS)
 
 

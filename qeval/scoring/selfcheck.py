@@ -76,7 +76,7 @@ def _try(
     verdict = f"off by up to {_largest(got):.1e} nat per token, plain batches by {_largest(noise):.1e}"
     if not agrees(got, noise, dtype):
         return None, verdict
-    engine.tokens_fed = engine.tokens_padded = engine.tokens_trie = 0
+    engine.tokens_fed = engine.tokens_padded = 0
     return engine, verdict
 
 

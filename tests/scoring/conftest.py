@@ -1,5 +1,7 @@
 """Tiny random models of many architectures, and requests for them."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,9 @@ def configurations(head=8):
     Windows are short enough to matter.
     """
     import transformers as t
+
+    with warnings.catch_warnings(action="ignore"):  # importing transformers' models imports torchao
+        t.LlamaForCausalLM.__name__  # noqa: B018  # imported on first use
 
     wide = 4 * head
     base = {
@@ -42,6 +47,17 @@ def configurations(head=8):
         "gemma2": t.Gemma2Config(**gemma, layer_types=mixed),
         "gemma3": t.Gemma3TextConfig(**gemma, layer_types=mixed),
         "phi3": t.Phi3Config(**grouped, sliding_window=9),
+        "phi3_longrope": t.Phi3Config(
+            **grouped,
+            original_max_position_embeddings=48,
+            rope_parameters={
+                "rope_type": "longrope",
+                "rope_theta": 10000.0,
+                "short_factor": [1.0] * (head // 2),
+                "long_factor": [5.0] * (head // 2),
+                "original_max_position_embeddings": 48,
+            },
+        ),
         "gpt2": t.GPT2Config(**gpt),
         "gpt_neox": t.GPTNeoXConfig(**base),
         "opt": t.OPTConfig(**short, ffn_dim=2 * wide, num_attention_heads=4, word_embed_proj_dim=wide),
@@ -79,6 +95,9 @@ def tiny_model(architecture, dtype="float32", head=8):
     """A random model, its matrices enlarged so that tokens matter to each other."""
     import torch
     import transformers as t
+
+    with warnings.catch_warnings(action="ignore"):  # importing transformers' models imports torchao
+        t.LlamaForCausalLM.__name__  # noqa: B018  # imported on first use
 
     torch.manual_seed(0)
     model = t.AutoModelForCausalLM.from_config(configurations(head)[architecture]).eval()

@@ -1,0 +1,146 @@
+"""The self-check: what counts as rounding, which requests it picks, and models that cannot do it."""
+
+import numpy as np
+import pytest
+from conftest import VOCABULARY, tiny_model
+
+from qeval.errors import QevalError
+from qeval.scoring import selfcheck
+from qeval.scoring.engine import open_engine
+from qeval.scoring.requests import TokenRequest
+
+
+def test_rounding_agrees_and_a_mistake_does_not():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 1e-6, 500)
+    assert selfcheck.agrees(rng.normal(0, 1e-6, 500), noise, "float32")
+    assert not selfcheck.agrees(rng.normal(0, 1e-3, 500), noise, "float32")
+
+
+def test_one_token_far_off_is_a_mistake():
+    difference = np.zeros(1000)
+    difference[3] = 0.4
+    assert not selfcheck.agrees(difference, np.zeros(1000), "float16")
+
+
+def test_noise_of_the_dtype_is_allowed_for():
+    rng = np.random.default_rng(0)
+    assert selfcheck.agrees(rng.normal(0, 0.02, 500), rng.normal(0, 0.02, 500), "bfloat16")
+    assert not selfcheck.agrees(rng.normal(0, 0.5, 500), rng.normal(0, 0.02, 500), "bfloat16")
+
+
+def test_what_is_not_finite_never_agrees():
+    assert not selfcheck.agrees(np.array([0.0, np.nan]), np.array([1.0, 1.0]), "float32")
+
+
+def sample(lengths):
+    rng = np.random.default_rng(0)
+    return [TokenRequest(rng.integers(3, VOCABULARY, n).astype(np.int32), 2) for n in lengths]
+
+
+def test_few_real_tokens_are_picked():
+    picked = selfcheck.choose(sample(range(20, 220)), 600, None)
+    real = [r for r in picked if r.n_scored == 2 and len(r.tokens) >= 20]
+    assert 2 <= len(real) <= 5
+    assert sum(len(r.tokens) for r in real) <= 600
+
+
+def test_a_request_beyond_the_window_comes_along_whatever_its_length():
+    picked = selfcheck.choose(sample([30, 40, 50, 900, 800]), 100, 512)
+    assert 800 in [len(r.tokens) for r in picked]
+    assert 900 not in [len(r.tokens) for r in picked]
+
+
+def test_long_requests_only_are_still_a_sample():
+    picked = selfcheck.choose(sample([900, 800]), 100, None)
+    assert 800 in [len(r.tokens) for r in picked]
+
+
+def plain_sums(model, requests):
+    engine = open_engine(model, "plain", sample=requests, batch_size=1)
+    return [dict(engine.score(requests))[i].loglikelihood for i in range(len(requests))]
+
+
+def without(model, *, names, ignore):
+    """The model with a body whose forward refuses, or silently ignores, arguments of these names."""
+    body = model.model
+    forward = body.forward
+
+    def ignoring(input_ids=None, **more):
+        return forward(input_ids=input_ids, **{k: v for k, v in more.items() if k not in names})
+
+    def refusing(input_ids=None, use_cache=None):
+        return forward(input_ids=input_ids, use_cache=use_cache)
+
+    body.forward = ignoring if ignore else refusing
+    return model
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("names", [{"position_ids"}, {"attention_mask"}, {"position_ids", "attention_mask"}])
+@pytest.mark.parametrize("ignore", [True, False])
+def test_a_model_that_takes_no_mask_or_positions_steps_down(names, ignore, requests):
+    want = plain_sums(tiny_model("llama"), requests)
+    model = without(tiny_model("llama"), names=names, ignore=ignore)
+    if not ignore:
+        # What its causal model hands to such a body
+        forward = model.forward
+        model.forward = lambda input_ids=None, use_cache=None: _bare(model, forward, input_ids, use_cache)
+    engine = open_engine(model, sample=requests)
+    assert engine.path != "tree"
+    assert "refused: Token tree" in engine.note
+    got = dict(engine.score(requests))
+    assert [got[i].loglikelihood for i in range(len(requests))] == pytest.approx(want, abs=1e-4)
+
+
+def _bare(model, _forward, input_ids, use_cache):
+    from transformers.modeling_outputs import CausalLMOutput
+
+    return CausalLMOutput(logits=model.lm_head(model.model(input_ids=input_ids, use_cache=use_cache)[0]))
+
+
+@pytest.mark.torch
+def test_a_model_without_a_body_is_scored_plainly(requests):
+    import torch
+
+    class Bigram(torch.nn.Module):
+        """The next token depends on the last alone; nothing about it is transformers'."""
+
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.table = torch.nn.Embedding(VOCABULARY, VOCABULARY)
+
+        def forward(self, input_ids):
+            return (self.table(input_ids),)
+
+    model = Bigram()
+    engine = open_engine(model, sample=requests)
+    assert engine.path == "plain"
+    got = dict(engine.score(requests))
+    for i, r in enumerate(requests):
+        table = torch.log_softmax(model.table.weight, -1).detach().numpy()
+        want = table[r.tokens[-r.n_scored - 1 : -1], r.tokens[-r.n_scored :]].sum()
+        assert got[i].loglikelihood == pytest.approx(want, abs=1e-4)
+
+
+@pytest.mark.torch
+def test_a_model_that_fails_plainly_says_so(requests):
+    import torch
+
+    model = tiny_model("llama")
+    with torch.no_grad():
+        model.lm_head.weight.fill_(torch.nan)
+    with pytest.raises(QevalError, match="not finite"):
+        list(open_engine(model, sample=requests).score(requests))
+
+
+@pytest.mark.torch
+def test_long_rope_keeps_long_and_short_apart(requests):
+    model = tiny_model("phi3_longrope")
+    engine = open_engine(model, sample=requests)
+    assert engine.path == "tree", engine.note
+    got = dict(engine.score(requests))
+    assert [got[i].loglikelihood for i in range(len(requests))] == pytest.approx(
+        plain_sums(model, requests), abs=1e-4
+    )
