@@ -32,12 +32,15 @@ __all__ = [
 ]
 
 
-def render(context: Context, path: Path) -> str:
-    """The report in the format that the ending of `path` names. Raises UsageError for another ending."""
+def render(context: Context, path: Path, *, assets: Path | None = None, short: bool = False) -> str:
+    """The report in the format that the ending of `path` names; `assets` and `short` as `render_markdown`
+    has them, for Markdown alone. Raises UsageError for another ending."""
     renderer = FORMATS.get(path.suffix.lower())
     if renderer is None:
         ending = path.suffix or path.name
         raise UsageError(f"There is no report format {ending!r}.", did_you_mean(path.suffix, FORMATS))
+    if renderer is render_markdown:
+        return render_markdown(context, assets=assets, short=short, beside=path.parent)
     return renderer(context)
 
 

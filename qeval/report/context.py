@@ -26,6 +26,8 @@ from qeval.report.shrink import shrink
 from qeval.report.texts import Documents, documents
 from qeval.report.verdicts import WORST_FIRST, Verdict, verdict_of
 
+_LONGEST_NAME = 48
+
 
 @dataclass(frozen=True)
 class Bar:
@@ -55,6 +57,7 @@ class Figure:
     recovery: str = ""
     above_chance: str = ""
     status: str = ""
+    advisory: bool = False
     real: str = ""
     bar: Bar | None = None
     notes: tuple[str, ...] = ()
@@ -88,6 +91,12 @@ class Line:
     figures: tuple[Figure | None, ...]
     facts: tuple[Fact, ...]
     warnings: tuple[str, ...]
+
+    @property
+    def short(self) -> str:
+        """The name, its middle left out where it would make a table's first column too wide."""
+        half = _LONGEST_NAME // 2
+        return self.name if len(self.name) <= _LONGEST_NAME else f"{self.name[:half]}…{self.name[-half:]}"
 
 
 @dataclass(frozen=True)
@@ -362,12 +371,14 @@ def _allowed_text(decision: Decision) -> str:
     """The rule's limit in words."""
     rule = decision.rule
     if rule.max_drop is not None:
-        return f"{rule.max_drop:g} points may be lost"
-    if rule.min_recovery is not None:
-        return f"{numbers.percent(rule.min_recovery)} must be kept"
-    if rule.max_ppl_ratio is not None:
-        return f"perplexity may be ×{rule.max_ppl_ratio:g}"
-    return f"{numbers.percent(rule.max_flips)} may flip"
+        words = f"{numbers.MINUS}{rule.max_drop:g}"
+    elif rule.min_recovery is not None:
+        words = f"{numbers.percent(rule.min_recovery)} kept"
+    elif rule.max_ppl_ratio is not None:
+        words = f"×{rule.max_ppl_ratio:g}"
+    else:
+        words = f"{numbers.percent(rule.max_flips)} flips"
+    return f"allowed: {words}{'' if rule.tier == 'required' else ' (advice)'}"
 
 
 def _figure(evidence: _Evidence, result: Result, row: Row) -> Figure | None:
@@ -407,6 +418,7 @@ def _compared(plain: Figure, shown: Comparison, decisions: Sequence[Decision]) -
         recovery=kept,
         above_chance=kept_above,
         status=deciding.status if deciding else "",
+        advisory=deciding is not None and deciding.rule.tier == "advisory",
         real=_real(used),
         notes=shown.notes,
         comparison=used,

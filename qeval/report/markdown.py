@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from qeval.report import numbers
 from qeval.report.context import Context, Detail, Figure, Line, Subject
@@ -38,20 +40,22 @@ class Picture:
     """A chart's file beside the report."""
 
     alt: str
-    path: str
+    path: Markdown
 
 
-def render_markdown(context: Context, *, assets: Path | None = None, short: bool = False) -> str:
+def render_markdown(
+    context: Context, *, assets: Path | None = None, short: bool = False, beside: Path | None = None
+) -> str:
     """The report as Markdown.
 
-    With `assets`, a directory, the charts are written there as SVG files and shown by paths that hold
-    where the report lies beside that directory. `short` leaves the folded details out, for a comment
-    on a pull request, and never exceeds `SHORT_BYTES`.
+    With `assets`, a directory, the charts are written there as SVG files and shown by paths relative to
+    `beside`, where the report lies (by default the directory that holds `assets`). `short` leaves the
+    folded details out, for a comment on a pull request, and never exceeds `SHORT_BYTES`.
 
     Raises QevalError where `assets` cannot be written.
     """
     template = _environment().get_template("report.md.j2")
-    pictures = [] if assets is None else _write_charts(context, assets)
+    pictures = [] if assets is None else _write_charts(context, assets, beside or assets.parent)
     text = template.render(
         context=context,
         pictures=pictures,
@@ -198,7 +202,7 @@ def _scores(context: Context) -> Markdown:
 
 def _name(line: Line) -> Markdown:
     tail = "baseline" if line.is_baseline else f"{line.verdict.mark} {line.verdict.word}"
-    return Markdown(f"**{escape(line.name)}** {tail}")
+    return Markdown(f"**{escape(line.short)}** {tail}")
 
 
 def _figure_text(figure: Figure | None, usual: str) -> Markdown:
@@ -292,7 +296,7 @@ def _choice_marks(flip: Flip, name: str) -> list[tuple[str, bool]]:
     ]
 
 
-def _write_charts(context: Context, assets: Path) -> list[Picture]:
+def _write_charts(context: Context, assets: Path, beside: Path) -> list[Picture]:
     """Every chart as an SVG file in `assets`, which is made where only it itself is missing."""
     from qeval.report import write
     from qeval.report.charts import charts
@@ -303,5 +307,6 @@ def _write_charts(context: Context, assets: Path) -> list[Picture]:
     for chart in charts(context):
         name = f"{slugged(chart.id)}.svg"
         write(assets / name, chart.file)
-        pictures.append(Picture(chart.title, f"{assets.name}/{name}"))
+        place = Path(os.path.relpath(assets / name, beside)).as_posix()
+        pictures.append(Picture(chart.title, Markdown(quote(place))))
     return pictures

@@ -137,6 +137,16 @@ def test_an_advisory_rule_changes_no_verdict():
     verdict = context.lines[1].verdict
     assert verdict.status == "PASS"
     assert len(verdict.advice) == 1
+    html = report.render_html(context)
+    assert "allowed: −0.001 (advice)" in html
+    assert "allowed: −50;" in html or "; allowed: −50<" in html
+
+
+def test_an_advisory_rule_alone_is_marked_as_advice():
+    rules = (Rule(tasks="truth", max_drop=50.0), Rule(tasks="arc", max_drop=0.001, tier="advisory"))
+    context = rendered(make_run(2, n_items=300, effect=-0.05, seed=1), Policy(rules))
+    assert context.lines[1].figures[0].advisory
+    assert "(advice)</span>" in report.render_html(context)
 
 
 def test_forgiveness_is_printed():
@@ -311,6 +321,15 @@ def test_charts_are_written_beside_the_markdown(tmp_path):
     paths = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)
     assert paths
     assert all((tmp_path / path).read_text().startswith("<svg") for path in paths)
+
+
+def test_the_charts_paths_hold_from_where_the_report_lies(tmp_path):
+    (tmp_path / "a b").mkdir()
+    (tmp_path / "reports").mkdir()
+    path = tmp_path / "reports" / "x.md"
+    text = report.render(rendered(make_run(2, n_items=40)), path, assets=tmp_path / "a b" / "charts")
+    assert "](../a%20b/charts/forest.svg)" in text
+    assert (tmp_path / "a b" / "charts" / "forest.svg").is_file()
 
 
 def test_the_ending_chooses_the_format(tmp_path):
