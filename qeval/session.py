@@ -20,7 +20,7 @@ from qeval.jobs import Done, Job, Note, Planned, Progress, Stage
 from qeval.records import Cell, Provenance, Settings
 from qeval.scoring import engine as engines
 from qeval.scoring.body import NonFiniteError
-from qeval.scoring.materialize import can_materialize, materialize
+from qeval.scoring.materialize import can_materialize, compute_in_own_dtype, materialize
 from qeval.scoring.requests import Answer, TokenRequest
 
 if TYPE_CHECKING:
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from qeval.harness import PreparedTask
 
 _SAY_EVERY_SECONDS = 0.2
+_CPU_KERNEL_NOTE = (
+    "bitsandbytes' 4-bit kernel for this CPU would round activations to bfloat16; it is switched off, so that"
+    " the numbers are those of other devices."
+)
 _DEFAULT_LENGTH = 2048  # lm-eval's, for a model without a limit
 _LM_EVAL_BATCH = 8  # where lm-eval's own code runs and no batch size was asked for
 
@@ -144,6 +148,10 @@ class _Session:
         self._materialize()
 
     def _materialize(self) -> None:
+        if compute_in_own_dtype(self.model):
+            note = _CPU_KERNEL_NOTE
+            self.provenance = replace(self.provenance, notes=(*self.provenance.notes, note))
+            self.say(Note(note))
         if self.settings.materialize and self.settings.engine == "tree" and can_materialize(self.model):
             self.say(Stage("dequantising the weights for scoring"))
             self.model, _ = materialize(self.model)

@@ -7,6 +7,7 @@ by exactly these weights in the model's dtype; LLM.int8() quantises activations 
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -144,8 +145,11 @@ def _bitsandbytes(name: str, module: Any, dtype: torch.dtype) -> _Layer:
     def weight() -> torch.Tensor:
         from bitsandbytes.functional import dequantize_4bit
 
-        dense: torch.Tensor = dequantize_4bit(module.weight.data, module.weight.quant_state)
-        return dense.to(dtype)
+        # The kernel unpacks straight to the dtype it computes in, not to the dtype that was quantised.
+        unpacked = copy.copy(module.weight.quant_state)
+        unpacked.dtype = dtype
+        dense: torch.Tensor = dequantize_4bit(module.weight.data, unpacked)
+        return dense
 
     out_features, in_features = state.shape
     return _Layer(name, module, (int(out_features), int(in_features)), weight)
