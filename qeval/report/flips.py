@@ -153,7 +153,7 @@ def _flip(task: Task, variant: str, base: Samples, other: Samples, i: int, j: in
         variant,
         task,
         str(base.key[i]),
-        _direction(before, after, float(base.value[i]), float(other.value[j])),
+        _direction(task, before, after, float(base.value[i]), float(other.value[j])),
         before,
         after,
         str(base.gold[i]),
@@ -164,10 +164,11 @@ def _flip(task: Task, variant: str, base: Samples, other: Samples, i: int, j: in
     )
 
 
-def _direction(before: str, after: str, value_before: float, value_after: float) -> str:
+def _direction(task: Task, before: str, after: str, value_before: float, value_after: float) -> str:
+    """Which way it went; where answers are worth parts of a point, none is right or wrong."""
     if before == after:
         return "same"
-    if value_before == value_after:
+    if value_before == value_after or task.kind != "accuracy":
         return "changed"
     return "lost" if value_after < value_before else "gained"
 
@@ -259,7 +260,7 @@ def payload(explorer: Explorer, run: Run) -> dict[str, Any]:
     item_place = {place: number for number, place in enumerate(items)}
     return {
         "variants": variants,
-        "tasks": [[task.name, task.group or task.name] for task in tasks],
+        "tasks": [[task.name, task.group or task.name, task.metric] for task in tasks],
         "directions": list(DIRECTIONS),
         "prompts": prefixes.texts,
         "items": list(items.values()),

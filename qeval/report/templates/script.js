@@ -62,9 +62,9 @@
 
   const entries = data.rows.map((row, place) => {
     const item = data.items[row[1]];
-    const [task, group] = data.tasks[item[0]];
+    const [task, group, metric] = data.tasks[item[0]];
     return {
-      place, variant: row[0], task, group, key: item[1], question: item[2], choices: item[3],
+      place, variant: row[0], task, group, metric, key: item[1], question: item[2], choices: item[3],
       gold: item[4][0], goldText: item[4][1], before: item[5], beforeScores: item[6], prompt: item[7],
       direction: row[2], after: row[3], afterScores: row[4], beforeMargin: row[5], margin: row[6],
       text: null,
@@ -138,7 +138,8 @@
         make("td", { class: "number" + (name === entry.after ? " chosen" : "") }, fixed(entry.afterScores[place], 3)));
     });
     return make("div", { class: "scroll" }, make("table", { class: "choices" },
-      make("caption", {}, "Log-probability of each choice, in nats"), make("thead", {}, head), make("tbody", {}, ...body)));
+      make("caption", {}, "Log-probability of each choice, in nats" +
+        (entry.metric.startsWith("acc_norm") ? "; this task divides it by the choice's length before it chooses" : "")), make("thead", {}, head), make("tbody", {}, ...body)));
   }
 
   function answers(entry) {

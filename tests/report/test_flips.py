@@ -1,0 +1,121 @@
+"""Which items changed, which way, and what is embedded of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from factories import ARC, TRUTH, edited, make_run
+
+from qeval.compare import compare_run
+from qeval.records import Item
+from qeval.report.flips import BUDGET, DIRECTIONS, explore, payload, shorten
+from qeval.report.html import as_script_data
+
+
+def items(cell):
+    return {
+        str(k): Item(str(k), f"shots\n\nQuestion {k}?", f"Question {k}?", (" a", " b", " c", " d"))
+        for k in range(cell.n)
+    }
+
+
+def test_every_flip_is_counted_as_the_comparison_counts_it():
+    run, read, _ = make_run(4, n_items=300, churn=0.3, seed=9)
+    explorer = explore(run, read, items)
+    for one in compare_run(run, read):
+        if one.flips is None or one.level not in {"task", "subtask"}:
+            continue
+        count = next(c for c in explorer.counts if (c.variant, c.task) == (one.variant, one.task))
+        assert (count.lost, count.gained) == (one.losses, one.gains)
+        assert count.lost + count.gained + count.changed == one.flips
+    assert explorer.shown == explorer.total
+
+
+def test_directions_and_margins():
+    run, read, _ = make_run(2, n_items=4, tasks=(ARC,))
+    base, other = (result.cells[0].key for result in run.results)
+    scores = np.empty(4, dtype=object)
+    scores[:] = [(-1.0, -3.0), (-1.0, -3.0), (-1.0, -3.0), (-1.0, -3.0)]
+    moved = np.empty(4, dtype=object)
+    moved[:] = [(-2.0, -1.5), (-2.0, -1.5), (-2.0, -1.5), (-1.0, -3.0)]
+    before = {"answer": np.array(["0"] * 4), "value": np.array([1.0, 0, 0, 1]), "scores": scores}
+    after = {"answer": np.array(["1", "1", "1", "0"]), "value": np.array([0.0, 1, 0, 1]), "scores": moved}
+    read = edited(edited(read, base, **before), other, **after)
+    found = {flip.key: flip for flip in explore(run, read, items).flips}
+    assert [found[key].direction for key in "0123"] == ["lost", "gained", "changed", "same"]
+    assert (found["0"].base_margin, found["0"].margin) == (2.0, -0.5)
+    assert found["3"].margin == 2.0
+
+
+def test_where_answers_are_worth_parts_none_is_lost_or_gained():
+    run, read, _ = make_run(2, n_items=50, tasks=(TRUTH,))
+    other = run.results[1].cells[0].key
+    explorer = explore(run, edited(read, other, answer=np.array(["1"] * 50)), items)
+    assert {flip.direction for flip in explorer.flips} == {"changed"}
+
+
+def test_items_that_only_one_side_has_are_left_out():
+    run, read, _ = make_run(2, n_items=50, tasks=(ARC,), churn=0.8)
+    other = run.results[1].cells[0].key
+    keys = np.array([str(key) for key in range(10, 60)])
+    explorer = explore(run, edited(read, other, key=keys), items)
+    assert explorer.flips
+    assert all(10 <= int(flip.key) < 50 for flip in explorer.flips)
+
+
+@pytest.mark.parametrize("budget", [300_000, 500_000])
+def test_the_budget_holds_and_is_shared_fairly(budget):
+    run, read, _ = make_run(3, n_items=3000, churn=0.5, seed=3)
+    long = {"question": "word " * 100}
+
+    def texts(cell):
+        return {key: replace(item, **long) for key, item in items(cell).items()}
+
+    explorer = explore(run, read, texts, budget=budget)
+    assert 0 < explorer.shown < explorer.total
+    assert len(json.dumps(payload(explorer, run), separators=(",", ":"))) < budget
+    shown = [sum(flip.variant == name for flip in explorer.flips) for name in ("bnb4", "gptq")]
+    assert abs(shown[0] - shown[1]) < 0.2 * sum(shown)
+
+
+def test_prompts_shared_by_many_items_are_embedded_once():
+    run, read, _ = make_run(2, n_items=200, tasks=(ARC,), churn=0.6)
+    data = payload(explore(run, read, items), run)
+    assert data["prompts"] == ["shots\n\n"]
+    assert {item[7] for item in data["items"]} == {0}
+
+
+def test_the_payload_points_at_its_own_tables():
+    run, read, _ = make_run(3, n_items=100, churn=0.4)
+    data = payload(explore(run, read, items), run)
+    for variant, item, direction, *_ in data["rows"]:
+        assert data["variants"][variant] != run.baseline
+        assert 0 <= item < len(data["items"])
+        assert 0 <= direction < len(DIRECTIONS)
+    assert len(json.dumps(data)) < BUDGET
+
+
+def test_long_texts_say_how_much_is_left_out():
+    text = shorten("a" * 3000, 1000)
+    assert len(text) < 1100
+    assert "(2000 characters left out)" in text
+    assert shorten("short", 1000) == "short"
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        *((text, text) for text in ("</script>", "<!--", "]]>", "\u2028", "a & b", "\x00", "🏴‍☠️")),
+        ("\ud800", "?"),
+        (float("nan"), None),
+        (float("-inf"), None),
+    ],
+)
+def test_no_data_can_end_its_script_element(value, read):
+    text = as_script_data({"x": [value]})
+    assert not set("<>&\u2028\u2029") & set(text)
+    assert json.loads(text) == {"x": [read]}
+    text.encode()
