@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -261,35 +261,43 @@ def _provenance(variant: Variant, order: Order, spec: SchemeSpec, model: Any) ->
     from qeval.schemes import proof
 
     modules = proof.quantised_modules(model)
-    quantization = proof.quantization_of(model, modules)
-    if spec.quantised and not modules:
-        raise QevalError(
-            f"{variant.name} was asked for, but no module of {order.source.path} came out quantised.",
-            "Its layers may all be excluded, or of a kind that the library does not know.",
-        )
-    _check_options(variant.scheme, spec, quantization, order)
-    held, computed = order.store, order.compute
-    notes = list(order.notes)
-    if variant.model == DEMO:
-        notes.append(DEMO_NOTE)
-    if held != computed and order.device == "cpu":
-        notes.append(CPU_NOTE.format(store=held))
     weights = _identity_of_weights(order)
-    return Provenance(
+    found = Provenance(
         model=order.source.path if order.ready else variant.model,
         revision=weights.get("commit") or weights.get("package"),
         fingerprint=weights.get("files"),
         architecture=type(model).__name__,
-        dtype=held if held == computed else f"{held} weights, {computed} compute",
-        quantization=quantization,
+        dtype=order.store
+        if order.store == order.compute
+        else f"{order.store} weights, {order.compute} compute",
+        quantization=proof.quantization_of(model, modules),
         modules=proof.class_counts(modules),
         linears=proof.linear_count(model),
         bits_per_weight=proof.bits_per_weight(modules),
         weight_bytes=proof.weight_bytes(model),
         device=device_name(order.device),
         versions=versions(*(package.distribution for package in spec.packages), "lm_eval"),
-        notes=tuple(notes),
     )
+    found = replace(found, **order.evidence)
+    _check_quantised(variant, spec, found, order)
+    return replace(found, notes=(*order.notes, *_notes(variant, order, found)))
+
+
+def _notes(variant: Variant, order: Order, found: Provenance) -> Iterator[str]:
+    if variant.model == DEMO:
+        yield DEMO_NOTE
+    if "compute" in found.dtype and order.device == "cpu":
+        yield CPU_NOTE.format(store=order.store)
+
+
+def _check_quantised(variant: Variant, spec: SchemeSpec, found: Provenance, order: Order) -> None:
+    """Refuse a model that is not what was asked: nothing quantised, or other settings than the user wrote."""
+    if spec.quantised and not found.modules:
+        raise QevalError(
+            f"{variant.name} was asked for, but no module of {order.source.path} came out quantised.",
+            "Its layers may all be excluded, or of a kind that the library does not know.",
+        )
+    _check_options(variant.scheme, spec, found.quantization, order)
 
 
 def _identity_of_weights(order: Order) -> dict[str, Any]:

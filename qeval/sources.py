@@ -18,6 +18,8 @@ READ_SUFFIXES = (*WEIGHT_SUFFIXES, ".json", ".txt", ".model", ".jinja", ".py", "
 """What loading a model can read: weights, configurations, tokenizer, remote code. A model card or a
 training log beside them changes no number."""
 CHUNK = 1 << 20
+CONFIGS = ("config.json", "adapter_config.json")
+"""Every model has the first, every adapter the second."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def fingerprint(directory: Path, cache_dir: Path) -> str:
     A file's hash is kept under its path, size and time of change, so that tens of gigabytes are read
     once. Raises QevalError where there is no config.json or a file cannot be read.
     """
-    if not (directory / "config.json").is_file() and not any(directory.glob("*.gguf")):
+    if not any((directory / name).is_file() for name in CONFIGS) and not any(directory.glob("*.gguf")):
         raise QevalError(
             f"{directory} holds no model: it has no config.json.", "Name a directory made by save_pretrained."
         )
@@ -161,11 +163,12 @@ def _cached_commit(model: str, revision: str | None) -> str:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        found = try_to_load_from_cache(model, "config.json", revision=revision)
+        answers = [try_to_load_from_cache(model, name, revision=revision) for name in CONFIGS]
     except HFValidationError as error:
         raise _no_such_model(model) from error
-    if isinstance(found, str):
-        return Path(found).parent.name
+    found = [answer for answer in answers if isinstance(answer, str)]
+    if found:
+        return Path(found[0]).parent.name
     at = f" at revision {revision}" if revision else ""
     raise QevalError(
         f"{model}{at} is not in the local cache, and the Hub cannot be reached.",

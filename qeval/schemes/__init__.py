@@ -14,7 +14,7 @@ from typing import Any
 from qeval import calibration
 from qeval.errors import MissingPackageError, QevalError
 from qeval.records import Scheme, Variant
-from qeval.schemes import bnb, gptq, grammar, plain, rtn
+from qeval.schemes import adapter, bnb, gguf, gptq, grammar, hqq, hub, plain, rtn
 from qeval.schemes.grammar import NamedScheme
 from qeval.schemes.spec import OptionSpec, Order, Package, SchemeSpec
 from qeval.schemes.versions import version_of, versions
@@ -37,7 +37,7 @@ __all__ = [
     "resolve",
 ]
 
-_FAMILIES = (plain, bnb, gptq, rtn)
+_FAMILIES = (plain, bnb, gptq, hqq, hub, gguf, rtn)
 SCHEMES: dict[str, SchemeSpec] = {spec.name: spec for family in _FAMILIES for spec in family.SPECS}
 
 
@@ -153,6 +153,6 @@ def identity(variant: Variant, cache_dir: Path) -> dict[str, Any]:
         "calibration": calibration.identity(gptq.calibration_of(variant.model, options))
         if calibrated
         else None,
-        "adapter": model_identity(variant.adapter, None, cache_dir) if variant.adapter else None,
+        "adapter": adapter.identity(variant.adapter, cache_dir) if variant.adapter else None,
         "versions": versions(*libraries, *(["peft"] if variant.adapter else [])),
     }

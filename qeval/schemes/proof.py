@@ -35,7 +35,7 @@ def _is_packed(tensor: Tensor) -> bool:
     return tensor.dim() > 1 and narrow
 
 
-def _is_subclass(tensor: Tensor) -> bool:
+def _is_subclass(tensor: Any) -> bool:
     return hasattr(tensor, "__tensor_flatten__")
 
 
@@ -78,13 +78,23 @@ def quantised_modules(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def class_counts(modules: dict[str, nn.Module]) -> dict[str, int]:
-    """How many modules of each class."""
-    return dict(Counter(type(module).__name__ for module in modules.values()))
+    """How many modules of each class; where only the weight is special, the weight's class in brackets."""
+    return dict(Counter(_class_name(module) for module in modules.values()))
+
+
+def _class_name(module: nn.Module) -> str:
+    weight = getattr(module, "weight", None)
+    inner = f"[{type(weight).__name__}]" if type(module) is nn.Linear and _is_subclass(weight) else ""
+    return f"{type(module).__name__}{inner}"
 
 
 def linear_count(model: nn.Module) -> int:
-    """The number of linear layers, quantised or not."""
-    return sum(is_linear(module) or is_quantised(module) for module in model.modules())
+    """The number of linear layers, quantised or not; an adapter's own do not count."""
+    return sum(
+        is_linear(module) or is_quantised(module)
+        for name, module in model.named_modules()
+        if ".lora_" not in name
+    )
 
 
 def is_linear(module: nn.Module) -> bool:

@@ -50,7 +50,9 @@ class Order:
     quantised checkpoint of it where `ready`. `base` is the unquantised model. `options` are complete,
     defaults filled in. `store` and
     `compute` are torch dtype names: what plain weights are rounded to, and what is calculated in.
-    `device` is a torch device name. What a loader wants a reader to know it appends to `notes`.
+    `device` is a torch device name. What a loader wants a reader to know it appends to `notes`; what the
+    loaded modules cannot tell themselves (a file's types, since unpacked) it puts into `evidence` under the
+    name of a field of Provenance.
     """
 
     model: str
@@ -66,6 +68,7 @@ class Order:
     datasets_dir: Path | None = None
     progress: Progress = say_nothing
     notes: list[str] = field(default_factory=list)
+    evidence: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

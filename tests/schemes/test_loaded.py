@@ -70,6 +70,36 @@ def test_every_linear_layer_but_the_head_is_what_was_asked(
     assert 1e-4 < distance(loaded, llama, tmp_path) < 1
 
 
+@pytest.mark.parametrize(
+    ("package", "text", "kind", "bits", "settings"),
+    [
+        ("hqq", "hqq", "HQQLinear", 4 + 64 / 64, {"bits": 4, "group_size": 64, "axis": 1}),
+        ("hqq", "hqq[bits=8,group_size=32]", "HQQLinear", 8 + 64 / 32, {"bits": 8}),
+        ("torchao", "torchao", "Linear[Int8Tensor]", None, {"quant_method": "torchao"}),
+        ("torchao", "torchao[weights=float8]", "Linear[Float8Tensor]", None, {"quant_method": "torchao"}),
+        ("optimum.quanto", "quanto", "QLinear", None, {"weights": "int8"}),
+    ],
+)
+def test_schemes_of_other_packages(
+    llama: Path,
+    tmp_path: Path,
+    package: str,
+    text: str,
+    kind: str,
+    bits: float | None,
+    settings: dict[str, Any],
+) -> None:
+    pytest.importorskip(package)
+    loaded = load(llama, text, tmp_path)
+    found = loaded.provenance
+    assert found.modules == {kind: LINEARS}
+    assert found.linears == LINEARS + 1
+    assert settings.items() <= found.quantization.items()
+    assert found.bits_per_weight is not None
+    assert found.bits_per_weight == pytest.approx(bits) if bits else 8 < found.bits_per_weight < 10
+    assert 1e-4 < distance(loaded, llama, tmp_path) < 1
+
+
 def test_8_bits_are_8_bits_and_a_scale_for_each_row(llama: Path, tmp_path: Path) -> None:
     found = load(llama, "bnb8", tmp_path).provenance
     weights = 2 * (64 * 64 * 2 + 64 * 32 * 2 + 64 * 128 * 3)
@@ -133,7 +163,43 @@ def test_a_saved_checkpoint_is_read_back_with_its_own_settings(
     assert caught.value.hint == f"Write: {text}@{ready}"
 
 
-def test_a_variant_is_loaded_from_its_checkpoint_and_no_other(llama: Path, tmp_path: Path) -> None:
+def save_adapter(llama: Path, place: Path) -> Path:
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config = LoraConfig(r=4, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+    get_peft_model(AutoModelForCausalLM.from_pretrained(llama), config).save_pretrained(place)
+    return place
+
+
+def test_an_adapter_merged_or_beside_the_weights(llama: Path, tmp_path: Path) -> None:
+    adapter = save_adapter(llama, tmp_path / "adapter")
+
+    def with_adapter(kind: str, name: str | None) -> models.Loaded:
+        variant = Variant("v", str(llama), Scheme(kind), adapter=name)
+        return models.load(variant, device="cpu", cache_dir=tmp_path)
+
+    beside, merged = with_adapter("fp32", str(adapter)), with_adapter("fp32", f"merged:{adapter}")
+    plain = logits(with_adapter("fp32", None))
+    assert (logits(beside) - logits(merged)).abs().max() < 1e-3
+    assert (logits(beside) - plain).abs().max() > 0.01
+    assert any("unmerged (4 layers)" in note for note in beside.provenance.notes)
+    assert any("merged into the weights (4 layers)" in note for note in merged.provenance.notes)
+    assert beside.provenance.linears == merged.provenance.linears == LINEARS + 1
+    assert with_adapter("bnb4", str(adapter)).provenance.modules == {"Linear4bit": LINEARS}
+
+
+def test_an_adapter_of_another_model_is_refused(llama: Path, tmp_path: Path) -> None:
+    adapter = save_adapter(save_llama(tmp_path / "wide", hidden=128), tmp_path / "adapter")
+    variant = Variant("v", str(llama), Scheme("fp32"), adapter=str(adapter))
+    with pytest.raises(QevalError, match="cannot be attached") as caught:
+        models.load(variant, device="cpu", cache_dir=tmp_path)
+    assert "trained on this model" in caught.value.hint
+
+
+def test_a_group_size_that_does_not_divide_is_refused(llama: Path, tmp_path: Path) -> None:
     variant = Variant("v", str(llama), Scheme("rtn", {"group_size": 48}))
     with pytest.raises(QevalError, match="48 does not divide the 64 inputs of") as caught:
         models.load(variant, device="cpu", cache_dir=tmp_path)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_models import edit_json
@@ -120,6 +121,20 @@ def test_the_identity_holds_all_that_can_change_numbers(tmp_path: Path) -> None:
     assert key(own) != first
     edit_json(model / "config.json", rope_theta=5)
     assert key(Scheme("bnb4")) not in keys
+
+
+def test_the_identity_holds_the_adapter_and_whether_it_is_merged(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "m")
+    place = tmp_path / "a"
+    place.mkdir()
+    (place / "adapter_config.json").write_text("{}")
+
+    def key(adapter: str | None) -> Any:
+        return identity(Variant("v", str(model), Scheme("fp16"), adapter=adapter), tmp_path / "c")["adapter"]
+
+    assert key(None) is None
+    assert key(str(place))["merged"] is False
+    assert key(f"merged:{place}") == {**key(str(place)), "merged": True}
 
 
 def test_the_identity_names_the_libraries_that_count(tmp_path: Path) -> None:

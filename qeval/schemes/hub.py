@@ -1,0 +1,256 @@
+"""The schemes that transformers reads through its own quantizers: some quantise while loading, the others
+need a ready checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from qeval.errors import QevalError
+from qeval.schemes.loading import open_model
+from qeval.schemes.plain import ATTENTION, attention
+from qeval.schemes.rtn import divide
+from qeval.schemes.spec import OptionSpec, Order, Package, SchemeSpec
+
+Config = Callable[[Order], Any]
+ACCELERATE = Package("accelerate", "accelerate", "1.2")
+KERNELS = Package("kernels", "kernels", "0.12")
+
+
+def _open(order: Order, **keywords: Any) -> Any:
+    """The model with its plain weights in the compute type: these libraries take the type they are given."""
+    order.evidence["dtype"] = order.compute
+    return open_model(order, dtype=order.compute, **keywords, **attention(order))
+
+
+def load_ready(order: Order) -> Any:
+    """A ready checkpoint, which says itself how it is to be read."""
+    return _open(order)
+
+
+def _while_loading(config: Config) -> Callable[[Order], Any]:
+    """A loader that quantises with `config`; a ready checkpoint keeps its own."""
+
+    def load(order: Order) -> Any:
+        return load_ready(order) if order.ready else _open(order, quantization_config=config(order))
+
+    return load
+
+
+def _check_groups(order: Order, group_size: int) -> None:
+    """Refuse a group size that does not divide a width of the model, before its weights are read."""
+    from transformers import AutoConfig
+
+    source = order.source
+    config = AutoConfig.from_pretrained(
+        source.place, revision=source.revision or "main", trust_remote_code=order.trust_remote_code
+    )
+    for name in ("hidden_size", "intermediate_size"):
+        if isinstance(getattr(config, name, None), int):
+            divide(f"layers of the model's {name}", getattr(config, name), group_size)
+
+
+def quanto_config(order: Order) -> Any:
+    """optimum-quanto, weights only."""
+    from transformers import QuantoConfig
+
+    return QuantoConfig(weights=order.options["weights"])
+
+
+def torchao_config(order: Order) -> Any:
+    """torchao, weights only; `int4` by its portable kernel, `int4-packed` by the one for GPUs."""
+    import torch
+    from torchao import quantization as ao
+    from torchao.quantization.granularity import PerGroup
+    from transformers import TorchAoConfig
+
+    group, weights = int(order.options["group_size"]), order.options["weights"]
+    if str(weights).startswith("int4"):
+        _check_groups(order, group)
+    kinds: dict[str, Callable[[], Any]] = {
+        "int8": ao.Int8WeightOnlyConfig,
+        "int4": lambda: ao.IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=PerGroup(group)),
+        "int4-packed": lambda: ao.Int4WeightOnlyConfig(group_size=group),
+        "float8": ao.Float8WeightOnlyConfig,
+    }
+    return TorchAoConfig(kinds[str(weights)]())
+
+
+def higgs_config(order: Order) -> Any:
+    """HIGGS, data-free (Malinovskii et al., arXiv 2411.17525)."""
+    from transformers import HiggsConfig
+
+    return HiggsConfig(bits=order.options["bits"], group_size=order.options["group_size"])
+
+
+def eetq_config(_: Order) -> Any:
+    """EETQ, 8-bit weights."""
+    from transformers import EetqConfig
+
+    return EetqConfig("int8")
+
+
+def fp8_config(_: Order) -> Any:
+    """8-bit floating point in blocks of 128 x 128, as DeepSeek-V3 is published."""
+    from transformers import FineGrainedFP8Config
+
+    return FineGrainedFP8Config()
+
+
+def nvfp4_config(_: Order) -> Any:
+    """NVIDIA's 4-bit floating point in blocks of 16."""
+    from transformers import NVFP4Config
+
+    return NVFP4Config()
+
+
+def load_nothing(order: Order) -> Any:
+    """The loader of a scheme that is present only to say why it cannot be had."""
+    raise QevalError(f"{order.source.path} cannot be loaded.", "See qeval doctor.")
+
+
+def _ready(
+    name: str,
+    summary: str,
+    packages: tuple[Package, ...],
+    *methods: str,
+    device: Literal["any", "cuda"] = "any",
+    **fields: Any,
+) -> SchemeSpec:
+    return SchemeSpec(
+        name,
+        f"{summary}; ready checkpoints",
+        load_ready,
+        (ATTENTION,),
+        (*packages, ACCELERATE),
+        fields.pop("extra", name),
+        checkpoint="required",
+        methods=methods,
+        device=device,
+        **fields,
+    )
+
+
+def _made(
+    name: str,
+    summary: str,
+    config: Config,
+    options: tuple[OptionSpec, ...],
+    packages: tuple[Package, ...],
+    *methods: str,
+    device: Literal["any", "cuda"] = "any",
+    **fields: Any,
+) -> SchemeSpec:
+    return SchemeSpec(
+        name,
+        summary,
+        _while_loading(config),
+        (*options, ATTENTION),
+        (*packages, ACCELERATE),
+        name,
+        checkpoint="optional",
+        methods=methods,
+        device=device,
+        **fields,
+    )
+
+
+def _group(default: int, *choices: int) -> OptionSpec:
+    return OptionSpec("group_size", int, default, "inputs that share a scale", choices=choices)
+
+
+SPECS = (
+    _ready(
+        "awq",
+        "AWQ, activation-aware 4-bit weights, by gptqmodel's kernels",
+        (Package("gptqmodel", "gptqmodel", "7.5"), Package("optimum", "optimum", "2.0")),
+        "awq",
+        extra="gptq",
+    ),
+    _made(
+        "torchao",
+        "torchao, weights only",
+        torchao_config,
+        (
+            OptionSpec(
+                "weights", str, "int8", "their type", choices=("int8", "int4", "int4-packed", "float8")
+            ),
+            _group(64, 32, 64, 128, 256),
+        ),
+        (Package("torchao", "torchao", "0.15"),),
+        "torchao",
+        verified="CPU",
+        weight_bits=9,
+    ),
+    _made(
+        "quanto",
+        "optimum-quanto, weights only",
+        quanto_config,
+        (OptionSpec("weights", str, "int8", "their type", choices=("int8", "int4", "int2", "float8")),),
+        (Package("optimum-quanto", "optimum", "0.2.6"),),
+        "quanto",
+        verified="CPU",
+        weight_bits=9,
+    ),
+    _ready(
+        "compressed-tensors",
+        "fp8, int8, w4a16 as llm-compressor writes them",
+        (Package("compressed-tensors", "compressed_tensors", "0.11"),),
+        "compressed-tensors",
+    ),
+    _ready("aqlm", "AQLM, additive codebooks of about 2 bits", (Package("aqlm", "aqlm", "1.1"),), "aqlm"),
+    _made(
+        "higgs",
+        "HIGGS, Hadamard rotation and a Gaussian grid, data-free",
+        higgs_config,
+        (OptionSpec("bits", int, 4, "bits of a weight", choices=(2, 3, 4)), _group(256, 64, 128, 256)),
+        (
+            Package("flute-kernel", "flute", "0.3"),
+            Package("fast-hadamard-transform", "fast_hadamard_transform"),
+        ),
+        "higgs",
+        device="cuda",
+        weight_bits=5,
+    ),
+    _ready("vptq", "VPTQ, vector codebooks", (Package("vptq", "vptq", "0.0.4"),), "vptq", device="cuda"),
+    _ready(
+        "spqr", "SpQR, sparse outliers apart", (Package("spqr_quant", "spqr_quant"),), "spqr", device="cuda"
+    ),
+    _ready(
+        "autoround",
+        "AutoRound, rounding learnt by sign gradients",
+        (Package("auto-round", "auto_round", "0.5"),),
+        "auto-round",
+        "intel/auto-round",
+    ),
+    _made("eetq", "EETQ, 8-bit weights", eetq_config, (), (KERNELS,), "eetq", device="cuda", weight_bits=9),
+    _made(
+        "fp8",
+        "8-bit floating point in blocks of 128 x 128",
+        fp8_config,
+        (),
+        (KERNELS,),
+        "fp8",
+        device="cuda",
+        weight_bits=9,
+    ),
+    _ready("mxfp4", "MXFP4, the experts of gpt-oss", (KERNELS,), "mxfp4", device="cuda"),
+    _made(
+        "nvfp4",
+        "NVFP4, for Blackwell GPUs",
+        nvfp4_config,
+        (),
+        (KERNELS,),
+        "nvfp4",
+        device="cuda",
+        weight_bits=5,
+    ),
+    SchemeSpec(
+        "quip",
+        "QuIP#, Hadamard rotation and the E8P lattice; ready checkpoints",
+        load_nothing,
+        checkpoint="required",
+        methods=("quip",),
+        unavailable="no maintained package reads its checkpoints",
+    ),
+)
