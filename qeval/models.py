@@ -68,6 +68,7 @@ def load(
     spec = schemes.SCHEMES[variant.scheme.kind]
     order = _order(variant, device, dtype, cache_dir, progress)
     order = replace(order, trust_remote_code=trust_remote_code, datasets_dir=datasets_dir)
+    _check_device(order, spec)
     _check_checkpoint(order, spec)
     check_fits(order, spec)
     tokenizer, notes = _tokenizer(order)
@@ -178,6 +179,14 @@ def _dtypes(kind: str, asked: str, device: str) -> tuple[str, str]:
     if wanted != "auto":
         return store, wanted
     return store, "float32" if device == "cpu" else store
+
+
+def _check_device(order: Order, spec: SchemeSpec) -> None:
+    if spec.device == "cuda" and not order.device.startswith("cuda"):
+        raise QevalError(
+            f"{spec.name} needs an NVIDIA GPU, and the device is {order.device}.",
+            "Run it where there is one; qeval doctor shows which schemes run here.",
+        )
 
 
 def _check_checkpoint(order: Order, spec: SchemeSpec) -> None:

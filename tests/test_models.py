@@ -199,6 +199,15 @@ def test_a_checkpoint_of_another_scheme_is_refused_before_its_weights_are_read(
     )
 
 
+def test_a_scheme_for_gpus_is_refused_on_a_cpu(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qeval import schemes
+
+    monkeypatch.setattr(schemes, "missing_packages", lambda _: [])
+    assert "eetq needs an NVIDIA GPU, and the device is cpu." in refusal(llama, "eetq", tmp_path).message
+
+
 def test_nothing_quantised_is_an_error(llama: Path, tmp_path: Path) -> None:
     skipped = "+".join(f"{name}_proj" for name in ("q", "k", "v", "o", "gate", "up", "down")) + "+lm_head"
     error = refusal(llama, Scheme("bnb4", {"skip_modules": skipped}), tmp_path)

@@ -33,7 +33,7 @@ def identity(adapter: str, cache_dir: Path) -> dict[str, Any]:
 def attach(model: Any, adapter: str, order: Order) -> Any:
     """The model with the adapter. QevalError where it cannot be found, does not fit or cannot be merged."""
     if version_of("peft") is None:
-        raise MissingPackageError("An adapter needs peft.", "Install it with: pip install peft")
+        raise MissingPackageError("An adapter needs peft.", "Install it with: pip install 'qeval[adapter]'")
     from peft import PeftModel
 
     source, merged = split(adapter)

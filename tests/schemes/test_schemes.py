@@ -15,6 +15,9 @@ from qeval import schemes
 from qeval.errors import MissingPackageError, QevalError
 from qeval.records import Scheme, Variant
 from qeval.schemes import SCHEMES, check_available, identity, resolve
+from qeval.schemes.markdown import options, table
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def test_importing_the_table_loads_no_heavy_library() -> None:
@@ -35,6 +38,29 @@ def test_every_scheme_is_described(name: str) -> None:
     assert set(spec.config_keys) <= set(spec.defaults)
     assert spec.checkpoint == "no" or spec.methods
     assert spec.unavailable or spec.extra is None or spec.packages
+
+
+def test_every_extra_installs_what_the_scheme_needs() -> None:
+    import re
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+
+    def names(lines: list[str]) -> set[str]:
+        return {re.split(r"[\[<>=~]", line)[0] for line in lines}
+
+    for spec in SCHEMES.values():
+        if spec.extra is not None:
+            installed = names(extras[spec.extra]) | names(project["dependencies"])
+            assert {package.distribution for package in spec.packages} <= installed
+
+
+def test_the_documentation_shows_the_table_as_it_is() -> None:
+    text = (ROOT / "docs" / "schemes.md").read_text("utf-8")
+    assert table() in text
+    for spec in SCHEMES.values():
+        assert options(spec) in text
 
 
 def test_a_missing_package_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
