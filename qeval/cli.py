@@ -170,7 +170,7 @@ def _open(names: Sequence[str], runs_dir: Path, baseline: str | None) -> tuple[R
     "--verify", type=click.IntRange(min=0), default=0, metavar="N", help="Score N documents with lm-eval too."
 )
 @click.option("--no-materialize", is_flag=True, help="Never dequantise weights ahead of scoring.")
-@click.option("--cost/--no-cost", default=None, help="Measure load time, latency, throughput and memory too.")
+@click.option("--cost", is_flag=True, help="Measure latency and throughput too, on the scheme's own kernels.")
 @click.option("--chat-template", is_flag=True, help="Put prompts into the tokenizer's chat template.")
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
 @click.option(
@@ -225,12 +225,18 @@ def run(ctx: click.Context, /, runs_dir: Path, as_json: bool, **asked: Any) -> N
 )
 @_policy
 @click.option("--title", help="The report's title.")
+@click.option("--short", is_flag=True, help="Markdown short enough for a pull-request comment.")
+@click.option(
+    "--assets", type=click.Path(path_type=Path, file_okay=False), help="Put Markdown's charts here, as SVG."
+)
 def report(
     runs: tuple[str, ...],
     runs_dir: Path,
     baseline: str | None,
     outputs: tuple[Path, ...],
     title: str | None,
+    short: bool,
+    assets: Path | None,
     **gate: Any,
 ) -> None:
     """Render a run (the newest, if none is named) to HTML or Markdown."""
@@ -244,7 +250,7 @@ def report(
     decisions = judge(result, read.samples, policy, baseline=baseline) if policy else ()
     context = report.build(result, read.samples, read.items, rows, decisions, policy, title=title)
     for path in outputs:
-        report.write(path, report.render(context, path))
+        report.write(path, report.render(context, path, assets=assets, short=short))
         click.echo(str(path))
 
 
@@ -311,6 +317,33 @@ def plan(runs_dir: Path, as_json: bool, **asked: Any) -> None:
         _print_json(plans.document(rows))
     else:
         click.echo(plans.table(rows))
+
+
+@main.command()
+@click.option(
+    "--model", "-m", required=True, metavar="MODEL", help="Hub id (with @revision), directory or demo."
+)
+@click.option(
+    "--schemes", "-s", default="fp16,bnb4", show_default=True, metavar="LIST", help="As in `qeval run`."
+)
+@click.option("--revision", metavar="REV", help="Revision of the model on the Hub.")
+@click.option("--device", default="auto", show_default=True, help="cuda, cuda:1, cpu ...")
+@click.option("--dtype", default="auto", show_default=True, help="What is calculated in.")
+@click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
+@_runs_dir
+@_json
+def cost(runs_dir: Path, as_json: bool, **asked: Any) -> None:
+    """Measure what variants cost to hold and run: load time, memory, latency and throughput."""
+    from qeval import document, progress, runner, terminal
+
+    order = runner.cost_order(runs_dir=runs_dir, command=("qeval", *sys.argv[1:]), **asked)
+    with progress.display() as listen:
+        place = runner.execute(order, listen)
+    result = place.read()
+    if as_json:
+        _print_json(document.document(result, ()))
+    else:
+        click.echo(terminal.costs(result))
 
 
 @main.command("import")

@@ -54,6 +54,8 @@ def rounded(values: Sequence[float], limit: float, digits: int = 1) -> list[str]
 
 
 def _side(value: float, limit: float) -> int:
+    if math.isclose(value, limit, rel_tol=1e-12, abs_tol=1e-12):  # equal but for the float's last digits
+        return 0
     return (value > limit) - (value < limit)
 
 

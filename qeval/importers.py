@@ -297,7 +297,7 @@ def _cell(name: str, task: str, one: _Results, wanted: Task) -> tuple[Cell, Samp
 
 def _rows(path: Path, data: bytes) -> list[dict[str, Any]]:
     try:
-        rows = [json.loads(line) for line in data.decode("utf-8").splitlines() if line.strip()]
+        rows = [json.loads(line) for line in data.decode("utf-8").split("\n") if line.strip()]
     except ValueError as error:
         raise QevalError(f"{path} is damaged: {error}.", _AGAIN) from error
     for row in rows:

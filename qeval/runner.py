@@ -56,7 +56,7 @@ def order(
     runs_dir: Path,
     command: tuple[str, ...],
     verify: int,
-    cost: bool | None,
+    cost: bool,
     again: bool,
     no_materialize: bool,
     datasets_dir: Path | None,
@@ -88,10 +88,37 @@ def order(
         cache_dir=cache_dir(),
         command=command,
         verify=verify,
-        cost=bool(cost),
+        cost=cost,
         again=again,
         policy=load_policy(gate) if gate else None,
     )
+
+
+def cost_order(*, model: str, schemes: str, revision: str | None, runs_dir: Path, **settings: Any) -> Order:
+    """An order that scores nothing and measures what each variant costs."""
+    command = settings.pop("command")
+    empty = Suite("cost", (), description="Nothing is scored; only costs are measured.")
+    made = order(
+        model=model,
+        schemes=schemes,
+        revision=revision,
+        runs_dir=runs_dir,
+        command=command,
+        suite=None,
+        tasks="none",
+        num_fewshot=None,
+        baseline=None,
+        limit=None,
+        adapter=None,
+        verify=0,
+        cost=True,
+        again=False,
+        no_materialize=True,
+        datasets_dir=None,
+        gate=None,
+        **settings,
+    )
+    return replace(made, suite=empty)
 
 
 def announcement(order: Order) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from qeval import harness, models
 from qeval.errors import QevalError
 from qeval.jobs import Done, Job, Note, Planned, Progress, Stage
-from qeval.records import Cell, Provenance, Settings
+from qeval.records import Cell, Cost, Provenance, Settings
 from qeval.scoring import engine as engines
 from qeval.scoring.body import NonFiniteError
 from qeval.scoring.materialize import can_materialize, compute_in_own_dtype, materialize
@@ -42,15 +42,18 @@ def score(job: Job, cells: Cells, say: Say) -> None:
     known = [cells.recall(part.task) for part in prepared]
     todo = [part for part, cell in zip(prepared, known, strict=True) if cell is None]
     say(Planned(tuple((part.task.name, _size(part)) for part in todo), len(prepared) - len(todo)))
-    if not todo:
+    if not todo and job.tasks:
         say(Done(next((cell.provenance for cell in known if cell is not None), None)))
         return
-    loaded, cost = _load(job, say)
-    session = _Session(job, cells, say, loaded)
+    session = _Session(job, cells, say, _load(job, say), sum(map(_tokens, prepared)))
     for unit in _units(prepared):
         session.score_unit(unit, [part in todo for part in unit])
     session.verify(todo)
-    say(Done(session.provenance, session.with_peak(cost)))
+    say(Done(session.provenance, session.cost()))
+
+
+def _tokens(part: PreparedTask) -> int:
+    return sum(len(request.tokens) for request in part.requests)
 
 
 def _questions(job: Job, say: Say) -> tuple[PreparedTask, ...]:
@@ -83,7 +86,7 @@ def _units(prepared: Sequence[PreparedTask]) -> Iterator[list[PreparedTask]]:
         yield list(parts)
 
 
-def _load(job: Job, say: Say) -> tuple[models.Loaded, Any]:
+def _load(job: Job, say: Say) -> models.Loaded:
     say(Stage("loading the weights"))
     settings = job.settings
     loaded = models.load(
@@ -97,13 +100,7 @@ def _load(job: Job, say: Say) -> tuple[models.Loaded, Any]:
     )
     for note in loaded.provenance.notes:
         say(Note(note))
-    cost = None
-    if job.cost:
-        from qeval.cost import measure
-
-        say(Stage("measuring latency and throughput"))
-        cost = measure(loaded, progress=lambda text: say(Stage(text)))
-    return loaded, cost
+    return loaded
 
 
 class _Place(NamedTuple):
@@ -134,8 +131,8 @@ class _Answers:
 class _Session:
     """A loaded model at work: the engine, and the counts that a cell records."""
 
-    def __init__(self, job: Job, cells: Cells, say: Say, loaded: models.Loaded) -> None:
-        self.job, self.cells, self.say, self.loaded = job, cells, say, loaded
+    def __init__(self, job: Job, cells: Cells, say: Say, loaded: models.Loaded, tokens: int) -> None:
+        self.job, self.cells, self.say, self.loaded, self.tokens = job, cells, say, loaded, tokens
         self.model: Any = loaded.model
         self.settings: Settings = job.settings
         self.provenance: Provenance = replace(
@@ -148,13 +145,16 @@ class _Session:
         self._materialize()
 
     def _materialize(self) -> None:
+        self.native = True
         if compute_in_own_dtype(self.model):
+            self.native = False
             note = _CPU_KERNEL_NOTE
             self.provenance = replace(self.provenance, notes=(*self.provenance.notes, note))
             self.say(Note(note))
         if self.settings.materialize and self.settings.engine == "tree" and can_materialize(self.model):
             self.say(Stage("dequantising the weights for scoring"))
             self.model, _ = materialize(self.model)
+            self.native = False
             self.provenance = replace(self.provenance, materialized=True)
 
     def score_unit(self, unit: Sequence[PreparedTask], wanted: Sequence[bool]) -> None:
@@ -246,7 +246,7 @@ class _Session:
                 "tree" if self.settings.engine == "tree" else "plain",
                 sample=requests,
                 batch_size=None if self.settings.batch_size == "auto" else int(self.settings.batch_size),
-                expected_tokens=sum(len(request.tokens) for request in requests),
+                expected_tokens=self.tokens,
             )
             self.provenance = replace(self.provenance, engine=self.engine.path, engine_note=self.engine.note)
             self.say(Note(self.engine.note))
@@ -316,13 +316,23 @@ class _Session:
         lengths = [part.requests[place].n_scored for place in places]
         return list(zip(ours, theirs, lengths, strict=True))
 
-    def with_peak(self, cost: Any) -> Any:
-        """The cost with the memory that scoring took at its peak."""
+    def cost(self) -> Cost:
+        """Load time and peak memory of scoring; latency and throughput too where they are asked for.
+
+        These are measured on the scheme's own kernels: a model changed for scoring is loaded anew.
+        """
         import torch
 
-        if cost is None or not torch.cuda.is_available():
-            return cost
-        return replace(cost, peak_bytes=int(torch.cuda.max_memory_allocated()))
+        peak = int(torch.cuda.max_memory_allocated()) if torch.cuda.is_available() else None
+        if not self.job.cost:
+            return Cost(self.provenance.device, self.loaded.load_seconds, peak)
+        from qeval.cost import measure
+
+        if not self.native:
+            self.engine, self.model = None, None
+            self.loaded = replace(self.loaded, model=None)
+            self.loaded = _load(self.job, self.say)
+        return replace(measure(self.loaded, progress=lambda text: self.say(Stage(text))), peak_bytes=peak)
 
 
 def _not_a_number(part: PreparedTask, request: int) -> QevalError:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from qeval.records import Comparison, Decision, Result, Run
 from qeval.report import numbers
+from qeval.report.costs import cost_table
 from qeval.report.facts import provenance_facts, run_facts, warnings_of
 from qeval.report.rows import Index, Row, index, result_of, rows_of, score_of
 from qeval.report.verdicts import Verdict, verdict_of
@@ -28,6 +29,19 @@ def summary(run: Run, comparisons: Sequence[Comparison], decisions: Sequence[Dec
     align = ["left", "right", "left", "right", "left", "right", "right", "right"]
     table = tabulate(lines, headers, tablefmt="simple", disable_numparse=True, colalign=align)
     return "\n".join([table, "", *_sentences(run, comparisons, decisions)]).rstrip()
+
+
+def costs(run: Run) -> str:
+    """What each variant costs, measures as rows and variants as columns."""
+    from tabulate import tabulate
+
+    found = cost_table(run)
+    if found is None:
+        return "Nothing was measured."
+    names = [row[0] for row in found.rows]
+    lines = [[head, *(row[i] for row in found.rows)] for i, head in enumerate(found.headers) if i]
+    table = tabulate(lines, ["", *names], tablefmt="simple", disable_numparse=True)
+    return "\n".join([table, "", *found.notes]).rstrip()
 
 
 def _interval_heading(comparisons: Sequence[Comparison]) -> str:

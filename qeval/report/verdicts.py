@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from qeval import stats
 from qeval.records import Comparison, Decision, Result
 from qeval.report import numbers
 
@@ -64,6 +65,8 @@ def verdict_of(
     name = result.variant.name
     if result.status == "failed":
         return Verdict(name, "BROKEN", result.error or "The variant failed and left no message.")
+    if result.status == "stopped":
+        return Verdict(name, "FAIL", result.error or "Scoring stopped early: a rule is certainly broken.")
     if name == baseline:
         return Verdict(name, "BASELINE", "The others are compared with this one.")
     required = _worst_first(d for d in decisions if d.rule.tier == "required")
@@ -106,10 +109,21 @@ def described(name: str, comparisons: Sequence[Comparison]) -> Verdict:
 
 
 def _telling(comparisons: Sequence[Comparison]) -> Comparison | None:
-    """The average if there is one, else the first task, else the first perplexity."""
+    """The row that sums a variant up: the average if there is one, else the first task, else the first
+    perplexity. Where that row shows nothing, the surest real loss of any other row goes before it: a variant
+    that ruined one task may not read as unchanged."""
     order = ("average", "macro", "pooled", "task", "subtask")
     ranked = sorted(comparisons, key=lambda c: (c.kind == "perplexity", order.index(c.level)))
-    return ranked[0] if ranked else None
+    if not ranked or _outcome(ranked[0]) != "UNCLEAR":
+        return ranked[0] if ranked else None
+    return min(_real_losses(comparisons), key=lambda c: c.p or 0.0, default=ranked[0])
+
+
+def _real_losses(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """The headline rows whose loss stands after Holm's correction for how many rows were looked at."""
+    rows = [c for c in comparisons if c.level in {"task", "pooled", "macro"} and c.p is not None]
+    adjusted = stats.holm([row.p for row in rows if row.p is not None]) if rows else ()
+    return [row for row, p in zip(rows, adjusted, strict=True) if row.high < 0 and p <= 1 - row.confidence]
 
 
 def _outcome(comparison: Comparison) -> str:
