@@ -283,7 +283,7 @@ def _provenance(variant: Variant, order: Order, spec: SchemeSpec, model: Any) ->
         modules=proof.class_counts(modules),
         linears=proof.linear_count(model),
         bits_per_weight=proof.bits_per_weight(modules),
-        weight_bytes=proof.weight_bytes(model),
+        weight_bytes=proof.weight_bytes(model, order.store),
         device=device_name(order.device),
         versions=versions(*(package.distribution for package in spec.packages), "lm_eval"),
     )

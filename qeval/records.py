@@ -161,9 +161,10 @@ class Provenance:
 
     `revision` is the resolved commit; `fingerprint` a hash of the weight files. `quantization` is the
     checkpoint's or the loaded model's own configuration. `modules` counts quantised modules by class;
-    `linears` counts all linear modules. `bits_per_weight` includes scales and zeros, over the
-    quantised layers alone; `weight_bytes` is the size of all parameters and buffers. `engine` is the path
-    that scored ("tree", "kv", "head", "plain", "lm-eval") and `engine_note` its self-check's result.
+    `linears` counts all linear modules. `bits_per_weight` includes scales and zeros, over the quantised
+    layers alone; `weight_bytes` is the size of all parameters and buffers as a checkpoint holds them.
+    `engine` is the path that scored ("tree", "kv", "head", "plain", "lm-eval") and `engine_note` its
+    self-check's result.
     `notes` are sentences that a reader of the report must see.
     """
 

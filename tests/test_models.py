@@ -72,7 +72,7 @@ def test_plain_weights_are_rounded_as_named(
     assert any("slow in 16-bit" in note for note in found.notes) == (held != computed)
     assert (found.modules, found.bits_per_weight, found.linears) == ({}, None, LINEARS + 1)
     assert found.weight_bytes == sum(
-        tensor.numel() * tensor.element_size()
+        tensor.numel() * getattr(torch, held).itemsize
         for tensor in (*loaded.model.parameters(), *loaded.model.buffers())
     )
     assert not loaded.model.training

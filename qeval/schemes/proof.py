@@ -129,14 +129,23 @@ def bits_per_weight(modules: dict[str, nn.Module]) -> float | None:
     return bits / count if count else None
 
 
-def weight_bytes(model: nn.Module) -> int:
-    """Bytes of all parameters, buffers and scales; tied tensors count once."""
+def weight_bytes(model: nn.Module, held: str) -> int:
+    """Bytes of all parameters, buffers and scales; tied tensors count once.
+
+    Plain weights count in the dtype `held` that they are rounded to, though a CPU may calculate in a wider
+    copy; the tensors of quantised modules count as they are.
+    """
+    import torch
+
+    plain = getattr(torch, held).itemsize
+    quantised = set(map(id, quantised_modules(model).values()))
     seen: dict[int, int] = {}
     for module in model.modules():
         for _, tensor in own_tensors(module):
-            seen[id(tensor) if _is_subclass(tensor) else tensor.data_ptr() or id(tensor)] = tensor_bytes(
-                tensor
-            )
+            size = tensor_bytes(tensor)
+            if id(module) not in quantised and tensor.is_floating_point() and not _is_subclass(tensor):
+                size = min(size, tensor.numel() * plain)
+            seen[id(tensor) if _is_subclass(tensor) else tensor.data_ptr() or id(tensor)] = size
     return sum(seen.values())
 
 
