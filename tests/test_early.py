@@ -1,0 +1,102 @@
+"""Early stop: a ruined variant is stopped soon, a harmless one never, and nothing stops without a rule."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qeval import early, policy, toy
+from qeval.records import Scheme, Task
+
+FACTS = Task("qeval_facts", "acc")
+LOOSE = policy.from_max_drop(["2.0"])
+
+
+def _scored(scheme: Scheme, task: Task = FACTS, items: int = 2000):
+    return toy.score(task, scheme, toy.Toy(items=items), seed=7)[0]
+
+
+def _run(scheme: Scheme, rules=LOOSE, tasks=(FACTS,)):
+    base = {task.name: _scored(Scheme("fp16"), task) for task in tasks}
+    samples = [_scored(scheme, task) for task in tasks]
+    sizes = [len(part) for part in samples]
+    state = early.watches(rules, "v", tasks, sizes)
+    for block in early.blocks(sizes, 7):
+        state = early.see(state, block, tasks, samples, base)
+    return early.broken(state)
+
+
+def test_every_item_comes_once_in_an_order_that_the_seed_decides() -> None:
+    places = np.concatenate(list(early.blocks([30, 70, 5], seed=3)))
+    assert sorted(map(tuple, places.tolist())) == [
+        (t, i) for t, n in enumerate([30, 70, 5]) for i in range(n)
+    ]
+    again = np.concatenate(list(early.blocks([30, 70, 5], seed=3)))
+    np.testing.assert_array_equal(places, again)
+    assert not np.array_equal(places, np.concatenate(list(early.blocks([30, 70, 5], seed=4))))
+
+
+def test_a_ruined_variant_is_stopped_before_the_end_and_a_good_one_is_not() -> None:
+    stop = _run(Scheme("rtn", {"bits": 1}))
+    assert stop is not None
+    assert stop.task == "qeval_facts"
+    assert 0 < stop.items < stop.of == 2000
+    assert "certain" in early.sentence(stop)
+    assert _run(Scheme("bf16")) is None
+
+
+def test_a_group_is_watched_over_all_its_members() -> None:
+    members = [replace(FACTS, name=f"part_{i}", group="whole") for i in range(3)]
+    rules = policy.parse({"rule": [{"tasks": "whole", "max_drop": 2.0}]})
+    stop = _run(Scheme("rtn", {"bits": 1}), rules, members)
+    assert stop is not None
+    assert (stop.task, stop.of) == ("whole", 6000)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [{"max_drop": 2.0, "tier": "advisory"}, {"max_ppl_ratio": 1.01}, {"tasks": "other", "max_drop": 1.0}],
+)
+def test_only_required_rules_on_bounded_scores_are_watched(rule: dict[str, object]) -> None:
+    both = {"rule": [rule, {"tasks": "elsewhere", "max_drop": 1.0}]}
+    assert early.watches(policy.parse(both), "v", [FACTS], [10]) == ()
+
+
+def test_flips_and_recovery_are_watched_too() -> None:
+    for limit in ({"max_flips": 0.02}, {"min_recovery": 0.98}):
+        rules = policy.parse({"rule": [limit]})
+        assert _run(Scheme("rtn", {"bits": 1}), rules) is not None
+        assert _run(Scheme("fp32"), rules) is None
+
+
+@pytest.fixture
+def policy_file(tmp_path: Path) -> Path:
+    file = tmp_path / "gate.toml"
+    file.write_text("[[rule]]\nmax_drop = 1.0\n")
+    return file
+
+
+def test_a_run_with_a_gate_stops_the_ruined_variant_and_the_gate_fails_it(qeval, policy_file: Path) -> None:
+    words = (
+        "run",
+        "--model",
+        "toy[items=2000]",
+        "--schemes",
+        "bad=rtn[bits=2],fp16,fp32",
+        "--baseline",
+        "fp16",
+    )
+    result = qeval(*words, "--tasks", "qeval_facts,qeval_words", "--gate", policy_file)
+    assert "[bad] Stopped early: qeval_facts" in result.stderr
+    assert "[fp32] done" in result.stderr
+    assert "Stopped early" in result.stdout
+    verdict = json.loads(qeval("gate", "--policy", policy_file, "--json", code=3).stdout)
+    assert verdict["verdicts"] == {"bad": "FAIL", "fp32": "PASS"}
+    assert (
+        "finished earlier"
+        in qeval(*words, "--tasks", "qeval_facts,qeval_words", "--gate", policy_file).stderr
+    )

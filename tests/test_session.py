@@ -1,0 +1,190 @@
+"""Scoring a real, tiny model: lm-eval's own numbers, resumed bit by bit, never a silent 0."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_models import save_llama
+
+from qeval import policy, suites
+from qeval.cells import Cells, StoppedEarly
+from qeval.errors import QevalError
+from qeval.jobs import Event, Finished, Job, Note
+from qeval.records import Scheme, Settings, Task, Variant
+from qeval.store import Store
+
+pytestmark = pytest.mark.torch
+TASKS = tuple(
+    Task(name, metric, limit=6)
+    for name, metric in [
+        ("qeval_facts", "acc"),
+        ("qeval_continuations", "acc_norm"),
+        ("qeval_prose", "word_perplexity"),
+    ]
+)
+
+
+def save_model(directory: Path, seed: int = 0) -> Path:
+    """A random Llama that reads bytes, so that every choice of every item is a text of its own to it."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    save_llama(directory, seed=seed, vocab_size=300, max_position_embeddings=256)
+    alphabet = ["<s>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    reads = Tokenizer(models.BPE({letter: at for at, letter in enumerate(alphabet)}, []))
+    reads.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    reads.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=reads, bos_token="<s>", eos_token="</s>").save_pretrained(
+        directory
+    )
+    return directory
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("llama"))
+
+
+def a_job(runs_dir: Path, llama: Path, **changes: object) -> Job:
+    settings = Settings(device="cpu", **{k: changes.pop(k) for k in ("engine", "seed") if k in changes})
+    job = Job(
+        runs_dir=str(runs_dir),
+        run_id="r",
+        variant=Variant("fp32", str(llama), Scheme("fp32")),
+        identity={"model": str(llama)},
+        context={},
+        tasks=TASKS,
+        settings=settings,
+        tasks_dir=str(suites.tasks_dir()),
+        cache_dir=str(runs_dir / "cache"),
+        log=str(runs_dir / "log"),
+    )
+    import msgspec
+
+    return msgspec.structs.replace(job, **changes)
+
+
+def score(job: Job) -> tuple[dict[str, object], list[Event]]:
+    """The samples of each task, and everything that was said."""
+    from qeval.session import score as score_job
+
+    events: list[Event] = []
+    score_job(job, Cells(job, events.append), events.append)
+    place = Store(Path(job.runs_dir)).run_dir(job.run_id)
+    cells = [event.cell for event in events if isinstance(event, Finished)]
+    return {cell.task.name: place.samples(cell) for cell in cells}, events
+
+
+def test_the_numbers_are_those_of_lm_eval(runs_dir: Path, llama: Path) -> None:
+    import lm_eval
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(llama, dtype="float32").eval()
+    theirs = lm_eval.simple_evaluate(
+        model=HFLM(pretrained=model, tokenizer=AutoTokenizer.from_pretrained(llama), batch_size=1),
+        tasks=[task.name for task in TASKS],
+        task_manager=TaskManager(include_path=str(suites.tasks_dir()), include_defaults=False),
+        limit=6,
+        bootstrap_iters=0,
+        log_samples=True,
+    )
+    ours, events = score(a_job(runs_dir, llama))
+    for task in TASKS:
+        rows = sorted(theirs["samples"][task.name], key=lambda row: row["doc_id"])
+        mine = ours[task.name]
+        assert mine.doc_hash.tolist() == [row["doc_hash"] for row in rows]
+        assert mine.prompt_hash.tolist() == [row["prompt_hash"] for row in rows]
+        if task.name == "qeval_prose":
+            expected = [row["word_perplexity"] for row in rows]
+            np.testing.assert_allclose(mine.value, [value for value, _ in expected], rtol=1e-5)
+            assert mine.weight.tolist() == [weight for _, weight in expected]
+        else:
+            assert mine.value.tolist() == [row[task.metric] for row in rows]
+            expected = [[response[0] for response in row["filtered_resps"]] for row in rows]
+            np.testing.assert_allclose([list(row) for row in mine.scores], expected, atol=1e-4)
+    cells = {event.cell.task.name: event.cell for event in events if isinstance(event, Finished)}
+    assert cells["qeval_prose"].truncated == 0
+    assert all(cell.limited for cell in cells.values())
+
+
+@pytest.mark.parametrize("engine", ["plain", "lm-eval"])
+def test_every_engine_says_the_same(runs_dir: Path, llama: Path, engine: str) -> None:
+    tree, _ = score(a_job(runs_dir, llama, run_id="tree"))
+    other, events = score(a_job(runs_dir, llama, run_id="other", engine=engine))
+    for name, samples in tree.items():
+        np.testing.assert_allclose(samples.value, other[name].value, rtol=1e-5, atol=1e-5)
+    provenance = events[-1].provenance
+    assert provenance.engine == engine
+
+
+def test_verify_tells_the_largest_difference(runs_dir: Path, llama: Path) -> None:
+    _, events = score(a_job(runs_dir, llama, verify=4))
+    [note] = [event.text for event in events if isinstance(event, Note) and "Verified" in event.text]
+    assert "Verified 4 documents" in note
+    largest = float(note.split("difference is ")[1].split()[0])
+    assert 0 <= largest < 1e-4
+    assert "0 greedy flags differ" in note
+
+
+def test_a_lost_cell_is_computed_again_to_the_very_same_bytes(runs_dir: Path, llama: Path) -> None:
+    job = a_job(runs_dir, llama)
+    first, _ = score(job)
+    files = {path: path.read_bytes() for path in (runs_dir / "r").rglob("samples.parquet")}
+    lost = min(files)
+    for path in lost.parent.iterdir():
+        path.unlink()
+    lost.parent.rmdir()
+    score(job)
+    assert {path: path.read_bytes() for path in (runs_dir / "r").rglob("samples.parquet")} == files
+    assert len(first) == 3
+
+
+def test_nothing_is_loaded_when_everything_is_finished(runs_dir: Path, llama: Path, monkeypatch) -> None:
+    from qeval import models
+
+    job = a_job(runs_dir, llama)
+    _, events = score(job)
+    monkeypatch.setattr(models, "load", lambda *_, **__: pytest.fail("weights were loaded"))
+    again, more = score(job)
+    assert len(again) == 3
+    assert more[-1].provenance == events[-1].provenance
+
+
+def test_logits_that_are_no_numbers_fail_with_task_and_item(
+    runs_dir: Path, llama: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    broken = tmp_path / "broken"
+    model = AutoModelForCausalLM.from_pretrained(llama, dtype="float32")
+    model.model.norm.weight.data[:] = float("nan")
+    model.save_pretrained(broken)
+    AutoTokenizer.from_pretrained(llama).save_pretrained(broken)
+    with pytest.raises(QevalError, match=r"not finite.* item \d+ of qeval_facts") as caught:
+        score(a_job(runs_dir, broken))
+    assert "dtype" in caught.value.hint
+    assert list(runs_dir.glob("r/cells/*/cell.json")) == []
+
+
+def test_a_gate_stops_a_real_model_too(runs_dir: Path, llama: Path, tmp_path: Path) -> None:
+    tasks = (replace(TASKS[0], limit=120),)
+    good, _ = score(a_job(runs_dir, llama, tasks=tasks))
+    ruined = save_model(tmp_path / "ruined", seed=5)
+    rules = policy.parse({"rule": [{"max_flips": 0.01}]})
+    job = a_job(runs_dir, ruined, tasks=tasks, run_id="s", policy=rules, baseline={"model": str(llama)})
+    job = replace_variant(job, ruined)
+    with pytest.raises(StoppedEarly) as caught:
+        score(job)
+    assert caught.value.stop.items < len(good["qeval_facts"]) == 120
+
+
+def replace_variant(job: Job, model: Path) -> Job:
+    import msgspec
+
+    variant = Variant("bad", str(model), Scheme("fp32"))
+    return msgspec.structs.replace(job, variant=variant, identity={"model": str(model)})
