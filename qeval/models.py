@@ -134,7 +134,7 @@ def _order(
     if variant.model == DEMO:
         base = Source(str(prepare_demo(cache_dir, progress)))
     resolved = schemes.resolve(variant)
-    device = _device(device)
+    device = resolve_device(device)
     store, compute = _dtypes(variant.scheme.kind, dtype, device)
     return Order(
         model=variant.model,
@@ -151,7 +151,7 @@ def _order(
     )
 
 
-def _device(asked: str) -> str:
+def resolve_device(asked: str) -> str:
     """A torch device name; auto is the first GPU if there is one. Raises QevalError where it is absent."""
     if asked == "cpu":
         return asked

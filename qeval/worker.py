@@ -10,6 +10,7 @@ import os
 import sys
 import time
 import traceback
+from dataclasses import replace
 from typing import BinaryIO
 
 import msgspec
@@ -56,9 +57,12 @@ def score_toy(job: Job, say: Say) -> None:
 
 
 def score_model(job: Job, say: Say) -> None:
-    """Score every task with a real model."""
+    """Score every task with a real model, on the device that "auto" turns out to be."""
+    from qeval.models import resolve_device
     from qeval.session import score
 
+    settings = replace(job.settings, device=resolve_device(job.settings.device))
+    job = msgspec.structs.replace(job, settings=settings)
     score(job, Cells(job, say), say)
 
 
