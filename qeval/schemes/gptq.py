@@ -32,6 +32,10 @@ CATALOGUE = {
     ("meta-llama/Llama-2-13b-hf", True): Source("TheBloke/Llama-2-13B-GPTQ", "gptq-4bit-128g-actorder_True"),
 }
 """Ready checkpoints of 4 bits in groups of 128, by model and act_order."""
+CPU_KERNEL_NOTE = (
+    "gptqmodel's usual kernel for a CPU rounds activations to bfloat16; its torch kernel, which does not, is"
+    " used, so that the numbers are those of other devices."
+)
 _LOADING = {"act_order", "backend", "attention"}
 
 
@@ -61,13 +65,23 @@ def load(order: Order) -> Any:
 
     place = order.source if order.ready else Source(str(make(order)))
     keywords: dict[str, Any] = {}
-    if order.options["backend"] != "auto":
+    backend = _backend(order)
+    if backend != "auto":
         # bits are read from the checkpoint; transformers takes only the loading attributes from here
-        keywords["quantization_config"] = GPTQConfig(bits=4, backend=order.options["backend"])
+        keywords["quantization_config"] = GPTQConfig(bits=4, backend=backend)
     model = open_model(_at(order, place), **keywords, **attention(order))
     if order.device == "cpu":
         _unpack_eagerly(model)
     return compute_in(model, order.compute, (BaseQuantLinear,))
+
+
+def _backend(order: Order) -> str:
+    """The kernel asked for; on a CPU, of itself, the one whose numbers are those of other devices."""
+    asked = str(order.options["backend"])
+    if asked == "auto" and order.device == "cpu" and order.compute == "float32":
+        order.notes.append(CPU_KERNEL_NOTE)
+        return "torch"
+    return asked
 
 
 def _unpack_eagerly(model: Any) -> None:
