@@ -11,7 +11,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo report test test-fast check golden clean
+.PHONY: help install demo demo-schemes report test test-fast check golden clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -32,6 +32,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: install ## A true report about a small real model: fp16, bnb4 and gptq, on a CPU
 	@$(QEVAL) run --model demo --suite demo --schemes fp16,bnb4,gptq
 	@$(QEVAL) report -o reports/demo.html -o reports/demo.md
+
+demo-schemes: install ## The demo model in every scheme that a CPU runs, with costs (half an hour the first time)
+	@$(QEVAL) run --model demo --suite demo --cost --schemes 'fp16,bnb8,bnb4,bnb4[quant_type=fp4],gptq,gptq-ao=gptq[act_order=true],hqq,rtn,rtn[bits=3],rtn[bits=2]'
+	@$(QEVAL) report -o reports/demo-schemes.html -o reports/demo-schemes.md
 
 report: install ## Render the newest run, or RUN=..., to reports/report.html and .md
 	@$(QEVAL) report $(RUN) -o reports/report.html -o reports/report.md

@@ -95,13 +95,14 @@ def test_the_workflow_plans_runs_gates_and_reports():
     assert workflow["jobs"]["judge"]["needs"] == "score"
 
 
+@pytest.mark.slow
 def test_the_workflows_commands_run_on_the_toy(tmp_path):
     """Every qeval command of the workflow, in order, by the shell, with the toy for a model."""
     shutil.copy(EXAMPLES / "policy.toml", tmp_path / "policy.toml")
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "MODEL": "toy[items=0]",
+        "MODEL": "toy[items=30]",
         "SCHEMES": "fp16,shipped-3bit=bf16",
         "SUITE": "leaderboard-v1",
         "GITHUB_ACTIONS": "true",
