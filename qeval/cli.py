@@ -206,9 +206,7 @@ def run(ctx: click.Context, /, runs_dir: Path, as_json: bool, **asked: Any) -> N
         _print_json(document.document(result, rows))
     else:
         click.echo(terminal.summary(result, rows))
-        click.echo(
-            f"\nKept in {place.path}. Next: qeval report -o report.html, qeval gate --max-drop 1.0", err=True
-        )
+        click.echo(runner.farewell(result, place.path), err=True)
     ctx.exit(int(runner.exit_code(result)))
 
 

@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+_FEW = 60
+
+
 class Exit(IntEnum):
     """Exit codes of the command line; 2 is Click's own, for usage errors."""
 
@@ -55,11 +58,11 @@ class IncomparableError(QevalError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint naming the known word nearest to `word`, or all known words if none is near."""
+    """A hint naming the known word nearest to `word`, or all known words if none is near and they are few."""
     from difflib import get_close_matches  # costs 10 ms at start-up; needed only on the way to an error
 
     names = sorted(known)
     close = get_close_matches(word, names, n=1, cutoff=0.5)
     if close:
         return f"Did you mean {close[0]!r}?"
-    return f"Known: {', '.join(names)}." if names else ""
+    return f"Known: {', '.join(names)}." if 0 < len(names) <= _FEW else ""

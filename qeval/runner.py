@@ -150,6 +150,15 @@ def cache_dir() -> Path:
     return Path(os.environ.get("QEVAL_CACHE_DIR") or Path.home() / ".cache" / "qeval")
 
 
+def farewell(run: Run, path: Path) -> str:
+    """Where a run is kept, and what to do next; after a failure, where the libraries' own words are."""
+    kept = f"\nKept in {path}."
+    if exit_code(run) != Exit.PASS:
+        kept += f" What the libraries printed is in {path / 'logs'}."
+    scored = any(result.cells for result in run.results)
+    return f"{kept} Next: qeval report -o report.html, qeval gate --max-drop 1.0" if scored else kept
+
+
 def exit_code(run: Run) -> Exit:
     """ERROR where a variant failed; the others' results stand all the same."""
     return Exit.PASS if all(result.status in {"done", "stopped"} for result in run.results) else Exit.ERROR
@@ -200,8 +209,19 @@ def check(order: Order) -> None:
             from qeval.schemes import check_available
 
             check_available(variant.scheme)
+    if not is_toy(order.variants[0].model):
+        _check_tasks(order)
     with disk_errors(order.runs_dir):
         order.runs_dir.mkdir(parents=True, exist_ok=True)
+
+
+def _check_tasks(order: Order) -> None:
+    from qeval.harness import known_tasks  # looks at file names; imports no lm-eval
+
+    known = known_tasks(suites.tasks_dir(), order.cache_dir)
+    for task in order.suite.tasks:
+        if task.name not in known:
+            raise UsageError(f"There is no task {task.name!r}.", did_you_mean(task.name, known))
 
 
 def _identity(variant: Variant, cache_dir: Path) -> dict[str, Any]:

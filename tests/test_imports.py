@@ -34,7 +34,7 @@ FORBIDDEN = {
     "gate": {"store", "harness", "models", "scoring", "schemes", "report"},
     "report": {"harness", "models", "scoring", "schemes", "session", "runner"},
     "session": {"runner", "executors", "compare", "gate", "report"},
-    "runner": {"session", "worker", "models", "harness", "scoring", "report"},
+    "runner": {"session", "worker", "models", "scoring", "report"},
 }
 LIGHT = {
     "compare",
