@@ -92,8 +92,13 @@ def test_one_failed_variant_leaves_the_others(qeval) -> None:
 
 def _start(runs_dir: Path, *more: str) -> subprocess.Popen[bytes]:
     words = ["run", "--model", "toy[items=40,delay=0.15]", "--schemes", "fp16,bnb4", "--suite", "demo", *more]
+    # A shell's background job ignores SIGINT, and so would its children: begin as a person's command does.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from qeval.cli import main; main()"
+    )
     return subprocess.Popen(
-        [sys.executable, "-m", "qeval", *words],
+        [sys.executable, "-c", code, *words],
         env={**os.environ, "QEVAL_RUNS_DIR": str(runs_dir)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
