@@ -185,7 +185,7 @@ def execute(order: Order, listen: Listener) -> RunDir:
         except KeyboardInterrupt:
             place.write(run)
             raise
-        run = _with(run, result)
+        run = _learned(_with(run, result))
         place.write(run)
     return place
 
@@ -193,6 +193,25 @@ def execute(order: Order, listen: Listener) -> RunDir:
 def _with(run: Run, result: Result) -> Run:
     name = result.variant.name
     return replace(run, results=tuple(result if old.variant.name == name else old for old in run.results))
+
+
+def _learned(run: Run) -> Run:
+    """The run, its suite completed by what scoring found out: metrics and kinds that nobody wrote down.
+
+    A perplexity never belongs to the average.
+    """
+    found = {cell.task.group or cell.task.name: cell.task for r in run.results for cell in r.cells}
+    tasks = tuple(
+        replace(
+            task, metric=found[task.name].metric, kind=found[task.name].kind, chance=found[task.name].chance
+        )
+        if task.name in found
+        else task
+        for task in run.suite.tasks
+    )
+    perplexities = {task.name for task in tasks if task.kind == "perplexity"}
+    average = tuple(row for row in run.suite.average if row not in perplexities)
+    return replace(run, suite=replace(run.suite, tasks=tasks, average=average))
 
 
 def check(order: Order) -> None:

@@ -36,6 +36,7 @@ _DAMAGE = {
     "gptq": (0.06, 0.010),
 }
 _OTHER_DAMAGE = (0.05, 0.008)
+_PERPLEXITIES = {"wikitext", "qeval_prose"}
 _ACCURACY = {"arc_challenge": 0.53, "hellaswag": 0.78, "truthfulqa_mc2": 0.39}
 
 
@@ -70,13 +71,13 @@ def parse(model: str) -> Toy:
 
 
 def leaf_tasks(tasks: Sequence[Task]) -> Iterator[Task]:
-    """The tasks themselves, MMLU as its 57 subjects."""
+    """The tasks themselves, MMLU as its 57 subjects, and perplexities known for what they are."""
     for task in tasks:
         if task.name == "mmlu":
             for name, (_, category) in MMLU_SUBJECTS.items():
                 yield replace(task, name=name, group="mmlu", category=category)
         else:
-            yield task
+            yield replace(task, kind="perplexity") if task.name in _PERPLEXITIES else task
 
 
 def available(task: Task, toy: Toy) -> int:

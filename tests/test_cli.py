@@ -178,3 +178,61 @@ def test_a_broken_run_directory_is_one_sentence(qeval, runs_dir: Path) -> None:
 def test_lists(qeval, what: str) -> None:
     assert qeval("list", what).stdout
     assert isinstance(json.loads(qeval("list", what, "--json").stdout), list)
+
+
+ARTICLE = README.parent / "docs" / "examples" / "llama2-article.toml"
+
+
+def test_published_scores_become_a_run_that_is_gated_and_exported(qeval, tmp_path: Path) -> None:
+    words = ("import", ARTICLE, "--scores", "--model", "meta-llama/Llama-2-7b-hf")
+    place = qeval(*words).stdout.strip()
+    assert qeval(*words).stdout.strip() == place, "the same input is the same run"
+    assert "53.40" in qeval("show", place).stdout
+    assert qeval("gate", place, "--max-drop", "3", code=4).stdout.count("INCONCLUSIVE") > 2
+    qeval("export", place, "--to", "csv", "-o", tmp_path / "out")
+    assert (tmp_path / "out" / "scores.csv").read_text().count("\n") > 10
+
+
+def test_a_wrong_import_writes_nothing(qeval, tmp_path: Path, runs_dir: Path) -> None:
+    file = tmp_path / "scores.csv"
+    file.write_text("variant,task,scroe,n\nfp16,arc,0.5,100\n")
+    result = qeval("import", "--scores", file, code=None)
+    assert result.exit_code in (1, 2)
+    assert "scroe" in result.stderr
+    assert not runs_dir.exists()
+
+
+def test_a_plan_knows_what_cannot_be_decided(qeval) -> None:
+    rows = json.loads(qeval("plan", "--suite", "leaderboard-v1", "--max-drop", "1.0", "--json").stdout)
+    text = qeval("plan", "--max-drop", "1.0").stdout
+    assert "too few items" in text
+    assert rows["schema"]
+    assert "not a number of items" in qeval("plan", "--tasks", "x", "--n", "x=0", code=2).stderr
+
+
+def test_a_plan_from_a_run_uses_its_churn(qeval) -> None:
+    qeval(*TOY)
+    assert "qeval_prose" in qeval("plan", "--from", "toy", "--max-ppl-ratio", "1.05").stdout
+
+
+def test_the_gate_writes_junit_and_a_badge(qeval, tmp_path: Path) -> None:
+    qeval(*TOY)
+    words = ("gate", "--max-drop", "1", "--junit", tmp_path / "j.xml", "--badge", tmp_path / "b.json")
+    qeval(*words, code=None)
+    assert (tmp_path / "j.xml").read_text().startswith("<?xml")
+    assert json.loads((tmp_path / "b.json").read_text())["schemaVersion"] == 1
+
+
+def test_nothing_said_about_losses_is_no_pass(qeval, tmp_path: Path, monkeypatch) -> None:
+    qeval(*TOY)
+    monkeypatch.chdir(tmp_path)
+    assert "--max-drop" in qeval("gate", code=2).stderr
+    (tmp_path / "pyproject.toml").write_text("[tool.qeval.gate]\nmax_drop = 90\n")
+    assert "PASS" in qeval("gate").stdout
+
+
+def test_a_report_goes_nowhere_but_where_it_can(qeval, tmp_path: Path) -> None:
+    qeval(*TOY)
+    assert "mkdir" in qeval("report", "-o", tmp_path / "no" / "r.html", code=1).stderr
+    assert ".html" in qeval("report", "-o", tmp_path / "r.htlm", code=2).stderr
+    assert list(tmp_path.glob("r*")) == [tmp_path / "runs"]
