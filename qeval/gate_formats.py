@@ -318,7 +318,7 @@ def publish(outcome: Outcome, *, junit_file: Path | None = None, badge_file: Pat
     $GITHUB_STEP_SUMMARY is appended to; annotations go to stderr, which GitHub reads too, only
     under $GITHUB_ACTIONS. Raises QevalError where a file cannot be written.
     """
-    from qeval.store import disk_errors, write_atomic
+    from qeval.storage import disk_errors, write_atomic
 
     for path, text in ((junit_file, junit(outcome)), (badge_file, badge(outcome))):
         if path is not None:

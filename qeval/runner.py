@@ -17,7 +17,8 @@ from qeval.executors import EXECUTORS
 from qeval.jobs import Event, Job, Stage
 from qeval.policy import load as load_policy
 from qeval.records import Cell, Policy, Result, Run, Settings, Suite, Variant
-from qeval.store import RunDir, Store, digest, disk_errors, slug
+from qeval.storage import disk_errors
+from qeval.store import RunDir, Store, digest, slug
 from qeval.toy import is_toy
 from qeval.toy import parse as parse_toy
 

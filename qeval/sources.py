@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qeval.errors import QevalError
-from qeval.storage import write_atomically
+from qeval.storage import write_atomic
 
 DEMO = "demo"
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
@@ -76,7 +76,7 @@ def fingerprint(directory: Path, cache_dir: Path) -> str:
             fresh[key] = _file_hash(path)
         whole.update(f"{path.relative_to(directory).as_posix()}\0{known.get(key) or fresh[key]}\n".encode())
     if fresh:
-        write_atomically(book, json.dumps(_read_book(book) | fresh))
+        write_atomic(book, json.dumps(_read_book(book) | fresh).encode())
     return whole.hexdigest()
 
 

@@ -1,22 +1,50 @@
-"""Directories and files that appear whole or not at all, shared by several processes."""
+"""Files and directories that appear whole or not at all, and what to say when the disk refuses."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from qeval.errors import QevalError
 
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` so that another process sees the old file or the new one, never half of it."""
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals to write below `path` into one sentence and a remedy."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise QevalError(
+                f"The disk that holds {path} is full.",
+                "Free some space and run the same command again: what is finished is kept.",
+            ) from error
+        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+            raise QevalError(f"{path} cannot be written.", "Name another place with --runs-dir.") from error
+        raise QevalError(f"{path} cannot be used: {error.strerror}.", "Name another place.") from error
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old one or the whole new one, even after a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, "utf-8")
-    partial.replace(path)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def build_directory(target: Path, build: Callable[[Path], None]) -> Path:

@@ -30,6 +30,7 @@ import msgspec
 
 from qeval.errors import QevalError, did_you_mean
 from qeval.records import Cell, Item, Run, Samples
+from qeval.storage import disk_errors, write_atomic
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +43,6 @@ SAMPLES_FILE = "samples.parquet"
 ITEMS_FILE = "items.parquet"
 _Record = TypeVar("_Record", Run, Cell)
 _SHORT, _ASCII = 128, 127
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 
 def digest(value: Any) -> str:
@@ -58,38 +58,6 @@ def _plain(value: Any) -> Any:
 def slug(text: str, length: int = 40) -> str:
     """`text` as a file name: letters, digits, dot and dash, at most `length` characters."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")[-length:].strip("-.") or "run"
-
-
-@contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals to write below `path` into one sentence and a remedy."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _NO_SPACE:
-            raise QevalError(
-                f"The disk that holds {path} is full.",
-                "Free some space and run the same command again: what is finished is kept.",
-            ) from error
-        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
-            raise QevalError(f"{path} cannot be written.", "Name another place with --runs-dir.") from error
-        raise QevalError(f"{path} cannot be used: {error.strerror}.", "Name another place.") from error
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old one or the whole new one, even after a power cut."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 # --- samples and items as Parquet columns -------------------------------------------------------

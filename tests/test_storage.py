@@ -8,7 +8,7 @@ import time
 import pytest
 
 from qeval.errors import QevalError
-from qeval.storage import build_directory, write_atomically
+from qeval.storage import build_directory, write_atomic
 
 
 def test_a_failed_build_leaves_nothing_and_the_next_one_works(tmp_path) -> None:
@@ -58,7 +58,7 @@ def test_a_place_that_cannot_be_written_to_is_said_so(tmp_path) -> None:
 
 def test_a_file_is_replaced_whole(tmp_path) -> None:
     path = tmp_path / "a" / "b.json"
-    write_atomically(path, "1")
-    write_atomically(path, "2")
+    write_atomic(path, b"1")
+    write_atomic(path, b"2")
     assert path.read_text() == "2"
     assert [found.name for found in path.parent.iterdir()] == ["b.json"]

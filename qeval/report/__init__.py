@@ -14,7 +14,7 @@ from qeval.report.context import Context, build
 from qeval.report.export import EXPORTS, export
 from qeval.report.html import render_html
 from qeval.report.markdown import render_markdown
-from qeval.store import write_atomic
+from qeval.storage import write_atomic
 
 FORMATS: Mapping[str, Callable[[Context], str]] = {".html": render_html, ".md": render_markdown}
 
