@@ -48,7 +48,7 @@ check: install ## Lint and type-check
 test: check ## Check, then run all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not gpu'
 
-test-fast: install ## The tests that need no torch: seconds
+test-fast: install ## The tests that need no torch: about a minute
 	@$(BIN)/python -m pytest -q -m 'not torch and not gpu and not slow and not browser'
 
 golden: install ## Write the golden files and the example reports anew; look at the diff before committing
