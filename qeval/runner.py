@@ -69,6 +69,9 @@ def order(
 
     if suite and tasks:
         raise UsageError("--suite and --tasks exclude each other.", "Leave one of them out.")
+    batch = settings.get("batch_size", "auto")
+    if batch != "auto" and not (batch.isdigit() and int(batch) > 0):
+        raise UsageError(f"--batch-size {batch!r} is not a number of sequences.", "Write auto, or e.g. 8.")
     model, revision = split_revision(model, revision)
     variants = tuple(
         Variant(name=name, model=model, scheme=scheme, revision=revision, adapter=adapter)

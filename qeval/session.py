@@ -7,6 +7,7 @@ never depends on what is finished, so that a resumed run computes the very same 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -175,7 +176,11 @@ class _Session:
         self.say(Stage(f"{part.task.name} by lm-eval"))
         act = harness.generate if part.generates else harness.score_with_lm_eval
         size = _LM_EVAL_BATCH if self.settings.batch_size == "auto" else int(self.settings.batch_size)
-        return act(part, self.model, self.loaded.tokenizer, batch_size=size)
+        answers: Sequence[Any] = act(part, self.model, self.loaded.tokenizer, batch_size=size)
+        for place, answer in enumerate(answers):
+            if isinstance(answer, Answer) and not math.isfinite(answer.loglikelihood):
+                raise _not_a_number(part, place)  # lm-eval itself would call the item wrong and go on
+        return answers
 
     def _by_engine(self, unit: Sequence[PreparedTask], wanted: Sequence[bool], start: float) -> None:
         sizes = [part.n for part in unit]

@@ -142,6 +142,8 @@ WRONG = [
     (("run", "--model", "toy", "--schemes", "bnb4[quant_typ=fp4]"), 2, "quant_type"),
     (("run", "--model", "toy", "--suite", "leaderbord-v1"), 2, "leaderboard-v1"),
     (("run", "--model", "toy", "--limit", "0"), 2, "0"),
+    (("run", "--model", "toy", "--batch-size", "many"), 2, "auto"),
+    (("run", "--model", "toy", "--batch-size", "0"), 2, "auto"),
     (("run", "--model", "toy", "--suite", "demo", "--tasks", "arc_easy"), 2, "--suite"),
     (("run", "--model", "toy", "--schemes", "fp16,fp16"), 2, "fp16"),
     (("run", "--model", "toy", "--baseline", "bnb4x"), 2, "bnb4"),

@@ -155,8 +155,9 @@ def test_nothing_is_loaded_when_everything_is_finished(runs_dir: Path, llama: Pa
     assert more[-1].provenance == events[-1].provenance
 
 
+@pytest.mark.parametrize("engine", ["tree", "plain", "lm-eval"])
 def test_logits_that_are_no_numbers_fail_with_task_and_item(
-    runs_dir: Path, llama: Path, tmp_path: Path
+    runs_dir: Path, llama: Path, tmp_path: Path, engine: str
 ) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -166,7 +167,7 @@ def test_logits_that_are_no_numbers_fail_with_task_and_item(
     model.save_pretrained(broken)
     AutoTokenizer.from_pretrained(llama).save_pretrained(broken)
     with pytest.raises(QevalError, match=r"not finite.* item \d+ of qeval_facts") as caught:
-        score(a_job(runs_dir, broken))
+        score(a_job(runs_dir, broken, engine=engine))
     assert "dtype" in caught.value.hint
     assert list(runs_dir.glob("r/cells/*/cell.json")) == []
 
