@@ -191,7 +191,10 @@ def _check_device(order: Order, spec: SchemeSpec) -> None:
 
 def _check_checkpoint(order: Order, spec: SchemeSpec) -> None:
     """Refuse a checkpoint of another scheme before its weights are read."""
-    found = read_config(order.source).get("quantization_config") or {}
+    config = read_config(order.source)
+    found = config.get("quantization_config") or {}
+    if not found and config.get("quip_params"):  # QuIP#'s authors write no quantization_config
+        found = {"quant_method": "quip"}
     if order.ready and not found:
         found = read_json(order.source, "quantize_config.json") or {}
         found = {"quant_method": "gptq", **found} if found else {}

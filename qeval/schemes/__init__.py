@@ -14,7 +14,7 @@ from typing import Any
 from qeval import calibration
 from qeval.errors import MissingPackageError, QevalError
 from qeval.records import Scheme, Variant
-from qeval.schemes import adapter, bnb, gguf, gptq, grammar, hqq, hub, plain, rtn
+from qeval.schemes import adapter, bnb, gguf, gptq, grammar, hqq, hub, plain, quip, rtn
 from qeval.schemes.grammar import NamedScheme
 from qeval.schemes.spec import OptionSpec, Order, Package, SchemeSpec
 from qeval.schemes.versions import version_of, versions
@@ -37,7 +37,7 @@ __all__ = [
     "resolve",
 ]
 
-_FAMILIES = (plain, bnb, gptq, hqq, hub, gguf, rtn)
+_FAMILIES = (plain, bnb, gptq, hqq, hub, quip, gguf, rtn)
 SCHEMES: dict[str, SchemeSpec] = {spec.name: spec for family in _FAMILIES for spec in family.SPECS}
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-from qeval.errors import QevalError
 from qeval.schemes.loading import open_model
 from qeval.schemes.plain import ATTENTION, attention
 from qeval.schemes.rtn import divide
@@ -102,11 +101,6 @@ def nvfp4_config(_: Order) -> Any:
     from transformers import NVFP4Config
 
     return NVFP4Config()
-
-
-def load_nothing(order: Order) -> Any:
-    """The loader of a scheme that is present only to say why it cannot be had."""
-    raise QevalError(f"{order.source.path} cannot be loaded.", "See qeval doctor.")
 
 
 def _ready(
@@ -244,13 +238,5 @@ SPECS = (
         "nvfp4",
         device="cuda",
         weight_bits=5,
-    ),
-    SchemeSpec(
-        "quip",
-        "QuIP#, Hadamard rotation and the E8P lattice; ready checkpoints",
-        load_nothing,
-        checkpoint="required",
-        methods=("quip",),
-        unavailable="no maintained package reads its checkpoints",
     ),
 )
