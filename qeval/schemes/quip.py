@@ -88,7 +88,13 @@ def check(source: Source) -> dict[str, Any]:
             f"{source.path} is of the architecture {model}, whose layout in QuIP# is not known here.",
             f"Name a checkpoint of one of these: {', '.join(ARCHITECTURES)}.",
         )
-    odd = {"fused": True, "outlier_channel_split": False, "pack_out": False, "codesz": WIDTH}
+    odd = {
+        "fused": True,
+        "outlier_channel_split": False,
+        "pack_out": False,
+        "codesz": WIDTH,
+        "incoh_mode": "had",
+    }
     for key, value in odd.items():
         if settings.get(key, value) != value:
             raise QevalError(

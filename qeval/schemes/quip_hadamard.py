@@ -17,6 +17,7 @@ from torch import Tensor
 
 from qeval.errors import QevalError
 
+BLOCK = 64
 PALEY_1 = (12, 20, 60, 108, 140)
 PALEY_2 = (28, 36)
 WILLIAMSON = {
@@ -61,14 +62,23 @@ def order_of(width: int) -> int:
 
 
 def sylvester(values: Tensor) -> Tensor:
-    """Sylvester's matrix times every vector along the last axis, a power of two long; not normalised."""
-    shape, step = values.shape, 1
-    while step < shape[-1]:
-        pairs = values.reshape(*shape[:-1], -1, 2, step)
-        first, second = pairs[..., 0, :], pairs[..., 1, :]
-        values = torch.stack((first + second, first - second), dim=-2).reshape(shape)
-        step *= 2
-    return values
+    """Sylvester's matrix times every vector along the last axis, a power of two long; not normalised.
+
+    It is a Kronecker product of smaller ones, so that BLOCK coordinates at a time are multiplied.
+    """
+    length = values.shape[-1]
+    block = min(length, BLOCK)
+    rows = values.reshape(*values.shape[:-1], -1, block) @ _sylvester_matrix(block).to(values)
+    if length > block:
+        rows = sylvester(rows.mT).mT
+    return rows.reshape(values.shape)
+
+
+@cache
+def _sylvester_matrix(size: int) -> Tensor:
+    if size == 1:
+        return torch.ones(1, 1)
+    return torch.kron(torch.tensor([[1.0, 1.0], [1.0, -1.0]]), _sylvester_matrix(size // 2))
 
 
 @cache

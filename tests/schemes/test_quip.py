@@ -28,7 +28,7 @@ BITS = {"E8P12": 2, "E8P12RVQ3B": 3, "E8P12RVQ4B": 4}
 NUMBERS = {"E8P12": 7, "E8P12RVQ3B": 18, "E8P12RVQ4B": 17}
 VERSIONS = {"E8P12": 1, "E8P12RVQ3B": 0, "E8P12RVQ4B": 1}
 RESIDUAL = {"E8P12RVQ3B": 2.04, "E8P12RVQ4B": 3.45}
-WIDTHS = (12, 64, 12 * 16, 20, 28 * 4, 36, 52 * 2, 60, 108, 140, 156, 172 * 2)
+WIDTHS = (12, 64, 256, 12 * 16, 20, 28 * 4, 36, 52 * 2, 60, 108, 140, 156, 172 * 2)
 FUSED = {
     "self_attn.qkv_proj": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     "self_attn.o_proj": ("self_attn.o_proj",),
@@ -472,6 +472,35 @@ def test_the_error_is_that_of_its_bits_and_less_than_rounding_makes(plain: Path,
         assert 1 < error(made[codebook]) * 4**bits < 3
     rounded = {name: round_to_nearest(state[name].float(), 2, 64, False) for name in made["E8P12"]}
     assert error(made["E8P12"]) < min(0.1175, error(rounded) / 2)
+
+
+def test_mistral_has_the_same_layout(tmp_path: Path) -> None:
+    import torch
+    from transformers import MistralConfig, MistralForCausalLM
+
+    place = save_llama(tmp_path / "plain", num_hidden_layers=1)
+    llama = json.loads((place / "config.json").read_text())
+    sizes = {name: value for name, value in llama.items() if name.endswith(("_size", "_heads", "_layers"))}
+    torch.manual_seed(0)
+    MistralForCausalLM(MistralConfig(**sizes, head_dim=32)).half().save_pretrained(place)
+    exact = save_quip(place, tmp_path / "made")
+    loaded = load(place, f"quip@{tmp_path / 'made'}", tmp_path, dtype="float32")
+    assert loaded.provenance.architecture == "MistralForCausalLM"
+    found = dict(loaded.model.named_parameters())
+    assert all(torch.allclose(found[name].double(), weight, atol=1e-6) for name, weight in exact.items())
+
+
+def test_a_checkpoint_s_own_scale_of_the_residual_replaces_the_codebook_s() -> None:
+    import torch
+
+    from qeval.schemes.quip_lattice import CODEBOOKS, points
+
+    torch.manual_seed(0)
+    first, second = pack(torch.randint(2**16, (16, 8))), pack(torch.randint(2**16, (16, 8)))
+    plain, rest = (points(words, CODEBOOKS["E8P12"], -1) for words in (first, second))
+    both = torch.cat((first, second), 1)
+    assert (points(both, CODEBOOKS["E8P12RVQ4B"], -1) == plain + rest / 3.45).all()
+    assert (points(both, CODEBOOKS["E8P12RVQ4B"], 2) == plain + rest / 2).all()
 
 
 def test_a_checkpoint_in_several_files_is_the_same(plain: Path, copy: Path, tmp_path: Path) -> None:
