@@ -16,6 +16,7 @@ Times are medians of `--repeat` runs, after a warm-up. Differences are those of 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import logging
 import platform
@@ -85,9 +86,13 @@ def main() -> None:
         return
     model = the_model(args)
     requests = {name: fitted(found, model.config.vocab_size) for name, found in requests.items()}
-    results = measure(model, requests, args)
+    if args.ours_only:
+        results = long_run(model, requests, args)
+    else:
+        results = measure(model, requests, args)
+        show(results)
     results["setting"] = setting(model, args)
-    show(results)
+    say(json.dumps(results["setting"]))
     if args.json:
         Path(args.json).write_text(json.dumps(results, indent=1))
 
@@ -110,6 +115,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--budget", type=int, help="tokens per chunk")
     parser.add_argument("--compile", action="store_true", help="measure the compiled body as well")
+    parser.add_argument("--truth", action="store_true", help="also compare with the weights in float32")
+    parser.add_argument("--ours-only", action="store_true", help="leave lm-eval out: for long runs")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json")
     return parser.parse_args()
@@ -198,12 +205,64 @@ def measure(model: Any, requests: dict[str, list[TokenRequest]], args: argparse.
         "notes": {name: engine.note for name, engine in ways.items()},
         "tasks": {},
     }
+    everything_measured = {}
     for name, found in requests.items():
         measured = {way: by_engine(engine, found, args.repeat) for way, engine in ways.items()}
         measured["lm-eval"] = by_lm_eval(model, found, best, args.repeat)
         results["tasks"][name] = compared(model, found, measured)
+        everything_measured[name] = measured
         say(f"{name}: {results['tasks'][name]}")
+    if args.truth:
+        against_float32(model, requests, everything_measured, results)
     return results
+
+
+def long_run(model: Any, requests: dict[str, list[TokenRequest]], args: argparse.Namespace) -> dict[str, Any]:
+    """Our engine alone over all tasks in one go, as a run does it: where the last chunk no longer matters."""
+    everything = [r for found in requests.values() for r in found]
+    trie, flops = tree.plan(everything, 10**9).n_trie, 2 * body_parameters(model)
+    results = {}
+    for way in ("tree", "compiled") if args.compile else ("tree",):
+        engine = opened(model, everything, args, compiled=way == "compiled")
+        found = by_engine(engine, everything, args.repeat)
+        results[way] = {
+            "requests": len(everything),
+            "trie": trie,
+            "fed": found.fed,
+            "fed_and_padding": found.padded,
+            "seconds": found.median,
+            "tflops_fed": flops * found.fed / found.median / 1e12,
+            "tflops_padded": flops * found.padded / found.median / 1e12,
+            "peak_gib": found.peak / 2**30,
+        }
+        say(f"all tasks, {way}: {results[way]}")
+    return results
+
+
+def against_float32(
+    model: Any,
+    requests: dict[str, list[TokenRequest]],
+    measured: dict[str, dict[str, Measured]],
+    results: dict[str, Any],
+) -> None:
+    """How far each way is from lm-eval with the same weights in float32, on a tenth of the requests."""
+    truth = harness_model(copy.deepcopy(model).float(), 1)
+    for name, found in requests.items():
+        which = tenth(found, 16)
+        want = np.array([a for a, _ in run_lm_eval(truth, found[which])])
+        per_token = np.array([r.n_scored for r in found[which]])
+        apart = {way: (m.sums[which] - want) / per_token for way, m in measured[name].items()}
+        results["tasks"][name]["from_float32"] = {
+            way: {"largest": float(abs(x).max()), "rms": float(np.sqrt((x**2).mean()))}
+            for way, x in apart.items()
+        }
+        say(f"{name}, per token, from float32: {results['tasks'][name]['from_float32']}")
+
+
+def tenth(requests: list[TokenRequest], least: int) -> slice:
+    """Neighbours that make a tenth of the requests, or `least` of them."""
+    middle = len(requests) // 2
+    return slice(middle, middle + max(least, len(requests) // 10))
 
 
 def opened(model: Any, sample: list[TokenRequest], args: argparse.Namespace, *, compiled: bool) -> Any:
@@ -219,8 +278,7 @@ def best_size(model: Any, requests: dict[str, list[TokenRequest]], sizes: list[i
     """Seconds per batch size on whole documents that hold a tenth of all requests."""
     part = []
     for found in requests.values():
-        middle = len(found) // 2
-        part += found[middle : middle + max(8, len(found) // 10)]
+        part += found[tenth(found, 8)]
     tried = {}
     for size in sizes:
         lm = harness_model(model, size)
@@ -339,8 +397,7 @@ def compared(model: Any, requests: list[TokenRequest], measured: dict[str, Measu
 
 def noise(model: Any, requests: list[TokenRequest]) -> dict[str, Any]:
     """How far lm-eval is from itself with batch sizes 1 and 16, on a tenth of the requests."""
-    middle = len(requests) // 2
-    part = requests[middle : middle + max(16, len(requests) // 10)]
+    part = requests[tenth(requests, 16)]
     one, many = (np.array([a for a, _ in run_lm_eval(harness_model(model, size), part)]) for size in (1, 16))
     apart, n = abs(one - many), np.array([r.n_scored for r in part])
     return {
@@ -380,8 +437,7 @@ def setting(model: Any, args: argparse.Namespace) -> dict[str, Any]:
 
 def show(results: dict[str, Any]) -> None:
     """The tables."""
-    print("\n" + json.dumps(results["setting"]))
-    print(f"lm-eval's best batch size: {results['best_batch_size']}")
+    print(f"\nlm-eval's best batch size: {results['best_batch_size']}")
     head = "task way seconds cpu_s ratio fed padded /trie TFLOP/s peak_GiB max_diff /token greedy!="
     rows = [head.split()]
     for name, task in results["tasks"].items():
@@ -390,6 +446,9 @@ def show(results: dict[str, Any]) -> None:
         n = task["noise"]
         own = [f"{n['largest_difference']:.1e}", f"{n['largest_difference_per_token']:.1e}", ""]
         rows.append([name, "lm-eval 1 against 16", *[""] * 8, *own])
+        for way, x in task.get("from_float32", {}).items():
+            far = f"{x['largest']:.1e} (rms {x['rms']:.1e})"
+            rows.append([name, f"{way} from float32", *[""] * 9, far, ""])
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)))

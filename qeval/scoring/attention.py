@@ -323,9 +323,7 @@ class Flex:
 
         n = len(chunk.tokens)
         partial, full = blocks(chunk, reach)
-        tables = [
-            put(table, self.device).int()[None, None] for table in (*_ordered(partial), *_ordered(full))
-        ]
+        tables = (*_ordered(partial), *_ordered(full))
         return BlockMask.from_kv_blocks(
             *(put(table, self.device).int()[None, None] for table in tables),
             BLOCK_SIZE=BLOCK,

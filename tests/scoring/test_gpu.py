@@ -10,7 +10,10 @@ from qeval.scoring import attention, memory
 from qeval.scoring.engine import Engine, open_engine
 
 pytestmark = [pytest.mark.torch, pytest.mark.gpu]
-FLEX = ["llama", "mistral", "qwen3", "gemma2", "gemma3", "phi3", "gpt_neox", "opt", "mixtral"]
+FLEX = ["llama", "mistral", "qwen3", "gemma2", "gemma3", "phi3", "gpt_neox", "opt"]
+HALF = [(name, "float16") for name in FLEX]
+# Mixtral's router flips between experts by float16's rounding, so that two right paths may differ.
+FULL = [(name, "float32") for name in [*FLEX, "mixtral"]]
 
 
 @pytest.fixture(autouse=True)
@@ -25,12 +28,11 @@ def sums(engine, requests):
     return np.array([found[i].loglikelihood for i in range(len(requests))])
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-@pytest.mark.parametrize("architecture", FLEX)
+@pytest.mark.parametrize(("architecture", "dtype"), HALF + FULL)
 def test_flex_attention_is_right(architecture, dtype, requests):
     model = tiny_model(architecture, dtype, head=64).cuda()
     engine = open_engine(model, sample=requests, budget=256)
-    assert (engine.path, engine.layout.name) == ("tree", "FlexAttention"), engine.note
+    assert engine.note.startswith("Token tree with FlexAttention:")
     plain = open_engine(model, "plain", sample=requests, batch_size=1)
     tokens = np.array([r.n_scored for r in requests])
     tolerance = 1e-4 if dtype == "float32" else 2e-2
