@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import argparse
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from qeval import models, schemes
-from qeval.cost import measure
+from qeval.cost import CPU, GPU, Bench, measure
 from qeval.errors import QevalError
 from qeval.records import Variant
 
@@ -42,6 +43,18 @@ def perplexity(model: Any, tokenizer: Any, text: str, windows: int) -> float:
     return math.exp(sum(losses) / len(losses))
 
 
+def bench(loaded: models.Loaded, arguments: argparse.Namespace) -> Bench:
+    """What to measure of cost: all that a device's default names, or less where asked."""
+    usual = CPU if loaded.model.device.type == "cpu" else GPU
+    return replace(
+        usual,
+        new=tuple(n for n in usual.new if n <= arguments.new),
+        repeats=arguments.repeats,
+        warmup=1,
+        seconds=arguments.seconds,
+    )
+
+
 def row(variant: Variant, arguments: argparse.Namespace, text: str) -> list[str]:
     try:
         loaded = models.load(
@@ -49,7 +62,7 @@ def row(variant: Variant, arguments: argparse.Namespace, text: str) -> list[str]
         )
         found = loaded.provenance
         quality = perplexity(loaded.model, loaded.tokenizer, text, arguments.windows)
-        cost = measure(loaded).measures if arguments.cost else {}
+        cost = measure(loaded, bench=bench(loaded, arguments)).measures if arguments.cost else {}
     except QevalError as error:
         return [variant.name, error.message]
     except RuntimeError as error:  # a kernel that does not know this device
@@ -82,6 +95,9 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "qeval")
     parser.add_argument("--datasets", type=Path)
     parser.add_argument("--cost", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--new", type=int, default=512, help="most tokens generated at once")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=300, help="for the costs of one scheme")
     arguments = parser.parse_args()
     text = arguments.text.read_text("utf-8")
     print("| scheme | quantised modules | bits/weight | MiB | dtype | load s | perplexity | cost |")
