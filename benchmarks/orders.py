@@ -1,10 +1,10 @@
-"""Show that schemes stand in the orders that the literature agrees on: perplexity of the demo model on a text.
+"""Show that schemes stand in the orders the literature agrees on, by the demo model's perplexity on a text.
 
     python benchmarks/orders.py --text FILE [--datasets DIR] [--windows 10] [--seeds 3] [--only WORD]
 
-The orders: fp16, 8, 4, 3 and 2 bits of rtn, hqq and gptq; gptq in act-order no worse than without, and gptq and
-awq no worse than rtn, all three by their mean over calibration seeds; nf4 no worse than fp4. A step counts as
-kept where it is less than 0.1 % the wrong way, which a text of this length cannot tell from none. Perplexity is
+The orders: fp16, 8, 4, 3 and 2 bits of rtn, hqq and gptq; gptq in act-order no worse than without, and gptq
+and awq no worse than rtn, by their means over calibration seeds; nf4 no worse than fp4. A step counts as kept
+where it is less than 0.1 % the wrong way, which a text of this length cannot tell from none. Perplexity is
 per token in disjoint windows of 512 tokens. The exit status is the number of orders that do not hold.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean
 
@@ -55,6 +56,7 @@ class Measured:
         self.known: dict[str, float] = {}
 
     def __call__(self, scheme: str) -> float:
+        """The perplexity of a scheme, written as for --schemes."""
         if scheme not in self.known:
             ((_, parsed),) = parse_schemes(scheme)
             given = self.arguments
@@ -90,7 +92,7 @@ def main() -> int:
         if arguments.only not in name:
             continue
         values = [mean(measured(scheme) for scheme in step) for step in steps]
-        holds = all(better <= SLACK * worse for better, worse in zip(values, values[1:], strict=False))
+        holds = all(better <= SLACK * worse for better, worse in pairwise(values))
         failed += not holds
         shown = " <= ".join(f"{value:.3f}" for value in values)
         print(f"{'holds' if holds else 'DOES NOT HOLD'}: {name}: {shown}", flush=True)

@@ -25,7 +25,7 @@ KERNELS = {
 }
 """Our names of kernels, and transformers'."""
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
-"""Models whose blocks are known to be those of `awq_make.PAIRS`, their norms multiplying by a plain weight."""
+"""Models whose blocks are known to be those of `awq_make.PAIRS`, with norms that multiply by a weight."""
 CPU_NOTE = (
     "gptqmodel's kernels for AWQ on a CPU round activations to 16 bits; here weights are unpacked by its code"
     " and multiplied in the type of the activations, so that the numbers are those of other devices."
@@ -47,7 +47,7 @@ def load(order: Order) -> Any:
         order.notes.append(CPU_NOTE)
     keywords: dict[str, Any] = {}
     if backend != "auto":
-        # everything else is read from the checkpoint; transformers takes only the loading attributes from here
+        # all else is read from the checkpoint; transformers takes only the loading attributes from here
         keywords["quantization_config"] = AwqConfig(backend=KERNELS[backend])
     model = open_model(replace(order, source=place), **keywords, **attention(order))
     if on_cpu:

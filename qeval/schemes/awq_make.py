@@ -238,7 +238,9 @@ def _packed(layer: nn.Linear, plan: Plan) -> nn.Module:
     from gptqmodel.nn_modules.qlinear.torch_awq import AwqTorchLinear
 
     codes, scale, zero = to_grid(layer.weight, plan.bits, plan.group_size, symmetric=False)
-    layer.weight.data = ((codes - zero) * scale).reshape(layer.weight.shape)  # in float32, so that it is exact
+    layer.weight.data = ((codes - zero) * scale).reshape(
+        layer.weight.shape
+    )  # in float32, so that it is exact
     packed = AwqTorchLinear(
         bits=plan.bits,
         group_size=plan.group_size,

@@ -57,7 +57,9 @@ def _quantise(
         if not kept.is_file():
             _keep(block, found, kept)
         solved |= {f"{name}.{index}.{layer}": result for layer, result in found.items()}
-        states = [walk.primary(block(state, **keyword)) for state, keyword in zip(states, keywords, strict=True)]
+        states = [
+            walk.primary(block(state, **keyword)) for state, keyword in zip(states, keywords, strict=True)
+        ]
     return solved
 
 

@@ -33,9 +33,7 @@ def round_to_nearest(weight: Tensor, bits: int, group_size: int, symmetric: bool
     return ((codes - zero) * scale).reshape(weight.shape).to(weight.dtype)
 
 
-def to_grid(
-    weight: Tensor, bits: int, group_size: int, symmetric: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+def to_grid(weight: Tensor, bits: int, group_size: int, symmetric: bool) -> tuple[Tensor, Tensor, Tensor]:
     """The codes of `weight` (out, in), as (out, groups, group_size), and the scale and zero of each group of
     inputs, as (out, groups, 1): the nearest points are (code - zero) * scale.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from qeval.errors import QevalError
@@ -28,8 +27,8 @@ def find_blocks(model: Any) -> tuple[str, nn.ModuleList]:
     ]
     if not lists:
         raise QevalError(
-            f"{type(model).__name__} has no list of blocks with linear layers, so no checkpoint can be made here.",
-            "Use a ready one: <scheme>@<Hub id or directory>.",
+            f"{type(model).__name__} has no blocks with linear layers, so it cannot be quantised here.",
+            "Use a ready checkpoint: <scheme>@<Hub id or directory>.",
         )
     return max(lists, key=lambda pair: len(pair[1]))
 

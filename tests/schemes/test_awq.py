@@ -1,5 +1,5 @@
-"""AWQ: a ready checkpoint's matrices are those that its codes say; one made here is what was asked, leaves the
-model its function, and costs less than rounding."""
+"""AWQ: a ready checkpoint multiplies by what its codes say; one made here is what was asked and costs less
+than rounding, and the scaling before it leaves the model its function."""
 
 from __future__ import annotations
 
@@ -280,7 +280,7 @@ def test_killed_in_the_middle_it_goes_on_and_ends_the_same(
 def test_what_cannot_be_made_or_read_is_refused(world: World, tmp_path: Path) -> None:
     other = shutil.copytree(world.model, tmp_path / "gemma")
     edit_json(other / "config.json", model_type="gemma")
-    with pytest.raises(QevalError, match="llama, mistral, qwen2, qwen3 only, and .* is gemma"):
+    with pytest.raises(QevalError, match=r"llama, mistral, qwen2, qwen3 only, and .* is gemma"):
         world.make(other)
     with pytest.raises(QevalError, match="128 does not divide the 64 inputs of"):
         world.make(group_size=128)
