@@ -50,6 +50,8 @@ def load(order: Order) -> Any:
         # all else is read from the checkpoint; transformers takes only the loading attributes from here
         keywords["quantization_config"] = AwqConfig(backend=KERNELS[backend])
     model = open_model(replace(order, source=place), **keywords, **attention(order))
+    told = model.config.quantization_config
+    told.sym = not told.zero_point  # transformers fills in GPTQ's default, which would be recorded
     if on_cpu:
         from qeval.schemes.awq_linear import compute_in_own_dtype
 

@@ -120,7 +120,7 @@ def test_a_ready_checkpoint_multiplies_by_what_its_codes_say(
     found = loaded.provenance
     assert sum(found.modules.values()) == len(expected) == LINEARS
     assert found.bits_per_weight == pytest.approx(4 + (16 + 4) / GROUP)
-    assert found.quantization["quant_method"] == "awq"
+    assert {"quant_method": "awq", "zero_point": True, "sym": False}.items() <= found.quantization.items()
     compute = torch.float32 if dtype == "auto" else torch.float16
     for name, matrix in expected.items():
         layer = loaded.model.get_submodule(name)
@@ -195,18 +195,33 @@ def uneven(place: Path, **config: Any) -> Path:
     return place
 
 
-def test_scaling_leaves_the_model_its_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+KINDS = {
+    "llama": {"attention_bias": True},
+    "mistral": {"head_dim": 32},  # queries wider than the hidden state
+    "qwen2": {},  # biases
+    "qwen3": {"head_dim": 32},  # norms between the projections and the attention
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_scaling_leaves_the_model_its_function(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     """With grouped-query attention and biases, the cases in which a scale can be put at the wrong place."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    from qeval.schemes import awq_make
+    from qeval.schemes import awq, awq_make
 
-    place = uneven(tmp_path / "llama", num_attention_heads=4, attention_bias=True)
-    model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
+    assert set(KINDS) == set(awq.MODEL_TYPES)
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "vocab_size": 64}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.2}
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes, **heads, **KINDS[kind]))
     for name, parameter in model.named_parameters():
-        if name.endswith("bias"):
-            torch.nn.init.normal_(parameter)
+        if name.endswith("bias") or "norm" in name:
+            torch.nn.init.uniform_(parameter, 0.1, 3)
+    model.eval()
     before, value = logits(model), model.model.layers[1].self_attn.v_proj.weight.clone()
     monkeypatch.setattr(awq_make, "clip", lambda weight, *_: weight)
     (tmp_path / "work").mkdir()
