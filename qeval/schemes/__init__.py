@@ -14,7 +14,7 @@ from typing import Any
 from qeval import calibration
 from qeval.errors import MissingPackageError, QevalError
 from qeval.records import Scheme, Variant
-from qeval.schemes import adapter, bnb, gguf, gptq, grammar, hqq, hub, plain, quip, rtn
+from qeval.schemes import adapter, awq, bnb, gguf, gptq, grammar, hqq, hub, making, plain, quip, rtn
 from qeval.schemes.grammar import NamedScheme
 from qeval.schemes.spec import OptionSpec, Order, Package, SchemeSpec
 from qeval.schemes.versions import version_of, versions
@@ -37,7 +37,7 @@ __all__ = [
     "resolve",
 ]
 
-_FAMILIES = (plain, bnb, gptq, hqq, hub, quip, gguf, rtn)
+_FAMILIES = (plain, bnb, gptq, awq, hqq, hub, quip, gguf, rtn)
 SCHEMES: dict[str, SchemeSpec] = {spec.name: spec for family in _FAMILIES for spec in family.SPECS}
 
 
@@ -119,14 +119,14 @@ def resolve(variant: Variant) -> Resolved:
     scheme = variant.scheme
     if scheme.checkpoint is not None:
         return Resolved(Source(scheme.checkpoint, scheme.revision))
-    if scheme.kind != "gptq":
+    if not SCHEMES[scheme.kind].calibrated:
         return Resolved(None)
-    known = gptq.known_checkpoint(variant.model, dict(scheme.options))
+    known = gptq.known_checkpoint(variant.model, dict(scheme.options)) if scheme.kind == "gptq" else None
     if known is not None:
         return Resolved(
             known, f"{variant.name} reads the ready checkpoint {known.path}, revision {known.revision}."
         )
-    chosen = gptq.calibration_of(variant.model, complete(scheme))
+    chosen = making.calibration_of(variant.model, complete(scheme))
     return Resolved(
         None,
         f"{variant.name} is quantised here, with {chosen.samples} samples of {chosen.length} tokens"
@@ -150,7 +150,7 @@ def identity(variant: Variant, cache_dir: Path) -> dict[str, Any]:
         "scheme": scheme.kind,
         "options": options,
         "checkpoint": model_identity(source.path, source.revision, cache_dir) if source else None,
-        "calibration": calibration.identity(gptq.calibration_of(variant.model, options))
+        "calibration": calibration.identity(making.calibration_of(variant.model, options))
         if calibrated
         else None,
         "adapter": adapter.identity(variant.adapter, cache_dir) if variant.adapter else None,

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from qeval import calibration
-from qeval.errors import QevalError
-from qeval.schemes.card import write_card
+from qeval.schemes import making
 from qeval.schemes.loading import compute_in, open_model
 from qeval.schemes.plain import ATTENTION, attention
-from qeval.schemes.rtn import divisor
 from qeval.schemes.spec import OptionSpec, Order, Package, SchemeSpec
-from qeval.schemes.versions import versions
-from qeval.sources import Source, model_identity
-from qeval.storage import build_directory
+from qeval.sources import Source
 
 METHOD = 1
 """Raised when a change of qeval's own code changes the checkpoint it makes."""
@@ -47,17 +39,6 @@ def known_checkpoint(model: str, options: dict[str, Any]) -> Source | None:
     return CATALOGUE.get((model, bool(options.get("act_order", False))))
 
 
-def calibration_of(model: str, options: dict[str, Any]) -> calibration.Calibration:
-    """The calibration that the (complete) options ask for."""
-    return calibration.complete(
-        str(options["calibration"]),
-        int(options["samples"]),
-        int(options["length"]),
-        int(options["seed"]),
-        demo=model == "demo",
-    )
-
-
 def load(order: Order) -> Any:
     """The checkpoint, made first if none is ready, with the kernel asked for."""
     from gptqmodel.nn_modules.qlinear import BaseQuantLinear
@@ -69,7 +50,7 @@ def load(order: Order) -> Any:
     if backend != "auto":
         # bits are read from the checkpoint; transformers takes only the loading attributes from here
         keywords["quantization_config"] = GPTQConfig(bits=4, backend=backend)
-    model = open_model(_at(order, place), **keywords, **attention(order))
+    model = open_model(replace(order, source=place), **keywords, **attention(order))
     if order.device == "cpu":
         _unpack_eagerly(model)
     return compute_in(model, order.compute, (BaseQuantLinear,))
@@ -90,91 +71,33 @@ def _unpack_eagerly(model: Any) -> None:
         vars(module).pop("dequantize_weight", None)
 
 
-def _at(order: Order, place: Source) -> Order:
-    return replace(order, source=place)
-
-
 def make(order: Order) -> Path:
     """The directory of the checkpoint that the order describes, quantised at the first call and cached.
 
-    A killed call goes on after the last block it finished. Raises QevalError for a group size that does
-    not divide a layer, and for calibration text that cannot be had.
+    Raises QevalError for a group size that does not divide a layer, and for calibration text that cannot
+    be had.
     """
-    recipe = _recipe(order)
-    name = hashlib.sha256(json.dumps(recipe, sort_keys=True, default=str).encode()).hexdigest()[:16]
-    slug = "".join(char if char.isalnum() else "-" for char in Path(order.model).name.lower())
-    target = order.cache_dir / "checkpoints" / f"{slug}-gptq-{name}"
-    if not target.is_dir():
-        order.progress("gptq: no checkpoint yet, quantising")
-    return build_directory(target, lambda partial: _make(order, recipe, partial))
+    return making.checkpoint(
+        order, "gptq", METHOD, ("gptqmodel", "optimum"), lambda found, target: _build(order, found, target)
+    )
 
 
-def _recipe(order: Order) -> dict[str, Any]:
-    """Everything that can change the checkpoint."""
-    options = {name: value for name, value in order.options.items() if name not in {"backend", "attention"}}
-    return {
-        "method": METHOD,
-        "model": model_identity(order.model, order.base.revision, order.cache_dir),
-        "options": options,
-        "calibration": calibration.identity(calibration_of(order.model, dict(order.options))),
-        "compute": order.compute,
-        "versions": versions("gptqmodel", "optimum"),
-    }
-
-
-def _make(order: Order, recipe: dict[str, Any], target: Path) -> None:
-    from transformers import AutoTokenizer
-
+def _build(order: Order, found: making.Materials, target: Path) -> dict[str, Any]:
     from qeval.schemes import gptq_make
 
-    base = _at(order, order.base)
-    model = compute_in(open_model(base, attn_implementation="sdpa"), order.compute)
-    tokenizer = AutoTokenizer.from_pretrained(base.source.place, revision=base.source.revision or "main")
-    chosen = calibration_of(order.model, dict(order.options))
-    windows = calibration.windows(chosen, tokenizer, order.datasets_dir)
-    _check_length(model, chosen)
-    plan = _plan(model, order.options)
-    work = _work_dir(target)
-    solved = gptq_make.quantise(model, windows, plan, work, order.progress)
-    order.progress("gptq: packing")
-    gptq_make.pack_and_save(compute_in(model, order.store), tokenizer, solved, plan, target)
-    write_card(target, order.model, "gptq", {**recipe, "plan": asdict(plan), "samples": len(windows)})
-    shutil.rmtree(work, ignore_errors=True)
-
-
-def _work_dir(target: Path) -> Path:
-    """Where finished blocks wait: beside the checkpoint, under a name that a later process finds again."""
-    name = target.name.split(".partial-")[0].lstrip(".")
-    work = target.parent / f".{name}.blocks"
-    work.mkdir(exist_ok=True)
-    return work
-
-
-def _check_length(model: Any, chosen: calibration.Calibration) -> None:
-    longest = getattr(model.config, "max_position_embeddings", None)
-    if longest and chosen.length > longest:
-        raise QevalError(
-            f"Calibration samples of {chosen.length} tokens are longer than the model takes ({longest}).",
-            f"Use gptq[length={longest}].",
-        )
-
-
-def _plan(model: Any, options: Any) -> Any:
-    from qeval.schemes import gptq_make
-
-    features = [
-        layer.in_features
-        for block in gptq_make.find_blocks(model)[1]
-        for _, layer in gptq_make.linears(block)
-    ]
-    asked = int(options["group_size"])
-    return gptq_make.Plan(
+    options = order.options
+    plan = gptq_make.Plan(
         bits=int(options["bits"]),
-        group_size=asked or min(divisor(number) for number in features),
+        group_size=making.group_size(found.model, int(options["group_size"])),
         act_order=bool(options["act_order"]),
         damp=float(options["damp"]),
         symmetric=bool(options["symmetric"]),
     )
+    solved = gptq_make.quantise(found.model, found.windows, plan, found.work, order.progress)
+    order.progress("gptq: packing")
+    plain = compute_in(found.model, order.store)
+    gptq_make.pack_and_save(plain, found.tokenizer, solved, plan, target)
+    return asdict(plan)
 
 
 SPECS = (
@@ -194,14 +117,7 @@ SPECS = (
             OptionSpec("act_order", bool, False, "quantise columns by falling activation (desc_act)"),
             OptionSpec("damp", float, 0.05, "share of the mean diagonal added to the Hessian's", low=0),
             OptionSpec("symmetric", bool, True, "no zero points"),
-            OptionSpec("calibration", str, "auto", "c4, wikitext2, own (comes with qeval) or a text file"),
-            OptionSpec(
-                "samples", int, 0, "calibration samples; 0 for 128 of a set, 16 of our own text", low=0
-            ),
-            OptionSpec(
-                "length", int, 0, "tokens of a sample; 0 for 2048 of a set, 256 of our own text", low=0
-            ),
-            OptionSpec("seed", int, 0, "seed of the draw of samples from a set", low=0),
+            *making.OPTIONS,
             OptionSpec("backend", str, "auto", "gptqmodel's kernel", choices=KERNELS),
             ATTENTION,
         ),

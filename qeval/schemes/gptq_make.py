@@ -8,7 +8,7 @@ those are most of the time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from qeval.errors import QevalError
+from qeval.schemes import walk
 from qeval.schemes.rtn import divide
-
-BATCH_TOKENS = 4096
-"""Tokens of calibration in one forward pass of a block."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +32,6 @@ class Plan:
     symmetric: bool
 
 
-class _Stop(Exception):  # noqa: N818 - no error: it ends a forward pass that has served its purpose
-    pass
-
-
 def quantise(
     model: Any, windows: list[list[int]], plan: Plan, work: Path, progress: Callable[[str], None]
 ) -> dict[str, tuple[Any, ...]]:
@@ -48,14 +41,14 @@ def quantise(
     in `work`, and a second call goes on from there. Raises QevalError for a model without such blocks.
     """
     with torch.no_grad():
-        return _walk(model, torch.tensor(windows), plan, work, progress)
+        return _quantise(model, torch.tensor(windows), plan, work, progress)
 
 
-def _walk(
+def _quantise(
     model: Any, tokens: Tensor, plan: Plan, work: Path, progress: Callable[[str], None]
 ) -> dict[str, tuple[Any, ...]]:
-    name, blocks = find_blocks(model)
-    states, keywords = _capture(model, blocks[0], tokens)
+    name, blocks = walk.find_blocks(model)
+    states, keywords = walk.capture(model, blocks[0], tokens)
     solved: dict[str, tuple[Any, ...]] = {}
     for index, block in enumerate(blocks):
         progress(f"gptq: block {index + 1} of {len(blocks)}")
@@ -64,60 +57,10 @@ def _walk(
         if not kept.is_file():
             _keep(block, found, kept)
         solved |= {f"{name}.{index}.{layer}": result for layer, result in found.items()}
-        states = [_primary(block(state, **keyword)) for state, keyword in zip(states, keywords, strict=True)]
+        states = [
+            walk.primary(block(state, **keyword)) for state, keyword in zip(states, keywords, strict=True)
+        ]
     return solved
-
-
-def find_blocks(model: Any) -> tuple[str, nn.ModuleList]:
-    """The longest list of like modules: the model's blocks, and their name."""
-    lists = [
-        (name, module)
-        for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) and any(True for _ in linears(module[0]))
-    ]
-    if not lists:
-        raise QevalError(
-            f"{type(model).__name__} has no list of blocks with linear layers, so GPTQ cannot be made here.",
-            "Use a ready checkpoint: gptq@<Hub id or directory>.",
-        )
-    return max(lists, key=lambda pair: len(pair[1]))
-
-
-def linears(block: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
-    """The plain linear layers of a block with their names; subclasses (routers) compute in their own way."""
-    return ((name, module) for name, module in block.named_modules() if type(module) is nn.Linear)
-
-
-def _capture(model: Any, first: nn.Module, tokens: Tensor) -> tuple[list[Tensor], list[dict[str, Any]]]:
-    """The hidden states that enter the first block, batch by batch, and the keywords it is called with."""
-    states: list[Tensor] = []
-    keywords: list[dict[str, Any]] = []
-
-    def hook(_: nn.Module, arguments: tuple[Any, ...], keyword: dict[str, Any]) -> None:
-        states.append(arguments[0] if arguments else keyword.pop("hidden_states"))
-        keywords.append(keyword)
-        raise _Stop
-
-    handle = first.register_forward_pre_hook(hook, with_kwargs=True)
-    size = max(1, BATCH_TOKENS // tokens.shape[1])
-    try:
-        for batch in tokens.split(size):
-            _until_stop(model, batch.to(model.device), use_cache=False)
-    finally:
-        handle.remove()
-    return states, keywords
-
-
-def _until_stop(module: Callable[..., Any], *arguments: Any, **keywords: Any) -> None:
-    try:
-        module(*arguments, **keywords)
-    except _Stop:
-        return
-
-
-def _primary(output: Any) -> Tensor:
-    found: Tensor = output[0] if isinstance(output, tuple) else output
-    return found
 
 
 def _solve_block(
@@ -125,7 +68,7 @@ def _solve_block(
 ) -> dict[str, tuple[Any, ...]]:
     """Solve the block's layers group by group, in the order in which they run."""
     solved: dict[str, tuple[Any, ...]] = {}
-    for group in _groups(block, states[0][:1], _first_of_batch(keywords[0])):
+    for group in walk.groups(block, states[0][:1], walk.first_of_batch(keywords[0])):
         solvers = {name: _solver(name, layer, plan) for name, layer in group.items()}
         _feed(block, group, solvers, states, keywords)
         for name, solver in solvers.items():
@@ -135,40 +78,6 @@ def _solve_block(
             solved[name] = (solver.quantizer, scale.cpu(), zero.cpu(), order.cpu())
             solver.free()
     return solved
-
-
-def _first_of_batch(keywords: dict[str, Any]) -> dict[str, Any]:
-    """The keywords for the first sample alone: whatever carries the batch is cut to it."""
-
-    def cut(value: Any) -> Any:
-        if isinstance(value, (tuple, list)):
-            return type(value)(cut(part) for part in value)
-        return value[:1] if isinstance(value, Tensor) and value.dim() > 1 else value
-
-    return {name: cut(value) for name, value in keywords.items()}
-
-
-def _groups(block: nn.Module, state: Tensor, keywords: dict[str, Any]) -> list[dict[str, nn.Linear]]:
-    """The block's linear layers in the order in which they run, those that read the same tensor together."""
-    seen: list[tuple[Tensor, dict[str, nn.Linear]]] = []
-
-    def note(name: str) -> Callable[..., None]:
-        def hook(layer: nn.Linear, arguments: tuple[Tensor, ...]) -> None:
-            for tensor, group in seen:
-                if tensor is arguments[0]:
-                    group[name] = layer
-                    return
-            seen.append((arguments[0], {name: layer}))
-
-        return hook
-
-    handles = [layer.register_forward_pre_hook(note(name)) for name, layer in linears(block)]
-    try:
-        block(state, **keywords)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return [group for _, group in seen]
 
 
 def _solver(name: str, layer: nn.Linear, plan: Plan) -> Any:
@@ -204,19 +113,19 @@ def _feed(
     def hook(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         for solver in solvers.values():
             solver.add_batch(arguments[0].data, None)
-        raise _Stop
+        raise walk.Stop
 
     handle = next(iter(group.values())).register_forward_pre_hook(hook)
     try:
         for state, keyword in zip(states, keywords, strict=True):
-            _until_stop(block, state, **keyword)
+            walk.until_stop(block, state, **keyword)
     finally:
         handle.remove()
 
 
 def _keep(block: nn.Module, solved: dict[str, tuple[Any, ...]], path: Path) -> None:
     """Write a solved block's weights and grids, whole or not at all."""
-    layers = dict(linears(block))
+    layers = dict(walk.linears(block))
     tensors: dict[str, Tensor] = {}
     for name, (_, scale, zero, order) in solved.items():
         parts = {"weight": layers[name].weight.data, "scale": scale, "zero": zero, "g_idx": order}
@@ -230,7 +139,7 @@ def _restore(block: nn.Module, path: Path, plan: Plan) -> dict[str, tuple[Any, .
     """What `_keep` wrote, with the weights put back into the block."""
     tensors = load_file(path)
     solved = {}
-    for name, layer in linears(block):
+    for name, layer in walk.linears(block):
         if f"{name}|scale" in tensors:
             layer.weight.data.copy_(tensors[f"{name}|weight"])
             parts = (tensors[f"{name}|{part}"] for part in ("scale", "zero", "g_idx"))
@@ -252,7 +161,7 @@ def pack_and_save(
         act_group_aware=not plan.act_order and plan.group_size > 0,
         sym=plan.symmetric,
         format="gptq_v2",  # what the solver calculates in; save() writes the usual "gptq"
-        block_name_to_quantize=find_blocks(model)[0],
+        block_name_to_quantize=walk.find_blocks(model)[0],
     )
     packer.pack_model(model, dict(solved))
     model.is_quantized, model.quantization_method = True, packer.quant_method

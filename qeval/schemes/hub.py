@@ -154,13 +154,6 @@ def _group(default: int, *choices: int) -> OptionSpec:
 
 
 SPECS = (
-    _ready(
-        "awq",
-        "AWQ, activation-aware 4-bit weights, by gptqmodel's kernels",
-        (Package("gptqmodel", "gptqmodel", "7.5"), Package("optimum", "optimum", "2.0")),
-        "awq",
-        extra="gptq",
-    ),
     _made(
         "torchao",
         "torchao, weights only",

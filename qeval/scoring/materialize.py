@@ -1,6 +1,6 @@
 """Weight-only quantised layers turned into plain ones, where that changes no number.
 
-A scheme that quantises weights only (bitsandbytes 4-bit, GPTQ) unpacks them for every product. Unpacked
+A scheme that quantises weights only (bitsandbytes 4-bit, GPTQ, AWQ) unpacks them for every product. Unpacked
 once, they cost more memory and less time. It is done only where a layer's own kernel is shown to multiply
 by exactly these weights in the model's dtype; LLM.int8() quantises activations too and is refused.
 """
@@ -128,8 +128,8 @@ def _layers(model: Any, dtype: torch.dtype) -> Iterator[_Layer]:
     for name, module in model.named_modules():
         if type(module).__name__ == "Linear4bit" and hasattr(module, "compute_dtype"):
             yield _bitsandbytes(name, module, dtype)
-        elif hasattr(module, "dequantize_weight") and hasattr(module, "g_idx"):
-            yield _gptq(name, module, dtype)
+        elif hasattr(module, "dequantize_weight") and hasattr(module, "qweight"):
+            yield _gptqmodel(name, module, dtype)
 
 
 def _bitsandbytes(name: str, module: Any, dtype: torch.dtype) -> _Layer:
@@ -155,10 +155,10 @@ def _bitsandbytes(name: str, module: Any, dtype: torch.dtype) -> _Layer:
     return _Layer(name, module, (int(out_features), int(in_features)), weight)
 
 
-def _gptq(name: str, module: Any, dtype: torch.dtype) -> _Layer:
-    """A gptqmodel layer, whose `dequantize_weight` gives (in, out), act-order already undone by g_idx."""
+def _gptqmodel(name: str, module: Any, dtype: torch.dtype) -> _Layer:
+    """A gptqmodel layer, whose `dequantize_weight` gives (in, out), any act-order already undone by g_idx."""
     if getattr(module, "adapter", None) is not None:
-        raise _refused("a GPTQ layer carries an adapter")
+        raise _refused("a layer carries an adapter")
 
     def weight() -> torch.Tensor:
         try:

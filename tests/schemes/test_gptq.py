@@ -61,7 +61,21 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     place = tmp_path_factory.mktemp("gptq")
     text = place / "text.txt"
     text.write_text(" ".join(random.Random(0).choices(WORDS, k=400)))
-    return World(save_llama(place / "llama"), text, place / "cache", [])
+    return World(one_sided(save_llama(place / "llama")), text, place / "cache", [])
+
+
+def one_sided(model: Path) -> Path:
+    """Give every layer rows without negative weights and without positive ones, whose zero points lie at the
+    ends of their range: the usual format stores zero points less one, so that 0 wraps around."""
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(model / "model.safetensors")
+    for name, tensor in tensors.items():
+        if "_proj" in name:
+            tensor[::5] = tensor[::5].abs()
+            tensor[1::5] = -tensor[1::5].abs()
+    save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
+    return model
 
 
 def logits(model: Any) -> Any:
@@ -122,6 +136,39 @@ def test_solved_weights_lie_on_the_grid_and_beat_rounding(world: World) -> None:
         exact = inputs[name] @ module.weight.T
         error = (inputs[name] @ solved[name].T - exact).norm()
         assert error < (inputs[name] @ rounded.get_submodule(name).weight.T - exact).norm()
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("act_order", [False, True])
+def test_what_is_read_back_is_exactly_what_was_solved(
+    world: World, monkeypatch: pytest.MonkeyPatch, bits: int, symmetric: bool, act_order: bool
+) -> None:
+    """The solver's codes, which it gives as weights, times its scales as they are stored, in float16."""
+    import torch
+
+    from qeval.schemes import gptq_make
+
+    expected: dict[str, Any] = {}
+    quantise = gptq_make.quantise
+
+    def watch(model: Any, *args: Any) -> Any:
+        solved = quantise(model, *args)
+        for name, (_, scale, zero, order) in solved.items():
+            assert symmetric or zero.min() == 0 < zero.max() == 2**bits - 1
+            wide, zeros = scale[:, order.long()], zero[:, order.long()]
+            codes = torch.round(model.get_submodule(name).weight / wide + zeros)
+            assert 0 <= codes.min() <= codes.max() < 2**bits
+            assert len(codes.unique()) > min(2**bits, 64) // 2
+            expected[name] = (codes - zeros) * wide.half().float()
+        return solved
+
+    monkeypatch.setattr(gptq_make, "quantise", watch)
+    options = {"bits": bits, "symmetric": symmetric, "act_order": act_order, "seed": 7}
+    found = weights(world, world.make(**options))
+    assert len(found) == len(expected) == LINEARS
+    for name, matrix in expected.items():
+        assert torch.equal(found[name], matrix.half().float()), name
 
 
 def test_plain_transformers_reads_it_with_the_same_answers(
