@@ -118,12 +118,26 @@ def _scheme(spec: SchemeSpec, device: str) -> Finding:
     if spec.unavailable:
         return Finding("Schemes", spec.name, "missing", f"not available: {spec.unavailable}")
     missing = missing_packages(spec)
-    if missing:
-        names = ", ".join(package.distribution for package in missing)
-        return Finding("Schemes", spec.name, "missing", f"needs {names}", install_command(spec))
-    if spec.device == "cuda" and device == "cpu":
-        return Finding("Schemes", spec.name, "missing", "needs an NVIDIA GPU")
-    return Finding("Schemes", spec.name, "ready", spec.summary)
+    needs = [package.distribution for package in missing] + _gpu_lacking(spec, device)
+    if not needs:
+        return Finding("Schemes", spec.name, "ready", spec.summary)
+    text = f"needs {', '.join(needs)}"
+    if "unpack" in spec.defaults and not missing_packages(spec, True):
+        text += f"; ready checkpoints run here as {spec.name}[unpack=true]"
+    return Finding("Schemes", spec.name, "missing", text, install_command(spec) if missing else "")
+
+
+def _gpu_lacking(spec: SchemeSpec, device: str) -> list[str]:
+    """The GPU that a scheme needs and that is not here, in words; empty where nothing lacks."""
+    if not spec.gpu:
+        return []
+    if device == "cpu":
+        return [spec.gpu]
+    if spec.capability is None:
+        return []
+    import torch
+
+    return [] if torch.cuda.get_device_capability(device) >= spec.capability else [spec.gpu]
 
 
 def _demo() -> Iterator[Finding]:

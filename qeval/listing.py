@@ -25,6 +25,10 @@ def schemes(_: Path) -> list[Row]:
             here = "ready"
         except QevalError as error:
             here = error.hint or error.message
+        if spec.gpu:
+            here = f"on {spec.gpu}" if here == "ready" else f"{here}; needs {spec.gpu}"
+        if "unpack" in spec.defaults:
+            here += f"; ready checkpoints anywhere with {spec.name}[unpack=true]"
         options = ", ".join(f"{option.name}={_text(option.default)}" for option in spec.options)
         rows.append({"scheme": spec.name, "what": spec.summary, "options": options, "here": here})
     return rows

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from qeval.errors import QevalError
 from qeval.schemes.spec import Order, SchemeSpec
-from qeval.sources import read_config, weight_files_bytes
+from qeval.sources import Source, read_config, weight_files_bytes
 
 SPARE = 1.1
 """Room for buffers and activations beyond the weights."""
 GIB = 2**30
+PROCESS_NOTE = "On a CPU, peak memory is that of the variant's whole process: libraries and loading included."
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 _CGROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
@@ -30,24 +32,28 @@ def check_fits(order: Order, spec: SchemeSpec) -> None:
 def estimate(order: Order, spec: SchemeSpec) -> int | None:
     """Bytes that loading takes at its peak, None where the weight files' size is not known.
 
-    A ready checkpoint takes its files' size. Otherwise the files tell the number of weights, each of
-    which takes the compute type's bytes, or the scheme's bits where the library quantises on the way in;
-    a scheme that quantises here first holds the plain model.
+    A ready checkpoint takes its files' size, and where it is unpacked the plain weights of the model as
+    well. Otherwise the files tell the number of weights, each of which takes the compute type's bytes, or
+    the scheme's bits where the library quantises on the way in; a scheme that quantises here first holds
+    the plain model.
     """
     files = weight_files_bytes(order.source)
     if files is None:
         return None
-    if order.ready:
-        return int(files * SPARE)
-    count = files / _BYTES.get(str(read_config(order.source).get("dtype") or _torch_dtype(order)), 2)
     each: float = max(_BYTES[order.compute], _BYTES[order.store])
+    if order.ready:
+        plain = _weights(order.base) * each if spec.unpacks(order.options) else 0
+        return int((files + plain) * SPARE)
     if spec.weight_bits is not None and spec.make is None and order.device != "cpu":
         each = spec.weight_bits / 8
-    return int(count * each * SPARE)
+    return int(_weights(order.source) * each * SPARE)
 
 
-def _torch_dtype(order: Order) -> str:
-    return str(read_config(order.source).get("torch_dtype") or "float16")
+def _weights(plain: Source) -> float:
+    """The number of weights of a model that is not quantised, by its files; 0 where it cannot be told."""
+    config = read_config(plain)
+    dtype = str(config.get("dtype") or config.get("torch_dtype") or "float16")
+    return (weight_files_bytes(plain) or 0) / _BYTES.get(dtype, 2)
 
 
 def free_bytes(device: str) -> int | None:
@@ -67,3 +73,33 @@ def free_bytes(device: str) -> int | None:
         except (OSError, ValueError):
             continue
     return free
+
+
+def peak_bytes(device: str) -> int | None:
+    """Bytes held at most so far: by tensors on a GPU, by the whole process on a CPU; None elsewhere."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.max_memory_allocated(device))
+    return peak_of_process() if device == "cpu" else None
+
+
+def peak_of_process() -> int | None:
+    """Bytes of memory that this process has held at most so far; None where the system does not tell.
+
+    Linux tells it of the process itself; its ru_maxrss begins with what the parent process held.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text("utf-8").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    except (OSError, ValueError, StopIteration):
+        return _ru_maxrss()
+
+
+def _ru_maxrss() -> int | None:
+    try:
+        import resource
+    except ImportError:  # Windows has none
+        return None
+    found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(found if sys.platform == "darwin" else found * 1024)  # bytes on macOS, KiB elsewhere

@@ -68,7 +68,7 @@ def load(
     spec = schemes.SCHEMES[variant.scheme.kind]
     order = _order(variant, device, dtype, cache_dir, progress)
     order = replace(order, trust_remote_code=trust_remote_code, datasets_dir=datasets_dir)
-    _check_device(order, spec)
+    _check_device(order, spec, variant.scheme)
     _check_checkpoint(order, spec)
     check_fits(order, spec)
     tokenizer, notes = _tokenizer(order)
@@ -181,12 +181,23 @@ def _dtypes(kind: str, asked: str, device: str) -> tuple[str, str]:
     return store, "float32" if device == "cpu" else store
 
 
-def _check_device(order: Order, spec: SchemeSpec) -> None:
-    if spec.device == "cuda" and not order.device.startswith("cuda"):
-        raise QevalError(
-            f"{spec.name} needs an NVIDIA GPU, and the device is {order.device}.",
-            "Run it where there is one; qeval doctor shows which schemes run here.",
-        )
+def _check_device(order: Order, spec: SchemeSpec, scheme: Scheme) -> None:
+    """Refuse a device that the scheme has no kernels for, before weights are read."""
+    if not spec.gpu or spec.unpacks(order.options):
+        return
+    found = f"the device is {order.device}"
+    if order.device.startswith("cuda"):
+        import torch
+
+        capability = torch.cuda.get_device_capability(order.device)
+        if spec.capability is None or capability >= spec.capability:
+            return
+        found = f"{device_name(order.device)} has {'.'.join(map(str, capability))}"
+    hint = "Run it where there is one; qeval doctor shows which schemes run here."
+    raise QevalError(
+        f"{spec.name} needs {spec.gpu}, and {found}.",
+        " ".join(filter(None, [hint, schemes.unpacking(scheme)])),
+    )
 
 
 def _check_checkpoint(order: Order, spec: SchemeSpec) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from qeval import harness, models
 from qeval.errors import QevalError
 from qeval.jobs import Done, Job, Note, Planned, Progress, Stage
+from qeval.memory import PROCESS_NOTE, peak_bytes
 from qeval.records import Cell, Cost, Provenance, Settings
 from qeval.scoring import engine as engines
 from qeval.scoring.body import NonFiniteError
@@ -326,18 +327,19 @@ class _Session:
 
         These are measured on the scheme's own kernels: a model changed for scoring is loaded anew.
         """
-        import torch
-
-        peak = int(torch.cuda.max_memory_allocated()) if torch.cuda.is_available() else None
+        device = self.settings.device
+        peak = peak_bytes(device)
+        notes = (PROCESS_NOTE,) if device == "cpu" and peak is not None else ()
         if not self.job.cost:
-            return Cost(self.provenance.device, self.loaded.load_seconds, peak)
+            return Cost(self.provenance.device, self.loaded.load_seconds, peak, notes=notes)
         from qeval.cost import measure
 
         if not self.native:
             self.engine, self.model = None, None
             self.loaded = replace(self.loaded, model=None)
             self.loaded = _load(self.job, self.say)
-        return replace(measure(self.loaded, progress=lambda text: self.say(Stage(text))), peak_bytes=peak)
+        found = measure(self.loaded, progress=lambda text: self.say(Stage(text)))
+        return replace(found, peak_bytes=peak, notes=(*found.notes, *notes))
 
 
 def _not_a_number(part: PreparedTask, request: int) -> QevalError:

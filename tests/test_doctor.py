@@ -30,7 +30,7 @@ def test_every_scheme_and_package_is_looked_at(tmp_path: Path) -> None:
 
 
 def test_a_missing_package_comes_with_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "missing_packages", lambda spec: list(spec.packages))
+    monkeypatch.setattr(doctor, "missing_packages", lambda spec, *_: list(spec.packages))
     monkeypatch.setattr(doctor, "version_of", lambda _: None)
     found = examine(runs_dir=tmp_path)
     assert find(found, "bnb4").state == "missing"
@@ -47,6 +47,40 @@ def test_a_scheme_for_gpus_is_not_ready_on_a_cpu() -> None:
     assert doctor._scheme(spec, "cuda:0").state == "ready"
     gone = replace(spec, unavailable="its library is no longer maintained")
     assert doctor._scheme(gone, "cuda:0").text == "not available: its library is no longer maintained"
+
+
+def test_what_a_gpu_must_be_able_to_do_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(doctor, "missing_packages", lambda *_: [])
+    found = doctor._scheme(SCHEMES["nvfp4"], "cpu")
+    assert found.text == "needs an NVIDIA GPU of compute capability 10.0"
+    unpacked = "; ready checkpoints run here as fp8[unpack=true]"
+    assert doctor._scheme(SCHEMES["fp8"], "cpu").text == (
+        f"needs an NVIDIA GPU of compute capability 8.9{unpacked}"
+    )
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    assert doctor._scheme(SCHEMES["fp8"], "cuda:0").state == "ready"
+    assert doctor._scheme(SCHEMES["nvfp4"], "cuda:0").state == "missing"
+
+
+def test_packages_and_gpu_are_named_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "missing_packages", lambda spec, *_: list(spec.packages))
+    found = doctor._scheme(SCHEMES["spqr"], "cpu")
+    assert found.text == "needs spqr_quant, accelerate, an NVIDIA GPU"
+    assert found.remedy == "pip install 'qeval[spqr]'"
+
+
+def test_the_list_of_schemes_names_the_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from qeval import listing
+
+    monkeypatch.setattr(schemes, "missing_packages", lambda *_: [])
+    here = {row["scheme"]: row["here"] for row in listing.schemes(tmp_path)}
+    assert here["aqlm"] == "ready"
+    assert here["higgs"] == "on an NVIDIA GPU"
+    assert here["fp8"] == (
+        "on an NVIDIA GPU of compute capability 8.9; ready checkpoints anywhere with fp8[unpack=true]"
+    )
 
 
 def test_a_mirror_is_looked_into(tmp_path: Path) -> None:

@@ -176,6 +176,33 @@ def test_memory_is_estimated_from_the_files(llama: Path, tmp_path: Path) -> None
     assert memory.estimate(order, SCHEMES["fp16"]) == pytest.approx(1.1 * half, rel=1e-3)
 
 
+def test_the_peak_of_memory_is_the_process_own() -> None:
+    import numpy as np
+
+    before = memory.peak_bytes("cpu")
+    assert before is not None
+    assert memory.free_bytes("cpu") is not None
+    held = np.ones(2**25)  # 256 MiB
+    grown = memory.peak_bytes("cpu")
+    del held
+    assert grown is not None
+    assert grown - before <= 2**28 + 2**26
+    assert memory.peak_bytes("cpu") == pytest.approx(grown, rel=0.01)  # what has been let go still counts
+    assert grown >= 2**28
+    assert memory.peak_bytes("mps") is None
+
+
+def test_the_peak_of_memory_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("resource")
+    told = memory._ru_maxrss()
+    assert told is not None
+    assert told > 2**20
+    monkeypatch.setattr(memory.sys, "platform", "darwin")
+    assert memory._ru_maxrss() == pytest.approx(told / 1024, rel=0.1)  # macOS counts bytes
+    monkeypatch.setattr(memory, "Path", lambda _: Path("/no such file"))
+    assert memory.peak_of_process() is not None
+
+
 def test_a_device_or_dtype_that_is_not_there_is_refused(llama: Path, tmp_path: Path) -> None:
     variant = Variant("v", str(llama), Scheme("fp32"))
     with pytest.raises(QevalError, match="There is no device 'cuda:99' here"):
@@ -204,7 +231,7 @@ def test_a_scheme_for_gpus_is_refused_on_a_cpu(
 ) -> None:
     from qeval import schemes
 
-    monkeypatch.setattr(schemes, "missing_packages", lambda _: [])
+    monkeypatch.setattr(schemes, "missing_packages", lambda *_: [])
     assert "eetq needs an NVIDIA GPU, and the device is cpu." in refusal(llama, "eetq", tmp_path).message
 
 
@@ -219,7 +246,7 @@ def test_packages_are_looked_for_before_anything_is_read(
 ) -> None:
     from qeval import schemes
 
-    monkeypatch.setattr(schemes, "missing_packages", lambda spec: list(spec.packages))
+    monkeypatch.setattr(schemes, "missing_packages", lambda spec, _: list(spec.packages))
     with pytest.raises(MissingPackageError, match="bnb4 needs"):
         load(tmp_path / "no such model", "bnb4", tmp_path)
 

@@ -12,7 +12,7 @@ from tiny_models import save_llama
 from qeval import policy, suites
 from qeval.cells import Cells, StoppedEarly
 from qeval.errors import QevalError
-from qeval.jobs import Event, Finished, Job, Note
+from qeval.jobs import Done, Event, Finished, Job, Note
 from qeval.records import Scheme, Settings, Task, Variant
 from qeval.store import Store
 
@@ -107,6 +107,11 @@ def test_the_numbers_are_those_of_lm_eval(runs_dir: Path, llama: Path) -> None:
             assert mine.value.tolist() == [row[task.metric] for row in rows]
             expected = [[response[0] for response in row["filtered_resps"]] for row in rows]
             np.testing.assert_allclose([list(row) for row in mine.scores], expected, atol=1e-4)
+    (done,) = (event for event in events if isinstance(event, Done))
+    assert done.cost is not None
+    assert done.cost.peak_bytes is not None
+    assert done.cost.peak_bytes > 2**26  # torch alone takes more
+    assert any("the variant's whole process" in note for note in done.cost.notes)
     cells = {event.cell.task.name: event.cell for event in events if isinstance(event, Finished)}
     assert cells["qeval_prose"].truncated == 0
     assert all(cell.limited for cell in cells.values())

@@ -35,6 +35,7 @@ __all__ = [
     "missing_packages",
     "parse_schemes",
     "resolve",
+    "unpacking",
 ]
 
 _FAMILIES = (plain, bnb, gptq, awq, hqq, hub, quip, gguf, rtn)
@@ -65,17 +66,21 @@ def complete(scheme: Scheme) -> dict[str, Any]:
     return {**SCHEMES[scheme.kind].defaults, **scheme.options}
 
 
-def missing_packages(spec: SchemeSpec) -> list[Package]:
-    """The packages a scheme needs that are absent or too old."""
+def missing_packages(spec: SchemeSpec, unpack: bool = False) -> list[Package]:
+    """The packages a scheme needs that are absent, too old or too new; without its kernels to `unpack`."""
     from packaging.version import Version
 
     def fits(package: Package) -> bool:
         if importlib.util.find_spec(package.module) is None:
             return False
         version = version_of(package.distribution)
-        return version is None or Version(version) >= Version(package.version)
+        if version is None:
+            return True
+        new = bool(package.below) and Version(version) >= Version(package.below)
+        return Version(version) >= Version(package.version) and not new
 
-    return [package for package in spec.packages if not fits(package)]
+    needed = [package for package in spec.packages if not (unpack and package.kernel)]
+    return [package for package in needed if not fits(package)]
 
 
 def check_available(scheme: Scheme) -> None:
@@ -86,11 +91,28 @@ def check_available(scheme: Scheme) -> None:
     spec = SCHEMES[scheme.kind]
     if spec.unavailable:
         raise QevalError(f"{spec.name} is not available: {spec.unavailable}.", "Choose another scheme.")
-    missing = missing_packages(spec)
-    if missing:
-        raise MissingPackageError(
-            f"{spec.name} needs {_and(missing)}.", f"Install it with: {install_command(spec)}"
+    unpack = bool(scheme.options.get("unpack"))
+    if unpack and scheme.checkpoint is None:
+        raise QevalError(
+            f"{spec.name}[unpack=true] unpacks a ready checkpoint, and none is named.",
+            f"Write {spec.name}[unpack=true]@<Hub id or directory>, or leave out unpack.",
         )
+    missing = missing_packages(spec, unpack)
+    if missing:
+        gpu = f", and {spec.gpu}" if spec.gpu and not unpack else ""
+        command = f"Install it with: {install_command(spec)}"
+        raise MissingPackageError(
+            f"{spec.name} needs {_and(missing)}{gpu}.", " ".join(filter(None, [command, unpacking(scheme)]))
+        )
+
+
+def unpacking(scheme: Scheme) -> str:
+    """How a ready checkpoint can be scored without its kernels, as a sentence; empty where it cannot."""
+    known = "unpack" in SCHEMES[scheme.kind].defaults and not scheme.options.get("unpack")
+    if scheme.checkpoint is None or not known:
+        return ""
+    other = Scheme(scheme.kind, {**scheme.options, "unpack": True}, scheme.checkpoint, scheme.revision)
+    return f"Or score its weights unpacked, on any device: {format_scheme(other)}"
 
 
 def install_command(spec: SchemeSpec) -> str:
@@ -109,6 +131,7 @@ def _and(packages: list[Package]) -> str:
         package.distribution
         if version_of(package.distribution) is None
         else f"{package.distribution} >= {Version(package.version)}"
+        f"{f' and < {package.below}' if package.below else ''}"
         for package in packages
     ]
     return " and ".join(words)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from qeval.errors import QevalError
+from qeval.records import Scheme
 from qeval.schemes.loading import compute_in, open_model
 from qeval.schemes.plain import ATTENTION, attention
 from qeval.schemes.spec import OptionSpec, Order, Package, SchemeSpec
@@ -32,6 +35,15 @@ def load(order: Order) -> Any:
         order, gguf_file=file.name, quantization_config=GgufConfig(dequantize=True), **attention(order)
     )
     return compute_in(model, order.compute)
+
+
+def settle(scheme: Scheme) -> Scheme:
+    """`gguf@DIR/NAME.gguf`, as a file manager shows it, is `gguf[file=NAME.gguf]@DIR`; others stay."""
+    found = re.fullmatch(r"(?s:(.*)[/\\])?([^/\\]+\.gguf)", scheme.checkpoint or "", re.IGNORECASE)
+    if found is None or "file" in scheme.options or Path(found[0]).expanduser().is_dir():
+        return scheme
+    place = "." if found[1] is None else found[1] or "/"
+    return replace(scheme, options={**scheme.options, "file": found[2]}, checkpoint=place)
 
 
 def find(order: Order) -> Path:
@@ -90,5 +102,7 @@ SPECS = (
         checkpoint="required",
         methods=("gguf", ""),
         verified="CPU",
+        unpacked=True,
+        settle=settle,
     ),
 )

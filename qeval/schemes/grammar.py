@@ -111,7 +111,7 @@ def _entry(text: str, table: Mapping[str, SchemeSpec]) -> NamedScheme:
             f"{spec.name} reads only ready checkpoints, and none is named.",
             f"Write {spec.name}@<Hub id or directory>.",
         )
-    scheme = Scheme(spec.name, options, checkpoint, revision)
+    scheme = spec.settle(Scheme(spec.name, options, checkpoint, revision))
     return NamedScheme(name.strip() or format_scheme(scheme, table), scheme)
 
 

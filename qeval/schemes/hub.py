@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
+from qeval.schemes import ready
 from qeval.schemes.loading import open_model
 from qeval.schemes.plain import ATTENTION, attention
 from qeval.schemes.rtn import divide
@@ -13,7 +14,10 @@ from qeval.schemes.spec import OptionSpec, Order, Package, SchemeSpec
 
 Config = Callable[[Order], Any]
 ACCELERATE = Package("accelerate", "accelerate", "1.2")
-KERNELS = Package("kernels", "kernels", "0.12")
+KERNELS = Package("kernels", "kernels", "0.18.2", below="0.19", kernel=True)
+"""The versions that transformers 5.23 takes; it fetches the kernels themselves from the Hub."""
+TRITON = Package("triton", "triton", "3.4", kernel=True)
+UNPACK = OptionSpec("unpack", bool, False, "hold a ready checkpoint in plain weights, for any device")
 
 
 def _open(order: Order, **keywords: Any) -> Any:
@@ -25,6 +29,11 @@ def _open(order: Order, **keywords: Any) -> Any:
 def load_ready(order: Order) -> Any:
     """A ready checkpoint, which says itself how it is to be read."""
     return _open(order)
+
+
+def _or_unpacked(load: Callable[[Order], Any], unpack: Callable[[Order], Any]) -> Callable[[Order], Any]:
+    """The loader of a scheme with the option `unpack`."""
+    return lambda order: (unpack if order.options["unpack"] else load)(order)
 
 
 def _while_loading(config: Config) -> Callable[[Order], Any]:
@@ -108,14 +117,16 @@ def _ready(
     summary: str,
     packages: tuple[Package, ...],
     *methods: str,
+    load: Callable[[Order], Any] = load_ready,
+    options: tuple[OptionSpec, ...] = (),
     device: Literal["any", "cuda"] = "any",
     **fields: Any,
 ) -> SchemeSpec:
     return SchemeSpec(
         name,
         f"{summary}; ready checkpoints",
-        load_ready,
-        (ATTENTION,),
+        load,
+        (*options, ATTENTION),
         (*packages, ACCELERATE),
         fields.pop("extra", name),
         checkpoint="required",
@@ -138,11 +149,11 @@ def _made(
     return SchemeSpec(
         name,
         summary,
-        _while_loading(config),
+        fields.pop("load", _while_loading(config)),
         (*options, ATTENTION),
         (*packages, ACCELERATE),
         name,
-        checkpoint="optional",
+        checkpoint="optional" if methods else "no",
         methods=methods,
         device=device,
         **fields,
@@ -182,17 +193,27 @@ SPECS = (
     _ready(
         "compressed-tensors",
         "fp8, int8, w4a16 as llm-compressor writes them",
-        (Package("compressed-tensors", "compressed_tensors", "0.11"),),
+        (Package("compressed-tensors", "compressed_tensors", "0.15"),),
         "compressed-tensors",
+        load=ready.load_compressed_tensors,
+        verified="CPU",
+        unpacked=True,
     ),
-    _ready("aqlm", "AQLM, additive codebooks of about 2 bits", (Package("aqlm", "aqlm", "1.1"),), "aqlm"),
+    _ready(
+        "aqlm",
+        "AQLM, additive codebooks of about 2 bits",
+        (Package("aqlm", "aqlm", "1.1"),),
+        "aqlm",
+        load=ready.load_aqlm,
+        verified="CPU",
+    ),
     _made(
         "higgs",
         "HIGGS, Hadamard rotation and a Gaussian grid, data-free",
         higgs_config,
         (OptionSpec("bits", int, 4, "bits of a weight", choices=(2, 3, 4)), _group(256, 64, 128, 256)),
         (
-            Package("flute-kernel", "flute", "0.3"),
+            Package("flute-kernel", "flute", "0.4.1"),
             Package("fast-hadamard-transform", "fast_hadamard_transform"),
         ),
         "higgs",
@@ -209,27 +230,42 @@ SPECS = (
         (Package("auto-round", "auto_round", "0.5"),),
         "auto-round",
         "intel/auto-round",
+        load=ready.load_autoround,
+        verified="CPU",
     ),
     _made("eetq", "EETQ, 8-bit weights", eetq_config, (), (KERNELS,), "eetq", device="cuda", weight_bits=9),
     _made(
         "fp8",
         "8-bit floating point in blocks of 128 x 128",
         fp8_config,
-        (),
+        (UNPACK,),
         (KERNELS,),
         "fp8",
+        load=_or_unpacked(_while_loading(fp8_config), ready.unpack_fp8),
         device="cuda",
+        capability=(8, 9),
+        verified="CPU, unpacked",
         weight_bits=9,
     ),
-    _ready("mxfp4", "MXFP4, the experts of gpt-oss", (KERNELS,), "mxfp4", device="cuda"),
+    _ready(
+        "mxfp4",
+        "MXFP4, the experts of gpt-oss",
+        (KERNELS, TRITON),
+        "mxfp4",
+        load=_or_unpacked(load_ready, ready.unpack_mxfp4),
+        options=(UNPACK,),
+        device="cuda",
+        capability=(7, 5),
+        verified="CPU, unpacked",
+    ),
     _made(
         "nvfp4",
         "NVFP4, for Blackwell GPUs",
         nvfp4_config,
         (),
         (KERNELS,),
-        "nvfp4",
         device="cuda",
+        capability=(10, 0),
         weight_bits=5,
     ),
 )

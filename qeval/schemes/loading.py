@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from qeval.errors import MissingPackageError, QevalError
@@ -20,18 +20,31 @@ def open_model(order: Order, *, dtype: str | None = None, **keywords: Any) -> An
 
     keywords.setdefault("device_map", {"": order.device})
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, found = AutoModelForCausalLM.from_pretrained(
             order.source.place,
             revision=order.source.revision or "main",
             dtype=getattr(torch, dtype or order.store),
             trust_remote_code=order.trust_remote_code,
+            output_loading_info=True,
             **keywords,
         )
     except QevalError:
         raise
     except Exception as error:
         raise explain(error, order) from error
+    _check_complete(found["missing_keys"], order)
     return model.eval()
+
+
+def _check_complete(missing: Collection[str], order: Order) -> None:
+    """Refuse a model of which transformers found no weights for some layers: it has made them up."""
+    if missing:
+        raise QevalError(
+            f"{order.source.path} gives no values to {len(missing)} tensors of the model"
+            f" (the first: {min(missing)}).",
+            "Its files may be incomplete, or its library reads this form of it on no such device"
+            f" ({order.device}).",
+        )
 
 
 def explain(error: Exception, order: Order) -> Exception:

@@ -35,5 +35,11 @@ def _word(value: object) -> str:
 def _needs(spec: SchemeSpec) -> str:
     if spec.unavailable:
         return f"not available: {spec.unavailable}"
-    gpu = ", NVIDIA GPU" if spec.device == "cuda" else ""
-    return f"`{install_command(spec)}`{gpu}" if spec.packages else "nothing more"
+    if not spec.packages:
+        return "nothing more"
+    gpu = f", {spec.gpu}" if spec.gpu else ""
+    return f"`{install_command(spec)}`{gpu}{'; neither with `unpack=true`' if _can_unpack(spec) else ''}"
+
+
+def _can_unpack(spec: SchemeSpec) -> bool:
+    return "unpack" in spec.defaults

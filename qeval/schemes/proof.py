@@ -35,6 +35,12 @@ def _is_packed(tensor: Tensor) -> bool:
     return tensor.dim() > 1 and narrow
 
 
+def _is_unpacked(module: nn.Module) -> bool:
+    """Whether a layer of compressed-tensors holds a plain weight, its scheme still written beside it."""
+    scheme = getattr(module, "quantization_scheme", None)
+    return scheme is not None and not any(_is_packed(tensor) for _, tensor in own_tensors(module))
+
+
 def _is_subclass(tensor: Any) -> bool:
     return hasattr(tensor, "__tensor_flatten__")
 
@@ -85,6 +91,9 @@ def class_counts(modules: dict[str, nn.Module]) -> dict[str, int]:
 def _class_name(module: nn.Module) -> str:
     weight = getattr(module, "weight", None)
     inner = f"[{type(weight).__name__}]" if type(module) is nn.Linear and _is_subclass(weight) else ""
+    form = getattr(getattr(module, "quantization_scheme", None), "format", None)  # of compressed-tensors
+    if form is not None:
+        inner = f"[{getattr(form, 'value', form)}]"
     return f"{type(module).__name__}{inner}"
 
 
@@ -133,12 +142,12 @@ def weight_bytes(model: nn.Module, held: str) -> int:
     """Bytes of all parameters, buffers and scales; tied tensors count once.
 
     Plain weights count in the dtype `held` that they are rounded to, though a CPU may calculate in a wider
-    copy; the tensors of quantised modules count as they are.
+    copy; the tensors of quantised modules count as they are, unless these have been unpacked.
     """
     import torch
 
     plain = getattr(torch, held).itemsize
-    quantised = set(map(id, quantised_modules(model).values()))
+    quantised = {id(module) for module in quantised_modules(model).values() if not _is_unpacked(module)}
     seen: dict[int, int] = {}
     for module in model.modules():
         for _, tensor in own_tensors(module):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from qeval.records import Option
+from qeval.records import Option, Scheme
 from qeval.sources import Source
 
 Ready = Literal["no", "optional", "required"]
@@ -18,6 +18,11 @@ Progress = Callable[[str], None]
 
 def say_nothing(_: str) -> None:
     """The progress callback of callers that show none."""
+
+
+def as_written(scheme: Scheme) -> Scheme:
+    """The scheme as the user wrote it."""
+    return scheme
 
 
 @dataclass(frozen=True)
@@ -35,11 +40,14 @@ class OptionSpec:
 
 @dataclass(frozen=True)
 class Package:
-    """A distribution that a scheme needs, the module that it installs, and the least version."""
+    """A distribution that a scheme needs, the module that it installs, the least version, and the first one
+    that is too new. `kernel` packages are not needed where a checkpoint is unpacked into plain weights."""
 
     distribution: str
     module: str
     version: str = "0"
+    below: str = ""
+    kernel: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,12 +85,14 @@ class SchemeSpec:
 
     `load` takes an Order and returns a transformers model in evaluation mode. `methods` are the
     `quant_method` values that a checkpoint of this scheme carries. `quantised` is False for the plain
-    dtypes. `device` is "cuda" where the library has no CPU kernels. `unavailable` says why a scheme
+    dtypes. `device` is "cuda" where the library has no CPU kernels, and `capability` the least compute
+    capability of such a GPU. `unpacked` schemes hold plain weights once they are loaded; those with an
+    option `unpack` do so where it is true, on any device and without kernels. `unavailable` says why a scheme
     cannot be run by anybody now. `verified` tells on what it truly ran. `calibrated` schemes depend on
     calibration text. `make` quantises and saves a checkpoint, or returns the cached one; None where
     quantising happens while loading. `config_keys` maps an option to the key of the checkpoint's
     quantization_config that must hold the same value. `weight_bits` is about what a weight takes in memory,
-    None for the compute type.
+    None for the compute type. `settle` turns a scheme as written into the one that is meant.
     """
 
     name: str
@@ -101,8 +111,23 @@ class SchemeSpec:
     make: Callable[[Order], Path] | None = None
     config_keys: Mapping[str, str] = field(default_factory=dict)
     weight_bits: float | None = None
+    capability: tuple[int, int] | None = None
+    unpacked: bool = False
+    settle: Callable[[Scheme], Scheme] = as_written
 
     @property
     def defaults(self) -> dict[str, Option]:
         """Every option with its default."""
         return {option.name: option.default for option in self.options}
+
+    @property
+    def gpu(self) -> str:
+        """The GPU that a scheme needs, in words; empty where it runs on any device."""
+        if self.device != "cuda":
+            return ""
+        least = f" of compute capability {'.'.join(map(str, self.capability))}" if self.capability else ""
+        return f"an NVIDIA GPU{least}"
+
+    def unpacks(self, options: Mapping[str, Any]) -> bool:
+        """Whether a checkpoint is held in plain weights under these options."""
+        return self.unpacked or bool(options.get("unpack"))

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tiny_models import LINEARS, save_llama
 
+from qeval import models
 from qeval.errors import QevalError
+from qeval.records import Scheme, Variant
+from qeval.schemes import parse_schemes
 from qeval.schemes.gguf import evidence, find
 from qeval.schemes.spec import Order
 from qeval.sources import Source
@@ -57,3 +63,129 @@ def test_the_only_file_goes_unnamed_and_one_of_several_does_not(tmp_path: Path) 
     assert find(order(tmp_path, "b.gguf")) == second
     with pytest.raises(QevalError, match=r"has no file c\.gguf"):
         find(order(tmp_path, "c.gguf"))
+
+
+NAMES = {
+    "q_proj": "attn_q",
+    "k_proj": "attn_k",
+    "v_proj": "attn_v",
+    "o_proj": "attn_output",
+    "gate_proj": "ffn_gate",
+    "up_proj": "ffn_up",
+    "down_proj": "ffn_down",
+}
+PLAIN_NAMES = {
+    "model.embed_tokens.weight": "token_embd.weight",
+    "model.norm.weight": "output_norm.weight",
+    "lm_head.weight": "output.weight",
+}
+
+
+def name_of(name: str) -> str:
+    """What llama.cpp calls a tensor of transformers' Llama."""
+    if name in PLAIN_NAMES:
+        return PLAIN_NAMES[name]
+    _, _, block, *rest, _ = name.split(".")
+    norms = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
+    return f"blk.{block}.{norms.get(rest[0]) or NAMES[rest[-1]]}.weight"
+
+
+def interleaved(weight: Any, heads: int) -> Any:
+    """The rows of each head with its two halves interleaved, as llama.cpp stores queries and keys."""
+    return weight.reshape(heads, 2, -1, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
+
+
+def write_llama(plain: Path, file: Path) -> dict[str, Any]:
+    """A tiny Llama as a GGUF file, MLPs in Q4_0 and attention in Q8_0; returns the weights that it stands
+    for, unpacked by the gguf package, by transformers' names."""
+    import numpy as np
+    from gguf import GGMLQuantizationType, GGUFWriter
+    from gguf.quants import dequantize, quantize
+    from safetensors.numpy import load_file
+
+    config = json.loads((plain / "config.json").read_text())
+    writer = GGUFWriter(file, "llama")
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(config["num_attention_heads"])
+    writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_rope_dimension_count(config["head_dim"])
+    writer.add_rope_freq_base(10000.0)
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_vocab_size(config["vocab_size"])
+    dense = {}
+    for name, half in load_file(plain / "model.safetensors").items():
+        tensor = half.astype(np.float32)
+        heads = {"q_proj": "num_attention_heads", "k_proj": "num_key_value_heads"}.get(name.split(".")[-2])
+        if "_proj" not in name:
+            writer.add_tensor(name_of(name), tensor)
+            continue
+        kind = GGMLQuantizationType.Q4_0 if ".mlp." in name else GGMLQuantizationType.Q8_0
+        packed = quantize(interleaved(tensor, config[heads]) if heads else tensor, kind)
+        writer.add_tensor(name_of(name), packed, raw_dtype=kind)
+        # a row is packed by itself, so that their order does not matter to the values
+        dense[name] = dequantize(quantize(tensor, kind), kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return dense
+
+
+def test_the_loaded_weights_are_those_of_the_file(tmp_path: Path) -> None:
+    import torch
+
+    plain = save_llama(tmp_path / "plain", initializer_range=0.02)
+    place = tmp_path / "ready"
+    place.mkdir()
+    dense = write_llama(plain, place / "tiny.gguf")
+    for text in (f"gguf@{place / 'tiny.gguf'}", f"gguf@{place}"):
+        ((_, scheme),) = parse_schemes(text)
+        variant = Variant("v", str(plain), scheme)
+        loaded = models.load(variant, device="cpu", dtype="float32", cache_dir=tmp_path / "cache")
+        found = loaded.provenance
+        assert found.modules == {"Q8_0": 2 * 4, "Q4_0": 2 * 3}
+        assert found.linears == LINEARS + 1
+        eight, four = 2 * (2 * 64 * 64 + 2 * 64 * 32), 2 * 3 * 64 * 128
+        assert found.bits_per_weight == pytest.approx((8.5 * eight + 4.5 * four) / (eight + four))
+        assert found.quantization["types"] == found.modules
+        assert any("unpacked" in note for note in found.notes)
+        for name, weight in dense.items():
+            assert torch.equal(loaded.model.get_parameter(name), torch.from_numpy(weight)), name
+
+
+@pytest.mark.parametrize(
+    ("written", "place", "file"),
+    [
+        ("/models/a/b.gguf", "/models/a", "b.gguf"),
+        ("./b.Q4_K_M.gguf", ".", "b.Q4_K_M.gguf"),
+        ("b.gguf", ".", "b.gguf"),
+        ("/b.gguf", "/", "b.gguf"),
+        (r"C:\models\b.GGUF", r"C:\models", "b.GGUF"),
+        ("org/name/b.gguf", "org/name", "b.gguf"),
+        ("org/name", "org/name", None),
+    ],
+)
+def test_a_file_can_be_named_by_its_path(written: str, place: str, file: str | None) -> None:
+    ((name, scheme),) = parse_schemes(f"gguf@{written}")
+    assert (scheme.checkpoint, scheme.options.get("file")) == (place, file)
+    assert parse_schemes(name) == ((name, scheme),)
+
+
+def test_a_revision_stays_with_a_named_file() -> None:
+    ((_, scheme),) = parse_schemes("gguf@org/name/b.gguf:v2")
+    assert scheme == Scheme("gguf", {"file": "b.gguf"}, "org/name", "v2")
+
+
+def test_a_real_file_is_read() -> None:
+    from qeval.demo_model import PACKAGE, _gguf_file
+    from qeval.schemes.versions import version_of
+
+    if version_of(PACKAGE) is None:
+        pytest.skip(f"{PACKAGE} holds the file")
+
+    found = evidence(_gguf_file())
+    assert found["modules"] == {"Q4_1": 30 * 7}
+    assert found["bits_per_weight"] == 5
