@@ -193,10 +193,10 @@ def _check_device(order: Order, spec: SchemeSpec, scheme: Scheme) -> None:
         if spec.capability is None or capability >= spec.capability:
             return
         found = f"{device_name(order.device)} has {'.'.join(map(str, capability))}"
-    hint = "Run it where there is one; qeval doctor shows which schemes run here."
     raise QevalError(
         f"{spec.name} needs {spec.gpu}, and {found}.",
-        " ".join(filter(None, [hint, schemes.unpacking(scheme)])),
+        "Run it where there is one (qeval doctor shows which schemes run here)"
+        f"{schemes.unpacking(scheme) or '.'}",
     )
 
 

@@ -100,19 +100,19 @@ def check_available(scheme: Scheme) -> None:
     missing = missing_packages(spec, unpack)
     if missing:
         gpu = f", and {spec.gpu}" if spec.gpu and not unpack else ""
-        command = f"Install it with: {install_command(spec)}"
         raise MissingPackageError(
-            f"{spec.name} needs {_and(missing)}{gpu}.", " ".join(filter(None, [command, unpacking(scheme)]))
+            f"{spec.name} needs {_and(missing)}{gpu}.",
+            f"Install it with: {install_command(spec)}{unpacking(scheme)}",
         )
 
 
 def unpacking(scheme: Scheme) -> str:
-    """How a ready checkpoint can be scored without its kernels, as a sentence; empty where it cannot."""
+    """How a ready checkpoint can be scored without its kernels, to end a hint; empty where it cannot."""
     known = "unpack" in SCHEMES[scheme.kind].defaults and not scheme.options.get("unpack")
     if scheme.checkpoint is None or not known:
         return ""
     other = Scheme(scheme.kind, {**scheme.options, "unpack": True}, scheme.checkpoint, scheme.revision)
-    return f"Or score its weights unpacked, on any device: {format_scheme(other)}"
+    return f"; or score its weights unpacked, on any device: {format_scheme(other)}"
 
 
 def install_command(spec: SchemeSpec) -> str:
