@@ -29,18 +29,24 @@ WINDOW = 512
 
 
 def perplexity(model: Any, tokenizer: Any, text: str, windows: int) -> float:
+    found = losses(model, tokenizer, text, windows)
+    return math.exp(sum(found) / len(found))
+
+
+def losses(model: Any, tokenizer: Any, text: str, windows: int) -> list[float]:
+    """The mean negative log-likelihood per token, in nats, of each window of the text."""
     import torch
     from torch.nn.functional import cross_entropy
 
     tokens = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     count = min(windows, len(tokens) // WINDOW)
     rows = torch.tensor(tokens[: count * WINDOW]).reshape(count, WINDOW).to(model.device)
-    losses = []
+    found = []
     with torch.inference_mode():
         for row in rows:
             logits = model(row[None], use_cache=False).logits[0, :-1].float()
-            losses.append(float(cross_entropy(logits, row[1:])))
-    return math.exp(sum(losses) / len(losses))
+            found.append(float(cross_entropy(logits, row[1:])))
+    return found
 
 
 def bench(loaded: models.Loaded, arguments: argparse.Namespace) -> Bench:
