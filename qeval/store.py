@@ -85,10 +85,18 @@ def _samples(table: pa.Table) -> Samples:
         if column.name == "scores":
             columns[column.name] = _tuples(data)
         elif column.name in {"value", "weight"}:
-            columns[column.name] = data.to_numpy()
+            columns[column.name] = _floats(data)
         else:
             columns[column.name] = _texts(data)
     return Samples(**columns)
+
+
+def _floats(column: pa.DoubleArray) -> NDArray[np.float64]:
+    """Numbers straight from Arrow's bytes; its own to_numpy loads pandas first."""
+    import numpy as np
+
+    _, data = column.buffers()
+    return np.frombuffer(data or b"", np.float64)[column.offset : column.offset + len(column)]
 
 
 def _texts(column: pa.StringArray) -> NDArray[np.str_]:
@@ -153,7 +161,9 @@ def _read_parquet(path: Path, expected_sha256: str) -> pa.Table:
         raise _damaged(path, "is missing") from error
     if hashlib.sha256(data).hexdigest() != expected_sha256:
         raise _damaged(path, "is not what was written (its SHA-256 differs)")
-    return pq.read_table(pa.BufferReader(data))
+    # Not pq.read_table: it loads pandas (a fifth of a second of every command), and threads that it leaves
+    # behind can abort the process at its very end.
+    return pq.ParquetFile(pa.BufferReader(data)).read()
 
 
 def _damaged(path: Path, what: str) -> QevalError:
