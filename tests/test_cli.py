@@ -85,9 +85,8 @@ def test_a_scheme_added_later_takes_over_what_is_there(qeval, runs_dir: Path) ->
     assert len(list(runs_dir.iterdir())) == 2
 
 
-def test_one_failed_variant_leaves_the_others(qeval_with_workers) -> None:
-    words = ("--model", "toy[items=40,fail=bnb4]", "--schemes", "fp16,bnb4,gptq", *TASKS)
-    result = qeval_with_workers("run", *words, code=1)
+def test_one_failed_variant_leaves_the_others(qeval) -> None:
+    result = qeval("run", "--model", "toy[items=40,fail=bnb4]", "--schemes", "fp16,bnb4,gptq", *TASKS, code=1)
     assert "told to fail" in result.stderr
     assert "gptq" in result.stdout
 
