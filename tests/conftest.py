@@ -14,6 +14,7 @@ from hypothesis import settings
 
 # No deadline: CI machines are busy. Derandomised: a commit that passed passes again.
 settings.register_profile("qeval", deadline=None, derandomize=True)
+settings.register_profile("quick", settings.get_profile("qeval"), max_examples=25)  # for `make test-fast`
 settings.load_profile("qeval")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

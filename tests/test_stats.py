@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from qeval import stats
 from qeval.errors import QevalError
 
-properties = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+properties = settings(max_examples=min(60, settings.default.max_examples))
 levels = st.sampled_from([0.6, 0.8, 0.9, 0.95, 0.99])
 
 
@@ -104,7 +104,6 @@ def score_by_search(losses, gains, n, difference):
     """Tango's statistic by maximising the likelihood numerically, without his formula."""
 
     from scipy import optimize, special
-
 
     def cost(q):  # q: the probability of a loss
         cells = [(losses, q), (gains, q + difference), (n - losses - gains, 1 - 2 * q - difference)]

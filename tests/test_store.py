@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -68,6 +70,17 @@ def test_any_text_and_any_number_come_back(fresh, text: str, value: float) -> No
     assert place.samples(stored).answer.tolist() == [text, "b"]
     assert place.samples(stored).value.tolist() == [value, 1.0]
     assert place.items(stored)["0"].prompt == text
+
+
+def test_neither_writing_nor_reading_waits_for_pandas(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); import test_store;"
+        "test_store.test_a_cell_comes_back_as_it_was_written(Path(sys.argv[2]));"
+        "print(sorted({'pandas', 'pyarrow.dataset'} & set(sys.modules)))"
+    )
+    words = [sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:
