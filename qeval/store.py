@@ -21,7 +21,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -35,7 +36,7 @@ from qeval.storage import disk_errors, write_atomic
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 RUN_FILE = "run.json"
 CELL_FILE = "cell.json"
@@ -61,6 +62,9 @@ def slug(text: str, length: int = 40) -> str:
 
 
 # --- samples and items as Parquet columns -------------------------------------------------------
+#
+# Columns are made from bytes and read from them: pa.array and to_numpy would load pandas first, which takes
+# a fifth of a second of every command.
 
 
 def _samples_table(samples: Samples) -> pa.Table:
@@ -70,12 +74,44 @@ def _samples_table(samples: Samples) -> pa.Table:
     for column in fields(Samples):
         values = getattr(samples, column.name)
         if column.name == "scores":
-            columns[column.name] = pa.array([list(row) for row in values], pa.list_(pa.float64()))
+            columns[column.name] = _list_column(values, _float_column(list(itertools.chain(*values))))
         elif column.name in {"value", "weight"}:
-            columns[column.name] = pa.array(values, pa.float64())
+            columns[column.name] = _float_column(values)
         else:
-            columns[column.name] = pa.array(values.tolist(), pa.string())
+            columns[column.name] = _text_column(values.tolist())
     return pa.table(columns)
+
+
+def _float_column(values: ArrayLike) -> pa.DoubleArray:
+    import numpy as np
+    import pyarrow as pa
+
+    numbers = np.ascontiguousarray(values, np.float64)
+    return pa.Array.from_buffers(pa.float64(), len(numbers), [None, pa.py_buffer(numbers)])
+
+
+def _text_column(texts: Sequence[str], *, large: bool = False) -> pa.Array:
+    """Strings; `large` ones may be more than 2 GiB together."""
+    import pyarrow as pa
+
+    data = [text.encode() for text in texts]
+    kind, number = (pa.large_string(), "q") if large else (pa.string(), "i")
+    return pa.Array.from_buffers(kind, len(data), [None, _ends(data, number), pa.py_buffer(b"".join(data))])
+
+
+def _list_column(rows: Collection[Sequence[object]], flat: pa.Array) -> pa.ListArray:
+    """Lists as long as `rows`, of the values that `flat` has one after the other."""
+    import pyarrow as pa
+
+    ends = pa.Array.from_buffers(pa.int32(), len(rows) + 1, [None, _ends(rows, "i")])
+    return pa.ListArray.from_arrays(ends, flat)
+
+
+def _ends(parts: Iterable[Sequence[object]], number: str) -> pa.Buffer:
+    """0 and where each part ends, as integers of the kind `number` (of the module array)."""
+    import pyarrow as pa
+
+    return pa.py_buffer(array(number, itertools.accumulate(map(len, parts), initial=0)))
 
 
 def _samples(table: pa.Table) -> Samples:
@@ -85,10 +121,18 @@ def _samples(table: pa.Table) -> Samples:
         if column.name == "scores":
             columns[column.name] = _tuples(data)
         elif column.name in {"value", "weight"}:
-            columns[column.name] = data.to_numpy()
+            columns[column.name] = _floats(data)
         else:
             columns[column.name] = _texts(data)
     return Samples(**columns)
+
+
+def _floats(column: pa.DoubleArray) -> NDArray[np.float64]:
+    """Numbers straight from Arrow's bytes."""
+    import numpy as np
+
+    _, data = column.buffers()
+    return np.frombuffer(data or b"", np.float64)[column.offset : column.offset + len(column)]
 
 
 def _texts(column: pa.StringArray) -> NDArray[np.str_]:
@@ -123,13 +167,14 @@ def _tuples(column: pa.ListArray) -> NDArray[np.object_]:
 def _items_table(items: Sequence[Item]) -> pa.Table:
     import pyarrow as pa
 
+    choices = [choice for item in items for choice in item.choices]
     return pa.table(
         {
-            "key": pa.array([item.key for item in items], pa.string()),
-            "prompt": pa.array([item.prompt for item in items], pa.large_string()),
-            "question": pa.array([item.question for item in items], pa.string()),
-            "choices": pa.array([list(item.choices) for item in items], pa.list_(pa.string())),
-            "gold": pa.array([item.gold for item in items], pa.string()),
+            "key": _text_column([item.key for item in items]),
+            "prompt": _text_column([item.prompt for item in items], large=True),
+            "question": _text_column([item.question for item in items]),
+            "choices": _list_column([item.choices for item in items], _text_column(choices)),
+            "gold": _text_column([item.gold for item in items]),
         }
     )
 
@@ -153,7 +198,8 @@ def _read_parquet(path: Path, expected_sha256: str) -> pa.Table:
         raise _damaged(path, "is missing") from error
     if hashlib.sha256(data).hexdigest() != expected_sha256:
         raise _damaged(path, "is not what was written (its SHA-256 differs)")
-    return pq.read_table(pa.BufferReader(data))
+    # Not pq.read_table: it loads pandas too, and threads that it leaves behind may abort the process at exit.
+    return pq.ParquetFile(pa.BufferReader(data)).read()
 
 
 def _damaged(path: Path, what: str) -> QevalError:

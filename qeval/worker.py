@@ -77,11 +77,8 @@ def _speaker(pipe: BinaryIO) -> Say:
     return say
 
 
-def main() -> None:
-    """Read the job, score it, say how it went; the exit code is 0 whenever the end was announced."""
-    say = _speaker(os.fdopen(os.dup(1), "wb"))
-    os.dup2(2, 1)  # from here on, whatever is printed goes to the log
-    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+def answer(job: Job, say: Say) -> None:
+    """Score the job and say how it went, whatever happened; tracebacks go to standard error."""
     try:
         from qeval.toy import is_toy
 
@@ -103,6 +100,13 @@ def main() -> None:
                 traceback.format_exc(),
             )
         )
+
+
+def main() -> None:
+    """Read the job and answer it; the exit code is 0 whenever the end was announced."""
+    say = _speaker(os.fdopen(os.dup(1), "wb"))
+    os.dup2(2, 1)  # from here on, whatever is printed goes to the log
+    answer(msgspec.json.decode(sys.stdin.buffer.read(), type=Job), say)
 
 
 if __name__ == "__main__":

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 from hypothesis import settings
 
 # No deadline: CI machines are busy. Derandomised: a commit that passed passes again.
 settings.register_profile("qeval", deadline=None, derandomize=True)
+settings.register_profile("quick", settings.get_profile("qeval"), max_examples=25)  # for `make test-fast`
 settings.load_profile("qeval")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_power_cuts():
+    """Do not wait for the disk at each file: what that guards against does not happen to a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -30,9 +42,48 @@ def runs_dir(tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
+def in_this_process(job, listen):
+    """An executor that starts no process: the worker's own code, with the same messages and the same log.
+
+    A real model is still scored in a process of its own.
+    """
+    from qeval import executors, jobs, toy, worker
+    from qeval.records import Result
+
+    if not toy.is_toy(job.variant.model):
+        return executors.local(job, listen)
+    result = Result(variant=job.variant, status="partial")
+    screen = sys.stderr
+
+    def hear(event: jobs.Event) -> None:
+        nonlocal result
+        event = msgspec.json.decode(msgspec.json.encode(event), type=jobs.Event)
+        result = executors._after(event, result)
+        with contextlib.redirect_stderr(screen):
+            listen(event)
+
+    log = Path(job.log)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as noise, contextlib.redirect_stderr(noise):
+        worker.answer(msgspec.json.decode(msgspec.json.encode(job), type=jobs.Job), hear)
+    return result
+
+
 @pytest.fixture
-def qeval(runs_dir: Path):
-    """Call the command line as `qeval("run", "--model", "toy")`; runs go to `runs_dir`."""
+def qeval(qeval_with_workers, monkeypatch: pytest.MonkeyPatch):
+    """Call the command line as `qeval("run", "--model", "toy")`; runs go to `runs_dir`.
+
+    The toy is scored in this process, which saves most of the time; `qeval_with_workers` is the whole truth.
+    """
+    from qeval.executors import EXECUTORS
+
+    monkeypatch.setitem(EXECUTORS, "local", in_this_process)
+    return qeval_with_workers
+
+
+@pytest.fixture
+def qeval_with_workers(runs_dir: Path):
+    """As `qeval`, and each variant is scored in a process of its own, as it is outside of tests."""
     from qeval.cli import main
 
     takes_no_runs = {"--help", "--version"}

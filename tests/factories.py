@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -91,9 +92,12 @@ def make_result(name: str, cells: Sequence[Cell]) -> Result:
     return Result(Variant(name, "toy", scheme), "done", tuple(cells), provenance)
 
 
+@functools.cache
 def hashes(prefix: str, n: int) -> Any:
     """(n,) str: SHA-256 of `prefix` and the item's number, as lm-eval's hashes look."""
-    return np.array([hashlib.sha256(f"{prefix}/{i}".encode()).hexdigest() for i in range(n)], dtype="<U64")
+    made = np.array([hashlib.sha256(f"{prefix}/{i}".encode()).hexdigest() for i in range(n)], dtype="<U64")
+    made.flags.writeable = False  # many runs share it
+    return made
 
 
 def first_samples(task: Task, n: int, rng: np.random.Generator) -> Samples:
@@ -127,10 +131,13 @@ def first_samples(task: Task, n: int, rng: np.random.Generator) -> Samples:
 
 def choice_scores(answer: Any, rng: np.random.Generator) -> Any:
     """(n,) object: for each item the log-likelihoods of four choices, the answer's the greatest."""
+    falling = np.sort(-rng.exponential(2.0, (len(answer), 4)))[:, ::-1]
     out = np.empty(len(answer), dtype=object)
-    for i, best in enumerate(answer):
-        row = np.sort(-rng.exponential(2.0, 4))[::-1]
-        out[i] = () if best == "" else tuple(float(x) for x in np.roll(row, int(best)))
+    if "" in answer:
+        out[:] = [()] * len(answer)
+        return out
+    turned = (np.arange(4) - answer.astype(int)[:, None]) % 4
+    out[:] = [tuple(row) for row in np.take_along_axis(falling, turned, axis=1).tolist()]
     return out
 
 

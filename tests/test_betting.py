@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from qeval import betting
 from qeval.errors import QevalError
 
-properties = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+properties = settings(max_examples=min(60, settings.default.max_examples))
 differences = st.lists(st.sampled_from([-1.0, -0.25, 0.0, 0.5, 1.0]), max_size=60)
 
 

@@ -49,10 +49,11 @@ def test_help_is_quick() -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(once() for _ in range(7)) < 0.2
+    assert any(once() < 0.2 for _ in range(7))
 
 
-def test_a_run_ends_with_a_table_and_is_kept(qeval, runs_dir: Path) -> None:
+def test_a_run_ends_with_a_table_and_is_kept(qeval_with_workers, runs_dir: Path) -> None:
+    qeval = qeval_with_workers
     result = qeval(*TOY)
     for word in ("qeval_facts", "bnb4", "average"):
         assert word in result.stdout

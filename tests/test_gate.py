@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import replace
 
@@ -80,12 +81,17 @@ def test_bounds_against_the_margin(low, high, expected, allowed):
     assert gate.verdict(comparison(low * allowed, high * allowed), allowed) == expected
 
 
+@functools.cache
+def two_tasks(n, effect):
+    return make_run(2, (ARC, TRUTH), n, effect, churn=0.3)
+
+
 @pytest.mark.parametrize("n", [1, 20, 300, 3000])
 @pytest.mark.parametrize("effect", [-0.2, -0.01, 0.0, 0.2])
 @pytest.mark.parametrize("margin", [0.5, 1.0, 5.0])
 @pytest.mark.parametrize("confidence", [0.6, 0.95, 0.999])
 def test_a_decision_is_that_of_its_own_interval(n, effect, margin, confidence):
-    run, read, _ = make_run(2, (ARC, TRUTH), n, effect, churn=0.3)
+    run, read, _ = two_tasks(n, effect)
     for one in gate.judge(run, read, rules({"max_drop": margin, "confidence": confidence})):
         assert one.comparison.confidence == pytest.approx(2 * confidence - 1)
         row = next(row for row in compare.pair(run, read) if row.task == one.task)

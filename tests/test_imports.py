@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -67,6 +68,7 @@ def _module(path: Path) -> str:
     return part.removesuffix(".py")
 
 
+@functools.cache
 def _imports(path: Path) -> set[str]:
     """Top-level names (of qeval, or of others) that a file imports anywhere, functions included."""
     found = set()
@@ -81,6 +83,7 @@ def _imports(path: Path) -> set[str]:
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py" or path.parent != PACKAGE)
 
 
+@functools.cache
 def _arrows() -> dict[str, set[str]]:
     """Each module of the package (a folder counts as one), and those that it imports anywhere."""
     arrows: dict[str, set[str]] = {}

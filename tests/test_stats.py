@@ -1,4 +1,8 @@
-"""qeval.stats against published figures, other libraries, exact enumeration, and its own promises."""
+"""qeval.stats against published figures, other libraries, exact enumeration, and its own promises.
+
+The other libraries are imported where they are compared with: that takes a second, for each process that
+collects the tests.
+"""
 
 import importlib.util
 import math
@@ -9,15 +13,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import optimize, special
-from scipy import stats as scipy_stats
-from statsmodels.api import WLS
-from statsmodels.stats import contingency_tables, multitest, proportion
 
 from qeval import stats
 from qeval.errors import QevalError
 
-properties = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+properties = settings(max_examples=min(60, settings.default.max_examples))
 levels = st.sampled_from([0.6, 0.8, 0.9, 0.95, 0.99])
 
 
@@ -90,15 +90,20 @@ def test_recovery_of_the_articles_13b_bnb4():
 
 @pytest.mark.parametrize(("losses", "gains"), [(0, 0), (1, 0), (5, 5), (3, 9), (160, 120), (1043, 900)])
 def test_mcnemar_against_statsmodels_and_a_sum(losses, gains):
+    from scipy.stats import binom
+    from statsmodels.stats import contingency_tables
+
     theirs = contingency_tables.mcnemar([[7, losses], [gains, 5]], exact=True).pvalue
     assert stats.mcnemar_exact(losses, gains) == pytest.approx(theirs, rel=1e-9)
-    points = scipy_stats.binom.pmf(np.arange(min(losses, gains) + 1), losses + gains, 0.5)
+    points = binom.pmf(np.arange(min(losses, gains) + 1), losses + gains, 0.5)
     midp = min(1, 2 * (points[:-1].sum() + points[-1] / 2))
     assert stats.mcnemar_midp(losses, gains) == pytest.approx(midp, rel=1e-9)
 
 
 def score_by_search(losses, gains, n, difference):
     """Tango's statistic by maximising the likelihood numerically, without his formula."""
+
+    from scipy import optimize, special
 
     def cost(q):  # q: the probability of a loss
         cells = [(losses, q), (gains, q + difference), (n - losses - gains, 1 - 2 * q - difference)]
@@ -114,20 +119,26 @@ def score_by_search(losses, gains, n, difference):
 )
 @pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
 def test_tango_against_a_numerical_score_test(table, level):
+    from scipy.stats import norm
+
     losses, gains, n = table
-    z = scipy_stats.norm.ppf((1 + level) / 2)
+    z = norm.ppf((1 + level) / 2)
     for bound, wanted in zip(stats.tango_interval(*table, level), (z, -z), strict=True):
         assert score_by_search(losses, gains, n, bound) == pytest.approx(wanted, abs=2e-4)
 
 
 def test_tango_without_losses_or_gains_is_wilsons_bound():
-    z2 = scipy_stats.norm.ppf(0.975) ** 2
+    from scipy.stats import norm
+
+    z2 = norm.ppf(0.975) ** 2
     assert stats.tango_interval(0, 0, 50, 0.95) == pytest.approx((-z2 / (50 + z2), z2 / (50 + z2)))
 
 
 @pytest.mark.parametrize(("count", "n"), [(0, 30), (1, 30), (15, 30), (30, 30), (163, 1172)])
 @pytest.mark.parametrize("level", [0.9, 0.95])
 def test_proportions_against_statsmodels(count, n, level):
+    from statsmodels.stats import proportion
+
     for ours, method in (
         (stats.proportion_interval(count, n, level), "beta"),
         (stats.wilson_interval(count / n, n, level), "wilson"),
@@ -138,6 +149,8 @@ def test_proportions_against_statsmodels(count, n, level):
 
 @pytest.mark.parametrize("counts", [(622, 1172, 610, 1172), (3, 20, 9, 40), (0, 15, 15, 15)])
 def test_unpaired_against_statsmodels_newcombe(counts):
+    from statsmodels.stats import proportion
+
     first, n_first, second, n_second = counts
     theirs = proportion.confint_proportions_2indep(
         second, n_second, first, n_first, method="newcomb", compare="diff", alpha=0.1
@@ -147,11 +160,15 @@ def test_unpaired_against_statsmodels_newcombe(counts):
 
 
 def test_holm_against_statsmodels():
+    from statsmodels.stats import multitest
+
     values = np.random.default_rng(1).random(40) ** 3
     assert stats.holm(values) == pytest.approx(multitest.multipletests(values, method="holm")[1])
 
 
 def test_cluster_robust_ratio_against_statsmodels():
+    from statsmodels.regression.linear_model import WLS
+
     random = np.random.default_rng(2)
     weights, clusters = random.integers(1, 90, 60).astype(float), random.integers(0, 14, 60)
     baseline, candidate = -2 * weights, -2 * weights + weights * random.normal(-0.02, 0.05, 60)
@@ -164,16 +181,20 @@ def test_cluster_robust_ratio_against_statsmodels():
 
 
 def test_the_paired_interval_of_many_even_differences_is_students():
+    from scipy.stats import ttest_rel
+
     baseline, candidate = np.zeros(20_000), np.random.default_rng(3).normal(-0.3, 2, 20_000)
-    theirs = scipy_stats.ttest_rel(candidate, baseline).confidence_interval(0.95)
+    theirs = ttest_rel(candidate, baseline).confidence_interval(0.95)
     delta, low, high = stats.paired_interval(baseline, candidate, level=0.95)
     assert (low, high) == pytest.approx((theirs.low, theirs.high), rel=0.005)
     assert low <= theirs.low < delta < theirs.high <= high
 
 
 def test_p_values_against_scipy():
+    from scipy.stats import ttest_rel
+
     first, second = np.random.default_rng(4).normal(size=(2, 12))
-    theirs = scipy_stats.ttest_rel(second, first).pvalue
+    theirs = ttest_rel(second, first).pvalue
     error = stats.paired_standard_error(first, second)
     assert stats.p_value((second - first).mean(), error, 11) == pytest.approx(theirs)
     assert stats.p_value(-1.96, 1.0) == pytest.approx(0.05, abs=1e-4)
@@ -184,11 +205,14 @@ def test_p_values_against_scipy():
 
 def passes(n, loss, gain, margin, level, interval):
     """The exact probability that the lower bound is above -margin, for true rates of losses and gains."""
+
+    from scipy.stats import binom
+
     total = 0.0
     counts = np.arange(n + 1)
-    chances = scipy_stats.binom.pmf(counts, n, loss)
+    chances = binom.pmf(counts, n, loss)
     for losses in counts[chances > 1e-9]:
-        following = scipy_stats.binom.pmf(counts, n - losses, gain / (1 - loss))
+        following = binom.pmf(counts, n - losses, gain / (1 - loss))
         for gains in counts[following > 1e-9]:
             if interval(losses, gains, n, level)[0] > -margin:
                 total += chances[losses] * following[gains]

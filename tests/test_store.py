@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -49,17 +52,35 @@ def test_a_cell_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert tuple(RunDir(tmp_path / "r").items(stored).values()) == items
 
 
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory):
+    """A new run directory at each call."""
+    folder, numbers = tmp_path_factory.mktemp("runs"), itertools.count()
+    return lambda: RunDir(folder / str(next(numbers)))
+
+
 @given(text=st.text(max_size=40), value=st.floats(allow_nan=False))
-def test_any_text_and_any_number_come_back(tmp_path_factory, text: str, value: float) -> None:
+def test_any_text_and_any_number_come_back(fresh, text: str, value: float) -> None:
     if any(0xD800 <= ord(c) <= 0xDFFF for c in text) or text.endswith("\0"):
         return  # neither UTF-8 nor numpy's strings hold these
-    place = RunDir(tmp_path_factory.mktemp("run"))
+    place = fresh()
     cell, samples, _ = a_cell(n=2)
     samples = replace(samples, answer=np.array([text, "b"]), value=np.array([value, 1.0]))
     stored = place.add(cell, samples, [Item("0", text, text, (text,), text)])
     assert place.samples(stored).answer.tolist() == [text, "b"]
     assert place.samples(stored).value.tolist() == [value, 1.0]
     assert place.items(stored)["0"].prompt == text
+
+
+def test_neither_writing_nor_reading_waits_for_pandas(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); import test_store;"
+        "test_store.test_a_cell_comes_back_as_it_was_written(Path(sys.argv[2]));"
+        "print(sorted({'pandas', 'pyarrow.dataset'} & set(sys.modules)))"
+    )
+    words = [sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:

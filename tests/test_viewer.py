@@ -15,7 +15,7 @@ from qeval.errors import QevalError
 @pytest.fixture
 def serving():
     with viewer.server("<p>é</p>", 0) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server
         server.shutdown()

@@ -6,6 +6,8 @@ inside the HTML page, where colours are the page's own, so that they follow ligh
 
 from __future__ import annotations
 
+import functools
+import json
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -73,19 +75,21 @@ def draw(identity: str, title: str, alt: str, wide: Spec, narrow: Spec | None = 
 
 def to_svg(spec: Spec) -> str:
     """The specification as an SVG document, drawn without network or browser."""
+    whole = {
+        "$schema": f"https://vega.github.io/schema/vega-lite/v{VEGA_LITE}.0.json",
+        "config": _CONFIG,
+        "background": PAPER,
+        **spec,
+    }
+    return _drawn(json.dumps(whole))
+
+
+@functools.lru_cache(maxsize=128)
+def _drawn(spec: str) -> str:
+    """Drawing takes most of a report's time, so a report in two formats draws each chart once."""
     import vl_convert
 
-    return str(
-        vl_convert.vegalite_to_svg(
-            {
-                "$schema": f"https://vega.github.io/schema/vega-lite/v{VEGA_LITE}.0.json",
-                "config": _CONFIG,
-                "background": PAPER,
-                **spec,
-            },
-            vl_version=VEGA_LITE,
-        )
-    )
+    return str(vl_convert.vegalite_to_svg(json.loads(spec), vl_version=VEGA_LITE))
 
 
 def for_page(svg: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 import math
@@ -118,6 +119,7 @@ def _svg(chart: Chart, *, narrow: bool = False) -> str:
     return _raw(chart.narrow if narrow else chart.svg)
 
 
+@functools.cache
 def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

@@ -16,31 +16,42 @@ def test_names_of_the_tests_own_tasks(fixtures):
     assert "fix_all_reading" not in found.names  # made in place, not to be asked for
 
 
-def test_stock_tasks_are_known_and_own_ones_come_first(tmp_path):
+@pytest.fixture(scope="module")
+def noted(tmp_path_factory):
+    """A directory with a note of lm-eval's own tasks, whose 14 000 files are thus read once for all tests."""
+    folder = tmp_path_factory.mktemp("noted")
+    catalogue.known_tasks(None, folder)
+    return folder
+
+
+def test_stock_tasks_are_known_and_own_ones_come_first(tmp_path, noted):
     (tmp_path / "mine.yaml").write_text("task: arc_challenge\n")
-    both = catalogue.catalogue(tmp_path)
+    both = catalogue.catalogue(tmp_path, noted)
     assert {"mmlu", "mmlu_anatomy", "mmlu_stem_tasks", "hellaswag", "ai2_arc"} <= both.names
     assert both.files["arc_challenge"] == str(tmp_path / "mine.yaml")
 
 
-def test_neither_lm_eval_nor_torch_is_imported():
+def test_neither_lm_eval_nor_torch_is_imported(fixtures, noted):
     code = (
-        "import sys; from qeval.harness.catalogue import known_tasks;"
-        "assert 'mmlu' in known_tasks(); print(sorted({'torch','lm_eval','datasets'} & set(sys.modules)))"
+        "import sys; from pathlib import Path; from qeval.harness.catalogue import known_tasks;"
+        "assert {'mmlu', 'fix_all'} <= known_tasks(Path(sys.argv[1]), Path(sys.argv[2]));"
+        "print(sorted({'torch','lm_eval','datasets'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    words = [sys.executable, "-c", code, str(fixtures), str(noted)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
-def test_a_note_on_disk_saves_the_search(tmp_path, monkeypatch):
+def test_a_note_on_disk_saves_the_search(tmp_path, fixtures, monkeypatch):
+    monkeypatch.setattr(catalogue, "_stock_root", lambda: fixtures)
     catalogue._stock.cache_clear()
     first = catalogue.catalogue(None, tmp_path)
     (note,) = tmp_path.iterdir()
     catalogue._stock.cache_clear()
-    monkeypatch.setattr(catalogue, "scan", lambda _: pytest.fail("searched again"))
-    assert catalogue.catalogue(None, tmp_path) == first
+    with monkeypatch.context() as patch:
+        patch.setattr(catalogue, "scan", lambda _: pytest.fail("searched again"))
+        assert catalogue.catalogue(None, tmp_path) == first
     catalogue._stock.cache_clear()
-    monkeypatch.undo()
     note.write_text("{")
     assert catalogue.catalogue(None, tmp_path) == first
     catalogue._stock.cache_clear()

@@ -22,7 +22,13 @@ def built(made):
 
 
 @pytest.fixture(scope="module")
-def drawn():
+def whole():
+    """A run with everything in it."""
+    return built(leaderboard(0.02))
+
+
+@pytest.fixture(scope="module")
+def drawn(whole):
     """The charts of a whole run, with the specifications they were drawn from."""
     seen = []
     original = charts.to_svg
@@ -33,7 +39,7 @@ def drawn():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(charts, "to_svg", spy)
-        made = charts.charts(built(leaderboard(0.02)))
+        made = charts.charts(whole)
     return made, seen
 
 
@@ -68,11 +74,10 @@ def test_a_page_uses_the_pages_colours_and_a_file_plain_ones(drawn):
         assert 'fill="#ffffff"' in chart.file
 
 
-def test_every_chart_says_in_words_what_it_shows(drawn):
-    context = built(leaderboard(0.02))
+def test_every_chart_says_in_words_what_it_shows(drawn, whole):
     for chart in drawn[0]:
         assert chart.title
-        assert all(line.name in chart.alt for line in context.candidates) or chart.id.startswith("subjects")
+        assert all(line.name in chart.alt for line in whole.candidates) or chart.id.startswith("subjects")
 
 
 def test_shortening_a_drawing_leaves_its_words_alone():

@@ -104,7 +104,7 @@ def test_any_input_order_gives_the_same_plan(requests, budget, overhead, random)
 
 
 @given(token_requests(), budgets, overheads)
-@settings(max_examples=60)
+@settings(max_examples=min(60, settings.default.max_examples))
 def test_no_other_cutting_of_the_leaves_is_cheaper(requests, budget, overhead):
     plan = tree.plan(requests, budget, overhead)
     lengths = np.array([len(requests[i].tokens) - 1 for i in plan.order])
