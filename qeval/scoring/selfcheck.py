@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qeval.errors import QevalError
+from qeval.scoring import attention
 from qeval.scoring.requests import TokenRequest
 
 if TYPE_CHECKING:
@@ -22,6 +23,11 @@ FLOOR = {"float64": 1e-8, "float32": 2e-5, "float16": 4e-3, "bfloat16": 3e-2}
 """Differences of a token's log-probability (root mean square, nats) that rounding in each dtype explains."""
 TIMES_NOISE = 3.0
 """How much further from one-by-one scoring than a padded batch a rung may be."""
+TIMES_ROUNDING = 1.5
+"""How much further than attention written out in full, in 16 bits: some GPUs give batches of any size the
+same numbers to the last digit, and other right kernels others."""
+MOST_ROUNDING = 5.0
+"""The most of that, in times the dtype's floor: beyond it, attention written out is another attention."""
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +51,10 @@ def climb(
     dtype = str(reference.lm.dtype).removeprefix("torch.")
     want = _values(reference, requests)
     noise = _difference(_values(batched, requests), want)
+    rounding = _rounding(reference, requests, want, dtype)
     refused: list[str] = []
     for candidate in candidates[:-1]:
-        engine, verdict = _try(candidate, requests, want, noise, dtype)
+        engine, verdict = _try(candidate, requests, want, noise, dtype, rounding)
         if engine is not None:
             engine.note = _sentence(candidate.name, verdict, refused)
             return engine
@@ -64,6 +71,7 @@ def _try(
     want: list[NDArray[np.float32]],
     noise: NDArray[np.float64],
     dtype: str,
+    rounding: float,
 ) -> tuple[Engine | None, str]:
     """The candidate's engine and its agreement in words, or None and the reason against it."""
     try:
@@ -74,23 +82,44 @@ def _try(
     except Exception as error:  # noqa: BLE001  # a model's own code may fail in any way; the next rung is right
         return None, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200]
     verdict = f"off by up to {_largest(got):.1e} nat per token, plain batches by {_largest(noise):.1e}"
-    if not agrees(got, noise, dtype):
+    if not agrees(got, noise, dtype, rounding):
         return None, verdict
     engine.tokens_fed = engine.tokens_padded = 0
     return engine, verdict
 
 
-def agrees(difference: NDArray[np.float64], noise: NDArray[np.float64], dtype: str) -> bool:
+def agrees(
+    difference: NDArray[np.float64], noise: NDArray[np.float64], dtype: str, rounding: float = 0.0
+) -> bool:
     """Whether differences of log-probabilities, (s,) nats, are rounding and nothing else.
 
     Their root mean square may be `TIMES_NOISE` that of `noise` (differences between two plain batch
-    sizes) plus the floor of the dtype, and their largest ten times as much as that: a stranger seen or a
-    position missed at few tokens stands out there.
+    sizes), or `TIMES_ROUNDING` times `rounding` (see `_rounding`) if that is more, plus the floor of the
+    dtype, and their largest ten times as much as that: a stranger seen or a position missed at few tokens
+    stands out there.
     """
     if not np.isfinite(difference).all():
         return False
-    allowed = TIMES_NOISE * _rms(noise) + FLOOR.get(dtype, FLOOR["bfloat16"])
+    allowed = max(TIMES_NOISE * _rms(noise), TIMES_ROUNDING * rounding)
+    allowed += FLOOR.get(dtype, FLOOR["bfloat16"])
     return _rms(difference) <= allowed and _largest(difference) <= 10 * allowed
+
+
+def _rounding(
+    reference: Engine, requests: Sequence[TokenRequest], want: list[NDArray[np.float32]], dtype: str
+) -> float:
+    """How far attention written out in full moves one-by-one scoring (root mean square, nats).
+
+    0 for dtypes of 32 bits, where it moves nothing that matters, and for models that cannot be switched.
+    """
+    if dtype not in {"float16", "bfloat16"}:
+        return 0.0
+    try:
+        with attention.using(reference.lm.model, "eager"):
+            found = _rms(_difference(_values(reference, requests), want))
+    except Exception:  # noqa: BLE001  # a model's own code may fail in any way; then the floor alone counts
+        return 0.0
+    return min(found, MOST_ROUNDING * FLOOR[dtype]) if np.isfinite(found) else 0.0
 
 
 def choose(sample: Sequence[TokenRequest], most_tokens: int, window: int | None) -> list[TokenRequest]:

@@ -29,6 +29,24 @@ def test_noise_of_the_dtype_is_allowed_for():
     assert not selfcheck.agrees(rng.normal(0, 0.5, 500), rng.normal(0, 0.02, 500), "bfloat16")
 
 
+def test_rounding_of_another_kernel_is_allowed_for_where_batches_are_all_alike():
+    rng = np.random.default_rng(0)
+    alike, off = np.zeros(500), rng.normal(0, 0.07, 500)
+    assert not selfcheck.agrees(off, alike, "bfloat16")
+    assert selfcheck.agrees(off, alike, "bfloat16", rounding=0.1)
+    assert not selfcheck.agrees(off * 5, alike, "bfloat16", rounding=0.1)
+
+
+@pytest.mark.parametrize(("dtype", "least"), [("float32", 0), ("bfloat16", 1e-4), ("float16", 1e-5)])
+def test_the_rounding_of_attention_written_out_counts_in_16_bits_only(dtype, least):
+    model = tiny_model("llama", dtype)
+    engine = open_engine(model, "plain", sample=sample([30, 40]), batch_size=1)
+    requests = sample([30, 40])
+    found = selfcheck._rounding(engine, requests, selfcheck._values(engine, requests), dtype)
+    assert least <= found <= selfcheck.MOST_ROUNDING * selfcheck.FLOOR[dtype]
+    assert (found > 0) == (dtype != "float32")
+
+
 def test_what_is_not_finite_never_agrees():
     assert not selfcheck.agrees(np.array([0.0, np.nan]), np.array([1.0, 1.0]), "float32")
 
