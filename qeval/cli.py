@@ -194,10 +194,10 @@ def run(ctx: click.Context, /, runs_dir: Path, as_json: bool, **asked: Any) -> N
 
     Killed or failed in the middle, the same command goes on where it stopped.
     """
-    from qeval import compare, document, progress, runner, terminal
+    from qeval import compare, document, orders, progress, runner, terminal
 
-    order = runner.order(runs_dir=runs_dir, command=("qeval", *sys.argv[1:]), **asked)
-    click.echo(runner.announcement(order), err=True)
+    order = orders.order(runs_dir=runs_dir, command=("qeval", *sys.argv[1:]), **asked)
+    click.echo(orders.announcement(order), err=True)
     with progress.display() as listen:
         place = runner.execute(order, listen)
     result, read = _open([str(place.path)], runs_dir, None)
@@ -332,9 +332,9 @@ def plan(runs_dir: Path, as_json: bool, **asked: Any) -> None:
 @_json
 def cost(runs_dir: Path, as_json: bool, **asked: Any) -> None:
     """Measure what variants cost to hold and run: load time, memory, latency and throughput."""
-    from qeval import document, progress, runner, terminal
+    from qeval import document, orders, progress, runner, terminal
 
-    order = runner.cost_order(runs_dir=runs_dir, command=("qeval", *sys.argv[1:]), **asked)
+    order = orders.cost_order(runs_dir=runs_dir, command=("qeval", *sys.argv[1:]), **asked)
     with progress.display() as listen:
         place = runner.execute(order, listen)
     result = place.read()

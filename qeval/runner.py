@@ -1,157 +1,25 @@
-"""`qeval run`: an Order becomes jobs, jobs become results, and run.json tells of them after each variant."""
+"""Carrying out an Order: it becomes jobs, jobs become results, and run.json tells of each variant."""
 
 from __future__ import annotations
 
 import datetime as dt
 import hashlib
 import importlib.metadata
-import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from qeval import __version__, suites
-from qeval.errors import Exit, QevalError, UsageError, did_you_mean
+from qeval.errors import Exit, QevalError
 from qeval.executors import EXECUTORS
 from qeval.jobs import Event, Job, Stage
-from qeval.policy import load as load_policy
-from qeval.records import Cell, Policy, Result, Run, Settings, Suite, Variant
-from qeval.storage import disk_errors
+from qeval.orders import Order, check
+from qeval.records import Cell, Result, Run, Variant
 from qeval.store import RunDir, Store, digest, slug
 from qeval.toy import is_toy
-from qeval.toy import parse as parse_toy
 
 Listener = Callable[[Variant, Event], None]
-
-
-@dataclass(frozen=True)
-class Order:
-    """Everything that `qeval run` was asked for."""
-
-    variants: tuple[Variant, ...]
-    baseline: str
-    suite: Suite
-    settings: Settings
-    runs_dir: Path
-    cache_dir: Path
-    command: tuple[str, ...] = ()
-    executor: str = "local"
-    verify: int = 0
-    cost: bool = False
-    again: bool = False
-    policy: Policy | None = None
-
-
-def order(
-    *,
-    model: str,
-    schemes: str,
-    suite: str | None,
-    tasks: str | None,
-    num_fewshot: int | None,
-    baseline: str | None,
-    limit: int | None,
-    revision: str | None,
-    adapter: str | None,
-    runs_dir: Path,
-    command: tuple[str, ...],
-    verify: int,
-    cost: bool,
-    again: bool,
-    no_materialize: bool,
-    datasets_dir: Path | None,
-    gate: Path | None,
-    **settings: Any,
-) -> Order:
-    """The words of the command line as an Order. Raises UsageError where they make no sense."""
-    from qeval.schemes import parse_schemes
-
-    if suite and tasks:
-        raise UsageError("--suite and --tasks exclude each other.", "Leave one of them out.")
-    batch = settings.get("batch_size", "auto")
-    if batch != "auto" and not (batch.isdigit() and int(batch) > 0):
-        raise UsageError(f"--batch-size {batch!r} is not a number of sequences.", "Write auto, or e.g. 8.")
-    model, revision = split_revision(model, revision)
-    variants = tuple(
-        Variant(name=name, model=model, scheme=scheme, revision=revision, adapter=adapter)
-        for name, scheme in parse_schemes(schemes)
-    )
-    chosen = suites.from_tasks(tasks) if tasks else suites.load(suite or _usual_suite(model))
-    return Order(
-        variants=variants,
-        baseline=baseline or variants[0].name,
-        suite=suites.adjust(chosen, limit=limit, num_fewshot=num_fewshot),
-        settings=Settings(
-            limit=limit,
-            materialize=not no_materialize,
-            datasets_dir=str(datasets_dir.resolve()) if datasets_dir else None,
-            **settings,
-        ),
-        runs_dir=runs_dir,
-        cache_dir=cache_dir(),
-        command=command,
-        verify=verify,
-        cost=cost,
-        again=again,
-        policy=load_policy(gate) if gate else None,
-    )
-
-
-def cost_order(*, model: str, schemes: str, revision: str | None, runs_dir: Path, **settings: Any) -> Order:
-    """An order that scores nothing and measures what each variant costs."""
-    command = settings.pop("command")
-    empty = Suite("cost", (), description="Nothing is scored; only costs are measured.")
-    made = order(
-        model=model,
-        schemes=schemes,
-        revision=revision,
-        runs_dir=runs_dir,
-        command=command,
-        suite=None,
-        tasks="none",
-        num_fewshot=None,
-        baseline=None,
-        limit=None,
-        adapter=None,
-        verify=0,
-        cost=True,
-        again=False,
-        no_materialize=True,
-        datasets_dir=None,
-        gate=None,
-        **settings,
-    )
-    return replace(made, suite=empty)
-
-
-def announcement(order: Order) -> str:
-    """What is about to be done, in a sentence."""
-    names = ", ".join(v.name + (" (baseline)" if v.name == order.baseline else "") for v in order.variants)
-    limit = f", at most {order.settings.limit} items of each" if order.settings.limit else ""
-    tasks = f"{len(order.suite.tasks)} task" + ("s" if len(order.suite.tasks) > 1 else "")
-    return f"{order.variants[0].model} as {names} on {order.suite.name}: {tasks}{limit}."
-
-
-def split_revision(model: str, revision: str | None) -> tuple[str, str | None]:
-    """`org/name@revision` in two; a local directory may have an @ in its name."""
-    if is_toy(model) or "@" not in model or Path(model).exists():
-        return model, revision
-    name, _, written = model.rpartition("@")
-    if revision and revision != written:
-        raise UsageError(
-            f"Two revisions are asked for, {written!r} and {revision!r}.", "Leave one of them out."
-        )
-    return name, written
-
-
-def _usual_suite(model: str) -> str:
-    return "demo" if model == "demo" or is_toy(model) else "leaderboard-v1"
-
-
-def cache_dir() -> Path:
-    """Where quantised checkpoints and tokenised requests are kept: $QEVAL_CACHE_DIR or ~/.cache/qeval."""
-    return Path(os.environ.get("QEVAL_CACHE_DIR") or Path.home() / ".cache" / "qeval")
 
 
 def farewell(run: Run, path: Path) -> str:
@@ -216,35 +84,6 @@ def _learned(run: Run) -> Run:
     perplexities = {task.name for task in tasks if task.kind == "perplexity"}
     average = tuple(row for row in run.suite.average if row not in perplexities)
     return replace(run, suite=replace(run.suite, tasks=tasks, average=average))
-
-
-def check(order: Order) -> None:
-    """Refuse, before any weights are loaded, what cannot work: packages, names, the runs directory."""
-    names = [variant.name for variant in order.variants]
-    if order.baseline not in names:
-        raise UsageError(
-            f"The baseline {order.baseline!r} is none of the variants.", did_you_mean(order.baseline, names)
-        )
-    for variant in order.variants:
-        if is_toy(variant.model):
-            parse_toy(variant.model)
-        else:
-            from qeval.schemes import check_available
-
-            check_available(variant.scheme)
-    if not is_toy(order.variants[0].model):
-        _check_tasks(order)
-    with disk_errors(order.runs_dir):
-        order.runs_dir.mkdir(parents=True, exist_ok=True)
-
-
-def _check_tasks(order: Order) -> None:
-    from qeval.harness import known_tasks  # looks at file names; imports no lm-eval
-
-    known = known_tasks(suites.tasks_dir(), order.cache_dir)
-    for task in order.suite.tasks:
-        if task.name not in known:
-            raise UsageError(f"There is no task {task.name!r}.", did_you_mean(task.name, known))
 
 
 def _identity(variant: Variant, cache_dir: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from qeval.errors import QevalError, UsageError
-from qeval.runner import cache_dir, split_revision
+from qeval.orders import cache_dir, split_revision
 from qeval.schemes import parse_schemes
 from qeval.storage import build_directory
 

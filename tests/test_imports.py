@@ -35,6 +35,7 @@ FORBIDDEN = {
     "gate": {"store", "harness", "models", "scoring", "schemes", "report"},
     "report": {"harness", "models", "scoring", "schemes", "session", "runner"},
     "session": {"runner", "executors", "compare", "gate", "report"},
+    "orders": {"runner", "executors", "session", "worker", "models", "scoring", "report", "store"},
     "runner": {"session", "worker", "models", "scoring", "report"},
 }
 LIGHT = {
@@ -54,6 +55,7 @@ LIGHT |= {
     "listing",
     "suites",
     "toy",
+    "orders",
     "runner",
     "progress",
     "executors",
