@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qeval import suites
-from qeval.errors import UsageError, did_you_mean
+from qeval.errors import QevalError, UsageError, did_you_mean
 from qeval.policy import load as load_policy
 from qeval.records import Policy, Settings, Suite, Variant
 from qeval.storage import disk_errors
@@ -145,24 +145,39 @@ def cache_dir() -> Path:
     return Path(os.environ.get("QEVAL_CACHE_DIR") or Path.home() / ".cache" / "qeval")
 
 
-def check(order: Order) -> None:
-    """Refuse, before any weights are loaded, what cannot work: packages, names, the runs directory."""
+def check(order: Order) -> dict[str, QevalError]:
+    """Refuse, before any weights are loaded, what cannot work: names, the runs directory, the baseline's
+    packages. Returns why other variants cannot be run here, by name; they need not keep the rest back."""
     names = [variant.name for variant in order.variants]
     if order.baseline not in names:
         raise UsageError(
             f"The baseline {order.baseline!r} is none of the variants.", did_you_mean(order.baseline, names)
         )
-    for variant in order.variants:
-        if is_toy(variant.model):
-            parse_toy(variant.model)
-        else:
-            from qeval.schemes import check_available
-
-            check_available(variant.scheme)
+    refused = {variant.name: error for variant in order.variants if (error := _refusal(variant))}
+    if order.baseline in refused:
+        raise refused[order.baseline]
+    if refused and len(refused) == len(names) - 1:
+        raise next(iter(refused.values()))
     if not is_toy(order.variants[0].model):
         _check_tasks(order)
     with disk_errors(order.runs_dir):
         order.runs_dir.mkdir(parents=True, exist_ok=True)
+    return refused
+
+
+def _refusal(variant: Variant) -> QevalError | None:
+    """Why a variant cannot be run here, found without loading anything. Raises UsageError for a toy that
+    does not exist."""
+    if is_toy(variant.model):
+        parse_toy(variant.model)
+        return None
+    from qeval.schemes import check_available
+
+    try:
+        check_available(variant.scheme)
+    except QevalError as error:
+        return error
+    return None
 
 
 def _check_tasks(order: Order) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from qeval import __version__, suites
 from qeval.errors import Exit, QevalError
 from qeval.executors import EXECUTORS
-from qeval.jobs import Event, Job, Stage
+from qeval.jobs import Event, Failed, Job, Stage
 from qeval.orders import Order, check
 from qeval.records import Cell, Result, Run, Variant
 from qeval.store import RunDir, Store, digest, slug
@@ -42,12 +42,17 @@ def execute(order: Order, listen: Listener) -> RunDir:
     A variant that fails is recorded and the others go on. Raises QevalError for an order that cannot be
     begun at all, KeyboardInterrupt (after writing run.json) when the person stops it.
     """
-    check(order)
+    refused = check(order)
     identities = {variant.name: _identity(variant, order.cache_dir) for variant in order.variants}
     context = _context(order)
     place = Store(order.runs_dir).run_dir(_run_id(order, identities, context))
     run = _begin(order, place)
+    for variant in order.variants:
+        if variant.name in refused:
+            run = _with(run, _refused(variant, refused[variant.name], listen))
     for variant in sorted(order.variants, key=lambda variant: variant.name != order.baseline):
+        if variant.name in refused:
+            continue
         if _finished(run, variant, place) and not order.again:
             listen(variant, Stage("finished earlier"))
             continue
@@ -60,6 +65,12 @@ def execute(order: Order, listen: Listener) -> RunDir:
         run = _learned(_with(run, result))
         place.write(run)
     return place
+
+
+def _refused(variant: Variant, error: QevalError, listen: Listener) -> Result:
+    """The result of a variant that cannot be run here, told at once."""
+    listen(variant, Failed(error.message, error.hint))
+    return Result(variant=variant, status="failed", error=f"{error.message} {error.hint}".strip())
 
 
 def _with(run: Run, result: Result) -> Run:
