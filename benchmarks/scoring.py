@@ -80,6 +80,9 @@ class Measured:
 
 def main() -> None:
     args = arguments()
+    if args.show:
+        show(json.loads(Path(args.show).read_text()))
+        return
     requests = loaded(args.load_requests) if args.load_requests else built(args)
     if args.save_requests:
         saved(args.save_requests, requests)
@@ -118,7 +121,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--truth", action="store_true", help="also compare with the weights in float32")
     parser.add_argument("--ours-only", action="store_true", help="leave lm-eval out: for long runs")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--json")
+    parser.add_argument("--json", help="write everything measured to this file")
+    parser.add_argument("--show", metavar="FILE", help="print the tables of such a file, and measure nothing")
     return parser.parse_args()
 
 
@@ -436,22 +440,22 @@ def setting(model: Any, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def show(results: dict[str, Any]) -> None:
-    """The tables."""
-    print(f"\nlm-eval's best batch size: {results['best_batch_size']}")
-    head = "task way seconds cpu_s ratio fed padded /trie TFLOP/s peak_GiB max_diff /token greedy!="
-    rows = [head.split()]
+    """The tables, in Markdown."""
+    from tabulate import tabulate
+
+    print(f"\nlm-eval's best batch size: {results['best_batch_size']}\n")
+    head = ["task", "way", "seconds", "ratio", "fed", "fed / trie", "TFLOP/s fed", "with padding", "peak GiB"]
+    apart = ["largest difference a token", "rms from float32", "other greedy"]
+    rows = []
     for name, task in results["tasks"].items():
+        far = task.get("from_float32", {})
         for way, r in task["ways"].items():
-            rows.append([name, way, *cells(r)])
-        n = task["noise"]
-        own = [f"{n['largest_difference']:.1e}", f"{n['largest_difference_per_token']:.1e}", ""]
-        rows.append([name, "lm-eval 1 against 16", *[""] * 8, *own])
-        for way, x in task.get("from_float32", {}).items():
-            far = f"{x['largest']:.1e} (rms {x['rms']:.1e})"
-            rows.append([name, f"{way} from float32", *[""] * 9, far, ""])
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)))
+            from_truth = f"{far[way]['rms']:.1e}" if way in far else ""
+            rows.append([name, way, *cells(r), from_truth, r["greedy_differs"]])
+        own = f"{task['noise']['largest_difference_per_token']:.1e}"
+        rows.append([name, "lm-eval, batches of 1 and 16", *[""] * 7, own, "", ""])
+    print(tabulate(rows, [*head, *apart], tablefmt="github", disable_numparse=True))
+    print()
     whole_suite(results)
 
 
@@ -459,16 +463,13 @@ def cells(r: dict[str, Any]) -> list[str]:
     """A row's figures as text."""
     return [
         f"{r['seconds']:.2f}",
-        f"{r['cpu_seconds']:.1f}",
         f"{r['ratio']:.2f}",
-        str(r["fed"]),
-        str(r["fed_and_padding"]),
+        f"{r['fed']:,}".replace(",", " "),
         f"{r['fed_over_trie']:.3f}",
         f"{r['tflops_fed']:.1f}",
+        f"{r['tflops_padded']:.1f}",
         f"{r['peak_gib']:.1f}",
-        f"{r['largest_difference']:.1e}",
         f"{r['largest_difference_per_token']:.1e}",
-        str(r["greedy_differs"]),
     ]
 
 

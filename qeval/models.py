@@ -60,9 +60,9 @@ def load(
 ) -> Loaded:
     """Load a variant and prove that it is what was asked.
 
-    `dtype` is what is calculated in; auto is float16 for quantised schemes and the scheme's own for plain
-    ones, and float32 on a CPU. Raises QevalError where the model, its packages or the memory are missing,
-    where the checkpoint is of another scheme, and where nothing came out quantised.
+    `dtype` is what is calculated in; auto is float16 for quantised schemes (bfloat16 for torchao), the
+    scheme's own for plain ones, and float32 on a CPU. Raises QevalError where the model, its packages or
+    the memory are missing, where the checkpoint is of another scheme, and where nothing came out quantised.
     """
     schemes.check_available(variant.scheme)
     spec = schemes.SCHEMES[variant.scheme.kind]
@@ -175,7 +175,7 @@ def _dtypes(kind: str, asked: str, device: str) -> tuple[str, str]:
     if asked not in DTYPE_NAMES:
         raise UsageError(f"There is no dtype {asked!r}.", f"Use one of: {', '.join(DTYPE_NAMES)}.")
     wanted = DTYPE_NAMES[asked]
-    store = DTYPES.get(kind) or ("float16" if wanted == "auto" else wanted)
+    store = DTYPES.get(kind) or (schemes.SCHEMES[kind].half if wanted == "auto" else wanted)
     if wanted != "auto":
         return store, wanted
     return store, "float32" if device == "cpu" else store

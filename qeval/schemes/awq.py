@@ -130,7 +130,7 @@ SPECS = (
         "gptq",
         checkpoint="optional",
         methods=("awq",),
-        verified="CPU",
+        verified="CPU, H100",
         calibrated=True,
         make=make,
         config_keys={"bits": "bits", "group_size": "group_size"},

@@ -99,7 +99,7 @@ SPECS = (
         "bnb",
         checkpoint="optional",
         methods=("bitsandbytes_4bit",),
-        verified="CPU",
+        verified="CPU, H100",
         config_keys={"quant_type": "bnb_4bit_quant_type", "double_quant": "bnb_4bit_use_double_quant"},
         weight_bits=5,
     ),

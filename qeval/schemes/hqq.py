@@ -63,7 +63,7 @@ SPECS = (
         ),
         (Package("hqq", "hqq", "0.2.1"), Package("accelerate", "accelerate", "1.2")),
         "hqq",
-        verified="CPU",
+        verified="CPU, H100",
         config_keys={"bits": "bits", "group_size": "group_size"},
     ),
 )

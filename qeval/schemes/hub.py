@@ -177,7 +177,8 @@ SPECS = (
         ),
         (Package("torchao", "torchao", "0.15"),),
         "torchao",
-        verified="CPU",
+        verified="CPU, H100",
+        half="bfloat16",
         weight_bits=9,
     ),
     _made(
@@ -187,7 +188,7 @@ SPECS = (
         (OptionSpec("weights", str, "int8", "their type", choices=("int8", "int4", "int2", "float8")),),
         (Package("optimum-quanto", "optimum", "0.2.6"),),
         "quanto",
-        verified="CPU",
+        verified="CPU, H100",
         weight_bits=9,
     ),
     _ready(

@@ -27,15 +27,15 @@ def load(order: Order) -> Any:
     return compute_in(open_model(order, **attention(order)), order.compute)
 
 
-def _spec(name: str, dtype: str, remark: str) -> SchemeSpec:
+def _spec(name: str, dtype: str, remark: str, verified: str) -> SchemeSpec:
     return SchemeSpec(
-        name, f"weights in {dtype}{remark}", load, (ATTENTION,), quantised=False, verified="CPU"
+        name, f"weights in {dtype}{remark}", load, (ATTENTION,), quantised=False, verified=verified
     )
 
 
 SPECS = (
-    _spec("fp32", "float32", ""),
-    _spec("bf16", "bfloat16", ""),
-    _spec("fp16", "float16", ", the usual baseline"),
+    _spec("fp32", "float32", "", "CPU"),
+    _spec("bf16", "bfloat16", "", "CPU"),
+    _spec("fp16", "float16", ", the usual baseline", "CPU, H100"),
 )
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}

@@ -55,6 +55,6 @@ SPECS = (
             OptionSpec("symmetric", bool, False, "no zero points"),
             ATTENTION,
         ),
-        verified="CPU",
+        verified="CPU, H100",
     ),
 )

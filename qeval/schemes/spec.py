@@ -92,7 +92,8 @@ class SchemeSpec:
     calibration text. `make` quantises and saves a checkpoint, or returns the cached one; None where
     quantising happens while loading. `config_keys` maps an option to the key of the checkpoint's
     quantization_config that must hold the same value. `weight_bits` is about what a weight takes in memory,
-    None for the compute type. `settle` turns a scheme as written into the one that is meant.
+    None for the compute type. `settle` turns a scheme as written into the one that is meant. `half` is the
+    16-bit dtype that is used where `--dtype` asks for none.
     """
 
     name: str
@@ -111,6 +112,7 @@ class SchemeSpec:
     make: Callable[[Order], Path] | None = None
     config_keys: Mapping[str, str] = field(default_factory=dict)
     weight_bits: float | None = None
+    half: Literal["float16", "bfloat16"] = "float16"
     capability: tuple[int, int] | None = None
     unpacked: bool = False
     settle: Callable[[Scheme], Scheme] = as_written
