@@ -41,6 +41,7 @@ def orders(drawn: str, seeds: int) -> Iterator[tuple[str, list[list[str]]]]:
     yield "awq and rtn", [seeded("awq", "group_size=64"), ["rtn[bits=4]"]]
     yield "bits of gptq", [["fp16"], *(seeded("gptq", f"bits={bits}")[:1] for bits in BITS)]
     yield "gptq and rtn, both symmetric", [seeded("gptq", "bits=4"), ["rtn[bits=4,symmetric=true]"]]
+    # gptq without act-order is group-aware here, and may well be the better one: see docs/schemes.md
     yield (
         "act-order of gptq",
         [seeded("gptq", "bits=4", "act_order=true"), seeded("gptq", "bits=4")],
