@@ -90,6 +90,7 @@ def _build(order: Order, found: making.Materials, target: Path) -> dict[str, Any
         bits=int(options["bits"]),
         group_size=making.group_size(found.model, int(options["group_size"])),
         act_order=bool(options["act_order"]),
+        group_aware=bool(options["group_aware"]),
         damp=float(options["damp"]),
         symmetric=bool(options["symmetric"]),
     )
@@ -115,6 +116,12 @@ SPECS = (
                 low=-1,
             ),
             OptionSpec("act_order", bool, False, "quantise columns by falling activation (desc_act)"),
+            OptionSpec(
+                "group_aware",
+                bool,
+                True,
+                "without act_order, take groups and the columns within by falling activation all the same",
+            ),
             OptionSpec("damp", float, 0.05, "share of the mean diagonal added to the Hessian's", low=0),
             OptionSpec("symmetric", bool, True, "no zero points"),
             *making.OPTIONS,

@@ -28,8 +28,14 @@ class Plan:
     bits: int
     group_size: int
     act_order: bool
+    group_aware: bool
     damp: float
     symmetric: bool
+
+    @property
+    def reorders_within(self) -> bool:
+        """Whether gptqmodel takes columns by activation and stores them in their own order."""
+        return self.group_aware and not self.act_order and self.group_size > 0
 
 
 def quantise(
@@ -91,7 +97,7 @@ def _solver(name: str, layer: nn.Linear, plan: Plan) -> Any:
             bits=plan.bits,
             group_size=plan.group_size,
             desc_act=plan.act_order,
-            act_group_aware=not plan.act_order and plan.group_size > 0,
+            act_group_aware=plan.reorders_within,
             sym=plan.symmetric,
             damp_percent=plan.damp,
             offload_to_disk=False,
@@ -158,7 +164,7 @@ def pack_and_save(
         group_size=plan.group_size,
         damp_percent=plan.damp,
         desc_act=plan.act_order,
-        act_group_aware=not plan.act_order and plan.group_size > 0,
+        act_group_aware=plan.reorders_within,
         sym=plan.symmetric,
         format="gptq_v2",  # what the solver calculates in; save() writes the usual "gptq"
         block_name_to_quantize=walk.find_blocks(model)[0],

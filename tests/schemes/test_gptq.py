@@ -5,6 +5,7 @@ And the trap that a revision is recorded and another one loaded.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,9 +141,9 @@ def test_solved_weights_lie_on_the_grid_and_beat_rounding(world: World) -> None:
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
 @pytest.mark.parametrize("symmetric", [True, False])
-@pytest.mark.parametrize("act_order", [False, True])
+@pytest.mark.parametrize("order", [{}, {"act_order": True}, {"group_aware": False}])
 def test_what_is_read_back_is_exactly_what_was_solved(
-    world: World, monkeypatch: pytest.MonkeyPatch, bits: int, symmetric: bool, act_order: bool
+    world: World, monkeypatch: pytest.MonkeyPatch, bits: int, symmetric: bool, order: dict[str, bool]
 ) -> None:
     """The solver's codes, which it gives as weights, times its scales as they are stored, in float16."""
     import torch
@@ -154,9 +155,9 @@ def test_what_is_read_back_is_exactly_what_was_solved(
 
     def watch(model: Any, *args: Any) -> Any:
         solved = quantise(model, *args)
-        for name, (_, scale, zero, order) in solved.items():
+        for name, (_, scale, zero, groups) in solved.items():
             assert symmetric or zero.min() == 0 < zero.max() == 2**bits - 1
-            wide, zeros = scale[:, order.long()], zero[:, order.long()]
+            wide, zeros = scale[:, groups.long()], zero[:, groups.long()]
             codes = torch.round(model.get_submodule(name).weight / wide + zeros)
             assert 0 <= codes.min() <= codes.max() < 2**bits
             assert len(codes.unique()) > min(2**bits, 64) // 2
@@ -164,11 +165,19 @@ def test_what_is_read_back_is_exactly_what_was_solved(
         return solved
 
     monkeypatch.setattr(gptq_make, "quantise", watch)
-    options = {"bits": bits, "symmetric": symmetric, "act_order": act_order, "seed": 7}
-    found = weights(world, world.make(**options))
+    found = weights(world, world.make(bits=bits, symmetric=symmetric, seed=7, **order))
     assert len(found) == len(expected) == LINEARS
     for name, matrix in expected.items():
         assert torch.equal(found[name], matrix.half().float()), name
+
+
+def test_the_order_of_columns_changes_the_weights(world: World) -> None:
+    import torch
+
+    orders: list[dict[str, Any]] = [{}, {"act_order": True}, {"group_aware": False}]
+    found = [weights(world, world.make(**order)) for order in orders]
+    for first, second in itertools.combinations(found, 2):
+        assert any(not torch.equal(first[name], second[name]) for name in first)
 
 
 def test_plain_transformers_reads_it_with_the_same_answers(
