@@ -2,11 +2,11 @@
 
     python benchmarks/orders.py --text FILE [--datasets DIR] [--windows 10] [--seeds 3] [--only WORD]
 
-The orders: fp16, 8, 4, 3 and 2 bits of rtn, hqq and gptq; gptq in act-order, and group-aware, no
-worse than with columns as they stand, and gptq and awq no worse than rtn, by their means over calibration seeds;
-nf4 no worse than fp4. Perplexity is per token in disjoint windows of 512 tokens, and a step's is the mean over
-its seeds. A step the wrong way is put down to noise where the difference of losses, window by window, is within two standard errors of nothing. The
-exit status is the number of orders that do not hold.
+The orders: fp16, 8, 4, 3 and 2 bits of rtn, hqq and gptq; gptq in act-order, and group-aware, no worse than
+with columns as they stand, and gptq and awq no worse than rtn, by their means over calibration seeds; nf4
+no worse than fp4. Perplexity is per token in disjoint windows of 512 tokens, and a step's is the mean over
+its seeds. A step the wrong way is put down to noise where the difference of losses, window by window, is
+within two standard errors of nothing. The exit status is the number of orders that do not hold.
 """
 
 from __future__ import annotations
