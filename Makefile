@@ -33,8 +33,8 @@ demo: install ## A true report about a small real model: fp16, bnb4 and gptq, on
 	@$(QEVAL) run --model demo --suite demo --schemes fp16,bnb4,gptq
 	@$(QEVAL) report -o reports/demo.html -o reports/demo.md
 
-demo-schemes: install ## The demo model in ten schemes that a CPU runs, with costs; takes long
-	@$(QEVAL) run --model demo --suite demo --cost --schemes 'fp16,bnb8,bnb4,bnb4[quant_type=fp4],gptq,gptq-ao=gptq[act_order=true],hqq,rtn,rtn[bits=3],rtn[bits=2]'
+demo-schemes: install ## The demo model in twelve schemes that a CPU runs, with costs; takes long
+	@$(QEVAL) run --model demo --suite demo --cost --schemes 'fp16,bnb8,bnb4,bnb4[quant_type=fp4],gptq,gptq-ao=gptq[act_order=true],awq,hqq,torchao,rtn,rtn[bits=3],rtn[bits=2]'
 	@$(QEVAL) report -o reports/demo-schemes.html -o reports/demo-schemes.md
 
 report: install ## Render the newest run, or RUN=..., to reports/report.html and .md

@@ -170,7 +170,12 @@ def _open(names: Sequence[str], runs_dir: Path, baseline: str | None) -> tuple[R
     "--verify", type=click.IntRange(min=0), default=0, metavar="N", help="Score N documents with lm-eval too."
 )
 @click.option("--no-materialize", is_flag=True, help="Never dequantise weights ahead of scoring.")
-@click.option("--cost", is_flag=True, help="Measure latency and throughput too, on the scheme's own kernels.")
+@click.option(
+    "--cost/--no-cost",
+    default=None,
+    help="Measure latency and throughput too, on the scheme's own kernels; by default what takes under a"
+    " minute on a GPU.",
+)
 @click.option("--chat-template", is_flag=True, help="Put prompts into the tokenizer's chat template.")
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
 @click.option(

@@ -33,7 +33,7 @@ class Job(msgspec.Struct, frozen=True):
     cache_dir: str
     log: str
     verify: int = 0
-    cost: bool = False
+    cost: bool | None = False
     policy: Policy | None = None
     baseline: dict[str, Any] | None = None
 

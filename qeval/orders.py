@@ -29,7 +29,7 @@ class Order:
     command: tuple[str, ...] = ()
     executor: str = "local"
     verify: int = 0
-    cost: bool = False
+    cost: bool | None = False
     again: bool = False
     policy: Policy | None = None
 
@@ -48,7 +48,7 @@ def order(
     runs_dir: Path,
     command: tuple[str, ...],
     verify: int,
-    cost: bool,
+    cost: bool | None,
     again: bool,
     no_materialize: bool,
     datasets_dir: Path | None,

@@ -323,22 +323,26 @@ class _Session:
         return list(zip(ours, theirs, lengths, strict=True))
 
     def cost(self) -> Cost:
-        """Load time and peak memory of scoring; latency and throughput too where they are asked for.
+        """Load time and peak memory of scoring; latency and throughput too where they are asked for, and
+        the quick ones of them unasked where that takes under a minute.
 
         These are measured on the scheme's own kernels: a model changed for scoring is loaded anew.
         """
+        from qeval.cost import QUICK, measure, quick_enough
+
         device = self.settings.device
         peak = peak_bytes(device)
         notes = (PROCESS_NOTE,) if device == "cpu" and peak is not None else ()
-        if not self.job.cost:
+        asked = self.job.cost
+        loading = 0.0 if self.native else self.loaded.load_seconds
+        if not (quick_enough(self.loaded.model.device.type, loading) if asked is None else asked):
             return Cost(self.provenance.device, self.loaded.load_seconds, peak, notes=notes)
-        from qeval.cost import measure
-
         if not self.native:
             self.engine, self.model = None, None
             self.loaded = replace(self.loaded, model=None)
             self.loaded = _load(self.job, self.say)
-        found = measure(self.loaded, progress=lambda text: self.say(Stage(text)))
+        bench = QUICK if asked is None else None
+        found = measure(self.loaded, progress=lambda text: self.say(Stage(text)), bench=bench)
         return replace(found, peak_bytes=peak, notes=(*found.notes, *notes))
 
 

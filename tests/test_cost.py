@@ -29,8 +29,8 @@ def test_everything_asked_is_measured_in_its_unit(loaded: models.Loaded) -> None
         "prefill/batch=1/prompt=16",
         "prefill/batch=3/prompt=16",
         "generate/batch=2/new=4/cache=on",
-        "generate/batch=2/new=6/cache=on",
         "generate/batch=2/new=4/cache=off",
+        "generate/batch=2/new=6/cache=on",
     ]
     assert list(found.measures) == [each for name in names for each in (name, f"{name}/throughput")]
     assert len(said) == len(names)
@@ -85,3 +85,13 @@ def test_on_a_cpu_less_is_measured_and_said(loaded: models.Loaded, monkeypatch: 
     monkeypatch.setattr(cost, "_measures", lambda _, bench: chosen.append(bench) or iter(()))
     assert measure(loaded).notes == (cost.CPU_NOTE,)
     assert chosen == [cost.CPU]
+
+
+@pytest.mark.parametrize(
+    ("device", "loading", "enough"), [("cuda", 0, True), ("cuda", 30, False), ("cpu", 0, False)]
+)
+def test_costs_are_measured_unasked_only_where_that_is_quick(
+    device: str, loading: float, enough: bool
+) -> None:
+    assert cost.quick_enough(device, loading) is enough
+    assert cost.QUICK.seconds < 60
