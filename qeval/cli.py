@@ -150,7 +150,7 @@ def _open(names: Sequence[str], runs_dir: Path, baseline: str | None) -> tuple[R
 @click.option("--baseline", metavar="NAME", help="The variant to compare with.  [default: the first scheme]")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many items of each task: a smoke run.")
 @click.option("--revision", metavar="REV", help="Revision of the model on the Hub.")
-@click.option("--adapter", metavar="PATH", help="A PEFT adapter to put on every variant.")
+@click.option("--adapter", metavar="PATH", help="A PEFT adapter for every variant; merged:PATH merges it in.")
 @click.option(
     "--batch-size", default="auto", show_default=True, metavar="N", help="Where batches are used at all."
 )
