@@ -1,4 +1,4 @@
-"""How long the questions of a suite take to build, tokenise and read back from the cache.
+"""How long the questions of a suite take to build, tokenise, read back from the cache, and plan.
 
     python benchmarks/frontend.py --tokenizer DIR --datasets-dir DIR [--full-hellaswag] [--lm-eval N]
 
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ ROWS = {"validation": 10042, "train": 39905}
 def main() -> None:
     options = _options()
     with tempfile.TemporaryDirectory() as folder:
-        mirror = Path(options.datasets_dir)
+        mirror = Path(options.datasets_dir).resolve()
         if options.full_hellaswag:
             mirror = stretched(mirror, Path(folder) / "mirror")
         for label in ("first time", "second time"):
@@ -92,6 +93,7 @@ def once(tokenizer: str, mirror: str, cache: str) -> dict[str, Any]:
 
     from qeval import harness
     from qeval.records import Task
+    from qeval.scoring import tree
 
     datasets.disable_progress_bars()
     loaded = AutoTokenizer.from_pretrained(tokenizer)
@@ -99,11 +101,14 @@ def once(tokenizer: str, mirror: str, cache: str) -> dict[str, Any]:
     cpu = time.process_time()
     tasks = [Task(name, "", num_fewshot=shots) for name, shots in SUITE]
     parts = harness.prepare(tasks, loaded, max_length=2048, datasets_dir=Path(mirror), cache_dir=Path(cache))
-    done = time.perf_counter()
+    done, prepared = time.perf_counter(), time.process_time()
+    for _, unit in groupby(parts, key=lambda part: part.task.group or part.task.name):
+        tree.plan([request for part in unit for request in part.requests], 4096)
     return {
         "imports": round(imported - start, 1),
         "prepare": round(done - imported, 1),
-        "cpu": round(time.process_time() - cpu, 1),
+        "cpu": round(prepared - cpu, 1),
+        "plan": round(time.perf_counter() - done, 1),
         "requests": sum(len(part.requests) for part in parts),
         "tokens": sum(len(request.tokens) for part in parts for request in part.requests),
         "MB on disk": round(sum(file.stat().st_size for file in Path(cache).rglob("*.npz")) / 1e6),
