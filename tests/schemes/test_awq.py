@@ -3,73 +3,28 @@ than rounding, and the scaling before it leaves the model its function."""
 
 from __future__ import annotations
 
-import random
 import shutil
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_models import LINEARS, WORDS, edit_json, save_llama
+from tiny_models import LINEARS, edit_json, save_llama
+from tiny_worlds import QUIET, World, logits, new_world
 
-from qeval import models
 from qeval.errors import QevalError
-from qeval.records import Scheme, Variant
+from qeval.records import Scheme
 
-pytestmark = [
-    pytest.mark.torch,
-    # the libraries' own, about each other
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = QUIET
 NIBBLES = (0, 2, 4, 6, 1, 3, 5, 7)
 """Which of eight neighbouring outputs stands in each nibble of an integer, lowest first."""
 GROUP = 32
 
 
-@dataclass
-class World:
-    """A tiny model, its calibration text and a cache shared by the tests of this file."""
-
-    model: Path
-    text: Path
-    cache: Path
-    said: list[str]
-
-    def scheme(self, **options: Any) -> Scheme:
-        settings = {"group_size": GROUP, "samples": 8, "length": 32, "calibration": str(self.text)}
-        return Scheme("awq", {**settings, **options})
-
-    def make(self, model: Path | None = None, **options: Any) -> Path:
-        return models.make_checkpoint(
-            str(model or self.model),
-            self.scheme(**options),
-            device="cpu",
-            cache_dir=self.cache,
-            progress=self.said.append,
-        )
-
-    def load(self, scheme: Scheme, **settings: Any) -> models.Loaded:
-        return models.load(
-            Variant("v", str(self.model), scheme), device="cpu", cache_dir=self.cache, **settings
-        )
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    place = tmp_path_factory.mktemp("awq")
-    text = place / "text.txt"
-    text.write_text(" ".join(random.Random(0).choices(WORDS, k=400)))
-    return World(save_llama(place / "llama"), text, place / "cache", [])
-
-
-def logits(model: Any) -> Any:
-    import torch
-
-    with torch.no_grad():
-        return model(torch.arange(20)[None] % 24).logits.float()
+    options = {"group_size": GROUP, "samples": 8, "length": 32}
+    return new_world(tmp_path_factory.mktemp("awq"), "awq", options)
 
 
 def nibbles(codes: Any) -> Any:
@@ -233,7 +188,7 @@ def test_scaling_leaves_the_model_its_function(
 
 def test_search_beats_rounding(tmp_path: Path, world: World) -> None:
     place = uneven(tmp_path / "llama")
-    here = World(place, world.text, world.cache, [])
+    here = replace(world, model=place, said=[])
     plain = logits(here.load(Scheme("fp16")).model)
     rounded = logits(here.load(Scheme("rtn", {"group_size": GROUP})).model)
     searched = logits(here.load(here.scheme()).model)
@@ -271,7 +226,7 @@ def test_killed_in_the_middle_it_goes_on_and_ends_the_same(
     from qeval.schemes import awq_make
 
     undisturbed = load_file(world.make() / "model.safetensors")
-    other = World(world.model, world.text, tmp_path / "cache", [])
+    other = replace(world, cache=tmp_path / "cache", said=[])
     real = awq_make._search_block
     calls: list[bool] = []
 

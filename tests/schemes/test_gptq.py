@@ -6,66 +6,30 @@ And the trap that a revision is recorded and another one loaded.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_models import LINEARS, WORDS, save_llama, to_hub_cache
+from tiny_models import LINEARS, WORDS, to_hub_cache
+from tiny_worlds import QUIET, World, logits, new_world
 
 from qeval import models
 from qeval.errors import QevalError, UsageError
-from qeval.records import Scheme, Variant
+from qeval.records import Scheme
 
-pytestmark = [
-    pytest.mark.torch,
-    # the libraries' own, about each other
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = QUIET
 OPTIONS = {"group_size": 32, "samples": 8, "length": 32, "backend": "torch"}
-
-
-@dataclass
-class World:
-    """A tiny model, its calibration text and a cache shared by the tests of this file."""
-
-    model: Path
-    text: Path
-    cache: Path
-    said: list[str]
-
-    def scheme(self, **options: Any) -> Scheme:
-        return Scheme("gptq", {**OPTIONS, "calibration": str(self.text), **options})
-
-    def make(self, **options: Any) -> Path:
-        return models.make_checkpoint(
-            str(self.model),
-            self.scheme(**options),
-            device="cpu",
-            cache_dir=self.cache,
-            progress=self.said.append,
-        )
-
-    def load(self, scheme: Scheme, **settings: Any) -> models.Loaded:
-        return models.load(
-            Variant("v", str(self.model), scheme), device="cpu", cache_dir=self.cache, **settings
-        )
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    import random
-
-    place = tmp_path_factory.mktemp("gptq")
-    text = place / "text.txt"
-    text.write_text(" ".join(random.Random(0).choices(WORDS, k=400)))
-    return World(one_sided(save_llama(place / "llama")), text, place / "cache", [])
+    made = new_world(tmp_path_factory.mktemp("gptq"), "gptq", OPTIONS)
+    one_sided(made.model)
+    return made
 
 
-def one_sided(model: Path) -> Path:
+def one_sided(model: Path) -> None:
     """Give every layer rows without negative weights and without positive ones, whose zero points lie at the
     ends of their range: the usual format stores zero points less one, so that 0 wraps around."""
     from safetensors.torch import load_file, save_file
@@ -76,14 +40,6 @@ def one_sided(model: Path) -> Path:
             tensor[::5] = tensor[::5].abs()
             tensor[1::5] = -tensor[1::5].abs()
     save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
-    return model
-
-
-def logits(model: Any) -> Any:
-    import torch
-
-    with torch.no_grad():
-        return model(torch.arange(20)[None] % 24).logits.float()
 
 
 def weights(world: World, directory: Path) -> dict[str, Any]:
@@ -220,7 +176,7 @@ def test_killed_in_the_middle_it_goes_on_and_ends_the_same(
     from qeval.schemes import gptq_make
 
     undisturbed = load_file(world.make() / "model.safetensors")
-    other = World(world.model, world.text, tmp_path / "cache", [])
+    other = replace(world, cache=tmp_path / "cache", said=[])
     solve = gptq_make._solve_block
     solved = []
 

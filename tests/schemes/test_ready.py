@@ -15,20 +15,14 @@ from ready_checkpoints import (
     save_mxfp4,
 )
 from tiny_models import LINEARS, save_llama
+from tiny_worlds import QUIET, logits
 
 from qeval import models, schemes
 from qeval.errors import MissingPackageError, QevalError
 from qeval.records import Scheme, Variant
 from qeval.schemes import SCHEMES, check_available, parse_schemes
 
-pytestmark = [
-    pytest.mark.torch,
-    # the libraries' own, about each other
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = QUIET
 WEIGHTS = 2 * (64 * 64 * 2 + 64 * 32 * 2 + 64 * 128 * 3)
 ROWS = 2 * (64 + 32 + 32 + 64 + 128 + 128 + 64)
 
@@ -42,13 +36,6 @@ def load(model: Path, text: str, tmp_path: Path, **settings: Any) -> models.Load
     ((_, scheme),) = parse_schemes(text)
     variant = Variant("v", str(model), scheme)
     return models.load(variant, device="cpu", cache_dir=tmp_path / "cache", **settings)
-
-
-def logits(model: Any) -> Any:
-    import torch
-
-    with torch.no_grad():
-        return model(torch.arange(20)[None] % 24).logits
 
 
 def plain_with(model: Path, dense: dict[str, Any]) -> Any:
