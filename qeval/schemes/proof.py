@@ -142,17 +142,18 @@ def weight_bytes(model: nn.Module, held: str) -> int:
     """Bytes of all parameters, buffers and scales; tied tensors count once.
 
     Plain weights count in the dtype `held` that they are rounded to, though a CPU may calculate in a wider
-    copy; the tensors of quantised modules count as they are, unless these have been unpacked.
+    copy; the tensors of quantised modules count as they are, unless these are unpacked or simulated.
     """
     import torch
 
     plain = getattr(torch, held).itemsize
-    quantised = {id(module) for module in quantised_modules(model).values() if not _is_unpacked(module)}
+    found = quantised_modules(model).values()
+    packed = {id(each) for each in found if not _is_unpacked(each) and not hasattr(each, "bits_per_weight")}
     seen: dict[int, int] = {}
     for module in model.modules():
         for _, tensor in own_tensors(module):
             size = tensor_bytes(tensor)
-            if id(module) not in quantised and tensor.is_floating_point() and not _is_subclass(tensor):
+            if id(module) not in packed and tensor.is_floating_point() and not _is_subclass(tensor):
                 size = min(size, tensor.numel() * plain)
             seen[id(tensor) if _is_subclass(tensor) else tensor.data_ptr() or id(tensor)] = size
     return sum(seen.values())

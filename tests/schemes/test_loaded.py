@@ -107,6 +107,11 @@ def test_8_bits_are_8_bits_and_a_scale_for_each_row(llama: Path, tmp_path: Path)
     assert found.bits_per_weight == pytest.approx((8 * weights + 32 * rows) / weights)
 
 
+def test_simulated_weights_weigh_what_plain_ones_do(llama: Path, tmp_path: Path) -> None:
+    plain, rounded = (load(llama, text, tmp_path).provenance for text in ("fp16", "rtn"))
+    assert rounded.weight_bytes == plain.weight_bytes
+
+
 def test_double_quantisation_saves_what_it_promises(tmp_path: Path) -> None:
     llama = save_llama(tmp_path / "wide", hidden=512)
     plain = load(llama, "bnb4", tmp_path).provenance.bits_per_weight

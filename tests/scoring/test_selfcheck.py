@@ -37,6 +37,7 @@ def test_rounding_of_another_kernel_is_allowed_for_where_batches_are_all_alike()
     assert not selfcheck.agrees(off * 5, alike, "bfloat16", rounding=0.1)
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize(("dtype", "least"), [("float32", 0), ("bfloat16", 1e-4), ("float16", 1e-5)])
 def test_the_rounding_of_attention_written_out_counts_in_16_bits_only(dtype, least):
     model = tiny_model("llama", dtype)
