@@ -117,6 +117,21 @@ def test_the_numbers_are_those_of_lm_eval(runs_dir: Path, llama: Path) -> None:
     assert all(cell.limited for cell in cells.values())
 
 
+@pytest.mark.parametrize(("asked", "quick", "names"), [(None, True, 1), (None, False, 0), (False, True, 0)])
+def test_quick_costs_are_measured_unasked_but_not_against_a_no(
+    tmp_path: Path, llama: Path, monkeypatch: pytest.MonkeyPatch, asked: bool | None, quick: bool, names: int
+) -> None:
+    from qeval import cost
+
+    monkeypatch.setattr(cost, "quick_enough", lambda *_: quick)
+    monkeypatch.setattr(cost, "QUICK", cost.Bench(4, (1,), (), (), repeats=1, warmup=0, seconds=60))
+    _, events = score(a_job(tmp_path, llama, tasks=TASKS[:1], cost=asked))
+    (done,) = (event for event in events if isinstance(event, Done))
+    assert done.cost is not None
+    assert len(done.cost.measures) == 2 * names
+    assert done.cost.peak_bytes is not None
+
+
 @pytest.mark.parametrize("engine", ["plain", "lm-eval"])
 def test_every_engine_says_the_same(runs_dir: Path, llama: Path, engine: str) -> None:
     tree, _ = score(a_job(runs_dir, llama, run_id="tree"))
