@@ -43,6 +43,8 @@ SHAPES = (
     "triangle-right",
     "triangle-left",
 )
+WIDE_APART = 10
+"""Ratios more than so many times as large as others stand on a logarithmic axis."""
 _FONT = "Arial, Helvetica, Liberation Sans, sans-serif"
 _LONGEST_NAME = 36
 _LARGEST = 20.0  # nats a word; a text beyond it has no place on an axis
@@ -293,6 +295,13 @@ def _rule_at(value: float, channel: str) -> Spec:
     return {"mark": {"type": "rule", "color": SOFT, "strokeWidth": 1}, "encoding": encoding}
 
 
+def _scale(reached: Sequence[float], *, ratios: bool) -> Spec:
+    """A scale for these values; logarithmic for ratios far apart, lest a ruined variant hide the others."""
+    if ratios and max(reached) > WIDE_APART * min(reached):
+        return {"type": "log", "nice": False, "padding": 8}
+    return {"zero": False, "nice": True, "padding": 8}
+
+
 # --- deltas with intervals -----------------------------------------------------------------------
 
 
@@ -365,10 +374,11 @@ def _forest_spec(rows: list[Spec], zero: float, unit: str, width: int) -> Spec:
         "labelAnchor": "middle" if wide else "start",
         "labelPadding": 30 if wide else 2,
     }
+    reached = [row[key] for row in rows for key in ("low", "high", "margin") if row[key] is not None]
     x = {
         "type": "quantitative",
         "title": unit,
-        "scale": {"zero": False, "nice": True, "padding": 8},
+        "scale": _scale([*reached, zero], ratios=zero == 1),
         "axis": {"tickCount": 8 if wide else 4, "grid": True, "titleLimit": width},
     }
     return {
@@ -533,7 +543,7 @@ def _document_spec(values: list[Spec], width: int) -> Spec:
     x = {
         "type": "quantitative",
         "title": "perplexity ratio (a stroke a text); above 1 is worse",
-        "scale": {"zero": False, "nice": True, "padding": 8},
+        "scale": _scale([1.0, *(value["ratio"] for value in values)], ratios=True),
         "axis": {"tickCount": 8 if wide else 4, "titleLimit": width},
     }
     stroke = {"type": "tick", "color": ACCENT, "opacity": 0.55, "thickness": 1.5, "size": 20}

@@ -120,3 +120,11 @@ def test_a_cost_that_only_one_variant_has_makes_no_chart():
     names = [axis.id for axis in costs.axes(run)]
     assert "bits" not in names
     assert "weights" in names
+
+
+@pytest.mark.parametrize(
+    ("reached", "ratios", "logarithmic"),
+    [([1.0, 0.97, 1.4], True, False), ([1.0, 3.1, 46636.0], True, True), ([0.0, -50.0, 20.0], False, False)],
+)
+def test_a_ruined_variant_does_not_hide_the_others(reached, ratios, logarithmic):
+    assert (charts._scale(reached, ratios=ratios).get("type") == "log") is logarithmic
