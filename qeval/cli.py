@@ -106,6 +106,15 @@ def _policy(command: _Command) -> _Command:
     return command
 
 
+def _mirror(command: _Command) -> _Command:
+    return click.option(
+        "--datasets-dir",
+        type=click.Path(path_type=Path, exists=True, file_okay=False),
+        envvar="QEVAL_DATASETS_DIR",
+        help="A mirror of Hub data sets, DIR/<org>/<name>, used before the Hub.",
+    )(command)
+
+
 def _json(command: _Command) -> _Command:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")(command)
 
@@ -178,12 +187,7 @@ def _open(names: Sequence[str], runs_dir: Path, baseline: str | None) -> tuple[R
 )
 @click.option("--chat-template", is_flag=True, help="Put prompts into the tokenizer's chat template.")
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
-@click.option(
-    "--datasets-dir",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    envvar="QEVAL_DATASETS_DIR",
-    help="A mirror of Hub data sets, DIR/<org>/<name>, used before the Hub.",
-)
+@_mirror
 @click.option(
     "--gate",
     type=click.Path(path_type=Path),
@@ -330,9 +334,11 @@ def plan(runs_dir: Path, as_json: bool, **asked: Any) -> None:
     "--schemes", "-s", default="fp16,bnb4", show_default=True, metavar="LIST", help="As in `qeval run`."
 )
 @click.option("--revision", metavar="REV", help="Revision of the model on the Hub.")
+@click.option("--adapter", metavar="PATH", help="A PEFT adapter for every variant; merged:PATH merges it in.")
 @click.option("--device", default="auto", show_default=True, help="cuda, cuda:1, cpu ...")
 @click.option("--dtype", default="auto", show_default=True, help="What is calculated in.")
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
+@_mirror
 @_runs_dir
 @_json
 def cost(runs_dir: Path, as_json: bool, **asked: Any) -> None:
@@ -421,16 +427,14 @@ def view(runs: tuple[str, ...], runs_dir: Path, baseline: str | None, port: int 
 @click.option("--revision", metavar="REV", help="Revision of the model on the Hub.")
 @click.option("--device", default="auto", show_default=True, help="cuda, cuda:1, cpu ...")
 @click.option(
-    "--datasets-dir",
-    type=click.Path(path_type=Path),
-    envvar="QEVAL_DATASETS_DIR",
-    help="A mirror of data sets.",
+    "--dtype", default="auto", show_default=True, help="What is calculated in, as given to `qeval run`."
 )
+@_mirror
 def quantize(output: Path, **asked: Any) -> None:
     """Make and save the checkpoint that `qeval run` would score: what was gated is what is shipped."""
     from qeval import shipping
 
-    click.echo(str(shipping.quantize(output, say=lambda text: click.echo(text, err=True), **asked)))
+    click.echo(str(shipping.quantize(output, **asked)))
 
 
 @main.command("list")

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Bench:
     """What is measured. `prompt` tokens are read at each of `prefill_batches`; `new` tokens are generated
-    after them at each of `generate_batches`, with the KV cache, and the first of `new` without it too. Each
-    is measured `repeats` times after `warmup` times that do not count; beyond `seconds` in all the rest is
-    left out and said so."""
+    after them at each of `generate_batches`, with the KV cache and without. Each is measured `repeats` times
+    after `warmup` times that do not count. What would take longer than is left of `seconds` in all is
+    measured fewer times, but no fewer than three; where that does not fit either it is left out, and said."""
 
     prompt: int
     prefill_batches: tuple[int, ...]
@@ -38,6 +38,8 @@ CPU = Bench(64, (1, 4), (1,), (8,), repeats=3, warmup=1, seconds=45)
 QUICK = Bench(512, (1, 16), (1, 16), (30,), repeats=3, warmup=1, seconds=40)
 """What a GPU measures unasked."""
 UNASKED_SECONDS = 60
+FEWEST = 3
+"""Times that a figure is measured at the least, lest its spread say nothing."""
 CPU_NOTE = (
     "Costs on a CPU are measured with prompts of 64 tokens and 8 new ones; on a GPU with 512 and up to 512."
 )
@@ -60,13 +62,10 @@ def measure(
     bench = bench or (CPU if on_cpu else GPU)
     timings: dict[str, Timing] = {}
     left_out: list[str] = []
-    start = time.perf_counter()
+    end = time.perf_counter() + bench.seconds
     for name, tokens, batch, act in _measures(loaded.model, bench):
-        if time.perf_counter() - start > bench.seconds:
-            left_out.append(name)
-            continue
         progress(f"measuring {name.replace('/', ', ')}")
-        seconds = _repeat(act, bench, loaded.model.device)
+        seconds = _repeat(act, bench, loaded.model.device, end)
         if seconds is None:
             left_out.append(name)
             continue
@@ -88,7 +87,7 @@ def _measures(model: Any, bench: Bench) -> Iterator[tuple[str, int, int, Callabl
         name = f"prefill/batch={batch}/prompt={bench.prompt}"
         yield name, bench.prompt, batch, _prefill(model, batch, bench.prompt)
     for new in bench.new:  # the long ones last, lest they take the time of the others
-        for cached in (True, False) if new == bench.new[0] else (True,):
+        for cached in (True, False):
             for batch in bench.generate_batches:
                 name = f"generate/batch={batch}/new={new}/cache={'on' if cached else 'off'}"
                 yield name, new, batch, _generate(model, batch, bench.prompt, new, cached)
@@ -142,24 +141,31 @@ def _generate(
     return prepare
 
 
-def _repeat(act: Callable[[], Any], bench: Bench, device: Any) -> list[float] | None:
-    """Seconds of each counted repeat; None where the memory does not suffice.
+def _repeat(act: Callable[[], Any], bench: Bench, device: Any, end: float) -> list[float] | None:
+    """Seconds of each counted repeat; None where neither the memory nor the time until `end` suffices.
 
     Where `act` returns a function, that function is what is timed, and `act` only prepares it.
     """
     import torch
 
-    found = []
+    found: list[float] = []
+    fewest, last = min(FEWEST, bench.repeats), 0.0
     try:
         with torch.inference_mode():
             for turn in range(bench.warmup + bench.repeats):
+                began = time.perf_counter()
+                # The first turn may compile kernels, so it tells little of how long the others take.
+                ahead = 1 if turn < 2 else max(1, fewest - len(found))  # noqa: PLR2004
+                if began + ahead * last > end:
+                    break
                 seconds = _once(act, device)
+                last = time.perf_counter() - began
                 if turn >= bench.warmup:
                     found.append(seconds)
     except torch.OutOfMemoryError:
         torch.cuda.empty_cache()
         return None
-    return found
+    return found if len(found) >= fewest else None
 
 
 def _once(act: Callable[[], Any], device: Any) -> float:

@@ -89,29 +89,21 @@ def order(
     )
 
 
-def cost_order(*, model: str, schemes: str, revision: str | None, runs_dir: Path, **settings: Any) -> Order:
-    """An order that scores nothing and measures what each variant costs."""
-    command = settings.pop("command")
+def cost_order(**asked: Any) -> Order:
+    """An order that scores nothing and measures what each variant costs; takes some words of `order`."""
     empty = Suite("cost", (), description="Nothing is scored; only costs are measured.")
     made = order(
-        model=model,
-        schemes=schemes,
-        revision=revision,
-        runs_dir=runs_dir,
-        command=command,
         suite=None,
         tasks="none",
         num_fewshot=None,
         baseline=None,
         limit=None,
-        adapter=None,
         verify=0,
         cost=True,
         again=False,
         no_materialize=True,
-        datasets_dir=None,
         gate=None,
-        **settings,
+        **asked,
     )
     return replace(made, suite=empty)
 

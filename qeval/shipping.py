@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 from qeval.errors import QevalError, UsageError
+from qeval.noise import libraries_to
 from qeval.orders import cache_dir, split_revision
 from qeval.schemes import parse_schemes
 from qeval.storage import build_directory
@@ -19,12 +19,13 @@ def quantize(
     scheme: str,
     revision: str | None,
     device: str,
+    dtype: str = "auto",
     datasets_dir: Path | None,
-    say: Callable[[str], None],
 ) -> Path:
     """Make the checkpoint, or take it from the cache, and copy it to `output`, which must not exist yet.
 
-    Raises UsageError for a scheme that makes no checkpoint, QevalError where the place cannot be written.
+    Progress goes to stderr, what libraries print to quantize.log in the cache. Raises UsageError for a scheme
+    that makes no checkpoint, QevalError where the place cannot be written.
     """
     from qeval.models import make_checkpoint
 
@@ -34,15 +35,17 @@ def quantize(
     if len(named) != 1:
         raise UsageError("--scheme takes one scheme.", "Call the command once for each.")
     model, revision = split_revision(model, revision)
-    made = make_checkpoint(
-        model,
-        named[0].scheme,
-        revision=revision,
-        device=device,
-        cache_dir=cache_dir(),
-        datasets_dir=datasets_dir,
-        progress=say,
-    )
+    with libraries_to(cache_dir() / "quantize.log") as say:
+        made = make_checkpoint(
+            model,
+            named[0].scheme,
+            revision=revision,
+            device=device,
+            dtype=dtype,
+            cache_dir=cache_dir(),
+            datasets_dir=datasets_dir,
+            progress=say,
+        )
 
     def copy(place: Path) -> None:
         shutil.copytree(made, place, dirs_exist_ok=True)

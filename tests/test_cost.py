@@ -31,6 +31,7 @@ def test_everything_asked_is_measured_in_its_unit(loaded: models.Loaded) -> None
         "generate/batch=2/new=4/cache=on",
         "generate/batch=2/new=4/cache=off",
         "generate/batch=2/new=6/cache=on",
+        "generate/batch=2/new=6/cache=off",
     ]
     assert list(found.measures) == [each for name in names for each in (name, f"{name}/throughput")]
     assert len(said) == len(names)
@@ -65,6 +66,37 @@ def test_what_the_time_does_not_allow_is_said(loaded: models.Loaded) -> None:
     found = measure(loaded, bench=Bench(4, (1, 2), (), (), repeats=1, warmup=0, seconds=0))
     assert found.measures == {}
     assert "prefill/batch=1/prompt=4, prefill/batch=2/prompt=4" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("budget", "turns", "counted"),
+    [
+        (64, 7, 5),  # two warm-ups and five that count
+        (63, 6, 4),  # there is no time for the seventh
+        (46, 5, 3),
+        (45, 2, 0),  # three that count would not fit, which is seen before the first of them
+        (15, 1, 0),
+        (-1, 0, 0),
+    ],
+)
+def test_what_takes_long_is_measured_less_often_or_left_out(
+    monkeypatch: pytest.MonkeyPatch, budget: float, turns: int, counted: int
+) -> None:
+    """Each turn takes nine seconds of a clock that only turns move, the first, which compiles, ten."""
+    clock = [0.0]
+    seen: list[float] = []
+
+    def once(*_: Any) -> float:
+        seen.append(9.0)
+        clock[0] += 9.0 if len(seen) > 1 else 10.0
+        return 9.0
+
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(cost, "_once", once)
+    bench = Bench(4, (1,), (), (), repeats=5, warmup=2, seconds=budget)
+    found = cost._repeat(lambda: None, bench, None, budget)
+    assert len(seen) == turns
+    assert (found or []) == [9.0] * counted
 
 
 def test_what_does_not_fit_into_memory_is_left_out(
