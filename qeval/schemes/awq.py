@@ -8,8 +8,9 @@ from typing import Any
 
 from qeval.errors import QevalError
 from qeval.schemes import making
-from qeval.schemes.loading import compute_in, open_model
-from qeval.schemes.plain import ATTENTION, attention
+from qeval.schemes.kernels import open_stepping_down
+from qeval.schemes.loading import compute_in
+from qeval.schemes.plain import ATTENTION
 from qeval.schemes.spec import OptionSpec, Order, Package, SchemeSpec
 from qeval.sources import Source, read_config
 
@@ -24,6 +25,8 @@ KERNELS = {
     "machete": "machete",
 }
 """Our names of kernels, and transformers'."""
+STEPS = ("auto", "marlin", "exllama_v2", "gemm_triton", "torch")
+"""Kernels of a GPU from the library's choice to the one that runs everywhere."""
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
 """Models whose blocks are known to be those of `awq_make.PAIRS`, with norms that multiply by a weight."""
 CPU_NOTE = (
@@ -45,11 +48,11 @@ def load(order: Order) -> Any:
         _check_packing(place)
         backend = "torch"
         order.notes.append(CPU_NOTE)
-    keywords: dict[str, Any] = {}
-    if backend != "auto":
-        # all else is read from the checkpoint; transformers takes only the loading attributes from here
-        keywords["quantization_config"] = AwqConfig(backend=KERNELS[backend])
-    model = open_model(replace(order, source=place), **keywords, **attention(order))
+    names = STEPS if backend == "auto" and order.device.startswith("cuda") else (backend,)
+    # all else is read from the checkpoint; transformers takes only the loading attributes from here
+    model = open_stepping_down(
+        replace(order, source=place), names, lambda name: AwqConfig(backend=KERNELS[name])
+    )
     told = model.config.quantization_config
     told.sym = not told.zero_point  # transformers fills in GPTQ's default, which would be recorded
     if on_cpu:

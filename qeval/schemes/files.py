@@ -37,15 +37,15 @@ def stored_tensors(source: Source) -> dict[str, Stored]:
 
 
 def bits_per_weight(tensors: Mapping[str, Stored], weights: Mapping[str, int]) -> float | None:
-    """Bits of a weight in the files, with scales, zeros and codebooks.
+    """Bits of a weight in the files, with scales, zeros and codebooks, those in modules within a layer too.
 
     `weights` maps the name of a layer (of a parameter, where names end in _blocks and _scales) to its number
     of weights. None where there are none or a layer has no tensors of its name.
     """
     bits = dict.fromkeys(weights, 0)
     for name, stored in tensors.items():
-        owner = owner_of(name)
-        if owner in bits and name.rpartition(".")[2] not in _NOT_WEIGHTS:
+        owner = next((owner for owner in _owners(name) if owner in bits), None)
+        if owner is not None and name.rpartition(".")[2] not in _NOT_WEIGHTS:
             bits[owner] += stored.bits
     count = sum(weights.values())
     return sum(bits.values()) / count if count and all(bits.values()) else None
@@ -57,6 +57,14 @@ def owner_of(name: str) -> str:
         if name.endswith(end):
             return name.removesuffix(end)
     return name.rpartition(".")[0]
+
+
+def _owners(name: str) -> Iterator[str]:
+    """The layer that a tensor belongs to, and the modules around it, from the inmost."""
+    owner = owner_of(name)
+    while owner:
+        yield owner
+        owner = owner.rpartition(".")[0]
 
 
 def _weight_files(source: Source) -> Iterator[Path]:

@@ -7,14 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from qeval.schemes import making
-from qeval.schemes.loading import compute_in, open_model
-from qeval.schemes.plain import ATTENTION, attention
+from qeval.schemes.kernels import open_stepping_down
+from qeval.schemes.loading import compute_in
+from qeval.schemes.plain import ATTENTION
 from qeval.schemes.spec import OptionSpec, Order, Package, SchemeSpec
 from qeval.sources import Source
 
 METHOD = 1
 """Raised when a change of qeval's own code changes the checkpoint it makes."""
 USUAL_GROUP = 128  # also the most that rtn.divisor gives
+STEPS = ("auto", "marlin", "exllama_v2", "triton", "torch")
+"""Kernels of a GPU from the library's choice to the one that runs everywhere. For an H100 gptqmodel 7.6
+chooses machete for every layer, which takes only outputs that 128 divides, and is built out of a CUTLASS
+that it fetches."""
 KERNELS = ("auto", "torch", "torch_fused", "triton", "exllama_v2", "marlin", "machete", "bitblas")
 
 CATALOGUE = {
@@ -45,24 +50,25 @@ def load(order: Order) -> Any:
     from transformers import GPTQConfig
 
     place = order.source if order.ready else Source(str(make(order)))
-    keywords: dict[str, Any] = {}
-    backend = _backend(order)
-    if backend != "auto":
-        # bits are read from the checkpoint; transformers takes only the loading attributes from here
-        keywords["quantization_config"] = GPTQConfig(bits=4, backend=backend)
-    model = open_model(replace(order, source=place), **keywords, **attention(order))
+    # bits are read from the checkpoint; transformers takes only the loading attributes from here
+    model = open_stepping_down(
+        replace(order, source=place), _kernels(order), lambda name: GPTQConfig(bits=4, backend=name)
+    )
     if order.device == "cpu":
         _unpack_eagerly(model)
     return compute_in(model, order.compute, (BaseQuantLinear,))
 
 
-def _backend(order: Order) -> str:
-    """The kernel asked for; on a CPU, of itself, the one whose numbers are those of other devices."""
+def _kernels(order: Order) -> tuple[str, ...]:
+    """The kernel asked for; of itself the library's choice and what to take where that does not run, and on
+    a CPU the one whose numbers are those of other devices."""
     asked = str(order.options["backend"])
-    if asked == "auto" and order.device == "cpu" and order.compute == "float32":
+    if asked != "auto":
+        return (asked,)
+    if order.device == "cpu" and order.compute == "float32":
         order.notes.append(CPU_KERNEL_NOTE)
-        return "torch"
-    return asked
+        return ("torch",)
+    return STEPS if order.device.startswith("cuda") else ("auto",)
 
 
 def _unpack_eagerly(model: Any) -> None:

@@ -78,17 +78,13 @@ def torchao_config(order: Order) -> Any:
     kinds: dict[str, Callable[[], Any]] = {
         "int8": ao.Int8WeightOnlyConfig,
         "int4": lambda: ao.IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=PerGroup(group)),
-        "int4-packed": lambda: ao.Int4WeightOnlyConfig(group_size=group),
+        # torch's own kernel; the plain packing would need mslk besides
+        "int4-packed": lambda: ao.Int4WeightOnlyConfig(
+            group_size=group, int4_packing_format="tile_packed_to_4d"
+        ),
         "float8": ao.Float8WeightOnlyConfig,
     }
     return TorchAoConfig(kinds[str(weights)]())
-
-
-def higgs_config(order: Order) -> Any:
-    """HIGGS, data-free (Malinovskii et al., arXiv 2411.17525)."""
-    from transformers import HiggsConfig
-
-    return HiggsConfig(bits=order.options["bits"], group_size=order.options["group_size"])
 
 
 def eetq_config(_: Order) -> Any:
@@ -208,22 +204,31 @@ SPECS = (
         load=ready.load_aqlm,
         verified="CPU",
     ),
-    _made(
+    _ready(
         "higgs",
-        "HIGGS, Hadamard rotation and a Gaussian grid, data-free",
-        higgs_config,
-        (OptionSpec("bits", int, 4, "bits of a weight", choices=(2, 3, 4)), _group(256, 64, 128, 256)),
+        "HIGGS, Hadamard rotation and a Gaussian grid",
         (
             Package("flute-kernel", "flute", "0.4.1"),
             Package("fast-hadamard-transform", "fast_hadamard_transform"),
         ),
         "higgs",
         device="cuda",
-        weight_bits=5,
     ),
-    _ready("vptq", "VPTQ, vector codebooks", (Package("vptq", "vptq", "0.0.4"),), "vptq", device="cuda"),
     _ready(
-        "spqr", "SpQR, sparse outliers apart", (Package("spqr_quant", "spqr_quant"),), "spqr", device="cuda"
+        "vptq",
+        "VPTQ, vector codebooks",
+        (Package("vptq", "vptq", "0.0.5"),),
+        "vptq",
+        load=ready.load_vptq,
+        verified="CPU",
+    ),
+    _ready(
+        "spqr",
+        "SpQR, sparse outliers apart",
+        (Package("spqr_quant", "spqr_quant", "0.2"),),
+        "spqr",
+        load=ready.load_spqr,
+        device="cuda",
     ),
     _ready(
         "autoround",

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from qeval.errors import QevalError
+from qeval.schemes import placed
 from qeval.schemes.files import Stored, bits_per_weight, owner_of, stored_tensors
 from qeval.schemes.loading import compute_in, open_model
 from qeval.schemes.plain import attention
@@ -17,6 +18,10 @@ UNPACKED = "{name} is unpacked into plain weights{why}: its quality, not its spe
 AQLM_NOTE = (
     "On a CPU, AQLM's layers are multiplied by their unpacked weights: aqlm's own kernel for CPUs lets"
     " threads overwrite each other's sums."
+)
+VPTQ_NOTE = (
+    "VPTQ's layers are unpacked for every product by vptq's portable code, not by its kernels: its quality"
+    " and its memory, not its speed."
 )
 
 
@@ -95,6 +100,31 @@ def _multiply_unpacked(model: Any) -> None:
         if isinstance(module, QuantizedLinear):
             module.gemv_op = module.gemm_op = Portable
             module.use_gemv_rule = lambda _: True
+
+
+def load_vptq(order: Order) -> Any:
+    """VPTQ's indices and codebooks, on any device multiplied by vptq's portable product."""
+    placed.import_vptq()
+    with placed.placing("vptq", placed.vptq_layer):
+        model = _open(order)
+    order.notes.append(VPTQ_NOTE)
+    order.evidence["quantization"] = placed.vptq_settings(_config(order))
+    _tell_bits(order, model)
+    return model
+
+
+def load_spqr(order: Order) -> Any:
+    """SpQR's tiles and outliers. Raises QevalError for another type than float16, before weights are read."""
+    if order.compute != "float16":
+        raise QevalError(
+            f"spqr calculates in float16 only, and {order.compute} was asked for.",
+            "Leave out --dtype, or write --dtype float16.",
+        )
+    with placed.placing("spqr", placed.spqr_layer):
+        model = _open(order)
+    told = {name: value for name, value in _config(order).items() if name != "shapes"}
+    order.evidence["quantization"] = told
+    return model
 
 
 def load_autoround(order: Order) -> Any:

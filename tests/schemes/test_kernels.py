@@ -1,0 +1,89 @@
+"""Where gptqmodel's choice of kernel does not run, the next that does is taken and told; not other errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qeval.errors import QevalError
+from qeval.schemes import SCHEMES, awq, gptq, kernels
+from qeval.schemes.spec import Order
+from qeval.sources import Source
+
+STEPS = ("auto", "fast", "slow")
+
+
+def order(**options: Any) -> Order:
+    source = Source("model")
+    settings = {"attention": "auto", "backend": "auto", **options}
+    return Order("model", source, source, True, settings, "float16", "float16", "cuda:0", Path("cache"))
+
+
+def refusing(monkeypatch: pytest.MonkeyPatch, causes: dict[str, Exception]) -> list[str]:
+    """Let opening fail with these causes, by the kernel's name; returns the names that were tried."""
+    tried: list[str] = []
+
+    def open_model(_: Order, **keywords: Any) -> str:
+        name = keywords.get("quantization_config", "auto")
+        tried.append(name)
+        if name in causes:
+            raise QevalError(f"model cannot be loaded: {causes[name]}") from causes[name]
+        return f"loaded by {name}"
+
+    monkeypatch.setattr(kernels, "open_model", open_model)
+    return tried
+
+
+def test_the_librarys_own_choice_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried, asked = refusing(monkeypatch, {}), order()
+    assert kernels.open_stepping_down(asked, STEPS, str) == "loaded by auto"
+    assert tried == ["auto"]
+    assert asked.notes == []
+
+
+@pytest.mark.parametrize("kind", [ValueError, NotImplementedError, RuntimeError, ImportError])
+def test_a_kernel_that_refuses_is_followed_by_the_next(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    causes = {"auto": kind("out_features: 576\n must be divisible by [128]"), "fast": kind("no nvcc")}
+    tried, asked = refusing(monkeypatch, causes), order()
+    assert kernels.open_stepping_down(asked, STEPS, str) == "loaded by slow"
+    assert tried == list(STEPS)
+    (note,) = asked.notes
+    assert "(out_features: 576 must be divisible by [128]); slow does and is used." in note
+
+
+def test_where_none_runs_the_first_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = refusing(monkeypatch, {name: RuntimeError(name) for name in STEPS})
+    with pytest.raises(QevalError, match="cannot be loaded: auto"):
+        kernels.open_stepping_down(order(), STEPS, str)
+    assert tried == list(STEPS)
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as torch's."""
+
+
+@pytest.mark.parametrize("cause", [OSError("no such file"), KeyError("weight"), OutOfMemoryError("full")])
+def test_what_is_no_kernels_fault_is_not_tried_again(
+    monkeypatch: pytest.MonkeyPatch, cause: Exception
+) -> None:
+    tried = refusing(monkeypatch, {"auto": cause})
+    with pytest.raises(QevalError):
+        kernels.open_stepping_down(order(), STEPS, str)
+    assert tried == ["auto"]
+
+
+def test_only_a_gpu_without_a_wish_steps_down() -> None:
+    assert gptq._kernels(order()) == gptq.STEPS
+    assert gptq._kernels(order(backend="marlin")) == ("marlin",)
+
+
+@pytest.mark.parametrize("family", [gptq, awq])
+def test_every_step_is_a_kernel_that_can_be_asked_for(family: Any) -> None:
+    (spec,) = family.SPECS
+    (option,) = [option for option in SCHEMES[spec.name].options if option.name == "backend"]
+    assert set(family.STEPS) <= set(option.choices)
+    assert family.STEPS[0] == option.default == "auto"
