@@ -1,21 +1,27 @@
-"""Load schemes one after the other and print what each is, its perplexity and its cost, as a Markdown table.
+"""Load schemes one after the other and print what each is, its perplexity and its cost, as Markdown tables.
 
-    python benchmarks/schemes.py --text FILE [--model demo] [--schemes fp16,bnb4,...] [--no-cost]
+    python benchmarks/schemes.py [--model demo] [--text FILE] [--schemes fp16,bnb4,...] [--json out.json]
+    python benchmarks/schemes.py --shape llama-2-7b --schemes fp16,bnb4 --packed gptq,gptq-act-order,awq
 
 Perplexity is per token in disjoint windows of 512 tokens of the text, by the scheme's own kernels. A scheme
-that cannot run here says why in its row and the others go on.
+that cannot run here says why in its row and the others go on. With `--shape` the model has random weights
+of that shape: good for costs, which do not depend on the values, and for nothing else; `--packed` then adds
+checkpoints of random codes in groups of 128.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import random_checkpoints
+
 from qeval import models, schemes
-from qeval.cost import CPU, GPU, Bench, measure
+from qeval.cost import CPU, QUICK, Bench, measure
 from qeval.errors import QevalError
 from qeval.records import Variant
 
@@ -26,6 +32,7 @@ SCHEMES = (
     "rtn[bits=8],rtn,rtn[bits=3],rtn[bits=2]"
 )
 WINDOW = 512
+Row = dict[str, Any]
 
 
 def perplexity(model: Any, tokenizer: Any, text: str, windows: int) -> float:
@@ -49,44 +56,76 @@ def losses(model: Any, tokenizer: Any, text: str, windows: int) -> list[float]:
     return found
 
 
-def bench(loaded: models.Loaded, arguments: argparse.Namespace) -> Bench:
-    """What to measure of cost: all that a device's default names, or less where asked."""
-    usual = CPU if loaded.model.device.type == "cpu" else GPU
-    return replace(
-        usual,
-        new=tuple(n for n in usual.new if n <= arguments.new),
-        repeats=arguments.repeats,
-        warmup=1,
-        seconds=arguments.seconds,
-    )
+def bench(device: str, arguments: argparse.Namespace) -> Bench:
+    """What to measure of cost: what a device measures soon, or what was asked."""
+    usual = CPU if device == "cpu" else QUICK
+    asked = {
+        "new": arguments.new,
+        "generate_batches": arguments.batches,
+        "prefill_batches": arguments.batches,
+    }
+    chosen = {name: tuple(map(int, value.split(","))) for name, value in asked.items() if value}
+    return replace(usual, repeats=arguments.repeats, seconds=arguments.seconds, **chosen)
 
 
-def row(variant: Variant, arguments: argparse.Namespace, text: str) -> list[str]:
+def row(variant: Variant, arguments: argparse.Namespace, text: str | None) -> Row:
+    """What a variant is, scores and costs, or why it does not run."""
     try:
         loaded = models.load(
             variant, device=arguments.device, cache_dir=arguments.cache, datasets_dir=arguments.datasets
         )
         found = loaded.provenance
-        quality = perplexity(loaded.model, loaded.tokenizer, text, arguments.windows)
-        cost = measure(loaded, bench=bench(loaded, arguments)).measures if arguments.cost else {}
+        quality = perplexity(loaded.model, loaded.tokenizer, text, arguments.windows) if text else None
+        device = loaded.model.device.type
+        cost = asdict(measure(loaded, bench=bench(device, arguments))) if arguments.cost else {}
     except QevalError as error:
-        return [variant.name, error.message]
+        return {"scheme": variant.name, "error": error.message}
     except RuntimeError as error:  # a kernel that does not know this device
-        return [variant.name, f"fails while running: {' '.join(str(error).split())[:120]}"]
-    classes = ", ".join(f"{count} {name}" for name, count in found.modules.items()) or "none"
-    bits = f"{found.bits_per_weight:.2f}" if found.bits_per_weight else "-"
-    size = f"{found.weight_bytes / 2**20:.0f}"
-    timings = [f"{name} {timing.median:.3g} {timing.unit}" for name, timing in cost.items()]
-    return [
-        variant.name,
+        return {"scheme": variant.name, "error": f"fails while running: {' '.join(str(error).split())[:120]}"}
+    return {
+        "scheme": variant.name,
+        "perplexity": quality,
+        "load_seconds": loaded.load_seconds,
+        **{name: getattr(found, name) for name in ("modules", "bits_per_weight", "weight_bytes", "dtype")},
+        "device": found.device,
+        "versions": dict(found.versions),
+        **cost,
+    }
+
+
+def line(found: Row, measures: list[str]) -> str:
+    """A row of the table."""
+    if "error" in found:
+        return f"| {found['scheme']} | {found['error']} |"
+    classes = ", ".join(f"{count} {name}" for name, count in found["modules"].items()) or "none"
+    shown = found.get("measures", {})
+    cells = [
+        found["scheme"],
         classes,
-        bits,
-        size,
-        found.dtype,
-        f"{loaded.load_seconds:.1f}",
-        f"{quality:.3f}",
-        *timings,
+        f"{found['bits_per_weight']:.2f}" if found["bits_per_weight"] else "-",
+        f"{found['weight_bytes'] / 2**20:.0f}",
+        f"{found['load_seconds']:.1f}",
+        f"{found['perplexity']:.3f}" if found["perplexity"] else "-",
+        *(told(shown[name]) if name in shown else "-" for name in measures),
     ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def told(timing: dict[str, Any]) -> str:
+    """The median, with the least and the greatest."""
+    return f"{timing['median']:.3g} ({timing['low']:.3g} to {timing['high']:.3g})"
+
+
+def wanted(arguments: argparse.Namespace) -> list[Variant]:
+    """The variants to measure, of the model named or of random weights."""
+    shape, model = arguments.shape, arguments.model
+    if shape:
+        model = str(random_checkpoints.plain(arguments.cache, shape))
+    texts = [arguments.schemes]
+    for name in filter(None, arguments.packed.split(",")):
+        place = random_checkpoints.packed(arguments.cache, shape, name)
+        texts.append(f"{name}={name.partition('-')[0]}@{place}")
+    return [Variant(name, model, scheme) for text in texts for name, scheme in schemes.parse_schemes(text)]
 
 
 def main() -> None:
@@ -94,23 +133,34 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="demo")
+    parser.add_argument("--shape", choices=sorted(random_checkpoints.SHAPES), help="random weights instead")
     parser.add_argument("--schemes", default=SCHEMES)
-    parser.add_argument("--text", type=Path, required=True)
+    parser.add_argument("--packed", default="", help="with --shape: gptq, gptq-act-order, awq")
+    parser.add_argument("--text", type=Path, help="what perplexity is measured on; without one it is not")
     parser.add_argument("--windows", type=int, default=40)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "qeval")
     parser.add_argument("--datasets", type=Path)
     parser.add_argument("--cost", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--new", type=int, default=512, help="most tokens generated at once")
+    parser.add_argument("--new", help="tokens to generate, e.g. 30,512")
+    parser.add_argument("--batches", help="e.g. 1,16")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=300, help="for the costs of one scheme")
+    parser.add_argument("--json", type=Path, help="write everything measured to this file, row by row")
     arguments = parser.parse_args()
-    text = arguments.text.read_text("utf-8")
-    print("| scheme | quantised modules | bits/weight | MiB | dtype | load s | perplexity | cost |")
-    print("|---|---|---|---|---|---|---|---|", flush=True)
-    for name, scheme in schemes.parse_schemes(arguments.schemes):
-        cells = row(Variant(name, arguments.model, scheme), arguments, text)
-        print("| " + " | ".join([*cells[:7], "; ".join(cells[7:])]) + " |", flush=True)
+    text = arguments.text.read_text("utf-8") if arguments.text else None
+    rows: list[Row] = []
+    measures: list[str] = []
+    for variant in wanted(arguments):
+        rows.append(row(variant, arguments, text))
+        new = [name for name in rows[-1].get("measures", {}) if name not in measures]
+        measures += new
+        if new:
+            names = " | ".join(name.replace("/", ", ") for name in measures)
+            print(f"| scheme | quantised modules | bits/weight | MiB | load s | perplexity | {names} |")
+        print(line(rows[-1], measures), flush=True)
+        if arguments.json:
+            arguments.json.write_text(json.dumps(rows, indent=1))
 
 
 if __name__ == "__main__":

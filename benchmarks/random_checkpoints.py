@@ -1,0 +1,101 @@
+"""Checkpoints of random weights in the shape of real models, plain or packed: for measuring costs only."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from scoring import SHAPES
+
+from qeval.storage import build_directory
+
+__all__ = ["SHAPES", "packed", "plain"]
+GROUP = 128
+AWQ = {"quant_method": "awq", "bits": 4, "group_size": GROUP, "zero_point": True, "version": "gemm"}
+GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": GROUP, "sym": True, "checkpoint_format": "gptq"}
+
+
+def plain(cache: Path, shape: str) -> Path:
+    """A directory with a Llama of this shape in float16 and a tokenizer of a few words."""
+    return build_directory(cache / "random" / shape, lambda place: _save_plain(place, shape))
+
+
+def _save_plain(place: Path, shape: str) -> None:
+    import torch
+
+    model = _model(shape, "cuda" if torch.cuda.is_available() else "cpu")
+    model.save_pretrained(place, max_shard_size="20GB")
+    _save_tokenizer(place)
+
+
+def _model(shape: str, device: str) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    torch.manual_seed(0)
+    with torch.device(device):
+        return AutoModelForCausalLM.from_config(LlamaConfig(**SHAPES[shape]), dtype=torch.float16)
+
+
+def _save_tokenizer(place: Path) -> None:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {word: at for at, word in enumerate(["<s>", "</s>", "word"])}
+    words = WordLevel(vocabulary, "word")
+    tokens = {"bos_token": "<s>", "eos_token": "</s>"}
+    PreTrainedTokenizerFast(tokenizer_object=Tokenizer(words), **tokens).save_pretrained(place)
+
+
+def packed(cache: Path, shape: str, name: str) -> Path:
+    """A directory with the same model as `gptq`, `gptq-act-order` or `awq`: random codes of 4 bits."""
+    return build_directory(
+        cache / "random" / f"{shape}-{name}", lambda place: _save_packed(place, shape, name)
+    )
+
+
+def _save_packed(place: Path, shape: str, name: str) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    tensors: dict[str, Any] = {}
+    model = _model(shape, "meta")
+    torch.manual_seed(0)
+    for key, tensor in model.state_dict().items():
+        if "_proj" in key:
+            rows, columns = tensor.shape
+            parts = _layer(columns, rows, name, device)
+            tensors |= {f"{key.removesuffix('weight')}{part}": value.cpu() for part, value in parts.items()}
+        else:
+            norm = tensor.dim() == 1
+            made = torch.ones(tensor.shape) if norm else 0.02 * torch.randn(tensor.shape)
+            tensors[key] = made.half()
+    save_file(tensors, place / "model.safetensors", metadata={"format": "pt"})
+    model.config.save_pretrained(place)
+    config = json.loads((place / "config.json").read_text())
+    told = AWQ if name == "awq" else {**GPTQ, "desc_act": name == "gptq-act-order"}
+    (place / "config.json").write_text(
+        json.dumps({**config, "dtype": "float16", "quantization_config": told})
+    )
+    _save_tokenizer(place)
+
+
+def _layer(inputs: int, outputs: int, name: str, device: str) -> dict[str, Any]:
+    """The packed tensors of one layer: eight codes of 4 bits in each integer."""
+    import torch
+
+    def integers(*shape: int) -> Any:
+        return torch.randint(-(2**31), 2**31 - 1, shape, dtype=torch.int32, device=device)
+
+    scales = (torch.rand(inputs // GROUP, outputs, device=device) * 2e-3 + 1e-3).half()
+    if name == "awq":
+        qzeros = integers(inputs // GROUP, outputs // 8)
+        return {"qweight": integers(inputs, outputs // 8), "qzeros": qzeros, "scales": scales}
+    middle = torch.full((inputs // GROUP, outputs // 8), 0x77777777, dtype=torch.int32, device=device)
+    order = torch.arange(inputs, dtype=torch.int32, device=device) // GROUP
+    if name == "gptq-act-order":
+        order = order[torch.randperm(inputs, device=device)]
+    return {"qweight": integers(inputs // 8, outputs), "qzeros": middle, "scales": scales, "g_idx": order}
