@@ -8,9 +8,10 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from qeval.errors import QevalError
 from qeval.records import Cost, Timing
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ QUICK = Bench(512, (1, 16), (1, 16), (30,), repeats=3, warmup=1, seconds=40)
 UNASKED_SECONDS = 60
 FEWEST = 3
 """Times that a figure is measured at the least, lest its spread say nothing."""
+_LONGEST_REASON = 300
 CPU_NOTE = (
     "Costs on a CPU are measured with prompts of 64 tokens and 8 new ones; on a GPU with 512 and up to 512."
 )
@@ -53,32 +55,82 @@ def quick_enough(device: str, loading: float) -> bool:
 def measure(
     loaded: Loaded, *, progress: Callable[[str], None] = lambda _: None, bench: Bench | None = None
 ) -> Cost:
-    """Measure a loaded variant; `bench` defaults to GPU or CPU by the model's device.
+    """Measure a loaded variant; `bench` defaults to GPU or CPU by the model's device, and is clipped to what
+    the model takes.
 
     Latencies are in ms per token of one sequence, throughputs in tokens per second over the batch.
-    Generation is timed from the first new token on, greedily and never stopping early.
+    Generation is timed from the first new token on, greedily and never stopping early. What fails is left
+    out, and the notes say why.
     """
-    on_cpu = loaded.model.device.type == "cpu"
-    bench = bench or (CPU if on_cpu else GPU)
+    asked = bench or (CPU if loaded.model.device.type == "cpu" else GPU)
+    bench = _clipped(asked, positions(loaded.model))
     timings: dict[str, Timing] = {}
-    left_out: list[str] = []
+    left_out: dict[str, list[str]] = {}
     end = time.perf_counter() + bench.seconds
     for name, tokens, batch, act in _measures(loaded.model, bench):
         progress(f"measuring {name.replace('/', ', ')}")
-        seconds = _repeat(act, bench, loaded.model.device, end)
-        if seconds is None:
-            left_out.append(name)
+        found = _attempt(act, bench, loaded.model.device, end)
+        if isinstance(found, str):
+            left_out.setdefault(found, []).append(name)
             continue
-        timings[name] = _timing([1000 * value / tokens for value in seconds], "ms/token")
-        timings[f"{name}/throughput"] = _timing([batch * tokens / value for value in seconds], "tokens/s")
-    notes = [CPU_NOTE] if on_cpu and bench == CPU else []
-    if left_out:
-        notes.append(f"Not measured, for want of time or memory: {', '.join(left_out)}.")
-    return Cost(loaded.provenance.device, loaded.load_seconds, None, timings, tuple(notes))
+        timings[name] = _timing([1000 * value / tokens for value in found], "ms/token")
+        timings[f"{name}/throughput"] = _timing([batch * tokens / value for value in found], "tokens/s")
+    notes = (*_method(bench, asked, timings), *(_missing(why, names) for why, names in left_out.items()))
+    return Cost(loaded.provenance.device, loaded.load_seconds, None, timings, notes)
+
+
+def positions(model: Any) -> int | None:
+    """The longest sequence that the model's own configuration allows, None where it names no limit."""
+    config = model.config.get_text_config()
+    found = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions"))
+    return next((value for value in found if isinstance(value, int) and value > 0), None)
+
+
+def _clipped(bench: Bench, longest: int | None) -> Bench:
+    """The bench with prompt and new tokens together in `longest` positions, new ones in half of them."""
+    if longest is None or bench.prompt + max(bench.new, default=0) <= longest:
+        return bench
+    new = tuple(dict.fromkeys(min(count, longest // 2) for count in bench.new))
+    return replace(bench, prompt=min(bench.prompt, longest - max(new, default=0)), new=new)
+
+
+def _method(bench: Bench, asked: Bench, timings: dict[str, Timing]) -> Iterator[str]:
+    """How the figures were found, as far as there are any."""
+    counts = sorted({timing.repeats for timing in timings.values()})
+    if counts:
+        times = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+        yield (
+            f"Medians of {times} after {bench.warmup} that do not count, in brackets the least and the"
+            " greatest; greedy, prompt of random tokens."
+        )
+    if bench != asked:
+        new = f" and up to {max(bench.new)} new ones" if bench.new else ""
+        yield f"Clipped to what the model takes: prompts of {bench.prompt} tokens{new}."
+    elif asked == CPU:
+        yield CPU_NOTE
+
+
+def _missing(why: str, names: list[str]) -> str:
+    return f"Not measured: {', '.join(names)} ({why})."
 
 
 def _timing(values: list[float], unit: str) -> Timing:
     return Timing(statistics.median(values), min(values), max(values), len(values), unit)
+
+
+def _attempt(act: Callable[[], Any], bench: Bench, device: Any, end: float) -> list[float] | str:
+    """What `_repeat` finds, or why it found nothing."""
+    try:
+        found = _repeat(act, bench, device, end)
+    except Exception as error:  # noqa: BLE001 - a library's surprise costs its own figure only
+        return reason(error)
+    return "for want of time or memory" if found is None else found
+
+
+def reason(error: Exception) -> str:
+    """An error in one line: the first of a library's, with its kind."""
+    text = str(error) if isinstance(error, QevalError) else f"{type(error).__name__}: {error}"
+    return text.splitlines()[0][:_LONGEST_REASON]
 
 
 def _measures(model: Any, bench: Bench) -> Iterator[tuple[str, int, int, Callable[[], Any]]]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from qeval.records import Cell, Comparison, Decision, Result, Run
+from qeval.report.costs import comparable
 from qeval.report.rows import rows_of, score_of
 
 SCHEMA = 1
@@ -37,6 +38,7 @@ def document(
             "average": list(run.suite.average),
         },
         "baseline": run.baseline,
+        "costs_comparable": comparable(run),
         "variants": [_variant(run, result) for result in run.results],
         "comparisons": [_comparison(comparison) for comparison in comparisons],
         "decisions": [_decision(decision) for decision in decisions],

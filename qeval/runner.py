@@ -15,7 +15,7 @@ from qeval.errors import Exit, QevalError
 from qeval.executors import EXECUTORS
 from qeval.jobs import Event, Failed, Job, Stage
 from qeval.orders import Order, check
-from qeval.records import Cell, Result, Run, Variant
+from qeval.records import Cell, Cost, Result, Run, Variant
 from qeval.store import RunDir, Store, digest, slug
 from qeval.toy import is_toy
 
@@ -49,11 +49,11 @@ def execute(order: Order, listen: Listener) -> RunDir:
     run = _begin(order, place)
     for variant in order.variants:
         if variant.name in refused:
-            run = _with(run, _refused(variant, refused[variant.name], listen))
+            run = _with(run, _refused(variant, refused[variant.name], listen), order.cost)
     for variant in sorted(order.variants, key=lambda variant: variant.name != order.baseline):
         if variant.name in refused:
             continue
-        if _finished(run, variant, place) and not order.again:
+        if _finished(run, variant, place, order.cost) and not order.again:
             listen(variant, Stage("finished earlier"))
             continue
         job = _job(order, variant, identities, context, place)
@@ -62,7 +62,7 @@ def execute(order: Order, listen: Listener) -> RunDir:
         except KeyboardInterrupt:
             place.write(run)
             raise
-        run = _learned(_with(run, result))
+        run = _learned(_with(run, result, order.cost))
         place.write(run)
     return place
 
@@ -73,9 +73,29 @@ def _refused(variant: Variant, error: QevalError, listen: Listener) -> Result:
     return Result(variant=variant, status="failed", error=f"{error.message} {error.hint}".strip())
 
 
-def _with(run: Run, result: Result) -> Run:
-    name = result.variant.name
-    return replace(run, results=tuple(result if old.variant.name == name else old for old in run.results))
+def _with(run: Run, result: Result, asked: bool | None) -> Run:
+    """The run with a result in its place; `asked`: costs were asked for (None: neither way)."""
+    results = tuple(
+        replace(result, cost=_kept(old.cost, result.cost, asked))
+        if old.variant.name == result.variant.name
+        else old
+        for old in run.results
+    )
+    return replace(run, results=results)
+
+
+def _kept(old: Cost | None, new: Cost | None, asked: bool | None) -> Cost | None:
+    """The newer cost, and what it does not tell of the same hardware from the older one; measures that were
+    taken give way only to measures that were asked for."""
+    if old is None or new is None or (old.measures and not (asked and new.measures)):
+        return old or new
+    if old.hardware != new.hardware:
+        return new
+    return replace(
+        new,
+        load_seconds=new.load_seconds or old.load_seconds,
+        peak_bytes=new.peak_bytes or old.peak_bytes,
+    )
 
 
 def _learned(run: Run) -> Run:
@@ -169,11 +189,12 @@ def _begin(order: Order, place: RunDir) -> Run:
     )
 
 
-def _finished(run: Run, variant: Variant, place: RunDir) -> bool:
+def _finished(run: Run, variant: Variant, place: RunDir, cost: bool | None) -> bool:
+    """Whether every cell is there, and measures where costs are asked for."""
     result = next(r for r in run.results if r.variant.name == variant.name)
-    return (
-        result.status == "done" and bool(result.cells) and all(_whole(place, cell) for cell in result.cells)
-    )
+    lacking = cost and not (result.cost and result.cost.measures)
+    scored = result.status == "done" and bool(result.cells) and not lacking
+    return scored and all(_whole(place, cell) for cell in result.cells)
 
 
 def _whole(place: RunDir, cell: Cell) -> bool:

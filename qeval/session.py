@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -27,6 +27,7 @@ from qeval.scoring.requests import Answer, TokenRequest
 
 if TYPE_CHECKING:
     from qeval.cells import Cells, Say, Watcher
+    from qeval.cost import Bench
     from qeval.harness import PreparedTask
 
 _SAY_EVERY_SECONDS = 0.2
@@ -34,6 +35,7 @@ _CPU_KERNEL_NOTE = (
     "bitsandbytes' 4-bit kernel for this CPU would round activations to bfloat16; it is switched off, so that"
     " the numbers are those of other devices."
 )
+_UNSCORED_NOTE = "Nothing was scored: peak memory is that of measuring."
 _DEFAULT_LENGTH = 2048  # lm-eval's, for a model without a limit
 _LM_EVAL_BATCH = 8  # where lm-eval's own code runs and no batch size was asked for
 
@@ -44,14 +46,58 @@ def score(job: Job, cells: Cells, say: Say) -> None:
     known = [cells.recall(part.task) for part in prepared]
     todo = [part for part, cell in zip(prepared, known, strict=True) if cell is None]
     say(Planned(tuple((part.task.name, _size(part)) for part in todo), len(prepared) - len(todo)))
-    if not todo and job.tasks:
-        say(Done(next((cell.provenance for cell in known if cell is not None), None)))
+    if not todo:
+        say(_unscored(job, next((cell.provenance for cell in known if cell is not None), None), say))
         return
     session = _Session(job, cells, say, _load(job, say), sum(map(_tokens, prepared)))
     for unit in _units(prepared):
         session.score_unit(unit, [part in todo for part in unit])
     session.verify(todo)
     say(Done(session.provenance, session.cost()))
+
+
+def _unscored(job: Job, stored: Provenance | None, say: Say) -> Done:
+    """The end of a job in which nothing is left to score: costs are measured where they are asked for.
+
+    `stored` is what finished cells say; their peak memory was another process's, so none is told.
+    """
+    device = job.settings.device
+    if not job.cost:
+        return Done(stored)
+    if job.tasks:
+        cost = _measured(job, lambda: _load(job, say), Cost(stored.device if stored else device), say)
+        return Done(stored, _with_peak(cost, None, device))
+    loaded = _load(job, say)
+    cost = _measured(job, lambda: loaded, Cost(loaded.provenance.device, loaded.load_seconds), say)
+    cost = replace(cost, notes=(*cost.notes, _UNSCORED_NOTE))
+    return Done(loaded.provenance, _with_peak(cost, peak_bytes(device), device))
+
+
+def _measured(
+    job: Job, load: Callable[[], models.Loaded], unmeasured: Cost, say: Say, bench: Bench | None = None
+) -> Cost:
+    """Latency and throughput of what `load` gives; where that fails, `unmeasured` with a note that says why:
+    the scores stand all the same."""
+    from qeval.cost import measure, reason
+
+    try:
+        loaded = load()
+        cost = measure(loaded, progress=lambda text: say(Stage(text)), bench=bench)
+    except Exception as error:  # noqa: BLE001 - whatever a library says of it
+        cost = replace(unmeasured, notes=(f"Not measured: {reason(error).rstrip('.')}.",))
+    else:
+        classes = " and ".join(loaded.provenance.modules)
+        layers = f"Costs of {job.variant.name} are of {classes} layers as loaded."
+        cost = replace(cost, notes=(*cost.notes, layers)) if classes and cost.measures else cost
+    for note in cost.notes:
+        if note.startswith("Not measured"):
+            say(Note(note))
+    return cost
+
+
+def _with_peak(cost: Cost, peak: int | None, device: str) -> Cost:
+    notes = (PROCESS_NOTE,) if device == "cpu" else ()
+    return replace(cost, peak_bytes=peak, notes=(*cost.notes, *notes))
 
 
 def _tokens(part: PreparedTask) -> int:
@@ -102,7 +148,16 @@ def _load(job: Job, say: Say) -> models.Loaded:
     )
     for note in loaded.provenance.notes:
         say(Note(note))
+    _forget_peak(settings.device)
     return loaded
+
+
+def _forget_peak(device: str) -> None:
+    """Count a GPU's peak memory from here on: quantising ahead of loading took what no variant holds."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 class _Place(NamedTuple):
@@ -328,22 +383,23 @@ class _Session:
 
         These are measured on the scheme's own kernels: a model changed for scoring is loaded anew.
         """
-        from qeval.cost import QUICK, measure, quick_enough
+        from qeval.cost import QUICK, quick_enough
 
-        device = self.settings.device
-        peak = peak_bytes(device)
-        notes = (PROCESS_NOTE,) if device == "cpu" and peak is not None else ()
-        asked = self.job.cost
+        asked, device = self.job.cost, self.settings.device
+        cost, peak = Cost(self.provenance.device, self.loaded.load_seconds), peak_bytes(device)
         loading = 0.0 if self.native else self.loaded.load_seconds
-        if not (quick_enough(self.loaded.model.device.type, loading) if asked is None else asked):
-            return Cost(self.provenance.device, self.loaded.load_seconds, peak, notes=notes)
+        if quick_enough(self.loaded.model.device.type, loading) if asked is None else asked:
+            bench = QUICK if asked is None else None
+            cost = _measured(self.job, self._as_loaded, cost, self.say, bench)
+        return _with_peak(cost, peak, device)
+
+    def _as_loaded(self) -> models.Loaded:
+        """The variant on its own kernels."""
         if not self.native:
             self.engine, self.model = None, None
             self.loaded = replace(self.loaded, model=None)
             self.loaded = _load(self.job, self.say)
-        bench = QUICK if asked is None else None
-        found = measure(self.loaded, progress=lambda text: self.say(Stage(text)), bench=bench)
-        return replace(found, peak_bytes=peak, notes=(*found.notes, *notes))
+        return self.loaded
 
 
 def _not_a_number(part: PreparedTask, request: int) -> QevalError:

@@ -1,4 +1,5 @@
-"""What `qeval run` and `qeval show` print at their end: the table of differences, and what was loaded."""
+"""What `qeval run` and `qeval show` print at their end: the tables of differences and costs, and what was
+loaded."""
 
 from __future__ import annotations
 
@@ -15,6 +16,13 @@ _LONGEST = 48  # characters of a variant's name in a table
 
 
 def summary(run: Run, comparisons: Sequence[Comparison], decisions: Sequence[Decision] = ()) -> str:
+    """The table of differences, then that of costs, as far as there are such."""
+    measured = any(result.cost and result.cost.measures for result in run.results)
+    parts = (_differences(run, comparisons, decisions), costs(run) if measured else "")
+    return "\n\n".join(part for part in parts if part) or "Nothing was scored."
+
+
+def _differences(run: Run, comparisons: Sequence[Comparison], decisions: Sequence[Decision]) -> str:
     """A line for each task and variant: score, difference with its interval, flips; then the verdicts.
 
     The baseline's line comes first in each task. Perplexities stand as perplexity and ratio. A group
@@ -25,7 +33,7 @@ def summary(run: Run, comparisons: Sequence[Comparison], decisions: Sequence[Dec
     headers = ["task", "n", "variant", "score", _interval_heading(comparisons), "lost", "gained", "changed"]
     lines = [line for row in rows_of(run) for line in _lines(run, row, index(comparisons))]
     if not lines:
-        return "Nothing was scored."
+        return ""
     align = ["left", "right", "left", "right", "left", "right", "right", "right"]
     table = tabulate(lines, headers, tablefmt="simple", disable_numparse=True, colalign=align)
     return "\n".join([table, "", *_sentences(run, comparisons, decisions)]).rstrip()

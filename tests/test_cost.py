@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from test_session import save_model
 from tiny_models import save_llama
 
 from qeval import cost, models
 from qeval.cost import Bench, measure
-from qeval.records import Scheme, Variant
+from qeval.records import Provenance, Scheme, Variant
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::FutureWarning")]
 BENCH = Bench(16, (1, 3), (2,), (4, 6), repeats=3, warmup=1, seconds=60)
@@ -43,7 +45,11 @@ def test_everything_asked_is_measured_in_its_unit(loaded: models.Loaded) -> None
         assert rate.median == pytest.approx(batch * 1000 / latency.median)
     assert found.load_seconds == loaded.load_seconds > 0
     assert found.hardware == loaded.provenance.device
-    assert found.notes == ()
+    [note] = found.notes
+    assert note == (
+        "Medians of 3 after 1 that do not count, in brackets the least and the greatest; greedy, prompt of"
+        " random tokens."
+    )
 
 
 def test_each_pass_feeds_what_it_says(loaded: models.Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +71,10 @@ def test_each_pass_feeds_what_it_says(loaded: models.Loaded, monkeypatch: pytest
 def test_what_the_time_does_not_allow_is_said(loaded: models.Loaded) -> None:
     found = measure(loaded, bench=Bench(4, (1, 2), (), (), repeats=1, warmup=0, seconds=0))
     assert found.measures == {}
-    assert "prefill/batch=1/prompt=4, prefill/batch=2/prompt=4" in found.notes[0]
+    [note] = found.notes
+    assert note == (
+        "Not measured: prefill/batch=1/prompt=4, prefill/batch=2/prompt=4 (for want of time or memory)."
+    )
 
 
 @pytest.mark.parametrize(
@@ -112,6 +121,61 @@ def test_what_does_not_fit_into_memory_is_left_out(
     assert "Not measured" in found.notes[0]
 
 
+def test_what_fails_costs_its_own_figure_only(loaded: models.Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = loaded.model.forward
+
+    def broken(tokens: Any, *, use_cache: bool, **keywords: Any) -> Any:
+        if not use_cache:
+            raise RuntimeError("no such kernel\nand a long story")
+        return forward(tokens, use_cache=use_cache, **keywords)
+
+    monkeypatch.setattr(loaded.model, "forward", broken)
+    found = measure(loaded, bench=Bench(4, (1,), (1,), (2, 3), repeats=1, warmup=0, seconds=60))
+    names = [name for name in found.measures if not name.endswith("throughput")]
+    assert names == [
+        "prefill/batch=1/prompt=4",
+        "generate/batch=1/new=2/cache=on",
+        "generate/batch=1/new=3/cache=on",
+    ]
+    _, note = found.notes
+    assert note == (
+        "Not measured: generate/batch=1/new=2/cache=off, generate/batch=1/new=3/cache=off"
+        " (RuntimeError: no such kernel)."
+    )
+
+
+def test_a_model_of_few_positions_is_measured_within_them() -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=64, n_positions=64, n_embd=32, n_layer=1, n_head=2)).eval()
+    found = measure(models.Loaded(model, None, Provenance("tiny", device="here")))
+    names = [name for name in found.measures if not name.endswith("throughput")]
+    assert names == [
+        "prefill/batch=1/prompt=56",
+        "prefill/batch=4/prompt=56",
+        "generate/batch=1/new=8/cache=on",
+        "generate/batch=1/new=8/cache=off",
+    ]
+    assert found.notes[1:] == ("Clipped to what the model takes: prompts of 56 tokens and up to 8 new ones.",)
+
+
+@pytest.mark.parametrize(
+    ("longest", "prompt", "new"),
+    [
+        (None, 512, (30, 512)),
+        (1024, 512, (30, 512)),
+        (1023, 512, (30, 511)),
+        (64, 32, (30, 32)),
+        (40, 20, (20,)),
+    ],
+)
+def test_prompt_and_new_tokens_fit_into_the_positions(
+    longest: int | None, prompt: int, new: tuple[int, ...]
+) -> None:
+    clipped = cost._clipped(cost.GPU, longest)
+    assert (clipped.prompt, clipped.new) == (prompt, new)
+
+
 def test_on_a_cpu_less_is_measured_and_said(loaded: models.Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: list[Bench] = []
     monkeypatch.setattr(cost, "_measures", lambda _, bench: chosen.append(bench) or iter(()))
@@ -127,3 +191,20 @@ def test_costs_are_measured_unasked_only_where_that_is_quick(
 ) -> None:
     assert cost.quick_enough(device, loading) is enough
     assert cost.QUICK.seconds < 60
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_measured_when_costs_are_asked_for(
+    qeval: Any, tmp_path: Path, runs_dir: Path
+) -> None:
+    words = ("run", "--model", save_model(tmp_path / "llama"), "--device", "cpu", "--schemes", "fp32")
+    words += ("--tasks", "qeval_facts", "--limit", 4)
+    first = qeval(*words)
+    assert "prefill" not in first.stdout
+    cells = {path: path.stat().st_mtime_ns for path in runs_dir.rglob("cells/*/*")}
+    for again in (qeval(*words, "--cost"), qeval("show")):
+        assert "prefill, batch=4, prompt=64 (ms/token)" in again.stdout
+        assert "Medians of 3 after 1" in again.stdout
+    assert cells
+    assert {path: path.stat().st_mtime_ns for path in runs_dir.rglob("cells/*/*")} == cells
+    assert "finished earlier" in qeval(*words, "--cost").stderr

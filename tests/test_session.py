@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from tiny_models import save_llama
@@ -13,7 +14,7 @@ from qeval import policy, suites
 from qeval.cells import Cells, StoppedEarly
 from qeval.errors import QevalError
 from qeval.jobs import Done, Event, Finished, Job, Note
-from qeval.records import Scheme, Settings, Task, Variant
+from qeval.records import Provenance, Scheme, Settings, Task, Variant
 from qeval.store import Store
 
 pytestmark = pytest.mark.torch
@@ -62,8 +63,6 @@ def a_job(runs_dir: Path, llama: Path, **changes: object) -> Job:
         cache_dir=str(runs_dir / "cache"),
         log=str(runs_dir / "log"),
     )
-    import msgspec
-
     return msgspec.structs.replace(job, **changes)
 
 
@@ -173,6 +172,107 @@ def test_nothing_is_loaded_when_everything_is_finished(runs_dir: Path, llama: Pa
     again, more = score(job)
     assert len(again) == 3
     assert more[-1].provenance == events[-1].provenance
+
+
+BENCH = {"repeats": 1, "warmup": 0, "seconds": 60}
+
+
+@pytest.fixture
+def short_bench(monkeypatch: pytest.MonkeyPatch) -> None:
+    from qeval import cost
+
+    monkeypatch.setattr(cost, "CPU", cost.Bench(4, (1,), (), (), **BENCH))
+
+
+@pytest.mark.usefixtures("short_bench")
+def test_costs_asked_for_are_measured_of_what_is_finished_and_nothing_is_scored_again(
+    runs_dir: Path, llama: Path, monkeypatch
+) -> None:
+    from qeval import session
+
+    job = a_job(runs_dir, llama)
+    _, events = score(job)
+    monkeypatch.setattr(session, "_Session", lambda *_: pytest.fail("a session was opened to score"))
+    _, more = score(msgspec.structs.replace(job, cost=True))
+    done = more[-1]
+    assert done.provenance == events[-1].provenance
+    assert "prefill/batch=1/prompt=4" in done.cost.measures
+    assert done.cost.peak_bytes is None  # that of scoring is another process's
+
+
+@pytest.mark.usefixtures("short_bench")
+def test_where_nothing_is_scored_peak_memory_is_said_to_be_that_of_measuring(
+    runs_dir: Path, llama: Path
+) -> None:
+    _, scored = score(a_job(runs_dir, llama, cost=True))
+    _, unscored = score(a_job(runs_dir, llama, tasks=(), cost=True, run_id="cost"))
+    note = "Nothing was scored: peak memory is that of measuring."
+    said = [note in events[-1].cost.notes for events in (scored, unscored)]
+    assert said == [False, True]
+    assert unscored[-1].cost.peak_bytes > 2**26
+    assert unscored[-1].cost.measures
+    assert unscored[-1].provenance.architecture == "LlamaForCausalLM"
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_failure_while_measuring_is_a_note_and_the_variant_is_done(
+    runs_dir: Path, llama: Path, monkeypatch, finished: bool
+) -> None:
+    from qeval import cost
+
+    def broken(*_: object, **__: object) -> None:
+        raise IndexError("index out of range in self\nand a long story")
+
+    monkeypatch.setattr(cost, "measure", broken)
+    job = a_job(runs_dir, llama, tasks=TASKS[:1])
+    if finished:
+        score(job)
+    _, events = score(msgspec.structs.replace(job, cost=True))
+    note = "Not measured: IndexError: index out of range in self."
+    assert events[-1].cost.notes[0] == note
+    assert (events[-1].cost.peak_bytes is None) is finished
+    assert Note(note) in events
+
+
+@pytest.mark.usefixtures("short_bench")
+def test_costs_are_those_of_the_schemes_own_layers_never_of_materialised_ones(
+    runs_dir: Path, llama: Path, monkeypatch
+) -> None:
+    pytest.importorskip("bitsandbytes")
+    from qeval import cost
+
+    measure, seen = cost.measure, []
+
+    def spy(loaded, **keywords):
+        found = [module for module in loaded.model.modules() if type(module).__name__ == "Linear4bit"]
+        seen.extend(getattr(module, "support_avx512bf16_for_cpu", None) for module in found)
+        return measure(loaded, **keywords)
+
+    monkeypatch.setattr(cost, "measure", spy)
+    variant = Variant("bnb4", str(llama), Scheme("bnb4"))
+    _, events = score(a_job(runs_dir, llama, variant=variant, tasks=TASKS[:1], cost=True))
+    done = events[-1]
+    assert done.provenance.materialized
+    assert len(seen) == sum(done.provenance.modules.values()) > 0
+    assert "Costs of bnb4 are of Linear4bit layers as loaded." in done.cost.notes
+
+
+@pytest.mark.parametrize(("device", "forgotten"), [("cuda:1", ["loaded", "cuda:1"]), ("cpu", ["loaded"])])
+def test_a_gpus_peak_memory_is_counted_from_the_end_of_loading(
+    runs_dir: Path, llama: Path, monkeypatch, device: str, forgotten: list[str]
+) -> None:
+    import torch
+
+    from qeval import models, session
+
+    seen: list[str] = []
+    loaded = models.Loaded(None, None, Provenance("m"))
+    monkeypatch.setattr(models, "load", lambda *_, **__: seen.append("loaded") or loaded)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", seen.append)
+    job = a_job(runs_dir, llama)
+    job = msgspec.structs.replace(job, settings=replace(job.settings, device=device))
+    assert session._load(job, lambda _: None) is loaded
+    assert seen == forgotten
 
 
 @pytest.mark.parametrize("engine", ["tree", "plain", "lm-eval"])

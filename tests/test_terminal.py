@@ -9,7 +9,7 @@ from factories import ARC, WIKI, make_run
 from qeval import terminal
 from qeval.compare import compare_run
 from qeval.gate import judge
-from qeval.records import Policy, Result, Rule
+from qeval.records import Cost, Policy, Result, Rule, Timing
 
 
 def summary(made, **changes):
@@ -68,3 +68,22 @@ def test_details_tell_what_was_loaded():
     text = terminal.details(run)
     assert run.results[1].provenance.revision in text
     assert "bnb4" in text
+
+
+def measured(run, measures):
+    results = [replace(result, cost=Cost("here", 1.0, 5, measures)) for result in run.results]
+    return replace(run, results=tuple(results))
+
+
+def test_costs_stand_below_the_table_where_they_were_measured():
+    run, read, _ = make_run(2, n_items=20, tasks=(ARC,))
+    bare = terminal.summary(run, compare_run(run, read))
+    assert terminal.summary(measured(run, {}), compare_run(run, read)) == bare
+    timed = measured(run, {"prefill": Timing(1, 1, 1, 3, "ms/token")})
+    assert terminal.summary(timed, compare_run(run, read)) == f"{bare}\n\n{terminal.costs(timed)}"
+    assert "prefill (ms/token)" in terminal.costs(timed)
+
+
+def test_a_run_of_costs_alone_shows_them():
+    run = measured(make_run(2, n_items=0)[0], {"prefill": Timing(1, 1, 1, 3, "ms/token")})
+    assert terminal.summary(run, ()) == terminal.costs(run)

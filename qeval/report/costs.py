@@ -33,19 +33,32 @@ class CostTable:
 
 
 def axes(run: Run) -> tuple[Axis, ...]:
-    """The costs that at least two variants have and that differ between them."""
-    known = (
+    """The costs that at least two variants have and that differ between them; what was measured on different
+    hardware is none, for there only the weights can be compared."""
+    weights = (
         _memory(
             "weights", "Size of weights", run, lambda r: r.provenance.weight_bytes if r.provenance else None
         ),
         Axis("bits", "Bits per weight", "bit", True, _bits),
-        _memory("peak", "Peak memory while scoring", run, lambda r: r.cost.peak_bytes if r.cost else None),
+    )
+    measured = (
+        _memory("peak", "Peak memory", run, lambda r: r.cost.peak_bytes if r.cost else None),
         Axis(
             "load", "Load time", "s", True, lambda result: result.cost.load_seconds if result.cost else None
         ),
         *(_measure(name, unit) for name, unit in _measures(run)),
     )
+    known = (*weights, *(measured if comparable(run) else ()))
     return tuple(axis for axis in known if _tells(axis, run))
+
+
+def comparable(run: Run) -> bool:
+    """Whether all that was measured was measured on the same hardware."""
+    return len(_hardware(run)) <= 1
+
+
+def _hardware(run: Run) -> list[str]:
+    return list(dict.fromkeys(result.cost.hardware for result in run.results if result.cost))
 
 
 def _tells(axis: Axis, run: Run) -> bool:
@@ -141,14 +154,14 @@ def _timing(result: Result, name: str) -> str:
 
 
 def _notes(run: Run) -> tuple[str, ...]:
-    costs = [result.cost for result in run.results if result.cost]
-    hardware = list(dict.fromkeys(cost.hardware for cost in costs))
+    hardware = "; ".join(_hardware(run))
     first = (
-        f"Measured on {hardware[0]}."
-        if len(hardware) == 1
-        else f"Measured on different hardware, so not comparable: {'; '.join(hardware)}."
+        f"Measured on {hardware}."
+        if comparable(run)
+        else f"Measured on different hardware, so not comparable: {hardware}."
     )
-    return (first, *dict.fromkeys(note for cost in costs for note in cost.notes))
+    notes = (note for result in run.results if result.cost for note in result.cost.notes)
+    return (first, *dict.fromkeys(notes))
 
 
 def pareto(points: Sequence[tuple[float, float]], *, lower_is_better: bool) -> list[int]:

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from qeval.report import numbers
 from qeval.report.context import Context, Detail, Figure, Line, Subject
+from qeval.report.costs import CostTable
 from qeval.report.facts import slugged
 from qeval.report.flips import DIRECTIONS, Flip, shorten
 from qeval.report.glossary import glossary
@@ -158,7 +159,7 @@ def _folds(context: Context) -> list[tuple[str, Markdown]]:
     """(title, body) of every folded part that there is something for."""
     parts = [
         ("Every number", _every_number(context)),
-        ("Cost", table(context.cost.headers, context.cost.rows) if context.cost else Markdown("")),
+        ("Cost", _costs(context.cost) if context.cost else Markdown("")),
         ("By category", _categories(context)),
         ("By subject, differences shrunken to their mean", _subjects(context)),
         (
@@ -172,6 +173,10 @@ def _folds(context: Context) -> list[tuple[str, Markdown]]:
         ),
     ]
     return [(title, body) for title, body in parts if body]
+
+
+def _costs(cost: CostTable) -> Markdown:
+    return Markdown(f"{table(cost.headers, cost.rows)}\n\n{_bullets(cost.notes)}")
 
 
 def _provenance(context: Context) -> Markdown:

@@ -1,0 +1,63 @@
+"""What reports say of costs: how they were found, and that those of different hardware do not compare."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from factories import ARC, make_run
+
+from qeval import report, terminal
+from qeval.compare import compare_run
+from qeval.document import document
+from qeval.records import Cost, Run, Timing
+from qeval.report import charts, costs
+
+NOTES = ("Medians of 5 after 2.", "Costs of bnb4 are of Linear4bit layers as loaded.")
+
+
+def measured(*hardware: str) -> tuple[Run, report.Context]:
+    """A run whose variants were measured on this hardware, one each."""
+    run, read, _ = make_run(len(hardware), (ARC,), n_items=40)
+    results = [
+        replace(
+            result,
+            provenance=replace(result.provenance, weight_bytes=1000 + place),
+            cost=Cost(name, 1.0 + place, 10 + place, {"prefill": Timing(1.0 + place, 1, 9, 5, "ms")}, NOTES),
+        )
+        for place, (name, result) in enumerate(zip(hardware, run.results, strict=True))
+    ]
+    run = replace(run, results=tuple(results))
+    return run, report.build(run, read, lambda _: {}, compare_run(run, read))
+
+
+def texts(run: Run, context: report.Context) -> list[str]:
+    return [terminal.costs(run), report.render_markdown(context), report.render_html(context)]
+
+
+def test_every_form_says_how_costs_were_found():
+    for text in texts(*measured("H100", "H100")):
+        for note in (*NOTES, "Measured on H100."):
+            assert text.count(note) == 1
+
+
+def test_costs_of_different_hardware_are_marked_everywhere():
+    for text in texts(*measured("H100", "A10")):
+        assert "Measured on different hardware, so not comparable: H100; A10." in text
+
+
+@pytest.mark.parametrize(("hardware", "comparable"), [(("H100", "H100"), True), (("H100", "A10"), False)])
+def test_only_costs_of_the_same_hardware_are_laid_out_against_each_other(hardware, comparable):
+    run, context = measured(*hardware)
+    assert document(run, ())["costs_comparable"] is comparable
+    everywhere = {"weights"}
+    assert {axis.id for axis in costs.axes(run)} == everywhere | (
+        {"peak", "load", "prefill"} if comparable else set()
+    )
+    drawn = {chart.id: chart for chart in charts.charts(context)}
+    assert ("cost-prefill" in drawn) is comparable
+    assert "Pareto" in drawn["cost-weights"].alt
+
+
+def test_peak_memory_is_not_said_to_be_of_scoring():
+    assert [axis.title for axis in costs.axes(measured("a", "a")[0]) if axis.id == "peak"] == ["Peak memory"]

@@ -1,0 +1,90 @@
+"""What a later command does to the costs that an earlier one stored."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qeval import orders, runner
+from qeval.executors import EXECUTORS
+from qeval.jobs import Job
+from qeval.records import Cost, Timing
+
+SCORED = Cost("here", 9.0, 99)
+FIRST, SECOND = ({"prefill": Timing(value, value, value, 3, "ms/token")} for value in (1.0, 2.0))
+
+
+@pytest.fixture
+def run(qeval: Any, runs_dir: Path, monkeypatch: pytest.MonkeyPatch):
+    """`run(found, cost=None, again=False)`: run one toy variant, whose cost is `found` if it is run at all;
+    returns the stored cost and whether it was run."""
+    assert qeval
+    score = EXECUTORS["local"]  # in this process, which is `qeval`'s doing
+
+    def call(found: Cost | None, *, cost: bool | None = None, again: bool = False) -> tuple[Any, bool]:
+        jobs: list[Job] = []
+
+        def execute(job: Job, listen: Any) -> Any:
+            jobs.append(job)
+            return replace(score(job, listen), cost=found)
+
+        monkeypatch.setitem(EXECUTORS, "local", execute)
+        asked = dict.fromkeys(("suite", "num_fewshot", "baseline", "revision", "adapter", "gate"))
+        order = orders.order(
+            model="toy[items=5]",
+            schemes="fp16",
+            tasks="arc_easy",
+            limit=None,
+            runs_dir=runs_dir,
+            command=(),
+            verify=0,
+            cost=cost,
+            again=again,
+            no_materialize=False,
+            datasets_dir=None,
+            **asked,
+        )
+        [result] = runner.execute(order, lambda *_: None).read().results
+        assert result.cells
+        return result.cost, bool(jobs)
+
+    return call
+
+
+def test_a_finished_run_is_measured_once_where_that_is_asked_for(run) -> None:
+    assert run(SCORED) == (SCORED, True)
+    assert run(None) == (SCORED, False)
+    assert run(Cost("here", 1.0, None, FIRST), cost=True) == (Cost("here", 1.0, 99, FIRST), True)
+    assert run(None, cost=True)[1] is False
+
+
+@pytest.mark.parametrize(
+    ("later", "asked", "kept"),
+    [
+        (None, None, True),
+        (None, True, True),
+        (SCORED, False, True),
+        (Cost("here", 1.0, 1, SECOND), None, True),  # the quick ones, which nobody asked for
+        (Cost("here", notes=("Not measured: it broke.",)), True, True),
+        (Cost("here", 1.0, 1, SECOND), True, False),
+    ],
+)
+def test_measures_give_way_only_to_measures_that_were_asked_for(run, later, asked, kept) -> None:
+    first = Cost("here", 1.0, 99, FIRST)
+    run(first, cost=True)
+    assert run(later, cost=asked, again=True) == (first if kept else later, True)
+
+
+def test_what_other_hardware_took_is_not_mixed_in(run) -> None:
+    run(SCORED)
+    elsewhere = Cost("elsewhere", 1.0, None, FIRST)
+    assert run(elsewhere, cost=True) == (elsewhere, True)
+
+
+def test_a_failed_measuring_keeps_load_time_and_peak_and_says_why(run) -> None:
+    run(SCORED)
+    failed = Cost("here", notes=("Not measured: it broke.",))
+    assert run(failed, cost=True) == (replace(SCORED, notes=failed.notes), True)
