@@ -276,12 +276,24 @@ def open_engine(
     return selfcheck.climb(candidates, reference, batched, requests)
 
 
+def _with_cache(lm: CausalModel, limits: memory.Limits) -> Engine:
+    """An engine that shares the KV cache of a context. Raises UnsupportedError for a model without one, which
+    short requests of a sample, too short to share anything, would not show."""
+    import torch
+
+    with torch.no_grad():
+        lm.cache(torch.zeros((1, 2), dtype=torch.long, device=lm.device))
+    return Engine(lm, "kv", None, limits)
+
+
 def _candidates(
     lm: CausalModel, path: Path, limits: memory.Limits, expected_tokens: int | None
 ) -> list[selfcheck.Candidate]:
     """The ways to make a rung's engine, best first."""
+    if path == "kv":
+        return [selfcheck.Candidate("Shared KV cache", lambda: _with_cache(lm, limits))]
     if path != "tree":
-        name = {"kv": "Shared KV cache", "head": "Head only where needed", "plain": "Plain batches"}[path]
+        name = {"head": "Head only where needed", "plain": "Plain batches"}[path]
         return [selfcheck.Candidate(name, lambda: Engine(lm, path, None, limits))]
 
     def tree_with(layout: Callable[[], Layout], *, compiled: bool) -> Engine:

@@ -161,6 +161,14 @@ def test_a_single_request_and_none_at_all(architecture, requests):
     assert list(engine.score([])) == []
 
 
+def test_a_sample_too_short_to_share_a_context_does_not_hide_that_there_is_no_cache(requests):
+    model = tiny_model("mamba")
+    engine = open_engine(model, sample=[TokenRequest(np.array([5, 6], np.int32), 1)])
+    assert engine.path == "head"
+    assert "no KV cache that can be copied" in engine.note
+    assert_right(engine, model, requests, tolerance=1e-4)
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_logits_that_are_not_finite_name_the_request(path, requests):
     import torch
