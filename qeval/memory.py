@@ -11,6 +11,8 @@ from qeval.sources import Source, read_config, weight_files_bytes
 
 SPARE = 1.1
 """Room for buffers and activations beyond the weights."""
+USUAL_BITS = 4.5
+"""Of a weight in quantised files of which nothing better is known: 4, and a 16-bit scale for every 32."""
 GIB = 2**30
 PROCESS_NOTE = "On a CPU, peak memory is that of the variant's whole process: libraries and loading included."
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -33,20 +35,29 @@ def estimate(order: Order, spec: SchemeSpec) -> int | None:
     """Bytes that loading takes at its peak, None where the weight files' size is not known.
 
     A ready checkpoint takes its files' size, and where it is unpacked the plain weights of the model as
-    well. Otherwise the files tell the number of weights, each of which takes the compute type's bytes, or
-    the scheme's bits where the library quantises on the way in; a scheme that quantises here first holds
-    the plain model.
+    well: as many as the model's files tell, else as its own do. Otherwise the files tell the number of
+    weights, each of which takes the compute type's bytes, or the scheme's bits where the library quantises on
+    the way in; a scheme that quantises here first holds the plain model.
     """
-    files = weight_files_bytes(order.source)
+    files = _files_bytes(order)
     if files is None:
         return None
     each: float = max(_BYTES[order.compute], _BYTES[order.store])
     if order.ready:
-        plain = _weights(order.base) * each if spec.unpacks(order.options) else 0
+        weights = _weights(order.base) or 8 * files / (spec.weight_bits or USUAL_BITS)
+        plain = weights * each if spec.unpacks(order.options) else 0
         return int((files + plain) * SPARE)
     if spec.weight_bits is not None and spec.make is None and order.device != "cpu":
         each = spec.weight_bits / 8
     return int(_weights(order.source) * each * SPARE)
+
+
+def _files_bytes(order: Order) -> int | None:
+    """Bytes of the weight files that are read, None where they cannot be told."""
+    name = order.options.get("file")
+    if name is None:
+        return weight_files_bytes(order.source)
+    return weight_files_bytes(order.source, str(name) or "*.gguf")  # the one named, or the only one
 
 
 def _weights(plain: Source) -> float:
@@ -82,6 +93,15 @@ def peak_bytes(device: str) -> int | None:
 
         return int(torch.cuda.max_memory_allocated(device))
     return peak_of_process() if device == "cpu" else None
+
+
+def forget_peak(device: str) -> None:
+    """Let `peak_bytes` of a GPU begin anew, with what is held now; a process does not forget its own."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_of_process() -> int | None:

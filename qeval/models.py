@@ -12,12 +12,13 @@ from qeval import schemes
 from qeval.demo_model import NOTE as DEMO_NOTE
 from qeval.demo_model import prepare as prepare_demo
 from qeval.errors import QevalError, UsageError
-from qeval.memory import check_fits
+from qeval.memory import check_fits, forget_peak
 from qeval.records import Provenance, Scheme, Variant
+from qeval.schemes import adapter
 from qeval.schemes.plain import DTYPES
 from qeval.schemes.spec import Order, SchemeSpec, say_nothing
 from qeval.schemes.versions import versions
-from qeval.sources import DEMO, Source, locate, model_identity, read_config, read_json
+from qeval.sources import DEMO, Source, locate, model_identity, read_config, read_json, refuse_revision
 
 __all__ = ["Loaded", "load", "load_tokenizer", "make_checkpoint", "model_identity"]
 
@@ -70,14 +71,17 @@ def load(
     order = replace(order, trust_remote_code=trust_remote_code, datasets_dir=datasets_dir)
     _check_device(order, spec, variant.scheme)
     _check_checkpoint(order, spec)
+    if variant.adapter is not None:
+        adapter.check(variant.adapter, spec, order.options)
     check_fits(order, spec)
     tokenizer, notes = _tokenizer(order)
+    if spec.make is not None and not order.ready:
+        spec.make(order)  # cached, so that loading it is what is timed
+        forget_peak(order.device)
     start = time.perf_counter()
     model = spec.load(order)
     if variant.adapter is not None:
-        from qeval.schemes.adapter import attach
-
-        model = attach(model, variant.adapter, order)
+        model = adapter.attach(model, variant.adapter, order)
     seconds = time.perf_counter() - start
     _check_vocabulary(model, tokenizer, order)
     provenance = _provenance(variant, order, spec, model)
@@ -131,9 +135,12 @@ def _order(
     variant: Variant, device: str, dtype: str, cache_dir: Path, progress: Callable[[str], None]
 ) -> Order:
     base = Source(variant.model, variant.revision)
+    resolved = schemes.resolve(variant)
+    for source in (base, resolved.source):
+        if source is not None:
+            refuse_revision(source)
     if variant.model == DEMO:
         base = Source(str(prepare_demo(cache_dir, progress)))
-    resolved = schemes.resolve(variant)
     device = resolve_device(device)
     store, compute = _dtypes(variant.scheme.kind, dtype, device)
     return Order(
@@ -182,7 +189,8 @@ def _dtypes(kind: str, asked: str, device: str) -> tuple[str, str]:
 
 
 def _check_device(order: Order, spec: SchemeSpec, scheme: Scheme) -> None:
-    """Refuse a device that the scheme has no kernels for, before weights are read."""
+    """Refuse a device that the scheme, or an option of it, has no kernels for, before weights are read."""
+    _check_choices(order, spec)
     if not spec.gpu or spec.unpacks(order.options):
         return
     found = f"the device is {order.device}"
@@ -198,6 +206,17 @@ def _check_device(order: Order, spec: SchemeSpec, scheme: Scheme) -> None:
         "Run it where there is one (qeval doctor shows which schemes run here)"
         f"{schemes.unpacking(scheme) or '.'}",
     )
+
+
+def _check_choices(order: Order, spec: SchemeSpec) -> None:
+    for option in spec.options:
+        asked = order.options[option.name]
+        if asked in option.on_gpu and not order.device.startswith("cuda"):
+            others = [str(choice) for choice in option.choices if choice not in option.on_gpu]
+            raise QevalError(
+                f"{option.name}={asked} runs on NVIDIA GPUs only, and the device is {order.device}.",
+                f"Choose {option.name} from: {', '.join(others)}.",
+            )
 
 
 def _check_checkpoint(order: Order, spec: SchemeSpec) -> None:
@@ -233,7 +252,7 @@ def _method(config: dict[str, Any]) -> str:
 
 
 def _other_scheme(method: str, name: str) -> str:
-    fitting = [spec.name for spec in schemes.SCHEMES.values() if method in spec.methods]
+    fitting = [spec.name for spec in schemes.SCHEMES.values() if method and method in spec.methods]
     return f"Write: {fitting[0]}@{name}" if fitting else "Check the name of the checkpoint."
 
 
@@ -333,12 +352,12 @@ def _check_options(scheme: Scheme, spec: SchemeSpec, quantization: dict[str, Any
     """Refuse a model whose own configuration contradicts an option that the user wrote."""
     for option, key in spec.config_keys.items():
         asked, found = scheme.options.get(option), quantization.get(key)
-        if asked in {None, 0} and not isinstance(asked, bool):
+        if asked is None or (option, asked) == ("group_size", 0):  # 0: the one that fits
             continue
-        if found is not None and found != asked:
+        if found != asked:
+            told = f"does not tell its {key}" if found is None else f"has {key} {str(found).lower()}"
             raise QevalError(
-                f"{order.source.path} has {key} {str(found).lower()},"
-                f" where {option}={str(asked).lower()} was asked.",
+                f"{order.source.path} {told}, where {option}={str(asked).lower()} was asked.",
                 f"Leave out {option}, or name another checkpoint or revision.",
             )
 

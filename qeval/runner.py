@@ -43,7 +43,7 @@ def execute(order: Order, listen: Listener) -> RunDir:
     begun at all, KeyboardInterrupt (after writing run.json) when the person stops it.
     """
     refused = check(order)
-    identities = {variant.name: _identity(variant, order.cache_dir) for variant in order.variants}
+    identities = _identities(order, refused)
     context = _context(order)
     place = Store(order.runs_dir).run_dir(_run_id(order, identities, context))
     run = _begin(order, place)
@@ -115,6 +115,23 @@ def _learned(run: Run) -> Run:
     perplexities = {task.name for task in tasks if task.kind == "perplexity"}
     average = tuple(row for row in run.suite.average if row not in perplexities)
     return replace(run, suite=replace(run.suite, tasks=tasks, average=average))
+
+
+def _identities(order: Order, refused: dict[str, QevalError]) -> dict[str, dict[str, Any]]:
+    """What each variant is, by name; one that cannot be found (a checkpoint, a revision, a text) joins
+    `refused`. Raises its QevalError where it is the baseline, or where nothing is left to compare."""
+    found: dict[str, dict[str, Any]] = {}
+    for variant in order.variants:
+        try:
+            found[variant.name] = _identity(variant, order.cache_dir)
+        except QevalError as error:
+            if variant.name == order.baseline:
+                raise
+            refused.setdefault(variant.name, error)
+            found[variant.name] = {"refused": str(error)}
+    if refused and len(refused) == len(order.variants) - 1:
+        raise next(iter(refused.values()))
+    return found
 
 
 def _identity(variant: Variant, cache_dir: Path) -> dict[str, Any]:

@@ -44,16 +44,28 @@ def model_identity(model: str, revision: str | None, cache_dir: Path) -> dict[st
     """What makes a model this one and no other, for the key of a stored result.
 
     A local directory is known by the SHA-256 of its files, a Hub model by its commit, `demo` by the
-    version of its package. Raises QevalError where the model does not exist or cannot be reached.
+    version of its package. Raises QevalError where the model does not exist or cannot be reached, and for a
+    revision of what has none.
     """
+    source = Source(model, revision)
+    refuse_revision(source)
     if model == DEMO:
         from qeval.demo_model import package_version  # here, since the demo is one model of many
 
         return {"model": DEMO, "package": package_version()}
-    source = Source(model, revision)
     if source.local:
         return {"files": fingerprint(Path(source.place), cache_dir)}
     return {"model": model, "commit": resolve_commit(model, revision)}
+
+
+def refuse_revision(source: Source) -> None:
+    """Raise QevalError for a revision of a directory or of `demo`: it would be recorded and never read."""
+    if source.revision is not None and (source.path == DEMO or source.local):
+        what = "the demo model" if source.path == DEMO else "a directory here"
+        raise QevalError(
+            f"{source.path} is {what}, so there is no revision {source.revision!r} of it.",
+            "Leave the revision out, or name a model on the Hub.",
+        )
 
 
 def fingerprint(directory: Path, cache_dir: Path) -> str:
@@ -217,15 +229,30 @@ def locate(source: Source, name: str) -> Path | None:
         raise hub_refusal(source.path, source.revision, error) or error from error
 
 
-def weight_files_bytes(source: Source) -> int | None:
-    """Bytes of a model's weight files, None where they cannot be told without fetching them."""
+def weight_files_bytes(source: Source, file: str = "") -> int | None:
+    """Bytes of a model's weight files, or of the one named; None where they cannot be told without fetching
+    them."""
     if source.local:
         directory = Path(source.place)
-        sizes = [
-            sum(file.stat().st_size for file in directory.glob(f"*{suffix}"))
-            for suffix in (".safetensors", ".bin")
-        ]
-        return sizes[0] or sizes[1] or None
-    index = read_json(source, "model.safetensors.index.json")
-    total = (index or {}).get("metadata", {}).get("total_size")
-    return int(total) if total else None
+        patterns = [file] if file else ["*.safetensors", "*.bin"]
+        sizes = [sum(found.stat().st_size for found in directory.glob(pattern)) for pattern in patterns]
+        return next(filter(None, sizes), None)
+    if file:
+        return _hub_bytes(source, file)
+    index = read_json(source, "model.safetensors.index.json") or {}
+    total = index.get("metadata", {}).get("total_size")
+    return int(total) if total else _hub_bytes(source, "model.safetensors", "pytorch_model.bin")
+
+
+def _hub_bytes(source: Source, *names: str) -> int | None:
+    """Bytes of the first of these files that a Hub model has; None where the Hub does not tell."""
+    from huggingface_hub import HfApi, constants
+
+    if constants.is_offline_mode():
+        return None
+    try:
+        info = HfApi().model_info(source.path, revision=source.revision, files_metadata=True, timeout=20)
+    except Exception:  # noqa: BLE001 - why the Hub refuses is said where the files themselves are fetched
+        return None
+    sizes = {sibling.rfilename: sibling.size for sibling in info.siblings or ()}
+    return next((sizes[name] for name in names if sizes.get(name)), None)

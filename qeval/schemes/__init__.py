@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -71,16 +72,25 @@ def missing_packages(spec: SchemeSpec, unpack: bool = False) -> list[Package]:
     from packaging.version import Version
 
     def fits(package: Package) -> bool:
-        if importlib.util.find_spec(package.module) is None:
+        found = _find(package.module)
+        if found is None:
             return False
         version = version_of(package.distribution)
-        if version is None:
-            return True
+        if version is None:  # built and put on the path without being installed, or a folder of that name
+            return found.origin is not None
         new = bool(package.below) and Version(version) >= Version(package.below)
         return Version(version) >= Version(package.version) and not new
 
     needed = [package for package in spec.packages if not (unpack and package.kernel)]
     return [package for package in needed if not fits(package)]
+
+
+def _find(module: str) -> ModuleSpec | None:
+    """Where a module is, if there; its parents, which other distributions may share, are imported to look."""
+    try:
+        return importlib.util.find_spec(module)
+    except ModuleNotFoundError:  # no parent
+        return None
 
 
 def check_available(scheme: Scheme) -> None:
@@ -97,12 +107,42 @@ def check_available(scheme: Scheme) -> None:
             f"{spec.name}[unpack=true] unpacks a ready checkpoint, and none is named.",
             f"Write {spec.name}[unpack=true]@<Hub id or directory>, or leave out unpack.",
         )
+    _check_needs(scheme, spec)
+    _check_ready(scheme, spec)
+    plain.check_attention(scheme.options)
     missing = missing_packages(spec, unpack)
     if missing:
         gpu = f", and {spec.gpu}" if spec.gpu and not unpack else ""
         raise MissingPackageError(
             f"{spec.name} needs {_and(missing)}{gpu}.",
             f"Install it with: {install_command(spec)}{unpacking(scheme)}",
+        )
+
+
+def _check_needs(scheme: Scheme, spec: SchemeSpec) -> None:
+    """Refuse an option that does nothing beside the others."""
+    options = complete(scheme)
+    for option in spec.options:
+        acts = not option.needs or any(options[name] == value for name, value in option.needs)
+        if option.name in scheme.options and not acts:
+            beside = " or ".join(f"{name}={value}" for name, value in option.needs)
+            raise QevalError(
+                f"{option.name} of {spec.name} acts only beside {beside}.",
+                f"Leave out {option.name}, or write {beside}.",
+            )
+
+
+def _check_ready(scheme: Scheme, spec: SchemeSpec) -> None:
+    """Refuse options that shape weights, where a ready checkpoint has its own and does not tell these."""
+    idle = [
+        option.name
+        for option in spec.options
+        if option.name in scheme.options and option.acts == "making" and option.name not in spec.config_keys
+    ]
+    if idle and scheme.checkpoint is not None:
+        raise QevalError(
+            f"{spec.name}@{scheme.checkpoint} is read as it is, so these cannot act: {', '.join(idle)}.",
+            f"Leave out {', '.join(idle)}: the checkpoint was made already.",
         )
 
 

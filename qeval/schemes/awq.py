@@ -123,7 +123,15 @@ SPECS = (
                 choices=(0, 16, 32, 64, 128),
             ),
             *making.OPTIONS,
-            OptionSpec("backend", str, "auto", "gptqmodel's kernel", choices=tuple(KERNELS)),
+            OptionSpec(
+                "backend",
+                str,
+                "auto",
+                "gptqmodel's kernel",
+                choices=tuple(KERNELS),
+                acts="reading",
+                on_gpu=("gemm_triton", "exllama_v2", "marlin", "machete"),
+            ),
             ATTENTION,
         ),
         (

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from qeval.schemes.loading import compute_in, open_model
+from qeval.errors import QevalError, did_you_mean
+from qeval.schemes.loading import compute_in, open_model, outline
 from qeval.schemes.plain import ATTENTION, attention
 from qeval.schemes.spec import OptionSpec, Order, Package, SchemeSpec
 
 PACKAGES = (Package("bitsandbytes", "bitsandbytes", "0.46"), Package("accelerate", "accelerate", "1.2"))
 SKIP = OptionSpec(
-    "skip_modules", str, "", "modules to leave unquantised, joined by +, such as lm_head+down_proj"
+    "skip_modules", str, "", "modules to leave plain beside the head, joined by +, such as down_proj+q_proj"
 )
 
 
@@ -70,9 +72,35 @@ def load_8bit(order: Order) -> Any:
 
 
 def skipped(order: Order) -> list[str] | None:
-    """The option skip_modules as transformers wants it; None leaves its default (the head)."""
-    text = str(order.options["skip_modules"])
-    return text.split("+") if text else None
+    """The option skip_modules as transformers wants it, and the head; None leaves its default (the head).
+
+    Raises QevalError for a word that no linear layer answers to, before weights are read.
+    """
+    words = str(order.options["skip_modules"])
+    if order.ready or not words:
+        return None
+    from qeval.schemes.proof import is_linear
+
+    model = outline(order)
+    head = model.get_output_embeddings()
+    layers = {name: module for name, module in model.named_modules() if is_linear(module)}
+    for word in words.split("+"):
+        if not any(_answers(name, word) for name in layers):
+            raise QevalError(
+                f"skip_modules={word} names no linear layer of {order.source.path}.",
+                did_you_mean(word, {name.rpartition(".")[2] for name in layers}),
+            )
+    return [*words.split("+"), *(name for name, module in layers.items() if module is head)]
+
+
+def _answers(name: str, word: str) -> bool:
+    """Whether transformers takes `word`, which can be a regular expression, for the module."""
+    from transformers.quantizers.quantizers_utils import should_convert_module
+
+    try:
+        return bool(word) and not should_convert_module(name, [word])
+    except re.error:
+        return False
 
 
 SPECS = (
@@ -91,6 +119,7 @@ SPECS = (
                 "auto",
                 "what the unpacked weights are multiplied in",
                 choices=("auto", "float32", "float16", "bfloat16"),
+                acts="reading",
             ),
             SKIP,
             ATTENTION,
@@ -115,6 +144,7 @@ SPECS = (
                 bool,
                 False,
                 "let layers that do not fit the GPU stay on the CPU in float32",
+                acts="reading",
             ),
             ATTENTION,
         ),
@@ -122,7 +152,7 @@ SPECS = (
         "bnb",
         checkpoint="optional",
         methods=("bitsandbytes_8bit",),
-        verified="CPU",
+        verified="CPU, H100",
         config_keys={"threshold": "llm_int8_threshold"},
         weight_bits=9,
     ),

@@ -96,7 +96,7 @@ SPECS = (
         "gguf",
         "a GGUF file of llama.cpp, unpacked; ready checkpoints",
         load,
-        (OptionSpec("file", str, "", "the file, where there are several"), ATTENTION),
+        (OptionSpec("file", str, "", "the file, where there are several", acts="reading"), ATTENTION),
         (Package("gguf", "gguf", "0.10"), Package("accelerate", "accelerate", "1.2")),
         "gguf",
         checkpoint="required",

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from qeval.errors import QevalError
 from qeval.schemes import making
 from qeval.schemes.kernels import open_stepping_down
 from qeval.schemes.loading import compute_in
@@ -80,9 +81,14 @@ def _unpack_eagerly(model: Any) -> None:
 def make(order: Order) -> Path:
     """The directory of the checkpoint that the order describes, quantised at the first call and cached.
 
-    Raises QevalError for a group size that does not divide a layer, and for calibration text that cannot
-    be had.
+    Raises QevalError for a group size that does not divide a layer, for a damping that is no share, and for
+    calibration text that cannot be had.
     """
+    if not 0 < float(order.options["damp"]) < 1:
+        raise QevalError(
+            f"damp={order.options['damp']} is no share between 0 and 1, as gptqmodel takes it.",
+            "Leave it out for 0.05, or write another, such as damp=0.01.",
+        )
     return making.checkpoint(
         order, "gptq", METHOD, ("gptqmodel", "optimum"), lambda found, target: _build(order, found, target)
     )
@@ -131,18 +137,26 @@ SPECS = (
             OptionSpec("damp", float, 0.05, "share of the mean diagonal added to the Hessian's", low=0),
             OptionSpec("symmetric", bool, True, "no zero points"),
             *making.OPTIONS,
-            OptionSpec("backend", str, "auto", "gptqmodel's kernel", choices=KERNELS),
+            OptionSpec(
+                "backend",
+                str,
+                "auto",
+                "gptqmodel's kernel",
+                choices=KERNELS,
+                acts="reading",
+                on_gpu=("triton", "exllama_v2", "marlin", "machete", "bitblas"),
+            ),
             ATTENTION,
         ),
         (
             Package("gptqmodel", "gptqmodel", "7.5"),
-            Package("optimum", "optimum", "2.0"),
+            Package("optimum", "optimum.gptq", "2.0"),
             Package("accelerate", "accelerate", "1.2"),
         ),
         "gptq",
         checkpoint="optional",
         methods=("gptq",),
-        verified="CPU",
+        verified="CPU, H100",
         calibrated=True,
         make=make,
         config_keys={"bits": "bits", "group_size": "group_size", "act_order": "desc_act", "symmetric": "sym"},

@@ -17,7 +17,9 @@ ACCELERATE = Package("accelerate", "accelerate", "1.2")
 KERNELS = Package("kernels", "kernels", "0.18.2", below="0.19", kernel=True)
 """The versions that transformers 5.23 takes; it fetches the kernels themselves from the Hub."""
 TRITON = Package("triton", "triton", "3.4", kernel=True)
-UNPACK = OptionSpec("unpack", bool, False, "hold a ready checkpoint in plain weights, for any device")
+UNPACK = OptionSpec(
+    "unpack", bool, False, "hold a ready checkpoint in plain weights, for any device", acts="reading"
+)
 
 
 def _open(order: Order, **keywords: Any) -> Any:
@@ -156,10 +158,6 @@ def _made(
     )
 
 
-def _group(default: int, *choices: int) -> OptionSpec:
-    return OptionSpec("group_size", int, default, "inputs that share a scale", choices=choices)
-
-
 SPECS = (
     _made(
         "torchao",
@@ -167,9 +165,21 @@ SPECS = (
         torchao_config,
         (
             OptionSpec(
-                "weights", str, "int8", "their type", choices=("int8", "int4", "int4-packed", "float8")
+                "weights",
+                str,
+                "int8",
+                "their type",
+                choices=("int8", "int4", "int4-packed", "float8"),
+                on_gpu=("int4-packed",),
             ),
-            _group(64, 32, 64, 128, 256),
+            OptionSpec(
+                "group_size",
+                int,
+                64,
+                "inputs that share a scale",
+                choices=(32, 64, 128, 256),
+                needs=(("weights", "int4"), ("weights", "int4-packed")),
+            ),
         ),
         (Package("torchao", "torchao", "0.15"),),
         "torchao",
@@ -182,9 +192,10 @@ SPECS = (
         "optimum-quanto, weights only",
         quanto_config,
         (OptionSpec("weights", str, "int8", "their type", choices=("int8", "int4", "int2", "float8")),),
-        (Package("optimum-quanto", "optimum", "0.2.6"),),
+        (Package("optimum-quanto", "optimum.quanto", "0.2.6"),),
         "quanto",
         verified="CPU, H100",
+        config_keys={"weights": "weights"},
         weight_bits=9,
     ),
     _ready(
@@ -193,7 +204,7 @@ SPECS = (
         (Package("compressed-tensors", "compressed_tensors", "0.15"),),
         "compressed-tensors",
         load=ready.load_compressed_tensors,
-        verified="CPU",
+        verified="CPU, H100",
         unpacked=True,
     ),
     _ready(
@@ -202,7 +213,7 @@ SPECS = (
         (Package("aqlm", "aqlm", "1.1"),),
         "aqlm",
         load=ready.load_aqlm,
-        verified="CPU",
+        verified="CPU, H100",
     ),
     _ready(
         "higgs",
@@ -220,7 +231,7 @@ SPECS = (
         (Package("vptq", "vptq", "0.0.5"),),
         "vptq",
         load=ready.load_vptq,
-        verified="CPU",
+        verified="CPU, H100",
     ),
     _ready(
         "spqr",
@@ -229,6 +240,7 @@ SPECS = (
         "spqr",
         load=ready.load_spqr,
         device="cuda",
+        verified="H100",
     ),
     _ready(
         "autoround",
@@ -237,7 +249,7 @@ SPECS = (
         "auto-round",
         "intel/auto-round",
         load=ready.load_autoround,
-        verified="CPU",
+        verified="CPU, H100",
     ),
     _made("eetq", "EETQ, 8-bit weights", eetq_config, (), (KERNELS,), "eetq", device="cuda", weight_bits=9),
     _made(
@@ -250,7 +262,7 @@ SPECS = (
         load=_or_unpacked(_while_loading(fp8_config), ready.unpack_fp8),
         device="cuda",
         capability=(8, 9),
-        verified="CPU, unpacked",
+        verified="CPU and H100, unpacked",
         weight_bits=9,
     ),
     _ready(
@@ -262,7 +274,7 @@ SPECS = (
         options=(UNPACK,),
         device="cuda",
         capability=(7, 5),
-        verified="CPU, unpacked",
+        verified="CPU and H100, unpacked",
     ),
     _made(
         "nvfp4",

@@ -36,6 +36,22 @@ def open_model(order: Order, *, dtype: str | None = None, **keywords: Any) -> An
     return model.eval()
 
 
+def outline(order: Order) -> Any:
+    """The model of `order.source` on torch's meta device, without weights. QevalError as open_model."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    place, trust = order.source.place, order.trust_remote_code
+    try:
+        config = AutoConfig.from_pretrained(
+            place, revision=order.source.revision or "main", trust_remote_code=trust
+        )
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=trust)
+    except Exception as error:
+        raise explain(error, order) from error
+
+
 def _check_complete(missing: Collection[str], order: Order) -> None:
     """Refuse a model of which transformers found no weights for some layers: it has made them up."""
     if missing:
@@ -85,7 +101,10 @@ def _known(error: Exception, text: str, name: str, device: str) -> Iterator[tupl
     )
     yield (
         isinstance(error, (ValueError, OSError, RuntimeError, KeyError, NotImplementedError)),
-        QevalError(f"{name} cannot be loaded: {first}", "Add --debug to see where."),
+        QevalError(
+            f"{name} cannot be loaded: {first}",
+            "A run's log shows where, another command after `qeval --debug`.",
+        ),
     )
 
 

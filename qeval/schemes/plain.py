@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Mapping
 from typing import Any
 
+from qeval.errors import MissingPackageError
 from qeval.schemes.loading import compute_in, open_model
 from qeval.schemes.spec import OptionSpec, Order, SchemeSpec
 
@@ -13,6 +16,8 @@ ATTENTION = OptionSpec(
     "auto",
     "attention implementation of transformers",
     choices=("auto", "eager", "sdpa", "flash_attention_2", "flex_attention"),
+    acts="reading",
+    on_gpu=("flash_attention_2",),
 )
 
 
@@ -20,6 +25,16 @@ def attention(order: Order) -> dict[str, str]:
     """The keyword of from_pretrained for the option `attention`."""
     chosen = order.options.get("attention", "auto")
     return {} if chosen == "auto" else {"attn_implementation": chosen}
+
+
+def check_attention(options: Mapping[str, Any]) -> None:
+    """Raise MissingPackageError for flash attention where neither package is there that brings it."""
+    asked = options.get("attention") == "flash_attention_2"
+    if asked and not any(importlib.util.find_spec(name) for name in ("flash_attn", "kernels")):
+        raise MissingPackageError(
+            "attention=flash_attention_2 needs flash-attn.",
+            "Install it with: pip install --no-build-isolation flash-attn; or write attention=sdpa.",
+        )
 
 
 def load(order: Order) -> Any:

@@ -301,5 +301,6 @@ SPECS = (
         (ATTENTION,),
         checkpoint="required",
         methods=("quip",),
+        unpacked=True,
     ),
 )

@@ -34,7 +34,7 @@ def divide(name: str, features: int, group_size: int) -> int:
     if group < 1 or features % group:
         raise QevalError(
             f"A group size of {group_size} does not divide the {features} inputs of {name}.",
-            f"Use one that does, for instance group_size={divisor(features)}, or -1 for one group per row.",
+            f"Use one that does, for instance group_size={divisor(features)}.",
         )
     return group
 
@@ -56,5 +56,6 @@ SPECS = (
             ATTENTION,
         ),
         verified="CPU, H100",
+        unpacked=True,
     ),
 )

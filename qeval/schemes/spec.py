@@ -28,7 +28,10 @@ def as_written(scheme: Scheme) -> Scheme:
 @dataclass(frozen=True)
 class OptionSpec:
     """One option of a scheme: `type` is bool, int, float or str; `choices` is empty where any value of the
-    type is taken; `low` is the least number allowed. An empty string default means "not given"."""
+    type is taken; `low` is the least number allowed. An empty string default means "not given". `acts` tells
+    whether it shapes the weights that are made here, or how any checkpoint is read. `on_gpu` are the choices
+    that run on NVIDIA GPUs only. `needs` are other options with their values, one of which must
+    hold for this option to act."""
 
     name: str
     type: type[bool | int | float | str]
@@ -36,6 +39,9 @@ class OptionSpec:
     help: str
     choices: tuple[Option, ...] = ()
     low: float | None = None
+    acts: Literal["making", "reading"] = "making"
+    on_gpu: tuple[Option, ...] = ()
+    needs: tuple[tuple[str, Option], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,10 +92,11 @@ class SchemeSpec:
     `load` takes an Order and returns a transformers model in evaluation mode. `methods` are the
     `quant_method` values that a checkpoint of this scheme carries. `quantised` is False for the plain
     dtypes. `device` is "cuda" where the library has no CPU kernels, and `capability` the least compute
-    capability of such a GPU. `unpacked` schemes hold plain weights once they are loaded; those with an
-    option `unpack` do so where it is true, on any device and without kernels. `unavailable` says why a scheme
-    cannot be run by anybody now. `verified` tells on what it truly ran. `calibrated` schemes depend on
-    calibration text. `make` quantises and saves a checkpoint, or returns the cached one; None where
+    capability of such a GPU. `unpacked` schemes, simulated ones among them, hold plain weights once they are
+    loaded; those with an option `unpack` do so where it is true, on any device and without kernels.
+    `unavailable` says why a scheme cannot be run by anybody now. `verified` tells on what it truly ran.
+    `calibrated` schemes depend on calibration text. `make` quantises and saves a checkpoint, or returns the
+    cached one; None where
     quantising happens while loading. `config_keys` maps an option to the key of the checkpoint's
     quantization_config that must hold the same value. `weight_bits` is about what a weight takes in memory,
     None for the compute type. `settle` turns a scheme as written into the one that is meant. `half` is the

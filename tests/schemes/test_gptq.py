@@ -14,7 +14,7 @@ import pytest
 from tiny_models import LINEARS, WORDS, to_hub_cache
 from tiny_worlds import QUIET, World, logits, new_world
 
-from qeval import models
+from qeval import memory, models
 from qeval.errors import QevalError, UsageError
 from qeval.records import Scheme
 
@@ -136,6 +136,29 @@ def test_the_order_of_columns_changes_the_weights(world: World) -> None:
         assert any(not torch.equal(first[name], second[name]) for name in first)
 
 
+def test_the_damping_changes_the_codes(world: World) -> None:
+    from safetensors.torch import load_file
+
+    little, much = (load_file(world.make(damp=damp) / "model.safetensors") for damp in (0.001, 0.9))
+    assert any(bool((little[name] != much[name]).any()) for name in little if name.endswith("qweight"))
+
+
+def test_a_model_too_large_is_refused_before_it_is_quantised(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda _: 10_000)
+    world.said.clear()
+    with pytest.raises(QevalError, match="GiB of memory, and cpu has"):
+        world.make(seed=12)
+    assert world.said == []
+
+
+def test_the_attention_asked_for_is_used(world: World) -> None:
+    options = {"backend": "torch", "attention": "eager"}
+    loaded = world.load(Scheme("gptq", options, str(world.make())))
+    assert loaded.model.config._attn_implementation == "eager"
+
+
 def test_plain_transformers_reads_it_with_the_same_answers(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,6 +256,9 @@ def test_options_that_do_not_fit_the_model_are_refused(world: World) -> None:
         world.make(group_size=48)
     with pytest.raises(QevalError, match=r"of 200 tokens are longer than the model takes \(128\)"):
         world.make(length=200, samples=2)
+    for damp in (0.0, 1.0):
+        with pytest.raises(QevalError, match=f"damp={damp} is no share between 0 and 1"):
+            world.make(damp=damp)
     with pytest.raises(UsageError, match="makes no checkpoint") as caught:
         models.make_checkpoint(str(world.model), Scheme("bnb4"), cache_dir=world.cache)
     assert "gptq" in caught.value.hint

@@ -120,10 +120,32 @@ def test_double_quantisation_saves_what_it_promises(tmp_path: Path) -> None:
     assert double == pytest.approx(4 + 8 / 64 + 32 / (64 * 256), abs=0.005)
 
 
-def test_modules_are_skipped(llama: Path, tmp_path: Path) -> None:
-    loaded = load(llama, "bnb4[skip_modules=down_proj+lm_head]", tmp_path)
-    assert loaded.provenance.modules == {"Linear4bit": LINEARS - 2}
+@pytest.mark.parametrize(("scheme", "kind"), [("bnb4", "Linear4bit"), ("bnb8", "Linear8bitLt")])
+@pytest.mark.parametrize("skipped", ["down_proj", "down_proj+lm_head"])
+def test_modules_are_skipped_beside_the_head(
+    llama: Path, tmp_path: Path, scheme: str, kind: str, skipped: str
+) -> None:
+    loaded = load(llama, f"{scheme}[skip_modules={skipped}]", tmp_path)
+    assert loaded.provenance.modules == {kind: LINEARS - 2}
     assert type(loaded.model.model.layers[0].mlp.down_proj).__name__ == "Linear"
+    assert type(loaded.model.lm_head).__name__ == "Linear"
+
+
+@pytest.mark.parametrize("scheme", ["bnb4", "bnb8"])
+@pytest.mark.parametrize("word", ["qproj", "q_pro", "+down_proj", "*"])
+def test_a_module_that_is_not_there_cannot_be_skipped(
+    llama: Path, tmp_path: Path, scheme: str, word: str
+) -> None:
+    with pytest.raises(QevalError, match="skip_modules="):
+        load(llama, f"{scheme}[skip_modules=o_proj+{word}]", tmp_path)
+
+
+@pytest.mark.parametrize("text", ["fp32", "bnb4", "bnb8", "rtn", "hqq", "torchao", "quanto"])
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_the_attention_asked_for_is_used(llama: Path, tmp_path: Path, text: str, attention: str) -> None:
+    pytest.importorskip({"quanto": "optimum.quanto", "hqq": "hqq", "torchao": "torchao"}.get(text, "torch"))
+    loaded = load(llama, f"{text}[attention={attention}]", tmp_path)
+    assert loaded.model.config._attn_implementation == attention
 
 
 def test_the_compute_dtype_is_honoured(llama: Path, tmp_path: Path) -> None:
@@ -160,6 +182,8 @@ def test_a_saved_checkpoint_is_read_back_with_its_own_settings(
     assert (logits(loaded) - logits(same)).abs().max() < 1e-3
     if text == "bnb4":
         assert loaded.provenance.quantization["bnb_4bit_quant_type"] == "fp4"
+        other_type = load(llama, f"bnb4[compute_dtype=bfloat16]@{ready}", tmp_path).model
+        assert str(other_type.model.layers[0].mlp.up_proj.compute_dtype) == "torch.bfloat16"
         with pytest.raises(QevalError, match="has bnb_4bit_quant_type fp4, where quant_type=nf4 was asked"):
             load(llama, f"bnb4[quant_type=nf4]@{ready}", tmp_path)
     other = "bnb8" if text == "bnb4" else "bnb4"
@@ -192,8 +216,32 @@ def test_an_adapter_merged_or_beside_the_weights(llama: Path, tmp_path: Path) ->
     assert (logits(beside) - plain).abs().max() > 0.01
     assert any("unmerged (4 layers)" in note for note in beside.provenance.notes)
     assert any("merged into the weights (4 layers)" in note for note in merged.provenance.notes)
+    assert sum("lora" in name for name, _ in beside.model.named_modules()) > 0
+    assert sum("lora" in name for name, _ in merged.model.named_modules()) == 0
     assert beside.provenance.linears == merged.provenance.linears == LINEARS + 1
     assert with_adapter("bnb4", str(adapter)).provenance.modules == {"Linear4bit": LINEARS}
+
+
+@pytest.mark.parametrize("kind", ["bnb4", "bnb8", "hqq", "torchao"])
+def test_what_is_merged_is_quantised_again(llama: Path, tmp_path: Path, kind: str) -> None:
+    pytest.importorskip({"bnb4": "bitsandbytes", "bnb8": "bitsandbytes"}.get(kind, kind))
+    adapter = save_adapter(llama, tmp_path / "adapter")
+    plain, beside, merged = (
+        models.load(Variant("v", str(llama), Scheme(kind), adapter=name), device="cpu", cache_dir=tmp_path)
+        for name in (None, str(adapter), f"merged:{adapter}")
+    )
+    assert merged.provenance.modules == plain.provenance.modules
+    moved = (logits(beside) - logits(plain)).norm()
+    assert (logits(merged) - logits(beside)).norm() < moved / 2 < (logits(merged) - logits(plain)).norm()
+
+
+def test_merging_that_changes_nothing_is_refused(llama: Path, tmp_path: Path) -> None:
+    pytest.importorskip("optimum.quanto")  # which drops what is added to its weights
+    adapter = save_adapter(llama, tmp_path / "adapter")
+    variant = Variant("v", str(llama), Scheme("quanto"), adapter=f"merged:{adapter}")
+    with pytest.raises(QevalError, match="changes nothing once it is merged") as caught:
+        models.load(variant, device="cpu", cache_dir=tmp_path)
+    assert f"--adapter {adapter}" in caught.value.hint
 
 
 def test_an_adapter_of_another_model_is_refused(llama: Path, tmp_path: Path) -> None:
