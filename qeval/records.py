@@ -202,7 +202,8 @@ class Timing:
 class Cost:
     """What a variant costs to hold and run on `hardware`. `measures` maps a name such as
     "prefill/batch=1/prompt=512" or "generate/batch=16/new=30/cache=on" to its Timing;
-    `load_seconds` and `peak_bytes` stand alone: memory while scoring, on a CPU that of the whole process."""
+    `load_seconds` and `peak_bytes` stand alone: memory while scoring (while measuring, where nothing is
+    scored), on a CPU that of the whole process."""
 
     hardware: str
     load_seconds: float | None = None

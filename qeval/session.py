@@ -35,6 +35,7 @@ _CPU_KERNEL_NOTE = (
     "bitsandbytes' 4-bit kernel for this CPU would round activations to bfloat16; it is switched off, so that"
     " the numbers are those of other devices."
 )
+_LAYERS_NOTE = "Latency and throughput are of the layers as loaded, never of weights dequantised for scoring."
 _UNSCORED_NOTE = "Nothing was scored: peak memory is that of measuring."
 _DEFAULT_LENGTH = 2048  # lm-eval's, for a model without a limit
 _LM_EVAL_BATCH = 8  # where lm-eval's own code runs and no batch size was asked for
@@ -65,16 +66,16 @@ def _unscored(job: Job, stored: Provenance | None, say: Say) -> Done:
     if not job.cost:
         return Done(stored)
     if job.tasks:
-        cost = _measured(job, lambda: _load(job, say), Cost(stored.device if stored else device), say)
+        cost = _measured(lambda: _load(job, say), Cost(stored.device if stored else device), say)
         return Done(stored, _with_peak(cost, None, device))
     loaded = _load(job, say)
-    cost = _measured(job, lambda: loaded, Cost(loaded.provenance.device, loaded.load_seconds), say)
+    cost = _measured(lambda: loaded, Cost(loaded.provenance.device, loaded.load_seconds), say)
     cost = replace(cost, notes=(*cost.notes, _UNSCORED_NOTE))
     return Done(loaded.provenance, _with_peak(cost, peak_bytes(device), device))
 
 
 def _measured(
-    job: Job, load: Callable[[], models.Loaded], unmeasured: Cost, say: Say, bench: Bench | None = None
+    load: Callable[[], models.Loaded], unmeasured: Cost, say: Say, bench: Bench | None = None
 ) -> Cost:
     """Latency and throughput of what `load` gives; where that fails, `unmeasured` with a note that says why:
     the scores stand all the same."""
@@ -86,9 +87,8 @@ def _measured(
     except Exception as error:  # noqa: BLE001 - whatever a library says of it
         cost = replace(unmeasured, notes=(f"Not measured: {reason(error).rstrip('.')}.",))
     else:
-        classes = " and ".join(loaded.provenance.modules)
-        layers = f"Costs of {job.variant.name} are of {classes} layers as loaded."
-        cost = replace(cost, notes=(*cost.notes, layers)) if classes and cost.measures else cost
+        told = (_LAYERS_NOTE,) if loaded.provenance.modules and cost.measures else ()
+        cost = replace(cost, notes=(*cost.notes, *told))
     for note in cost.notes:
         if note.startswith("Not measured"):
             say(Note(note))
@@ -390,7 +390,7 @@ class _Session:
         loading = 0.0 if self.native else self.loaded.load_seconds
         if quick_enough(self.loaded.model.device.type, loading) if asked is None else asked:
             bench = QUICK if asked is None else None
-            cost = _measured(self.job, self._as_loaded, cost, self.say, bench)
+            cost = _measured(self._as_loaded, cost, self.say, bench)
         return _with_peak(cost, peak, device)
 
     def _as_loaded(self) -> models.Loaded:

@@ -118,6 +118,7 @@ def cost_table(run: Run) -> CostTable | None:
         "Variant",
         "Weights",
         "Bits per weight",
+        "Quantised layers",
         "Load (s)",
         "Peak memory",
         *(_heading(run, n) for n in names),
@@ -138,6 +139,7 @@ def _row(result: Result, names: Sequence[str]) -> tuple[str, ...]:
         result.variant.name,
         numbers.size(made.weight_bytes if made else None),
         numbers.significant(bits),
+        ", ".join(made.modules) if made and made.modules else numbers.NONE,
         numbers.significant(cost.load_seconds if cost else None),
         numbers.size(cost.peak_bytes if cost else None),
     )

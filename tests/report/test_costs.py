@@ -13,7 +13,7 @@ from qeval.document import document
 from qeval.records import Cost, Run, Timing
 from qeval.report import charts, costs
 
-NOTES = ("Medians of 5 after 2.", "Costs of bnb4 are of Linear4bit layers as loaded.")
+NOTES = ("Medians of 5 after 2.", "Measured on the layers as loaded.")
 
 
 def measured(*hardware: str) -> tuple[Run, report.Context]:
