@@ -14,8 +14,8 @@ Row = dict[str, Any]
 
 
 def schemes(_: Path) -> list[Row]:
-    """The schemes: what each is, its options with their defaults, whether it is ready
-    here, and what it was run on."""
+    """The schemes: what each is, its options with their defaults, whether it is ready here, and what it was
+    run on."""
     from qeval.records import Scheme
     from qeval.schemes import SCHEMES, check_available
 
@@ -37,7 +37,7 @@ def schemes(_: Path) -> list[Row]:
                 "what": spec.summary,
                 "options": options,
                 "here": here,
-                "verified on": spec.verified,
+                "verified": spec.verified,
             }
         )
     return rows

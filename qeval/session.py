@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from qeval import harness, models
 from qeval.errors import QevalError
 from qeval.jobs import Done, Job, Note, Planned, Progress, Stage
-from qeval.memory import PROCESS_NOTE, peak_bytes
+from qeval.memory import PROCESS_NOTE, forget_peak, peak_bytes
 from qeval.records import Cell, Cost, Provenance, Settings
 from qeval.scoring import engine as engines
 from qeval.scoring.body import NonFiniteError
@@ -148,16 +148,8 @@ def _load(job: Job, say: Say) -> models.Loaded:
     )
     for note in loaded.provenance.notes:
         say(Note(note))
-    _forget_peak(settings.device)
+    forget_peak(settings.device)  # what is scored counts, not what loading took
     return loaded
-
-
-def _forget_peak(device: str) -> None:
-    """Count a GPU's peak memory from here on: quantising ahead of loading took what no variant holds."""
-    if device.startswith("cuda"):
-        import torch
-
-        torch.cuda.reset_peak_memory_stats(device)
 
 
 class _Place(NamedTuple):
