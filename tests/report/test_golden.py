@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import pytest
 from factories import ARC, QUIZ, TRUTH, WIKI, make_run
+from outline import outline, rounded
 
 from qeval import document, report, terminal
 from qeval.compare import compare_run
@@ -44,49 +44,8 @@ def made():
     return run, comparisons, decisions, context
 
 
-class Outline(HTMLParser):
-    """A page as an indented list of its elements with their text, without drawings, styles and scripts."""
-
-    VOID = frozenset(("meta", "input", "br", "wbr"))
-    HIDDEN = frozenset(("svg", "style", "script"))
-    KEPT = frozenset(("id", "class", "scope", "role", "aria-label", "href", "for", "type", "value", "hidden"))
-
-    def __init__(self, html):
-        super().__init__()
-        self.depth, self.hidden, self.lines = 0, 0, []
-        self.feed(html)
-
-    def handle_starttag(self, tag, attrs):
-        if not self.hidden:
-            kept = "".join(f" {name}={value}" for name, value in attrs if name in self.KEPT)
-            self.lines.append("  " * self.depth + f"<{tag}{kept}>")
-        if tag not in self.VOID:
-            self.depth += 1
-        self.hidden += tag in self.HIDDEN
-
-    def handle_endtag(self, tag):
-        self.hidden -= tag in self.HIDDEN
-        self.depth -= tag not in self.VOID
-
-    def handle_startendtag(self, tag, attrs):
-        pass
-
-    def handle_data(self, data):
-        if data.strip() and not self.hidden:
-            self.lines.append("  " * self.depth + " ".join(data.split()))
-
-
-def rounded(value):
-    """The same with floats of nine digits, for the last ones differ between machines."""
-    if isinstance(value, float):
-        return float(f"{value:.9g}")
-    if isinstance(value, dict):
-        return {key: rounded(entry) for key, entry in value.items()}
-    return [rounded(entry) for entry in value] if isinstance(value, list) else value
-
-
 def test_golden_html(made, golden):
-    golden("report.html.txt", "\n".join(Outline(report.render_html(made[3])).lines) + "\n")
+    golden("report.html.txt", outline(report.render_html(made[3])))
 
 
 def test_golden_markdown(made, golden):
