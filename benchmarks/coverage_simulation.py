@@ -20,8 +20,9 @@ from statistics import NormalDist
 import numpy as np
 from scipy import special
 
-from qeval import betting, gate, stats
-from qeval.records import Cell, Policy, Result, Rule, Run, Samples, Scheme, Suite, Task, Variant
+from qeval.base.records import Cell, Policy, Result, Rule, Run, Samples, Scheme, Suite, Task, Variant
+from qeval.compare import stats
+from qeval.judge import betting, gate
 
 CONFIDENCE = 0.95
 PROMISED = 1 - CONFIDENCE
@@ -259,7 +260,7 @@ def samples(values: np.ndarray) -> Samples:
 
 
 def whole_gate(n: int, margin: float, flips: float) -> Trial:
-    """`qeval.gate` itself on a run of three tasks: one at the margin, two with churn but no loss, and a
+    """`qeval.judge.gate` itself on a run of three tasks: one at the margin, two with churn but no loss, and a
     rule for each. The verdict on the variant must not be PASS."""
     tasks = tuple(Task(name, "acc,none") for name in "abc")
     policy = Policy((Rule(max_drop=100 * margin, confidence=CONFIDENCE),))

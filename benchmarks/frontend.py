@@ -2,7 +2,7 @@
 
     python benchmarks/frontend.py --tokenizer DIR --datasets-dir DIR [--full-hellaswag] [--lm-eval N]
 
-Runs `qeval.harness.prepare` on leaderboard-v1 twice, each in a process of its own, with an empty and a
+Runs `qeval.score.harness.prepare` on leaderboard-v1 twice, each in a process of its own, with an empty and a
 filled cache, and prints seconds and counts. `--full-hellaswag` stretches a mirror's sample of HellaSwag to
 the real numbers of rows (10 042 and 39 905) by repeating rows with a word changed. `--lm-eval N` also times
 lm-eval's own building and pairwise tokenising on N documents of each task, and says what that means for all.
@@ -91,9 +91,9 @@ def once(tokenizer: str, mirror: str, cache: str) -> dict[str, Any]:
     from lm_eval.models import huggingface  # noqa: F401 - as above
     from transformers import AutoTokenizer
 
-    from qeval import harness
-    from qeval.records import Task
-    from qeval.scoring import tree
+    from qeval.base.records import Task
+    from qeval.score import harness
+    from qeval.score.engine import tree
 
     datasets.disable_progress_bars()
     loaded = AutoTokenizer.from_pretrained(tokenizer)
@@ -121,9 +121,9 @@ def lm_eval(tokenizer: str, mirror: str, count: str) -> dict[str, Any]:
 
     from transformers import AutoTokenizer
 
-    from qeval.harness import leaves, prompts, sources, tokens
-    from qeval.harness.quiet import replaced
-    from qeval.records import Task
+    from qeval.base.records import Task
+    from qeval.score.harness import leaves, prompts, sources, tokens
+    from qeval.score.harness.tame import replaced
 
     encoder = tokens.encoder(AutoTokenizer.from_pretrained(tokenizer))
     seconds = {"building": 0.0, "tokenising": 0.0}

@@ -18,8 +18,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from factories import ARC, QUIZ, TRUTH, WIKI, make_run
 
-from qeval import compare, gate, policy, store
-from qeval.records import Samples
+from qeval.ask import policy
+from qeval.base.records import Samples
+from qeval.compare import pairs
+from qeval.judge import gate
+from qeval.store import runs
 
 ITEMS = {
     "arc": 40_000,
@@ -40,9 +43,9 @@ def main() -> None:
     rules = policy.from_max_drop(["1.0", "average=0.5", "quiz_*=2"], max_ppl_ratio=1.02)
     print(f"{sum(ITEMS.values())} items, {len(run.results) - 1} candidates")
     report("gate, from memory", lambda: gate.conclude(run, lambda cell: samples[cell.key], rules))
-    report("compare, from memory", lambda: compare.compare_run(run, lambda cell: samples[cell.key]))
+    report("compare, from memory", lambda: pairs.compare_run(run, lambda cell: samples[cell.key]))
     with tempfile.TemporaryDirectory() as folder:
-        place = store.RunDir(Path(folder) / "run")
+        place = runs.RunDir(Path(folder) / "run")
         place.write(
             replace(
                 run,

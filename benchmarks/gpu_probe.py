@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from scoring import SHAPES, body_parameters
 
-from qeval.scoring import attention, memory, tree
-from qeval.scoring.engine import CausalModel, Engine, open_engine
-from qeval.scoring.requests import TokenRequest
+from qeval.score.engine import attention, memory, tree
+from qeval.score.engine.engine import CausalModel, Engine, open_engine
+from qeval.score.engine.requests import TokenRequest
 
 SKIPPED = ("wide_llama",)
 

@@ -21,9 +21,9 @@ from statistics import mean, stdev
 
 from schemes import losses
 
-from qeval import models
-from qeval.records import Variant
-from qeval.schemes import parse_schemes
+from qeval.base.records import Variant
+from qeval.load import model
+from qeval.load.schemes import parse_schemes
 
 BITS = (8, 4, 3, 2)
 
@@ -60,7 +60,7 @@ class Measured:
         if scheme not in self.known:
             ((_, parsed),) = parse_schemes(scheme)
             given = self.arguments
-            loaded = models.load(
+            loaded = model.load(
                 Variant(scheme, "demo", parsed),
                 device=given.device,
                 cache_dir=given.cache,

@@ -8,7 +8,7 @@ from typing import Any
 
 from scoring import SHAPES
 
-from qeval.storage import build_directory
+from qeval.base.files import build_directory
 
 __all__ = ["SHAPES", "packed", "plain"]
 GROUP = 128

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "report"))
 
 from leaderboard import leaderboard
 
-from qeval.store import Store
+from qeval.store.runs import Store
 
 PROMPT = 3_000  # characters of few-shot examples before each question
 

@@ -20,10 +20,11 @@ from typing import Any
 
 import random_checkpoints
 
-from qeval import models, schemes
-from qeval.cost import CPU, QUICK, Bench, measure
-from qeval.errors import QevalError
-from qeval.records import Variant
+from qeval.base.errors import QevalError
+from qeval.base.records import Variant
+from qeval.load import model as models
+from qeval.load import schemes
+from qeval.score.cost import CPU, QUICK, Bench, measure
 
 SCHEMES = (
     "fp32,bf16,fp16,bnb8,bnb4,bnb4[double_quant=true],bnb4[quant_type=fp4],gptq,gptq[act_order=true],"

@@ -28,9 +28,9 @@ from typing import Any
 
 import numpy as np
 
-from qeval.scoring import engine as engines
-from qeval.scoring import tree
-from qeval.scoring.requests import TokenRequest
+from qeval.score.engine import engine as engines
+from qeval.score.engine import tree
+from qeval.score.engine.requests import TokenRequest
 
 SUBJECTS = ("abstract_algebra", "anatomy", "astronomy", "business_ethics", "clinical_knowledge")
 TASKS = ("mmlu", "arc", "hellaswag", "truthfulqa")
@@ -127,11 +127,11 @@ def arguments() -> argparse.Namespace:
 
 
 def built(args: argparse.Namespace) -> dict[str, list[TokenRequest]]:
-    """The requests of each task, by qeval.harness."""
+    """The requests of each task, by qeval.score.harness."""
     from transformers import AutoTokenizer
 
-    from qeval import harness
-    from qeval.records import Task
+    from qeval.base.records import Task
+    from qeval.score import harness
 
     tokenizer = AutoTokenizer.from_pretrained(args.tokenizer or args.model)
     limit = args.limit

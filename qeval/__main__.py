@@ -1,5 +1,5 @@
 """`python -m qeval` is `qeval`."""
 
-from qeval.cli import main
+from qeval.cli.main import main
 
 main(prog_name="qeval")

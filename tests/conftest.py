@@ -47,25 +47,27 @@ def in_this_process(job, listen):
 
     A real model is still scored in a process of its own.
     """
-    from qeval import executors, jobs, toy, worker
-    from qeval.records import Result
+    from qeval.base import messages
+    from qeval.base.records import Result
+    from qeval.run.executors import local
+    from qeval.score import toy, worker
 
     if not toy.is_toy(job.variant.model):
-        return executors.local(job, listen)
+        return local.local(job, listen)
     result = Result(variant=job.variant, status="partial")
     screen = sys.stderr
 
-    def hear(event: jobs.Event) -> None:
+    def hear(event: messages.Event) -> None:
         nonlocal result
-        event = msgspec.json.decode(msgspec.json.encode(event), type=jobs.Event)
-        result = executors._after(event, result)
+        event = msgspec.json.decode(msgspec.json.encode(event), type=messages.Event)
+        result = local._after(event, result)
         with contextlib.redirect_stderr(screen):
             listen(event)
 
     log = Path(job.log)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as noise, contextlib.redirect_stderr(noise):
-        worker.answer(msgspec.json.decode(msgspec.json.encode(job), type=jobs.Job), hear)
+        worker.answer(msgspec.json.decode(msgspec.json.encode(job), type=messages.Job), hear)
     return result
 
 
@@ -75,7 +77,7 @@ def qeval(qeval_with_workers, monkeypatch: pytest.MonkeyPatch):
 
     The toy is scored in this process, which saves most of the time; `qeval_with_workers` is the whole truth.
     """
-    from qeval.executors import EXECUTORS
+    from qeval.run.executors.local import EXECUTORS
 
     monkeypatch.setitem(EXECUTORS, "local", in_this_process)
     return qeval_with_workers
@@ -84,7 +86,7 @@ def qeval(qeval_with_workers, monkeypatch: pytest.MonkeyPatch):
 @pytest.fixture
 def qeval_with_workers(runs_dir: Path):
     """As `qeval`, and each variant is scored in a process of its own, as it is outside of tests."""
-    from qeval.cli import main
+    from qeval.cli.main import main
 
     takes_no_runs = {"--help", "--version"}
 

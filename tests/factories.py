@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qeval.records import Cell, Item, Provenance, Result, Run, Samples, Scheme, Settings, Suite, Task, Variant
+from qeval.base.records import (
+    Cell,
+    Item,
+    Provenance,
+    Result,
+    Run,
+    Samples,
+    Scheme,
+    Settings,
+    Suite,
+    Task,
+    Variant,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""qeval.betting: certain only when it may be, the same however the items come in, and quick when it is."""
+"""A bet: certain only when it may be, the same however the items come in, and quick when it is."""
 
 import itertools
 import math
@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qeval import betting
-from qeval.errors import QevalError
+from qeval.base.errors import QevalError
+from qeval.judge import betting
 
 properties = settings(max_examples=min(60, settings.default.max_examples))
 differences = st.lists(st.sampled_from([-1.0, -0.25, 0.0, 0.5, 1.0]), max_size=60)

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from qeval.calibration import Calibration, complete, identity, windows
-from qeval.errors import QevalError
+from qeval.base.errors import QevalError
+from qeval.load.making.calibration import Calibration, complete, identity, windows
 
 TASKS = Path(__file__).parent.parent / "tasks"
-OWN = Path(__file__).parent.parent / "qeval" / "schemes" / "calibration.txt"
+OWN = Path(__file__).parent.parent / "qeval" / "load" / "making" / "calibration.txt"
 
 
 class Letters:

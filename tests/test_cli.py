@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 import pytest
 
-from qeval.cli import main
+from qeval.cli.main import main
 
 README = Path(__file__).parent.parent / "README.md"
 TASKS = ("--tasks", "qeval_facts,qeval_words,qeval_prose")
@@ -96,7 +96,7 @@ def _start(runs_dir: Path, *more: str) -> subprocess.Popen[bytes]:
     # A shell's background job ignores SIGINT, and so would its children: begin as a person's command does.
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from qeval.cli import main; main()"
+        "from qeval.cli.main import main; main()"
     )
     return subprocess.Popen(
         [sys.executable, "-c", code, *words],

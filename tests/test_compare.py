@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from factories import ARC, QUIZ, TASKS, TRUTH, WIKI, edited, make_run, with_cell, without_cell
 
-from qeval import stats
-from qeval.compare import UNPAIRED, compare, compare_recovery, compare_run, find_baseline, merge, pair
-from qeval.errors import Exit, IncomparableError, QevalError, UsageError
-from qeval.records import Settings
+from qeval.base.errors import Exit, IncomparableError, QevalError, UsageError
+from qeval.base.records import Settings
+from qeval.compare import stats
+from qeval.compare.pairs import UNPAIRED, compare, compare_recovery, compare_run, find_baseline, merge, pair
 
 ORDER = (
     "arc",

@@ -9,9 +9,10 @@ import pytest
 from test_session import save_model
 from tiny_models import save_llama
 
-from qeval import cost, models
-from qeval.cost import Bench, measure
-from qeval.records import Provenance, Scheme, Variant
+from qeval.base.records import Provenance, Scheme, Variant
+from qeval.load import model as models
+from qeval.score import cost
+from qeval.score.cost import Bench, measure
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::FutureWarning")]
 BENCH = Bench(16, (1, 3), (2,), (4, 6), repeats=3, warmup=1, seconds=60)

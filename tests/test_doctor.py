@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from qeval import doctor, schemes
-from qeval.doctor import Finding, as_document, examine, text
-from qeval.schemes import SCHEMES
+from qeval.cli import doctor
+from qeval.cli.doctor import Finding, as_document, examine, text
+from qeval.load import schemes
+from qeval.load.schemes import SCHEMES
 
 pytestmark = pytest.mark.torch
 
@@ -72,7 +73,7 @@ def test_packages_and_gpu_are_named_together(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_list_of_schemes_names_the_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from qeval import listing
+    from qeval.cli import listing
 
     monkeypatch.setattr(schemes, "missing_packages", lambda *_: [])
     here = {row["scheme"]: row["here"] for row in listing.schemes(tmp_path)}

@@ -11,10 +11,10 @@ import jsonschema
 import pytest
 from factories import make_run, with_cell
 
-from qeval.compare import compare_run
-from qeval.document import SCHEMA, document
-from qeval.gate import judge
-from qeval.records import Cost, Policy, Result, Rule, Timing
+from qeval.base.records import Cost, Policy, Result, Rule, Timing
+from qeval.compare.pairs import compare_run
+from qeval.judge.gate import judge
+from qeval.report.formats.json import SCHEMA, document
 
 DOCS = Path(__file__).parent.parent / "docs"
 

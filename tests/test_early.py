@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qeval import early, policy, toy
-from qeval.records import Scheme, Task
+from qeval.ask import policy
+from qeval.base.records import Scheme, Task
+from qeval.judge import early
+from qeval.score import toy
 
 FACTS = Task("qeval_facts", "acc")
 LOOSE = policy.from_max_drop(["2.0"])

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from qeval import suites
-from qeval.executors import EXECUTORS
-from qeval.jobs import Done, Event, Failed, Finished, Job, Planned
-from qeval.records import Scheme, Settings, Suite, Task, Variant
-from qeval.store import Store
+from qeval.ask import suites
+from qeval.base.messages import Done, Event, Failed, Finished, Job, Planned
+from qeval.base.records import Scheme, Settings, Suite, Task, Variant
+from qeval.run.executors.local import EXECUTORS
+from qeval.store.runs import Store
 
 TASKS = (Task("arc_challenge", "acc_norm"), Task("hellaswag", "acc_norm"))
 

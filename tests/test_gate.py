@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from factories import ARC, QUIZ, TRUTH, WIKI, edited, make_run, with_cell, without_cell
 
-from qeval import compare, gate, policy, stats
-from qeval.errors import Exit, IncomparableError, UsageError
-from qeval.records import Comparison, Decision, Policy, Rule
+from qeval.ask import policy
+from qeval.base.errors import Exit, IncomparableError, UsageError
+from qeval.base.records import Comparison, Decision, Policy, Rule
+from qeval.compare import pairs, stats
+from qeval.judge import gate
 
 ONE = Rule(max_drop=1.0)
 
@@ -94,8 +96,8 @@ def test_a_decision_is_that_of_its_own_interval(n, effect, margin, confidence):
     run, read, _ = two_tasks(n, effect)
     for one in gate.judge(run, read, rules({"max_drop": margin, "confidence": confidence})):
         assert one.comparison.confidence == pytest.approx(2 * confidence - 1)
-        row = next(row for row in compare.pair(run, read) if row.task == one.task)
-        assert one.comparison == compare.compare(row, 2 * confidence - 1)
+        row = next(row for row in pairs.pair(run, read) if row.task == one.task)
+        assert one.comparison == pairs.compare(row, 2 * confidence - 1)
         assert one.allowed == pytest.approx(margin / 100)
         assert one.status == gate.verdict(one.comparison, one.allowed)
 
@@ -413,7 +415,7 @@ def test_a_rule_that_can_concern_nothing_is_an_error(entry, says):
 
 def test_flips_are_judged_by_their_exact_interval():
     run, read, _ = make_run(2, (ARC,), 1000, churn=0.1)
-    row = compare.pair(run, read)[0]
+    row = pairs.pair(run, read)[0]
     low, high = stats.proportion_interval(row.flips, 1000, 0.9)
     share = row.flips / 1000
     for limit, expected in ((high * 1.01, "PASS"), (share, "INCONCLUSIVE"), (low * 0.99, "FAIL")):
@@ -425,7 +427,7 @@ def test_flips_are_judged_by_their_exact_interval():
 
 def test_a_perplexity_ratio_is_judged_as_a_difference_of_logarithms():
     run, read, _ = make_run(2, (WIKI,), 60, -0.02)
-    row = compare.compare(compare.pair(run, read)[0], 0.9)
+    row = pairs.compare(pairs.pair(run, read)[0], 0.9)
     ratios = [math.exp(-bound) for bound in (row.high, row.delta, row.low)]
     for limit, expected in (
         (ratios[2] + 1e-9, "PASS"),
@@ -439,7 +441,7 @@ def test_a_perplexity_ratio_is_judged_as_a_difference_of_logarithms():
 
 def test_recovery_is_judged_on_candidate_less_its_share_of_the_baseline():
     run, read, _ = make_run(2, (ARC,), 3000, -0.03, churn=0.06)
-    row = compare.pair(run, read)[0]
+    row = pairs.pair(run, read)[0]
     found = {}
     for share in (0.9, 0.95, 0.99):
         (one,) = gate.judge(run, read, rules({"min_recovery": share}))
@@ -537,7 +539,7 @@ def test_culprits_are_named_after_holm():
     failed = [one for one in decisions if one.status == "FAIL"]
     assert failed
     assert all(one.status == "FAIL" for one in decisions if one.culprit)
-    rows = {row.task: row for row in compare.pair(run, read)}
+    rows = {row.task: row for row in pairs.pair(run, read)}
     p = [
         gate._p_of_failure(one, {(one.variant, one.task): rows[one.task]}) if one.status == "FAIL" else 1.0
         for one in decisions
@@ -549,7 +551,7 @@ def test_culprits_are_named_after_holm():
 def test_the_p_of_a_failure_is_where_it_stops_failing():
     run, read, _ = make_run(2, (ARC,), 400, -0.1, churn=0.12)
     (one,) = gate.judge(run, read, rules({"max_drop": 1.0}))
-    row = compare.pair(run, read)[0]
+    row = pairs.pair(run, read)[0]
     p = gate._p_of_failure(one, {("bnb4", "arc"): row})
     assert p < 0.05
     for factor, fails in ((1.01, True), (0.99, False)):
@@ -582,9 +584,9 @@ def drawn_pairs(rng, sizes, loss, gain):
         base, other = np.ones(n), np.ones(n)
         other[:lost] = 0
         base[lost : lost + won] = 0
-        values = compare.Values(base, other, np.ones(n))
+        values = pairs.Values(base, other, np.ones(n))
         parts.append(
-            compare.Pairs(
+            pairs.Pairs(
                 variant="bnb4",
                 task=f"quiz_{number}",
                 metric="acc",
@@ -600,7 +602,7 @@ def drawn_pairs(rng, sizes, loss, gain):
                 flips=int(lost + won),
             )
         )
-    return parts[0] if len(parts) == 1 else compare._macro("quiz", tuple(parts))
+    return parts[0] if len(parts) == 1 else pairs._macro("quiz", tuple(parts))
 
 
 @pytest.mark.parametrize("gain", [0.0, 0.06])

@@ -14,11 +14,13 @@ from xml.etree import ElementTree as ET
 import pytest
 import yaml
 
-from qeval import plan, policy, published, suites
-from qeval.compare import compare_run
-from qeval.gate import conclude
-from qeval.gate_formats import table
-from qeval.records import Rule
+from qeval.ask import policy, suites
+from qeval.base.records import Rule
+from qeval.compare.pairs import compare_run
+from qeval.exchange import scores
+from qeval.judge import plan
+from qeval.judge.formats import table
+from qeval.judge.gate import conclude
 
 DOCS = Path(__file__).parent.parent / "docs"
 EXAMPLES = DOCS / "examples"
@@ -59,7 +61,7 @@ def test_every_key_of_a_rule_is_explained():
 
 def test_the_rows_of_the_article_are_what_the_gate_prints():
     model = "meta-llama/Llama-2-7b-hf"
-    run = published.import_scores(EXAMPLES / "llama2-article.toml", model=model)
+    run = scores.import_scores(EXAMPLES / "llama2-article.toml", model=model)
     outcome = conclude(run, pytest.fail, policy.from_max_drop(["1.0"]))
     printed = {" ".join(line.split()) for line in table(outcome).splitlines()}
     shown = re.findall(r"^bnb4 .*$", PAGE, re.MULTILINE)
@@ -76,7 +78,7 @@ def test_the_smallest_margins_that_the_page_names():
 
 
 def test_a_run_of_the_article_has_rows_for_the_report():
-    run = published.import_scores(EXAMPLES / "llama2-article.toml", model="meta-llama/Llama-2-13b-hf")
+    run = scores.import_scores(EXAMPLES / "llama2-article.toml", model="meta-llama/Llama-2-13b-hf")
     assert len(compare_run(run, pytest.fail)) == 15
 
 

@@ -12,9 +12,10 @@ import jsonschema
 import pytest
 from factories import ARC, TRUTH, WIKI, make_run, with_cell, without_cell
 
-from qeval import gate, gate_formats, gate_words, policy
-from qeval.errors import Exit
-from qeval.records import Decision, Policy, Rule
+from qeval.ask import policy
+from qeval.base.errors import Exit
+from qeval.base.records import Decision, Policy, Rule
+from qeval.judge import formats, gate, reasons
 
 NASTY = "a|b`<script>&@x\x00\n::error::%\u202e"
 
@@ -99,7 +100,7 @@ def test_the_mixture_has_everything(mixed):
     ],
 )
 def test_rounding_never_crosses_the_limit(values, limit, expected):
-    assert gate_words.faithful(values, limit) == expected
+    assert reasons.faithful(values, limit) == expected
 
 
 @pytest.mark.parametrize(
@@ -107,12 +108,12 @@ def test_rounding_never_crosses_the_limit(values, limit, expected):
     [(1.0, "1.0"), (0.25, "0.25"), (1 / 3, "0.333333333333"), (100 * 0.07, "7.0"), (1e-7, "0.0000001")],
 )
 def test_a_limit_is_shown_as_written(value, expected):
-    assert gate_words.plain(value) == expected
+    assert reasons.plain(value) == expected
 
 
 @pytest.mark.parametrize(("number", "expected"), [(7, "7"), (99, "99"), (5180, "5 200"), (101, "110")])
 def test_rough_numbers(number, expected):
-    assert gate_words.about(number) == expected
+    assert reasons.about(number) == expected
 
 
 def one_decision(rule, task=ARC, **factory):
@@ -156,7 +157,7 @@ def test_the_sentences_of_the_other_limits():
 def test_the_numbers_in_a_sentence_stand_on_the_side_of_the_verdict():
     for seed in range(30):
         one = one_decision(Rule(max_drop=2.0), n_items=700, effect=-0.02, churn=0.1, seed=seed)
-        text = gate_words.shown(one.rule, one.comparison, one.allowed)
+        text = reasons.shown(one.rule, one.comparison, one.allowed)
         low, high = (float(bound.replace("−", "-")) for bound in (text.low, text.high))
         shown = "PASS" if high < 2 else "FAIL" if low > 2 else "INCONCLUSIVE"
         assert shown == one.status
@@ -166,7 +167,7 @@ def test_the_numbers_in_a_sentence_stand_on_the_side_of_the_verdict():
 
 
 def test_the_table_shows_every_decision_reason_and_note(mixed):
-    text = gate_formats.table(mixed)
+    text = formats.table(mixed)
     lines = text.splitlines()
     assert lines[0] == "Gate of toy against fp16, by mixed.toml"
     assert "lost (90 % interval)" in text
@@ -181,7 +182,7 @@ def test_the_table_shows_every_decision_reason_and_note(mixed):
 def test_the_table_of_mixed_confidences_names_none():
     run, read, _ = make_run(2, (ARC, WIKI), 50)
     rules = (Rule(max_drop=1.0), Rule(max_ppl_ratio=1.1, confidence=0.99))
-    assert "lost (interval)" in gate_formats.table(gate.conclude(run, read, Policy(rules)))
+    assert "lost (interval)" in formats.table(gate.conclude(run, read, Policy(rules)))
 
 
 def test_forgiveness_is_printed_everywhere():
@@ -190,13 +191,13 @@ def test_forgiveness_is_printed_everywhere():
     outcome = gate.conclude(run, read, forgiving)
     assert outcome.exit == Exit.PASS
     for write in ("table", "to_json", "junit", "github_summary"):
-        text = getattr(gate_formats, write)(outcome).replace("\\", "")
+        text = getattr(formats, write)(outcome).replace("\\", "")
         assert "--allow-limited" in text
         assert "--allow-inconclusive" in text
 
 
 def test_the_json_document(mixed):
-    found = json.loads(gate_formats.to_json(mixed))
+    found = json.loads(formats.to_json(mixed))
     assert found["schema"] == "qeval.gate/1"
     assert found["exit_code"] == 3
     assert found["verdicts"] == mixed.verdicts
@@ -212,7 +213,7 @@ def test_the_json_document(mixed):
 def test_the_json_of_an_infinite_bound_is_null():
     run, read, _ = make_run(2, (WIKI,), 50)
     run = with_cell(run, "bnb4", "wiki", files={})
-    found = gate_formats.document(gate.conclude(run, read, Policy((Rule(max_ppl_ratio=1.1),))))
+    found = formats.document(gate.conclude(run, read, Policy((Rule(max_ppl_ratio=1.1),))))
     assert found["decisions"][0]["status"] == "INCONCLUSIVE"
     assert (found["decisions"][0]["comparison"]["low"], found["decisions"][0]["items_needed"]) == (None, None)
     json.dumps(found, allow_nan=False)
@@ -231,7 +232,7 @@ def check_junit(element):
 
 def test_junit_is_valid_and_counts_right(mixed):
     for outcome in (mixed, nasty(mixed), replace(mixed, decisions=())):
-        root = ET.fromstring(gate_formats.junit(outcome))
+        root = ET.fromstring(formats.junit(outcome))
         check_junit(root)
         assert len(root) == len(outcome.verdicts)
         for suite in root:
@@ -242,7 +243,7 @@ def test_junit_is_valid_and_counts_right(mixed):
 
 
 def test_junit_maps_each_status(mixed):
-    root = ET.fromstring(gate_formats.junit(mixed))
+    root = ET.fromstring(formats.junit(mixed))
     cases = [case for suite in root for case in suite.findall("testcase")]
     expected = {"PASS": None, "FAIL": "failure", "INCONCLUSIVE": "skipped", "MISSING": "error"}
     assert len({case.get("classname") + case.get("name") for case in cases}) == len(cases)
@@ -257,7 +258,7 @@ def test_junit_maps_each_status(mixed):
 
 
 def test_the_step_summary(mixed):
-    text = gate_formats.github_summary(mixed)
+    text = formats.github_summary(mixed)
     assert text.startswith("## qeval gate: failed\n")
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert len(rows) == 2 + len(mixed.decisions)
@@ -265,7 +266,7 @@ def test_the_step_summary(mixed):
 
 
 def test_the_step_summary_takes_names_literally(mixed):
-    text = gate_formats.github_summary(nasty(mixed))
+    text = formats.github_summary(nasty(mixed))
     assert "<script>" not in text
     assert "@x" not in text
     for line in text.splitlines():
@@ -275,16 +276,16 @@ def test_the_step_summary_takes_names_literally(mixed):
 
 def test_the_step_summary_fits_githubs_limit(mixed):
     whole = replace(mixed, decisions=mixed.decisions * 2000)
-    text = gate_formats.github_summary(whole)
-    assert len(text.encode()) <= gate_formats.SUMMARY_BYTES
+    text = formats.github_summary(whole)
+    assert len(text.encode()) <= formats.SUMMARY_BYTES
     kept = sum(line.startswith("| ") for line in text.splitlines()) - 2
     left_out = int(re.search(r"\n(\d+) more rows did not fit", text).group(1))
     assert kept + left_out == len(whole.decisions)
-    assert len(text.encode()) > 0.99 * gate_formats.SUMMARY_BYTES
+    assert len(text.encode()) > 0.99 * formats.SUMMARY_BYTES
 
 
 def test_annotations_name_what_did_not_pass(mixed):
-    lines = gate_formats.github_annotations(mixed)
+    lines = formats.github_annotations(mixed)
     bad = [one for one in mixed.decisions if one.status != "PASS"]
     assert len(lines) == len(bad)
     by_level = [line.split()[0] for line in lines]
@@ -294,7 +295,7 @@ def test_annotations_name_what_did_not_pass(mixed):
 
 
 def test_annotations_cannot_be_broken_out_of(mixed):
-    for line in gate_formats.github_annotations(nasty(mixed)):
+    for line in formats.github_annotations(nasty(mixed)):
         assert "\n" not in line
         assert re.fullmatch(r"::(error|warning|notice) title=[^:,]*::.*", line)
         assert "%25" in line
@@ -302,10 +303,10 @@ def test_annotations_cannot_be_broken_out_of(mixed):
 
 def test_annotations_are_as_many_as_github_shows(mixed):
     many = replace(mixed, decisions=mixed.decisions * 20)
-    lines = gate_formats.github_annotations(many)
+    lines = formats.github_annotations(many)
     for level in ("error", "warning", "notice"):
         mine = [line for line in lines if line.startswith(f"::{level} ")]
-        assert len(mine) <= gate_formats.ANNOTATIONS
+        assert len(mine) <= formats.ANNOTATIONS
     failed = 20 * sum(
         one.status in ("FAIL", "MISSING") for one in mixed.decisions if one.rule.tier == "required"
     )
@@ -325,7 +326,7 @@ def test_annotations_are_as_many_as_github_shows(mixed):
     ],
 )
 def test_the_badge(mixed, verdicts, message, colour):
-    found = json.loads(gate_formats.badge(replace(mixed, verdicts=verdicts)))
+    found = json.loads(formats.badge(replace(mixed, verdicts=verdicts)))
     jsonschema.validate(found, SHIELD)
     assert (found["message"], found["color"]) == (message, colour)
 
@@ -334,23 +335,21 @@ def test_publishing_writes_files_and_githubs(mixed, tmp_path, monkeypatch, capsy
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     (tmp_path / "summary.md").write_text("before\n")
-    gate_formats.publish(mixed, junit_file=tmp_path / "j.xml", badge_file=tmp_path / "b.json")
-    assert (tmp_path / "j.xml").read_text(encoding="utf-8") == gate_formats.junit(mixed)
-    assert (tmp_path / "b.json").read_text(encoding="utf-8") == gate_formats.badge(mixed)
-    assert (tmp_path / "summary.md").read_text(encoding="utf-8") == "before\n" + gate_formats.github_summary(
-        mixed
-    )
-    assert capsys.readouterr().err.splitlines() == list(gate_formats.github_annotations(mixed))
+    formats.publish(mixed, junit_file=tmp_path / "j.xml", badge_file=tmp_path / "b.json")
+    assert (tmp_path / "j.xml").read_text(encoding="utf-8") == formats.junit(mixed)
+    assert (tmp_path / "b.json").read_text(encoding="utf-8") == formats.badge(mixed)
+    assert (tmp_path / "summary.md").read_text(encoding="utf-8") == "before\n" + formats.github_summary(mixed)
+    assert capsys.readouterr().err.splitlines() == list(formats.github_annotations(mixed))
 
 
 def test_publishing_elsewhere_is_silent(mixed, monkeypatch, capsys):
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
-    gate_formats.publish(mixed)
+    formats.publish(mixed)
     assert capsys.readouterr() == ("", "")
 
 
 def test_a_missing_decision_has_no_numbers_in_the_table():
     rule = Rule(max_drop=1.0)
     one = Decision(rule, "gptq", "arc", "MISSING", "arc: gptq failed.")
-    assert gate_formats._cells(one) == ("gptq", "arc", "", "", "", "max_drop 1", "MISSING")
+    assert formats._cells(one) == ("gptq", "arc", "", "", "", "max_drop 1", "MISSING")

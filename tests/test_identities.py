@@ -12,11 +12,12 @@ import pytest
 from tiny_models import save_llama
 from tiny_worlds import QUIET
 
-from qeval import models, schemes
-from qeval.errors import QevalError
-from qeval.records import Scheme, Variant
-from qeval.schemes import missing_packages
-from qeval.sources import model_identity
+from qeval.base.errors import QevalError
+from qeval.base.records import Scheme, Variant
+from qeval.load import model as models
+from qeval.load import schemes
+from qeval.load.schemes import missing_packages
+from qeval.load.source import model_identity
 
 pytestmark = QUIET
 

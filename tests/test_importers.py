@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qeval import importers
-from qeval.compare import compare_run
-from qeval.errors import IncomparableError, QevalError, UsageError
-from qeval.importers import import_lm_eval
-from qeval.records import Suite, Task
+from qeval.base.errors import IncomparableError, QevalError, UsageError
+from qeval.base.records import Suite, Task
+from qeval.compare.pairs import compare_run
+from qeval.exchange import lm_eval_reading
+from qeval.exchange.lm_eval_reading import import_lm_eval
 
 FIXTURES = Path(__file__).parent / "harness" / "fixtures"
 STAMP = "2026-01-02T03-04-05.678901"
@@ -474,6 +474,6 @@ def test_real_results_are_compared_and_paired_by_hashes(real):
     assert {row.task for row in rows} == {cell.task.name for cell in found.run.results[0].cells}
     cell = found.run.results[1].cells[0]
     samples = found.samples[cell.key]
-    found.samples[cell.key] = importers.replace(samples, prompt_hash=samples.prompt_hash[::-1])
+    found.samples[cell.key] = lm_eval_reading.replace(samples, prompt_hash=samples.prompt_hash[::-1])
     with pytest.raises(IncomparableError, match="the prompt differs"):
         rows_of(found)

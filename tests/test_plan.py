@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from factories import ARC, MEMBERS, QUIZ, TRUTH, WIKI, make_run
 
-from qeval import compare, gate, plan, policy, stats, suites
-from qeval.errors import UsageError
-from qeval.records import Policy, Rule, Suite, Task
+from qeval.ask import policy, suites
+from qeval.base.errors import UsageError
+from qeval.base.records import Policy, Rule, Suite, Task
+from qeval.compare import pairs, stats
+from qeval.judge import gate, plan
 
 
 def suite_of(*tasks, average=()):
@@ -202,7 +204,7 @@ def test_what_only_a_run_can_tell():
 def test_a_measured_run_tells():
     run, read, _ = make_run(3, (ARC, TRUTH, WIKI), 400, -0.01)
     measured = plan.measure(run, read)
-    worst = max(row.losses + row.gains for row in compare.compare_run(run, read) if row.task == "arc")
+    worst = max(row.losses + row.gains for row in pairs.compare_run(run, read) if row.task == "arc")
     assert measured["arc"].square == pytest.approx(worst / 400, abs=0.001)
     rules = (Rule(max_drop=5.0), Rule(min_recovery=0.9), Rule(max_ppl_ratio=1.02), Rule(max_flips=0.2))
     rows = plan.plan(run.suite, plan.sizes(run.suite, run=run), Policy(rules), measured=measured)
@@ -212,7 +214,7 @@ def test_a_measured_run_tells():
 
 def test_the_measured_reach_of_a_perplexity_is_that_of_its_interval():
     run, read, _ = make_run(2, (WIKI,), 400)
-    row = compare.pair(run, read)[0]
+    row = pairs.pair(run, read)[0]
     square = plan.measure(run, read)["wiki"].square
     error = stats.paired_standard_error(row.values.baseline, row.values.candidate, row.values.weight)
     assert math.sqrt(square / 400) == pytest.approx(error, rel=0.01)

@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from qeval import policy
-from qeval.errors import UsageError
-from qeval.records import Policy, Rule
+from qeval.ask import policy
+from qeval.base.errors import UsageError
+from qeval.base.records import Policy, Rule
 
 FULL = """
 [gate]

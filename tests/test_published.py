@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from qeval import gate
-from qeval.compare import UNPAIRED, compare_run
-from qeval.errors import UsageError
-from qeval.policy import from_max_drop
-from qeval.published import import_scores
-from qeval.sizes import MMLU_SUBJECTS
+from qeval.ask.policy import from_max_drop
+from qeval.base.errors import UsageError
+from qeval.base.sizes import MMLU_SUBJECTS
+from qeval.compare.pairs import UNPAIRED, compare_run
+from qeval.exchange.scores import import_scores
+from qeval.judge import gate
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 SEVEN, THIRTEEN = "meta-llama/Llama-2-7b-hf", "meta-llama/Llama-2-13b-hf"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-from qeval.schemes import SCHEMES
+from qeval.load.schemes import SCHEMES
 
 README = Path(__file__).parents[1] / "README.md"
 HEADINGS = {

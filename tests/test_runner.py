@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from qeval import orders, runner
-from qeval.executors import EXECUTORS
-from qeval.jobs import Job
-from qeval.records import Cost, Timing
+from qeval.ask import order as orders
+from qeval.base.messages import Job
+from qeval.base.records import Cost, Timing
+from qeval.run import runner
+from qeval.run.executors.local import EXECUTORS
 
 SCORED = Cost("here", 9.0, 99)
 FIRST, SECOND = ({"prefill": Timing(value, value, value, 3, "ms/token")} for value in (1.0, 2.0))

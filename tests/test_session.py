@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from tiny_models import save_llama
 
-from qeval import policy, suites
-from qeval.cells import Cells, StoppedEarly
-from qeval.errors import QevalError
-from qeval.jobs import Done, Event, Finished, Job, Note
-from qeval.records import Provenance, Scheme, Settings, Task, Variant
-from qeval.store import Store
+from qeval.ask import policy, suites
+from qeval.base.errors import QevalError
+from qeval.base.messages import Done, Event, Finished, Job, Note
+from qeval.base.records import Provenance, Scheme, Settings, Task, Variant
+from qeval.score.cells import Cells, StoppedEarly
+from qeval.store.runs import Store
 
 pytestmark = pytest.mark.torch
 TASKS = tuple(
@@ -68,7 +68,7 @@ def a_job(runs_dir: Path, llama: Path, **changes: object) -> Job:
 
 def score(job: Job) -> tuple[dict[str, object], list[Event]]:
     """The samples of each task, and everything that was said."""
-    from qeval.session import score as score_job
+    from qeval.score.session import score as score_job
 
     events: list[Event] = []
     score_job(job, Cells(job, events.append), events.append)
@@ -120,7 +120,7 @@ def test_the_numbers_are_those_of_lm_eval(runs_dir: Path, llama: Path) -> None:
 def test_quick_costs_are_measured_unasked_but_not_against_a_no(
     tmp_path: Path, llama: Path, monkeypatch: pytest.MonkeyPatch, asked: bool | None, quick: bool, names: int
 ) -> None:
-    from qeval import cost
+    from qeval.score import cost
 
     monkeypatch.setattr(cost, "quick_enough", lambda *_: quick)
     monkeypatch.setattr(cost, "QUICK", cost.Bench(4, (1,), (), (), repeats=1, warmup=0, seconds=60))
@@ -164,7 +164,7 @@ def test_a_lost_cell_is_computed_again_to_the_very_same_bytes(runs_dir: Path, ll
 
 
 def test_nothing_is_loaded_when_everything_is_finished(runs_dir: Path, llama: Path, monkeypatch) -> None:
-    from qeval import models
+    from qeval.load import model as models
 
     job = a_job(runs_dir, llama)
     _, events = score(job)
@@ -179,7 +179,7 @@ BENCH = {"repeats": 1, "warmup": 0, "seconds": 60}
 
 @pytest.fixture
 def short_bench(monkeypatch: pytest.MonkeyPatch) -> None:
-    from qeval import cost
+    from qeval.score import cost
 
     monkeypatch.setattr(cost, "CPU", cost.Bench(4, (1,), (), (), **BENCH))
 
@@ -188,7 +188,7 @@ def short_bench(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_costs_asked_for_are_measured_of_what_is_finished_and_nothing_is_scored_again(
     runs_dir: Path, llama: Path, monkeypatch
 ) -> None:
-    from qeval import session
+    from qeval.score import session
 
     job = a_job(runs_dir, llama)
     _, events = score(job)
@@ -218,7 +218,7 @@ def test_where_nothing_is_scored_peak_memory_is_said_to_be_that_of_measuring(
 def test_a_failure_while_measuring_is_a_note_and_the_variant_is_done(
     runs_dir: Path, llama: Path, monkeypatch, finished: bool
 ) -> None:
-    from qeval import cost
+    from qeval.score import cost
 
     def broken(*_: object, **__: object) -> None:
         raise IndexError("index out of range in self\nand a long story")
@@ -239,7 +239,7 @@ def test_costs_are_those_of_the_schemes_own_layers_never_of_materialised_ones(
     runs_dir: Path, llama: Path, monkeypatch
 ) -> None:
     pytest.importorskip("bitsandbytes")
-    from qeval import cost
+    from qeval.score import cost
 
     measure, seen = cost.measure, []
 
@@ -263,7 +263,8 @@ def test_a_gpus_peak_memory_is_counted_from_the_end_of_loading(
 ) -> None:
     import torch
 
-    from qeval import models, session
+    from qeval.load import model as models
+    from qeval.score import session
 
     seen: list[str] = []
     loaded = models.Loaded(None, None, Provenance("m"))

@@ -12,7 +12,7 @@ import pytest
 from test_session import save_model
 from tiny_worlds import QUIET
 
-from qeval.noise import libraries_to
+from qeval.base.redirect import libraries_to
 
 TEXT = "The cat sat under the tree and saw a big red dog on the mat. " * 40
 
@@ -21,7 +21,7 @@ def test_noise_goes_to_a_file_and_words_to_the_person(tmp_path: Path) -> None:
     code = """
 import os, sys
 from pathlib import Path
-from qeval.noise import libraries_to
+from qeval.base.redirect import libraries_to
 with libraries_to(Path(sys.argv[1])) as say:
     print("by Python"); print("an error", file=sys.stderr); os.write(1, b"by C\\n"); say("for you")
 print("data")

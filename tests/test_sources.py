@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from tiny_models import to_hub_cache
 
-from qeval import sources
-from qeval.errors import QevalError
-from qeval.sources import Source, fingerprint, model_identity, resolve_commit
+from qeval.base.errors import QevalError
+from qeval.load import source
+from qeval.load.source import Source, fingerprint, model_identity, resolve_commit
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def test_a_fingerprint_follows_contents_and_names_only(model, tmp_path) -> None:
 
 def test_a_file_is_read_once_and_again_when_it_changes(model, tmp_path, monkeypatch) -> None:
     read = []
-    whole = sources._file_hash
-    monkeypatch.setattr(sources, "_file_hash", lambda path: read.append(path.name) or whole(path))
+    whole = source._file_hash
+    monkeypatch.setattr(source, "_file_hash", lambda path: read.append(path.name) or whole(path))
     first = fingerprint(model, tmp_path)
     assert fingerprint(model, tmp_path) == first
     assert read == ["config.json", "model.safetensors"]
@@ -114,4 +114,4 @@ def test_without_network_the_cache_answers(model, tmp_path, monkeypatch) -> None
 def test_a_damaged_configuration_is_said_so(model) -> None:
     (model / "config.json").write_text("{")
     with pytest.raises(QevalError, match=r"config.json of .* is damaged"):
-        sources.read_config(Source(str(model)))
+        source.read_config(Source(str(model)))

@@ -1,4 +1,4 @@
-"""qeval.stats against published figures, other libraries, exact enumeration, and its own promises.
+"""qeval.compare.stats against published figures, other libraries, exact enumeration, and its own promises.
 
 The other libraries are imported where they are compared with: that takes a second, for each process that
 collects the tests.
@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qeval import stats
-from qeval.errors import QevalError
+from qeval.base.errors import QevalError
+from qeval.compare import stats
 
 properties = settings(max_examples=min(60, settings.default.max_examples))
 levels = st.sampled_from([0.6, 0.8, 0.9, 0.95, 0.99])

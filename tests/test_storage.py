@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from qeval.errors import QevalError
-from qeval.storage import build_directory, write_atomic
+from qeval.base.errors import QevalError
+from qeval.base.files import build_directory, write_atomic
 
 
 def test_a_failed_build_leaves_nothing_and_the_next_one_works(tmp_path) -> None:

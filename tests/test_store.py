@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qeval import toy
-from qeval.errors import QevalError
-from qeval.records import Cell, Item, Result, Run, Samples, Scheme, Suite, Task, Variant
-from qeval.store import RunDir, Store, digest, reader, slug
+from qeval.base.errors import QevalError
+from qeval.base.records import Cell, Item, Result, Run, Samples, Scheme, Suite, Task, Variant
+from qeval.score import toy
+from qeval.store.runs import RunDir, Store, digest, reader, slug
 
 TASK = Task("arc_challenge", "acc_norm")
 

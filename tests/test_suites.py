@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from qeval import suites
-from qeval.errors import UsageError
+from qeval.ask import suites
+from qeval.base.errors import UsageError
 
 
 def test_the_suites_that_come_with_qeval() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from qeval import suites
+from qeval.ask import suites
 
 TASKS = Path(__file__).parents[1] / "tasks"
 DEMO = TASKS / "demo"

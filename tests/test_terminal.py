@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from factories import ARC, WIKI, make_run
 
-from qeval import terminal
-from qeval.compare import compare_run
-from qeval.gate import judge
-from qeval.records import Cost, Policy, Result, Rule, Timing
+from qeval.base.records import Cost, Policy, Result, Rule, Timing
+from qeval.compare.pairs import compare_run
+from qeval.judge.gate import judge
+from qeval.report.formats import terminal
 
 
 def summary(made, **changes):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qeval import toy
-from qeval.errors import QevalError, UsageError
-from qeval.records import Scheme, Task
+from qeval.base.errors import QevalError, UsageError
+from qeval.base.records import Scheme, Task
+from qeval.score import toy
 
 ARC = Task("arc_challenge", "acc_norm")
 MC2 = Task("truthfulqa_mc2", "acc", kind="score")

@@ -8,8 +8,8 @@ import urllib.request
 
 import pytest
 
-from qeval import viewer
-from qeval.errors import QevalError
+from qeval.base.errors import QevalError
+from qeval.cli import viewer
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def test_it_works_where_it_is_unpacked(wheel: Path, tmp_path: Path) -> None:
         "list suites",
         "report -o r.html -o r.md",
     )
-    code = "import qeval, sys; from qeval.cli import main; print(qeval.__file__, file=sys.stderr)\n"
+    code = "import qeval, sys; from qeval.cli.main import main; print(qeval.__file__, file=sys.stderr)\n"
     code += "sys.exit(any(main(words.split(), standalone_mode=False) for words in sys.argv[1:]))"
     done = subprocess.run(
         [sys.executable, "-c", code, *commands],

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from tiny_models import WORDS, save_llama
 
-from qeval import models
-from qeval.records import Scheme, Variant
+from qeval.base.records import Scheme, Variant
+from qeval.load import model as models
 
 QUIET = [
     pytest.mark.torch,

@@ -9,21 +9,18 @@ import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from qeval.errors import QevalError, UsageError, did_you_mean
+from qeval.base.errors import QevalError, UsageError, did_you_mean
+from qeval.base.files import write_atomic
 from qeval.report.context import Context, build
-from qeval.report.export import EXPORTS, export
-from qeval.report.html import render_html
-from qeval.report.markdown import render_markdown
-from qeval.storage import write_atomic
+from qeval.report.formats.html import render_html
+from qeval.report.formats.markdown import render_markdown
 
 FORMATS: Mapping[str, Callable[[Context], str]] = {".html": render_html, ".md": render_markdown}
 
 __all__ = [
-    "EXPORTS",
     "FORMATS",
     "Context",
     "build",
-    "export",
     "render",
     "render_html",
     "render_markdown",

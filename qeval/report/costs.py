@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from qeval.records import Result, Run
-from qeval.report import numbers
+from qeval.base import numbers
+from qeval.base.records import Result, Run
 
 _MOST_MEASURES = 6
 _LARGE = 2 * 2**30

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from qeval.errors import QevalError
-from qeval.records import Cell, Run
+from qeval.base.errors import QevalError
+from qeval.base.records import Cell, Run
 from qeval.report import build, render_html, render_markdown, write
 from qeval.report.flips import Read, ReadItems
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "reports" / "example"
 PUBLISHED = ROOT / "docs" / "examples" / "llama2-article.toml"
 MODELS = {"llama2-7b": "meta-llama/Llama-2-7b-hf", "llama2-13b": "meta-llama/Llama-2-13b-hf"}
@@ -24,7 +24,8 @@ STORED = "demo-run"  # a directory as the store writes it
 
 def runs(place: Path = EXAMPLES) -> Iterator[tuple[str, Run, Read, ReadItems]]:
     """(name, run, what reads its samples, what reads its items) of each example there is."""
-    from qeval import published, store
+    from qeval.exchange import scores
+    from qeval.store import runs as store
 
     if (place / STORED).is_dir():
         stored = store.RunDir(place / STORED)
@@ -33,7 +34,7 @@ def runs(place: Path = EXAMPLES) -> Iterator[tuple[str, Run, Read, ReadItems]]:
         yield "demo", run, reader.samples, reader.items
     if PUBLISHED.is_file():
         for name, model in MODELS.items():
-            yield name, published.import_scores(PUBLISHED, model=model), _unread, _unread
+            yield name, scores.import_scores(PUBLISHED, model=model), _unread, _unread
 
 
 def _unread(cell: Cell) -> NoReturn:
@@ -43,7 +44,7 @@ def _unread(cell: Cell) -> NoReturn:
 
 def render(out: Path = EXAMPLES, place: Path = EXAMPLES) -> list[Path]:
     """Write each example's HTML, Markdown and charts below `out`; returns the reports."""
-    from qeval.compare import compare_run
+    from qeval.compare.pairs import compare_run
 
     made = []
     for name, run, read, read_items in runs(place):

@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from qeval.records import Provenance, Result, Run, Scheme
-from qeval.report import numbers
+from qeval.base import numbers
+from qeval.base.records import Provenance, Result, Run, Scheme
 
 Fact = tuple[str, str]
 OWN = "qeval"  # the source of a run that qeval itself scored

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from qeval.records import Cell, Item, Result, Run, Samples, Task
-from qeval.report.rows import cell_of, leaves_of, result_of
+from qeval.base.records import Cell, Item, Result, Run, Samples, Task
+from qeval.compare.rows import cell_of, leaves_of, result_of
 
 if TYPE_CHECKING:
     import numpy as np

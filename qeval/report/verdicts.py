@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from qeval import stats
-from qeval.records import Comparison, Decision, Result
-from qeval.report import numbers
+from qeval.base import numbers
+from qeval.base.records import Comparison, Decision, Result
+from qeval.compare import stats
 
 WORST_FIRST = ("FAIL", "MISSING", "INCONCLUSIVE", "PASS")
 MARKS = {

@@ -7,10 +7,10 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from qeval import harness
-from qeval.harness import cache, prompts
-from qeval.records import Task
-from qeval.scoring.requests import Answer
+from qeval.base.records import Task
+from qeval.score import harness
+from qeval.score.engine.requests import Answer
+from qeval.score.harness import cache, prompts
 
 pytestmark = pytest.mark.torch
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from qeval.harness import catalogue
+from qeval.score.harness import catalogue
 
 
 def test_names_of_the_tests_own_tasks(fixtures):
@@ -33,7 +33,7 @@ def test_stock_tasks_are_known_and_own_ones_come_first(tmp_path, noted):
 
 def test_neither_lm_eval_nor_torch_is_imported(fixtures, noted):
     code = (
-        "import sys; from pathlib import Path; from qeval.harness.catalogue import known_tasks;"
+        "import sys; from pathlib import Path; from qeval.score.harness.catalogue import known_tasks;"
         "assert {'mmlu', 'fix_all'} <= known_tasks(Path(sys.argv[1]), Path(sys.argv[2]));"
         "print(sorted({'torch','lm_eval','datasets'} & set(sys.modules)))"
     )

@@ -5,9 +5,9 @@ import logging
 import numpy as np
 import pytest
 
-from qeval import harness
-from qeval.records import Task
-from qeval.scoring.requests import Answer
+from qeval.base.records import Task
+from qeval.score import harness
+from qeval.score.engine.requests import Answer
 
 pytestmark = [
     pytest.mark.torch,

@@ -5,10 +5,10 @@ import shutil
 import numpy as np
 import pytest
 
-from qeval import harness
-from qeval.errors import QevalError, UsageError
-from qeval.records import Task
-from qeval.scoring.requests import Answer
+from qeval.base.errors import QevalError, UsageError
+from qeval.base.records import Task
+from qeval.score import harness
+from qeval.score.engine.requests import Answer
 
 pytestmark = pytest.mark.torch
 

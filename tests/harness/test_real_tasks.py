@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qeval import harness
-from qeval.records import Task
+from qeval.base.records import Task
+from qeval.score import harness
 
 MIRROR = os.environ.get("QEVAL_DATASETS_DIR", "")
 
@@ -40,8 +40,8 @@ def test_requests_are_those_of_lm_eval(name, shots, real_tokenizer):
     from lm_eval.api.task import ConfigurableTask
     from lm_eval.tasks._yaml_loader import load_yaml
 
-    from qeval.harness import catalogue, sources, tokens
-    from qeval.harness.quiet import replaced
+    from qeval.score.harness import catalogue, sources, tokens
+    from qeval.score.harness.tame import replaced
 
     (part,) = harness.prepare(
         [Task(name, "", num_fewshot=shots, limit=60)],

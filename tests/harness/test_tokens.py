@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from qeval.errors import QevalError
-from qeval.harness import tokens
+from qeval.base.errors import QevalError
+from qeval.score.harness import tokens
 
 pytestmark = pytest.mark.torch
 

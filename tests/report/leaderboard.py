@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qeval.records import (
+from qeval.base.records import (
     Cell,
     Cost,
     Item,

@@ -14,9 +14,9 @@ import pytest
 from leaderboard import leaderboard
 
 from qeval import report
-from qeval.compare import compare_run
-from qeval.gate import judge
-from qeval.records import Item, Policy, Result, Rule
+from qeval.base.records import Item, Policy, Result, Rule
+from qeval.compare.pairs import compare_run
+from qeval.judge.gate import judge
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")

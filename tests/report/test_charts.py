@@ -12,7 +12,7 @@ from factories import make_run
 from leaderboard import leaderboard
 
 from qeval import report
-from qeval.compare import compare_run
+from qeval.compare.pairs import compare_run
 from qeval.report import charts, costs
 
 
@@ -90,8 +90,8 @@ def test_shortening_a_drawing_leaves_its_words_alone():
 
 
 def test_the_allowed_loss_is_drawn_only_where_a_rule_judged():
-    from qeval.gate import judge
-    from qeval.records import Policy, Rule
+    from qeval.base.records import Policy, Rule
+    from qeval.judge.gate import judge
 
     run, read, _ = make_run(2, n_items=100)
     policy = Policy((Rule(tasks="arc", max_drop=2.0),))

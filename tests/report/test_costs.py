@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 from factories import ARC, make_run
 
-from qeval import report, terminal
-from qeval.compare import compare_run
-from qeval.document import document
-from qeval.records import Cost, Run, Timing
+from qeval import report
+from qeval.base.records import Cost, Run, Timing
+from qeval.compare.pairs import compare_run
 from qeval.report import charts, costs
+from qeval.report.formats import terminal
+from qeval.report.formats.json import document
 
 NOTES = ("Medians of 5 after 2.", "Measured on the layers as loaded.")
 

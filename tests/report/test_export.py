@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from factories import make_run
 
-from qeval.compare import compare_run
-from qeval.errors import QevalError, UsageError
-from qeval.records import Item
-from qeval.report.export import EXPORTS, export
+from qeval.base.errors import QevalError, UsageError
+from qeval.base.records import Item
+from qeval.compare.pairs import compare_run
+from qeval.exchange.export import EXPORTS, export
 
 NASTY = 'a, "quoted" <b>text</b>\nwith | lines \u202e\u2028 and 🏴‍☠️'
 
@@ -144,7 +144,7 @@ def test_the_samples_load_as_a_data_set(made, tmp_path):
 
 
 def test_what_is_exported_to_lm_eval_is_imported_again_with_the_same_differences(made, tmp_path):
-    from qeval.importers import import_lm_eval
+    from qeval.exchange.lm_eval_reading import import_lm_eval
 
     export(*made, "lm-eval", tmp_path / "out")
     again = import_lm_eval(tmp_path / "out", baseline="toy[scheme=fp16]")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from factories import ARC, TRUTH, edited, make_run
 
-from qeval.compare import compare_run
-from qeval.records import Item
+from qeval.base.records import Item
+from qeval.compare.pairs import compare_run
 from qeval.report.flips import BUDGET, DIRECTIONS, explore, payload, shorten
-from qeval.report.html import as_script_data
+from qeval.report.formats.html import as_script_data
 
 
 def items(cell):

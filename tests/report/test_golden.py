@@ -9,10 +9,12 @@ import pytest
 from factories import ARC, QUIZ, TRUTH, WIKI, make_run
 from outline import outline, rounded
 
-from qeval import document, report, terminal
-from qeval.compare import compare_run
-from qeval.gate import judge
-from qeval.records import Cost, Policy, Result, Rule, Timing
+from qeval import report
+from qeval.base.records import Cost, Policy, Result, Rule, Timing
+from qeval.compare.pairs import compare_run
+from qeval.judge.gate import judge
+from qeval.report.formats import json as document
+from qeval.report.formats import terminal
 
 
 @pytest.fixture(scope="module")

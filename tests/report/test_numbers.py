@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qeval.report import numbers
+from qeval.base import numbers
 
 
 def read(text: str) -> float:

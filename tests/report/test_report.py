@@ -14,10 +14,10 @@ from factories import ARC, MEMBERS, QUIZ, TRUTH, WIKI, make_run, with_cell, with
 from leaderboard import leaderboard
 
 from qeval import report
-from qeval.compare import compare_run
-from qeval.errors import QevalError, UsageError
-from qeval.gate import judge
-from qeval.records import Item, Policy, Result, Rule, Scheme, Variant
+from qeval.base.errors import QevalError, UsageError
+from qeval.base.records import Item, Policy, Result, Rule, Scheme, Variant
+from qeval.compare.pairs import compare_run
+from qeval.judge.gate import judge
 
 HOSTILE = (
     "<script>alert(1)</script><img src=x onerror=alert(2)> \u202e gnp.exe \x1b[31m | ` ``` ~~~ </script> "

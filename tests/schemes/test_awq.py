@@ -12,8 +12,8 @@ import pytest
 from tiny_models import LINEARS, edit_json, save_llama
 from tiny_worlds import QUIET, World, logits, new_world
 
-from qeval.errors import QevalError
-from qeval.records import Scheme
+from qeval.base.errors import QevalError
+from qeval.base.records import Scheme
 
 pytestmark = QUIET
 NIBBLES = (0, 2, 4, 6, 1, 3, 5, 7)
@@ -83,7 +83,7 @@ def test_a_ready_checkpoint_multiplies_by_what_its_codes_say(
 
 
 def test_dequantised_once_it_gives_the_same_numbers(world: World, tmp_path: Path) -> None:
-    from qeval.scoring.materialize import can_materialize, materialize
+    from qeval.score.engine.materialize import can_materialize, materialize
 
     model = world.load(Scheme("awq", {}, str(save_ready(world.model, tmp_path / "ready")[0]))).model
     before = logits(model)
@@ -166,7 +166,8 @@ def test_scaling_leaves_the_model_its_function(
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from qeval.schemes import awq, awq_make
+    from qeval.load.making import awq as awq_make
+    from qeval.load.schemes import awq
 
     assert set(KINDS) == set(awq.MODEL_TYPES)
     sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "vocab_size": 64}
@@ -199,7 +200,7 @@ def test_clipping_never_costs_and_the_error_is_that_of_the_outputs() -> None:
     """A large weight on a channel that is all but silent had better be clipped for its neighbours' sake."""
     import torch
 
-    from qeval.schemes import awq_make
+    from qeval.load.making import awq as awq_make
 
     generator = torch.Generator().manual_seed(0)
     plan = awq_make.Plan(4, 16)
@@ -223,7 +224,7 @@ def test_killed_in_the_middle_it_goes_on_and_ends_the_same(
 ) -> None:
     from safetensors.torch import load_file
 
-    from qeval.schemes import awq_make
+    from qeval.load.making import awq as awq_make
 
     undisturbed = load_file(world.make() / "model.safetensors")
     other = replace(world, cache=tmp_path / "cache", said=[])

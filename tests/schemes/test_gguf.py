@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from tiny_models import LINEARS, save_llama
 
-from qeval import models
-from qeval.errors import QevalError
-from qeval.records import Scheme, Variant
-from qeval.schemes import parse_schemes
-from qeval.schemes.gguf import evidence, find
-from qeval.schemes.spec import Order
-from qeval.sources import Source
+from qeval.base.errors import QevalError
+from qeval.base.records import Scheme, Variant
+from qeval.load import model
+from qeval.load.schemes import parse_schemes
+from qeval.load.schemes.gguf import evidence, find
+from qeval.load.schemes.spec import Order
+from qeval.load.source import Source
 
 pytestmark = pytest.mark.torch
 pytest.importorskip("gguf")
@@ -144,7 +144,7 @@ def test_the_loaded_weights_are_those_of_the_file(tmp_path: Path) -> None:
     for text in (f"gguf@{place / 'tiny.gguf'}", f"gguf@{place}"):
         ((_, scheme),) = parse_schemes(text)
         variant = Variant("v", str(plain), scheme)
-        loaded = models.load(variant, device="cpu", dtype="float32", cache_dir=tmp_path / "cache")
+        loaded = model.load(variant, device="cpu", dtype="float32", cache_dir=tmp_path / "cache")
         found = loaded.provenance
         assert found.modules == {"Q8_0": 2 * 4, "Q4_0": 2 * 3}
         assert found.linears == LINEARS + 1
@@ -180,8 +180,8 @@ def test_a_revision_stays_with_a_named_file() -> None:
 
 
 def test_a_real_file_is_read() -> None:
-    from qeval.demo_model import PACKAGE, _gguf_file
-    from qeval.schemes.versions import version_of
+    from qeval.load.demo import PACKAGE, _gguf_file
+    from qeval.load.versions import version_of
 
     if version_of(PACKAGE) is None:
         pytest.skip(f"{PACKAGE} holds the file")

@@ -14,9 +14,10 @@ import pytest
 from tiny_models import LINEARS, WORDS, to_hub_cache
 from tiny_worlds import QUIET, World, logits, new_world
 
-from qeval import memory, models
-from qeval.errors import QevalError, UsageError
-from qeval.records import Scheme
+from qeval.base.errors import QevalError, UsageError
+from qeval.base.records import Scheme
+from qeval.load import memory
+from qeval.load import model as models
 
 pytestmark = QUIET
 OPTIONS = {"group_size": 32, "samples": 8, "length": 32, "backend": "torch"}
@@ -104,10 +105,10 @@ def test_what_is_read_back_is_exactly_what_was_solved(
     """The solver's codes, which it gives as weights, times its scales as they are stored, in float16."""
     import torch
 
-    from qeval.schemes import gptq_make
+    from qeval.load.making import gptq
 
     expected: dict[str, Any] = {}
-    quantise = gptq_make.quantise
+    quantise = gptq.quantise
 
     def watch(model: Any, *args: Any) -> Any:
         solved = quantise(model, *args)
@@ -120,7 +121,7 @@ def test_what_is_read_back_is_exactly_what_was_solved(
             expected[name] = (codes - zeros) * wide.half().float()
         return solved
 
-    monkeypatch.setattr(gptq_make, "quantise", watch)
+    monkeypatch.setattr(gptq, "quantise", watch)
     found = weights(world, world.make(bits=bits, symmetric=symmetric, seed=7, **order))
     assert len(found) == len(expected) == LINEARS
     for name, matrix in expected.items():
@@ -196,11 +197,11 @@ def test_killed_in_the_middle_it_goes_on_and_ends_the_same(
 ) -> None:
     from safetensors.torch import load_file
 
-    from qeval.schemes import gptq_make
+    from qeval.load.making import gptq
 
     undisturbed = load_file(world.make() / "model.safetensors")
     other = replace(world, cache=tmp_path / "cache", said=[])
-    solve = gptq_make._solve_block
+    solve = gptq._solve_block
     solved = []
 
     def die_at_the_second(*args: Any) -> Any:
@@ -209,11 +210,11 @@ def test_killed_in_the_middle_it_goes_on_and_ends_the_same(
         solved.append(True)
         return solve(*args)
 
-    monkeypatch.setattr(gptq_make, "_solve_block", die_at_the_second)
+    monkeypatch.setattr(gptq, "_solve_block", die_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         other.make()
     again: list[bool] = []
-    monkeypatch.setattr(gptq_make, "_solve_block", lambda *args: again.append(True) or solve(*args))
+    monkeypatch.setattr(gptq, "_solve_block", lambda *args: again.append(True) or solve(*args))
     resumed = load_file(other.make() / "model.safetensors")
     assert len(again) == 1
     assert resumed.keys() == undisturbed.keys()

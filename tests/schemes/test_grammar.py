@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qeval.errors import UsageError
-from qeval.records import Scheme
-from qeval.schemes import SCHEMES, format_scheme, parse_schemes
+from qeval.base.errors import UsageError
+from qeval.base.records import Scheme
+from qeval.load.schemes import SCHEMES, format_scheme, parse_schemes
 
 
 def one(text: str) -> Scheme:

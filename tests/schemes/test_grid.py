@@ -13,9 +13,9 @@ import pytest
 from tiny_models import LINEARS, save_llama
 from tiny_worlds import QUIET
 
-from qeval import models
-from qeval.records import Variant
-from qeval.schemes import parse_schemes
+from qeval.base.records import Variant
+from qeval.load import model
+from qeval.load.schemes import parse_schemes
 
 pytestmark = QUIET
 HIDDEN = 128
@@ -77,19 +77,19 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_llama(tmp_path_factory.mktemp("grid") / "llama", hidden=HIDDEN)
 
 
-def load(llama: Path, text: str, cache: Path, device: str) -> models.Loaded:
+def load(llama: Path, text: str, cache: Path, device: str) -> model.Loaded:
     torch = pytest.importorskip("torch")
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     ((_, scheme),) = parse_schemes(text)
-    return models.load(Variant("v", str(llama), scheme), device=device, cache_dir=cache)
+    return model.load(Variant("v", str(llama), scheme), device=device, cache_dir=cache)
 
 
-def multiplied(loaded: models.Loaded) -> dict[str, Any]:
+def multiplied(loaded: model.Loaded) -> dict[str, Any]:
     """The matrices (out, in) that the quantised layers multiply by, in float32 on the CPU."""
     import torch
 
-    from qeval.schemes.proof import quantised_modules
+    from qeval.load.reading.proof import quantised_modules
 
     found = {}
     dtype = loaded.model.get_input_embeddings().weight.dtype

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from qeval.errors import QevalError
-from qeval.schemes import SCHEMES, awq, gptq, kernels
-from qeval.schemes.spec import Order
-from qeval.sources import Source
+from qeval.base.errors import QevalError
+from qeval.load.reading import kernels
+from qeval.load.schemes import SCHEMES, awq, gptq
+from qeval.load.schemes.spec import Order
+from qeval.load.source import Source
 
 STEPS = ("auto", "fast", "slow")
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from tiny_models import LINEARS, save_llama
 
-from qeval import models
-from qeval.errors import QevalError
-from qeval.records import Scheme, Variant
-from qeval.schemes import parse_schemes
+from qeval.base.errors import QevalError
+from qeval.base.records import Scheme, Variant
+from qeval.load import model as models
+from qeval.load.schemes import parse_schemes
 
 pytestmark = [
     pytest.mark.torch,

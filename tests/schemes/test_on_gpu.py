@@ -20,9 +20,9 @@ from ready_checkpoints import (
 from tiny_models import LINEARS, save_llama
 from tiny_worlds import QUIET, World, new_world
 
-from qeval import models
-from qeval.records import Variant
-from qeval.schemes import parse_schemes
+from qeval.base.records import Variant
+from qeval.load import model as models
+from qeval.load.schemes import parse_schemes
 
 pytestmark = [*QUIET, pytest.mark.gpu]
 SLACK = 4

@@ -11,11 +11,13 @@ import pytest
 from tiny_models import edit_json, save_llama
 from tiny_worlds import QUIET
 
-from qeval import models, schemes
-from qeval.errors import MissingPackageError, QevalError
-from qeval.records import Scheme, Variant
-from qeval.schemes import SCHEMES, adapter, check_available, loading, parse_schemes, plain
-from qeval.schemes.spec import OptionSpec
+from qeval.base.errors import MissingPackageError, QevalError
+from qeval.base.records import Scheme, Variant
+from qeval.load import adapter, schemes
+from qeval.load import model as models
+from qeval.load.reading import opening
+from qeval.load.schemes import SCHEMES, check_available, parse_schemes, plain
+from qeval.load.schemes.spec import OptionSpec
 
 pytestmark = QUIET
 
@@ -242,7 +244,7 @@ def test_a_made_checkpoint_leaves_the_peak_of_memory_to_its_reading(
 def test_the_remedy_of_an_unknown_error_is_true_of_every_command(llama: Path, tmp_path: Path) -> None:
     """Only a command's own process shows a traceback after --debug; that of a run is in its log."""
     order = models._order(Variant("v", str(llama), Scheme("fp32")), "cpu", "auto", tmp_path, lambda _: None)
-    told = loading.explain(ValueError("a kernel's surprise"), order)
+    told = opening.explain(ValueError("a kernel's surprise"), order)
     assert isinstance(told, QevalError)
     assert "log" in told.hint
 

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from tiny_models import edit_json, save_llama, save_tokenizer
 
-from qeval import models
-from qeval.errors import QevalError
-from qeval.records import Scheme, Variant
-from qeval.schemes.quip import UNTESTED, check, evidence
-from qeval.sources import Source
+from qeval.base.errors import QevalError
+from qeval.base.records import Scheme, Variant
+from qeval.load import model
+from qeval.load.schemes.quip import UNTESTED, check, evidence
+from qeval.load.source import Source
 
 pytestmark = pytest.mark.torch
 
@@ -45,7 +45,7 @@ def nearest(vectors: Any) -> tuple[Any, Any]:
     """
     import torch
 
-    from qeval.schemes.quip_lattice import patterns
+    from qeval.load.reading.lattice import patterns
 
     grid, found = patterns(), []
     for shift in (0.25, -0.25):
@@ -68,7 +68,7 @@ def nearest(vectors: Any) -> tuple[Any, Any]:
 
 def code_of(pattern: Any, signs: Any, shift: float) -> Any:
     """The codes of signed patterns: the pattern's number, then a bit for each coordinate that is negated."""
-    from qeval.schemes.quip_lattice import patterns
+    from qeval.load.reading.lattice import patterns
 
     base = patterns()[pattern]
     flipped = signs < 0
@@ -104,7 +104,7 @@ def quantise(values: Any, codebook: str) -> tuple[Any, Any]:
     """The nearest points to a matrix and the Qidxs that stand for them."""
     import torch
 
-    from qeval.schemes.quip_lattice import e81b
+    from qeval.load.reading.lattice import e81b
 
     vectors = values.reshape(-1, 8)
     found, codes = nearest(vectors)
@@ -129,7 +129,7 @@ def dense(width: int) -> Any:
     """The orthogonal matrix of a width, whole and in float64."""
     import torch
 
-    from qeval.schemes.quip_hadamard import matrix, order_of
+    from qeval.load.reading.hadamard import matrix, order_of
 
     whole = matrix(order_of(width)).double()
     while len(whole) < width:
@@ -222,10 +222,10 @@ def copy(made: tuple[Path, dict[str, Any]], tmp_path: Path) -> Path:
     return Path(shutil.copytree(made[0], tmp_path / "copy"))
 
 
-def load(plain: Path, text: str, cache: Path, **settings: Any) -> models.Loaded:
+def load(plain: Path, text: str, cache: Path, **settings: Any) -> model.Loaded:
     kind, _, checkpoint = text.partition("@")
     variant = Variant("v", str(plain), Scheme(kind, {}, checkpoint or None))
-    return models.load(variant, device="cpu", cache_dir=cache, **settings)
+    return model.load(variant, device="cpu", cache_dir=cache, **settings)
 
 
 def change(directory: Path, **changes: Any) -> None:
@@ -247,7 +247,7 @@ def rewrite(directory: Path, edit: Any) -> None:
 def test_e8p_is_65536_points_of_the_shifted_lattice() -> None:
     import torch
 
-    from qeval.schemes.quip_lattice import e8p, patterns
+    from qeval.load.reading.lattice import e8p, patterns
 
     points = e8p()
     assert points.shape == (2**16, 8)
@@ -271,7 +271,7 @@ def test_e8p_is_65536_points_of_the_shifted_lattice() -> None:
 
 
 def test_codes_stand_for_the_points_that_their_bits_say() -> None:
-    from qeval.schemes.quip_lattice import e8p
+    from qeval.load.reading.lattice import e8p
 
     points = e8p()
     assert points[0b0].tolist() == [0.75] * 8
@@ -285,7 +285,7 @@ def test_codes_stand_for_the_points_that_their_bits_say() -> None:
 def test_no_point_of_e8p_is_nearer_than_the_definition_finds() -> None:
     import torch
 
-    from qeval.schemes.quip_lattice import e8p
+    from qeval.load.reading.lattice import e8p
 
     torch.manual_seed(0)
     vectors = torch.randn(300, 8) * 1.03
@@ -297,7 +297,7 @@ def test_no_point_of_e8p_is_nearer_than_the_definition_finds() -> None:
 
 
 def test_the_1_bit_codebook_is_256_points_of_e8() -> None:
-    from qeval.schemes.quip_lattice import e81b
+    from qeval.load.reading.lattice import e81b
 
     points = e81b()
     assert len(points.unique(dim=0)) == 256
@@ -314,7 +314,7 @@ def test_the_1_bit_codebook_is_256_points_of_e8() -> None:
 def test_unpacking_inverts_packing() -> None:
     import torch
 
-    from qeval.schemes.quip_lattice import unpack_e8p, unpack_e81b
+    from qeval.load.reading.lattice import unpack_e8p, unpack_e81b
 
     torch.manual_seed(0)
     codes = torch.randint(2**16, (32, 24))
@@ -331,7 +331,7 @@ def test_unpacking_inverts_packing() -> None:
 def test_transforms_are_orthogonal_and_their_matrices_hadamard_s(width: int) -> None:
     import torch
 
-    from qeval.schemes.quip_hadamard import matrix, order_of, transform
+    from qeval.load.reading.hadamard import matrix, order_of, transform
 
     small = matrix(order_of(width))
     assert small.abs().unique().tolist() == [1]
@@ -347,7 +347,7 @@ def test_the_matrices_are_those_of_a_copy_of_the_authors_own() -> None:
     """torchao carries them, adapted from QuIP#'s repository; skipped where it is not installed."""
     import torch
 
-    from qeval.schemes.quip_hadamard import ORDERS, matrix
+    from qeval.load.reading.hadamard import ORDERS, matrix
 
     spec = importlib.util.find_spec("torchao")
     places = [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
@@ -362,7 +362,7 @@ def test_the_matrices_are_those_of_a_copy_of_the_authors_own() -> None:
 
 @pytest.mark.parametrize("width", [0, 6, 44, 4 * 25, 5, 172 * 3])
 def test_a_width_without_a_known_matrix_is_refused(width: int) -> None:
-    from qeval.schemes.quip_hadamard import order_of
+    from qeval.load.reading.hadamard import order_of
 
     with pytest.raises(QevalError, match=f"A layer is {width} wide, and no Hadamard matrix") as caught:
         order_of(width)
@@ -403,7 +403,7 @@ def test_the_loaded_weights_are_exactly_the_unpacked_ones(
 ) -> None:
     from safetensors.torch import load_file
 
-    from qeval.schemes.quip_lattice import CODEBOOKS, dequantise
+    from qeval.load.reading.lattice import CODEBOOKS, dequantise
 
     tensors = load_file(made[0] / FILE)
     whole = load(plain, f"quip@{made[0]}", tmp_path, dtype="float32")
@@ -458,7 +458,7 @@ def test_the_error_is_that_of_its_bits_and_less_than_rounding_makes(plain: Path,
     levels by less than 0.1175 (Max, 1960)."""
     from safetensors.torch import load_file
 
-    from qeval.schemes.rtn_linear import round_to_nearest
+    from qeval.load.reading.grid import round_to_nearest
 
     state = load_file(plain / "model.safetensors")
 
@@ -493,7 +493,7 @@ def test_mistral_has_the_same_layout(tmp_path: Path) -> None:
 def test_a_checkpoint_s_own_scale_of_the_residual_replaces_the_codebook_s() -> None:
     import torch
 
-    from qeval.schemes.quip_lattice import CODEBOOKS, points
+    from qeval.load.reading.lattice import CODEBOOKS, points
 
     torch.manual_seed(0)
     first, second = pack(torch.randint(2**16, (16, 8))), pack(torch.randint(2**16, (16, 8)))

@@ -25,10 +25,11 @@ from ready_checkpoints import (
 from tiny_models import LINEARS, edit_json, save_llama
 from tiny_worlds import QUIET, logits
 
-from qeval import models, schemes
-from qeval.errors import MissingPackageError, QevalError
-from qeval.records import Scheme, Variant
-from qeval.schemes import SCHEMES, check_available, parse_schemes
+from qeval.base.errors import MissingPackageError, QevalError
+from qeval.base.records import Scheme, Variant
+from qeval.load import model as models
+from qeval.load import schemes
+from qeval.load.schemes import SCHEMES, check_available, parse_schemes
 
 pytestmark = QUIET
 WEIGHTS = 2 * (64 * 64 * 2 + 64 * 32 * 2 + 64 * 128 * 3)
@@ -104,7 +105,7 @@ def test_compressed_tensors(
 
 def _beside(loaded: models.Loaded) -> int:
     """Bytes of the scales, zeros and shapes that stay beside the unpacked weights."""
-    from qeval.schemes.proof import own_tensors, quantised_modules
+    from qeval.load.reading.proof import own_tensors, quantised_modules
 
     kept = [
         min(tensor.dtype.itemsize, 2 if tensor.is_floating_point() else 8) * tensor.numel()
@@ -192,7 +193,7 @@ def test_what_vptq_reads_wrongly_is_refused(
 def test_vptq_is_imported_alone() -> None:
     """Without what it imports for other ends, with no print, and with logging left as it was."""
     code = (
-        "import logging, sys; from qeval.schemes.placed import import_vptq; import_vptq(); import vptq\n"
+        "import logging, sys; from qeval.load.reading.placed import import_vptq; import_vptq(); import vptq\n"
         "assert not logging.getLogger().handlers\n"
         "assert 'sentence_transformers' not in sys.modules"
     )
@@ -235,7 +236,8 @@ def test_spqr_without_its_kernel(
 ) -> None:
     import torch
 
-    from qeval.schemes import proof, ready
+    from qeval.load.reading import proof
+    from qeval.load.schemes import ready
 
     dense = save_spqr(llama, tmp_path / "ready", permuted=permuted)
     package = ModuleType("spqr_quant")
@@ -272,7 +274,7 @@ def test_spqr_is_written_as_its_kernel_reads(llama: Path, tmp_path: Path, permut
 
 
 def test_spqr_is_refused_in_other_types(llama: Path, tmp_path: Path) -> None:
-    from qeval.schemes import ready
+    from qeval.load.schemes import ready
 
     order = order_of(llama, f"spqr@{tmp_path / 'never opened'}", "bfloat16", tmp_path)
     with pytest.raises(QevalError, match="float16 only, and bfloat16 was asked for"):
@@ -280,7 +282,7 @@ def test_spqr_is_refused_in_other_types(llama: Path, tmp_path: Path) -> None:
 
 
 def test_spqr_with_a_bias_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from qeval.schemes import ready
+    from qeval.load.schemes import ready
 
     model = save_llama(tmp_path / "biased", attention_bias=True)
     save_spqr(model, tmp_path / "ready")
@@ -452,7 +454,7 @@ def test_a_package_that_is_too_new_is_named_with_its_bounds(monkeypatch: pytest.
 
 
 def test_unpacking_takes_the_memory_of_the_plain_model(llama: Path, tmp_path: Path) -> None:
-    from qeval import memory
+    from qeval.load import memory
 
     save_fp8(llama, tmp_path / "ready")
     sizes = [(place / "model.safetensors").stat().st_size for place in (llama, tmp_path / "ready")]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from qeval.errors import QevalError
-from qeval.schemes.rtn import divide, divisor
+from qeval.base.errors import QevalError
+from qeval.load.schemes.rtn import divide, divisor
 
 pytestmark = pytest.mark.torch
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.torch
 def test_no_point_of_the_grid_is_nearer(bits: int, symmetric: bool) -> None:
     import torch
 
-    from qeval.schemes.rtn_linear import round_to_nearest
+    from qeval.load.reading.grid import round_to_nearest
 
     torch.manual_seed(0)
     weight = torch.randn(3, 32)
@@ -34,7 +34,7 @@ def test_no_point_of_the_grid_is_nearer(bits: int, symmetric: bool) -> None:
 def test_fewer_bits_lose_more_and_zero_stays_zero() -> None:
     import torch
 
-    from qeval.schemes.rtn_linear import round_to_nearest
+    from qeval.load.reading.grid import round_to_nearest
 
     torch.manual_seed(0)
     weight = torch.randn(8, 64)

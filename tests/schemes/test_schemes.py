@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 from tiny_models import edit_json
 
-from qeval import schemes
-from qeval.errors import MissingPackageError, QevalError
-from qeval.records import Scheme, Variant
-from qeval.schemes import SCHEMES, check_available, identity, resolve
-from qeval.schemes.markdown import options, table
+from qeval.base.errors import MissingPackageError, QevalError
+from qeval.base.records import Scheme, Variant
+from qeval.load import schemes
+from qeval.load.schemes import SCHEMES, check_available, identity, resolve
+from qeval.load.schemes.markdown import options, table
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 def test_importing_the_table_loads_no_heavy_library() -> None:
     heavy = "{'torch', 'transformers', 'datasets', 'bitsandbytes', 'gptqmodel', 'numpy', 'huggingface_hub'}"
-    code = f"import sys, qeval.schemes; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, qeval.load.schemes; print(sorted({heavy} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
 

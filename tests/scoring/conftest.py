@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from qeval.scoring.requests import TokenRequest
+from qeval.score.engine.requests import TokenRequest
 
 VOCABULARY = 97
 

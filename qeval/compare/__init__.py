@@ -1,0 +1,1 @@
+"""Fifth stage: two variants on the same items, row by row."""

@@ -1,0 +1,80 @@
+"""Other ways out of a run: lm-eval's files, flat tables, and the metadata that the Hugging Face Hub reads.
+
+Every form is a directory of files, each written whole or not at all. To add a form, add a function that
+yields (path below the directory, text or Arrow table) and a line in `EXPORTS`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qeval.base.errors import QevalError, UsageError, did_you_mean
+from qeval.base.records import Comparison, Run
+from qeval.exchange import hub, lm_eval_writing, tables
+from qeval.exchange.source import Source
+from qeval.report.flips import Read, ReadItems
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from qeval.exchange.source import File
+
+EXPORTS: Mapping[str, Callable[[Source], Iterator[File]]] = {
+    "lm-eval": lm_eval_writing.to_lm_eval,
+    "csv": tables.to_csv,
+    "parquet": tables.to_parquet,
+    "model-card": hub.to_model_card,
+    "eval-results": hub.to_eval_results,
+}
+
+
+def export(
+    run: Run, read: Read, read_items: ReadItems, comparisons: Sequence[Comparison], to: str, out: Path
+) -> tuple[Path, ...]:
+    """Write the run in the form `to` (a key of `EXPORTS`) below the directory `out`; returns the files.
+
+    `out` is made where only it itself is missing.
+
+    Raises:
+        UsageError: there is no such form.
+        QevalError: nothing was scored, the run lacks what the form needs, or `out` cannot be written.
+    """
+    make = EXPORTS.get(to)
+    if make is None:
+        raise UsageError(f"There is no form {to!r} to export to.", did_you_mean(to, EXPORTS))
+    if not any(result.cells for result in run.results):
+        raise QevalError(
+            f"Nothing was scored in {run.id}, so there is nothing to export.", "Make the run again."
+        )
+    files = list(make(Source(run, read, read_items, comparisons)))
+    return tuple(_put(out, name, content) for name, content in files)
+
+
+def _put(out: Path, name: str, content: str | pa.Table) -> Path:
+    """Write one file, its directories made below `out` only."""
+    from qeval.report import write, write_bytes
+
+    path = out / name
+    if out.parent.is_dir():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise QevalError(
+                f"{path.parent} cannot be made: {error.strerror}.", "Name another place with -o."
+            ) from error
+    if isinstance(content, str):
+        write(path, content)
+    else:
+        write_bytes(path, _parquet_bytes(content))
+    return path
+
+
+def _parquet_bytes(table: pa.Table) -> bytes:
+    import pyarrow.parquet as pq
+
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()

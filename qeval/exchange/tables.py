@@ -1,0 +1,117 @@
+"""A run as flat tables: scores, comparisons, items and their texts, as CSV or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any
+
+from qeval.base.records import Cell, Comparison, Result, Run
+from qeval.compare.rows import Row, rows_of, score_of
+from qeval.exchange.source import Source, perplexity
+from qeval.report.facts import scheme_text
+
+if TYPE_CHECKING:
+    from qeval.exchange.source import File
+
+
+def _scores(source: Source) -> list[dict[str, Any]]:
+    """A row for each variant and row of the summary."""
+    run, rows = source.run, []
+    for result in run.results:
+        for row in rows_of(run):
+            score = score_of(run, result, row)
+            if score is not None:
+                rows.append(_score_row(run, result, row, asdict(score)))
+    return rows
+
+
+def _score_row(run: Run, result: Result, row: Row, score: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "run": run.id,
+        "variant": result.variant.name,
+        "scheme": scheme_text(result.variant.scheme),
+        "baseline": result.variant.name == run.baseline,
+        "task": row.id,
+        "level": row.level,
+        "kind": row.kind,
+        "measure": row.measure,
+        **score,
+        "perplexity": perplexity(score["score"]) if row.kind == "perplexity" else None,
+    }
+
+
+def _comparisons(source: Source) -> list[dict[str, Any]]:
+    names = [field.name for field in fields(Comparison) if field.name != "notes"]
+    return [
+        {"run": source.run.id, **{name: getattr(one, name) for name in names}, "notes": "; ".join(one.notes)}
+        for one in source.comparisons
+    ]
+
+
+def _stored(run: Run) -> Iterator[tuple[Result, Cell]]:
+    """Every cell that has items."""
+    return ((result, cell) for result in run.results for cell in result.cells if not cell.aggregate_only)
+
+
+def _items(source: Source) -> Iterator[dict[str, Any]]:
+    """A row for each item of each variant."""
+    for result, cell in _stored(source.run):
+        samples = source.read(cell)
+        columns = {field.name: getattr(samples, field.name).tolist() for field in fields(samples)}
+        for values in zip(*columns.values(), strict=True):
+            row = dict(zip(columns, values, strict=True))
+            yield {
+                "variant": result.variant.name,
+                "task": cell.task.name,
+                **row,
+                "scores": list(row["scores"]),
+            }
+
+
+def _texts(source: Source) -> Iterator[dict[str, Any]]:
+    """A row for each item, once, with the whole prompt."""
+    seen: set[str] = set()
+    for _, cell in _stored(source.run):
+        if cell.task.name not in seen:
+            seen.add(cell.task.name)
+            for item in source.read_items(cell).values():
+                yield {"task": cell.task.name, **asdict(item), "choices": list(item.choices)}
+
+
+_TABLES: Mapping[str, Callable[[Source], Any]] = {
+    "scores": _scores,
+    "comparisons": _comparisons,
+    "items": _items,
+    "texts": _texts,
+}
+
+
+def to_csv(source: Source) -> Iterator[File]:
+    """A CSV file for each table; lists inside a cell are JSON."""
+    for name, rows in _TABLES.items():
+        made = list(rows(source))
+        if made:
+            yield f"{name}.csv", _csv(made)
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(rows[0])
+    for row in rows:
+        writer.writerow(json.dumps(value) if isinstance(value, list) else value for value in row.values())
+    return text.getvalue()
+
+
+def to_parquet(source: Source) -> Iterator[File]:
+    """A Parquet file for each table."""
+    import pyarrow as pa
+
+    for name, rows in _TABLES.items():
+        made = list(rows(source))
+        if made:
+            yield f"{name}.parquet", pa.Table.from_pylist(made)

@@ -1,0 +1,1 @@
+"""Sixth stage: whether the loss is allowed."""

@@ -1,0 +1,95 @@
+"""A bet against a variant while it is scored: after how many items is a rule certainly broken?
+
+The null hypothesis is that the mean difference is at least -margin. A gambler with a capital of 1 stakes a
+fixed fraction on every item being worse than that. Where the null hypothesis is true the capital is a
+supermartingale, so it reaches 1 / (1 - confidence) with probability at most 1 - confidence, whenever and
+however often one looks (Ville 1939). The best fraction is unknown, so the capital is spread evenly over
+several: the diversified Kelly betting of Waudby-Smith and Ramdas (J R Stat Soc B 86:1, arXiv 2010.09686).
+
+Differences lie in [-1, 1] and items must come in random order, as a sample of the task's questions. Which
+differences, for which rule: a drop of at most m points, candidate - baseline and margin m / 100; a recovery
+of at least r, candidate - r * baseline and margin 0; at most f flips, -1 for a flip, else 0, and margin f.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qeval.base.errors import QevalError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+_LEAST, _MOST, _FRACTIONS = 0.01, 0.95, 12
+"""Stakes as shares of the greatest one that cannot ruin: from 1 % (shortfalls of a fraction of a point)
+to 95 %, evenly on a logarithmic scale."""
+
+
+@dataclass(frozen=True)
+class Bet:
+    """The state of one bet: what it is about, and how it stands after `n` items.
+
+    `capitals` are the logarithms of the capital of each fraction; `broken_at` is the number of items after
+    which the rule was certainly broken, None while it is not; it never changes again.
+    """
+
+    margin: float
+    confidence: float
+    n: int = 0
+    capitals: tuple[float, ...] = (0.0,) * _FRACTIONS
+    broken_at: int | None = None
+
+
+def start(margin: float, confidence: float = 0.95) -> Bet:
+    """A bet that the mean difference is below -margin, to be sure with the one-sided `confidence`.
+
+    Raises:
+        ValueError: margin outside [0, 1) or confidence outside (0, 1).
+    """
+    if not (0 <= margin < 1 and 0 < confidence < 1):
+        raise ValueError(f"margin {margin} or confidence {confidence} is no fraction")
+    return Bet(margin, confidence)
+
+
+def update(state: Bet, differences: ArrayLike) -> Bet:
+    """The bet after (k,) more items, in the order in which they were drawn.
+
+    Raises:
+        QevalError: a difference is outside [-1, 1] or not a number: it is no score of items.
+    """
+    items = np.asarray(differences, dtype=np.float64)
+    if not np.all(np.abs(items) <= 1):
+        raise QevalError(
+            "Differences outside [-1, 1] cannot be bet on.",
+            "Judge perplexities after the run: only bounded scores can stop a variant early.",
+        )
+    if not len(items):
+        return state
+    paths = np.array(state.capitals)[:, None] + np.cumsum(_gains(items + state.margin, state.margin), axis=1)
+    broken_at = state.broken_at
+    if broken_at is None:
+        above = np.logaddexp.reduce(paths, axis=0) - math.log(_FRACTIONS) >= -math.log1p(-state.confidence)
+        broken_at = state.n + int(np.argmax(above)) + 1 if above.any() else None
+    return replace(state, n=state.n + len(items), capitals=tuple(paths[:, -1].tolist()), broken_at=broken_at)
+
+
+def broken_at(differences: ArrayLike, margin: float, confidence: float = 0.95) -> int | None:
+    """After how many of the (n,) differences, in their order, it is certain that their mean is below
+    -margin; None if it never is. Raises as `start` and `update` do."""
+    return update(start(margin, confidence), differences).broken_at
+
+
+def capital(state: Bet) -> float:
+    """What the gambler's 1 has become: evidence against the rule, as an e-value."""
+    return math.exp(min(float(np.logaddexp.reduce(state.capitals)), 700.0)) / _FRACTIONS
+
+
+def _gains(excess: NDArray[np.float64], margin: float) -> NDArray[np.float64]:
+    """(fractions, n) logarithms of the factor by which each stake multiplies its capital. The greatest
+    stake that survives a gain of 1 is 1 / (1 + margin)."""
+    stakes = np.geomspace(_LEAST, _MOST, _FRACTIONS) / (1 + margin)
+    return np.log1p(-stakes[:, None] * excess)

@@ -1,0 +1,129 @@
+"""Early stop: while a variant is scored, is a required rule certainly broken already?
+
+Items are scored in a seeded random order, and each rule on bounded scores is a bet against the variant
+(`judge.betting`), so looking after every item is allowed. Only breaking a rule can stop a variant: a pass is
+decided on all items, by the gate. Rules on perplexities, macro means and the average are left to the gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from qeval.ask.policy import describe
+from qeval.base.records import Level, Policy, Rule, Samples, Stop, Task
+from qeval.judge import betting
+from qeval.judge.gate import Row, rules_for
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_BLOCKS = 12
+_LEAST = 25
+
+
+@dataclass(frozen=True)
+class Watch:
+    """One rule on one row, the bet on it, and how many items the row has."""
+
+    row: str
+    rule: Rule
+    bet: betting.Bet
+    of: int
+
+
+def watches(policy: Policy, variant: str, tasks: Sequence[Task], sizes: Sequence[int]) -> tuple[Watch, ...]:
+    """A watch for each required rule that can be bet on, of each task and each group in `tasks`.
+
+    `sizes` are the tasks' numbers of items, in the same order.
+    """
+    rows = {task.name: Row(task.name, task.metric, task.kind, _level(task)) for task in tasks}
+    rows |= {task.group: Row(task.group, task.metric, task.kind, "pooled") for task in tasks if task.group}
+    count = {
+        row: sum(n for task, n in zip(tasks, sizes, strict=True) if row in {task.name, task.group})
+        for row in rows
+    }
+    return tuple(
+        Watch(row.task, rule, betting.start(_margin(rule), rule.confidence), count[row.task])
+        for row in rows.values()
+        for rule in rules_for(policy, row, variant)
+        if rule.tier == "required" and rule.max_ppl_ratio is None
+    )
+
+
+def _level(task: Task) -> Level:
+    return "subtask" if task.group else "task"
+
+
+def _margin(rule: Rule) -> float:
+    if rule.max_drop is not None:
+        return rule.max_drop / 100
+    return rule.max_flips or 0.0
+
+
+def blocks(sizes: Sequence[int], seed: int) -> Iterator[NDArray[np.int64]]:
+    """All items of several tasks in a seeded random order, in blocks: (k, 2), task and item each."""
+    import numpy as np
+
+    places = np.array([(task, item) for task, n in enumerate(sizes) for item in range(n)], dtype=np.int64)
+    shuffled = places[np.random.default_rng(seed).permutation(len(places))]
+    size = max(_LEAST, -(-len(places) // _BLOCKS))
+    for start in range(0, len(places), size):
+        yield shuffled[start : start + size]
+
+
+def see(
+    state: Sequence[Watch],
+    block: NDArray[np.int64],
+    tasks: Sequence[Task],
+    samples: Sequence[Samples],
+    baseline: Mapping[str, Samples],
+) -> tuple[Watch, ...]:
+    """The watches after one more block of items; `samples` need be right only where the block says.
+
+    `baseline` maps task names to the baseline's samples of the same items in the same order.
+    """
+    return tuple(_seen(watch, block, tasks, samples, baseline) for watch in state)
+
+
+def _seen(
+    watch: Watch,
+    block: NDArray[np.int64],
+    tasks: Sequence[Task],
+    samples: Sequence[Samples],
+    baseline: Mapping[str, Samples],
+) -> Watch:
+    import numpy as np
+
+    mine = [i for i, task in enumerate(tasks) if watch.row in {task.name, task.group}]
+    differences = [
+        _difference(watch.rule, samples[task], baseline[tasks[task].name], item)
+        for task, item in block.tolist()
+        if task in mine
+    ]
+    return replace(watch, bet=betting.update(watch.bet, np.array(differences, dtype=float)))
+
+
+def _difference(rule: Rule, candidate: Samples, base: Samples, item: int) -> float:
+    if rule.max_flips is not None:
+        return -float(candidate.answer[item] != base.answer[item])
+    share = 1.0 if rule.min_recovery is None else rule.min_recovery
+    return float(candidate.value[item] - share * base.value[item])
+
+
+def broken(state: Sequence[Watch]) -> Stop | None:
+    """The first rule that is certainly broken, and after how many items it was."""
+    for watch in state:
+        if watch.bet.broken_at is not None:
+            return Stop(watch.row, watch.rule, watch.bet.broken_at, watch.of)
+    return None
+
+
+def sentence(stop: Stop) -> str:
+    """What a stop means, for a person."""
+    return (
+        f"Stopped early: {stop.task} breaks the rule ({describe(stop.rule)}) for certain"
+        f" after {stop.items} of {stop.of} items."
+    )

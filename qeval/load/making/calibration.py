@@ -1,0 +1,120 @@
+"""Texts that GPTQ and AWQ calibrate on: c4, wikitext2, the text that comes with qeval, or a file."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from qeval.base.errors import QevalError
+
+OWN = "own"
+HUB_SETS = {
+    "c4": ("allenai/c4", "en", "train"),
+    "wikitext2": ("Salesforce/wikitext", "wikitext-2-raw-v1", "train"),
+}
+"""Name: Hub id, configuration, split."""
+SPARE = 12
+"""Documents looked at for every sample drawn, at most; C4 is streamed, never fetched whole."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """`samples` windows of `length` tokens each out of the text `name`, drawn with `seed`."""
+
+    name: str
+    samples: int
+    length: int
+    seed: int = 0
+
+
+def complete(name: str, samples: int, length: int, seed: int, *, demo: bool) -> Calibration:
+    """Fill in what was left to choose ("auto", 0): 128 x 2048 tokens of C4, as the GPTQ paper took; for the
+    demo model 16 x 256 tokens of our own text, which a CPU manages in minutes."""
+    chosen = (OWN if demo else "c4") if name == "auto" else name
+    usual = (16, 256) if chosen == OWN else (128, 2048)
+    return Calibration(chosen, samples or usual[0], length or usual[1], seed)
+
+
+def identity(calibration: Calibration) -> dict[str, Any]:
+    """What the calibration is, for the key of a checkpoint: a text by its hash, a Hub set by its name."""
+    named = {"samples": calibration.samples, "length": calibration.length, "seed": calibration.seed}
+    if calibration.name in HUB_SETS:
+        return {"set": calibration.name, **named}
+    text = _own_text() if calibration.name == OWN else _file_text(calibration.name)
+    return {"text": hashlib.sha256(text.encode()).hexdigest(), **named}
+
+
+def windows(calibration: Calibration, tokenizer: Any, datasets_dir: Path | None = None) -> list[list[int]]:
+    """(samples, length) token ids. Raises QevalError where the text cannot be had or is too short.
+
+    A short text (our own, a file) is cut into windows in its order; from a set, documents are drawn at
+    random and joined, as many as fill the windows.
+    """
+    wanted = calibration.samples * calibration.length
+    if calibration.name in HUB_SETS:
+        tokens = _joined(_documents(calibration, datasets_dir), tokenizer, wanted)
+    else:
+        text = _own_text() if calibration.name == OWN else _file_text(calibration.name)
+        tokens = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    count = min(calibration.samples, len(tokens) // calibration.length)
+    if count == 0:
+        raise QevalError(
+            f"The calibration text {calibration.name} has {len(tokens)} tokens, less than one sample of"
+            f" {calibration.length}.",
+            "Give a longer text or a smaller length.",
+        )
+    return [
+        tokens[start : start + calibration.length]
+        for start in range(0, count * calibration.length, calibration.length)
+    ]
+
+
+def _joined(documents: Iterable[str], tokenizer: Any, wanted: int) -> list[int]:
+    """At least `wanted` tokens, an end-of-text token after each document, if there are so many."""
+    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    tokens: list[int] = []
+    for text in documents:
+        if len(tokens) >= wanted:
+            break
+        tokens += tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] + end
+    return tokens
+
+
+def _documents(calibration: Calibration, datasets_dir: Path | None) -> Iterator[str]:
+    """Texts of a Hub set in an order drawn with the seed. Raises QevalError where it cannot be reached."""
+    from datasets import load_dataset
+
+    name, configuration, split = HUB_SETS[calibration.name]
+    mirror = datasets_dir / name if datasets_dir else None
+    place = str(mirror) if mirror is not None and mirror.is_dir() else name
+    try:
+        rows = load_dataset(place, configuration, split=split, streaming=True)
+        texts = [str(row["text"]) for row in rows.take(SPARE * max(calibration.samples, 100))]
+    except Exception as error:
+        raise QevalError(
+            f"The calibration set {calibration.name} ({name}) cannot be read:"
+            f" {' '.join(str(error).split())[:200]}",
+            "Name a mirror with --datasets-dir, or a text file with calibration=FILE.",
+        ) from error
+    kept = [text for text in texts if text.strip()]
+    random.Random(calibration.seed).shuffle(kept)  # noqa: S311 - a reproducible draw, no secret
+    return iter(kept)
+
+
+def _own_text() -> str:
+    return (files("qeval.load.making") / "calibration.txt").read_text("utf-8")
+
+
+def _file_text(name: str) -> str:
+    try:
+        return Path(name).expanduser().read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise QevalError(
+            f"There is no calibration text {name!r}: it is neither a set nor a text file that can be read.",
+            f"Use {', '.join(HUB_SETS)}, {OWN}, or the path of a UTF-8 text file.",
+        ) from error

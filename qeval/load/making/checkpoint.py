@@ -1,0 +1,128 @@
+"""Making a checkpoint here out of calibration text and keeping it: what gptq and awq share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from qeval.base.errors import QevalError
+from qeval.base.files import build_directory
+from qeval.load.making import calibration
+from qeval.load.making.card import write_card
+from qeval.load.reading.opening import compute_in, open_model
+from qeval.load.schemes.rtn import divisor
+from qeval.load.schemes.spec import OptionSpec, Order
+from qeval.load.source import model_identity
+from qeval.load.versions import versions
+
+OPTIONS = (
+    OptionSpec("calibration", str, "auto", "c4, wikitext2, own (comes with qeval) or a text file"),
+    OptionSpec("samples", int, 0, "calibration samples; 0 for 128 of a set, 16 of our own text", low=0),
+    OptionSpec("length", int, 0, "tokens of a sample; 0 for 2048 of a set, 256 of our own text", low=0),
+    OptionSpec("seed", int, 0, "seed of the draw of samples from a set", low=0),
+)
+"""What every scheme that calibrates here can be told about the text."""
+_LOADING = {"backend", "attention"}
+"""Options that say how a checkpoint is read, so that they change nothing in it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Materials:
+    """What a checkpoint is made of: the plain model in the compute type, its tokenizer, the calibration
+    tokens (samples, length), and a directory in which finished blocks wait."""
+
+    model: Any
+    tokenizer: Any
+    windows: list[list[int]]
+    work: Path
+
+
+Build = Callable[[Materials, Path], Mapping[str, Any]]
+"""Quantises the materials, writes the checkpoint into a directory and returns the plan, for the card."""
+
+
+def calibration_of(model: str, options: Mapping[str, Any]) -> calibration.Calibration:
+    """The calibration that the (complete) options ask for."""
+    return calibration.complete(
+        str(options["calibration"]),
+        int(options["samples"]),
+        int(options["length"]),
+        int(options["seed"]),
+        demo=model == "demo",
+    )
+
+
+def checkpoint(order: Order, scheme: str, method: int, libraries: Iterable[str], build: Build) -> Path:
+    """The directory of the checkpoint that the order describes, made at the first call and cached.
+
+    `method` is raised when our own code changes what it makes; `libraries` are the distributions that can.
+    A killed call goes on after the last block it finished. Raises QevalError for calibration text that
+    cannot be had or is longer than the model takes, and what `build` raises.
+    """
+    recipe = _recipe(order, method, libraries)
+    name = hashlib.sha256(json.dumps(recipe, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    slug = "".join(char if char.isalnum() else "-" for char in Path(order.model).name.lower())
+    target = order.cache_dir / "checkpoints" / f"{slug}-{scheme}-{name}"
+    if not target.is_dir():
+        order.progress(f"{scheme}: no checkpoint yet, quantising")
+    return build_directory(target, lambda partial: _make(order, scheme, recipe, build, partial))
+
+
+def _recipe(order: Order, method: int, libraries: Iterable[str]) -> dict[str, Any]:
+    """Everything that can change the checkpoint."""
+    return {
+        "method": method,
+        "model": model_identity(order.model, order.base.revision, order.cache_dir),
+        "options": {name: value for name, value in order.options.items() if name not in _LOADING},
+        "calibration": calibration.identity(calibration_of(order.model, order.options)),
+        "compute": order.compute,
+        "versions": versions(*libraries),
+    }
+
+
+def _make(order: Order, scheme: str, recipe: dict[str, Any], build: Build, target: Path) -> None:
+    found = _materials(replace(order, source=order.base), _work_dir(target))
+    plan = build(found, target)
+    write_card(target, order.model, scheme, {**recipe, "plan": plan, "samples": len(found.windows)})
+    shutil.rmtree(found.work, ignore_errors=True)
+
+
+def _materials(base: Order, work: Path) -> Materials:
+    from transformers import AutoTokenizer
+
+    model = compute_in(open_model(base, attn_implementation="sdpa"), base.compute)
+    tokenizer = AutoTokenizer.from_pretrained(base.source.place, revision=base.source.revision or "main")
+    chosen = calibration_of(base.model, base.options)
+    windows = calibration.windows(chosen, tokenizer, base.datasets_dir)
+    _check_length(model, chosen)
+    return Materials(model, tokenizer, windows, work)
+
+
+def _work_dir(target: Path) -> Path:
+    """Where finished blocks wait: beside the checkpoint, under a name that a later process finds again."""
+    name = target.name.split(".partial-")[0].lstrip(".")
+    work = target.parent / f".{name}.blocks"
+    work.mkdir(exist_ok=True)
+    return work
+
+
+def _check_length(model: Any, chosen: calibration.Calibration) -> None:
+    longest = getattr(model.config, "max_position_embeddings", None)
+    if longest and chosen.length > longest:
+        raise QevalError(
+            f"Calibration samples of {chosen.length} tokens are longer than the model takes ({longest}).",
+            f"Use length={longest}.",
+        )
+
+
+def group_size(model: Any, asked: int) -> int:
+    """The group size asked for; for 0 the largest power of two up to 128 that divides every layer."""
+    from qeval.load.making import walk
+
+    blocks = walk.find_blocks(model)[1]
+    return asked or min(divisor(layer.in_features) for block in blocks for _, layer in walk.linears(block))

@@ -1,0 +1,125 @@
+"""Whether a model fits into memory, estimated before its weights are read."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from qeval.base.errors import QevalError
+from qeval.load.schemes.spec import Order, SchemeSpec
+from qeval.load.source import Source, read_config, weight_files_bytes
+
+SPARE = 1.1
+"""Room for buffers and activations beyond the weights."""
+USUAL_BITS = 4.5
+"""Of a weight in quantised files of which nothing better is known: 4, and a 16-bit scale for every 32."""
+GIB = 2**30
+PROCESS_NOTE = "On a CPU, peak memory is that of the variant's whole process: libraries and loading included."
+_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+_CGROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+def check_fits(order: Order, spec: SchemeSpec) -> None:
+    """Raise QevalError where the weights will not fit; silent where their size cannot be told."""
+    needed = estimate(order, spec)
+    free = free_bytes(order.device)
+    if needed is not None and free is not None and needed > free:
+        raise QevalError(
+            f"{order.source.path} as {spec.name} needs about {needed / GIB:.1f} GiB of memory, and"
+            f" {order.device} has {free / GIB:.1f} GiB free.",
+            "Use a machine with more memory, a smaller model, or a scheme of fewer bits.",
+        )
+
+
+def estimate(order: Order, spec: SchemeSpec) -> int | None:
+    """Bytes that loading takes at its peak, None where the weight files' size is not known.
+
+    A ready checkpoint takes its files' size, and where it is unpacked the plain weights of the model as
+    well: as many as the model's files tell, else as its own do. Otherwise the files tell the number of
+    weights, each of which takes the compute type's bytes, or the scheme's bits where the library quantises on
+    the way in; a scheme that quantises here first holds the plain model.
+    """
+    files = _files_bytes(order)
+    if files is None:
+        return None
+    each: float = max(_BYTES[order.compute], _BYTES[order.store])
+    if order.ready:
+        weights = _weights(order.base) or 8 * files / (spec.weight_bits or USUAL_BITS)
+        plain = weights * each if spec.unpacks(order.options) else 0
+        return int((files + plain) * SPARE)
+    if spec.weight_bits is not None and spec.make is None and order.device != "cpu":
+        each = spec.weight_bits / 8
+    return int(_weights(order.source) * each * SPARE)
+
+
+def _files_bytes(order: Order) -> int | None:
+    """Bytes of the weight files that are read, None where they cannot be told."""
+    name = order.options.get("file")
+    if name is None:
+        return weight_files_bytes(order.source)
+    return weight_files_bytes(order.source, str(name) or "*.gguf")  # the one named, or the only one
+
+
+def _weights(plain: Source) -> float:
+    """The number of weights of a model that is not quantised, by its files; 0 where it cannot be told."""
+    config = read_config(plain)
+    dtype = str(config.get("dtype") or config.get("torch_dtype") or "float16")
+    return (weight_files_bytes(plain) or 0) / _BYTES.get(dtype, 2)
+
+
+def free_bytes(device: str) -> int | None:
+    """Free memory of a device, None where it cannot be told."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device != "cpu":
+        return None
+    import psutil  # type: ignore[import-untyped]  # a dependency of accelerate
+
+    free = int(psutil.virtual_memory().available)
+    for limit in _CGROUPS:  # a container may be allowed less than the machine has
+        try:
+            free = min(free, int(limit.read_text("utf-8")))
+        except (OSError, ValueError):
+            continue
+    return free
+
+
+def peak_bytes(device: str) -> int | None:
+    """Bytes held at most so far: by tensors on a GPU, by the whole process on a CPU; None elsewhere."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.max_memory_allocated(device))
+    return peak_of_process() if device == "cpu" else None
+
+
+def forget_peak(device: str) -> None:
+    """Let `peak_bytes` of a GPU begin anew, with what is held now; a process does not forget its own."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_of_process() -> int | None:
+    """Bytes of memory that this process has held at most so far; None where the system does not tell.
+
+    Linux tells it of the process itself; its ru_maxrss begins with what the parent process held.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text("utf-8").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    except (OSError, ValueError, StopIteration):
+        return _ru_maxrss()
+
+
+def _ru_maxrss() -> int | None:
+    try:
+        import resource
+    except ImportError:  # Windows has none
+        return None
+    found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(found if sys.platform == "darwin" else found * 1024)  # bytes on macOS, KiB elsewhere

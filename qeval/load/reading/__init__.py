@@ -1,0 +1,1 @@
+"""Reading what is there: opening models, headers of files, and the proof of what was loaded."""

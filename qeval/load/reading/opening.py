@@ -1,0 +1,134 @@
+"""Opening a model through transformers, with its failures turned into sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from qeval.base.errors import MissingPackageError, QevalError
+from qeval.load.schemes.spec import Order
+from qeval.load.source import hub_refusal
+
+
+def open_model(order: Order, *, dtype: str | None = None, **keywords: Any) -> Any:
+    """The model of `order.source` by AutoModelForCausalLM, plain weights in `dtype` (default `order.store`).
+
+    `keywords` go to from_pretrained. Raises QevalError for everything that a person can mend.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    keywords.setdefault("device_map", {"": order.device})
+    try:
+        model, found = AutoModelForCausalLM.from_pretrained(
+            order.source.place,
+            revision=order.source.revision or "main",
+            dtype=getattr(torch, dtype or order.store),
+            trust_remote_code=order.trust_remote_code,
+            output_loading_info=True,
+            **keywords,
+        )
+    except QevalError:
+        raise
+    except Exception as error:
+        raise explain(error, order) from error
+    _check_complete(found["missing_keys"], order)
+    return model.eval()
+
+
+def outline(order: Order) -> Any:
+    """The model of `order.source` on torch's meta device, without weights. QevalError as open_model."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    place, trust = order.source.place, order.trust_remote_code
+    try:
+        config = AutoConfig.from_pretrained(
+            place, revision=order.source.revision or "main", trust_remote_code=trust
+        )
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=trust)
+    except Exception as error:
+        raise explain(error, order) from error
+
+
+def _check_complete(missing: Collection[str], order: Order) -> None:
+    """Refuse a model of which transformers found no weights for some layers: it has made them up."""
+    if missing:
+        raise QevalError(
+            f"{order.source.path} gives no values to {len(missing)} tensors of the model"
+            f" (the first: {min(missing)}).",
+            "Its files may be incomplete, or its library reads this form of it on no such device"
+            f" ({order.device}).",
+        )
+
+
+def explain(error: Exception, order: Order) -> Exception:
+    """`error` as a QevalError where its cause is known, else as it is."""
+    name, text = order.source.path, str(error)
+    refusal = hub_refusal(name, order.source.revision, _root(error))
+    if refusal is not None:
+        return refusal
+    for applies, found in _known(error, text, name, order.device):
+        if applies:
+            return found
+    return error
+
+
+def _known(error: Exception, text: str, name: str, device: str) -> Iterator[tuple[bool, QevalError]]:
+    """Whether `error` is of a kind that is known, and what is said then; the first that applies counts."""
+    first = " ".join(text.split())[:300]
+    yield (
+        type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text,
+        QevalError(
+            f"{name} does not fit into the memory of {device}.", "Choose a smaller model or another device."
+        ),
+    )
+    yield (
+        "trust_remote_code" in text,
+        QevalError(
+            f"{name} brings code of its own, which is not run unasked.",
+            "Read that code, and if you trust it add --trust-remote-code.",
+        ),
+    )
+    yield (
+        type(error).__name__ == "SafetensorError",
+        QevalError(f"A weight file of {name} is damaged: {first}.", "Download or save the model again."),
+    )
+    yield (
+        isinstance(error, ImportError),
+        MissingPackageError(f"{name} cannot be loaded: {first}", "Install what it names."),
+    )
+    yield (
+        isinstance(error, (ValueError, OSError, RuntimeError, KeyError, NotImplementedError)),
+        QevalError(
+            f"{name} cannot be loaded: {first}",
+            "A run's log shows where, another command after `qeval --debug`.",
+        ),
+    )
+
+
+def _root(error: BaseException) -> BaseException:
+    """The first cause in a chain: transformers wraps the Hub's errors in OSError."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def compute_in(model: Any, dtype: str, keep: tuple[type, ...] = ()) -> Any:
+    """Hold every plain floating tensor of the model in `dtype`, so that it is calculated in; returns it.
+
+    Modules of the classes `keep` (quantised ones) stay as they are. Casting down or up happens in place,
+    so that tied weights stay tied.
+    """
+    import torch
+
+    wanted = getattr(torch, dtype)
+    for module in model.modules():
+        if isinstance(module, keep):
+            continue
+        for tensor in module.parameters(recurse=False):
+            if tensor.is_floating_point() and tensor.dtype.itemsize > 1:
+                tensor.data = tensor.data.to(wanted)
+    model.config.dtype = wanted
+    return model

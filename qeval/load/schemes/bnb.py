@@ -1,0 +1,159 @@
+"""bnb4 and bnb8: bitsandbytes, quantising while loading, without calibration."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from qeval.base.errors import QevalError, did_you_mean
+from qeval.load.reading.opening import compute_in, open_model, outline
+from qeval.load.schemes.plain import ATTENTION, attention
+from qeval.load.schemes.spec import OptionSpec, Order, Package, SchemeSpec
+
+PACKAGES = (Package("bitsandbytes", "bitsandbytes", "0.46"), Package("accelerate", "accelerate", "1.2"))
+SKIP = OptionSpec(
+    "skip_modules", str, "", "modules to leave plain beside the head, joined by +, such as down_proj+q_proj"
+)
+
+
+def load_4bit(order: Order) -> Any:
+    """Linear layers as Linear4bit, all but the head; a ready checkpoint keeps its own settings."""
+    import bitsandbytes
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    options = order.options
+    chosen = options["compute_dtype"]
+    compute = order.compute if chosen == "auto" else str(chosen)
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=options["quant_type"],
+        bnb_4bit_use_double_quant=options["double_quant"],
+        bnb_4bit_compute_dtype=getattr(torch, compute),
+        llm_int8_skip_modules=skipped(order),
+    )
+    keywords = {} if order.ready else {"quantization_config": config}
+    model = compute_in(
+        open_model(order, **keywords, **attention(order)), order.compute, (bitsandbytes.nn.Linear4bit,)
+    )
+    if order.ready:
+        _compute_4bit(model, compute)
+    return model
+
+
+def _compute_4bit(model: Any, dtype: str) -> None:
+    """Calculate in the dtype asked for: a checkpoint's own was chosen for another machine."""
+    import bitsandbytes
+    import torch
+
+    for module in model.modules():
+        if isinstance(module, bitsandbytes.nn.Linear4bit):
+            module.compute_dtype = getattr(torch, dtype)
+            module.compute_type_is_set = True
+
+
+def load_8bit(order: Order) -> Any:
+    """Linear layers as Linear8bitLt, all but the head: 8-bit weights and activations, outliers apart."""
+    import bitsandbytes
+    from transformers import BitsAndBytesConfig
+
+    options = order.options
+    config = BitsAndBytesConfig(
+        load_in_8bit=True,
+        llm_int8_threshold=options["threshold"],
+        llm_int8_skip_modules=skipped(order),
+        llm_int8_enable_fp32_cpu_offload=options["fp32_cpu_offload"],
+    )
+    keywords: dict[str, Any] = {} if order.ready else {"quantization_config": config}
+    if options["fp32_cpu_offload"]:
+        keywords["device_map"] = "auto"
+    model = open_model(order, **keywords, **attention(order))
+    return compute_in(model, order.compute, (bitsandbytes.nn.Linear8bitLt,))
+
+
+def skipped(order: Order) -> list[str] | None:
+    """The option skip_modules as transformers wants it, and the head; None leaves its default (the head).
+
+    Raises QevalError for a word that no linear layer answers to, before weights are read.
+    """
+    words = str(order.options["skip_modules"])
+    if order.ready or not words:
+        return None
+    from qeval.load.reading.proof import is_linear
+
+    model = outline(order)
+    head = model.get_output_embeddings()
+    layers = {name: module for name, module in model.named_modules() if is_linear(module)}
+    for word in words.split("+"):
+        if not any(_answers(name, word) for name in layers):
+            raise QevalError(
+                f"skip_modules={word} names no linear layer of {order.source.path}.",
+                did_you_mean(word, {name.rpartition(".")[2] for name in layers}),
+            )
+    return [*words.split("+"), *(name for name, module in layers.items() if module is head)]
+
+
+def _answers(name: str, word: str) -> bool:
+    """Whether transformers takes `word`, which can be a regular expression, for the module."""
+    from transformers.quantizers.quantizers_utils import should_convert_module
+
+    try:
+        return bool(word) and not should_convert_module(name, [word])
+    except re.error:
+        return False
+
+
+SPECS = (
+    SchemeSpec(
+        "bnb4",
+        "bitsandbytes, 4 bits: NF4 or FP4 in blocks of 64",
+        load_4bit,
+        (
+            OptionSpec("quant_type", str, "nf4", "the 16 values a weight can take", choices=("nf4", "fp4")),
+            OptionSpec(
+                "double_quant", bool, False, "quantise the block scales too, saving 0.4 bits per weight"
+            ),
+            OptionSpec(
+                "compute_dtype",
+                str,
+                "auto",
+                "what the unpacked weights are multiplied in",
+                choices=("auto", "float32", "float16", "bfloat16"),
+                acts="reading",
+            ),
+            SKIP,
+            ATTENTION,
+        ),
+        PACKAGES,
+        "bnb",
+        checkpoint="optional",
+        methods=("bitsandbytes_4bit",),
+        verified="CPU, H100",
+        config_keys={"quant_type": "bnb_4bit_quant_type", "double_quant": "bnb_4bit_use_double_quant"},
+        weight_bits=5,
+    ),
+    SchemeSpec(
+        "bnb8",
+        "bitsandbytes, LLM.int8(): 8-bit weights and activations, outlier columns apart",
+        load_8bit,
+        (
+            OptionSpec("threshold", float, 6.0, "activations beyond it are outliers, kept in 16 bits", low=0),
+            SKIP,
+            OptionSpec(
+                "fp32_cpu_offload",
+                bool,
+                False,
+                "let layers that do not fit the GPU stay on the CPU in float32",
+                acts="reading",
+            ),
+            ATTENTION,
+        ),
+        PACKAGES,
+        "bnb",
+        checkpoint="optional",
+        methods=("bitsandbytes_8bit",),
+        verified="CPU, H100",
+        config_keys={"threshold": "llm_int8_threshold"},
+        weight_bits=9,
+    ),
+)

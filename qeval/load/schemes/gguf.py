@@ -1,0 +1,108 @@
+"""gguf: a file of llama.cpp, unpacked by transformers into plain weights."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from qeval.base.errors import QevalError
+from qeval.base.records import Scheme
+from qeval.load.reading.opening import compute_in, open_model
+from qeval.load.schemes.plain import ATTENTION, attention
+from qeval.load.schemes.spec import OptionSpec, Order, Package, SchemeSpec
+from qeval.load.source import locate
+
+PLAIN = {"F32", "F16", "BF16", "F64"}
+EMBEDDINGS = ("token_embd.", "output.")
+
+
+def load(order: Order) -> Any:
+    """The file's weights, unpacked; what they were in the file is told by the file's own table of tensors.
+
+    Raises QevalError where the file is not there, or not one was named of several.
+    """
+    from transformers import GgufConfig
+
+    file = find(order)
+    order.evidence.update(evidence(file))
+    order.notes.append(
+        f"{file.name} is unpacked into plain weights: its quality, not the speed of llama.cpp."
+    )
+    model = open_model(
+        order, gguf_file=file.name, quantization_config=GgufConfig(dequantize=True), **attention(order)
+    )
+    return compute_in(model, order.compute)
+
+
+def settle(scheme: Scheme) -> Scheme:
+    """`gguf@DIR/NAME.gguf`, as a file manager shows it, is `gguf[file=NAME.gguf]@DIR`; others stay."""
+    found = re.fullmatch(r"(?s:(.*)[/\\])?([^/\\]+\.gguf)", scheme.checkpoint or "", re.IGNORECASE)
+    if found is None or "file" in scheme.options or Path(found[0]).expanduser().is_dir():
+        return scheme
+    place = "." if found[1] is None else found[1] or "/"
+    return replace(scheme, options={**scheme.options, "file": found[2]}, checkpoint=place)
+
+
+def find(order: Order) -> Path:
+    """The GGUF file that the order names; the only one of a directory may go unnamed."""
+    name = str(order.options["file"])
+    if name:
+        place = locate(order.source, name)
+        if place is None:
+            raise QevalError(f"{order.source.path} has no file {name}.", "Look at the names of its files.")
+        return place
+    files = sorted(Path(order.source.place).glob("*.gguf")) if order.source.local else []
+    if len(files) != 1:
+        known = f"It has: {', '.join(file.name for file in files)}." if files else ""
+        raise QevalError(
+            f"{order.source.path} does not tell which GGUF file to read.",
+            f"Write gguf[file=NAME.gguf]@{order.source.path}. {known}".strip(),
+        )
+    return files[0]
+
+
+def evidence(file: Path) -> dict[str, Any]:
+    """Types and bits of the weight matrices in a GGUF file, embeddings and head apart.
+
+    `modules` counts matrices by type, `bits_per_weight` is bytes by weights of the quantised ones.
+    """
+    from gguf import GGUFReader
+
+    matrices = [
+        tensor
+        for tensor in GGUFReader(file).tensors
+        if len(tensor.shape) > 1 and not tensor.name.startswith(EMBEDDINGS)
+    ]
+    packed = [tensor for tensor in matrices if tensor.tensor_type.name not in PLAIN]
+    counts = Counter(tensor.tensor_type.name for tensor in packed)
+    weights = sum(int(tensor.n_elements) for tensor in packed)
+    return {
+        "modules": dict(counts),
+        "bits_per_weight": 8 * sum(int(tensor.n_bytes) for tensor in packed) / weights if weights else None,
+        "quantization": {
+            "quant_method": "gguf",
+            "file": file.name,
+            "types": dict(counts),
+            "dequantized": True,
+        },
+    }
+
+
+SPECS = (
+    SchemeSpec(
+        "gguf",
+        "a GGUF file of llama.cpp, unpacked; ready checkpoints",
+        load,
+        (OptionSpec("file", str, "", "the file, where there are several", acts="reading"), ATTENTION),
+        (Package("gguf", "gguf", "0.10"), Package("accelerate", "accelerate", "1.2")),
+        "gguf",
+        checkpoint="required",
+        methods=("gguf", ""),
+        verified="CPU",
+        unpacked=True,
+        settle=settle,
+    ),
+)

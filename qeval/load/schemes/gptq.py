@@ -1,0 +1,165 @@
+"""gptq: ready checkpoints, or made here by gptqmodel's solver; read through transformers and gptqmodel."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from qeval.base.errors import QevalError
+from qeval.load.making import checkpoint
+from qeval.load.reading.kernels import open_stepping_down
+from qeval.load.reading.opening import compute_in
+from qeval.load.schemes.plain import ATTENTION
+from qeval.load.schemes.spec import OptionSpec, Order, Package, SchemeSpec
+from qeval.load.source import Source
+
+METHOD = 1
+"""Raised when a change of qeval's own code changes the checkpoint it makes."""
+USUAL_GROUP = 128  # also the most that rtn.divisor gives
+STEPS = ("auto", "marlin", "exllama_v2", "triton", "torch")
+"""Kernels of a GPU from the library's choice to the one that runs everywhere. For an H100 gptqmodel 7.6
+chooses machete for every layer, which takes only outputs that 128 divides, and is built out of a CUTLASS
+that it fetches."""
+KERNELS = ("auto", "torch", "torch_fused", "triton", "exllama_v2", "marlin", "machete", "bitblas")
+
+CATALOGUE = {
+    ("meta-llama/Llama-2-7b-hf", False): Source("TheBloke/Llama-2-7B-GPTQ", "main"),
+    ("meta-llama/Llama-2-7b-hf", True): Source("TheBloke/Llama-2-7B-GPTQ", "gptq-4bit-128g-actorder_True"),
+    ("meta-llama/Llama-2-13b-hf", False): Source("TheBloke/Llama-2-13B-GPTQ", "main"),
+    ("meta-llama/Llama-2-13b-hf", True): Source("TheBloke/Llama-2-13B-GPTQ", "gptq-4bit-128g-actorder_True"),
+}
+"""Ready checkpoints of 4 bits in groups of 128, by model and act_order."""
+CPU_KERNEL_NOTE = (
+    "gptqmodel's usual kernel for a CPU rounds activations to bfloat16; its torch kernel, which does not, is"
+    " used, so that the numbers are those of other devices."
+)
+_LOADING = {"act_order", "backend", "attention"}
+
+
+def known_checkpoint(model: str, options: dict[str, Any]) -> Source | None:
+    """The catalogue's checkpoint of `model`, unless an option asks for something else than it holds."""
+    asked = {name: value for name, value in options.items() if name not in _LOADING}
+    if any((name, value) not in {("bits", 4), ("group_size", USUAL_GROUP)} for name, value in asked.items()):
+        return None
+    return CATALOGUE.get((model, bool(options.get("act_order", False))))
+
+
+def load(order: Order) -> Any:
+    """The checkpoint, made first if none is ready, with the kernel asked for."""
+    from gptqmodel.nn_modules.qlinear import BaseQuantLinear
+    from transformers import GPTQConfig
+
+    place = order.source if order.ready else Source(str(make(order)))
+    # bits are read from the checkpoint; transformers takes only the loading attributes from here
+    model = open_stepping_down(
+        replace(order, source=place), _kernels(order), lambda name: GPTQConfig(bits=4, backend=name)
+    )
+    if order.device == "cpu":
+        _unpack_eagerly(model)
+    return compute_in(model, order.compute, (BaseQuantLinear,))
+
+
+def _kernels(order: Order) -> tuple[str, ...]:
+    """The kernel asked for; of itself the library's choice and what to take where that does not run, and on
+    a CPU the one whose numbers are those of other devices."""
+    asked = str(order.options["backend"])
+    if asked != "auto":
+        return (asked,)
+    if order.device == "cpu" and order.compute == "float32":
+        order.notes.append(CPU_KERNEL_NOTE)
+        return ("torch",)
+    return STEPS if order.device.startswith("cuda") else ("auto",)
+
+
+def _unpack_eagerly(model: Any) -> None:
+    """Undo gptqmodel's torch.compile of unpacking: on a CPU it costs half a minute and a C++ compiler."""
+    for module in model.modules():
+        vars(module).pop("dequantize_weight", None)
+
+
+def make(order: Order) -> Path:
+    """The directory of the checkpoint that the order describes, quantised at the first call and cached.
+
+    Raises QevalError for a group size that does not divide a layer, for a damping that is no share, and for
+    calibration text that cannot be had.
+    """
+    if not 0 < float(order.options["damp"]) < 1:
+        raise QevalError(
+            f"damp={order.options['damp']} is no share between 0 and 1, as gptqmodel takes it.",
+            "Leave it out for 0.05, or write another, such as damp=0.01.",
+        )
+    return checkpoint.checkpoint(
+        order, "gptq", METHOD, ("gptqmodel", "optimum"), lambda found, target: _build(order, found, target)
+    )
+
+
+def _build(order: Order, found: checkpoint.Materials, target: Path) -> dict[str, Any]:
+    from qeval.load.making import gptq
+
+    options = order.options
+    plan = gptq.Plan(
+        bits=int(options["bits"]),
+        group_size=checkpoint.group_size(found.model, int(options["group_size"])),
+        act_order=bool(options["act_order"]),
+        group_aware=bool(options["group_aware"]),
+        damp=float(options["damp"]),
+        symmetric=bool(options["symmetric"]),
+    )
+    solved = gptq.quantise(found.model, found.windows, plan, found.work, order.progress)
+    order.progress("gptq: packing")
+    plain = compute_in(found.model, order.store)
+    gptq.pack_and_save(plain, found.tokenizer, solved, plan, target)
+    return asdict(plan)
+
+
+SPECS = (
+    SchemeSpec(
+        "gptq",
+        "GPTQ: a ready checkpoint (those of auto-gptq too), else quantised here with calibration text",
+        load,
+        (
+            OptionSpec("bits", int, 4, "bits of a weight", choices=(2, 3, 4, 8)),
+            OptionSpec(
+                "group_size",
+                int,
+                0,
+                "inputs that share a scale; -1 a row, 0 the largest power of two up to 128 that divides all",
+                low=-1,
+            ),
+            OptionSpec("act_order", bool, False, "quantise columns by falling activation (desc_act)"),
+            OptionSpec(
+                "group_aware",
+                bool,
+                True,
+                "without act_order, take groups and the columns within by falling activation all the same",
+            ),
+            OptionSpec("damp", float, 0.05, "share of the mean diagonal added to the Hessian's", low=0),
+            OptionSpec("symmetric", bool, True, "no zero points"),
+            *checkpoint.OPTIONS,
+            OptionSpec(
+                "backend",
+                str,
+                "auto",
+                "gptqmodel's kernel",
+                choices=KERNELS,
+                acts="reading",
+                on_gpu=("triton", "exllama_v2", "marlin", "machete", "bitblas"),
+            ),
+            ATTENTION,
+        ),
+        (
+            Package("gptqmodel", "gptqmodel", "7.5"),
+            Package("optimum", "optimum.gptq", "2.0"),
+            Package("accelerate", "accelerate", "1.2"),
+        ),
+        "gptq",
+        checkpoint="optional",
+        methods=("gptq",),
+        verified="CPU, H100",
+        calibrated=True,
+        make=make,
+        config_keys={"bits": "bits", "group_size": "group_size", "act_order": "desc_act", "symmetric": "sym"},
+        weight_bits=4.5,
+    ),
+)

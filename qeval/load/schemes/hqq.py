@@ -1,0 +1,69 @@
+"""hqq: half-quadratic quantisation, data-free (Badri and Shaji 2023), by the hqq library itself.
+
+transformers 5 knows HqqConfig but refuses to quantise with it, so the layers are replaced here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qeval.load.reading.opening import compute_in, open_model
+from qeval.load.schemes.plain import ATTENTION, attention
+from qeval.load.schemes.rtn import divide
+from qeval.load.schemes.spec import OptionSpec, Order, Package, SchemeSpec
+
+
+def load(order: Order) -> Any:
+    """Every linear layer but the head as HQQLinear. QevalError for a group size that does not divide one."""
+    import torch
+    from hqq.core.quantize import BaseQuantizeConfig, HQQLinear
+
+    model = compute_in(open_model(order, **attention(order)), order.compute)
+    options = order.options
+    group, axis = int(options["group_size"]), int(options["axis"])
+    config = BaseQuantizeConfig(nbits=int(options["bits"]), group_size=group, axis=axis)
+    for name, layer in _layers(model):
+        divide(name, layer.in_features if axis else layer.out_features, group)
+        packed = HQQLinear(layer, config, compute_dtype=getattr(torch, order.compute), device=order.device)
+        model.set_submodule(name, packed)
+    order.evidence["quantization"] = {
+        "quant_method": "hqq",
+        "bits": options["bits"],
+        "group_size": group,
+        "axis": axis,
+    }
+    return model.eval()
+
+
+def _layers(model: Any) -> list[tuple[str, Any]]:
+    from torch import nn
+
+    head = model.get_output_embeddings()
+    return [
+        (name, module)
+        for name, module in model.named_modules()
+        if type(module) is nn.Linear and module is not head
+    ]
+
+
+SPECS = (
+    SchemeSpec(
+        "hqq",
+        "HQQ, half-quadratic and data-free",
+        load,
+        (
+            OptionSpec("bits", int, 4, "bits of a weight", choices=(1, 2, 3, 4, 8)),
+            OptionSpec(
+                "group_size", int, 64, "weights that share a scale", choices=(8, 16, 32, 64, 128, 256)
+            ),
+            OptionSpec(
+                "axis", int, 1, "groups along it: 0 is more exact, 1 has faster kernels", choices=(0, 1)
+            ),
+            ATTENTION,
+        ),
+        (Package("hqq", "hqq", "0.2.1"), Package("accelerate", "accelerate", "1.2")),
+        "hqq",
+        verified="CPU, H100",
+        config_keys={"bits": "bits", "group_size": "group_size"},
+    ),
+)

@@ -1,0 +1,306 @@
+"""quip: a checkpoint of QuIP# as its authors publish them, unpacked into plain weights.
+
+The layout is that of Cornell-RelaxML/quip-sharp (model/llama.py, lib/linear/quantized_linear.py): safetensors
+files, the settings under `quip_params` of config.json, queries, keys and values fused into one layer, up and
+gate projection into another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from qeval.base.errors import QevalError
+from qeval.load.reading.opening import compute_in, explain
+from qeval.load.schemes.plain import ATTENTION, attention
+from qeval.load.schemes.spec import Order, SchemeSpec
+from qeval.load.source import Source, locate, read_config, read_json
+
+EXAMPLE = "relaxml/Llama-2-7b-E8P-2Bit"
+ARCHITECTURES = ("llama", "mistral")
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+PARTS = {
+    "qkv_proj": ("q_proj", "k_proj", "v_proj"),
+    "o_proj": ("o_proj",),
+    "upgate_proj": ("up_proj", "gate_proj"),
+    "down_proj": ("down_proj",),
+}
+"""The quantised layers of a block, and the plain ones whose rows each of them holds, in this order."""
+NEEDED = {"Qidxs", "SU", "SV", "Wscale", "codebook_id"}
+UNTESTED = "quip was tested on matrices made in the tests, not on a checkpoint that QuIP#'s authors publish."
+
+
+def load(order: Order) -> Any:
+    """The plain model of the checkpoint's architecture with the unpacked weights.
+
+    Raises QevalError for a checkpoint that is not in the authors' layout or of a codebook, version or width
+    that is not known here, and where tensors are missing, unknown or of other shapes than the model's.
+    """
+    from qeval.load.reading.lattice import CODEBOOKS
+
+    settings = check(order.source)
+    name = str(settings["codebook"])
+    with ExitStack() as stack:
+        try:
+            weights = Weights(order.source, stack)
+            model = _build(order, weights, settings)
+        except QevalError:
+            raise
+        except Exception as error:
+            raise explain(error, order) from error
+        layers = [weights.sizes(layer) for layer in weights.layers]
+    order.evidence.update(evidence(name, layers, settings))
+    what = f"{order.source.path} is QuIP# of {CODEBOOKS[name].bits} bits ({name})"
+    order.notes.append(f"{what}, unpacked into plain weights: its quality, not its speed or memory.")
+    order.notes.append(UNTESTED)
+    return compute_in(model.to(order.device).eval(), order.compute)
+
+
+def check(source: Source) -> dict[str, Any]:
+    """The checkpoint's `quip_params`. Raises QevalError unless they are of a kind that can be unpacked."""
+    from qeval.load.reading.lattice import CODEBOOKS, WIDTH
+
+    config = read_config(source)
+    settings = config.get("quip_params")
+    if not isinstance(settings, dict):
+        raise QevalError(
+            f"{source.path} is not in the layout of QuIP#'s authors: its config.json has no quip_params.",
+            f"Name a checkpoint of theirs, such as {EXAMPLE}.",
+        )
+    name = settings.get("codebook")
+    known = CODEBOOKS.get(str(name))
+    if known is None:
+        raise QevalError(
+            f"{source.path} is of the codebook {name}, which is not known here.",
+            f"Name a checkpoint of one of these: {', '.join(CODEBOOKS)}.",
+        )
+    if settings.get("codebook_version", 0) != known.version:
+        raise QevalError(
+            f"{source.path} holds version {settings.get('codebook_version', 0)} of {name}, and version"
+            f" {known.version} is known here.",
+            "Download the checkpoint again; its authors replaced those of older versions.",
+        )
+    model = config.get("model_type")
+    if model not in ARCHITECTURES:
+        raise QevalError(
+            f"{source.path} is of the architecture {model}, whose layout in QuIP# is not known here.",
+            f"Name a checkpoint of one of these: {', '.join(ARCHITECTURES)}.",
+        )
+    odd = {
+        "fused": True,
+        "outlier_channel_split": False,
+        "pack_out": False,
+        "codesz": WIDTH,
+        "incoh_mode": "had",
+    }
+    for key, value in odd.items():
+        if settings.get(key, value) != value:
+            raise QevalError(
+                f"{source.path} has {key}={settings[key]} in its quip_params; only {value} is known here.",
+                f"Name a checkpoint that is published by QuIP#'s authors, such as {EXAMPLE}.",
+            )
+    return settings
+
+
+class Weights:
+    """The tensors of a safetensors checkpoint, read one by one. Files stay open as long as `stack`.
+
+    `layers` are the names of the quantised layers with the suffixes of their tensors, `plain` the names of
+    the other tensors. Raises QevalError where there are no such files.
+    """
+
+    def __init__(self, source: Source, stack: ExitStack) -> None:
+        self.source, self._stack = source, stack
+        self._open: dict[str, Any] = {}
+        self._file = self._files()
+        self.layers: dict[str, set[str]] = {}
+        for name in self._file:
+            if name.endswith(".Qidxs"):
+                self.layers[name.removesuffix(".Qidxs")] = set()
+        self.plain = set()
+        for name in self._file:
+            layer, _, suffix = name.rpartition(".")
+            if layer in self.layers:
+                self.layers[layer].add(suffix)
+            else:
+                self.plain.add(name)
+        if not self.layers:
+            raise QevalError(
+                f"{source.path} holds no layer that QuIP# quantised: no tensor is called Qidxs.",
+                "Download the checkpoint again.",
+            )
+
+    def _files(self) -> dict[str, str]:
+        index = read_json(self.source, INDEX)
+        if index is not None:
+            return dict(index["weight_map"])
+        return dict.fromkeys(self._handle(SINGLE).keys(), SINGLE)
+
+    def _handle(self, file: str) -> Any:
+        from safetensors import safe_open
+
+        if file not in self._open:
+            place = locate(self.source, file)
+            if place is None:
+                raise QevalError(f"{self.source.path} has no file {file}.", "Download the checkpoint again.")
+            self._open[file] = self._stack.enter_context(safe_open(Path(place), "pt"))
+        return self._open[file]
+
+    def read(self, name: str) -> Any:
+        """One tensor."""
+        return self._handle(self._file[name]).get_tensor(name)
+
+    def layer(self, layer: str) -> dict[str, Any]:
+        """The tensors of a quantised layer by suffix."""
+        return {suffix: self.read(f"{layer}.{suffix}") for suffix in self.layers[layer]}
+
+    def sizes(self, layer: str) -> dict[str, tuple[tuple[int, ...], int]]:
+        """Shape and bits of an element of each tensor of a layer, read without the numbers themselves."""
+        found = {}
+        for suffix in self.layers[layer]:
+            part = self._handle(self._file[f"{layer}.{suffix}"]).get_slice(f"{layer}.{suffix}")
+            bits = int("".join(letter for letter in part.get_dtype() if letter.isdigit()))
+            found[suffix] = (tuple(part.get_shape()), bits)
+        return found
+
+
+def evidence(
+    codebook: str, layers: list[dict[str, tuple[tuple[int, ...], int]]], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the checkpoint held, for the provenance; `layers` are the sizes of each layer's tensors.
+
+    `modules` counts plain layers, `bits_per_weight` is all that the quantised layers store by their weights.
+    """
+    from math import prod
+
+    bits = sum(prod(shape) * each for layer in layers for shape, each in layer.values())
+    weights = sum(layer["SU"][0][0] * layer["SV"][0][0] for layer in layers)
+    count = sum(layer["fuse_scales"][0][0] if "fuse_scales" in layer else 1 for layer in layers)
+    return {
+        "modules": {codebook: count},
+        "bits_per_weight": bits / weights,
+        "quantization": {"quant_method": "quip", **settings, "dequantized": True},
+    }
+
+
+def _build(order: Order, weights: Weights, settings: Mapping[str, Any]) -> Any:
+    """The model, its weights rounded to `order.store`, on the CPU."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    dtype = getattr(torch, order.store)
+    config = AutoConfig.from_pretrained(order.source.place, revision=order.source.revision or "main")
+    with torch.device("meta"):
+        empty = AutoModelForCausalLM.from_config(config)
+    shapes = {name: tuple(parameter.shape) for name, parameter in empty.named_parameters()}
+    state = {}
+    for name, tensor in _all_weights(order, weights, shapes, settings):
+        state[name] = tensor.to("cpu", dtype)
+    _check_names(order.source, set(state), set(shapes))
+    return type(empty).from_pretrained(None, config=config, state_dict=state, dtype=dtype, **attention(order))
+
+
+def _all_weights(
+    order: Order, weights: Weights, shapes: Mapping[str, tuple[int, ...]], settings: Mapping[str, Any]
+) -> Iterator[tuple[str, Any]]:
+    for name in sorted(weights.plain):
+        if not name.endswith("rotary_emb.inv_freq"):  # older models stored it; it follows from the config
+            yield name, weights.read(name)
+    for layer in sorted(weights.layers):
+        yield from _unpack(order, weights, layer, shapes, settings)
+
+
+def _unpack(
+    order: Order,
+    weights: Weights,
+    layer: str,
+    shapes: Mapping[str, tuple[int, ...]],
+    settings: Mapping[str, Any],
+) -> Iterator[tuple[str, Any]]:
+    """The plain weights of one quantised layer, with their names."""
+    import torch
+
+    from qeval.load.reading.lattice import CODEBOOKS, dequantise
+
+    block, _, kind = layer.rpartition(".")
+    targets = [f"{block}.{part}.weight" for part in PARTS.get(kind, ())]
+    if not targets or any(name not in shapes for name in targets):
+        raise QevalError(
+            f"{order.source.path} has a quantised layer {layer}, which its model has no place for.",
+            f"Only the fused layers of QuIP#'s authors are read: {', '.join(PARTS)}.",
+        )
+    codebook = CODEBOOKS[str(settings["codebook"])]
+    _check_layer(order.source, layer, weights, [shapes[name] for name in targets], settings)
+    tensors = {suffix: tensor.to(order.device) for suffix, tensor in weights.layer(layer).items()}
+    number = int(tensors["codebook_id"])
+    if number != codebook.number:
+        raise QevalError(
+            f"{layer} of {order.source.path} is of codebook {number}, and the config.json beside it names"
+            f" {settings['codebook']}, which is {codebook.number}.",
+            "Download the checkpoint again.",
+        )
+    weight = dequantise(tensors, codebook, float(settings.get("resid_scale_override", -1)))
+    scales = tensors.get("fuse_scales", torch.ones(1, device=weight.device)).float()
+    parts = weight.split([shapes[name][0] for name in targets])
+    yield from ((name, part * scale) for name, part, scale in zip(targets, parts, scales, strict=True))
+
+
+def _check_layer(
+    source: Source,
+    layer: str,
+    weights: Weights,
+    targets: list[tuple[int, ...]],
+    settings: Mapping[str, Any],
+) -> None:
+    """Refuse a layer that lacks a tensor, has one more, or one of another shape than its plain layers ask."""
+    from qeval.load.reading.lattice import CODEBOOKS, COLUMNS
+
+    rows, columns = sum(shape[0] for shape in targets), targets[0][1]
+    rank = int(settings.get("lora_rank", 0))
+    words = CODEBOOKS[str(settings["codebook"])].bits * columns // COLUMNS
+    wanted: dict[str, tuple[int, ...]] = {"Qidxs": (rows, words), "SU": (columns,), "SV": (rows,)}
+    wanted |= {"Wscale": (), "codebook_id": ()}
+    wanted |= {"fuse_scales": (len(targets),)} if len(targets) > 1 else {}
+    wanted |= {"A": (rows, rank), "B": (rank, columns)} if rank > 0 else {}
+    wanted |= {"scaleWH": (columns,)} if settings.get("rescale_WH") else {}
+    found = {suffix: shape for suffix, (shape, _) in weights.sizes(layer).items()}
+    for suffix in sorted(wanted.keys() | found.keys()):
+        if found.get(suffix) != wanted.get(suffix):
+            raise QevalError(
+                f"{layer}.{suffix} of {source.path} {_differs(found.get(suffix), wanted.get(suffix))}.",
+                "Download the checkpoint again; one that was made elsewhere must keep the authors' layout.",
+            )
+
+
+def _differs(found: tuple[int, ...] | None, wanted: tuple[int, ...] | None) -> str:
+    if found is None:
+        return "is missing"
+    if wanted is None:
+        return "is not known here"
+    return f"has the shape {list(found)} instead of {list(wanted)}"
+
+
+def _check_names(source: Source, found: set[str], wanted: set[str]) -> None:
+    """Refuse a checkpoint whose unpacked tensors are not exactly the model's."""
+    for names, what in ((wanted - found, "lacks"), (found - wanted, "has, where its model does not,")):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise QevalError(
+                f"{source.path} {what} the tensor {min(names)}{more}.",
+                "Download the checkpoint again; one that was made elsewhere must keep the authors' layout.",
+            )
+
+
+SPECS = (
+    SchemeSpec(
+        "quip",
+        "QuIP#, Hadamard rotation and the E8P lattice, unpacked; ready checkpoints",
+        load,
+        (ATTENTION,),
+        checkpoint="required",
+        methods=("quip",),
+        unpacked=True,
+    ),
+)

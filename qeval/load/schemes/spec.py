@@ -1,0 +1,142 @@
+"""What a scheme is made of: its options, needs and loader. Plain records, importing no heavy library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from qeval.base.records import Option, Scheme
+from qeval.load.source import Source
+
+Ready = Literal["no", "optional", "required"]
+"""Whether a scheme reads a checkpoint somebody has already quantised: never, where one is named after
+`@`, or nothing but such checkpoints."""
+Progress = Callable[[str], None]
+
+
+def say_nothing(_: str) -> None:
+    """The progress callback of callers that show none."""
+
+
+def as_written(scheme: Scheme) -> Scheme:
+    """The scheme as the user wrote it."""
+    return scheme
+
+
+@dataclass(frozen=True)
+class OptionSpec:
+    """One option of a scheme: `type` is bool, int, float or str; `choices` is empty where any value of the
+    type is taken; `low` is the least number allowed. An empty string default means "not given". `acts` tells
+    whether it shapes the weights that are made here, or how any checkpoint is read. `on_gpu` are the choices
+    that run on NVIDIA GPUs only. `needs` are other options with their values, one of which must
+    hold for this option to act."""
+
+    name: str
+    type: type[bool | int | float | str]
+    default: Option
+    help: str
+    choices: tuple[Option, ...] = ()
+    low: float | None = None
+    acts: Literal["making", "reading"] = "making"
+    on_gpu: tuple[Option, ...] = ()
+    needs: tuple[tuple[str, Option], ...] = ()
+
+
+@dataclass(frozen=True)
+class Package:
+    """A distribution that a scheme needs, the module that it installs, the least version, and the first one
+    that is too new. `kernel` packages are not needed where a checkpoint is unpacked into plain weights."""
+
+    distribution: str
+    module: str
+    version: str = "0"
+    below: str = ""
+    kernel: bool = False
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a scheme's loader is told.
+
+    `model` is what the user called the model. `source` holds the weights to read: the model itself, or a
+    quantised checkpoint of it where `ready`. `base` is the unquantised model. `options` are complete,
+    defaults filled in. `store` and
+    `compute` are torch dtype names: what plain weights are rounded to, and what is calculated in.
+    `device` is a torch device name. What a loader wants a reader to know it appends to `notes`; what the
+    loaded modules cannot tell themselves (a file's types, since unpacked) it puts into `evidence` under the
+    name of a field of Provenance.
+    """
+
+    model: str
+    source: Source
+    base: Source
+    ready: bool
+    options: Mapping[str, Any]
+    store: str
+    compute: str
+    device: str
+    cache_dir: Path
+    trust_remote_code: bool = False
+    datasets_dir: Path | None = None
+    progress: Progress = say_nothing
+    notes: list[str] = field(default_factory=list)
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SchemeSpec:
+    """One way to hold weights.
+
+    `load` takes an Order and returns a transformers model in evaluation mode. `methods` are the
+    `quant_method` values that a checkpoint of this scheme carries. `quantised` is False for the plain
+    dtypes. `device` is "cuda" where the library has no CPU kernels, and `capability` the least compute
+    capability of such a GPU. `unpacked` schemes, simulated ones among them, hold plain weights once they are
+    loaded; those with an option `unpack` do so where it is true, on any device and without kernels.
+    `unavailable` says why a scheme cannot be run by anybody now. `verified` tells on what it truly ran.
+    `calibrated` schemes depend on calibration text. `make` quantises and saves a checkpoint, or returns the
+    cached one; None where
+    quantising happens while loading. `config_keys` maps an option to the key of the checkpoint's
+    quantization_config that must hold the same value. `weight_bits` is about what a weight takes in memory,
+    None for the compute type. `settle` turns a scheme as written into the one that is meant. `half` is the
+    16-bit dtype that is used where `--dtype` asks for none.
+    """
+
+    name: str
+    summary: str
+    load: Callable[[Order], Any]
+    options: tuple[OptionSpec, ...] = ()
+    packages: tuple[Package, ...] = ()
+    extra: str | None = None
+    checkpoint: Ready = "no"
+    methods: tuple[str, ...] = ()
+    quantised: bool = True
+    device: Literal["any", "cuda"] = "any"
+    unavailable: str = ""
+    verified: str = "not run"
+    calibrated: bool = False
+    make: Callable[[Order], Path] | None = None
+    config_keys: Mapping[str, str] = field(default_factory=dict)
+    weight_bits: float | None = None
+    half: Literal["float16", "bfloat16"] = "float16"
+    capability: tuple[int, int] | None = None
+    unpacked: bool = False
+    settle: Callable[[Scheme], Scheme] = as_written
+
+    @property
+    def defaults(self) -> dict[str, Option]:
+        """Every option with its default."""
+        return {option.name: option.default for option in self.options}
+
+    @property
+    def gpu(self) -> str:
+        """The GPU that a scheme needs, in words; empty where it runs on any device."""
+        if self.device != "cuda":
+            return ""
+        least = f" of compute capability {'.'.join(map(str, self.capability))}" if self.capability else ""
+        return f"an NVIDIA GPU{least}"
+
+    def unpacks(self, options: Mapping[str, Any]) -> bool:
+        """Whether a checkpoint is held in plain weights under these options."""
+        return self.unpacked or bool(options.get("unpack"))

@@ -1,0 +1,258 @@
+"""Where a model's files are, and which files exactly: identities computed without torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qeval.base.errors import QevalError
+from qeval.base.files import write_atomic
+
+DEMO = "demo"
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
+READ_SUFFIXES = (*WEIGHT_SUFFIXES, ".json", ".txt", ".model", ".jinja", ".py", ".tiktoken")
+"""What loading a model can read: weights, configurations, tokenizer, remote code. A model card or a
+training log beside them changes no number."""
+CHUNK = 1 << 20
+CONFIGS = ("config.json", "adapter_config.json")
+"""Every model has the first, every adapter the second."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model's files are: `path` is a local directory or a Hub id, `revision` a Hub revision."""
+
+    path: str
+    revision: str | None = None
+
+    @property
+    def local(self) -> bool:
+        """Whether `path` is a directory here."""
+        return Path(self.path).expanduser().is_dir()
+
+    @property
+    def place(self) -> str:
+        """What from_pretrained is given: the directory with `~` resolved, or the Hub id."""
+        return str(Path(self.path).expanduser()) if self.local else self.path
+
+
+def model_identity(model: str, revision: str | None, cache_dir: Path) -> dict[str, Any]:
+    """What makes a model this one and no other, for the key of a stored result.
+
+    A local directory is known by the SHA-256 of its files, a Hub model by its commit, `demo` by the
+    version of its package. Raises QevalError where the model does not exist or cannot be reached, and for a
+    revision of what has none.
+    """
+    source = Source(model, revision)
+    refuse_revision(source)
+    if model == DEMO:
+        from qeval.load.demo import package_version  # here, since the demo is one model of many
+
+        return {"model": DEMO, "package": package_version()}
+    if source.local:
+        return {"files": fingerprint(Path(source.place), cache_dir)}
+    return {"model": model, "commit": resolve_commit(model, revision)}
+
+
+def refuse_revision(source: Source) -> None:
+    """Raise QevalError for a revision of a directory or of `demo`: it would be recorded and never read."""
+    if source.revision is not None and (source.path == DEMO or source.local):
+        what = "the demo model" if source.path == DEMO else "a directory here"
+        raise QevalError(
+            f"{source.path} is {what}, so there is no revision {source.revision!r} of it.",
+            "Leave the revision out, or name a model on the Hub.",
+        )
+
+
+def fingerprint(directory: Path, cache_dir: Path) -> str:
+    """SHA-256 over names and contents of the files that loading reads, in the order of their names.
+
+    A file's hash is kept under its path, size and time of change, so that tens of gigabytes are read
+    once. Raises QevalError where there is no config.json or a file cannot be read.
+    """
+    if not any((directory / name).is_file() for name in CONFIGS) and not any(directory.glob("*.gguf")):
+        raise QevalError(
+            f"{directory} holds no model: it has no config.json.", "Name a directory made by save_pretrained."
+        )
+    book = cache_dir / "fingerprints.json"
+    known = _read_book(book)
+    whole, fresh = hashlib.sha256(), {}
+    for path in _model_files(directory):
+        stat = path.stat()
+        key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+        if key not in known:
+            fresh[key] = _file_hash(path)
+        whole.update(f"{path.relative_to(directory).as_posix()}\0{known.get(key) or fresh[key]}\n".encode())
+    if fresh:
+        write_atomic(book, json.dumps(_read_book(book) | fresh).encode())
+    return whole.hexdigest()
+
+
+def _model_files(directory: Path) -> Iterator[Path]:
+    for path in sorted(directory.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(directory).parts)
+        if path.is_file() and path.suffix in READ_SUFFIXES and not hidden:
+            yield path
+
+
+def _file_hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(CHUNK):
+                digest.update(block)
+    except OSError as error:
+        raise QevalError(f"{path} cannot be read: {error.strerror}.", "Check its permissions.") from error
+    return digest.hexdigest()
+
+
+def _read_book(book: Path) -> dict[str, str]:
+    try:
+        found = json.loads(book.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def resolve_commit(model: str, revision: str | None) -> str:
+    """The commit that a Hub model's revision (a branch, tag or commit; None is main) stands for.
+
+    Asks the Hub, and where it cannot be reached reads the snapshot in its cache. Raises QevalError for a
+    model or revision that does not exist, a gated one without a token, no network and no cache.
+    """
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HFValidationError
+
+    if constants.is_offline_mode():
+        return _cached_commit(model, revision)
+    try:
+        info = HfApi().model_info(model, revision=revision, timeout=20)
+    except HFValidationError as error:
+        raise _no_such_model(model) from error
+    except Exception as error:
+        refusal = hub_refusal(model, revision, error)
+        if refusal is not None:
+            raise refusal from error
+        return _cached_commit(model, revision)
+    return str(info.sha)
+
+
+def _no_such_model(model: str) -> QevalError:
+    return QevalError(
+        f"There is no model {model!r}: it is neither a directory here nor a Hub id.",
+        "Check the spelling; a Hub id looks like org/name, and demo and toy need no network.",
+    )
+
+
+def hub_refusal(model: str, revision: str | None, error: BaseException) -> QevalError | None:
+    """What the Hub said, as a sentence and a remedy; None where `error` is not its refusal."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    if isinstance(error, GatedRepoError):
+        return QevalError(
+            f"{model} is gated, and no token with access to it is set.",
+            f"Ask for access at https://huggingface.co/{model}, then run: hf auth login",
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return QevalError(
+            f"{model} has no revision {revision!r}.",
+            f"See https://huggingface.co/{model}/tree/main for its branches.",
+        )
+    if isinstance(error, RepositoryNotFoundError):
+        return QevalError(
+            f"There is no model {model} on the Hub, or it is private.",
+            "Check the spelling; for a private model run: hf auth login",
+        )
+    return None
+
+
+def _cached_commit(model: str, revision: str | None) -> str:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        answers = [try_to_load_from_cache(model, name, revision=revision) for name in CONFIGS]
+    except HFValidationError as error:
+        raise _no_such_model(model) from error
+    found = [answer for answer in answers if isinstance(answer, str)]
+    if found:
+        return Path(found[0]).parent.name
+    at = f" at revision {revision}" if revision else ""
+    raise QevalError(
+        f"{model}{at} is not in the local cache, and the Hub cannot be reached.",
+        f"Check the network, or fetch it where there is one with: hf download {model}"
+        f"{f' --revision {revision}' if revision else ''}",
+    )
+
+
+def read_config(source: Source) -> dict[str, Any]:
+    """A model's config.json, without loading the model. Raises QevalError as resolve_commit does."""
+    return read_json(source, "config.json") or {}
+
+
+def read_json(source: Source, name: str) -> dict[str, Any] | None:
+    """One JSON file of a model, or None where it has none of that name."""
+    path = locate(source, name)
+    if path is None:
+        return None
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise QevalError(
+            f"{name} of {source.path} is damaged: {error}.", "Download or save the model again."
+        ) from error
+    return found if isinstance(found, dict) else None
+
+
+def locate(source: Source, name: str) -> Path | None:
+    """One file of a model on disk, fetched from the Hub if need be; None where the model lacks it."""
+    if source.local:
+        path = Path(source.place) / name
+        return path if path.is_file() else None
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(source.path, name, revision=source.revision))
+    except LocalEntryNotFoundError:
+        _cached_commit(source.path, source.revision)  # says what is missing where the whole model is
+        return None
+    except EntryNotFoundError:
+        return None
+    except HFValidationError as error:
+        raise _no_such_model(source.path) from error
+    except Exception as error:
+        raise hub_refusal(source.path, source.revision, error) or error from error
+
+
+def weight_files_bytes(source: Source, file: str = "") -> int | None:
+    """Bytes of a model's weight files, or of the one named; None where they cannot be told without fetching
+    them."""
+    if source.local:
+        directory = Path(source.place)
+        patterns = [file] if file else ["*.safetensors", "*.bin"]
+        sizes = [sum(found.stat().st_size for found in directory.glob(pattern)) for pattern in patterns]
+        return next(filter(None, sizes), None)
+    if file:
+        return _hub_bytes(source, file)
+    index = read_json(source, "model.safetensors.index.json") or {}
+    total = index.get("metadata", {}).get("total_size")
+    return int(total) if total else _hub_bytes(source, "model.safetensors", "pytorch_model.bin")
+
+
+def _hub_bytes(source: Source, *names: str) -> int | None:
+    """Bytes of the first of these files that a Hub model has; None where the Hub does not tell."""
+    from huggingface_hub import HfApi, constants
+
+    if constants.is_offline_mode():
+        return None
+    try:
+        info = HfApi().model_info(source.path, revision=source.revision, files_metadata=True, timeout=20)
+    except Exception:  # noqa: BLE001 - why the Hub refuses is said where the files themselves are fetched
+        return None
+    sizes = {sibling.rfilename: sibling.size for sibling in info.siblings or ()}
+    return next((sizes[name] for name in names if sizes.get(name)), None)

@@ -1,0 +1,135 @@
+"""The report as one HTML file that needs nothing else: styles, script, pictures and data inside."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import json
+import math
+import re
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from qeval.base import numbers
+from qeval.report.charts import Chart, charts
+from qeval.report.context import Context
+from qeval.report.facts import slugged
+from qeval.report.flips import payload
+from qeval.report.glossary import glossary
+from qeval.report.verdicts import MARKS, WORDS
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def render_html(context: Context) -> str:
+    """The page. Every text in it is escaped; its own policy forbids it any network and any other script."""
+    style, script, drawn = _read("style.css"), _read("script.js"), charts(context)
+    template = _environment().get_template("report.html.j2")
+    return template.render(
+        context=context,
+        charts={chart.id: chart for chart in drawn},
+        cost_charts=[chart for chart in drawn if chart.id.startswith("cost-")],
+        sections=sections(context, drawn),
+        data=as_script_data(payload(context.explorer, context.run)),
+        glossary=glossary(context),
+        marks=MARKS,
+        words=WORDS,
+        policy=_policy(style, script),
+        style=_raw(style),
+        script=_raw(script),
+    )
+
+
+def sections(context: Context, drawn: tuple[Chart, ...]) -> list[tuple[str, str]]:
+    """(anchor, title) of the sections that this context has something for, in order."""
+    kinds = {chart.id.partition("-")[0] for chart in drawn}
+    wanted = [
+        ("results", "Results", True),
+        ("cost", "Quality and cost", bool(context.cost) or "cost" in kinds),
+        ("differences", "Differences", "forest" in kinds),
+        ("subjects", "By subject", bool(context.subjects)),
+        ("perplexity", "Perplexity", bool(context.documents)),
+        ("flips", "Flips", bool(context.explorer.counts)),
+        ("provenance", "Provenance", True),
+        ("reproduce", "Reproduce", True),
+        ("reading", "How to read this", True),
+    ]
+    return [(anchor, title) for anchor, title, there in wanted if there]
+
+
+def as_script_data(value: Any) -> str:
+    """JSON that can stand inside a <script> element: no character of it can end the element."""
+    from markupsafe import Markup
+
+    text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for character, escape in (
+        ("<", "\\u003c"),
+        (">", "\\u003e"),
+        ("&", "\\u0026"),
+        ("\u2028", "\\u2028"),
+        ("\u2029", "\\u2029"),
+    ):
+        text = text.replace(character, escape)
+    return Markup(text)  # noqa: S704 - escaped for its place just above
+
+
+def _finite(value: Any) -> Any:
+    """The value with null for numbers that JSON does not have, and without halves of surrogate pairs."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    return [_finite(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def _policy(style: str, script: str) -> str:
+    """A content security policy: no network at all, and only this very script and this very style."""
+    allowed = f"script-src '{_hash(script)}'; style-src '{_hash(style)}'"
+    return f"default-src 'none'; base-uri 'none'; form-action 'none'; {allowed}"
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _read(name: str) -> str:
+    return (files("qeval.report.formats") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _raw(text: str) -> str:
+    """A text of our own that is not to be escaped."""
+    from markupsafe import Markup
+
+    return Markup(text)  # noqa: S704 - from a file of this package
+
+
+def breakable(text: str) -> str:
+    """An escaped name that may be broken behind its underscores and slashes."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"(?<=[_/])(?=.)", "<wbr>", str(escape(text))))  # noqa: S704 - escaped before
+
+
+def _svg(chart: Chart, *, narrow: bool = False) -> str:
+    """A drawing of ours; vl-convert has escaped the names in it."""
+    return _raw(chart.narrow if narrow else chart.svg)
+
+
+@functools.cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("qeval.report.formats"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(count=numbers.count, slug=slugged, breakable=breakable)
+    environment.globals.update(svg=_svg)
+    return environment

@@ -1,0 +1,317 @@
+"""The report as Markdown, for GitHub and a terminal: verdict and table first, details folded."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from qeval.base import numbers
+from qeval.report.context import Context, Detail, Figure, Line, Subject
+from qeval.report.costs import CostTable
+from qeval.report.facts import slugged
+from qeval.report.flips import DIRECTIONS, Flip, shorten
+from qeval.report.glossary import glossary
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+SHORT_BYTES = 60_000  # GitHub takes comments of 65 536 characters
+_MOST_FLIPS = 5  # shown for each variant
+_WORDS = {
+    "lost": "right → wrong",
+    "gained": "wrong → right",
+    "changed": "another answer",
+    "same": "unchanged",
+}
+
+
+class Markdown(str):
+    """Text that is Markdown already; every other text is escaped when it is rendered."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A chart's file beside the report."""
+
+    alt: str
+    path: Markdown
+
+
+def render_markdown(
+    context: Context, *, assets: Path | None = None, short: bool = False, beside: Path | None = None
+) -> str:
+    """The report as Markdown.
+
+    With `assets`, a directory, the charts are written there as SVG files and shown by paths relative to
+    `beside`, where the report lies (by default the directory that holds `assets`). `short` leaves the
+    folded details out, for a comment on a pull request, and never exceeds `SHORT_BYTES`.
+
+    Raises QevalError where `assets` cannot be written.
+    """
+    template = _environment().get_template("report.md.j2")
+    pictures = [] if assets is None else _write_charts(context, assets, beside or assets.parent)
+    text = template.render(
+        context=context,
+        pictures=pictures,
+        short=short,
+        scores=_scores(context),
+        folds=[] if short else _folds(context),
+        glossary=glossary(context),
+    )
+    text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    return _cut(text) if short else text
+
+
+def _cut(text: str) -> str:
+    """The text, ended at a line's end where it would not fit into a comment."""
+    if len(text.encode("utf-8", "replace")) <= SHORT_BYTES:
+        return text
+    note = "\n\n*The rest did not fit here; it stands in the full report.*\n"
+    kept = text.encode("utf-8", "replace")[: SHORT_BYTES - len(note.encode())].decode("utf-8", "ignore")
+    return kept.rpartition("\n")[0].rstrip() + note
+
+
+def escape(text: str) -> str:
+    """Untrusted text as it is, on one line: nothing in it is Markdown, HTML, a link or a mention any more."""
+    plain = visible(" ".join(text.split()))
+    plain = plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    plain = re.sub(r"([\\`*\[\]|~$])", r"\\\1", plain)
+    plain = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", plain)  # within a word it means nothing
+    plain = plain.replace("://", "&#58;//").replace("www.", "www&#46;")
+    plain = re.sub(r"(?<=\w)@", "&#64;", plain)
+    plain = re.sub(r"(?<!\w)@|#(?=\d)", r"\g<0><!-- -->", plain)
+    return re.sub(r"^(?:(\d+)(?=[.)]( |$))|(?=[-+#=](?:[ #=-]|$)))", r"\1\\", plain)
+
+
+def visible(text: str) -> str:
+    """The text with control and direction-changing characters shown by their numbers."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", _named, text)
+
+
+def _named(found: re.Match[str]) -> str:
+    return f"⟨U+{ord(found[0]):04X}⟩"
+
+
+def as_html(text: str) -> Markdown:
+    """Untrusted text for a line that Markdown leaves to HTML, such as <summary>."""
+    from markupsafe import escape as escaped
+
+    return Markdown(escaped(visible(" ".join(text.split()))))
+
+
+def fenced(text: str) -> Markdown:
+    """Text in a code block whose fence is longer than any run of backticks in it."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    body = visible(text.replace("\r\n", "\n").replace("\r", "\n"))
+    return Markdown(f"{fence}text\n{body}\n{fence}")
+
+
+def _finalize(value: Any) -> Any:
+    """What Jinja puts out: our own Markdown as it is, anything else escaped."""
+    if isinstance(value, Markdown):
+        return str(value)
+    return escape(value) if isinstance(value, str) else value
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(  # noqa: S701 - `finalize` escapes for Markdown, HTML included
+        loader=PackageLoader("qeval.report.formats"),
+        undefined=StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(html=as_html)
+    return environment
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1) -> Markdown:
+    """A GitHub table of untrusted cells; the first `words` columns are words, the rest numbers."""
+    from tabulate import tabulate
+
+    align = ["left" if place < words else "right" for place in range(len(headers))]
+    cells = [[_cell(cell) for cell in row] for row in rows]
+    text = tabulate(
+        cells,
+        [_cell(h) for h in headers],
+        tablefmt="github",
+        disable_numparse=True,
+        colalign=align if rows else None,
+    )
+    return Markdown(text)
+
+
+def _cell(text: str) -> str:
+    return str(text) if isinstance(text, Markdown) else escape(text)
+
+
+def _folds(context: Context) -> list[tuple[str, Markdown]]:
+    """(title, body) of every folded part that there is something for."""
+    parts = [
+        ("Every number", _every_number(context)),
+        ("Cost", _costs(context.cost) if context.cost else Markdown("")),
+        ("By category", _categories(context)),
+        ("By subject, differences shrunken to their mean", _subjects(context)),
+        (
+            "Examples of changed answers",
+            Markdown("\n\n".join(_flip_block(context, f) for f in _examples(context))),
+        ),
+        ("Provenance", _provenance(context)),
+        (
+            "Reproduce",
+            Markdown("\n\n".join(f"{escape(label)}:\n\n{fenced(text)}" for label, text in context.commands)),
+        ),
+    ]
+    return [(title, body) for title, body in parts if body]
+
+
+def _costs(cost: CostTable) -> Markdown:
+    return Markdown(f"{table(cost.headers, cost.rows)}\n\n{_bullets(cost.notes)}")
+
+
+def _provenance(context: Context) -> Markdown:
+    """The run's facts, then each variant's, its warnings first."""
+    blocks = [_bullets(f"{label}: {value}" for label, value in context.run_facts)]
+    for line in context.lines:
+        error = [f"Did not run: {line.error}"] if line.error else []
+        facts = [f"{label}: {value}" for label, value in line.facts]
+        blocks.append(f"**{escape(line.name)}**\n\n{_bullets([*error, *line.warnings, *facts])}")
+    return Markdown("\n\n".join(blocks))
+
+
+def _bullets(texts: Iterable[str]) -> str:
+    return "\n".join(f"- {escape(text)}" for text in texts)
+
+
+def _scores(context: Context) -> Markdown:
+    """The article's table: variants as rows, tasks as columns."""
+    if not context.columns:
+        return Markdown("")
+    headers = ("Variant", *(column.title for column in context.columns))
+    usual = context.common_confidence
+    rows = [
+        (_name(line), *(_figure_text(figure, usual) for figure in line.figures)) for line in context.lines
+    ]
+    return table(headers, rows)
+
+
+def _name(line: Line) -> Markdown:
+    tail = "baseline" if line.is_baseline else f"{line.verdict.mark} {line.verdict.word}"
+    return Markdown(f"**{escape(line.short)}** {tail}")
+
+
+def _figure_text(figure: Figure | None, usual: str) -> Markdown:
+    """Score, difference and interval in one cell; the interval's confidence where it is not the usual one."""
+    if figure is None:
+        return Markdown("–")
+    if not figure.delta:
+        return Markdown(figure.score)
+    level = "" if figure.confidence == usual else f"{figure.confidence}: "
+    return Markdown(f"{figure.score} **{figure.delta}** <sub>{level}{figure.interval}</sub>")
+
+
+def _every_number(context: Context) -> Markdown:
+    """The table in long form: a row for each difference."""
+    rows = [_number_row(row) for row in context.details]
+    return table(_NUMBERS, rows, words=2) if rows else Markdown("")
+
+
+_NUMBERS = (
+    *("Task", "Variant", "Items", "Baseline", "Score", "Difference", "Interval", "p"),
+    *("Lost", "Gained", "Flips", "Kept", "Above chance", "Gate"),
+)
+
+
+def _number_row(row: Detail) -> tuple[str, ...]:
+    """The cells below `_NUMBERS`."""
+    one = row.figure
+    interval = f"{one.interval} ({one.confidence})"
+    changes = (one.lost, one.gained, one.changed, one.recovery, one.above_chance, one.status)
+    known = (value or numbers.NONE for value in changes)
+    return (row.task, row.variant, one.n, row.baseline, one.score, one.delta, interval, row.p, *known)
+
+
+def _categories(context: Context) -> Markdown:
+    if not context.categories:
+        return Markdown("")
+    headers = (
+        "Category",
+        "Subjects",
+        "Items",
+        context.run.baseline,
+        *(line.name for line in context.candidates),
+    )
+    return table(headers, [(c.name, str(c.subjects), c.n, c.baseline, *c.deltas) for c in context.categories])
+
+
+def _subjects(context: Context) -> Markdown:
+    if not context.subjects:
+        return Markdown("")
+    by_name: dict[tuple[str, str], dict[str, Subject]] = {}
+    for subject in context.subjects:
+        by_name.setdefault((subject.group, subject.subject), {})[subject.variant] = subject
+    names = [line.name for line in context.candidates]
+    rows = [
+        (name, next(iter(found.values())).n, *(found[v].shrunk_text if v in found else "–" for v in names))
+        for (_, name), found in by_name.items()
+    ]
+    return table(("Subject", "Items", *names), rows)
+
+
+def _examples(context: Context) -> list[Flip]:
+    """The most decided lost answers of each variant, those with a text."""
+    found = []
+    for line in context.candidates:
+        own = [f for f in context.explorer.flips if f.variant == line.name and f.direction in DIRECTIONS[:2]]
+        own.sort(key=lambda flip: (DIRECTIONS.index(flip.direction), flip.margin))
+        found += [flip for flip in own if (flip.task.name, flip.key) in context.explorer.items][:_MOST_FLIPS]
+    return found
+
+
+def _flip_block(context: Context, flip: Flip) -> Markdown:
+    """One changed item: where, which way, and its text in a code block."""
+    item = context.explorer.items[flip.task.name, flip.key]
+    lines = [shorten(item.question, 600)]
+    for place, choice in enumerate(item.choices):
+        marks = [word for word, there in _choice_marks(flip, str(place)) if there]
+        scores = ", ".join(f"{row[place]:.3f}" for row in (flip.base_scores, flip.scores) if place < len(row))
+        lines.append(f"  [{place}] {choice.strip()}  ({scores}){'  <- ' + ', '.join(marks) if marks else ''}")
+    if not item.choices:
+        lines.append(f"  {flip.base_answer} -> {flip.answer} (right: {item.gold or flip.gold})")
+    where = f"{escape(flip.task.name)}, item {escape(flip.key)}"
+    head = f"**{escape(flip.variant)}**, {where}: {_WORDS[flip.direction]}"
+    return Markdown(f"{head}\n\n{fenced(chr(10).join(lines))}")
+
+
+def _choice_marks(flip: Flip, name: str) -> list[tuple[str, bool]]:
+    return [
+        ("right", name == flip.gold),
+        ("baseline", name == flip.base_answer),
+        (shorten(flip.variant, 40), name == flip.answer),
+    ]
+
+
+def _write_charts(context: Context, assets: Path, beside: Path) -> list[Picture]:
+    """Every chart as an SVG file in `assets`, which is made where only it itself is missing."""
+    from qeval.report import write
+    from qeval.report.charts import charts
+
+    if assets.parent.is_dir() and not assets.exists():
+        assets.mkdir()
+    pictures = []
+    for chart in charts(context):
+        name = f"{slugged(chart.id)}.svg"
+        write(assets / name, chart.file)
+        place = Path(os.path.relpath(assets / name, beside)).as_posix()
+        pictures.append(Picture(chart.title, Markdown(quote(place))))
+    return pictures

@@ -1,0 +1,140 @@
+"""What `qeval run` and `qeval show` print at their end: the tables of differences and costs, and what was
+loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qeval.base import numbers
+from qeval.base.records import Comparison, Decision, Result, Run
+from qeval.compare.rows import Index, Row, index, result_of, rows_of, score_of
+from qeval.report.costs import cost_table
+from qeval.report.facts import provenance_facts, run_facts, warnings_of
+from qeval.report.verdicts import Verdict, verdict_of
+
+_LONGEST = 48  # characters of a variant's name in a table
+
+
+def summary(run: Run, comparisons: Sequence[Comparison], decisions: Sequence[Decision] = ()) -> str:
+    """The table of differences, then that of costs, as far as there are such."""
+    measured = any(result.cost and result.cost.measures for result in run.results)
+    parts = (_differences(run, comparisons, decisions), costs(run) if measured else "")
+    return "\n\n".join(part for part in parts if part) or "Nothing was scored."
+
+
+def _differences(run: Run, comparisons: Sequence[Comparison], decisions: Sequence[Decision]) -> str:
+    """A line for each task and variant: score, difference with its interval, flips; then the verdicts.
+
+    The baseline's line comes first in each task. Perplexities stand as perplexity and ratio. A group
+    stands twice: as the unweighted mean of its members and with all its items together.
+    """
+    from tabulate import tabulate
+
+    headers = ["task", "n", "variant", "score", _interval_heading(comparisons), "lost", "gained", "changed"]
+    lines = [line for row in rows_of(run) for line in _lines(run, row, index(comparisons))]
+    if not lines:
+        return ""
+    align = ["left", "right", "left", "right", "left", "right", "right", "right"]
+    table = tabulate(lines, headers, tablefmt="simple", disable_numparse=True, colalign=align)
+    return "\n".join([table, "", *_sentences(run, comparisons, decisions)]).rstrip()
+
+
+def costs(run: Run) -> str:
+    """What each variant costs, measures as rows and variants as columns."""
+    from tabulate import tabulate
+
+    found = cost_table(run)
+    if found is None:
+        return "Nothing was measured."
+    names = [row[0] for row in found.rows]
+    lines = [[head, *(row[i] for row in found.rows)] for i, head in enumerate(found.headers) if i]
+    table = tabulate(lines, ["", *names], tablefmt="simple", disable_numparse=True)
+    return "\n".join([table, "", *found.notes]).rstrip()
+
+
+def _interval_heading(comparisons: Sequence[Comparison]) -> str:
+    levels = sorted({comparison.confidence for comparison in comparisons})
+    named = " and ".join(numbers.percent(level, 0) for level in levels)
+    return f"difference, {named} interval" if named else "difference"
+
+
+def _lines(run: Run, row: Row, known: Index) -> list[list[str]]:
+    """The baseline's line, then each variant's; the task and its size stand on the first only."""
+    ordered = sorted(run.results, key=lambda result: result.variant.name != run.baseline)
+    lines = [line for result in ordered if (line := _line(run, result, row, known))]
+    for line in lines[1:]:
+        line[0] = ""
+        line[1] = "" if line[1] == lines[0][1] else line[1]
+    return lines
+
+
+def _line(run: Run, result: Result, row: Row, known: Index) -> list[str] | None:
+    score = score_of(run, result, row)
+    if score is None:
+        return None
+    is_ratio = row.kind == "perplexity"
+    n = numbers.count(score.n) + (
+        f" of {numbers.count(score.n_available)}" if score.n < score.n_available else ""
+    )
+    shown = numbers.perplexity(score.score) if is_ratio else numbers.points(score.score)
+    name = result.variant.name
+    comparison = None if name == run.baseline else known.get((name, row.id))
+    change = ["baseline" if name == run.baseline else numbers.NONE, "", "", ""]
+    return [row.title, n, short(name), shown, *(_change(comparison) if comparison else change)]
+
+
+def _change(comparison: Comparison) -> list[str]:
+    """Difference and interval, then the three counts of flips."""
+    if comparison.kind == "perplexity":
+        delta, around = (
+            numbers.ratio(comparison.delta),
+            numbers.interval_ratio(comparison.low, comparison.high),
+        )
+    else:
+        delta = numbers.signed_points(comparison.delta)
+        around = numbers.interval_points(comparison.low, comparison.high)
+    counts = (comparison.losses, comparison.gains, comparison.flips)
+    return [f"{delta}  ({around})", *("" if value is None else numbers.count(value) for value in counts)]
+
+
+def short(name: str) -> str:
+    """A name that fits a table, its middle left out where it is long."""
+    half = _LONGEST // 2
+    return name if len(name) <= _LONGEST else f"{name[:half]}…{name[-half + 1 :]}"
+
+
+def _sentences(run: Run, comparisons: Sequence[Comparison], decisions: Sequence[Decision]) -> list[str]:
+    """A sentence for each variant, and what a reader must know before trusting the table."""
+    verdicts = [_verdict(run, result, comparisons, decisions) for result in run.results]
+    kept = [v for v in verdicts if v.status != "BASELINE"]
+    lines = [f"{v.mark} {short(v.variant)}: {v.word}. {v.sentence}" for v in kept]
+    if result_of(run, run.baseline) is None:
+        lines.append(
+            f"! The run has no variant called {run.baseline}, its baseline: nothing can be compared."
+        )
+    notes = {note: None for result in run.results for note in warnings_of(result)}
+    return [*lines, *(f"! {note}" for note in notes)]
+
+
+def _verdict(
+    run: Run, result: Result, comparisons: Sequence[Comparison], decisions: Sequence[Decision]
+) -> Verdict:
+    name = result.variant.name
+    own = [comparison for comparison in comparisons if comparison.variant == name]
+    return verdict_of(
+        result, run.baseline, own, [decision for decision in decisions if decision.variant == name]
+    )
+
+
+def details(run: Run) -> str:
+    """The run's facts and what was truly loaded for each variant, as `qeval show` prints them."""
+    from tabulate import tabulate
+
+    blocks = [tabulate(run_facts(run), tablefmt="plain", disable_numparse=True)]
+    for result in run.results:
+        facts = provenance_facts(result)
+        error = [("Did not run", result.error or "")] if result.status == "failed" else []
+        body = tabulate([*error, *facts], tablefmt="plain", disable_numparse=True)
+        indented = "\n".join(f"  {line}" for line in body.splitlines())
+        blocks.append(f"{result.variant.name}\n{indented}")
+    return "\n\n".join(blocks) + "\n"

@@ -1,0 +1,1 @@
+"""The conductor: an order becomes jobs, and jobs become results."""

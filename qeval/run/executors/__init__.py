@@ -1,0 +1,1 @@
+"""Where variants are scored: one file for each executor."""

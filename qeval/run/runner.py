@@ -1,0 +1,247 @@
+"""Carrying out an Order: it becomes jobs, jobs become results, and run.json tells of each variant."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import importlib.metadata
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from qeval import __version__
+from qeval.ask import suites
+from qeval.ask.order import Order, check
+from qeval.base.errors import Exit, QevalError
+from qeval.base.messages import Event, Failed, Job, Stage
+from qeval.base.records import Cell, Cost, Result, Run, Variant
+from qeval.run.executors.local import EXECUTORS
+from qeval.score.toy import is_toy
+from qeval.store.runs import RunDir, Store, digest, slug
+
+Listener = Callable[[Variant, Event], None]
+
+
+def farewell(run: Run, path: Path) -> str:
+    """Where a run is kept, and what to do next; after a failure, where the libraries' own words are."""
+    kept = f"\nKept in {path}."
+    if exit_code(run) != Exit.PASS:
+        kept += f" What the libraries printed is in {path / 'logs'}."
+    scored = any(result.cells for result in run.results)
+    return f"{kept} Next: qeval report -o report.html, qeval gate --max-drop 1.0" if scored else kept
+
+
+def exit_code(run: Run) -> Exit:
+    """ERROR where a variant failed; the others' results stand all the same."""
+    return Exit.PASS if all(result.status in {"done", "stopped"} for result in run.results) else Exit.ERROR
+
+
+def execute(order: Order, listen: Listener) -> RunDir:
+    """Score every variant, resuming what an earlier attempt finished; returns the run's directory.
+
+    A variant that fails is recorded and the others go on. Raises QevalError for an order that cannot be
+    begun at all, KeyboardInterrupt (after writing run.json) when the person stops it.
+    """
+    refused = check(order)
+    identities = _identities(order, refused)
+    context = _context(order)
+    place = Store(order.runs_dir).run_dir(_run_id(order, identities, context))
+    run = _begin(order, place)
+    for variant in order.variants:
+        if variant.name in refused:
+            run = _with(run, _refused(variant, refused[variant.name], listen), order.cost)
+    for variant in sorted(order.variants, key=lambda variant: variant.name != order.baseline):
+        if variant.name in refused:
+            continue
+        if _finished(run, variant, place, order.cost) and not order.again:
+            listen(variant, Stage("finished earlier"))
+            continue
+        job = _job(order, variant, identities, context, place)
+        try:
+            result = EXECUTORS[order.executor](job, lambda event, of=variant: listen(of, event))  # type: ignore[misc]
+        except KeyboardInterrupt:
+            place.write(run)
+            raise
+        run = _learned(_with(run, result, order.cost))
+        place.write(run)
+    return place
+
+
+def _refused(variant: Variant, error: QevalError, listen: Listener) -> Result:
+    """The result of a variant that cannot be run here, told at once."""
+    listen(variant, Failed(error.message, error.hint))
+    return Result(variant=variant, status="failed", error=f"{error.message} {error.hint}".strip())
+
+
+def _with(run: Run, result: Result, asked: bool | None) -> Run:
+    """The run with a result in its place; `asked`: costs were asked for (None: neither way)."""
+    results = tuple(
+        replace(result, cost=_kept(old.cost, result.cost, asked))
+        if old.variant.name == result.variant.name
+        else old
+        for old in run.results
+    )
+    return replace(run, results=results)
+
+
+def _kept(old: Cost | None, new: Cost | None, asked: bool | None) -> Cost | None:
+    """The newer cost, and what it does not tell of the same hardware from the older one; measures that were
+    taken give way only to measures that were asked for."""
+    if old is None or new is None or (old.measures and not (asked and new.measures)):
+        return old or new
+    if old.hardware != new.hardware:
+        return new
+    return replace(
+        new,
+        load_seconds=new.load_seconds or old.load_seconds,
+        peak_bytes=new.peak_bytes or old.peak_bytes,
+    )
+
+
+def _learned(run: Run) -> Run:
+    """The run, its suite completed by what scoring found out: metrics and kinds that nobody wrote down.
+
+    A perplexity never belongs to the average.
+    """
+    found = {cell.task.group or cell.task.name: cell.task for r in run.results for cell in r.cells}
+    tasks = tuple(
+        replace(
+            task, metric=found[task.name].metric, kind=found[task.name].kind, chance=found[task.name].chance
+        )
+        if task.name in found
+        else task
+        for task in run.suite.tasks
+    )
+    perplexities = {task.name for task in tasks if task.kind == "perplexity"}
+    average = tuple(row for row in run.suite.average if row not in perplexities)
+    return replace(run, suite=replace(run.suite, tasks=tasks, average=average))
+
+
+def _identities(order: Order, refused: dict[str, QevalError]) -> dict[str, dict[str, Any]]:
+    """What each variant is, by name; one that cannot be found (a checkpoint, a revision, a text) joins
+    `refused`. Raises its QevalError where it is the baseline, or where nothing is left to compare."""
+    found: dict[str, dict[str, Any]] = {}
+    for variant in order.variants:
+        try:
+            found[variant.name] = _identity(variant, order.cache_dir)
+        except QevalError as error:
+            if variant.name == order.baseline:
+                raise
+            refused.setdefault(variant.name, error)
+            found[variant.name] = {"refused": str(error)}
+    if refused and len(refused) == len(order.variants) - 1:
+        raise next(iter(refused.values()))
+    return found
+
+
+def _identity(variant: Variant, cache_dir: Path) -> dict[str, Any]:
+    if is_toy(variant.model):
+        return {"model": variant.model, "scheme": asdict(variant.scheme)}
+    from qeval.load import schemes
+
+    return schemes.identity(variant, cache_dir)
+
+
+def _context(order: Order) -> dict[str, Any]:
+    """What can change a task's items: lm-eval, the mirror of data sets, the project's own tasks."""
+    mirror = order.settings.datasets_dir
+    own = any(task.name.startswith("qeval_") for task in order.suite.tasks)
+    return {
+        "lm_eval": importlib.metadata.version("lm_eval"),
+        "datasets_dir": fingerprint(Path(mirror)) if mirror else None,
+        "tasks_dir": fingerprint(suites.tasks_dir()) if own else None,
+    }
+
+
+def fingerprint(folder: Path) -> str:
+    """A hash of the names, sizes and times of the files below `folder` (contents, for small text files)."""
+    seen = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".md":
+            stat = path.stat()
+            small = path.suffix in {".yaml", ".yml", ".jsonl", ".json", ".py", ".txt"}
+            state = (
+                hashlib.sha256(path.read_bytes()).hexdigest()
+                if small
+                else f"{stat.st_size} {stat.st_mtime_ns}"
+            )
+            seen.update(f"{path.relative_to(folder)}\0{state}\0".encode())
+    return seen.hexdigest()
+
+
+def _run_id(order: Order, identities: dict[str, dict[str, Any]], context: dict[str, Any]) -> str:
+    """Readable, and the same for the same command on the same models: that is how a run resumes."""
+    spec = {
+        "variants": [asdict(variant) for variant in order.variants],
+        "identities": identities,
+        "context": context,
+        "suite": asdict(order.suite),
+        "settings": asdict(order.settings),
+        "baseline": order.baseline,
+        "policy": asdict(order.policy) if order.policy else None,
+    }
+    return f"{slug(order.variants[0].model)}-{slug(order.suite.name, 20)}-{digest(spec)[:8]}"
+
+
+def _begin(order: Order, place: RunDir) -> Run:
+    fresh = Run(
+        id=place.path.name,
+        created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        model=order.variants[0].model,
+        suite=order.suite,
+        baseline=order.baseline,
+        results=tuple(Result(variant=variant, status="partial") for variant in order.variants),
+        settings=order.settings,
+        command=order.command,
+        qeval_version=__version__,
+    )
+    try:
+        old = place.read()
+    except QevalError:
+        place.write(fresh)
+        return fresh
+    known = {result.variant.name: result for result in old.results}
+    return replace(
+        fresh, created=old.created, results=tuple(known.get(r.variant.name, r) for r in fresh.results)
+    )
+
+
+def _finished(run: Run, variant: Variant, place: RunDir, cost: bool | None) -> bool:
+    """Whether every cell is there, and measures where costs are asked for."""
+    result = next(r for r in run.results if r.variant.name == variant.name)
+    lacking = cost and not (result.cost and result.cost.measures)
+    scored = result.status == "done" and bool(result.cells) and not lacking
+    return scored and all(_whole(place, cell) for cell in result.cells)
+
+
+def _whole(place: RunDir, cell: Cell) -> bool:
+    try:
+        return place.cell(cell.key) is not None and len(place.samples(cell)) == cell.n
+    except QevalError:
+        return False
+
+
+def _job(
+    order: Order,
+    variant: Variant,
+    identities: dict[str, dict[str, Any]],
+    context: dict[str, Any],
+    place: RunDir,
+) -> Job:
+    return Job(
+        runs_dir=str(order.runs_dir),
+        run_id=place.path.name,
+        variant=variant,
+        identity=identities[variant.name],
+        context=context,
+        tasks=order.suite.tasks,
+        settings=order.settings,
+        tasks_dir=str(suites.tasks_dir()),
+        cache_dir=str(order.cache_dir),
+        log=str(place.log(variant.name)),
+        verify=order.verify,
+        cost=order.cost,
+        policy=order.policy,
+        baseline=identities[order.baseline] if order.policy and variant.name != order.baseline else None,
+    )

@@ -1,0 +1,124 @@
+"""A job's cells: under which keys they stand, which are finished, and what may stop it before the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qeval.base.messages import Event, Finished, Job
+from qeval.base.records import Cell, Item, Samples, Stop, Task
+from qeval.judge import early
+from qeval.store.runs import RunDir, Store, digest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SCORING_VERSION = 1
+"""Raised when a change of qeval's own code changes numbers: cells of an older version are not taken over."""
+
+Say = Callable[[Event], None]
+
+
+class Cells:
+    """The cells of one job: their keys, which of them exist, and the way to add one."""
+
+    def __init__(self, job: Job, say: Say) -> None:
+        self.job = job
+        self.say = say
+        self.store = Store(Path(job.runs_dir))
+        self.place: RunDir = self.store.run_dir(job.run_id)
+
+    def key(self, task: Task) -> str:
+        """The hash of everything that can change the numbers of this variant on this task."""
+        return self._key(task, self.job.identity, shuffled=self._watched)
+
+    @property
+    def _watched(self) -> bool:
+        return self.job.policy is not None and self.job.baseline is not None
+
+    def _key(self, task: Task, identity: dict[str, Any], *, shuffled: bool) -> str:
+        settings = self.job.settings
+        return digest(
+            {
+                "scoring": SCORING_VERSION,
+                "variant": identity,
+                # Scored in random order, items are packed otherwise, which moves sums in the last digits.
+                "shuffled": shuffled,
+                "context": self.job.context,
+                "task": asdict(task),
+                "settings": {
+                    name: getattr(settings, name)
+                    for name in (
+                        "seed",
+                        "batch_size",
+                        "device",
+                        "dtype",
+                        "engine",
+                        "chat_template",
+                        "materialize",
+                    )
+                },
+            }
+        )
+
+    def recall(self, task: Task) -> Cell | None:
+        """Announce and return the finished cell of a task, taken over from another run if need be."""
+        key = self.key(task)
+        found = self.store.find(key)
+        if found is None:
+            return None
+        place, cell = found
+        if place.path != self.place.path:
+            self.place.adopt(place, cell)
+        self.say(Finished(replace(cell, provenance=None)))
+        return cell
+
+    def watch(self, tasks: Sequence[Task], sizes: Sequence[int]) -> Watcher | None:
+        """What may stop these tasks early; None where nothing may, or the baseline has not all of them."""
+        if self.job.policy is None or self.job.baseline is None:
+            return None
+        base = {}
+        for task in tasks:
+            found = self.store.find(self._key(task, self.job.baseline, shuffled=False))
+            if found is None:
+                return None
+            base[task.name] = found[0].samples(found[1])
+        return Watcher(self.job, tasks, sizes, base)
+
+    def add(self, cell: Cell, samples: Samples, items: Sequence[Item]) -> None:
+        """Store a cell and announce it."""
+        cell = self.place.add(cell, samples, items)
+        self.say(Finished(replace(cell, provenance=None)))
+
+
+class StoppedEarly(Exception):  # noqa: N818 - no error: the question that was asked is answered
+    """A required rule is certainly broken."""
+
+    def __init__(self, stop: Stop) -> None:
+        super().__init__(early.sentence(stop))
+        self.stop = stop
+
+
+class Watcher:
+    """The bets on tasks that are scored together, in blocks of items in random order."""
+
+    def __init__(
+        self, job: Job, tasks: Sequence[Task], sizes: Sequence[int], baseline: dict[str, Samples]
+    ) -> None:
+        self.tasks, self.sizes, self.baseline = tasks, sizes, baseline
+        self.seed = job.settings.seed
+        self.state = early.watches(job.policy, job.variant.name, tasks, sizes) if job.policy else ()
+
+    def blocks(self) -> Iterator[NDArray[np.int64]]:
+        """(k, 2) task and item, as `early.blocks`; one block of all where nothing is watched."""
+        return early.blocks(self.sizes, self.seed)
+
+    def see(self, block: NDArray[np.int64], samples: Sequence[Samples]) -> None:
+        """Look at a scored block. Raises StoppedEarly."""
+        self.state = early.see(self.state, block, self.tasks, samples, self.baseline)
+        stop = early.broken(self.state)
+        if stop is not None:
+            raise StoppedEarly(stop)

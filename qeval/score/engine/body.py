@@ -1,0 +1,236 @@
+"""A causal language model taken apart into body and head, so that the head runs where it is needed."""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qeval.base.errors import QevalError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import torch
+    from numpy.typing import NDArray
+
+LOGITS_BYTES = {"cuda": 2**30, "cpu": 2**26}
+"""The memory for one slice of float32 log-probabilities; on a CPU, little more than its caches."""
+
+
+class UnsupportedError(QevalError):
+    """A model cannot be scored along some path; the next rung of the ladder is tried."""
+
+
+class NonFiniteError(QevalError):
+    """A scored log-probability is NaN or infinite. `index` is the request's place in the list scored."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(
+            f"The model's logits are not finite for request {index}.",
+            "Load the model in bfloat16 or float32, or look for damaged weights.",
+        )
+        self.index = index
+
+
+class CausalModel:
+    """A transformers causal language model; `body` is the module that makes the last hidden states.
+
+    The head is never called by name: the model's own forward runs on hidden states computed before, in
+    place of its body's. So scaling, soft-capping and whatever else a model does to its logits stay
+    the model's own. `body` is None where no such module is found; then only `plain` works.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model.eval()
+        config: Any = getattr(model, "config", None)
+        self.config = config.get_text_config() if hasattr(config, "get_text_config") else config
+        weight = next(p for p in model.parameters() if p.is_floating_point())
+        self.device: torch.device = weight.device
+        self.dtype: torch.dtype = weight.dtype
+        self.vocabulary = 0  # the width of the logits
+        self.like: Any = None  # an output of the body, whose type the replayed one shares
+        self.body = _find_body(self)
+        self.run_body: Callable[..., Any] | None = self.body
+
+    def plain(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Logits (b, t, v) of right-padded tokens (b, t), by the model's plain forward."""
+        return _logits(self.model(input_ids=tokens, **self._no_cache(self.model)))
+
+    def hidden(self, tokens: torch.Tensor, **more: Any) -> torch.Tensor:
+        """Last hidden states (b, t, h) of tokens (b, t)."""
+        if self.run_body is None:
+            raise UnsupportedError("its body and its head cannot be told apart")
+        if "use_cache" not in more:
+            more |= self._no_cache(self.body)
+        return _first(self.run_body(input_ids=tokens, **more))
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Logits (r, v) of hidden states (r, h), by the model's own head."""
+        with _replay(self.body, _in_place_of(self.like, hidden[None])) as calls:
+            out = _logits(self.model(input_ids=_zeros(hidden), **self._no_cache(self.model)))[0]
+        if not calls:
+            raise UnsupportedError("its body and its head cannot be told apart")
+        return out
+
+    def cache(self, tokens: torch.Tensor) -> Any:
+        """The KV cache after tokens (1, p)."""
+        if self.body is None or not _takes(self.body, "past_key_values", "use_cache"):
+            raise UnsupportedError("it takes no KV cache")
+        cache = getattr(self.body(input_ids=tokens, use_cache=True), "past_key_values", None)
+        if not hasattr(cache, "batch_repeat_interleave"):
+            raise UnsupportedError("it has no KV cache that can be copied")
+        return cache
+
+    def compile(self, wanted: bool) -> None:
+        """Run the body compiled from now on, or as it is."""
+        import torch
+
+        self.run_body = torch.compile(self.body, dynamic=False) if wanted else self.body
+
+    def accepts(self, *names: str) -> bool:
+        """Whether the body's forward takes arguments of these names."""
+        return self.body is not None and _takes(self.body, *names)
+
+    def _no_cache(self, module: Any) -> dict[str, bool]:
+        return {"use_cache": False} if _takes(module, "use_cache") else {}
+
+
+def log_probs(
+    logits_of: Callable[[torch.Tensor], torch.Tensor],
+    width: int,
+    device: torch.device,
+    rows: NDArray[np.integer],
+    picks: NDArray[np.int64],
+    targets: NDArray[np.int32],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Float32 log-probabilities (s,) of targets (s,) and whether each is the most likely token, (s,) bool.
+
+    `logits_of` maps row indices (r,) to logits (r, `width`). It is called on slices of `rows` short
+    enough for `LOGITS_BYTES`; target k belongs to row `rows[picks[k]]`.
+    """
+    import torch
+
+    order = np.argsort(picks, kind="stable")
+    step = max(1, LOGITS_BYTES.get(device.type, 2**28) // (4 * width))
+    at, values, best = put(rows, device), [], []
+    for begin in range(0, len(rows), step):
+        first, last = np.searchsorted(picks, [begin, begin + step], sorter=order)
+        part = order[first:last]
+        table = torch.log_softmax(logits_of(at[begin : begin + step]), -1, dtype=torch.float32)
+        local, target = put(picks[part] - begin, table.device), put(targets[part], table.device)
+        values.append(table[local, target])
+        best.append(table.argmax(-1)[local] == target)
+    back = put(np.argsort(order), values[0].device)
+    return torch.cat(values)[back], torch.cat(best)[back]
+
+
+def put(array: NDArray[Any], device: torch.device) -> torch.Tensor:
+    """An array on the device as int64, without waiting for the work queued there."""
+    import torch
+
+    tensor = torch.from_numpy(np.ascontiguousarray(array, np.int64))
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def _find_body(lm: CausalModel) -> Any:
+    """The outermost module whose first output, put in its place, gives the model's own logits."""
+    import torch
+
+    model = lm.model.get_base_model() if hasattr(lm.model, "get_base_model") else lm.model
+    base = getattr(model, "base_model", None)
+    tokens = torch.zeros((1, 3), dtype=torch.int64, device=lm.device)
+    with torch.no_grad():
+        lm.vocabulary = lm.plain(tokens).shape[-1]
+    for body in (base, getattr(base, "decoder", None)):
+        if body is None or body is model:
+            continue
+        seen: list[Any] = []
+        hook = body.register_forward_hook(lambda _m, _a, out, seen=seen: seen.append(out))
+        try:
+            with torch.no_grad():
+                want = lm.plain(tokens)
+        finally:
+            hook.remove()
+        if seen and _replays(lm, body, seen[0], want):
+            return body
+    return None
+
+
+def _replays(lm: CausalModel, body: Any, output: Any, want: torch.Tensor) -> bool:
+    """Whether the model, given its body's own output anew, makes the same logits."""
+    import torch
+
+    lm.body, lm.like = body, output
+    try:
+        with torch.no_grad():
+            got = lm.logits(_first(output)[0])
+    except Exception:  # noqa: BLE001  # a custom model may fail in any way: then it has no usable body
+        return False
+    return got.shape == want[0].shape and bool(
+        torch.allclose(got.float(), want[0].float(), rtol=1e-2, atol=1e-2)
+    )
+
+
+@contextmanager
+def _replay(body: Any, output: Any) -> Iterator[list[None]]:
+    """While open, `body` returns `output` whatever it is given; the list has one entry per call."""
+    calls: list[None] = []
+
+    def forward(*_args: Any, **_kwargs: Any) -> Any:
+        calls.append(None)
+        return output
+
+    before = body.__dict__.get("forward")
+    body.forward = forward
+    try:
+        yield calls
+    finally:
+        if before is None:
+            del body.forward
+        else:
+            body.forward = before
+
+
+def _in_place_of(output: Any, hidden: torch.Tensor) -> Any:
+    """An output of the same type that holds these hidden states alone."""
+    import torch
+    from transformers.utils import ModelOutput
+
+    if isinstance(output, torch.Tensor):
+        return hidden
+    if isinstance(output, ModelOutput):
+        return type(output)(**{next(iter(output.keys())): hidden})
+    return (hidden, *([None] * (len(output) - 1)))
+
+
+def _takes(module: Any, *names: str) -> bool:
+    """Whether a module's forward takes arguments of these names, by name or by **kwargs."""
+    parameters = inspect.signature(module.forward).parameters
+    anything = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    return anything or all(name in parameters for name in names)
+
+
+def _first(output: Any) -> torch.Tensor:
+    """The hidden states in a body's output, be it a tensor, a tuple or a ModelOutput."""
+    import torch
+
+    first: torch.Tensor = output if isinstance(output, torch.Tensor) else output[0]
+    return first
+
+
+def _logits(output: Any) -> torch.Tensor:
+    """The logits in a model's output."""
+    logits: torch.Tensor = output.logits if hasattr(output, "logits") else _first(output)
+    return logits
+
+
+def _zeros(hidden: torch.Tensor) -> torch.Tensor:
+    """Token ids (1, r) that stand for hidden states (r, h)."""
+    import torch
+
+    return torch.zeros((1, len(hidden)), dtype=torch.int64, device=hidden.device)

@@ -1,0 +1,183 @@
+"""The self-check: a rung of the ladder is used only where it gives the numbers of one-by-one scoring."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qeval.base.errors import QevalError
+from qeval.score.engine import attention
+from qeval.score.engine.requests import TokenRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from qeval.score.engine.engine import Engine
+
+FLOOR = {"float64": 1e-8, "float32": 2e-5, "float16": 4e-3, "bfloat16": 3e-2}
+"""Differences of a token's log-probability (root mean square, nats) that rounding in each dtype explains."""
+TIMES_NOISE = 3.0
+"""How much further from one-by-one scoring than a padded batch a rung may be."""
+TIMES_ROUNDING = 1.5
+"""How much further than attention written out in full, in 16 bits: some GPUs give batches of any size the
+same numbers to the last digit, and other right kernels others."""
+MOST_ROUNDING = 5.0
+"""The most of that, in times the dtype's floor: beyond it, attention written out is another attention."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A rung to try: what to call it, and how to make its engine (may raise UnsupportedError)."""
+
+    name: str
+    make: Callable[[], Engine]
+
+
+def climb(
+    candidates: Sequence[Candidate], reference: Engine, batched: Engine, requests: Sequence[TokenRequest]
+) -> Engine:
+    """The engine of the first candidate that agrees with `reference` on `requests`; its note says why.
+
+    reference: plain, one by one. batched: plain, several at once: how far it is from the reference is the
+    noise that no one can avoid. The last candidate is plain itself and is not checked.
+    """
+    dtype = str(reference.lm.dtype).removeprefix("torch.")
+    want = _values(reference, requests)
+    noise = _difference(_values(batched, requests), want)
+    rounding = _rounding(reference, requests, want, dtype)
+    refused: list[str] = []
+    for candidate in candidates[:-1]:
+        engine, verdict = _try(candidate, requests, want, noise, dtype, rounding)
+        if engine is not None:
+            engine.note = _sentence(candidate.name, verdict, refused)
+            return engine
+        refused.append(f"{candidate.name}: {verdict}")
+        log.info("Self-check: %s: %s", candidate.name, verdict)
+    engine = candidates[-1].make()
+    engine.note = _sentence(candidates[-1].name, "as lm-eval does it", refused)
+    return engine
+
+
+def _try(
+    candidate: Candidate,
+    requests: Sequence[TokenRequest],
+    want: list[NDArray[np.float32]],
+    noise: NDArray[np.float64],
+    dtype: str,
+    rounding: float,
+) -> tuple[Engine | None, str]:
+    """The candidate's engine and its agreement in words, or None and the reason against it."""
+    try:
+        engine = candidate.make()
+        got = _difference(_values(engine, requests), want)
+    except QevalError as error:
+        return None, error.message
+    except Exception as error:  # noqa: BLE001  # a model's own code may fail in any way; the next rung is right
+        return None, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200]
+    verdict = f"off by up to {_largest(got):.1e} nat per token, plain batches by {_largest(noise):.1e}"
+    if not agrees(got, noise, dtype, rounding):
+        return None, verdict
+    engine.tokens_fed = engine.tokens_padded = 0
+    return engine, verdict
+
+
+def agrees(
+    difference: NDArray[np.float64], noise: NDArray[np.float64], dtype: str, rounding: float = 0.0
+) -> bool:
+    """Whether differences of log-probabilities, (s,) nats, are rounding and nothing else.
+
+    Their root mean square may be `TIMES_NOISE` that of `noise` (differences between two plain batch
+    sizes), or `TIMES_ROUNDING` times `rounding` (see `_rounding`) if that is more, plus the floor of the
+    dtype, and their largest ten times as much as that: a stranger seen or a position missed at few tokens
+    stands out there.
+    """
+    if not np.isfinite(difference).all():
+        return False
+    allowed = max(TIMES_NOISE * _rms(noise), TIMES_ROUNDING * rounding)
+    allowed += FLOOR.get(dtype, FLOOR["bfloat16"])
+    return _rms(difference) <= allowed and _largest(difference) <= 10 * allowed
+
+
+def _rounding(
+    reference: Engine, requests: Sequence[TokenRequest], want: list[NDArray[np.float32]], dtype: str
+) -> float:
+    """How far attention written out in full moves one-by-one scoring (root mean square, nats).
+
+    0 for dtypes of 32 bits, where it moves nothing that matters, and for models that cannot be switched.
+    """
+    if dtype not in {"float16", "bfloat16"}:
+        return 0.0
+    try:
+        with attention.using(reference.lm.model, "eager"):
+            found = _rms(_difference(_values(reference, requests), want))
+    except Exception:  # noqa: BLE001  # a model's own code may fail in any way; then the floor alone counts
+        return 0.0
+    return min(found, MOST_ROUNDING * FLOOR[dtype]) if np.isfinite(found) else 0.0
+
+
+def choose(sample: Sequence[TokenRequest], most_tokens: int, window: int | None) -> list[TokenRequest]:
+    """A few real requests of at most `most_tokens` together, and some built from them to be difficult.
+
+    The real ones are neighbours of middling length (the choices of a question, most likely) and the
+    shortest; where the model's layers look back over `window` tokens only and some request is longer,
+    the shortest of those comes along whatever its length.
+    """
+    if not sample:
+        return []
+    lengths = np.array([len(r.tokens) for r in sample])
+    short = np.flatnonzero(lengths <= max(most_tokens // 4, int(lengths.min())))
+    middle = int(short[np.argsort(lengths[short], kind="stable")[len(short) // 2]])
+    wished = [middle, middle - 1, middle + 1, middle + 2, int(lengths.argmin())]
+    chosen: list[int] = []
+    for i in wished:
+        if 0 <= i < len(sample) and i not in chosen and lengths[[*chosen, i]].sum() <= most_tokens:
+            chosen.append(i)
+    beyond = np.flatnonzero(lengths > window + 1) if window is not None else np.array([], int)
+    if len(beyond):
+        chosen.append(int(beyond[lengths[beyond].argmin()]))
+    real = [sample[i] for i in chosen or [middle]]
+    return [*real, *_difficult(real[0].tokens)]
+
+
+def _difficult(tokens: NDArray[np.int32]) -> Iterator[TokenRequest]:
+    """Requests that branch at several depths, with every token scored, made of a real sequence."""
+    stem = np.resize(tokens, 40).astype(np.int32)
+    tail = stem[::-1]
+    for depth in (1, 9, 17, 33):
+        for n in (7, 3):
+            branch = np.concatenate([stem[:depth], tail[depth % 5 : depth % 5 + n]])
+            yield TokenRequest(branch, len(branch) - 1)
+    yield TokenRequest(stem, len(stem) - 1)
+
+
+def _values(engine: Engine, requests: Sequence[TokenRequest]) -> list[NDArray[np.float32]]:
+    """The log-probabilities of every request's scored tokens, in the order of the requests."""
+    found = {index: values for index, values, _ in engine.log_probs(requests)}
+    return [found[i] for i in range(len(requests))]
+
+
+def _difference(got: list[NDArray[np.float32]], want: list[NDArray[np.float32]]) -> NDArray[np.float64]:
+    """All differences in one array, float64."""
+    return np.concatenate([a.astype(np.float64) - b for a, b in zip(got, want, strict=True)])
+
+
+def _rms(x: NDArray[np.float64]) -> float:
+    """Root mean square."""
+    return float(np.sqrt(np.mean(x**2)))
+
+
+def _largest(x: NDArray[np.float64]) -> float:
+    """The largest absolute value, NaN if there is one."""
+    return float(np.abs(x).max())
+
+
+def _sentence(name: str, verdict: str, refused: list[str]) -> str:
+    """The note of an engine."""
+    return f"{name}: {verdict}" + (f" (refused: {'; '.join(refused)})" if refused else "") + "."

@@ -1,0 +1,221 @@
+"""From a model's answers to scored items, by lm-eval's own filters and process_results."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from qeval.base.errors import QevalError
+from qeval.base.records import Item, Samples
+from qeval.score.engine.requests import Answer
+from qeval.score.harness.prepared import Outcome, PreparedTask
+from qeval.score.harness.tame import lm_eval_tamed
+
+
+def collect(prepared: PreparedTask, answers: Sequence[Answer] | Sequence[str]) -> Outcome:
+    """The items of a task, scored.
+
+    `answers` are one Answer for each of `prepared.requests`, or, where the task generates, the texts that
+    `generate` returned. Raises QevalError for an answer that is no finite number, naming the item.
+    """
+    with lm_eval_tamed():
+        view = prepared.view()
+        responses = _responses(prepared, answers)
+        groups = _filtered(prepared, view, responses)
+        judged = {
+            name: [view.process_results(doc, results) for doc, results in rows]
+            for name, rows in _results(prepared, groups).items()
+        }
+        samples = _samples(prepared, view, judged[prepared.task.filter], groups)
+        metrics = dict(_metrics(view, judged))
+    return Outcome(samples, metrics)
+
+
+def _responses(prepared: PreparedTask, answers: Sequence[Any]) -> list[Any]:
+    """What each question got: (log-likelihood, greedy), a log-likelihood, or a list of texts."""
+    content = prepared.content
+    if prepared.generates:
+        repeats = prepared.repeats
+        return [list(answers[at : at + repeats]) for at in range(0, len(answers), repeats)]
+    spans = content.spans.tolist()
+    rolling = prepared.output_type == "loglikelihood_rolling"
+    out: list[Any] = []
+    for at in range(len(spans) - 1):
+        some: Sequence[Answer] = answers[spans[at] : spans[at + 1]]
+        total = sum(answer.loglikelihood for answer in some)
+        if not math.isfinite(total):
+            raise QevalError(
+                f"Item {content.owner[at]} of task {prepared.task.name!r} scored {total}.",
+                "The model's logits are not finite: try another dtype or scheme.",
+            )
+        out.append(total if rolling else (total, some[0].greedy))
+    return out
+
+
+def _filtered(prepared: PreparedTask, view: Any, responses: Sequence[Any]) -> list[list[Any]]:
+    """lm-eval's instances with their responses, filtered, document by document."""
+    content = prepared.content
+    docs = content.docs()
+    groups: list[list[Any]] = [[] for _ in docs]
+    for owner, arguments, response in zip(content.owner, content.arguments(), responses, strict=True):
+        mates = groups[owner]
+        mates.append(_instance(prepared, int(owner), docs[owner], arguments, len(mates), response))
+    instances = [instance for mates in groups for instance in mates]
+    for ensemble in view._filters:  # noqa: SLF001 - lm-eval gives no other way to them
+        ensemble.apply(instances)
+    return groups
+
+
+def _instance(prepared: PreparedTask, owner: int, doc: Any, arguments: Any, idx: int, response: Any) -> Any:
+    from lm_eval.api.instance import Instance
+
+    kind = prepared.output_type if prepared.output_type != "multiple_choice" else "loglikelihood"
+    instance = Instance(kind, doc, arguments, idx, (prepared.task.name, owner, prepared.repeats))
+    instance.resps = list(response) if prepared.generates else [response] * prepared.repeats
+    return instance
+
+
+def _results(
+    prepared: PreparedTask, groups: Sequence[Sequence[Any]]
+) -> dict[str, list[tuple[Any, list[Any]]]]:
+    """For each filter each document with its filtered responses."""
+    docs = prepared.content.docs()
+    return {
+        name: [
+            (doc, [instance.filtered_resps[name] for instance in mates])
+            for doc, mates in zip(docs, groups, strict=True)
+        ]
+        for name in groups[0][0].filtered_resps
+    }
+
+
+def _metrics(view: Any, judged: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[tuple[str, float]]:
+    """Every metric of every filter, aggregated by lm-eval's own functions."""
+    from lm_eval.api.metrics import mean
+
+    for name, rows in judged.items():
+        values: dict[str, list[Any]] = defaultdict(list)
+        for row in rows:
+            for metric, value in row.items():
+                values[metric].append(value)
+        for metric, some in values.items():
+            yield f"{metric},{name}", float(view.aggregation().get(metric, mean)(some))
+
+
+def _samples(
+    prepared: PreparedTask, view: Any, rows: Sequence[Mapping[str, Any]], groups: Sequence[Sequence[Any]]
+) -> Samples:
+    import numpy as np
+
+    content = prepared.content
+    pairs = np.array([_value(prepared, row) for row in rows], dtype=np.float64).reshape(-1, 2)
+    _check(prepared, pairs[:, 0])
+    said = [_said(prepared, view, mates) for mates in groups]
+    scores = np.empty(len(said), dtype=object)
+    scores[:] = [choices for _, choices in said]
+    return Samples(
+        key=np.array([str(at) for at in range(len(rows))]),
+        doc_hash=np.array(content.doc_hash),
+        prompt_hash=np.array(content.prompt_hash),
+        target_hash=np.array(content.target_hash),
+        value=pairs[:, 0].copy(),
+        weight=pairs[:, 1].copy(),
+        cluster=np.array([""] * len(rows)),
+        answer=np.array([answer for answer, _ in said], dtype=np.str_),
+        gold=np.array([_gold(prepared, view, doc) for doc in content.docs()], dtype=np.str_),
+        scores=scores,
+    )
+
+
+def _value(prepared: PreparedTask, row: Mapping[str, Any]) -> tuple[float, float]:
+    """An item's value and weight; weight 0 where lm-eval leaves the item out of the mean."""
+    value = row.get(prepared.task.metric)
+    if isinstance(value, tuple | list):
+        return float(value[0]), float(value[1])
+    if value is None or math.isnan(float(value)):
+        return 0.0, 0.0
+    return float(value), 1.0
+
+
+def _check(prepared: PreparedTask, values: Any) -> None:
+    task = prepared.task
+    if task.kind == "accuracy" and not ((values == 0) | (values == 1)).all():
+        raise QevalError(
+            f"The metric {task.metric!r} of task {task.name!r} gives values between 0 and 1.",
+            "Please report this; choose another metric meanwhile.",
+        )
+
+
+def _said(prepared: PreparedTask, view: Any, mates: Sequence[Any]) -> tuple[str, tuple[float, ...]]:
+    """The model's answer to an item and the log-likelihoods of its choices."""
+    kind = prepared.output_type
+    if kind == "multiple_choice":
+        scores = tuple(float(instance.resps[0][0]) for instance in mates)
+        return _choice(prepared.task.metric, view, mates[0].doc, scores)
+    if kind == "loglikelihood":
+        likelihood, greedy = mates[0].resps[0]
+        return (str(mates[0].arguments[1]) if greedy else ""), (float(likelihood),)
+    if kind == "generate_until":
+        text = mates[0].filtered_resps[prepared.task.filter]
+        return str(text[0] if isinstance(text, list) and text else text), ()
+    return "", ()
+
+
+def _choice(metric: str, view: Any, doc: Any, scores: tuple[float, ...]) -> tuple[str, tuple[float, ...]]:
+    """The choice that `metric` takes for the answer, by the rules of lm-eval's process_results."""
+    import numpy as np
+
+    choices = view.doc_to_choice(doc)
+    own = np.array(scores[: len(choices)])
+    ranked = own
+    if metric == "acc_norm":
+        ranked = own / [len(choice) for choice in choices]
+    elif metric == "acc_bytes":
+        ranked = own / [len(choice.encode()) for choice in choices]
+    elif metric == "acc_mutual_info":
+        ranked = own - scores[len(choices) :]
+    return str(int(np.argmax(ranked))), tuple(own.tolist())
+
+
+def _gold(prepared: PreparedTask, view: Any, doc: Any) -> str:
+    """The right answer: the index of a choice (several joined by commas), or a text."""
+    if prepared.output_type == "loglikelihood_rolling":
+        return ""
+    several = prepared.output_type == "multiple_choice" and getattr(view, "multiple_input", False)
+    target = view.doc_to_text(doc) if several else view.doc_to_target(doc)
+    if prepared.output_type == "multiple_choice" and isinstance(target, str):
+        choices = view.doc_to_choice(doc)
+        return str(choices.index(target)) if target in choices else target
+    if prepared.output_type == "generate_until" and isinstance(target, int) and view.config.doc_to_choice:
+        return str(view.doc_to_choice(doc)[target])
+    return ",".join(map(str, target)) if isinstance(target, list) else str(target)
+
+
+def items(prepared: PreparedTask) -> tuple[Item, ...]:
+    """What each item looked like, for a person to read."""
+    content = prepared.content
+    asked: list[list[Any]] = [[] for _ in content.doc_hash]
+    for owner, arguments in zip(content.owner, content.arguments(), strict=True):
+        asked[owner].append(arguments)
+    with lm_eval_tamed():
+        view = prepared.view()
+        return tuple(_item(prepared, view, at, doc, asked[at]) for at, doc in enumerate(content.docs()))
+
+
+def _item(prepared: PreparedTask, view: Any, at: int, doc: Any, asked: Sequence[Any]) -> Item:
+    prompt = str(asked[0][0])
+    scored = prepared.output_type in {"multiple_choice", "loglikelihood"}
+    choices = [str(arguments[1]) for arguments in asked] if scored else []
+    if scored and "acc_mutual_info" in view.aggregation():
+        choices = choices[: len(choices) // 2]
+    if getattr(view, "multiple_input", False) and prepared.output_type == "multiple_choice":
+        choices = [str(choice) for choice in view.doc_to_choice(doc)]
+    return Item(str(at), prompt, _question(view, doc, prompt), tuple(choices), _gold(prepared, view, doc))
+
+
+def _question(view: Any, doc: Any, prompt: str) -> str:
+    """The prompt without few-shot examples: what the task makes of this document alone."""
+    text = view.doc_to_text(doc)
+    return text if isinstance(text, str) and text else prompt.rsplit("\n\n", 1)[-1]

@@ -1,0 +1,88 @@
+"""lm-eval's own model class on a model that is loaded already: for generated answers, and to check ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from qeval.score.engine.requests import Answer
+from qeval.score.harness.prepared import PreparedTask
+from qeval.score.harness.tame import lm_eval_tamed
+
+
+def generate(
+    prepared: PreparedTask, model: Any, tokenizer: Any, *, batch_size: int = 1, device: Any = None
+) -> list[str]:
+    """The texts the model generates, `prepared.repeats` for each question in turn.
+
+    `device` is where the model lies already; it is only here so that callers may say it.
+    """
+    del device
+    with lm_eval_tamed():
+        lm = _hflm(prepared, model, tokenizer, batch_size)
+        asked = [instance for instance in _instances(prepared) for _ in range(prepared.repeats)]
+        return [str(text) for text in lm.generate_until(asked, disable_tqdm=True)]
+
+
+def score_with_lm_eval(
+    prepared: PreparedTask,
+    model: Any,
+    tokenizer: Any,
+    *,
+    batch_size: int = 1,
+    wanted: Sequence[int] | None = None,
+) -> list[Answer]:
+    """What lm-eval's own HFLM says to `prepared.requests`, from their texts, with float32 log-softmax.
+
+    `wanted` are the positions of questions (see Content), all by default; the answers come in their
+    order, a rolling question giving one for each of its windows.
+    """
+    with lm_eval_tamed():
+        lm = _hflm(prepared, model, tokenizer, batch_size)
+        asked = _instances(prepared)
+        if wanted is not None:
+            asked = [asked[at] for at in wanted]
+        if prepared.output_type == "loglikelihood_rolling":
+            found = [pair for instance in asked for pair in _rolled(lm, instance.args[0])]
+        else:
+            found = lm.loglikelihood(asked, disable_tqdm=True)
+    return [Answer(float(likelihood), bool(greedy)) for likelihood, greedy in found]
+
+
+def _hflm(prepared: PreparedTask, model: Any, tokenizer: Any, batch_size: int) -> Any:
+    from lm_eval.models.huggingface import HFLM
+
+    return HFLM(
+        pretrained=model,
+        tokenizer=tokenizer,
+        batch_size=batch_size,
+        max_length=prepared.max_length,
+        softmax_dtype="float32",
+    )
+
+
+def _rolled(lm: Any, text: str) -> list[tuple[float, bool]]:
+    """HFLM.loglikelihood_rolling's own steps, stopped before it adds up the windows."""
+    from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+    windows = get_rolling_token_windows(
+        token_list=lm.tok_encode(text),
+        prefix_token=lm.prefix_token_id,
+        max_seq_len=lm.max_length,
+        context_len=1,
+    )
+    asked = [(None, *make_disjoint_window(window)) for window in windows]
+    answers: list[tuple[float, bool]] = lm._loglikelihood_tokens(asked, disable_tqdm=True)  # noqa: SLF001 - as it does
+    return answers
+
+
+def _instances(prepared: PreparedTask) -> list[Any]:
+    from lm_eval.api.instance import Instance
+
+    content = prepared.content
+    docs = content.docs()
+    kind = prepared.output_type if prepared.output_type != "multiple_choice" else "loglikelihood"
+    return [
+        Instance(kind, docs[owner], arguments, 0, (prepared.task.name, int(owner), prepared.repeats))
+        for owner, arguments in zip(content.owner, content.arguments(), strict=True)
+    ]

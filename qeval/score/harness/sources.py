@@ -1,0 +1,196 @@
+"""Where a task's documents come from: a mirror of Hub repositories, files beside the task, or the Hub."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from qeval.base.errors import QevalError
+from qeval.score.harness.leaves import Leaf
+
+
+def mirrored(path: str, datasets_dir: Path | None) -> Path | None:
+    """The folder of the mirror that holds the Hub repository `path`, None where it holds none.
+
+    A name without an organisation (as data sets had them at first) is found in the one organisation
+    that has it.
+    """
+    if datasets_dir is None or not path or path.startswith(("/", ".")):
+        return None
+    found = [datasets_dir / path] if "/" in path else sorted(datasets_dir.glob(f"*/{path}"))
+    folders = [folder for folder in found if folder.is_dir()]
+    return folders[0] if len(folders) == 1 else None
+
+
+def opener(leaf: Leaf, datasets_dir: Path | None) -> Callable[..., Any]:
+    """A stand-in for `datasets.load_dataset` that looks into the mirror first and at the task's own files,
+    and raises QevalError with a remedy where there is nothing."""
+    from datasets import load_dataset
+
+    def load(path: str | None = None, name: str | None = None, **options: Any) -> Any:
+        place = mirrored(str(path), datasets_dir)
+        try:
+            options = _beside(options, leaf.folder)
+            if place is not None:
+                return load_dataset(path=str(place), name=name, **{**options, "cache_dir": _shelf(place)})
+            return load_dataset(path=path, name=name, **options)
+        except Exception as error:
+            raise _explained(error, leaf.task.name, str(path), name, datasets_dir) from error
+
+    return load
+
+
+def _shelf(place: Path) -> str:
+    """Where `datasets` may keep what it prepares of a mirrored repository. By itself it tells local folders
+    apart by their README alone, and would serve another mirror's rows, or those before a change."""
+    from datasets import config
+
+    return str(Path(config.HF_DATASETS_CACHE) / "qeval-mirrors" / _folder_stamp(place)[:16])
+
+
+def _beside(options: dict[str, Any], folder: Path | None) -> dict[str, Any]:
+    """`options` with relative names of files that lie beside the task's YAML file made absolute."""
+    if folder is None:
+        return options
+    found = {key: _placed(options[key], folder) for key in ("data_files", "data_dir") if options.get(key)}
+    return {**options, **found}
+
+
+def _placed(value: Any, folder: Path) -> Any:
+    if isinstance(value, dict):
+        return {key: _placed(part, folder) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_placed(part, folder) for part in value]
+    if isinstance(value, str) and "://" not in value and (folder / value).exists():
+        return str((folder / value).resolve())
+    return value
+
+
+def _explained(
+    error: Exception, task: str, path: str, name: str | None, datasets_dir: Path | None
+) -> QevalError:
+    """What went wrong with a data set, in a sentence, and what helps."""
+    what = " ".join(str(error).split())
+    which = f"the data set {path!r}" + (f" ({name})" if name else "") + f" of task {task!r}"
+    low = what.lower()
+    if isinstance(error, QevalError):
+        return error
+    if "gated" in low or "401" in low or "403" in low:
+        return QevalError(
+            f"Access to {which} is not granted.",
+            f"Ask for it at https://huggingface.co/datasets/{path} and set HF_TOKEN.",
+        )
+    if "builderconfig" in low or "not found. available" in low:
+        return QevalError(f"{which.capitalize()} has no such configuration.", what)
+    if (
+        isinstance(error, ConnectionError)
+        or "reach" in low
+        or "offline" in low
+        or "couldn't find cache" in low
+    ):
+        return QevalError(f"No network, and {which} is not at hand.", _mirror_hint(path, datasets_dir))
+    if isinstance(error, FileNotFoundError):
+        return QevalError(f"There is no such thing as {which}.", _mirror_hint(path, datasets_dir))
+    return QevalError(f"{which.capitalize()} cannot be loaded: {type(error).__name__}: {what}", "")
+
+
+def _mirror_hint(path: str, datasets_dir: Path | None) -> str:
+    if datasets_dir is None:
+        return f"Give a mirror with --datasets-dir DIR that holds DIR/{path}, or go online once."
+    return f"Put the repository in {datasets_dir / path}, or go online once."
+
+
+def identity(leaf: Leaf, datasets_dir: Path | None) -> str | None:
+    """A word that changes when the task's data set does; None where it cannot be known beforehand."""
+    config = leaf.config
+    if callable(config.get("custom_dataset")):
+        return _made(config)
+    if "class" in config or not config.get("dataset_path"):
+        return None
+    path = str(config["dataset_path"])
+    options = _beside(dict(config.get("dataset_kwargs") or {}), leaf.folder)
+    place = mirrored(path, datasets_dir) or (Path(path) if Path(path).is_dir() else None)
+    if place is not None:
+        return _folder_stamp(place)
+    files = list(_named_files(options))
+    if files:
+        local = [Path(file) for file in files]
+        return _stamp(local) if all(file.is_file() for file in local) else None
+    return _hub_revision(path, options.get("revision"))
+
+
+def _made(config: dict[str, Any]) -> str | None:
+    """A hash of the documents that a function of a task of one's own returns: only the documents tell whether
+    they changed. lm-eval's own functions of this kind make data by the gigabyte; they are not asked."""
+    make = config["custom_dataset"]
+    if "lm_eval" in Path(inspect.getfile(make)).parts:
+        return None
+    try:
+        splits = make(**(config.get("metadata") or {}), **(config.get("dataset_kwargs") or {}))
+        rows = {name: list(split) for name, split in splits.items()}
+        return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
+    except Exception:  # noqa: BLE001 - building the task meets it again and explains it
+        return None
+
+
+def _named_files(options: dict[str, Any]) -> Iterable[str]:
+    value = options.get("data_files")
+    parts = value.values() if isinstance(value, dict) else [value]
+    for part in parts:
+        yield from part if isinstance(part, list) else [part] if part else []
+
+
+def look_again() -> None:
+    """Forget what folders looked like: to be called before each preparation, for they may have changed."""
+    _folder_stamp.cache_clear()
+
+
+@cache
+def _folder_stamp(place: Path) -> str:
+    """The stamp of all files of a folder; the 57 subjects of MMLU ask about one."""
+    return _stamp(sorted(file for file in place.rglob("*") if file.is_file()))
+
+
+def _stamp(files: Iterable[Path]) -> str:
+    """A hash over names, sizes and times of change: reading the files would take longer than all else."""
+    lines = []
+    for file in files:
+        status = file.stat()
+        lines.append(f"{file} {status.st_size} {status.st_mtime_ns}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _hub_revision(path: str, revision: str | None) -> str | None:
+    """The commit that the Hub has now, or offline the one that was fetched last."""
+    from huggingface_hub import HfApi, constants
+
+    if not constants.HF_HUB_OFFLINE:
+        try:
+            return HfApi().dataset_info(path, revision=revision, timeout=5).sha  # type: ignore[no-any-return]
+        except Exception:  # noqa: BLE001 - whatever it is, the loader will meet it again and explain it
+            return None
+    folder = Path(constants.HF_HUB_CACHE) / f"datasets--{path.replace('/', '--')}" / "refs"
+    try:
+        return (folder / (revision or "main")).read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+
+
+def describe(leaf: Leaf, split: str | None, datasets_dir: Path | None, doc_hashes: Sequence[str]) -> str:
+    """Where the items came from, in words: repository, configuration, split, mirror; and a hash of what they
+    say, the same on every machine."""
+    config = leaf.config
+    words = [str(config.get("dataset_path") or "made by the task")]
+    if config.get("dataset_name"):
+        words.append(str(config["dataset_name"]))
+    if split:
+        words.append(f"split {split}")
+    if mirrored(words[0], datasets_dir) is not None:
+        words.append("from a mirror")
+    content = hashlib.sha256("\n".join(doc_hashes).encode()).hexdigest()
+    return ", ".join([*words, f"documents {content[:12]}"])

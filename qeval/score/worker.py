@@ -1,0 +1,113 @@
+"""The process that scores one variant: a Job on standard input, Events on standard output.
+
+Whatever libraries print goes to the job's log file. A finished task is a cell on disk before it is
+announced, so that nothing computed is lost when the process dies.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from dataclasses import replace
+from typing import BinaryIO
+
+import msgspec
+
+from qeval.base.errors import QevalError
+from qeval.base.messages import Done, Event, Failed, Job, Planned, Progress, Stopped
+from qeval.base.records import Cell
+from qeval.score.cells import Cells, Say, StoppedEarly
+
+
+def score_toy(job: Job, say: Say) -> None:
+    """Answer every task with the toy model."""
+    from qeval.score import toy
+
+    cells = Cells(job, say)
+    settings = toy.parse(job.variant.model)
+    tasks = tuple(toy.leaf_tasks(job.tasks))
+    todo = [task for task in tasks if cells.recall(task) is None]
+    say(Planned(tuple((task.name, toy.available(task, settings)) for task in todo), len(tasks) - len(todo)))
+    done = 0
+    for task in todo:
+        start = time.perf_counter()
+        samples, items = toy.score(task, job.variant.scheme, settings, job.settings.seed)
+        watcher = cells.watch([task], [len(samples)])
+        if watcher is not None:
+            for block in watcher.blocks():
+                watcher.see(block, [samples])
+        seconds = time.perf_counter() - start
+        done += len(samples)
+        cell = Cell(
+            key=cells.key(task),
+            task=task,
+            n=len(samples),
+            n_available=toy.available(task, settings),
+            score=float(samples.value.sum() / samples.weight.sum()),
+            task_version="toy",
+            dataset="invented",
+            seconds=seconds,
+            provenance=toy.provenance(job.variant.scheme),
+        )
+        cells.add(cell, samples, items)
+        say(Progress(task.name, done))
+    say(Done(toy.provenance(job.variant.scheme)))
+
+
+def score_model(job: Job, say: Say) -> None:
+    """Score every task with a real model, on the device that "auto" turns out to be."""
+    from qeval.load.model import resolve_device
+    from qeval.score.session import score
+
+    settings = replace(job.settings, device=resolve_device(job.settings.device))
+    job = msgspec.structs.replace(job, settings=settings)
+    score(job, Cells(job, say), say)
+
+
+def _speaker(pipe: BinaryIO) -> Say:
+    def say(event: Event) -> None:
+        try:
+            pipe.write(msgspec.json.encode(event) + b"\n")
+            pipe.flush()
+        except BrokenPipeError:
+            os._exit(1)  # nobody listens any more: the command was killed
+
+    return say
+
+
+def answer(job: Job, say: Say) -> None:
+    """Score the job and say how it went, whatever happened; tracebacks go to standard error."""
+    try:
+        from qeval.score.toy import is_toy
+
+        (score_toy if is_toy(job.variant.model) else score_model)(job, say)
+    except StoppedEarly as end:
+        say(Stopped(end.stop, str(end)))
+    except QevalError as error:
+        traceback.print_exc()
+        say(Failed(error.message, error.hint, traceback.format_exc()))
+    except MemoryError:
+        say(Failed("Memory ran out.", "Take a smaller --batch-size or a larger machine."))
+    except Exception as error:  # noqa: BLE001 - the one place where a library's surprise becomes a sentence
+        traceback.print_exc()
+        what = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+        say(
+            Failed(
+                f"Something unforeseen happened ({what}).",
+                f"The details are in {job.log}.",
+                traceback.format_exc(),
+            )
+        )
+
+
+def main() -> None:
+    """Read the job and answer it; the exit code is 0 whenever the end was announced."""
+    say = _speaker(os.fdopen(os.dup(1), "wb"))
+    os.dup2(2, 1)  # from here on, whatever is printed goes to the log
+    answer(msgspec.json.decode(sys.stdin.buffer.read(), type=Job), say)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Fourth stage: runs on disk."""
