@@ -5,7 +5,7 @@
 First, small random models of many architectures in three dtypes: the path and layout chosen, the reason,
 and the largest difference from one-by-one scoring. Then one big random model: seconds, TFLOP/s and peak
 memory of a forward pass over a full chunk, by layout, chunk length, and with the body compiled. Nothing is
-downloaded; the architectures are those of tests/scoring/conftest.py.
+downloaded; the architectures are those of tests/helpers/architectures.py.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def checked(model: Any, requests: list[TokenRequest]) -> str:
 
 def conftest() -> Any:
     """The tests' tiny models."""
-    path = Path(__file__).parent.parent / "tests" / "scoring" / "conftest.py"
+    path = Path(__file__).parent.parent / "tests" / "helpers" / "architectures.py"
     spec = importlib.util.spec_from_file_location("tiny_models", path)
     assert spec is not None
     assert spec.loader is not None

@@ -88,3 +88,19 @@ def edit_json(path: Path, **changes: Any) -> None:
     """Change keys of a JSON file; None removes one."""
     found = {**json.loads(path.read_text()), **changes}
     path.write_text(json.dumps({name: value for name, value in found.items() if value is not None}))
+
+
+def save_model(directory: Path, seed: int = 0) -> Path:
+    """A random Llama that reads bytes, so that every choice of every item is a text of its own to it."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    save_llama(directory, seed=seed, vocab_size=300, max_position_embeddings=256)
+    alphabet = ["<s>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    reads = Tokenizer(models.BPE({letter: at for at, letter in enumerate(alphabet)}, []))
+    reads.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    reads.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=reads, bos_token="<s>", eos_token="</s>").save_pretrained(
+        directory
+    )
+    return directory

@@ -16,7 +16,7 @@ from qeval.compare.pairs import compare_run
 from qeval.judge.gate import judge
 from qeval.report.formats.json import SCHEMA, document
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_session import save_model
+from tiny_models import save_model
 from tiny_worlds import QUIET
 
 from qeval.base.redirect import libraries_to

@@ -254,7 +254,7 @@ def test_an_identical_model_passes_from_the_required_number_on(margin):
 @pytest.mark.slow
 def test_no_method_errs_more_often_than_promised():
     """A short run of benchmarks/coverage_simulation.py: every method, a candidate exactly at the limit."""
-    path = Path(__file__).parent.parent / "benchmarks" / "coverage_simulation.py"
+    path = Path(__file__).parents[2] / "benchmarks" / "coverage_simulation.py"
     spec = importlib.util.spec_from_file_location("coverage_simulation", path)
     simulation = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = simulation

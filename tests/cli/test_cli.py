@@ -16,7 +16,7 @@ import pytest
 
 from qeval.cli.main import main
 
-README = Path(__file__).parent.parent / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 TASKS = ("--tasks", "qeval_facts,qeval_words,qeval_prose")
 TOY = ("run", "--model", "toy[items=40]", "--schemes", "fp16,bnb4", *TASKS)
 

@@ -17,7 +17,7 @@ from qeval.load import schemes
 from qeval.load.schemes import SCHEMES, check_available, identity, resolve
 from qeval.load.schemes.markdown import options, table
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 
 
 def test_importing_the_table_loads_no_heavy_library() -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import tiny_model
+from architectures import tiny_model
 
 from qeval.base.errors import QevalError
 from qeval.score.engine import tree

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_session import save_model
-from tiny_models import save_llama
+from tiny_models import save_llama, save_model
 
 from qeval.base.records import Provenance, Scheme, Variant
 from qeval.load import model as models

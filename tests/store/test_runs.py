@@ -74,8 +74,8 @@ def test_any_text_and_any_number_come_back(fresh, text: str, value: float) -> No
 
 def test_neither_writing_nor_reading_waits_for_pandas(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); import test_store;"
-        "test_store.test_a_cell_comes_back_as_it_was_written(Path(sys.argv[2]));"
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); import test_runs;"
+        "test_runs.test_a_cell_comes_back_as_it_was_written(Path(sys.argv[2]));"
         "print(sorted({'pandas', 'pyarrow.dataset'} & set(sys.modules)))"
     )
     words = [sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from tiny_models import save_llama
+from tiny_models import save_model
 
 from qeval.ask import policy, suites
 from qeval.base.errors import QevalError
@@ -26,22 +26,6 @@ TASKS = tuple(
         ("qeval_prose", "word_perplexity"),
     ]
 )
-
-
-def save_model(directory: Path, seed: int = 0) -> Path:
-    """A random Llama that reads bytes, so that every choice of every item is a text of its own to it."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    save_llama(directory, seed=seed, vocab_size=300, max_position_embeddings=256)
-    alphabet = ["<s>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    reads = Tokenizer(models.BPE({letter: at for at, letter in enumerate(alphabet)}, []))
-    reads.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    reads.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(tokenizer_object=reads, bos_token="<s>", eos_token="</s>").save_pretrained(
-        directory
-    )
-    return directory
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qeval.load.schemes import SCHEMES
 
-README = Path(__file__).parents[1] / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 HEADINGS = {
     "CPU, H100": "on a CPU and an H100",
     "CPU and H100, unpacked": "on both, unpacked",

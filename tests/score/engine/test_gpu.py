@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import tiny_model
+from architectures import tiny_model
 
 from qeval.score.engine import attention, memory
 from qeval.score.engine.engine import Engine, open_engine

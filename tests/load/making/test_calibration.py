@@ -12,8 +12,8 @@ import pytest
 from qeval.base.errors import QevalError
 from qeval.load.making.calibration import Calibration, complete, identity, windows
 
-TASKS = Path(__file__).parent.parent / "tasks"
-OWN = Path(__file__).parent.parent / "qeval" / "load" / "making" / "calibration.txt"
+TASKS = Path(__file__).parents[3] / "tasks"
+OWN = Path(__file__).parents[3] / "qeval" / "load" / "making" / "calibration.txt"
 
 
 class Letters:

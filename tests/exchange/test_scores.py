@@ -14,7 +14,7 @@ from qeval.compare.pairs import UNPAIRED, compare_run
 from qeval.exchange.scores import import_scores
 from qeval.judge import gate
 
-EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 SEVEN, THIRTEEN = "meta-llama/Llama-2-7b-hf", "meta-llama/Llama-2-13b-hf"
 ARTICLE = EXAMPLES / "llama2-article.toml"
 # Cells and averages as the article prints them. Its averages were made from cells with more digits than it

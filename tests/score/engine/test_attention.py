@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from conftest import VOCABULARY
+from architectures import VOCABULARY
 
 from qeval.score.engine import attention, tree
 from qeval.score.engine.attention import Reach

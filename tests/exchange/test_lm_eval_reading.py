@@ -17,7 +17,7 @@ from qeval.compare.pairs import compare_run
 from qeval.exchange import lm_eval_reading
 from qeval.exchange.lm_eval_reading import import_lm_eval
 
-FIXTURES = Path(__file__).parent / "harness" / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "score" / "harness" / "fixtures"
 STAMP = "2026-01-02T03-04-05.678901"
 LATER = "2026-02-02T03-04-05.678901"
 
