@@ -57,7 +57,7 @@ test-fast: install ## The tests that need no torch, with 25 examples of each pro
 
 golden: install ## Write the golden files and the example reports anew; look at the diff before committing
 	@$(BIN)/python -m pytest -q --update-golden -k golden
-	@$(BIN)/python -m qeval.report.example
+	@$(BIN)/python reports/example/render.py
 
 clean: ## Remove .venv, caches and what was built; runs and reports stay
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

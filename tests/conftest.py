@@ -49,10 +49,11 @@ def in_this_process(job, listen):
     """
     from qeval.base import messages
     from qeval.base.records import Result
+    from qeval.load.toy import is_toy
     from qeval.run.executors import local
-    from qeval.score import toy, worker
+    from qeval.score import worker
 
-    if not toy.is_toy(job.variant.model):
+    if not is_toy(job.variant.model):
         return local.local(job, listen)
     result = Result(variant=job.variant, status="partial")
     screen = sys.stderr

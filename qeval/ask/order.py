@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ from qeval.ask.policy import load as load_policy
 from qeval.base.errors import QevalError, UsageError, did_you_mean
 from qeval.base.files import disk_errors
 from qeval.base.records import Policy, Settings, Suite, Variant
-from qeval.score.toy import is_toy
-from qeval.score.toy import parse as parse_toy
+from qeval.load.toy import is_toy
+from qeval.load.toy import parse as parse_toy
 
 
 @dataclass(frozen=True)
@@ -150,8 +151,6 @@ def check(order: Order) -> dict[str, QevalError]:
         raise refused[order.baseline]
     if refused and len(refused) == len(names) - 1:
         raise next(iter(refused.values()))
-    if not is_toy(order.variants[0].model):
-        _check_tasks(order)
     with disk_errors(order.runs_dir):
         order.runs_dir.mkdir(parents=True, exist_ok=True)
     return refused
@@ -172,10 +171,8 @@ def _refusal(variant: Variant) -> QevalError | None:
     return None
 
 
-def _check_tasks(order: Order) -> None:
-    from qeval.score.harness import known_tasks  # looks at file names; imports no lm-eval
-
-    known = known_tasks(suites.tasks_dir(), order.cache_dir)
+def check_tasks(order: Order, known: Collection[str]) -> None:
+    """Refuse a task that is none of the `known` ones, the names of lm-eval's and our own tasks."""
     for task in order.suite.tasks:
         if task.name not in known:
             raise UsageError(f"There is no task {task.name!r}.", did_you_mean(task.name, known))

@@ -15,8 +15,8 @@ from typing import Any
 
 from qeval.base.errors import UsageError, did_you_mean
 from qeval.base.records import Policy, Rule
+from qeval.base.rules import LIMITS
 
-LIMITS = ("max_drop", "min_recovery", "max_ppl_ratio", "max_flips")
 DEFAULTS = ("confidence", "tier", "metric")  # what [gate] may set for all rules
 FORGIVENESS = ("allow_limited", "allow_inconclusive")
 TIERS = ("required", "advisory")
@@ -127,21 +127,6 @@ def checked(policy: Policy) -> Policy:
             f"{policy.source or 'The policy'} has no required rule, so it could never fail.", _EXAMPLE
         )
     return policy
-
-
-def limit_of(rule: Rule) -> tuple[str, float]:
-    """The name and value of the one limit that a rule sets."""
-    for name in LIMITS:
-        value = getattr(rule, name)
-        if value is not None:
-            return name, float(value)
-    raise UsageError("A rule has no limit.", f"Set one of: {', '.join(LIMITS)}.")
-
-
-def describe(rule: Rule) -> str:
-    """The limit in words, as tables and files name it: "max_drop 0.5"."""
-    name, value = limit_of(rule)
-    return f"{name} {value:g}"
 
 
 def _rule(entry: Mapping[str, Any], where: str) -> Rule:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -45,6 +46,37 @@ def write_atomic(path: Path, data: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a report whole or not at all, as UTF-8. Raises what `write_bytes` raises."""
+    write_bytes(path, text.encode("utf-8", "replace"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: first beside its place, then moved there.
+
+    Raises:
+        QevalError: the directory is missing or cannot be written, or `path` is a directory.
+    """
+    if not path.parent.is_dir():
+        raise QevalError(
+            f"There is no directory {path.parent} to write {path.name} to.",
+            f"Make it: mkdir -p {shlex.quote(str(path.parent))}",
+        )
+    if path.is_dir():
+        raise QevalError(f"{path} is a directory.", "Name a file, for example report.html in it.")
+    try:
+        write_atomic(path, data)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> QevalError:
+    why = error.strerror or "it cannot be written"
+    return QevalError(
+        f"{path} cannot be written: {why}.", "Name another place with -o, or free some space there."
+    )
 
 
 def build_directory(target: Path, build: Callable[[Path], None]) -> Path:

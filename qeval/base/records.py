@@ -7,6 +7,7 @@ its number of words, bytes or tokens; only a report turns the score s back into 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -153,6 +154,12 @@ class Cell:
     def aggregate_only(self) -> bool:
         """Whether only the score is known, not the items."""
         return not self.files
+
+
+Read = Callable[[Cell], Samples]
+"""Gives the samples of a stored cell."""
+ReadItems = Callable[[Cell], Mapping[str, Item]]
+"""Gives the items of a stored cell, by key."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from qeval import __version__
 from qeval.base.errors import Exit, QevalError
 
 if TYPE_CHECKING:
+    from qeval.ask.order import Order
     from qeval.base.records import Run
     from qeval.store.runs import Reader, Store
 
@@ -211,6 +212,7 @@ def run(ctx: click.Context, /, runs_dir: Path, as_json: bool, **asked: Any) -> N
     from qeval.run import runner
 
     order = orders.order(runs_dir=runs_dir, command=("qeval", *sys.argv[1:]), **asked)
+    _check_tasks(order)
     click.echo(orders.announcement(order), err=True)
     with progress.display() as listen:
         place = runner.execute(order, listen)
@@ -222,6 +224,17 @@ def run(ctx: click.Context, /, runs_dir: Path, as_json: bool, **asked: Any) -> N
         click.echo(terminal.summary(result, rows))
         click.echo(runner.farewell(result, place.path), err=True)
     ctx.exit(int(runner.exit_code(result)))
+
+
+def _check_tasks(order: Order) -> None:
+    """Refuse a task that does not exist, first; lm-eval's names are read from its files."""
+    from qeval.ask.order import check_tasks
+    from qeval.ask.suites import tasks_dir
+    from qeval.load.toy import is_toy
+    from qeval.score.harness.catalogue import known_tasks
+
+    if not is_toy(order.variants[0].model):
+        check_tasks(order, known_tasks(tasks_dir(), order.cache_dir))
 
 
 @main.command()
@@ -254,6 +267,7 @@ def report(
     """Render a run (the newest, if none is named) to HTML or Markdown."""
     from qeval import report
     from qeval.ask.policy import choose
+    from qeval.base.files import write_text
     from qeval.compare import pairs as compare
     from qeval.judge.gate import judge
 
@@ -263,7 +277,7 @@ def report(
     decisions = judge(result, read.samples, policy, baseline=baseline) if policy else ()
     context = report.build(result, read.samples, read.items, rows, decisions, policy, title=title)
     for path in outputs:
-        report.write(path, report.render(context, path, assets=assets, short=short))
+        write_text(path, report.render(context, path, assets=assets, short=short))
         click.echo(str(path))
 
 

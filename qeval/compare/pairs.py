@@ -7,7 +7,7 @@ at any confidence, so that a gate can judge with the very interval that it print
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING
@@ -15,13 +15,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qeval.base.errors import IncomparableError, QevalError, UsageError, did_you_mean
-from qeval.base.records import Cell, Comparison, Kind, Level, Result, Run, Samples, Settings, Suite, Task
+from qeval.base.records import (
+    Cell,
+    Comparison,
+    Kind,
+    Level,
+    Read,
+    Result,
+    Run,
+    Samples,
+    Settings,
+    Suite,
+    Task,
+)
 from qeval.compare import stats
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Reader = Callable[[Cell], Samples]
 AVERAGE = "average"
 MACRO = "_macro"
 UNPAIRED = "published score without items: compared unpaired, and conservatively"
@@ -91,7 +102,7 @@ class Pairs:
 # --- pairing ------------------------------------------------------------------------------------
 
 
-def pair(run: Run, read: Reader, *, baseline: str | None = None) -> tuple[Pairs, ...]:
+def pair(run: Run, read: Read, *, baseline: str | None = None) -> tuple[Pairs, ...]:
     """The rows of every candidate of `run`, in the order of variants and of the suite.
 
     For a plain task one row; for a group its items pooled, the unweighted mean of its members, and the
@@ -148,7 +159,7 @@ def group_members(run: Run) -> dict[str, tuple[str, ...]]:
     return {group: tuple(names) for group, names in found.items()}
 
 
-def _leaves(base: Result, result: Result, read_base: Reader, read: Reader) -> Iterator[tuple[str, Pairs]]:
+def _leaves(base: Result, result: Result, read_base: Read, read: Read) -> Iterator[tuple[str, Pairs]]:
     """The rows of leaf tasks that both have, by task name."""
     _same_harness(base, result)
     theirs = {cell.task.name: cell for cell in result.cells}
@@ -497,7 +508,7 @@ def compare(pairs: Pairs, confidence: float = 0.95) -> Comparison:
 
 
 def compare_run(
-    run: Run, read: Reader, *, baseline: str | None = None, confidence: float = 0.95
+    run: Run, read: Read, *, baseline: str | None = None, confidence: float = 0.95
 ) -> tuple[Comparison, ...]:
     """`pair`, then `compare` every row: the rows of a table or report. Raises what `pair` raises."""
     return tuple(compare(row, confidence) for row in pair(run, read, baseline=baseline))

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qeval.base.errors import QevalError, UsageError, did_you_mean
-from qeval.base.records import Comparison, Run
+from qeval.base.files import write_bytes, write_text
+from qeval.base.records import Comparison, Read, ReadItems, Run
 from qeval.exchange import hub, lm_eval_writing, tables
 from qeval.exchange.source import Source
-from qeval.report.flips import Read, ReadItems
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,8 +55,6 @@ def export(
 
 def _put(out: Path, name: str, content: str | pa.Table) -> Path:
     """Write one file, its directories made below `out` only."""
-    from qeval.report import write, write_bytes
-
     path = out / name
     if out.parent.is_dir():
         try:
@@ -66,7 +64,7 @@ def _put(out: Path, name: str, content: str | pa.Table) -> Path:
                 f"{path.parent} cannot be made: {error.strerror}.", "Name another place with -o."
             ) from error
     if isinstance(content, str):
-        write(path, content)
+        write_text(path, content)
     else:
         write_bytes(path, _parquet_bytes(content))
     return path

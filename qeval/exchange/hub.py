@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from qeval.base import numbers
 from qeval.base.errors import QevalError
+from qeval.base.names import scheme_text, slugged
 from qeval.base.records import Result
 from qeval.compare.rows import Row, cell_of, rows_of, score_of
 from qeval.exchange.source import Source, perplexity
-from qeval.report.facts import scheme_text, slugged
 
 if TYPE_CHECKING:
     from qeval.exchange.source import File

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from qeval.base.names import scheme_text, slugged
 from qeval.base.records import Cell, Result
 from qeval.compare.rows import groups_of
 from qeval.exchange.source import Source, perplexity
-from qeval.report.facts import scheme_text, slugged
 
 if TYPE_CHECKING:
     from qeval.exchange.source import File

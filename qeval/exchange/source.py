@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qeval.base.records import Comparison, Run
+from qeval.base.records import Comparison, Read, ReadItems, Run
 from qeval.compare.rows import Index, index
-from qeval.report.flips import Read, ReadItems
 
 if TYPE_CHECKING:
     import pyarrow as pa

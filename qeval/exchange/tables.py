@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
+from qeval.base.names import scheme_text
 from qeval.base.records import Cell, Comparison, Result, Run
 from qeval.compare.rows import Row, rows_of, score_of
 from qeval.exchange.source import Source, perplexity
-from qeval.report.facts import scheme_text
 
 if TYPE_CHECKING:
     from qeval.exchange.source import File

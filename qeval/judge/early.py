@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from qeval.ask.policy import describe
 from qeval.base.records import Level, Policy, Rule, Samples, Stop, Task
+from qeval.base.rules import describe
 from qeval.judge import betting
 from qeval.judge.gate import Row, rules_for
 

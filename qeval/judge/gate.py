@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from statistics import NormalDist
 
-from qeval.ask.policy import describe, limit_of
 from qeval.base.errors import Exit, IncomparableError, UsageError, did_you_mean
-from qeval.base.records import Comparison, Decision, Kind, Level, Policy, Result, Rule, Run, Verdict
+from qeval.base.records import Comparison, Decision, Kind, Level, Policy, Read, Result, Rule, Run, Verdict
+from qeval.base.rules import describe, limit_of
 from qeval.compare import pairs as compare
 from qeval.compare import stats
-from qeval.compare.pairs import AVERAGE, MACRO, Pairs, Reader
+from qeval.compare.pairs import AVERAGE, MACRO, Pairs
 from qeval.judge import reasons
 
 POWER = 0.8
@@ -62,7 +62,7 @@ class Outcome:
     notes: tuple[str, ...] = ()
 
 
-def judge(run: Run, read: Reader, policy: Policy, *, baseline: str | None = None) -> tuple[Decision, ...]:
+def judge(run: Run, read: Read, policy: Policy, *, baseline: str | None = None) -> tuple[Decision, ...]:
     """Every rule applied to every row it concerns, of every candidate; variants and rows in run order.
 
     Of several rules with the same limit and tier that match a row, the last holds.
@@ -95,7 +95,7 @@ def judge(run: Run, read: Reader, policy: Policy, *, baseline: str | None = None
     return tuple(decisions)
 
 
-def conclude(run: Run, read: Reader, policy: Policy, *, baseline: str | None = None) -> Outcome:
+def conclude(run: Run, read: Read, policy: Policy, *, baseline: str | None = None) -> Outcome:
     """`judge`, with everything that a person or a machine is told about it. Raises what `judge` raises."""
     decisions = judge(run, read, policy, baseline=baseline)
     base = compare.find_baseline(run, baseline)

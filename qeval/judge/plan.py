@@ -15,12 +15,12 @@ from typing import Any, Literal
 
 from tabulate import tabulate
 
-from qeval.ask.policy import describe, limit_of
 from qeval.base.errors import UsageError
-from qeval.base.records import Kind, Level, Policy, Rule, Run, Suite, Task
+from qeval.base.records import Kind, Level, Policy, Read, Rule, Run, Suite, Task
+from qeval.base.rules import describe, limit_of
 from qeval.base.sizes import MMLU_SUBJECTS, TASK_SIZES
 from qeval.compare import pairs, stats
-from qeval.compare.pairs import AVERAGE, MACRO, Pairs, Reader
+from qeval.compare.pairs import AVERAGE, MACRO, Pairs
 from qeval.judge import gate
 from qeval.judge import reasons as gate_words
 from qeval.judge.gate import Row
@@ -140,7 +140,7 @@ def _mean_size(parts: Sequence[Size]) -> Size:
 # --- how much answers change --------------------------------------------------------------------
 
 
-def measure(run: Run, read: Reader, *, baseline: str | None = None) -> dict[str, Churn]:
+def measure(run: Run, read: Read, *, baseline: str | None = None) -> dict[str, Churn]:
     """The churn of every row of a run, by row id, of the candidate that changes most there.
 
     Raises what `compare.pair` raises. Published scores tell nothing of churn.

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from qeval.ask.policy import limit_of
 from qeval.base.records import Comparison, Rule
+from qeval.base.rules import limit_of
 from qeval.compare.pairs import UNPAIRED
 
 _MOST_DIGITS = 9

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 from qeval.base import numbers
-from qeval.base.records import Comparison, Decision, Policy, Result, Run
+from qeval.base.names import scheme_text
+from qeval.base.records import Comparison, Decision, Policy, Read, ReadItems, Result, Run
 from qeval.compare.rows import Index, Row, Score, index, result_of, rows_of, score_of, subject_rows
 from qeval.compare.stats.shrink import shrink
 from qeval.report.costs import CostTable, cost_table
 from qeval.report.documents import Documents, documents
-from qeval.report.facts import OWN, Fact, commands, provenance_facts, run_facts, scheme_text, warnings_of
-from qeval.report.flips import Explorer, Read, ReadItems, explore
+from qeval.report.facts import OWN, Fact, commands, provenance_facts, run_facts, warnings_of
+from qeval.report.flips import Explorer, explore
 from qeval.report.verdicts import WORST_FIRST, Verdict, verdict_of
 
 _LONGEST_NAME = 48

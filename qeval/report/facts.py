@@ -8,23 +8,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from qeval.base import numbers
-from qeval.base.records import Provenance, Result, Run, Scheme
+from qeval.base.names import option_text, scheme_text
+from qeval.base.records import Provenance, Result, Run
 
 Fact = tuple[str, str]
 OWN = "qeval"  # the source of a run that qeval itself scored
 _MOST_DATASETS = 6
-
-
-def scheme_text(scheme: Scheme) -> str:
-    """The scheme as the user writes it: gptq[bits=3]@repo:revision."""
-    options = ",".join(f"{key}={_option(value)}" for key, value in scheme.options.items())
-    text = f"{scheme.kind}[{options}]" if options else scheme.kind
-    checkpoint = f"@{scheme.checkpoint}" if scheme.checkpoint else ""
-    return f"{text}{checkpoint}{f':{scheme.revision}' if scheme.revision else ''}"
-
-
-def _option(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def provenance_facts(result: Result) -> tuple[Fact, ...]:
@@ -76,7 +65,7 @@ def _mapping(values: Mapping[str, Any]) -> str:
 def _value(value: object) -> str:
     if isinstance(value, dict | list | tuple):
         return json.dumps(value, ensure_ascii=False, default=str)
-    return _option(value)
+    return option_text(value)
 
 
 def warnings_of(result: Result) -> tuple[str, ...]:
@@ -148,16 +137,3 @@ def commands(run: Run) -> tuple[Fact, ...]:
         ("Judge it", f"qeval gate {run_id} --max-drop 1.0"),
     ]
     return tuple((label, text) for label, text in steps if text)
-
-
-def slugged(text: str) -> str:
-    """A name as a part of an HTML id or a file name: letters, digits and dashes, told apart by a hash."""
-    import hashlib
-    import re
-
-    plain = re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-").lower()[:40]
-    return (
-        plain
-        if plain == text
-        else f"{plain or 'x'}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:6]}"
-    )

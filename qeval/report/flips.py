@@ -8,20 +8,17 @@ most decided flips first. The rest stay in the run.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from qeval.base.records import Cell, Item, Result, Run, Samples, Task
+from qeval.base.records import Item, Read, ReadItems, Result, Run, Samples, Task
 from qeval.compare.rows import cell_of, leaves_of, result_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-Read = Callable[[Cell], Samples]
-ReadItems = Callable[[Cell], Mapping[str, Item]]
 
 DIRECTIONS = ("lost", "gained", "changed", "same")
 """right to wrong; wrong to right; another answer of equal worth; unchanged (a few, for contrast)."""

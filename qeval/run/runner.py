@@ -14,11 +14,13 @@ from qeval import __version__
 from qeval.ask import suites
 from qeval.ask.order import Order, check
 from qeval.base.errors import Exit, QevalError
+from qeval.base.hashing import digest
 from qeval.base.messages import Event, Failed, Job, Stage
+from qeval.base.names import slug
 from qeval.base.records import Cell, Cost, Result, Run, Variant
+from qeval.load.toy import is_toy
 from qeval.run.executors.local import EXECUTORS
-from qeval.score.toy import is_toy
-from qeval.store.runs import RunDir, Store, digest, slug
+from qeval.store.runs import RunDir, Store
 
 Listener = Callable[[Variant, Event], None]
 

@@ -7,10 +7,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qeval.base.hashing import digest
 from qeval.base.messages import Event, Finished, Job
 from qeval.base.records import Cell, Item, Samples, Stop, Task
 from qeval.judge import early
-from qeval.store.runs import RunDir, Store, digest
+from qeval.store.runs import RunDir, Store
 
 if TYPE_CHECKING:
     import numpy as np

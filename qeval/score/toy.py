@@ -12,12 +12,13 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from qeval.base.errors import QevalError, UsageError, did_you_mean
+from qeval.base.errors import QevalError
 from qeval.base.records import Item, Provenance, Samples, Scheme, Task
 from qeval.base.sizes import MMLU_SUBJECTS, TASK_SIZES
+from qeval.load.toy import Toy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,36 +39,6 @@ _DAMAGE = {
 _OTHER_DAMAGE = (0.05, 0.008)
 _PERPLEXITIES = {"wikitext", "qeval_prose"}
 _ACCURACY = {"arc_challenge": 0.53, "hellaswag": 0.78, "truthfulqa_mc2": 0.39}
-
-
-@dataclass(frozen=True)
-class Toy:
-    """What stands in the brackets of `toy[...]`."""
-
-    items: int | None = None
-    delay: float = 0.0
-    fail: str = ""
-
-
-def is_toy(model: str) -> bool:
-    """Whether `model` is the toy."""
-    return model == "toy" or model.startswith("toy[")
-
-
-def parse(model: str) -> Toy:
-    """Read `toy[items=50,delay=0.1,fail=bnb4]`. Raises UsageError for anything else."""
-    inside = model.removeprefix("toy").removeprefix("[").removesuffix("]")
-    toy = Toy()
-    for part in filter(None, inside.split(",")):
-        key, _, value = part.partition("=")
-        kinds = {"items": int, "delay": float, "fail": str}
-        if key not in kinds:
-            raise UsageError(f"The toy has no option {key!r}.", did_you_mean(key, kinds))
-        try:
-            toy = replace(toy, **{key: kinds[key](value)})
-        except ValueError as error:
-            raise UsageError(f"toy: {key}={value!r} is not a number.", "Write e.g. toy[items=50].") from error
-    return toy
 
 
 def leaf_tasks(tasks: Sequence[Task]) -> Iterator[Task]:

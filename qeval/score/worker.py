@@ -18,6 +18,7 @@ import msgspec
 from qeval.base.errors import QevalError
 from qeval.base.messages import Done, Event, Failed, Job, Planned, Progress, Stopped
 from qeval.base.records import Cell
+from qeval.load.toy import is_toy, parse
 from qeval.score.cells import Cells, Say, StoppedEarly
 
 
@@ -26,7 +27,7 @@ def score_toy(job: Job, say: Say) -> None:
     from qeval.score import toy
 
     cells = Cells(job, say)
-    settings = toy.parse(job.variant.model)
+    settings = parse(job.variant.model)
     tasks = tuple(toy.leaf_tasks(job.tasks))
     todo = [task for task in tasks if cells.recall(task) is None]
     say(Planned(tuple((task.name, toy.available(task, settings)) for task in todo), len(tasks) - len(todo)))
@@ -80,8 +81,6 @@ def _speaker(pipe: BinaryIO) -> Say:
 def answer(job: Job, say: Say) -> None:
     """Score the job and say how it went, whatever happened; tracebacks go to standard error."""
     try:
-        from qeval.score.toy import is_toy
-
         (score_toy if is_toy(job.variant.model) else score_model)(job, say)
     except StoppedEarly as end:
         say(Stopped(end.stop, str(end)))

@@ -16,9 +16,7 @@ import contextlib
 import errno
 import hashlib
 import itertools
-import json
 import os
-import re
 import shutil
 import tempfile
 from array import array
@@ -31,6 +29,7 @@ import msgspec
 
 from qeval.base.errors import QevalError, did_you_mean
 from qeval.base.files import disk_errors, write_atomic
+from qeval.base.names import slug
 from qeval.base.records import Cell, Item, Run, Samples
 
 if TYPE_CHECKING:
@@ -44,21 +43,6 @@ SAMPLES_FILE = "samples.parquet"
 ITEMS_FILE = "items.parquet"
 _Record = TypeVar("_Record", Run, Cell)
 _SHORT, _ASCII = 128, 127
-
-
-def digest(value: Any) -> str:
-    """SHA-256 (hex) of a JSON-able value, written with sorted keys and no spaces."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    return msgspec.to_builtins(value)
-
-
-def slug(text: str, length: int = 40) -> str:
-    """`text` as a file name: letters, digits, dot and dash, at most `length` characters."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")[-length:].strip("-.") or "run"
 
 
 # --- samples and items as Parquet columns -------------------------------------------------------

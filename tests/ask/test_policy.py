@@ -7,6 +7,7 @@ import math
 import pytest
 
 from qeval.ask import policy
+from qeval.base import rules
 from qeval.base.errors import UsageError
 from qeval.base.records import Policy, Rule
 
@@ -152,7 +153,7 @@ def test_no_limit_at_all_could_never_fail():
 
 
 def test_a_rule_in_words():
-    assert policy.describe(Rule(max_drop=0.5)) == "max_drop 0.5"
-    assert policy.limit_of(Rule(max_flips=0.05)) == ("max_flips", 0.05)
+    assert rules.describe(Rule(max_drop=0.5)) == "max_drop 0.5"
+    assert rules.limit_of(Rule(max_flips=0.05)) == ("max_flips", 0.05)
     with pytest.raises(UsageError):
-        policy.limit_of(Rule())
+        rules.limit_of(Rule())

@@ -12,6 +12,7 @@ import pytest
 from qeval.ask import policy
 from qeval.base.records import Scheme, Task
 from qeval.judge import early
+from qeval.load.toy import Toy
 from qeval.score import toy
 
 FACTS = Task("qeval_facts", "acc")
@@ -19,7 +20,7 @@ LOOSE = policy.from_max_drop(["2.0"])
 
 
 def _scored(scheme: Scheme, task: Task = FACTS, items: int = 2000):
-    return toy.score(task, scheme, toy.Toy(items=items), seed=7)[0]
+    return toy.score(task, scheme, Toy(items=items), seed=7)[0]
 
 
 def _run(scheme: Scheme, rules=LOOSE, tasks=(FACTS,)):

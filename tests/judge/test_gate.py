@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from factories import ARC, QUIZ, TRUTH, WIKI, edited, make_run, with_cell, without_cell
 
-from qeval.ask import policy
 from qeval.base.errors import Exit, IncomparableError, UsageError
 from qeval.base.records import Comparison, Decision, Policy, Rule
+from qeval.base.rules import describe
 from qeval.compare import pairs, stats
 from qeval.judge import gate
 
@@ -305,9 +305,7 @@ def test_a_run_that_is_not_one_experiment_is_not_judged():
 def judged(policy_, variant="bnb4", tasks=(ARC, QUIZ, TRUTH, WIKI)):
     run, read, _ = make_run(3, tasks, 60)
     return [
-        (one.task, policy.describe(one.rule))
-        for one in gate.judge(run, read, policy_)
-        if one.variant == variant
+        (one.task, describe(one.rule)) for one in gate.judge(run, read, policy_) if one.variant == variant
     ]
 
 

@@ -16,6 +16,7 @@ import yaml
 
 from qeval.ask import policy, suites
 from qeval.base.records import Rule
+from qeval.base.rules import LIMITS, limit_of
 from qeval.compare.pairs import compare_run
 from qeval.exchange import scores
 from qeval.judge import plan
@@ -37,14 +38,14 @@ def test_every_policy_on_the_page_parses(block):
 
 def test_there_is_a_worked_example_of_every_limit():
     rules = [rule for block in BLOCKS for rule in policy.parse(tomllib.loads(block)).rules]
-    assert {policy.limit_of(rule)[0] for rule in rules} == set(policy.LIMITS)
+    assert {limit_of(rule)[0] for rule in rules} == set(LIMITS)
 
 
 def test_the_example_policy_can_be_planned():
     suite = suites.load("leaderboard-v1")
     rules = policy.load(EXAMPLES / "policy.toml")
     rows = plan.plan(suite, plan.sizes(suite), rules)
-    assert {policy.limit_of(rule)[0] for rule in rules.rules} == set(policy.LIMITS)
+    assert {limit_of(rule)[0] for rule in rules.rules} == set(LIMITS)
     assert {row.answer for row in rows} <= {"provable", "too few items", "unknown"}
 
 

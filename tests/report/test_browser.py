@@ -14,6 +14,7 @@ import pytest
 from leaderboard import leaderboard
 
 from qeval import report
+from qeval.base.files import write_text
 from qeval.base.records import Item, Policy, Result, Rule
 from qeval.compare.pairs import compare_run
 from qeval.judge.gate import judge
@@ -52,7 +53,7 @@ def page(tmp_path_factory):
 
     context = report.build(run, read, items, compare_run(run, read), judge(run, read, policy), policy)
     path = tmp_path_factory.mktemp("report") / "report.html"
-    report.write(path, report.render_html(context))
+    write_text(path, report.render_html(context))
     return path.as_uri()
 
 
@@ -266,7 +267,7 @@ def test_twenty_thousand_flips_are_listed_and_filtered_quickly(driver, tmp_path)
     )
     assert context.explorer.shown > 10_000
     path = tmp_path / "many.html"
-    report.write(path, report.render_html(context))
+    write_text(path, report.render_html(context))
     look(driver, 1280, "light")
     driver.get(path.as_uri())
     script = """const start = performance.now();

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
 import pytest
 
-from qeval.report import example
-
+SCRIPT = Path(__file__).parents[2] / "reports" / "example" / "render.py"
+spec = importlib.util.spec_from_file_location("render", SCRIPT)
+example = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(example)
 DRAWING = re.compile(r"<svg.*?</svg>", re.DOTALL)
 
 

@@ -15,6 +15,7 @@ from leaderboard import leaderboard
 
 from qeval import report
 from qeval.base.errors import QevalError, UsageError
+from qeval.base.files import write_text
 from qeval.base.records import Item, Policy, Result, Rule, Scheme, Variant
 from qeval.compare.pairs import compare_run
 from qeval.judge.gate import judge
@@ -343,22 +344,22 @@ def test_the_ending_chooses_the_format(tmp_path):
 
 def test_writing_replaces_a_report_whole(tmp_path):
     path = tmp_path / "x.html"
-    report.write(path, "one")
-    report.write(path, "two")
+    write_text(path, "one")
+    write_text(path, "two")
     assert path.read_text() == "two"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_failed_write_leaves_the_old_report_and_nothing_else(tmp_path, monkeypatch):
     path = tmp_path / "x.html"
-    report.write(path, "old")
+    write_text(path, "old")
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pathlib.Path.replace", full)
     with pytest.raises(QevalError, match="No space left") as caught:
-        report.write(path, "new")
+        write_text(path, "new")
     assert caught.value.hint
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
@@ -366,8 +367,8 @@ def test_a_failed_write_leaves_the_old_report_and_nothing_else(tmp_path, monkeyp
 
 def test_a_missing_directory_is_named_with_a_remedy(tmp_path):
     with pytest.raises(QevalError, match="no directory") as caught:
-        report.write(tmp_path / "no" / "x.html", "x")
+        write_text(tmp_path / "no" / "x.html", "x")
     assert "mkdir -p" in caught.value.hint
     with pytest.raises(QevalError, match="is a directory"):
-        report.write(tmp_path, "x")
+        write_text(tmp_path, "x")
     assert list(tmp_path.iterdir()) == []

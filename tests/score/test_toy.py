@@ -7,6 +7,7 @@ import pytest
 
 from qeval.base.errors import QevalError, UsageError
 from qeval.base.records import Scheme, Task
+from qeval.load.toy import Toy, parse
 from qeval.score import toy
 
 ARC = Task("arc_challenge", "acc_norm")
@@ -17,16 +18,16 @@ WIKI = Task("wikitext", "word_perplexity", kind="perplexity")
 @pytest.mark.parametrize("task", [ARC, MC2, WIKI])
 @pytest.mark.parametrize("kind", ["fp16", "bnb4"])
 def test_the_same_question_gets_the_same_answer(task: Task, kind: str) -> None:
-    one, _ = toy.score(task, Scheme(kind), toy.Toy(), seed=1)
-    two, _ = toy.score(task, Scheme(kind), toy.Toy(), seed=1)
+    one, _ = toy.score(task, Scheme(kind), Toy(), seed=1)
+    two, _ = toy.score(task, Scheme(kind), Toy(), seed=1)
     np.testing.assert_array_equal(one.value, two.value)
     np.testing.assert_array_equal(one.answer, two.answer)
 
 
 @pytest.mark.parametrize("task", [ARC, MC2, WIKI])
 def test_the_items_do_not_depend_on_the_scheme(task: Task) -> None:
-    one, items = toy.score(task, Scheme("fp16"), toy.Toy(), seed=1)
-    two, others = toy.score(task, Scheme("bnb4"), toy.Toy(), seed=1)
+    one, items = toy.score(task, Scheme("fp16"), Toy(), seed=1)
+    two, others = toy.score(task, Scheme("bnb4"), Toy(), seed=1)
     for name in ("key", "doc_hash", "prompt_hash", "target_hash", "weight", "gold"):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
     assert items == others
@@ -34,7 +35,7 @@ def test_the_items_do_not_depend_on_the_scheme(task: Task) -> None:
 
 
 def test_an_answer_is_the_best_choice_and_its_value_says_whether_it_is_right() -> None:
-    samples, _ = toy.score(ARC, Scheme("gptq"), toy.Toy(items=500), seed=3)
+    samples, _ = toy.score(ARC, Scheme("gptq"), Toy(items=500), seed=3)
     best = np.array([str(int(np.argmax(row))) for row in samples.scores])
     np.testing.assert_array_equal(samples.answer, best)
     np.testing.assert_array_equal(samples.value == 1, samples.answer == samples.gold)
@@ -43,26 +44,26 @@ def test_an_answer_is_the_best_choice_and_its_value_says_whether_it_is_right() -
 def test_fewer_bits_cost_more() -> None:
     task = Task("hellaswag", "acc_norm")
     means = [
-        toy.score(task, Scheme("rtn", {"bits": bits}), toy.Toy(items=0), seed=1)[0].value.mean()
+        toy.score(task, Scheme("rtn", {"bits": bits}), Toy(items=0), seed=1)[0].value.mean()
         for bits in (4, 2)
     ]
-    plain = toy.score(task, Scheme("fp16"), toy.Toy(items=0), seed=1)[0].value.mean()
+    plain = toy.score(task, Scheme("fp16"), Toy(items=0), seed=1)[0].value.mean()
     assert plain > means[0] > means[1]
 
 
 def test_mmlu_is_its_subjects_and_the_toy_can_be_as_large_as_life() -> None:
     leaves = list(toy.leaf_tasks([Task("mmlu", "acc"), ARC]))
     assert len(leaves) == 58
-    assert sum(toy.available(leaf, toy.Toy(items=0)) for leaf in leaves) == 14042 + 1172
+    assert sum(toy.available(leaf, Toy(items=0)) for leaf in leaves) == 14042 + 1172
     assert {leaf.category for leaf in leaves[:-1]} == {"stem", "humanities", "social_sciences", "other"}
 
 
 def test_its_options() -> None:
-    assert toy.parse("toy") == toy.Toy()
-    assert toy.parse("toy[items=5,delay=0.5,fail=bnb4]") == toy.Toy(5, 0.5, "bnb4")
+    assert parse("toy") == Toy()
+    assert parse("toy[items=5,delay=0.5,fail=bnb4]") == Toy(5, 0.5, "bnb4")
     with pytest.raises(UsageError, match="itmes"):
-        toy.parse("toy[itmes=5]")
+        parse("toy[itmes=5]")
     with pytest.raises(UsageError, match="not a number"):
-        toy.parse("toy[items=many]")
+        parse("toy[items=many]")
     with pytest.raises(QevalError, match="told to fail"):
-        toy.score(ARC, Scheme("bnb4"), toy.parse("toy[fail=bnb4]"), 1)
+        toy.score(ARC, Scheme("bnb4"), parse("toy[fail=bnb4]"), 1)

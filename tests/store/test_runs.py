@@ -16,15 +16,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qeval.base.errors import QevalError
+from qeval.base.hashing import digest
+from qeval.base.names import slug
 from qeval.base.records import Cell, Item, Result, Run, Samples, Scheme, Suite, Task, Variant
+from qeval.load.toy import Toy
 from qeval.score import toy
-from qeval.store.runs import RunDir, Store, digest, reader, slug
+from qeval.store.runs import RunDir, Store, reader
 
 TASK = Task("arc_challenge", "acc_norm")
 
 
 def a_cell(key: str = "k1", n: int = 5) -> tuple[Cell, Samples, tuple[Item, ...]]:
-    samples, items = toy.score(replace(TASK, limit=n), Scheme("fp16"), toy.Toy(), seed=1)
+    samples, items = toy.score(replace(TASK, limit=n), Scheme("fp16"), Toy(), seed=1)
     return Cell(key=key, task=TASK, n=n, n_available=9, score=float(samples.value.mean())), samples, items
 
 

@@ -17,8 +17,8 @@ from xml.etree import ElementTree as ET
 
 from tabulate import tabulate
 
-from qeval.ask.policy import describe, limit_of
 from qeval.base.records import Comparison, Decision
+from qeval.base.rules import describe, limit_of
 from qeval.judge import reasons
 from qeval.judge.gate import NOT_JUDGED, Outcome
 

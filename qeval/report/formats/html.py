@@ -12,9 +12,9 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from qeval.base import numbers
+from qeval.base.names import slugged
 from qeval.report.charts import Chart, charts
 from qeval.report.context import Context
-from qeval.report.facts import slugged
 from qeval.report.flips import payload
 from qeval.report.glossary import glossary
 from qeval.report.verdicts import MARKS, WORDS

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from qeval.base import numbers
+from qeval.base.names import slugged
 from qeval.report.context import Context, Detail, Figure, Line, Subject
 from qeval.report.costs import CostTable
-from qeval.report.facts import slugged
 from qeval.report.flips import DIRECTIONS, Flip, shorten
 from qeval.report.glossary import glossary
 
@@ -303,7 +303,7 @@ def _choice_marks(flip: Flip, name: str) -> list[tuple[str, bool]]:
 
 def _write_charts(context: Context, assets: Path, beside: Path) -> list[Picture]:
     """Every chart as an SVG file in `assets`, which is made where only it itself is missing."""
-    from qeval.report import write
+    from qeval.base.files import write_text
     from qeval.report.charts import charts
 
     if assets.parent.is_dir() and not assets.exists():
@@ -311,7 +311,7 @@ def _write_charts(context: Context, assets: Path, beside: Path) -> list[Picture]
     pictures = []
     for chart in charts(context):
         name = f"{slugged(chart.id)}.svg"
-        write(assets / name, chart.file)
+        write_text(assets / name, chart.file)
         place = Path(os.path.relpath(assets / name, beside)).as_posix()
         pictures.append(Picture(chart.title, Markdown(quote(place))))
     return pictures

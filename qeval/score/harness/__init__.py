@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from qeval.base.records import Task
-from qeval.score.harness.catalogue import known_tasks
 from qeval.score.harness.leaves import Leaf
 from qeval.score.harness.outcome import collect, items
 from qeval.score.harness.prepared import Outcome, PreparedTask
@@ -20,7 +19,6 @@ __all__ = [
     "collect",
     "generate",
     "items",
-    "known_tasks",
     "prepare",
     "score_with_lm_eval",
 ]

@@ -1,4 +1,4 @@
-"""The example reports in reports/example: `python -m qeval.report.example` renders them anew.
+"""The example reports in reports/example: `python reports/example/render.py` renders them anew.
 
 One is of published scores (aggregate-only), read from docs/examples; the other of a run of `make demo`
 that is stored beside it, so that anybody can render it without scoring anything.
@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from qeval.base.errors import QevalError
-from qeval.base.records import Cell, Run
-from qeval.report import build, render_html, render_markdown, write
-from qeval.report.flips import Read, ReadItems
+from qeval.base.files import write_text
+from qeval.base.records import Cell, Read, ReadItems, Run
+from qeval.compare.pairs import compare_run
+from qeval.exchange import scores
+from qeval.report import build, render_html, render_markdown
+from qeval.store import runs as store
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "reports" / "example"
@@ -24,9 +27,6 @@ STORED = "demo-run"  # a directory as the store writes it
 
 def runs(place: Path = EXAMPLES) -> Iterator[tuple[str, Run, Read, ReadItems]]:
     """(name, run, what reads its samples, what reads its items) of each example there is."""
-    from qeval.exchange import scores
-    from qeval.store import runs as store
-
     if (place / STORED).is_dir():
         stored = store.RunDir(place / STORED)
         run = stored.read()
@@ -44,13 +44,11 @@ def _unread(cell: Cell) -> NoReturn:
 
 def render(out: Path = EXAMPLES, place: Path = EXAMPLES) -> list[Path]:
     """Write each example's HTML, Markdown and charts below `out`; returns the reports."""
-    from qeval.compare.pairs import compare_run
-
     made = []
     for name, run, read, read_items in runs(place):
         context = build(run, read, read_items, compare_run(run, read))
-        write(out / f"{name}.html", render_html(context))
-        write(out / f"{name}.md", render_markdown(context, assets=out / f"{name}-charts"))
+        write_text(out / f"{name}.html", render_html(context))
+        write_text(out / f"{name}.md", render_markdown(context, assets=out / f"{name}-charts"))
         made += [out / f"{name}.html", out / f"{name}.md"]
     return made
 

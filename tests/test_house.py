@@ -1,0 +1,175 @@
+"""The plan of the house: which folder may import which, what stays light, and how long a file may grow."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "qeval"
+ALLOWED = {
+    "cli": {"run", "exchange", "report", "ask", "score", "judge", "load", "compare", "store", "base"},
+    "run": {"ask", "load", "judge", "compare", "store", "base"},
+    "exchange": {"store", "compare", "score", "base"},
+    "report": {"judge", "compare", "base"},
+    "score": {"load", "judge", "store", "compare", "base"},
+    "ask": {"load", "base"},
+    "judge": {"compare", "base"},
+    "compare": {"base"},
+    "load": {"base"},
+    "store": {"base"},
+    "base": set(),
+}
+"""One row a folder of qeval/: the folders that it may import anything of, lazily or not."""
+NAMED = {("run", "score"): {"qeval.score.worker"}}
+"""Modules of a folder that another one names in a string only, to start them as processes of their own."""
+ONLY = {("exchange", "score"): "qeval.score.harness.rules"}
+"""Where a folder may import one module alone of another."""
+HEAVY = frozenset(
+    [
+        "torch",
+        "transformers",
+        "lm_eval",
+        "datasets",
+        "bitsandbytes",
+        "gptqmodel",
+        "optimum",
+        "accelerate",
+        "peft",
+    ]
+)
+LIGHT = ("ask", "base", "compare", "exchange", "judge", "report", "run", "store")
+MOST_ARROWS, MOST_AT_THE_ROOT = 45, 4
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def _folder(path: Path) -> str:
+    """The folder of qeval/ that a file belongs to, "" for those at the root."""
+    parts = path.relative_to(PACKAGE).parts
+    return parts[0] if len(parts) > 1 else ""
+
+
+@functools.cache
+def _names(path: Path) -> frozenset[str]:
+    """Every module, or name in a module, that a file imports anywhere: in functions and for types too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path} has a relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(found)
+
+
+@functools.cache
+def _strings(path: Path) -> frozenset[str]:
+    """The modules of qeval that a file names in strings of their own."""
+    constants = (
+        node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)
+    )
+    words = {text for text in constants if isinstance(text, str) and re.fullmatch(r"qeval(\.\w+)+", text)}
+    return frozenset(
+        word for word in words if (PACKAGE.parent / word.replace(".", "/")).with_suffix(".py").exists()
+    )
+
+
+def _arrows(names: dict[Path, frozenset[str]]) -> dict[tuple[str, str], set[str]]:
+    """(folder, folder that it reaches into) and what it takes there."""
+    arrows: dict[tuple[str, str], set[str]] = {}
+    for path, found in names.items():
+        for name in found:
+            parts = name.split(".")
+            if parts[0] == "qeval" and len(parts) > 1 and parts[1] in ALLOWED and parts[1] != _folder(path):
+                arrows.setdefault((_folder(path), parts[1]), set()).add(name)
+    return arrows
+
+
+IMPORTED = _arrows({path: _names(path) for path in FILES})
+
+
+def test_every_folder_has_a_row_and_every_row_a_folder() -> None:
+    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and any(path.rglob("*.py"))}
+    assert folders == set(ALLOWED)
+    assert set(ALLOWED) >= {target for row in ALLOWED.values() for target in row}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_one_way(path: Path) -> None:
+    for (folder, target), names in _arrows({path: _names(path)}).items():
+        if folder:
+            assert target in ALLOWED[folder], f"{folder} may not import {sorted(names)}"
+        only = ONLY.get((folder, target))
+        assert only is None or all(name.startswith(only) for name in names), (folder, sorted(names))
+
+
+def test_a_folder_that_only_names_another_starts_it_as_a_process() -> None:
+    named = _arrows({path: _strings(path) for path in FILES})
+    upward = {arrow: names for arrow, names in named.items() if arrow[1] not in ALLOWED.get(arrow[0], set())}
+    assert upward == NAMED
+
+
+def test_nothing_goes_round_in_a_circle() -> None:
+    list(TopologicalSorter(ALLOWED).static_order())  # raises CycleError and names the circle
+    modules = {path: _names(path) for path in FILES}
+    known = {_dotted(path): path for path in FILES}
+    graph = {
+        _dotted(path): {_module(name, known) for name in _at_start(path)} - {"", _dotted(path)}
+        for path in modules
+    }
+    list(TopologicalSorter(graph).static_order())
+
+
+def _dotted(path: Path) -> str:
+    parts = ("qeval", *path.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _module(name: str, known: dict[str, Path]) -> str:
+    """The module that an imported name belongs to, "" where it is none of ours."""
+    return name if name in known else name.rpartition(".")[0] if name.rpartition(".")[0] in known else ""
+
+
+def _at_start(path: Path) -> set[str]:
+    """What a file imports when it is imported itself."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+def test_arrows_between_folders_stay_few() -> None:
+    named = _arrows({path: _strings(path) for path in FILES})
+    assert len(set(IMPORTED) | set(named)) <= MOST_ARROWS
+
+
+def test_the_root_stays_empty() -> None:
+    assert len(list(PACKAGE.glob("*.py"))) <= MOST_AT_THE_ROOT
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_what_judges_a_run_never_imports_what_scores_it(path: Path) -> None:
+    if _folder(path) in LIGHT:
+        assert {name for name in _names(path) if name.split(".")[0] in HEAVY} == set()
+
+
+def test_importing_what_judges_a_run_loads_nothing_heavy() -> None:
+    modules = [_dotted(path) for path in FILES if _folder(path) in (*LIGHT, "cli")]
+    names = ", ".join(["qeval.load.schemes", *modules])
+    code = f"import sys, {names}; print(sorted({set(HEAVY)!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_each_file_says_in_its_first_line_what_it_is_for(path: Path) -> None:
+    assert path.read_text().startswith('"""')
