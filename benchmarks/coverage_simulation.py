@@ -22,6 +22,7 @@ from scipy import special
 
 from qeval.base.records import Cell, Policy, Result, Rule, Run, Samples, Scheme, Suite, Task, Variant
 from qeval.compare import stats
+from qeval.compare.evidence import gather
 from qeval.judge import betting, gate
 
 CONFIDENCE = 0.95
@@ -284,7 +285,7 @@ def whole_gate(n: int, margin: float, flips: float) -> Trial:
         }
         results = tuple(result(name, one) for name, one in zip(names, both, strict=True))
         run = Run("run", "2026-01-01T00:00:00Z", "model", Suite("three", tasks), "fp16", results)
-        decisions = gate.judge(run, lambda cell: samples(values[cell.key]), policy)
+        decisions = gate.judge(gather(run, lambda cell: samples(values[cell.key])), policy)
         return gate.verdicts(decisions, policy)["bnb4"] == "PASS"
 
     return trial

@@ -20,7 +20,7 @@ from factories import ARC, QUIZ, TRUTH, WIKI, make_run
 
 from qeval.ask import policy
 from qeval.base.records import Samples
-from qeval.compare import pairs
+from qeval.compare.evidence import gather
 from qeval.judge import gate
 from qeval.store import runs
 
@@ -42,8 +42,8 @@ def main() -> None:
     samples = {cell.key: copied(read(cell)) for cell in cells}
     rules = policy.from_max_drop(["1.0", "average=0.5", "quiz_*=2"], max_ppl_ratio=1.02)
     print(f"{sum(ITEMS.values())} items, {len(run.results) - 1} candidates")
-    report("gate, from memory", lambda: gate.conclude(run, lambda cell: samples[cell.key], rules))
-    report("compare, from memory", lambda: pairs.compare_run(run, lambda cell: samples[cell.key]))
+    report("gate, from memory", lambda: gate.conclude(gather(run, lambda cell: samples[cell.key]), rules))
+    report("compare, from memory", lambda: gather(run, lambda cell: samples[cell.key]).comparisons)
     with tempfile.TemporaryDirectory() as folder:
         place = runs.RunDir(Path(folder) / "run")
         place.write(
@@ -55,7 +55,7 @@ def main() -> None:
                 ),
             )
         )
-        report("gate, from files", lambda: gate.conclude(place.read(), place.samples, rules))
+        report("gate, from files", lambda: gate.conclude(gather(place.read(), place.samples), rules))
 
 
 def copied(samples: Samples) -> Samples:

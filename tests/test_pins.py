@@ -368,10 +368,11 @@ def test_golden_show_json(pinned, golden) -> None:
     golden("pins/show.json", _json(pinned("show", "pins", "--json").stdout))
 
 
-def test_show_takes_no_baseline(pinned) -> None:
-    refused = pinned("show", "pins", "--baseline", "bnb4")
-    assert refused.exit_code == 2
-    assert "No such option" in refused.stderr
+def test_golden_show_against_another_baseline(pinned, golden) -> None:
+    golden("pins/baseline-bnb4/show.txt", pinned("show", "pins", "--baseline", "bnb4").stdout)
+    golden(
+        "pins/baseline-bnb4/show.json", _json(pinned("show", "pins", "--baseline", "bnb4", "--json").stdout)
+    )
 
 
 def test_golden_list_of_runs(pinned, golden) -> None:

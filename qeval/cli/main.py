@@ -17,7 +17,7 @@ from qeval.base.errors import Exit, QevalError
 
 if TYPE_CHECKING:
     from qeval.ask.order import Order
-    from qeval.base.records import Run
+    from qeval.compare.evidence import Evidence
     from qeval.store.runs import Reader, Store
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -124,16 +124,19 @@ def _print_json(document: Any) -> None:
     click.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def _open(names: Sequence[str], runs_dir: Path, baseline: str | None) -> tuple[Run, Reader]:
-    """The runs that a person named, as one, and what reads their cells."""
-    from qeval.compare import pairs as compare
+def _open(names: Sequence[str], runs_dir: Path, baseline: str | None) -> tuple[Evidence, Reader]:
+    """The runs that a person named, as one that is compared with `baseline`, and what reads their cells."""
+    from qeval.compare.evidence import gather, with_baseline
+    from qeval.compare.merge import merge
     from qeval.store.runs import Store, reader
 
     store: Store = Store(runs_dir)
     places = [store.open(name) for name in names] or [store.open(None)]
-    pairs = [(place, place.read()) for place in places]
-    run = pairs[0][1] if len(pairs) == 1 else compare.merge([run for _, run in pairs], baseline)
-    return run, reader(pairs)
+    found = [(place, place.read()) for place in places]
+    runs = [run for _, run in found]
+    run = with_baseline(runs[0], baseline) if len(runs) == 1 else merge(runs, baseline)
+    read = reader(found)
+    return gather(run, read.samples), read
 
 
 @main.command()
@@ -206,7 +209,6 @@ def run(ctx: click.Context, /, runs_dir: Path, as_json: bool, **asked: Any) -> N
     """
     from qeval.ask import order as orders
     from qeval.cli import progress
-    from qeval.compare import pairs as compare
     from qeval.report.formats import json as document
     from qeval.report.formats import terminal
     from qeval.run import runner
@@ -216,14 +218,13 @@ def run(ctx: click.Context, /, runs_dir: Path, as_json: bool, **asked: Any) -> N
     click.echo(orders.announcement(order), err=True)
     with progress.display() as listen:
         place = runner.execute(order, listen)
-    result, read = _open([str(place.path)], runs_dir, None)
-    rows = compare.compare_run(result, read.samples)
+    evidence, _ = _open([str(place.path)], runs_dir, None)
     if as_json:
-        _print_json(document.document(result, rows))
+        _print_json(document.document(evidence))
     else:
-        click.echo(terminal.summary(result, rows))
-        click.echo(runner.farewell(result, place.path), err=True)
-    ctx.exit(int(runner.exit_code(result)))
+        click.echo(terminal.summary(evidence))
+        click.echo(runner.farewell(evidence.run, place.path), err=True)
+    ctx.exit(int(runner.exit_code(evidence.run)))
 
 
 def _check_tasks(order: Order) -> None:
@@ -268,14 +269,12 @@ def report(
     from qeval import report
     from qeval.ask.policy import choose
     from qeval.base.files import write_text
-    from qeval.compare import pairs as compare
     from qeval.judge.gate import judge
 
-    result, read = _open(runs, runs_dir, baseline)
-    rows = compare.compare_run(result, read.samples, baseline=baseline)
+    evidence, read = _open(runs, runs_dir, baseline)
     policy = choose(**gate)
-    decisions = judge(result, read.samples, policy, baseline=baseline) if policy else ()
-    context = report.build(result, read.samples, read.items, rows, decisions, policy, title=title)
+    decisions = judge(evidence, policy) if policy else ()
+    context = report.build(evidence, read.items, decisions, policy, title=title)
     for path in outputs:
         write_text(path, report.render(context, path, assets=assets, short=short))
         click.echo(str(path))
@@ -310,8 +309,8 @@ def gate(
     from qeval.judge import formats
     from qeval.judge import gate as judge
 
-    result, read = _open(runs, runs_dir, baseline)
-    outcome = judge.conclude(result, read.samples, policy.demand(**limits), baseline=baseline)
+    evidence, _ = _open(runs, runs_dir, baseline)
+    outcome = judge.conclude(evidence, policy.demand(**limits))
     formats.publish(outcome, junit_file=junit, badge_file=badge)
     click.echo(formats.to_json(outcome) if as_json else formats.table(outcome))
     ctx.exit(int(outcome.exit))
@@ -339,7 +338,7 @@ def plan(runs_dir: Path, as_json: bool, **asked: Any) -> None:
     from qeval.cli import planning
     from qeval.judge import plan as plans
 
-    measured = _open([asked["from_run"]], runs_dir, None) if asked["from_run"] else None
+    measured = _open([asked["from_run"]], runs_dir, None)[0] if asked["from_run"] else None
     rows = planning.rows(measured=measured, **asked)
     if as_json:
         _print_json(plans.document(rows))
@@ -373,11 +372,11 @@ def cost(runs_dir: Path, as_json: bool, **asked: Any) -> None:
     order = orders.cost_order(runs_dir=runs_dir, command=("qeval", *sys.argv[1:]), **asked)
     with progress.display() as listen:
         place = runner.execute(order, listen)
-    result = place.read()
+    evidence, _ = _open([str(place.path)], runs_dir, None)
     if as_json:
-        _print_json(document.document(result, ()))
+        _print_json(document.document(evidence))
     else:
-        click.echo(terminal.costs(result))
+        click.echo(terminal.costs(evidence.run))
 
 
 @main.command("import")
@@ -415,12 +414,10 @@ def import_(path: Path, runs_dir: Path, **asked: Any) -> None:
 )
 def export(runs: tuple[str, ...], runs_dir: Path, baseline: str | None, to: str, output: Path) -> None:
     """Give a run to other tools: lm-eval's layout, flat tables, the Hub's metadata."""
-    from qeval.compare import pairs as compare
     from qeval.exchange.export import export as write
 
-    result, read = _open(runs, runs_dir, baseline)
-    rows = compare.compare_run(result, read.samples, baseline=baseline)
-    for path in write(result, read.samples, read.items, rows, to, output):
+    evidence, read = _open(runs, runs_dir, baseline)
+    for path in write(evidence.run, read.samples, read.items, evidence.comparisons, to, output):
         click.echo(str(path))
 
 
@@ -433,11 +430,9 @@ def view(runs: tuple[str, ...], runs_dir: Path, baseline: str | None, port: int 
     """Open the HTML report of a run (the newest, if none is named)."""
     from qeval import report
     from qeval.cli import viewer
-    from qeval.compare import pairs as compare
 
-    result, read = _open(runs, runs_dir, baseline)
-    rows = compare.compare_run(result, read.samples, baseline=baseline)
-    page = report.render_html(report.build(result, read.samples, read.items, rows))
+    evidence, read = _open(runs, runs_dir, baseline)
+    page = report.render_html(report.build(evidence, read.items))
     viewer.show(page, port, say=lambda text: click.echo(text, err=True))
 
 
@@ -481,21 +476,20 @@ def list_(what: str, runs_dir: Path, as_json: bool) -> None:
 
 @main.command()
 @click.argument("run", required=False)
+@click.option("--baseline", metavar="NAME", help="Compare with this variant.")
 @_runs_dir
 @_json
-def show(run: str | None, runs_dir: Path, as_json: bool) -> None:
+def show(run: str | None, runs_dir: Path, baseline: str | None, as_json: bool) -> None:
     """Show a run: what was loaded, how it was scored, and the table of comparisons."""
-    from qeval.compare import pairs as compare
     from qeval.report.formats import json as document
     from qeval.report.formats import terminal
 
-    result, read = _open([run] if run else [], runs_dir, None)
-    rows = compare.compare_run(result, read.samples)
+    evidence, _ = _open([run] if run else [], runs_dir, baseline)
     if as_json:
-        _print_json(document.document(result, rows))
+        _print_json(document.document(evidence))
     else:
-        click.echo(terminal.details(result))
-        click.echo(terminal.summary(result, rows))
+        click.echo(terminal.details(evidence.run))
+        click.echo(terminal.summary(evidence))
 
 
 @main.command()

@@ -7,9 +7,9 @@ from typing import Any
 
 from qeval.ask import policy, suites
 from qeval.base.errors import UsageError
-from qeval.base.records import Run
+from qeval.compare.evidence import Evidence
 from qeval.judge import plan
-from qeval.store.runs import Reader
+from qeval.judge.sizing import measure, sizes
 
 
 def rows(
@@ -20,7 +20,7 @@ def rows(
     limit: int | None,
     churn: float | None,
     power: float,
-    measured: tuple[Run, Reader] | None,
+    measured: Evidence | None,
     from_run: str | None,  # noqa: ARG001 - `measured` is what it named
     **limits: Any,
 ) -> tuple[plan.Planned, ...]:
@@ -28,13 +28,13 @@ def rows(
 
     Raises UsageError for words that make no sense, and what `qeval.judge.plan` raises.
     """
-    run = measured[0] if measured else None
+    run = measured.run if measured else None
     asked = run.suite if run and tasks is None else suites.from_tasks(tasks) if tasks else suites.load(suite)
     asked = suites.adjust(asked, limit=limit)
-    sizes = plan.sizes(asked, dict(map(_count, counts)), run)
-    known = plan.measure(run, measured[1].samples) if run and measured else None
+    counted = sizes(asked, dict(map(_count, counts)), run)
+    known = measure(measured) if measured else None
     guess = plan.CHURN if churn is None else churn
-    return plan.plan(asked, sizes, policy.choose(**limits), churn=guess, power=power, measured=known)
+    return plan.plan(asked, counted, policy.choose(**limits), churn=guess, power=power, measured=known)
 
 
 def _count(text: str) -> tuple[str, int]:

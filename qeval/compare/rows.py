@@ -1,14 +1,17 @@
-"""The rows that a run has (tasks, groups, means), their names in words, and each variant's score on them.
+"""THE rows of a run (tasks, groups, means), their order and names, and each variant's score on them.
 
-Rows are read from the cells, for only they know a group's members, metrics and categories.
+Whoever shows, judges, plans or watches rows takes them from here: one maker, one answer to which members a
+group has, and one order: the suite's scored tasks (a group first as the mean of its members, then with all
+its items together), their average, the perplexities, and last the members of groups.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from qeval.base.errors import UsageError, did_you_mean
 from qeval.base.records import Cell, Comparison, Kind, Level, Result, Run, Task
 
 AVERAGE = "average"
@@ -18,18 +21,28 @@ Index = Mapping[tuple[str, str], Comparison]
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that is scored. `id` is as in `Comparison.task`; `members` are the leaf tasks behind it."""
+    """One thing that is scored. `id` is as in `Comparison.task`.
+
+    `members` are the leaf tasks behind it: of a plain task itself, of a group and its mean the group's
+    members, of the average all that stand behind its `parts`, the ids of the rows whose mean it is. `whole`
+    is False where nobody knows all members of a group, since no variant was finished: such a row has no
+    score, nor has a group whose members are judged by different metrics.
+    """
 
     id: str
     level: Level
     kind: Kind
-    members: tuple[Task, ...]
+    metric: str
+    members: tuple[Task, ...] = ()
+    parts: tuple[str, ...] = ()
+    whole: bool = True
 
     @property
     def title(self) -> str:
         """The name in tables."""
         if self.level == "macro":
-            return f"{self.id.removesuffix(MACRO)} (mean of {len(self.members)})"
+            of = f" of {len(self.members)}" if self.whole else ""
+            return f"{self.id.removesuffix(MACRO)} (mean{of})"
         return f"{self.id} (all items)" if self.level == "pooled" else self.id
 
     @property
@@ -43,14 +56,89 @@ class Row:
             words.append(f"{number}-shot")
         return ", ".join(words + {"macro": ["unweighted"], "pooled": ["size-weighted"]}.get(self.level, []))
 
+    @property
+    def headline(self) -> bool:
+        """Whether it is a task of the suite as a whole: what a rule for "*" is about."""
+        return self.level in ("task", "pooled")
+
 
 @dataclass(frozen=True)
-class Score:
-    """A variant's score on a row: sum(value) / sum(weight), or the mean of members; of `n` items."""
+class Group:
+    """The members of a group of tasks, in order; `whole` where a finished variant tells all of them."""
 
-    score: float
-    n: int
-    n_available: int
+    members: tuple[Task, ...]
+    whole: bool = True
+
+
+# --- which rows there are -----------------------------------------------------------------------
+
+
+def rows_of(run: Run) -> tuple[Row, ...]:
+    """Every row that the run's suite promises or a variant has. A task that nobody scored has one too."""
+    return make_rows(run.suite.tasks, leaves_of(run), groups_of(run), run.suite.average)
+
+
+def make_rows(
+    tasks: Sequence[Task],
+    leaves: Mapping[str, Task],
+    groups: Mapping[str, Group],
+    average: Sequence[str] = (),
+) -> tuple[Row, ...]:
+    """The rows of `tasks` (as a suite names them), of `leaves` that none of them covers, and their mean.
+
+    `leaves` maps names of leaf tasks to what is known of them, `groups` names among `tasks` to members;
+    `average` lists the ids of the rows whose mean is the average.
+    """
+    rows: list[Row] = []
+    for task in tasks:
+        group = groups.get(task.name) or (None if task.name in leaves else _unscored_group(task, average))
+        rows += _group_rows(task, group) if group else [_plain(leaves.get(task.name, task), "task")]
+    inside = [member for group in groups.values() for member in group.members]
+    known = {row.id for row in rows} | {member.name for member in inside}
+    rows += [_plain(leaf, "task") for leaf in leaves.values() if leaf.name not in known]
+    scored = [row for row in rows if row.kind != "perplexity"]
+    ends = [row for row in rows if row.kind == "perplexity"]
+    return (*scored, *_average(rows, average), *ends, *(_plain(member, "subtask") for member in inside))
+
+
+def _unscored_group(task: Task, average: Sequence[str]) -> Group | None:
+    """A group whose mean the suite asks for while nobody has scored a member."""
+    return Group((), whole=False) if task.name + MACRO in average else None
+
+
+def _plain(task: Task, level: Level) -> Row:
+    return Row(task.name, level, task.kind, task.metric, (task,))
+
+
+def _group_rows(task: Task, group: Group) -> list[Row]:
+    """A group's unweighted mean first (the leaderboard's number), then all its items together."""
+    first = group.members[0] if group.members else task
+    alike = len({(member.kind, member.metric) for member in group.members}) <= 1
+    whole = group.whole and alike
+    mean = Row(task.name + MACRO, "macro", first.kind, first.metric, group.members, whole=whole)
+    return [mean, replace(mean, id=task.name, level="pooled")]
+
+
+def _average(rows: Sequence[Row], average: Sequence[str]) -> list[Row]:
+    """The suite's mean; of the kind of its parts, if they are of one kind."""
+    if not average:
+        return []
+    parts = [row for row in rows if row.id in average]
+    kinds = {row.kind for row in parts}
+    members = tuple(task for row in parts for task in row.members)
+    kind: Kind = kinds.pop() if len(kinds) == 1 else "score"
+    whole = len(parts) == len(average) and all(row.whole for row in parts)
+    return [Row(AVERAGE, "average", kind, "mean", members, tuple(average), whole)]
+
+
+def summary_rows(rows: Iterable[Row]) -> tuple[Row, ...]:
+    """The rows of a summary: no members of groups, and no average of a single row, which repeats it."""
+    return tuple(row for row in rows if row.level != "subtask" and len(row.parts) != 1)
+
+
+def subject_rows(rows: Iterable[Row]) -> tuple[Row, ...]:
+    """The members of groups."""
+    return tuple(row for row in rows if row.level == "subtask")
 
 
 def leaves_of(run: Run) -> dict[str, Task]:
@@ -62,74 +150,51 @@ def leaves_of(run: Run) -> dict[str, Task]:
     return found
 
 
-def groups_of(run: Run) -> dict[str, tuple[Task, ...]]:
-    """The members of each group that the suite names, by group."""
-    named = {task.name for task in run.suite.tasks}
-    found: dict[str, list[Task]] = {}
-    for task in leaves_of(run).values():
-        if task.group in named and task.group is not None and task.group != task.name:
-            found.setdefault(task.group, []).append(task)
-    return {group: tuple(members) for group, members in found.items()}
+def groups_of(run: Run) -> dict[str, Group]:
+    """The members of each group that the suite names, in order.
 
-
-def rows_of(run: Run) -> tuple[Row, ...]:
-    """The summary's rows: tasks in the suite's order, groups twice, the average, perplexities.
-
-    A task of the suite that nobody scored has a row too.
+    Finished variants tell them. Where none is finished, what is there is half a group, which must not pass
+    for a whole one.
     """
-    leaves, groups = leaves_of(run), groups_of(run)
-    rows: list[Row] = []
-    for task in run.suite.tasks:
-        rows += (
-            _group_rows(task.name, groups[task.name])
-            if task.name in groups
-            else [_leaf(leaves.get(task.name, task))]
-        )
-    inside = {member.name for members in groups.values() for member in members}
-    known = {row.id for row in rows} | inside
-    rows += [_leaf(leaf) for leaf in leaves.values() if leaf.name not in known]
-    scored = [row for row in rows if row.kind != "perplexity"]
-    return (*scored, *_average(run, rows), *(row for row in rows if row.kind == "perplexity"))
+    named = {task.name for task in run.suite.tasks}
+    found: dict[str, dict[str, Task]] = {}
+    whole: set[str] = set()
+    for result in run.results:
+        for task in (cell.task for cell in result.cells):
+            if task.group in named and task.group is not None and task.group != task.name:
+                found.setdefault(task.group, {}).setdefault(task.name, task)
+                whole |= {task.group} if result.status == "done" else set()
+    return {name: Group(tuple(tasks.values()), name in whole) for name, tasks in found.items()}
 
 
-def _leaf(task: Task) -> Row:
-    return Row(task.name, "task", task.kind, (task,))
+# --- scores on them -----------------------------------------------------------------------------
 
 
-def _group_rows(group: str, members: tuple[Task, ...]) -> list[Row]:
-    """A group's unweighted mean first (the leaderboard's number), then all its items together."""
-    kind = members[0].kind
-    return [Row(group + MACRO, "macro", kind, members), Row(group, "pooled", kind, members)]
+@dataclass(frozen=True)
+class Score:
+    """A variant's score on a row: sum(value) / sum(weight), or the mean of members; of `n` items."""
 
-
-def _average(run: Run, rows: Iterable[Row]) -> tuple[Row, ...]:
-    """The suite's mean, where it has one of more than one row."""
-    members = [task for row in rows if row.id in run.suite.average for task in row.members]
-    return (Row(AVERAGE, "average", "score", tuple(members)),) if len(run.suite.average) > 1 else ()
-
-
-def subject_rows(run: Run) -> tuple[Row, ...]:
-    """A row for each member of each group."""
-    groups = groups_of(run).values()
-    return tuple(Row(task.name, "subtask", task.kind, (task,)) for members in groups for task in members)
+    score: float
+    n: int
+    n_available: int
 
 
 def score_of(run: Run, result: Result, row: Row) -> Score | None:
     """What the variant scored on the row, from its stored cells; None unless every member is there."""
     if row.level == "average":
-        return _mean_of_rows(run, result)
+        return _mean_of_rows(run, result, row)
     found = [cell for task in row.members if (cell := cell_of(result, task)) is not None and cell.n]
-    if not found or len(found) < len(row.members):
+    if not found or len(found) < len(row.members) or not row.whole:
         return None
     return _joined(found, weighted=row.level != "macro")
 
 
-def _mean_of_rows(run: Run, result: Result) -> Score | None:
-    """The mean over the suite's `average` list; None unless all of them are there."""
-    by_id = {row.id: row for row in rows_of(run) if row.level != "average"}
-    scores = [score_of(run, result, by_id[name]) for name in run.suite.average if name in by_id]
+def _mean_of_rows(run: Run, result: Result, row: Row) -> Score | None:
+    """The mean over the rows of the average; None unless all of them are there."""
+    by_id = {one.id: one for one in rows_of(run)}
+    scores = [score_of(run, result, by_id[name]) for name in row.parts if name in by_id]
     known = [score for score in scores if score is not None]
-    if not known or len(known) < len(run.suite.average):
+    if not known or len(known) < len(row.parts):
         return None
     mean = math.fsum(score.score for score in known) / len(known)
     return Score(mean, sum(score.n for score in known), sum(score.n_available for score in known))
@@ -153,6 +218,16 @@ def cell_of(result: Result | None, task: Task) -> Cell | None:
 def result_of(run: Run, name: str) -> Result | None:
     """The result of the variant called `name`."""
     return next((result for result in run.results if result.variant.name == name), None)
+
+
+def find_baseline(run: Run, name: str | None = None) -> Result:
+    """The result that the others are compared with. Raises UsageError where it is not in the run."""
+    name = run.baseline if name is None else name
+    for result in run.results:
+        if result.variant.name == name:
+            return result
+    known = [result.variant.name for result in run.results]
+    raise UsageError(f"The run has no variant {name!r} to be the baseline.", did_you_mean(name, known))
 
 
 def index(comparisons: Iterable[Comparison]) -> Index:

@@ -11,7 +11,7 @@ from qeval.base import numbers
 from qeval.base.errors import QevalError
 from qeval.base.names import scheme_text, slugged
 from qeval.base.records import Result
-from qeval.compare.rows import Row, cell_of, rows_of, score_of
+from qeval.compare.rows import Row, cell_of, rows_of, score_of, summary_rows
 from qeval.exchange.source import Source, perplexity
 
 if TYPE_CHECKING:
@@ -30,7 +30,9 @@ def to_model_card(source: Source) -> Iterator[File]:
 
 def _card(source: Source, result: Result) -> str:
     run, name = source.run, result.variant.name
-    rows = [row for row in rows_of(run) if row.level != "average" and score_of(run, result, row)]
+    rows = [
+        row for row in summary_rows(rows_of(run)) if row.level != "average" and score_of(run, result, row)
+    ]
     meta = {
         "base_model": result.variant.model,
         "tags": ["quantized", result.variant.scheme.kind],
@@ -99,7 +101,7 @@ def to_eval_results(source: Source) -> Iterator[File]:
     """For each variant `NAME/.eval_results/TASK.yaml`, of the tasks whose items come from a Hub data set."""
     found = False
     for place, result in enumerate(source.run.results):
-        for row in rows_of(source.run):
+        for row in summary_rows(rows_of(source.run)):
             dataset = _dataset(result, row) if row.level != "average" else None
             if dataset and score_of(source.run, result, row):
                 found = True

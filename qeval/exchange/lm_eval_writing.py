@@ -49,7 +49,7 @@ def _lm_eval_results(source: Source, result: Result) -> dict[str, Any]:
     """The aggregated results, keyed as lm-eval keys them."""
     run = source.run
     cells = {cell.task.name: cell for cell in result.cells}
-    groups = {group: [task.name for task in members] for group, members in groups_of(run).items()}
+    groups = {name: [task.name for task in group.members] for name, group in groups_of(run).items()}
     made = result.provenance
     return {
         "results": {name: _lm_eval_metrics(cell) for name, cell in cells.items()},

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from qeval.base.names import scheme_text
 from qeval.base.records import Cell, Comparison, Result, Run
-from qeval.compare.rows import Row, rows_of, score_of
+from qeval.compare.rows import Row, rows_of, score_of, summary_rows
 from qeval.exchange.source import Source, perplexity
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def _scores(source: Source) -> list[dict[str, Any]]:
     """A row for each variant and row of the summary."""
     run, rows = source.run, []
     for result in run.results:
-        for row in rows_of(run):
+        for row in summary_rows(rows_of(run)):
             score = score_of(run, result, row)
             if score is not None:
                 rows.append(_score_row(run, result, row, asdict(score)))

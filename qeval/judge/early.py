@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from qeval.base.records import Level, Policy, Rule, Samples, Stop, Task
+from qeval.base.records import Policy, Rule, Samples, Stop, Task
 from qeval.base.rules import describe
+from qeval.compare.rows import Group, Row, make_rows
 from qeval.judge import betting
-from qeval.judge.gate import Row, rules_for
+from qeval.judge.matching import rules_for
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,22 +40,28 @@ def watches(policy: Policy, variant: str, tasks: Sequence[Task], sizes: Sequence
 
     `sizes` are the tasks' numbers of items, in the same order.
     """
-    rows = {task.name: Row(task.name, task.metric, task.kind, _level(task)) for task in tasks}
-    rows |= {task.group: Row(task.group, task.metric, task.kind, "pooled") for task in tasks if task.group}
+    rows = [row for row in _rows(tasks) if row.level in ("task", "pooled", "subtask")]
     count = {
-        row: sum(n for task, n in zip(tasks, sizes, strict=True) if row in {task.name, task.group})
+        row.id: sum(n for task, n in zip(tasks, sizes, strict=True) if row.id in {task.name, task.group})
         for row in rows
     }
     return tuple(
-        Watch(row.task, rule, betting.start(_margin(rule), rule.confidence), count[row.task])
-        for row in rows.values()
+        Watch(row.id, rule, betting.start(_margin(rule), rule.confidence), count[row.id])
+        for row in rows
         for rule in rules_for(policy, row, variant)
         if rule.tier == "required" and rule.max_ppl_ratio is None
     )
 
 
-def _level(task: Task) -> Level:
-    return "subtask" if task.group else "task"
+def _rows(tasks: Sequence[Task]) -> tuple[Row, ...]:
+    """The rows of leaf tasks that are scored together, and of the groups that they are of."""
+    members: dict[str, list[Task]] = {}
+    for task in tasks:
+        if task.group:
+            members.setdefault(task.group, []).append(task)
+    groups = {name: Group(tuple(found)) for name, found in members.items()}
+    heads = [replace(found[0], name=name, group=None) for name, found in members.items()]
+    return make_rows(heads, {task.name: task for task in tasks}, groups)
 
 
 def _margin(rule: Rule) -> float:

@@ -9,8 +9,9 @@ from statistics import NormalDist
 
 from qeval.base import numbers
 from qeval.base.names import scheme_text
-from qeval.base.records import Comparison, Decision, Policy, Read, ReadItems, Result, Run
-from qeval.compare.rows import Index, Row, Score, index, result_of, rows_of, score_of, subject_rows
+from qeval.base.records import Comparison, Decision, Policy, ReadItems, Result, Run
+from qeval.compare.evidence import Evidence
+from qeval.compare.rows import Row, Score, result_of, score_of, subject_rows, summary_rows
 from qeval.compare.stats.shrink import shrink
 from qeval.report.costs import CostTable, cost_table
 from qeval.report.documents import Documents, documents
@@ -218,44 +219,47 @@ def _detail(line: Line, column: Column, figure: Figure) -> Detail:
 
 
 @dataclass(frozen=True)
-class _Evidence:
+class _Material:
     """What the figures are made from, handed around together."""
 
-    run: Run
-    comparisons: Sequence[Comparison]
+    evidence: Evidence
     decisions: Sequence[Decision]
-    by_row: Index
+
+    @property
+    def run(self) -> Run:
+        """The run, its baseline the one that is compared with."""
+        return self.evidence.run
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows of the summary."""
+        return summary_rows(self.evidence.rows)
 
 
 def build(
-    run: Run,
-    read: Read,
+    evidence: Evidence,
     read_items: ReadItems,
-    comparisons: Sequence[Comparison],
     decisions: Sequence[Decision] = (),
     policy: Policy | None = None,
     *,
     title: str | None = None,
 ) -> Context:
-    """The context of a report on `run`.
+    """The context of a report on a run.
 
-    `read` and `read_items` give a stored cell's samples and items; they are not asked for cells that
-    hold only a score. `comparisons` are those of `compare_run`; `decisions` and `policy` a gate's, if
-    one was asked for. Nothing is recomputed that a comparison already says.
+    `read_items` gives a stored cell's items; it is not asked for cells that hold only a score. `decisions`
+    and `policy` are a gate's, if one was asked for. Nothing is recomputed that the evidence already says.
     """
-    evidence = _Evidence(run, comparisons, decisions, index(comparisons))
-    rows = rows_of(run)
-    subjects = _subjects(evidence)
+    run, material = evidence.run, _Material(evidence, decisions)
     return Context(
         title=title or f"What quantisation cost {run.model}",
         run=run,
         run_facts=run_facts(run),
-        columns=tuple(_column(evidence, row) for row in rows),
-        lines=_lines(evidence, rows),
-        subjects=subjects,
-        categories=_categories(run),
-        documents=documents(run, read),
-        explorer=explore(run, read, read_items),
+        columns=tuple(_column(material, row) for row in material.rows),
+        lines=_lines(material),
+        subjects=_subjects(evidence),
+        categories=_categories(evidence),
+        documents=documents(evidence),
+        explorer=explore(evidence, read_items),
         cost=cost_table(run),
         commands=commands(run),
         warnings=_run_warnings(run),
@@ -308,24 +312,24 @@ def _gate_text(policy: Policy | None, decisions: Sequence[Decision]) -> str:
     return f"Judged by {policy.source}." if policy and policy.source else "Judged by the rules given."
 
 
-def _lines(evidence: _Evidence, rows: Sequence[Row]) -> tuple[Line, ...]:
+def _lines(material: _Material) -> tuple[Line, ...]:
     """The baseline first, then the variants as they were asked for."""
-    run = evidence.run
+    run, rows = material.run, material.rows
     ordered = sorted(run.results, key=lambda result: result.variant.name != run.baseline)
-    figures = {r.variant.name: [_figure(evidence, r, row) for row in rows] for r in ordered}
+    figures = {r.variant.name: [_figure(material, r, row) for row in rows] for r in ordered}
     scales = [_scale([figures[name][place] for name in figures]) for place in range(len(rows))]
     points = _widest(scale for scale, row in zip(scales, rows, strict=True) if row.kind != "perplexity")
     scales = [scale if row.kind == "perplexity" else points for scale, row in zip(scales, rows, strict=True)]
     return tuple(
-        _line(evidence, place, result, _with_bars(figures[result.variant.name], scales))
+        _line(material, place, result, _with_bars(figures[result.variant.name], scales))
         for place, result in enumerate(ordered)
     )
 
 
-def _line(evidence: _Evidence, place: int, result: Result, figures: tuple[Figure | None, ...]) -> Line:
-    run, name = evidence.run, result.variant.name
-    own = [c for c in evidence.comparisons if c.variant == name]
-    judged = [d for d in evidence.decisions if d.variant == name]
+def _line(material: _Material, place: int, result: Result, figures: tuple[Figure | None, ...]) -> Line:
+    run, name = material.run, result.variant.name
+    own = [c for c in material.evidence.comparisons if c.variant == name]
+    judged = [d for d in material.decisions if d.variant == name]
     return Line(
         name=name,
         anchor=f"variant-{place}",
@@ -340,12 +344,12 @@ def _line(evidence: _Evidence, place: int, result: Result, figures: tuple[Figure
     )
 
 
-def _column(evidence: _Evidence, row: Row) -> Column:
+def _column(material: _Material, row: Row) -> Column:
     """The column's heading; n from the baseline, or from whichever variant has it."""
-    run = evidence.run
+    run = material.run
     ordered = sorted(run.results, key=lambda result: result.variant.name != run.baseline)
     score = next((s for result in ordered if (s := score_of(run, result, row))), None)
-    allowed = {_allowed_text(d) for d in evidence.decisions if d.task == row.id}
+    allowed = {_allowed_text(d) for d in material.decisions if d.task == row.id}
     return Column(
         row, row.title, row.measure, _n(score), "; ".join(sorted(allowed - {""})), row.kind == "perplexity"
     )
@@ -373,18 +377,18 @@ def _allowed_text(decision: Decision) -> str:
     return f"allowed: {words}{'' if rule.tier == 'required' else ' (advice)'}"
 
 
-def _figure(evidence: _Evidence, result: Result, row: Row) -> Figure | None:
+def _figure(material: _Material, result: Result, row: Row) -> Figure | None:
     """One variant on one row; None where the variant has no score there."""
-    score = score_of(evidence.run, result, row)
+    score = score_of(material.run, result, row)
     if score is None:
         return None
     text = numbers.perplexity(score.score) if row.kind == "perplexity" else numbers.points(score.score)
     plain = Figure(text, _n(score), score.score)
     name = result.variant.name
-    shown = evidence.by_row.get((name, row.id))
-    if shown is None or name == evidence.run.baseline:
+    shown = material.evidence.comparison(name, row.id)
+    if shown is None:
         return plain
-    judged = [d for d in evidence.decisions if d.variant == name and d.task == row.id]
+    judged = [d for d in material.decisions if d.variant == name and d.task == row.id]
     return _compared(plain, shown, judged)
 
 
@@ -492,17 +496,15 @@ def _bar(comparison: Comparison, margin: float | None, scale: Scale) -> Bar | No
     return Bar(zero, first, last, dot, None if margin is None else place(margin))
 
 
-def _subjects(evidence: _Evidence) -> tuple[Subject, ...]:
+def _subjects(evidence: Evidence) -> tuple[Subject, ...]:
     """Every member of every group for every candidate, deltas also shrunken to the group's mean."""
-    run = evidence.run
-    rows = subject_rows(run)
+    rows = subject_rows(evidence.rows)
     found: list[Subject] = []
     groups = dict.fromkeys(row.members[0].group or "" for row in rows)
-    names = [result.variant.name for result in run.results if result.variant.name != run.baseline]
     for group in groups:
-        for name in names:
+        for name in (result.variant.name for result in evidence.candidates):
             members = [row for row in rows if row.members[0].group == group]
-            pairs = [(row, c) for row in members if (c := evidence.by_row.get((name, row.id)))]
+            pairs = [(row, c) for row in members if (c := evidence.comparison(name, row.id))]
             found += _shrunken(group, name, pairs)
     return tuple(found)
 
@@ -540,21 +542,20 @@ def _subject(group: str, name: str, row: Row, c: Comparison, shrunk: float) -> S
     )
 
 
-def _categories(run: Run) -> tuple[Category, ...]:
+def _categories(evidence: Evidence) -> tuple[Category, ...]:
     """Scores by category within each group, items weighted equally, deltas in the order of candidates."""
-    rows = [row for row in subject_rows(run) if row.members[0].category]
+    rows = [row for row in subject_rows(evidence.rows) if row.members[0].category]
     places: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         task = row.members[0]
         places.setdefault((task.group or "", task.category or ""), []).append(row)
-    return tuple(_category(run, group, name, members) for (group, name), members in places.items())
+    return tuple(_category(evidence, group, name, members) for (group, name), members in places.items())
 
 
-def _category(run: Run, group: str, name: str, members: Sequence[Row]) -> Category:
-    joined = Row(name, "pooled", "accuracy", tuple(row.members[0] for row in members))
-    baseline = result_of(run, run.baseline)
-    base = score_of(run, baseline, joined) if baseline else None
-    others = [score_of(run, result, joined) for result in run.results if result.variant.name != run.baseline]
+def _category(evidence: Evidence, group: str, name: str, members: Sequence[Row]) -> Category:
+    joined = Row(name, "pooled", "accuracy", "", tuple(row.members[0] for row in members))
+    base = score_of(evidence.run, evidence.baseline, joined)
+    others = [score_of(evidence.run, result, joined) for result in evidence.candidates]
     deltas = tuple(
         numbers.signed_points(other.score - base.score) if other and base else numbers.NONE
         for other in others

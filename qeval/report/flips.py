@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from qeval.base.records import Item, Read, ReadItems, Result, Run, Samples, Task
+from qeval.base.records import Item, ReadItems, Result, Run, Samples, Task
+from qeval.compare.evidence import Evidence
 from qeval.compare.rows import cell_of, leaves_of, result_of
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    pass
 
 DIRECTIONS = ("lost", "gained", "changed", "same")
 """right to wrong; wrong to right; another answer of equal worth; unchanged (a few, for contrast)."""
@@ -76,81 +76,54 @@ class Explorer:
         return sum(1 for flip in self.flips if flip.direction != "same")
 
 
-def explore(run: Run, read: Read, read_items: ReadItems, budget: int = BUDGET) -> Explorer:
+def explore(evidence: Evidence, read_items: ReadItems, budget: int = BUDGET) -> Explorer:
     """All flips of a run counted, and as many of them with their texts as `budget` bytes hold."""
     counts: list[Count] = []
     queues: list[list[Flip]] = []
     contrast: list[Flip] = []
-    for task, candidate, base, other in _pairs(run, read):
+    for task, candidate, base, other in _pairs(evidence):
         changed, same = _flips_of(task, candidate, base, other)
         counts.append(_count(task, candidate, changed))
         queues.append(changed)
         contrast += same
     chosen = _in_turn(queues)[:MOST_ROWS] + contrast
-    items = _texts(run, chosen, read_items)
+    items = _texts(evidence.run, chosen, read_items)
     kept = _within(chosen, items, budget)
     wanted = {(flip.task.name, flip.key) for flip in kept}
     texts = {place: item for place, item in items.items() if place in wanted}
     return Explorer(tuple(counts), tuple(kept), texts, sum(c.lost + c.gained + c.changed for c in counts))
 
 
-def _pairs(run: Run, read: Read) -> Iterator[tuple[Task, str, Samples, Samples]]:
+def _pairs(evidence: Evidence) -> Iterator[tuple[Task, str, Samples, Samples]]:
     """Every leaf task with answers that both the baseline and a candidate have items of."""
-    baseline = result_of(run, run.baseline)
-    for task in leaves_of(run).values():
-        base_cell = cell_of(baseline, task)
-        if task.kind == "perplexity" or base_cell is None or base_cell.aggregate_only:
-            continue
-        base: Samples | None = None
-        for result in run.results:
-            cell = None if result.variant.name == run.baseline else cell_of(result, task)
-            if cell is None or cell.aggregate_only:
-                continue
-            base = base or read(base_cell)
-            yield task, result.variant.name, base, read(cell)
+    for task in leaves_of(evidence.run).values():
+        for result in evidence.candidates if task.kind != "perplexity" else ():
+            samples = evidence.samples.get((result.variant.name, task.name))
+            if samples is not None:
+                yield task, result.variant.name, *samples
 
 
 def _flips_of(task: Task, variant: str, base: Samples, other: Samples) -> tuple[list[Flip], list[Flip]]:
     """The changed items, the most decided first, and a few unchanged ones spread over the task."""
-    mine, theirs = _aligned(base, other)
-    differ = base.answer[mine] != other.answer[theirs]
-    changed = [_flip(task, variant, base, other, i, j) for i, j in _index_pairs(mine, theirs, differ)]
-    rest = list(_index_pairs(mine, theirs, ~differ))
-    same = [
-        _flip(task, variant, base, other, i, j) for i, j in rest[:: max(1, len(rest) // CONTRAST)][:CONTRAST]
-    ]
+    differ = (base.answer != other.answer).tolist()
+    changed = [_flip(task, variant, base, other, i) for i, moved in enumerate(differ) if moved]
+    rest = [i for i, moved in enumerate(differ) if not moved]
+    same = [_flip(task, variant, base, other, i) for i in rest[:: max(1, len(rest) // CONTRAST)][:CONTRAST]]
     order = {name: place for place, name in enumerate(DIRECTIONS)}
     changed.sort(key=lambda flip: (order[flip.direction] // 2, flip.margin, flip.key))
     return changed, same
 
 
-def _aligned(base: Samples, other: Samples) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Positions in both of the items that both have."""
-    import numpy as np
-
-    if len(base) == len(other) and bool(np.all(base.key == other.key)):
-        everything = np.arange(len(base))
-        return everything, everything
-    _, mine, theirs = np.intersect1d(base.key, other.key, return_indices=True)
-    return mine, theirs
-
-
-def _index_pairs(
-    mine: NDArray[np.intp], theirs: NDArray[np.intp], where: NDArray[np.bool_]
-) -> Iterator[tuple[int, int]]:
-    return zip(mine[where].tolist(), theirs[where].tolist(), strict=True)
-
-
-def _flip(task: Task, variant: str, base: Samples, other: Samples, i: int, j: int) -> Flip:
-    """Item i of the baseline and j of the candidate as a Flip."""
-    before, after = str(base.answer[i]), str(other.answer[j])
+def _flip(task: Task, variant: str, base: Samples, other: Samples, i: int) -> Flip:
+    """Item i as a Flip."""
+    before, after = str(base.answer[i]), str(other.answer[i])
     base_scores = tuple(float(x) for x in base.scores[i])
-    scores = tuple(float(x) for x in other.scores[j])
+    scores = tuple(float(x) for x in other.scores[i])
     return Flip(
         variant,
         task,
         str(base.key[i]),
-        _direction(task, before, after, float(base.value[i]), float(other.value[j])),
+        _direction(task, before, after, float(base.value[i]), float(other.value[i])),
         before,
         after,
         str(base.gold[i]),

@@ -65,14 +65,16 @@ def verdict_of(
     name = result.variant.name
     if result.status == "failed":
         return Verdict(name, "BROKEN", result.error or "The variant failed and left no message.")
-    if result.status == "stopped":
-        return Verdict(name, "FAIL", result.error or "Scoring stopped early: a rule is certainly broken.")
     if name == baseline:
         return Verdict(name, "BASELINE", "The others are compared with this one.")
     required = _worst_first(d for d in decisions if d.rule.tier == "required")
     if required:
         advice = tuple(d.reason for d in decisions if d.rule.tier == "advisory")
         return Verdict(name, required[0].status, _judged(required), tuple(d.reason for d in required), advice)
+    if result.stop is not None:
+        return Verdict(name, "FAIL", result.error or "Scoring stopped early: a rule is certainly broken.")
+    if result.status == "stopped":
+        return Verdict(name, "MISSING", "Scoring stopped early, for a rule about another baseline.")
     return described(name, own)
 
 

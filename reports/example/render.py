@@ -13,7 +13,7 @@ from typing import NoReturn
 from qeval.base.errors import QevalError
 from qeval.base.files import write_text
 from qeval.base.records import Cell, Read, ReadItems, Run
-from qeval.compare.pairs import compare_run
+from qeval.compare.evidence import gather
 from qeval.exchange import scores
 from qeval.report import build, render_html, render_markdown
 from qeval.store import runs as store
@@ -46,7 +46,7 @@ def render(out: Path = EXAMPLES, place: Path = EXAMPLES) -> list[Path]:
     """Write each example's HTML, Markdown and charts below `out`; returns the reports."""
     made = []
     for name, run, read, read_items in runs(place):
-        context = build(run, read, read_items, compare_run(run, read))
+        context = build(gather(run, read), read_items)
         write_text(out / f"{name}.html", render_html(context))
         write_text(out / f"{name}.md", render_markdown(context, assets=out / f"{name}-charts"))
         made += [out / f"{name}.html", out / f"{name}.md"]

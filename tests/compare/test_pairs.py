@@ -7,24 +7,40 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from factories import ARC, QUIZ, TASKS, TRUTH, WIKI, edited, make_run, with_cell, without_cell
+from factories import (
+    ARC,
+    QUIZ,
+    TASKS,
+    TRUTH,
+    WIKI,
+    compare_run,
+    edited,
+    make_run,
+    pair,
+    with_cell,
+    without_cell,
+)
 
 from qeval.base.errors import Exit, IncomparableError, QevalError, UsageError
 from qeval.base.records import Settings
 from qeval.compare import stats
-from qeval.compare.pairs import UNPAIRED, compare, compare_recovery, compare_run, find_baseline, merge, pair
+from qeval.compare.interval import compare, compare_recovery
+from qeval.compare.merge import merge
+from qeval.compare.pairs import UNPAIRED
+from qeval.compare.rows import find_baseline
 
 ORDER = (
     "arc",
-    "quiz",
     "quiz_macro",
+    "quiz",
+    "truth",
+    "average",
+    "wiki",
     "quiz_algebra",
     "quiz_biology",
     "quiz_law",
-    "truth",
-    "wiki",
-    "average",
 )
+MEMBERS = ORDER[-3:]
 SIZES = {"arc": 120, "quiz_algebra": 30, "quiz_biology": 60, "quiz_law": 90, "truth": 80, "wiki": 12}
 
 
@@ -96,18 +112,18 @@ def test_a_perplexity_row_is_the_weighted_log_ratio(toy, rows):
 
 
 def test_the_pooled_row_is_all_items_together(toy, rows):
-    parts = [samples(toy, name) for name in ORDER[3:6]]
+    parts = [samples(toy, name) for name in MEMBERS]
     base = np.concatenate([one[0].value for one in parts])
     other = np.concatenate([one[1].value for one in parts])
     row = rows["quiz"]
     assert (row.n, row.delta) == (180, pytest.approx(other.mean() - base.mean()))
     assert (row.low, row.high) == pytest.approx(stats.paired_interval(base, other)[1:])
-    assert row.losses == sum(rows[name].losses for name in ORDER[3:6])
+    assert row.losses == sum(rows[name].losses for name in MEMBERS)
 
 
 def test_the_macro_row_is_the_unweighted_mean(rows):
     row = rows["quiz_macro"]
-    assert row.delta == pytest.approx(np.mean([rows[name].delta for name in ORDER[3:6]]))
+    assert row.delta == pytest.approx(np.mean([rows[name].delta for name in MEMBERS]))
     assert row.delta != pytest.approx(rows["quiz"].delta)
     assert row.notes == ("the unweighted mean of 3 members",)
     assert row.method == "stratified"
@@ -237,7 +253,7 @@ def test_members_do_not_share_clusters():
     for result in run.results:
         for one in result.cells:
             read = edited(read, one.key, cluster=clusters)
-    pooled = pair(run, read)[0]
+    pooled = next(one for one in pair(run, read) if one.level == "pooled")
     assert len(np.unique(pooled.values.cluster)) == 6
 
 

@@ -8,11 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from factories import make_run
+from factories import compare_run, make_run
 
 from qeval.base.errors import QevalError, UsageError
 from qeval.base.records import Item
-from qeval.compare.pairs import compare_run
 from qeval.exchange.export import EXPORTS, export
 
 NASTY = 'a, "quoted" <b>text</b>\nwith | lines \u202e\u2028 and 🏴‍☠️'

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from factories import compare_run
 
 from qeval.base.errors import IncomparableError, QevalError, UsageError
 from qeval.base.records import Suite, Task
-from qeval.compare.pairs import compare_run
 from qeval.exchange import lm_eval_reading
 from qeval.exchange.lm_eval_reading import import_lm_eval
 
@@ -172,7 +172,7 @@ def test_groups_within_groups(tmp_path):
     places = {cell.task.name: (cell.task.group, cell.task.category) for cell in found.run.results[0].cells}
     assert places == {"mmlu_x": ("mmlu", "stem"), "mmlu_y": ("mmlu", "stem"), "mmlu_z": ("mmlu", "other")}
     assert [task.name for task in found.run.suite.tasks] == ["mmlu"]
-    assert [row.task for row in rows_of(found)] == ["mmlu", "mmlu_macro", "mmlu_x", "mmlu_y", "mmlu_z"]
+    assert [row.task for row in rows_of(found)] == ["mmlu_macro", "mmlu", "mmlu_x", "mmlu_y", "mmlu_z"]
 
 
 def test_a_group_of_unlike_members_is_no_group(tmp_path):

@@ -6,13 +6,13 @@ import math
 from pathlib import Path
 
 import pytest
+from factories import compare_run, conclude
 
 from qeval.ask.policy import from_max_drop
 from qeval.base.errors import UsageError
 from qeval.base.sizes import MMLU_SUBJECTS
-from qeval.compare.pairs import UNPAIRED, compare_run
+from qeval.compare.pairs import UNPAIRED
 from qeval.exchange.scores import import_scores
-from qeval.judge import gate
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 SEVEN, THIRTEEN = "meta-llama/Llama-2-7b-hf", "meta-llama/Llama-2-13b-hf"
@@ -64,7 +64,7 @@ def test_the_articles_averages(model):
 def test_the_articles_gate():
     """What the article calls no degradation is mostly undecided by its scores alone."""
     verdicts = {
-        model: gate.conclude(import_scores(ARTICLE, model=model), never, from_max_drop(["1.0"])).verdicts
+        model: conclude(import_scores(ARTICLE, model=model), never, from_max_drop(["1.0"])).verdicts
         for model in (SEVEN, THIRTEEN)
     }
     assert verdicts == {

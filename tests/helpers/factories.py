@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qeval import report
 from qeval.base.records import (
     Cell,
     Item,
@@ -22,6 +23,9 @@ from qeval.base.records import (
     Task,
     Variant,
 )
+from qeval.compare.evidence import gather, with_baseline
+from qeval.compare.interval import compare
+from qeval.judge import gate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -219,3 +223,31 @@ def without_cell(run: Run, variant: str, task: str) -> Run:
         for result in run.results
     )
     return replace(run, results=results)
+
+
+# --- what the rooms behind the runs make of them -------------------------------------------------
+
+
+def pair(run, read, *, baseline=None):
+    """The pairs of every row of every candidate."""
+    return tuple(gather(with_baseline(run, baseline), read).pairs.values())
+
+
+def compare_run(run, read, *, baseline=None, confidence=0.95):
+    """Every comparison of a run, at a confidence."""
+    return tuple(compare(one, confidence) for one in pair(run, read, baseline=baseline))
+
+
+def judge(run, read, policy, *, baseline=None):
+    """The gate's decisions on a run."""
+    return gate.judge(gather(with_baseline(run, baseline), read), policy)
+
+
+def conclude(run, read, policy, *, baseline=None):
+    """The gate's outcome on a run."""
+    return gate.conclude(gather(with_baseline(run, baseline), read), policy)
+
+
+def context(run, read, read_items, decisions=(), policy=None, *, title=None):
+    """The context of a report on a run."""
+    return report.build(gather(run, read), read_items, decisions, policy, title=title)

@@ -10,12 +10,12 @@ from xml.etree import ElementTree as ET
 
 import jsonschema
 import pytest
-from factories import ARC, TRUTH, WIKI, make_run, with_cell, without_cell
+from factories import ARC, TRUTH, WIKI, conclude, judge, make_run, with_cell, without_cell
 
 from qeval.ask import policy
 from qeval.base.errors import Exit
 from qeval.base.records import Decision, Policy, Rule
-from qeval.judge import formats, gate, reasons
+from qeval.judge import formats, reasons
 
 NASTY = "a|b`<script>&@x\x00\n::error::%\u202e"
 
@@ -61,7 +61,7 @@ def mixed():
         Rule(max_ppl_ratio=1.01, tier="advisory"),
         Rule(tasks="arc", max_flips=0.2),
     )
-    return gate.conclude(without_cell(run, "awq", "truth"), read, Policy(rules, source="mixed.toml"))
+    return conclude(without_cell(run, "awq", "truth"), read, Policy(rules, source="mixed.toml"))
 
 
 def nasty(outcome):
@@ -118,7 +118,7 @@ def test_rough_numbers(number, expected):
 
 def one_decision(rule, task=ARC, **factory):
     run, read, _ = make_run(2, (task,), **factory)
-    return gate.judge(run, read, Policy((rule,)))[0]
+    return judge(run, read, Policy((rule,)))[0]
 
 
 def test_the_sentence_of_a_drop():
@@ -182,13 +182,13 @@ def test_the_table_shows_every_decision_reason_and_note(mixed):
 def test_the_table_of_mixed_confidences_names_none():
     run, read, _ = make_run(2, (ARC, WIKI), 50)
     rules = (Rule(max_drop=1.0), Rule(max_ppl_ratio=1.1, confidence=0.99))
-    assert "lost (interval)" in formats.table(gate.conclude(run, read, Policy(rules)))
+    assert "lost (interval)" in formats.table(conclude(run, read, Policy(rules)))
 
 
 def test_forgiveness_is_printed_everywhere():
     run, read, _ = make_run(2, (ARC,), 50)
     forgiving = policy.from_max_drop(["1"], allow_limited=True, allow_inconclusive=True)
-    outcome = gate.conclude(run, read, forgiving)
+    outcome = conclude(run, read, forgiving)
     assert outcome.exit == Exit.PASS
     for write in ("table", "to_json", "junit", "github_summary"):
         text = getattr(formats, write)(outcome).replace("\\", "")
@@ -213,7 +213,7 @@ def test_the_json_document(mixed):
 def test_the_json_of_an_infinite_bound_is_null():
     run, read, _ = make_run(2, (WIKI,), 50)
     run = with_cell(run, "bnb4", "wiki", files={})
-    found = formats.document(gate.conclude(run, read, Policy((Rule(max_ppl_ratio=1.1),))))
+    found = formats.document(conclude(run, read, Policy((Rule(max_ppl_ratio=1.1),))))
     assert found["decisions"][0]["status"] == "INCONCLUSIVE"
     assert (found["decisions"][0]["comparison"]["low"], found["decisions"][0]["items_needed"]) == (None, None)
     json.dumps(found, allow_nan=False)

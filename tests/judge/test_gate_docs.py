@@ -13,15 +13,14 @@ from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
+from factories import compare_run, conclude
 
 from qeval.ask import policy, suites
 from qeval.base.records import Rule
 from qeval.base.rules import LIMITS, limit_of
-from qeval.compare.pairs import compare_run
 from qeval.exchange import scores
-from qeval.judge import plan
+from qeval.judge import plan, sizing
 from qeval.judge.formats import table
-from qeval.judge.gate import conclude
 
 DOCS = Path(__file__).parents[2] / "docs"
 EXAMPLES = DOCS / "examples"
@@ -33,7 +32,7 @@ BLOCKS = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
 def test_every_policy_on_the_page_parses(block):
     suite = suites.load("leaderboard-v1")
     rules = policy.parse(tomllib.loads(block), "gate.md")
-    assert plan.plan(suite, plan.sizes(suite), rules)
+    assert plan.plan(suite, sizing.sizes(suite), rules)
 
 
 def test_there_is_a_worked_example_of_every_limit():
@@ -44,7 +43,7 @@ def test_there_is_a_worked_example_of_every_limit():
 def test_the_example_policy_can_be_planned():
     suite = suites.load("leaderboard-v1")
     rules = policy.load(EXAMPLES / "policy.toml")
-    rows = plan.plan(suite, plan.sizes(suite), rules)
+    rows = plan.plan(suite, sizing.sizes(suite), rules)
     assert {limit_of(rule)[0] for rule in rules.rules} == set(LIMITS)
     assert {row.answer for row in rows} <= {"provable", "too few items", "unknown"}
 
@@ -72,7 +71,7 @@ def test_the_rows_of_the_article_are_what_the_gate_prints():
 
 def test_the_smallest_margins_that_the_page_names():
     suite = suites.load("leaderboard-v1")
-    rows = {row.task: row for row in plan.plan(suite, plan.sizes(suite))}
+    rows = {row.task: row for row in plan.plan(suite, sizing.sizes(suite))}
     named = re.search(r"1172 questions about ([\d.]+) points, on MMLU's 14042\nabout ([\d.]+)\.", PAGE)
     assert float(named.group(1)) == round(100 * rows["arc_challenge"].smallest, 1)
     assert float(named.group(2)) == round(100 * rows["mmlu"].smallest, 1)

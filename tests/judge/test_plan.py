@@ -8,13 +8,14 @@ import re
 
 import numpy as np
 import pytest
-from factories import ARC, MEMBERS, QUIZ, TRUTH, WIKI, make_run
+from factories import ARC, MEMBERS, QUIZ, TRUTH, WIKI, compare_run, judge, make_run, pair
 
 from qeval.ask import policy, suites
 from qeval.base.errors import UsageError
 from qeval.base.records import Policy, Rule, Suite, Task
-from qeval.compare import pairs, stats
-from qeval.judge import gate, plan
+from qeval.compare import stats
+from qeval.compare.evidence import gather
+from qeval.judge import plan, sizing
 
 
 def suite_of(*tasks, average=()):
@@ -23,14 +24,14 @@ def suite_of(*tasks, average=()):
 
 def planned(tasks, rules, n, **kwargs):
     suite = suite_of(*tasks)
-    return plan.plan(suite, plan.sizes(suite, {task.name: n for task in tasks}), Policy(rules), **kwargs)
+    return plan.plan(suite, sizing.sizes(suite, {task.name: n for task in tasks}), Policy(rules), **kwargs)
 
 
 # --- items --------------------------------------------------------------------------------------
 
 
 def test_the_leaderboards_sizes_are_known():
-    found = plan.sizes(suites.load("leaderboard-v1"))
+    found = sizing.sizes(suites.load("leaderboard-v1"))
     assert {name: found[name].n for name in ("arc_challenge", "hellaswag", "mmlu", "truthfulqa_mc2")} == {
         "arc_challenge": 1172,
         "hellaswag": 10042,
@@ -46,24 +47,24 @@ def test_the_leaderboards_sizes_are_known():
 
 def test_an_unknown_size_is_asked_for():
     with pytest.raises(UsageError, match="how many items own has") as caught:
-        plan.sizes(suite_of(Task("own", "acc")))
+        sizing.sizes(suite_of(Task("own", "acc")))
     assert "--from RUN" in caught.value.hint
 
 
 def test_a_given_size_and_a_limit():
     suite = suite_of(Task("own", "acc", limit=50), Task("arc_challenge", "acc_norm"))
-    found = plan.sizes(suite, {"own": 80, "arc_challenge": 10})
+    found = sizing.sizes(suite, {"own": 80, "arc_challenge": 10})
     assert (found["own"].n, found["arc_challenge"].n) == (50, 10)
 
 
 def test_a_limit_holds_for_every_member():
-    found = plan.sizes(suite_of(Task("mmlu", "acc", limit=5)))
+    found = sizing.sizes(suite_of(Task("mmlu", "acc", limit=5)))
     assert (found["mmlu"].n, found["mmlu_macro"].worth) == (285, pytest.approx(285))
 
 
 def test_a_run_tells_the_sizes_of_its_own_groups():
     run, _, _ = make_run(2, (ARC, QUIZ), {"arc": 10, "quiz_algebra": 20, "quiz_biology": 30, "quiz_law": 40})
-    found = plan.sizes(run.suite, run=run)
+    found = sizing.sizes(run.suite, run=run)
     assert {name: one.n for name, one in found.items()} == {
         "arc": 10,
         "quiz": 90,
@@ -86,12 +87,12 @@ def test_published_numbers_of_items(margin, needed):
 @pytest.mark.parametrize("tasks", [(ARC,), (TRUTH,), (QUIZ,)])
 def test_the_items_needed_are_just_enough(tasks):
     run, _, _ = make_run(2, tasks, {"quiz_algebra": 20, "quiz_biology": 30, "quiz_law": 400})
-    few = plan.sizes(run.suite, run=run)
+    few = sizing.sizes(run.suite, run=run)
     rules = Policy((Rule(tasks="*", max_drop=2.0), Rule(tasks="average", max_drop=2.0)))
     for row in plan.plan(run.suite, few, rules):
         for factor, answer in ((1.01, "provable"), (0.97, "too few items")):
             grow = factor * row.needed[row.limit] / row.n
-            more = {name: plan.Size(round(one.n * grow), one.worth * grow) for name, one in few.items()}
+            more = {name: sizing.Size(round(one.n * grow), one.worth * grow) for name, one in few.items()}
             again = next(r for r in plan.plan(run.suite, more, rules) if r.task == row.task)
             assert again.answer == answer
 
@@ -103,7 +104,7 @@ def test_the_smallest_margin_is_near_that_of_the_formula():
 
 def test_a_plan_without_a_policy():
     rows = plan.plan(*leaderboard())
-    assert [row.task for row in rows][:4] == ["arc_challenge", "hellaswag", "mmlu", "mmlu_macro"]
+    assert [row.task for row in rows][:4] == ["arc_challenge", "hellaswag", "mmlu_macro", "mmlu"]
     assert list(rows[0].needed) == ["0.5", "1", "2"]
     text = plan.table(rows)
     assert re.search(r"arc_challenge +1 172 +10\.0 % +2\.36 points +24 9", text)
@@ -112,7 +113,7 @@ def test_a_plan_without_a_policy():
 
 def leaderboard():
     suite = suites.load("leaderboard-v1")
-    return suite, plan.sizes(suite)
+    return suite, sizing.sizes(suite)
 
 
 @pytest.mark.parametrize("n", [300, 1000])
@@ -133,7 +134,7 @@ def test_the_plan_and_the_gate_agree_on_what_an_identical_model_passes(task, n):
     rules = (Rule(**limit),)
     run, read, _ = make_run(2, (task,), n, churn=0.0)
     same = read(run.results[0].cells[0])
-    (decision,) = gate.judge(run, lambda _: same, Policy(rules))
+    (decision,) = judge(run, lambda _: same, Policy(rules))
     (row,) = planned((task,), rules, n)
     assert (decision.status == "PASS") == (row.answer != "impossible")
 
@@ -190,7 +191,7 @@ def test_flips(n, churn, answer):
 def test_an_identical_model_under_a_limit_of_flips_as_the_gate_sees_it():
     for n in (40, 58, 59, 80):
         run, read, _ = make_run(2, (ARC,), n, churn=0.0)
-        (decision,) = gate.judge(run, read, Policy((Rule(max_flips=0.05),)))
+        (decision,) = judge(run, read, Policy((Rule(max_flips=0.05),)))
         (row,) = planned((ARC,), (Rule(max_flips=0.05),), n, churn=0.01)
         assert (decision.status == "PASS") == (row.answer != "impossible")
 
@@ -203,19 +204,19 @@ def test_what_only_a_run_can_tell():
 
 def test_a_measured_run_tells():
     run, read, _ = make_run(3, (ARC, TRUTH, WIKI), 400, -0.01)
-    measured = plan.measure(run, read)
-    worst = max(row.losses + row.gains for row in pairs.compare_run(run, read) if row.task == "arc")
+    measured = sizing.measure(gather(run, read))
+    worst = max(row.losses + row.gains for row in compare_run(run, read) if row.task == "arc")
     assert measured["arc"].square == pytest.approx(worst / 400, abs=0.001)
     rules = (Rule(max_drop=5.0), Rule(min_recovery=0.9), Rule(max_ppl_ratio=1.02), Rule(max_flips=0.2))
-    rows = plan.plan(run.suite, plan.sizes(run.suite, run=run), Policy(rules), measured=measured)
+    rows = plan.plan(run.suite, sizing.sizes(run.suite, run=run), Policy(rules), measured=measured)
     assert [row.answer for row in rows] == ["provable"] * 6
     assert rows[0].churn == measured["arc"].square
 
 
 def test_the_measured_reach_of_a_perplexity_is_that_of_its_interval():
     run, read, _ = make_run(2, (WIKI,), 400)
-    row = pairs.pair(run, read)[0]
-    square = plan.measure(run, read)["wiki"].square
+    row = pair(run, read)[0]
+    square = sizing.measure(gather(run, read))["wiki"].square
     error = stats.paired_standard_error(row.values.baseline, row.values.candidate, row.values.weight)
     assert math.sqrt(square / 400) == pytest.approx(error, rel=0.01)
 
@@ -242,7 +243,7 @@ def test_rules_for_some_variants_are_planned_too():
 def test_members_of_a_group_where_a_rule_names_them():
     suite = suites.load("leaderboard-v1")
     rules = policy.from_max_drop(["mmlu_a*=5"])
-    rows = plan.plan(suite, plan.sizes(suite), rules)
+    rows = plan.plan(suite, sizing.sizes(suite), rules)
     assert [row.task for row in rows] == ["mmlu_abstract_algebra", "mmlu_anatomy", "mmlu_astronomy"]
 
 

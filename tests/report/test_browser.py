@@ -11,13 +11,13 @@ from importlib.resources import files
 from urllib.parse import quote
 
 import pytest
+from factories import context as built
+from factories import judge
 from leaderboard import leaderboard
 
 from qeval import report
 from qeval.base.files import write_text
 from qeval.base.records import Item, Policy, Result, Rule
-from qeval.compare.pairs import compare_run
-from qeval.judge.gate import judge
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
@@ -51,7 +51,7 @@ def page(tmp_path_factory):
         }
         return {**found, **first}
 
-    context = report.build(run, read, items, compare_run(run, read), judge(run, read, policy), policy)
+    context = built(run, read, items, judge(run, read, policy), policy)
     path = tmp_path_factory.mktemp("report") / "report.html"
     write_text(path, report.render_html(context))
     return path.as_uri()
@@ -262,8 +262,8 @@ def test_twenty_thousand_flips_are_listed_and_filtered_quickly(driver, tmp_path)
     from factories import ARC, make_run
 
     run, read, _ = make_run(2, n_items=25_000, tasks=(ARC,), churn=0.9, seed=1)
-    context = report.build(
-        run, read, lambda cell: {str(k): Item(str(k), "", f"Question {k}?") for k in range(cell.n)}, ()
+    context = built(
+        run, read, lambda cell: {str(k): Item(str(k), "", f"Question {k}?") for k in range(cell.n)}
     )
     assert context.explorer.shown > 10_000
     path = tmp_path / "many.html"

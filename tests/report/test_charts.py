@@ -8,17 +8,15 @@ from importlib.resources import files
 
 import jsonschema
 import pytest
-from factories import make_run
+from factories import context, judge, make_run
 from leaderboard import leaderboard
 
-from qeval import report
-from qeval.compare.pairs import compare_run
 from qeval.report import charts, costs
 
 
 def built(made):
     run, read, _ = made
-    return report.build(run, read, lambda _: {}, compare_run(run, read))
+    return context(run, read, lambda _: {})
 
 
 @pytest.fixture(scope="module")
@@ -91,11 +89,10 @@ def test_shortening_a_drawing_leaves_its_words_alone():
 
 def test_the_allowed_loss_is_drawn_only_where_a_rule_judged():
     from qeval.base.records import Policy, Rule
-    from qeval.judge.gate import judge
 
     run, read, _ = make_run(2, n_items=100)
     policy = Policy((Rule(tasks="arc", max_drop=2.0),))
-    judged = report.build(run, read, lambda _: {}, compare_run(run, read), judge(run, read, policy), policy)
+    judged = context(run, read, lambda _: {}, judge(run, read, policy), policy)
     forest = {chart.id: chart for chart in charts.charts(judged)}["forest"]
     plain = {chart.id: chart for chart in charts.charts(built((run, read, None)))}["forest"]
     assert charts.BAD in forest.file

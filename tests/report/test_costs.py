@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from factories import ARC, make_run
+from factories import ARC, context, make_run
 
 from qeval import report
 from qeval.base.records import Cost, Run, Timing
-from qeval.compare.pairs import compare_run
+from qeval.compare.evidence import Evidence
 from qeval.report import charts, costs
 from qeval.report.formats import terminal
 from qeval.report.formats.json import document
@@ -29,7 +29,7 @@ def measured(*hardware: str) -> tuple[Run, report.Context]:
         for place, (name, result) in enumerate(zip(hardware, run.results, strict=True))
     ]
     run = replace(run, results=tuple(results))
-    return run, report.build(run, read, lambda _: {}, compare_run(run, read))
+    return run, context(run, read, lambda _: {})
 
 
 def texts(run: Run, context: report.Context) -> list[str]:
@@ -50,7 +50,7 @@ def test_costs_of_different_hardware_are_marked_everywhere():
 @pytest.mark.parametrize(("hardware", "comparable"), [(("H100", "H100"), True), (("H100", "A10"), False)])
 def test_only_costs_of_the_same_hardware_are_laid_out_against_each_other(hardware, comparable):
     run, context = measured(*hardware)
-    assert document(run, ())["costs_comparable"] is comparable
+    assert document(Evidence(run, (), {}, {}))["costs_comparable"] is comparable
     everywhere = {"weights"}
     assert {axis.id for axis in costs.axes(run)} == everywhere | (
         {"peak", "load", "prefill"} if comparable else set()

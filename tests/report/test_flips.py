@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from factories import ARC, TRUTH, edited, make_run
+from factories import ARC, TRUTH, compare_run, edited, make_run
 
+from qeval.base.errors import IncomparableError
 from qeval.base.records import Item
-from qeval.compare.pairs import compare_run
+from qeval.compare.evidence import gather
 from qeval.report.flips import BUDGET, DIRECTIONS, explore, payload, shorten
 from qeval.report.formats.html import as_script_data
 
@@ -24,7 +25,7 @@ def items(cell):
 
 def test_every_flip_is_counted_as_the_comparison_counts_it():
     run, read, _ = make_run(4, n_items=300, churn=0.3, seed=9)
-    explorer = explore(run, read, items)
+    explorer = explore(gather(run, read), items)
     for one in compare_run(run, read):
         if one.flips is None or one.level not in {"task", "subtask"}:
             continue
@@ -44,7 +45,7 @@ def test_directions_and_margins():
     before = {"answer": np.array(["0"] * 4), "value": np.array([1.0, 0, 0, 1]), "scores": scores}
     after = {"answer": np.array(["1", "1", "1", "0"]), "value": np.array([0.0, 1, 0, 1]), "scores": moved}
     read = edited(edited(read, base, **before), other, **after)
-    found = {flip.key: flip for flip in explore(run, read, items).flips}
+    found = {flip.key: flip for flip in explore(gather(run, read), items).flips}
     assert [found[key].direction for key in "0123"] == ["lost", "gained", "changed", "same"]
     assert (found["0"].base_margin, found["0"].margin) == (2.0, -0.5)
     assert found["3"].margin == 2.0
@@ -53,17 +54,16 @@ def test_directions_and_margins():
 def test_where_answers_are_worth_parts_none_is_lost_or_gained():
     run, read, _ = make_run(2, n_items=50, tasks=(TRUTH,))
     other = run.results[1].cells[0].key
-    explorer = explore(run, edited(read, other, answer=np.array(["1"] * 50)), items)
+    explorer = explore(gather(run, edited(read, other, answer=np.array(["1"] * 50))), items)
     assert {flip.direction for flip in explorer.flips} == {"changed"}
 
 
-def test_items_that_only_one_side_has_are_left_out():
+def test_items_that_only_one_side_has_are_refused():
     run, read, _ = make_run(2, n_items=50, tasks=(ARC,), churn=0.8)
     other = run.results[1].cells[0].key
     keys = np.array([str(key) for key in range(10, 60)])
-    explorer = explore(run, edited(read, other, key=keys), items)
-    assert explorer.flips
-    assert all(10 <= int(flip.key) < 50 for flip in explorer.flips)
+    with pytest.raises(IncomparableError, match="which of the two has it"):
+        explore(gather(run, edited(read, other, key=keys)), items)
 
 
 @pytest.mark.parametrize("budget", [300_000, 500_000])
@@ -74,7 +74,7 @@ def test_the_budget_holds_and_is_shared_fairly(budget):
     def texts(cell):
         return {key: replace(item, **long) for key, item in items(cell).items()}
 
-    explorer = explore(run, read, texts, budget=budget)
+    explorer = explore(gather(run, read), texts, budget=budget)
     assert 0 < explorer.shown < explorer.total
     assert len(json.dumps(payload(explorer, run), separators=(",", ":"))) < budget
     shown = [sum(flip.variant == name for flip in explorer.flips) for name in ("bnb4", "gptq")]
@@ -83,14 +83,14 @@ def test_the_budget_holds_and_is_shared_fairly(budget):
 
 def test_prompts_shared_by_many_items_are_embedded_once():
     run, read, _ = make_run(2, n_items=200, tasks=(ARC,), churn=0.6)
-    data = payload(explore(run, read, items), run)
+    data = payload(explore(gather(run, read), items), run)
     assert data["prompts"] == ["shots\n\n"]
     assert {item[7] for item in data["items"]} == {0}
 
 
 def test_the_payload_points_at_its_own_tables():
     run, read, _ = make_run(3, n_items=100, churn=0.4)
-    data = payload(explore(run, read, items), run)
+    data = payload(explore(gather(run, read), items), run)
     for variant, item, direction, *_ in data["rows"]:
         assert data["variants"][variant] != run.baseline
         assert 0 <= item < len(data["items"])

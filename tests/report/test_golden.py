@@ -6,13 +6,12 @@ import json
 from dataclasses import replace
 
 import pytest
-from factories import ARC, QUIZ, TRUTH, WIKI, make_run
+from factories import ARC, QUIZ, TRUTH, WIKI, judge, make_run
 from outline import outline, rounded
 
 from qeval import report
 from qeval.base.records import Cost, Policy, Result, Rule, Timing
-from qeval.compare.pairs import compare_run
-from qeval.judge.gate import judge
+from qeval.compare.evidence import gather
 from qeval.report.formats import json as document
 from qeval.report.formats import terminal
 
@@ -37,31 +36,31 @@ def made():
         run, results=(*results, failed), qeval_version="0.0.0", command=("qeval", "run", "-m", "toy")
     )
     policy = Policy((Rule(max_drop=6.0), Rule(tasks="wiki", max_ppl_ratio=1.1)), source="policy.toml")
-    comparisons, decisions = compare_run(run, read), judge(run, read, policy)
+    evidence, decisions = gather(run, read), judge(run, read, policy)
 
     def items(cell):
         return {item.key: item for item in read_items(cell)}
 
-    context = report.build(run, read, items, comparisons, decisions, policy)
-    return run, comparisons, decisions, context
+    context = report.build(evidence, items, decisions, policy)
+    return evidence, decisions, context
 
 
 def test_golden_html(made, golden):
-    golden("report.html.txt", outline(report.render_html(made[3])))
+    golden("report.html.txt", outline(report.render_html(made[2])))
 
 
 def test_golden_markdown(made, golden):
-    golden("report.md", report.render_markdown(made[3]))
+    golden("report.md", report.render_markdown(made[2]))
 
 
 def test_golden_short_markdown(made, golden):
-    golden("short.md", report.render_markdown(made[3], short=True))
+    golden("short.md", report.render_markdown(made[2], short=True))
 
 
 def test_golden_terminal(made, golden):
-    golden("summary.txt", terminal.summary(*made[:3]) + "\n")
+    golden("summary.txt", terminal.summary(*made[:2]) + "\n")
 
 
 def test_golden_document(made, golden):
-    text = json.dumps(rounded(document.document(*made[:3])), indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(rounded(document.document(*made[:2])), indent=1, ensure_ascii=False, allow_nan=False)
     golden("document.json", text + "\n")

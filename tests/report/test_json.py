@@ -9,11 +9,10 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from factories import make_run, with_cell
+from factories import judge, make_run, with_cell
 
 from qeval.base.records import Cost, Policy, Result, Rule, Timing
-from qeval.compare.pairs import compare_run
-from qeval.judge.gate import judge
+from qeval.compare.evidence import gather
 from qeval.report.formats.json import SCHEMA, document
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -31,7 +30,7 @@ def made_document():
     cost = Cost("CPU", 1.0, 2**20, {"prefill": Timing(1.0, 0.9, 1.1, 3, "ms/token")}, ("small",))
     run = replace(run, results=(replace(run.results[0], cost=cost), *run.results[1:]))
     decisions = judge(run, read, Policy((Rule(max_drop=1.0),)))
-    return run, document(run, compare_run(run, read), decisions)
+    return run, document(gather(run, read), decisions)
 
 
 def test_the_document_is_valid_by_its_schema(schema):
@@ -40,10 +39,10 @@ def test_the_document_is_valid_by_its_schema(schema):
 
 
 def test_a_failed_and_a_not_finite_run_are_valid_too(schema):
-    run, _, _ = make_run(2, n_items=10)
+    run, read, _ = make_run(2, n_items=10)
     run = with_cell(run, "fp16", "arc", score=math.nan)
     run = replace(run, results=(run.results[0], Result(run.results[1].variant, "failed", error="no")))
-    made = json.loads(json.dumps(document(run, ()), allow_nan=False))
+    made = json.loads(json.dumps(document(gather(run, read)), allow_nan=False))
     jsonschema.validate(made, schema)
     assert made["variants"][0]["scores"][0]["score"] is None
 

@@ -10,15 +10,14 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from factories import ARC, MEMBERS, QUIZ, TRUTH, WIKI, make_run, with_cell, without_cell
+from factories import ARC, MEMBERS, QUIZ, TRUTH, WIKI, judge, make_run, with_cell, without_cell
+from factories import context as context_of
 from leaderboard import leaderboard
 
 from qeval import report
 from qeval.base.errors import QevalError, UsageError
 from qeval.base.files import write_text
 from qeval.base.records import Item, Policy, Result, Rule, Scheme, Variant
-from qeval.compare.pairs import compare_run
-from qeval.judge.gate import judge
 
 HOSTILE = (
     "<script>alert(1)</script><img src=x onerror=alert(2)> \u202e gnp.exe \x1b[31m | ` ``` ~~~ </script> "
@@ -34,10 +33,8 @@ def rendered(made, policy=None, **changes):
         items = read_items(cell)
         return items if isinstance(items, dict) else {item.key: item for item in items}
 
-    known = {result.variant.name for result in run.results}
-    comparisons = compare_run(run, read) if run.baseline in known else ()
     decisions = judge(run, read, policy) if policy else ()
-    return report.build(run, read, keyed, comparisons, decisions, policy)
+    return context_of(run, read, keyed, decisions, policy)
 
 
 class Structure(HTMLParser):
@@ -233,7 +230,6 @@ def bad_runs():
             {"results": (replace(failed, variant=run.results[0].variant), *run.results[1:])},
             "The baseline failed",
         ),
-        "no baseline": (whole, {"baseline": "fp64"}, "no variant called fp64"),
         "one variant": (whole, alone, "one variant only"),
         "no items": (make_run(2, n_items=0), {}, "Nothing was scored"),
         "no cells": (
@@ -241,7 +237,6 @@ def bad_runs():
             {"results": tuple(replace(r, cells=()) for r in run.results)},
             "Nothing was scored",
         ),
-        "no results": (whole, {"results": ()}, "no variant called fp16"),
         "aggregate only": (whole, {"results": tuple(aggregate)}, "Only scores are known"),
         "limited": (make_run(2, n_items=20, limit=20, n_available=100), {}, "smoke test"),
     }
@@ -277,7 +272,7 @@ def test_a_task_that_nobody_scored_keeps_its_column():
 def test_not_a_number_shows_as_a_dash_not_as_a_score():
     made = make_run(2, n_items=40, tasks=(ARC,))
     run = with_cell(made[0], "bnb4", "arc", score=math.nan)
-    context = report.build(run, made[1], lambda _: {}, ())
+    context = context_of(run, made[1], lambda _: {})
     assert context.lines[1].figures[0].score == "–"
     assert "nan" not in report.render_html(context).split("<style>")[0].lower()
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from factories import ARC, WIKI, make_run
+from factories import ARC, WIKI, judge, make_run
 
 from qeval.base.records import Cost, Policy, Result, Rule, Timing
-from qeval.compare.pairs import compare_run
-from qeval.judge.gate import judge
+from qeval.compare.evidence import gather
 from qeval.report.formats import terminal
 
 
 def summary(made, **changes):
     run = replace(made[0], **changes)
-    comparisons = compare_run(run, made[1])
-    return run, comparisons, terminal.summary(run, comparisons)
+    evidence = gather(run, made[1])
+    return run, evidence.comparisons, terminal.summary(evidence)
 
 
 def test_each_task_has_its_baseline_then_every_variant_with_difference_interval_and_flips():
@@ -55,7 +54,7 @@ def test_a_failed_variant_is_named_with_its_error():
 def test_decisions_are_told_in_their_own_words():
     run, read, _ = make_run(2, n_items=200, tasks=(ARC,))
     decisions = judge(run, read, Policy((Rule(tasks="arc", max_drop=1.0),)))
-    assert decisions[0].reason in terminal.summary(run, compare_run(run, read), decisions)
+    assert decisions[0].reason in terminal.summary(gather(run, read), decisions)
 
 
 def test_limits_and_an_empty_run_are_said():
@@ -77,13 +76,14 @@ def measured(run, measures):
 
 def test_costs_stand_below_the_table_where_they_were_measured():
     run, read, _ = make_run(2, n_items=20, tasks=(ARC,))
-    bare = terminal.summary(run, compare_run(run, read))
-    assert terminal.summary(measured(run, {}), compare_run(run, read)) == bare
+    bare = terminal.summary(gather(run, read))
+    assert terminal.summary(gather(measured(run, {}), read)) == bare
     timed = measured(run, {"prefill": Timing(1, 1, 1, 3, "ms/token")})
-    assert terminal.summary(timed, compare_run(run, read)) == f"{bare}\n\n{terminal.costs(timed)}"
+    assert terminal.summary(gather(timed, read)) == f"{bare}\n\n{terminal.costs(timed)}"
     assert "prefill (ms/token)" in terminal.costs(timed)
 
 
 def test_a_run_of_costs_alone_shows_them():
-    run = measured(make_run(2, n_items=0)[0], {"prefill": Timing(1, 1, 1, 3, "ms/token")})
-    assert terminal.summary(run, ()) == terminal.costs(run)
+    made, read, _ = make_run(2, n_items=0)
+    run = measured(made, {"prefill": Timing(1, 1, 1, 3, "ms/token")})
+    assert terminal.summary(gather(run, read)) == terminal.costs(run)

@@ -7,20 +7,20 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from qeval.base.records import Cell, Comparison, Decision, Result, Run
-from qeval.compare.rows import rows_of, score_of
+from qeval.base.records import Cell, Comparison, Decision, Result
+from qeval.compare.evidence import Evidence
+from qeval.compare.rows import score_of, summary_rows
 from qeval.report.costs import comparable
 
 SCHEMA = 1
 
 
-def document(
-    run: Run, comparisons: Sequence[Comparison], decisions: Sequence[Decision] = ()
-) -> dict[str, Any]:
+def document(evidence: Evidence, decisions: Sequence[Decision] = ()) -> dict[str, Any]:
     """The document: JSON-able, without NaN or infinity (null stands for them).
 
     Keys may be added under the same `schema`; when one changes its meaning or goes, `schema` grows.
     """
+    run = evidence.run
     made = {
         "schema": SCHEMA,
         "qeval": run.qeval_version,
@@ -39,35 +39,37 @@ def document(
         },
         "baseline": run.baseline,
         "costs_comparable": comparable(run),
-        "variants": [_variant(run, result) for result in run.results],
-        "comparisons": [_comparison(comparison) for comparison in comparisons],
+        "variants": [_variant(evidence, result) for result in run.results],
+        "comparisons": [_comparison(comparison) for comparison in evidence.comparisons],
         "decisions": [_decision(decision) for decision in decisions],
     }
     cleaned: dict[str, Any] = _plain(made)
     return cleaned
 
 
-def _variant(run: Run, result: Result) -> dict[str, Any]:
+def _variant(evidence: Evidence, result: Result) -> dict[str, Any]:
     """What was asked for, what was loaded, what it scored and what it cost."""
     return {
         "name": result.variant.name,
-        "is_baseline": result.variant.name == run.baseline,
+        "is_baseline": result.variant.name == evidence.run.baseline,
         "status": result.status,
         "error": result.error,
+        "stop": dataclasses.asdict(result.stop) if result.stop else None,
         "model": result.variant.model,
         "revision": result.variant.revision,
         "adapter": result.variant.adapter,
         "scheme": dataclasses.asdict(result.variant.scheme),
-        "scores": _scores(run, result),
+        "scores": _scores(evidence, result),
         "cells": [_cell(cell) for cell in result.cells],
         "provenance": dataclasses.asdict(result.provenance) if result.provenance else None,
         "cost": dataclasses.asdict(result.cost) if result.cost else None,
     }
 
 
-def _scores(run: Run, result: Result) -> list[dict[str, Any]]:
+def _scores(evidence: Evidence, result: Result) -> list[dict[str, Any]]:
     """The rows of the summary table."""
-    pairs = [(row, score_of(run, result, row)) for row in rows_of(run)]
+    rows = summary_rows(evidence.rows)
+    pairs = [(row, score_of(evidence.run, result, row)) for row in rows]
     return [
         {
             "task": row.id,

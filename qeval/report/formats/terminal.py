@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from qeval.base import numbers
 from qeval.base.records import Comparison, Decision, Result, Run
-from qeval.compare.rows import Index, Row, index, result_of, rows_of, score_of
+from qeval.compare.evidence import Evidence
+from qeval.compare.rows import Row, score_of, summary_rows
 from qeval.report.costs import cost_table
 from qeval.report.facts import provenance_facts, run_facts, warnings_of
 from qeval.report.verdicts import Verdict, verdict_of
@@ -15,14 +16,15 @@ from qeval.report.verdicts import Verdict, verdict_of
 _LONGEST = 48  # characters of a variant's name in a table
 
 
-def summary(run: Run, comparisons: Sequence[Comparison], decisions: Sequence[Decision] = ()) -> str:
+def summary(evidence: Evidence, decisions: Sequence[Decision] = ()) -> str:
     """The table of differences, then that of costs, as far as there are such."""
+    run = evidence.run
     measured = any(result.cost and result.cost.measures for result in run.results)
-    parts = (_differences(run, comparisons, decisions), costs(run) if measured else "")
+    parts = (_differences(evidence, decisions), costs(run) if measured else "")
     return "\n\n".join(part for part in parts if part) or "Nothing was scored."
 
 
-def _differences(run: Run, comparisons: Sequence[Comparison], decisions: Sequence[Decision]) -> str:
+def _differences(evidence: Evidence, decisions: Sequence[Decision]) -> str:
     """A line for each task and variant: score, difference with its interval, flips; then the verdicts.
 
     The baseline's line comes first in each task. Perplexities stand as perplexity and ratio. A group
@@ -30,13 +32,22 @@ def _differences(run: Run, comparisons: Sequence[Comparison], decisions: Sequenc
     """
     from tabulate import tabulate
 
-    headers = ["task", "n", "variant", "score", _interval_heading(comparisons), "lost", "gained", "changed"]
-    lines = [line for row in rows_of(run) for line in _lines(run, row, index(comparisons))]
+    headers = [
+        "task",
+        "n",
+        "variant",
+        "score",
+        _interval_heading(evidence.comparisons),
+        "lost",
+        "gained",
+        "changed",
+    ]
+    lines = [line for row in summary_rows(evidence.rows) for line in _lines(evidence, row)]
     if not lines:
         return ""
     align = ["left", "right", "left", "right", "left", "right", "right", "right"]
     table = tabulate(lines, headers, tablefmt="simple", disable_numparse=True, colalign=align)
-    return "\n".join([table, "", *_sentences(run, comparisons, decisions)]).rstrip()
+    return "\n".join([table, "", *_sentences(evidence, decisions)]).rstrip()
 
 
 def costs(run: Run) -> str:
@@ -58,18 +69,19 @@ def _interval_heading(comparisons: Sequence[Comparison]) -> str:
     return f"difference, {named} interval" if named else "difference"
 
 
-def _lines(run: Run, row: Row, known: Index) -> list[list[str]]:
+def _lines(evidence: Evidence, row: Row) -> list[list[str]]:
     """The baseline's line, then each variant's; the task and its size stand on the first only."""
-    ordered = sorted(run.results, key=lambda result: result.variant.name != run.baseline)
-    lines = [line for result in ordered if (line := _line(run, result, row, known))]
+    lines = [
+        line for result in (evidence.baseline, *evidence.candidates) if (line := _line(evidence, result, row))
+    ]
     for line in lines[1:]:
         line[0] = ""
         line[1] = "" if line[1] == lines[0][1] else line[1]
     return lines
 
 
-def _line(run: Run, result: Result, row: Row, known: Index) -> list[str] | None:
-    score = score_of(run, result, row)
+def _line(evidence: Evidence, result: Result, row: Row) -> list[str] | None:
+    score = score_of(evidence.run, result, row)
     if score is None:
         return None
     is_ratio = row.kind == "perplexity"
@@ -78,8 +90,8 @@ def _line(run: Run, result: Result, row: Row, known: Index) -> list[str] | None:
     )
     shown = numbers.perplexity(score.score) if is_ratio else numbers.points(score.score)
     name = result.variant.name
-    comparison = None if name == run.baseline else known.get((name, row.id))
-    change = ["baseline" if name == run.baseline else numbers.NONE, "", "", ""]
+    comparison = evidence.comparison(name, row.id)
+    change = ["baseline" if name == evidence.run.baseline else numbers.NONE, "", "", ""]
     return [row.title, n, short(name), shown, *(_change(comparison) if comparison else change)]
 
 
@@ -103,27 +115,19 @@ def short(name: str) -> str:
     return name if len(name) <= _LONGEST else f"{name[:half]}…{name[-half + 1 :]}"
 
 
-def _sentences(run: Run, comparisons: Sequence[Comparison], decisions: Sequence[Decision]) -> list[str]:
+def _sentences(evidence: Evidence, decisions: Sequence[Decision]) -> list[str]:
     """A sentence for each variant, and what a reader must know before trusting the table."""
-    verdicts = [_verdict(run, result, comparisons, decisions) for result in run.results]
-    kept = [v for v in verdicts if v.status != "BASELINE"]
-    lines = [f"{v.mark} {short(v.variant)}: {v.word}. {v.sentence}" for v in kept]
-    if result_of(run, run.baseline) is None:
-        lines.append(
-            f"! The run has no variant called {run.baseline}, its baseline: nothing can be compared."
-        )
-    notes = {note: None for result in run.results for note in warnings_of(result)}
+    verdicts = [_verdict(evidence, result, decisions) for result in evidence.candidates]
+    lines = [f"{v.mark} {short(v.variant)}: {v.word}. {v.sentence}" for v in verdicts]
+    notes = {note: None for result in evidence.run.results for note in warnings_of(result)}
     return [*lines, *(f"! {note}" for note in notes)]
 
 
-def _verdict(
-    run: Run, result: Result, comparisons: Sequence[Comparison], decisions: Sequence[Decision]
-) -> Verdict:
+def _verdict(evidence: Evidence, result: Result, decisions: Sequence[Decision]) -> Verdict:
     name = result.variant.name
-    own = [comparison for comparison in comparisons if comparison.variant == name]
-    return verdict_of(
-        result, run.baseline, own, [decision for decision in decisions if decision.variant == name]
-    )
+    own = [comparison for comparison in evidence.comparisons if comparison.variant == name]
+    judged = [decision for decision in decisions if decision.variant == name]
+    return verdict_of(result, evidence.run.baseline, own, judged)
 
 
 def details(run: Run) -> str:

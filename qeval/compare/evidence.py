@@ -1,0 +1,114 @@
+"""What a command knows of a run's differences, computed once and handed to the judge and to the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from qeval.base.records import Cell, Comparison, Read, Result, Run, Samples
+from qeval.compare.interval import compare
+from qeval.compare.means import join
+from qeval.compare.pairs import Leaf, Pairs, pair
+from qeval.compare.rows import Row, find_baseline, rows_of
+
+CONFIDENCE = 0.95
+"""The two-sided confidence of intervals that nothing else decides."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """A run, its rows, and every candidate's pairs with the run's baseline.
+
+    `pairs` are by variant and row id, in the order of variants and rows, only where nothing behind a row
+    is missing; `samples` by variant and leaf task: the baseline's and the candidate's, in the same order of
+    items.
+    """
+
+    run: Run
+    rows: tuple[Row, ...]
+    pairs: Mapping[tuple[str, str], Pairs]
+    samples: Mapping[tuple[str, str], tuple[Samples, Samples]]
+    _compared: dict[tuple[str, str], Comparison] = field(default_factory=dict, repr=False)
+
+    @property
+    def baseline(self) -> Result:
+        """The result that the others are compared with."""
+        return find_baseline(self.run)
+
+    @property
+    def candidates(self) -> tuple[Result, ...]:
+        """The other results, in the run's order."""
+        return tuple(result for result in self.run.results if result.variant.name != self.run.baseline)
+
+    def comparison(self, variant: str, row: str) -> Comparison | None:
+        """The row's comparison at the usual confidence, None where it has none."""
+        place = (variant, row)
+        if place not in self._compared and place in self.pairs:
+            self._compared[place] = compare(self.pairs[place], CONFIDENCE)
+        return self._compared.get(place)
+
+    @property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """Every comparison at the usual confidence, in the order of `pairs`."""
+        return tuple(found for place in self.pairs if (found := self.comparison(*place)))
+
+
+def gather(run: Run, read: Read) -> Evidence:
+    """Pair every candidate of `run` with its baseline.
+
+    A row stands only where nothing behind it is missing: failed variants have none, nor has anybody where
+    the baseline failed.
+
+    Args:
+        run: the run, or several merged by `merge`; `with_baseline` gives it another baseline.
+        read: gives the samples of a cell; called once per cell that is not aggregate-only.
+
+    Raises:
+        UsageError: the run has no such baseline.
+        IncomparableError: two variants were not given the same items in the same way.
+        QevalError: a value is not a finite number.
+    """
+    base, rows = find_baseline(run), rows_of(run)
+    kept: dict[str, Samples] = {}
+
+    def read_base(cell: Cell) -> Samples:
+        return kept[cell.key] if cell.key in kept else kept.setdefault(cell.key, read(cell))
+
+    pairs: dict[tuple[str, str], Pairs] = {}
+    samples: dict[tuple[str, str], tuple[Samples, Samples]] = {}
+    for result in run.results:
+        name = result.variant.name
+        if result is base or "failed" in (result.status, base.status):
+            continue
+        leaves = {leaf.pairs.task: leaf for leaf in pair(base, result, read_base, read)}
+        samples |= {(name, task): leaf.samples for task, leaf in leaves.items() if leaf.samples}
+        pairs |= {(name, task): one for task, one in _joined(rows, leaves).items()}
+    return Evidence(run, rows, pairs, samples)
+
+
+def _joined(rows: tuple[Row, ...], leaves: Mapping[str, Leaf]) -> dict[str, Pairs]:
+    """The pairs of all rows that are whole, in the rows' order; an average after what it is made of."""
+    known = {task: leaf.pairs for task, leaf in leaves.items()}
+    for row in sorted(rows, key=lambda row: row.level == "average"):
+        if row.level not in ("task", "subtask") and (found := join(row, known)) is not None:
+            known[row.id] = found
+    return {
+        row.id: found for row in rows if (found := join(row, known) if _is_leaf(row) else known.get(row.id))
+    }
+
+
+def _is_leaf(row: Row) -> bool:
+    return row.level in ("task", "subtask")
+
+
+def with_baseline(run: Run, name: str | None) -> Run:
+    """The run with its variants compared with another one. Raises UsageError where there is none such.
+
+    A variant that was stopped early broke a rule against the run's own baseline; against another one
+    nothing is known of that, only that its scoring ended early.
+    """
+    if name is None or name == run.baseline:
+        find_baseline(run)
+        return run
+    find_baseline(run, name)
+    return replace(run, baseline=name, results=tuple(replace(result, stop=None) for result in run.results))

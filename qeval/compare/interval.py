@@ -1,0 +1,143 @@
+"""The interval of one row, at any confidence, so that a gate can judge with the very interval it prints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import NormalDist
+
+from qeval.base.records import Comparison
+from qeval.compare import stats
+from qeval.compare.pairs import Pairs, Values
+
+
+def compare(pairs: Pairs, confidence: float = 0.95) -> Comparison:
+    """The row with its interval at the two-sided `confidence`, and the p-value of no difference."""
+    low, high, method = interval(pairs, confidence)
+    return Comparison(
+        variant=pairs.variant,
+        task=pairs.task,
+        metric=pairs.metric,
+        kind=pairs.kind,
+        level=pairs.level,
+        n=pairs.n,
+        n_available=pairs.n_available,
+        baseline=pairs.baseline,
+        candidate=pairs.candidate,
+        delta=pairs.delta,
+        low=low,
+        high=high,
+        confidence=confidence,
+        method=method,
+        losses=pairs.losses,
+        gains=pairs.gains,
+        flips=pairs.flips,
+        p=p_value(pairs, low, high, confidence),
+        chance=pairs.chance,
+        group=pairs.group,
+        category=pairs.category,
+        notes=pairs.notes,
+    )
+
+
+def compare_recovery(pairs: Pairs, recovery: float, confidence: float) -> Comparison:
+    """The row with the interval that decides whether the candidate keeps the share `recovery` of the
+    baseline's score: that of candidate - recovery * baseline, moved by (1 - recovery) * baseline so that
+    it lies about the difference."""
+    comparison = compare(pairs, confidence)
+    low, high = _recovery_margin(pairs, recovery, confidence)
+    moved = (1.0 - recovery) * pairs.baseline
+    method = f"{comparison.method}, of candidate - {recovery:g} x baseline"
+    return replace(comparison, low=low - moved, high=high - moved, method=method)
+
+
+def _recovery_margin(pairs: Pairs, recovery: float, level: float) -> tuple[float, float]:
+    """The interval of candidate - recovery * baseline; of a mean, from its parts' intervals."""
+    if pairs.parts:
+        margins = [_recovery_margin(part, recovery, level) for part in pairs.parts]
+        deltas = [part.candidate - recovery * part.baseline for part in pairs.parts]
+        return _averaged(deltas, margins, level)
+    values = pairs.values
+    if values is None:
+        if not _in_unit(pairs):
+            return -math.inf, math.inf
+        first, second = pairs.worth
+        return stats.unpaired_interval(pairs.baseline, first, pairs.candidate, second, level, ratio=recovery)
+    _, low, high = stats.paired_ratio_margin(
+        values.baseline, values.candidate, recovery, level, values.weight, values.cluster
+    )
+    return low, high
+
+
+def interval(pairs: Pairs, level: float) -> tuple[float, float, str]:
+    """Lower and upper bound of the row's difference at the two-sided `level`, and the method's name.
+
+    0/1 scores: Tango's interval; where items share texts, the wider of it and the cluster-robust one.
+    Other scores: paired t on the linearised ratio. Published scores: unpaired. The mean of a group's
+    members: stratified where all its items are known. Other means: from the rows' own intervals, whose
+    squared sides add as variances do. Bounds are infinite where the data say nothing.
+    """
+    if pairs.level == "macro" and pairs.values is not None:
+        return _of_strata(pairs.values, level)
+    if pairs.parts:
+        deltas = [part.delta for part in pairs.parts]
+        bounds = [interval(part, level)[:2] for part in pairs.parts]
+        return (*_averaged(deltas, bounds, level), "mean of the rows' intervals")
+    if pairs.values is None:
+        return _of_published(pairs, level)
+    if pairs.losses is None or pairs.gains is None:
+        return _of_values(pairs.values, level)
+    low, high = stats.accuracy_interval(pairs.losses, pairs.gains, pairs.n, level)
+    if pairs.values.cluster is None:
+        return low, high, "Tango"
+    other_low, other_high, _ = _of_values(pairs.values, level)
+    return min(low, other_low), max(high, other_high), "Tango, or cluster-robust where wider"
+
+
+def _of_values(values: Values, level: float) -> tuple[float, float, str]:
+    _, low, high = stats.paired_interval(
+        values.baseline, values.candidate, values.weight, values.cluster, level=level
+    )
+    return low, high, "paired t" if values.cluster is None else "cluster-robust paired t"
+
+
+def _of_strata(values: Values, level: float) -> tuple[float, float, str]:
+    assert values.stratum is not None  # noqa: S101 - every macro row has strata
+    _, low, high = stats.stratified_interval(values.baseline, values.candidate, values.stratum, level)
+    return low, high, "stratified"
+
+
+def _of_published(pairs: Pairs, level: float) -> tuple[float, float, str]:
+    if not _in_unit(pairs):
+        return -math.inf, math.inf, "none: the items' spread is unknown"
+    first, second = pairs.worth
+    low, high = stats.unpaired_interval(pairs.baseline, first, pairs.candidate, second, level)
+    return low, high, "unpaired"
+
+
+def _in_unit(pairs: Pairs) -> bool:
+    """Whether the scores are such that their spread is bounded by their mean."""
+    return pairs.kind != "perplexity" and all(0 <= one <= 1 for one in (pairs.baseline, pairs.candidate))
+
+
+def _averaged(
+    deltas: Sequence[float], bounds: Sequence[tuple[float, float]], level: float
+) -> tuple[float, float]:
+    """The interval of the mean of independent differences, each with its own bounds."""
+    pairs = zip(deltas, bounds, strict=True)
+    sides = [stats.side_errors(delta, low, high, level) for delta, (low, high) in pairs]
+    _, low, high = stats.average_interval(deltas, sides, level)
+    return low, high
+
+
+def p_value(pairs: Pairs, low: float, high: float, confidence: float) -> float | None:
+    """The two-sided p-value of no difference: McNemar's mid-p for 0/1 scores; else the normal one that
+    agrees with the interval [low, high]. None where there is no interval."""
+    if not pairs.parts and pairs.losses is not None and pairs.gains is not None:
+        return stats.mcnemar_midp(pairs.losses, pairs.gains)
+    reach = pairs.delta - low if pairs.delta > 0 else high - pairs.delta
+    if not math.isfinite(reach):
+        return None
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    return stats.p_value(pairs.delta, reach / z)

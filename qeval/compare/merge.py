@@ -1,0 +1,100 @@
+"""Several runs as one, so that results of several machines or days can be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+
+from qeval.base.errors import IncomparableError, UsageError, did_you_mean
+from qeval.base.records import Result, Run, Settings, Suite, Task
+from qeval.compare.pairs import AGAIN
+from qeval.compare.rows import find_baseline
+
+
+def merge(runs: Sequence[Run], baseline: str | None = None) -> Run:
+    """One run holding the variants of all, so that results of several machines or days can be compared.
+
+    Variants of the same name and the same cells are one; of the same name with other cells they are
+    named "name@run". The suite is the first's, with the tasks that only others have appended. Samples of
+    every cell are found by its key, which is unique over all runs.
+
+    Raises:
+        UsageError: no run, or the runs have different baselines and `baseline` does not choose.
+        IncomparableError: seed, limit or chat template differ.
+    """
+    if not runs:
+        raise UsageError("There is no run to compare.", "Name at least one.")
+    for other in runs[1:]:
+        _same_settings(runs[0], other)
+    named = _distinct(runs)
+    name = _chosen_baseline(runs, named, baseline)
+    merged = replace(
+        runs[0],
+        id="+".join(dict.fromkeys(run.id for run in runs)),
+        model=", ".join(dict.fromkeys(run.model for run in runs)),
+        suite=_joined_suite([run.suite for run in runs]),
+        baseline=name,
+        results=tuple(result for _, result in named),
+    )
+    find_baseline(merged)
+    return merged
+
+
+def _same_settings(first: Run, other: Run) -> None:
+    names = [entry.name for entry in fields(Settings) if entry.name in {"seed", "limit", "chat_template"}]
+    differing = [
+        f"{name} is {getattr(first.settings, name)} in {first.id} and {getattr(other.settings, name)} in "
+        f"{other.id}"
+        for name in names
+        if getattr(first.settings, name) != getattr(other.settings, name)
+    ]
+    if differing:
+        raise IncomparableError(f"The runs are not the same experiment: {'; '.join(differing)}.", AGAIN)
+
+
+def _distinct(runs: Sequence[Run]) -> list[tuple[str, Result]]:
+    """(run id, result) of every different variant, under names that tell them apart."""
+    kept: list[tuple[str, Result]] = []
+    for run in runs:
+        for result in run.results:
+            if not any(_alike(result, other) for _, other in kept):
+                kept.append((run.id, result))
+    names = [result.variant.name for _, result in kept]
+    return [
+        (run_id, result if names.count(result.variant.name) == 1 else _renamed(result, run_id))
+        for run_id, result in kept
+    ]
+
+
+def _alike(one: Result, two: Result) -> bool:
+    keys = [{cell.key for cell in result.cells} for result in (one, two)]
+    return one.variant.name == two.variant.name and one.status == two.status and keys[0] == keys[1]
+
+
+def _renamed(result: Result, run_id: str) -> Result:
+    return replace(result, variant=replace(result.variant, name=f"{result.variant.name}@{run_id}"))
+
+
+def _chosen_baseline(runs: Sequence[Run], named: Sequence[tuple[str, Result]], wanted: str | None) -> str:
+    """The name, among the merged ones, of the only baseline."""
+    wishes = {wanted} if wanted else {run.baseline for run in runs}
+    names = [result.variant.name for _, result in named]
+    found = [name for name in names if name in wishes or name.rpartition("@")[0] in wishes]
+    if not found:
+        raise UsageError(
+            f"The runs have no variant {min(wishes)!r} to be the baseline.", did_you_mean(min(wishes), names)
+        )
+    if len(found) > 1:
+        raise UsageError(
+            f"There are {len(found)} baselines: {', '.join(found)}.",
+            f"Choose one with --baseline {found[0]}.",
+        )
+    return found[0]
+
+
+def _joined_suite(suites: Sequence[Suite]) -> Suite:
+    tasks: dict[str, Task] = {}
+    for suite in suites:
+        for task in suite.tasks:
+            tasks.setdefault(task.name, task)
+    return replace(suites[0], tasks=tuple(tasks.values()))

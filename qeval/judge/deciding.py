@@ -1,0 +1,136 @@
+"""One rule on one row: the interval that decides it, the verdict, and who is to blame when several fail."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from statistics import NormalDist
+
+from qeval.base.records import Comparison, Decision, Policy, Rule, Verdict
+from qeval.base.rules import limit_of
+from qeval.compare import stats
+from qeval.compare.interval import compare, compare_recovery
+from qeval.compare.pairs import UNPAIRED, Pairs
+from qeval.judge import reasons
+
+POWER = 0.8
+"""The probability with which the number of items named beside an undecided rule would decide it."""
+
+
+_MOST_ITEMS = 10_000_000
+
+
+def decide(rule: Rule, pairs: Pairs | None, policy: Policy) -> Decision | None:
+    """The decision, or None where there is nothing to decide on."""
+    if pairs is None or (rule.max_flips is not None and pairs.flips is None):
+        return None
+    comparison, allowed = measure(rule, pairs, 2 * rule.confidence - 1)
+    status = verdict(comparison, allowed)
+    needed, ending = None, ""
+    if status == "INCONCLUSIVE":
+        needed = more_items(rule, comparison, allowed)
+        ending = _what_would_decide(comparison, needed)
+    elif status == "PASS" and comparison.limited:
+        of = f"{reasons.count(comparison.n)} of {reasons.count(comparison.n_available)} items"
+        if policy.allow_limited:
+            ending = f" on {of}, as --allow-limited permits"
+        else:
+            status = "INCONCLUSIVE"
+            ending = f": good on {of}, but a limited run never passes; score all items"
+    reason = reasons.sentence(rule, comparison, allowed, status, ending)
+    return Decision(rule, pairs.variant, pairs.task, status, reason, comparison, allowed, needed)
+
+
+def verdict(comparison: Comparison, allowed: float) -> Verdict:
+    """PASS if every loss in the interval is allowed, FAIL if none is, else INCONCLUSIVE; a bound that
+    touches the limit decides nothing."""
+    if comparison.low > -allowed:
+        return "PASS"
+    return "FAIL" if comparison.high < -allowed else "INCONCLUSIVE"
+
+
+def measure(rule: Rule, pairs: Pairs, level: float) -> tuple[Comparison, float]:
+    """The comparison whose interval, of the two-sided `level`, decides the rule, and the loss allowed.
+
+    The row passes where low > -allowed and fails where high < -allowed. Points and perplexities: the
+    row's own interval. Flips: the share of answers that stayed the same against all of them (the exact
+    interval). Recovery r: the interval of candidate - r * baseline, moved by (1 - r) * baseline so that it
+    lies about the difference, as does the loss allowed.
+    """
+    limit, value = limit_of(rule)
+    if limit == "max_flips":
+        return _agreement(pairs, level), value
+    if limit == "min_recovery":
+        return compare_recovery(pairs, value, level), (1 - value) * pairs.baseline
+    comparison = compare(pairs, level)
+    return comparison, math.log(value) if limit == "max_ppl_ratio" else value / 100
+
+
+def _agreement(pairs: Pairs, level: float) -> Comparison:
+    flips = pairs.flips or 0
+    low, high = stats.proportion_interval(flips, pairs.n, level)
+    share = flips / pairs.n
+    return replace(
+        compare(pairs, level),
+        metric="agreement",
+        baseline=1.0,
+        candidate=1.0 - share,
+        delta=-share,
+        low=-high,
+        high=-low,
+        method="Clopper-Pearson",
+        p=None,
+    )
+
+
+def more_items(rule: Rule, comparison: Comparison, allowed: float) -> int | None:
+    """How many more items would decide with probability POWER, were the loss and the churn what they seem;
+    None where no practicable number would, or where the churn is not known."""
+    distance = abs(comparison.delta + allowed)
+    unknown = UNPAIRED in comparison.notes or not math.isfinite(comparison.high - comparison.low)
+    if unknown or not distance:
+        return None
+    mean = comparison.level in ("macro", "average")
+    if rule.max_drop is not None and not mean and comparison.losses is not None:
+        changed = comparison.losses + (comparison.gains or 0)
+        total = stats.required_n(changed / comparison.n, min(distance, 0.99), rule.confidence, POWER)
+    else:
+        normal = NormalDist()
+        reach = 1 + normal.inv_cdf(POWER) / normal.inv_cdf(rule.confidence)
+        half = (comparison.high - comparison.low) / 2
+        total = math.ceil(comparison.n * (reach * half / distance) ** 2)
+    return None if total > _MOST_ITEMS else max(total - comparison.n, 1)
+
+
+def _what_would_decide(comparison: Comparison, needed: int | None) -> str:
+    if UNPAIRED in comparison.notes:
+        return "; compared item by item it would say more"
+    if needed is None:
+        return "; no practicable number of items would decide it"
+    more = "" if comparison.n + needed <= comparison.n_available else ", and the task has not so many"
+    return f"; about {reasons.about(needed)} more items would decide it at this churn{more}"
+
+
+def name_culprits(decisions: list[Decision], pairs: Mapping[tuple[str, str], Pairs]) -> list[Decision]:
+    """Mark the failures of one variant that stand after Holm's correction for the number of its rules."""
+    p_values = [_p_of_failure(one, pairs) if one.status == "FAIL" else 1.0 for one in decisions]
+    adjusted = stats.holm(p_values) if decisions else ()
+    return [
+        replace(one, culprit=one.status == "FAIL" and bool(p <= 1 - one.rule.confidence))
+        for one, p in zip(decisions, adjusted, strict=True)
+    ]
+
+
+def _p_of_failure(decision: Decision, pairs: Mapping[tuple[str, str], Pairs]) -> float:
+    """The one-sided p-value of "the loss is no greater than allowed": 1 - c for the greatest confidence c
+    at which the row still fails, found by halving an interval of log(1 - c)."""
+    row = pairs.get((decision.variant, decision.task))
+    if row is None:  # stopped early: Ville's inequality promises this much
+        return 1 - decision.rule.confidence
+    low, high = math.log(1e-15), math.log(1 - decision.rule.confidence)
+    for _ in range(24):
+        middle = (low + high) / 2
+        comparison, allowed = measure(decision.rule, row, 1 - 2 * math.exp(middle))
+        low, high = (low, middle) if comparison.high < -allowed else (middle, high)
+    return math.exp(high)
