@@ -11,7 +11,9 @@ import pytest
 from factories import context, judge, make_run
 from leaderboard import leaderboard
 
-from qeval.report import charts, costs
+from qeval.report import costs
+from qeval.report.charts import charts as draw_all
+from qeval.report.charts import drawing
 
 
 def built(made):
@@ -29,15 +31,15 @@ def whole():
 def drawn(whole):
     """The charts of a whole run, with the specifications they were drawn from."""
     seen = []
-    original = charts.to_svg
+    original = drawing.to_svg
 
     def spy(spec):
         seen.append(spec)
         return original(spec)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(charts, "to_svg", spy)
-        made = charts.charts(whole)
+        patch.setattr(drawing, "to_svg", spy)
+        made = draw_all(whole)
     return made, seen
 
 
@@ -81,9 +83,9 @@ def test_every_chart_says_in_words_what_it_shows(drawn, whole):
 def test_shortening_a_drawing_leaves_its_words_alone():
     name = 'a.bc-0.123456 class="x" role="y" #1b1f24 <g></g> <b>'
     spec = {"data": {"values": [{"x": 1, "n": name}]}, "mark": "text", "encoding": {"text": {"field": "n"}}}
-    svg = charts.to_svg(spec)
+    svg = drawing.to_svg(spec)
     words = lambda text: re.findall(r"<text[^>]*>([^<]*)</text>", text)  # noqa: E731
-    assert words(charts.for_page(svg)) == words(svg)
+    assert words(drawing.for_page(svg)) == words(svg)
     assert any("0.123456" in word for word in words(svg))
 
 
@@ -93,10 +95,10 @@ def test_the_allowed_loss_is_drawn_only_where_a_rule_judged():
     run, read, _ = make_run(2, n_items=100)
     policy = Policy((Rule(tasks="arc", max_drop=2.0),))
     judged = context(run, read, lambda _: {}, judge(run, read, policy), policy)
-    forest = {chart.id: chart for chart in charts.charts(judged)}["forest"]
-    plain = {chart.id: chart for chart in charts.charts(built((run, read, None)))}["forest"]
-    assert charts.BAD in forest.file
-    assert charts.BAD not in plain.file
+    forest = {chart.id: chart for chart in draw_all(judged)}["forest"]
+    plain = {chart.id: chart for chart in draw_all(built((run, read, None)))}["forest"]
+    assert drawing.BAD in forest.file
+    assert drawing.BAD not in plain.file
 
 
 @pytest.mark.parametrize(
@@ -124,4 +126,4 @@ def test_a_cost_that_only_one_variant_has_makes_no_chart():
     [([1.0, 0.97, 1.4], True, False), ([1.0, 3.1, 46636.0], True, True), ([0.0, -50.0, 20.0], False, False)],
 )
 def test_a_ruined_variant_does_not_hide_the_others(reached, ratios, logarithmic):
-    assert (charts._scale(reached, ratios=ratios).get("type") == "log") is logarithmic
+    assert (drawing.scale(reached, ratios=ratios).get("type") == "log") is logarithmic

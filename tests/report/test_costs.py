@@ -10,7 +10,8 @@ from factories import ARC, context, make_run
 from qeval import report
 from qeval.base.records import Cost, Run, Timing
 from qeval.compare.evidence import Evidence
-from qeval.report import charts, costs
+from qeval.report import costs
+from qeval.report.charts import charts as draw_all
 from qeval.report.formats import terminal
 from qeval.report.formats.json import document
 
@@ -55,7 +56,7 @@ def test_only_costs_of_the_same_hardware_are_laid_out_against_each_other(hardwar
     assert {axis.id for axis in costs.axes(run)} == everywhere | (
         {"peak", "load", "prefill"} if comparable else set()
     )
-    drawn = {chart.id: chart for chart in charts.charts(context)}
+    drawn = {chart.id: chart for chart in draw_all(context)}
     assert ("cost-prefill" in drawn) is comparable
     assert "Pareto" in drawn["cost-weights"].alt
 

@@ -12,10 +12,12 @@ from urllib.parse import quote
 
 from qeval.base import numbers
 from qeval.base.names import slugged
-from qeval.report.context import Context, Detail, Figure, Line, Subject
+from qeval.report.context import Context, Detail, Line
 from qeval.report.costs import CostTable
+from qeval.report.figures import Figure
 from qeval.report.flips import DIRECTIONS, Flip, shorten
 from qeval.report.glossary import glossary
+from qeval.report.subjects import Subject
 
 if TYPE_CHECKING:
     from jinja2 import Environment

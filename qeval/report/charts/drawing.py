@@ -1,0 +1,156 @@
+"""Drawing a Vega-Lite specification (plain data) as SVG, offline, by vl-convert; colours, names, scales."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Spec = dict[str, Any]
+
+VEGA_LITE = "6.1"
+WIDE, NARROW = 1152, 360
+# Colours of the charts and the page's variables that take their place.
+COLOURS = {
+    "#ffffff": "var(--paper)",
+    "#1b1f24": "var(--ink)",
+    "#5b6470": "var(--soft)",
+    "#d9dde2": "var(--line)",
+    "#3457a6": "var(--accent)",
+    "#b3261e": "var(--bad)",
+    "#2e6b3f": "var(--good)",
+    "#8a5a00": "var(--warn)",
+}
+PAPER, INK, SOFT, LINE, ACCENT, BAD, GOOD, WARN = COLOURS
+SHAPES = (
+    "circle",
+    "square",
+    "diamond",
+    "triangle-up",
+    "cross",
+    "triangle-down",
+    "triangle-right",
+    "triangle-left",
+)
+WIDE_APART = 10
+"""Ratios more than so many times as large as others stand on a logarithmic axis."""
+_FONT = "Arial, Helvetica, Liberation Sans, sans-serif"
+LONGEST_NAME = 36
+LARGEST = 20.0  # nats a word; a text beyond it has no place on an axis
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A picture and what it says in words. `svg` is for a page, `file` for a file of its own;
+    `narrow` is the same for a small screen, "" where the wide one serves."""
+
+    id: str
+    title: str
+    alt: str
+    file: str
+    svg: str
+    narrow: str = ""
+
+
+def draw(identity: str, title: str, alt: str, wide: Spec, narrow: Spec | None = None) -> Chart:
+    """A chart from its specification, and from a second one for small screens."""
+    file = to_svg(wide)
+    return Chart(identity, title, alt, file, for_page(file), for_page(to_svg(narrow)) if narrow else "")
+
+
+def to_svg(spec: Spec) -> str:
+    """The specification as an SVG document, drawn without network or browser."""
+    whole = {
+        "$schema": f"https://vega.github.io/schema/vega-lite/v{VEGA_LITE}.0.json",
+        "config": _CONFIG,
+        "background": PAPER,
+        **spec,
+    }
+    return _drawn(json.dumps(whole))
+
+
+@functools.lru_cache(maxsize=128)
+def _drawn(spec: str) -> str:
+    """Drawing takes most of a report's time, so a report in two formats draws each chart once."""
+    import vl_convert
+
+    return str(vl_convert.vegalite_to_svg(json.loads(spec), vl_version=VEGA_LITE))
+
+
+def for_page(svg: str) -> str:
+    """The drawing as a part of a page: the page's colours, one picture to a screen reader, and short.
+
+    Only tags are touched: what stands between them may be a name that a user gave.
+    """
+    body = _TAG.sub(lambda found: _short_tag(found[0]), svg)
+    return _EMPTY.sub("", body).replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1)
+
+
+_TAG = re.compile(r'<(?:[^<>"]|"[^"]*")*>')
+_NEEDLESS = re.compile(
+    r' (?:role|class|aria-[a-z]+|xmlns|xmlns:xlink|version)="[^"]*"'
+    r'| (?:pointer-events="none"|stroke-miterlimit="10"|opacity="1"|font-weight="normal"|stroke-width="1")'
+)
+_EMPTY = re.compile(r'<path(?: display="none"| d=""| d="M0,0h0v0h0Z")+ ?(?:/>|></path>)|<g></g>')
+
+
+def _short_tag(tag: str) -> str:
+    """The tag without what a drawing in a page needs not, in the page's colours."""
+    for colour, variable in COLOURS.items():
+        tag = tag.replace(f'"{colour}"', f'"{variable}"')
+    return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", _NEEDLESS.sub("", tag))
+
+
+_CONFIG: Spec = {
+    "font": _FONT,
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": SOFT,
+        "titleColor": SOFT,
+        "titleFontWeight": "normal",
+        "titleFontSize": 12,
+        "titlePadding": 10,
+        "labelFontSize": 12,
+        "gridColor": LINE,
+        "domainColor": LINE,
+        "tickColor": LINE,
+        "labelLimit": 260,
+    },
+    "header": {
+        "labelColor": INK,
+        "labelFontSize": 12,
+        "labelFontWeight": "bold",
+        "titleColor": SOFT,
+        "labelLimit": 240,
+    },
+    "legend": {
+        "labelColor": INK,
+        "titleColor": SOFT,
+        "labelFontSize": 12,
+        "titleFontWeight": "normal",
+        "orient": "top",
+        "labelLimit": 240,
+        "symbolSize": 90,
+    },
+    "text": {"color": INK, "fontSize": 12},
+}
+
+
+def short(name: str) -> str:
+    """A variant's name for a chart, its middle left out where it is long."""
+    return name if len(name) <= LONGEST_NAME else f"{name[:20]}…{name[-15:]}"
+
+
+def shape_scale(names: Sequence[str]) -> Spec:
+    """A shape for each variant, the same in every chart."""
+    return {"domain": list(names), "range": [SHAPES[place % len(SHAPES)] for place in range(len(names))]}
+
+
+def scale(reached: Sequence[float], *, ratios: bool) -> Spec:
+    """A scale for these values; logarithmic for ratios far apart, lest a ruined variant hide the others."""
+    if ratios and max(reached) > WIDE_APART * min(reached):
+        return {"type": "log", "nice": False, "padding": 8}
+    return {"zero": False, "nice": True, "padding": 8}

@@ -1,0 +1,104 @@
+"""The members of a group: as measured and shrunken, most harmed first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from qeval.report.charts.drawing import ACCENT, NARROW, SOFT, WIDE, Chart, Spec, draw, shape_scale, short
+from qeval.report.context import Context
+from qeval.report.subjects import Subject
+
+
+def subjects(context: Context) -> Iterable[Chart]:
+    """For each group, every member's difference by variant, shrunken, the most harmed on top."""
+    for group in dict.fromkeys(subject.group for subject in context.subjects):
+        members = [subject for subject in context.subjects if subject.group == group]
+        if len({member.subject for member in members}) > 1:
+            yield _subject_chart(group, members)
+
+
+def _subject_chart(group: str, members: Sequence[Subject]) -> Chart:
+    order = _harmed_first(members)
+    title = f"{group} by subject"
+    alt = (
+        f"{title}: {len(order)} subjects, differences shrunken to the mean. On average over variants "
+        f"the most harmed is {order[0]}, the least {order[-1]}. The table below has every number."
+    )
+    values = [
+        {
+            "variant": short(m.variant),
+            "subject": f"{m.subject} ({m.n})",
+            "shrunk": 100 * m.shrunk,
+            "raw": 100 * m.value,
+        }
+        for m in members
+    ]
+    labels = {m.subject: f"{m.subject} ({m.n})" for m in members}
+    names = [labels[name] for name in order]
+    wide, narrow = _subject_panels(values, names), _subject_panel(values, names)
+    return draw(f"subjects-{group}", title, alt, wide, narrow)
+
+
+def _harmed_first(members: Sequence[Subject]) -> list[str]:
+    """Subjects by their mean shrunken difference over variants, then by the measured one."""
+    sums: dict[str, tuple[float, float]] = {}
+    for member in members:
+        shrunk, value = sums.get(member.subject, (0.0, 0.0))
+        sums[member.subject] = (shrunk + member.shrunk, value + member.value)
+    return sorted(sums, key=lambda name: (round(sums[name][0], 9), sums[name][1], name))
+
+
+def _subjects_axis(order: list[str], room: int) -> Spec:
+    axis = {
+        "labelFontSize": 11,
+        "labelLimit": room,
+        "grid": True,
+        "gridOpacity": 0.5,
+        "domain": False,
+        "ticks": False,
+    }
+    return {"field": "subject", "type": "nominal", "sort": order, "title": None, "axis": axis}
+
+
+def _subject_panels(values: list[Spec], order: list[str]) -> Spec:
+    """A panel a variant: what was measured hollow, what is left of it after shrinking filled."""
+    names = list(dict.fromkeys(value["variant"] for value in values))
+    columns = min(len(names), 5)
+    y = _subjects_axis(order, 230)
+    x = {"type": "quantitative", "title": "points", "axis": {"tickCount": 5, "grid": False}}
+    hollow = {"type": "point", "color": SOFT, "size": 14, "opacity": 0.55, "strokeWidth": 1}
+    filled = {"type": "point", "filled": True, "color": ACCENT, "size": 38, "opacity": 1}
+    return {
+        "data": {"values": values},
+        "facet": {"field": "variant", "type": "nominal", "sort": names, "title": None},
+        "columns": columns,
+        "spacing": 16,
+        "spec": {
+            "width": max(60, (WIDE - 270) // columns - 16),
+            "height": {"step": 15},
+            "layer": [
+                {"mark": {"type": "rule", "color": SOFT}, "encoding": {"x": {**x, "datum": 0}}},
+                {"mark": hollow, "encoding": {"y": y, "x": {**x, "field": "raw"}}},
+                {"mark": filled, "encoding": {"y": y, "x": {**x, "field": "shrunk"}}},
+            ],
+        },
+    }
+
+
+def _subject_panel(values: list[Spec], order: list[str]) -> Spec:
+    """All variants in one narrow panel, told apart by their shapes."""
+    names = list(dict.fromkeys(value["variant"] for value in values))
+    x = {"type": "quantitative", "title": "difference in points", "axis": {"tickCount": 5, "grid": False}}
+    legend = {"title": None, "columns": 2, "orient": "top"}
+    shape = {"field": "variant", "type": "nominal", "scale": shape_scale(names), "legend": legend}
+    mark = {"type": "point", "filled": False, "color": ACCENT, "size": 30, "opacity": 1, "strokeWidth": 1.2}
+    y = _subjects_axis(order, 205)
+    return {
+        "data": {"values": values},
+        "width": NARROW - 210,
+        "height": {"step": 15},
+        "layer": [
+            {"mark": {"type": "rule", "color": SOFT}, "encoding": {"x": {**x, "datum": 0}}},
+            {"mark": mark, "encoding": {"y": y, "x": {**x, "field": "shrunk"}, "shape": shape}},
+        ],
+    }

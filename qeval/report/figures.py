@@ -1,0 +1,234 @@
+"""One variant on one row, in words: score, difference, interval, what was lost and gained; its picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from qeval.base import numbers
+from qeval.base.records import Comparison, Decision, Result, Run
+from qeval.compare.evidence import Evidence
+from qeval.compare.rows import Row, Score, score_of, summary_rows
+from qeval.report.verdicts import WORST_FIRST
+
+
+@dataclass(frozen=True)
+class Bar:
+    """An interval as parts of a small picture, in per cent of its width; `margin` is the allowed loss."""
+
+    zero: float
+    low: float
+    high: float
+    dot: float
+    margin: float | None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One variant on one row, in words. `status` is the gate's, "" where nothing judged it. `delta` and
+    what follows are empty for the baseline and where nothing could be compared."""
+
+    score: str
+    n: str
+    value: float
+    delta: str = ""
+    interval: str = ""
+    confidence: str = ""
+    lost: str = ""
+    gained: str = ""
+    changed: str = ""
+    recovery: str = ""
+    above_chance: str = ""
+    status: str = ""
+    advisory: bool = False
+    real: str = ""
+    bar: Bar | None = None
+    notes: tuple[str, ...] = ()
+    comparison: Comparison | None = None
+    margin: float | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A row of `rows.Row` turned into a column of the summary table."""
+
+    row: Row
+    title: str
+    measure: str
+    n: str
+    allowed: str
+    is_perplexity: bool
+
+
+@dataclass(frozen=True)
+class Material:
+    """What the figures are made from, handed around together."""
+
+    evidence: Evidence
+    decisions: Sequence[Decision]
+
+    @property
+    def run(self) -> Run:
+        """The run, its baseline the one that is compared with."""
+        return self.evidence.run
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows of the summary."""
+        return summary_rows(self.evidence.rows)
+
+
+def column(material: Material, row: Row) -> Column:
+    """The column's heading; n from the baseline, or from whichever variant has it."""
+    run = material.run
+    ordered = sorted(run.results, key=lambda result: result.variant.name != run.baseline)
+    score = next((s for result in ordered if (s := score_of(run, result, row))), None)
+    allowed = {_allowed_text(d) for d in material.decisions if d.task == row.id}
+    return Column(
+        row, row.title, row.measure, n_of(score), "; ".join(sorted(allowed - {""})), row.kind == "perplexity"
+    )
+
+
+def n_of(score: Score | None) -> str:
+    """How many items a score is of, and of how many there are."""
+    if score is None:
+        return numbers.NONE
+    if score.n < score.n_available:
+        return f"{numbers.count(score.n)} of {numbers.count(score.n_available)}"
+    return numbers.count(score.n)
+
+
+def _allowed_text(decision: Decision) -> str:
+    """The rule's limit in words."""
+    rule = decision.rule
+    if rule.max_drop is not None:
+        words = f"{numbers.MINUS}{rule.max_drop:g}"
+    elif rule.min_recovery is not None:
+        words = f"{numbers.percent(rule.min_recovery)} kept"
+    elif rule.max_ppl_ratio is not None:
+        words = f"×{rule.max_ppl_ratio:g}"
+    else:
+        words = f"{numbers.percent(rule.max_flips)} flips"
+    return f"allowed: {words}{'' if rule.tier == 'required' else ' (advice)'}"
+
+
+def figure(material: Material, result: Result, row: Row) -> Figure | None:
+    """One variant on one row; None where the variant has no score there."""
+    score = score_of(material.run, result, row)
+    if score is None:
+        return None
+    text = numbers.perplexity(score.score) if row.kind == "perplexity" else numbers.points(score.score)
+    plain = Figure(text, n_of(score), score.score)
+    name = result.variant.name
+    shown = material.evidence.comparison(name, row.id)
+    if shown is None:
+        return plain
+    judged = [d for d in material.decisions if d.variant == name and d.task == row.id]
+    return _compared(plain, shown, judged)
+
+
+def _compared(plain: Figure, shown: Comparison, decisions: Sequence[Decision]) -> Figure:
+    """The figure with its difference. Where a rule judged the row, the interval is the one that decided."""
+    deciding = _deciding(decisions)
+    used, margin = (deciding.comparison or shown, _margin(deciding)) if deciding else (shown, None)
+    if deciding and deciding.rule.max_flips is not None:
+        used = shown  # its interval is one of answers that agree, not of a difference of scores
+    limits = () if margin is None else (margin,)
+    kept, kept_above = _recoveries(shown)
+    is_ratio = shown.kind == "perplexity"
+    delta = numbers.ratio(used.delta, limits) if is_ratio else numbers.signed_points(used.delta, limits)
+    interval = (numbers.interval_ratio if is_ratio else numbers.interval_points)(used.low, used.high, limits)
+    return replace(
+        plain,
+        delta=delta,
+        interval=interval,
+        confidence=numbers.percent(used.confidence, 0),
+        lost=_known(shown.losses),
+        gained=_known(shown.gains),
+        changed=_known(shown.flips),
+        recovery=kept,
+        above_chance=kept_above,
+        status=deciding.status if deciding else "",
+        advisory=deciding is not None and deciding.rule.tier == "advisory",
+        real=_real(used),
+        notes=shown.notes,
+        comparison=used,
+        margin=margin,
+    )
+
+
+def _deciding(decisions: Sequence[Decision]) -> Decision | None:
+    """The worst required decision on a row, else the worst advisory one."""
+    ranked = sorted(decisions, key=lambda d: (d.rule.tier != "required", WORST_FIRST.index(d.status)))
+    return ranked[0] if ranked else None
+
+
+def _margin(decision: Decision) -> float | None:
+    """The allowed difference as a delta (at most zero); None for a limit on flips."""
+    return None if decision.allowed is None or decision.rule.max_flips is not None else -decision.allowed
+
+
+def _known(number: int | None) -> str:
+    return "" if number is None else numbers.count(number)
+
+
+def _recoveries(comparison: Comparison) -> tuple[str, str]:
+    """What share of the baseline's score is kept: of all of it, and of what lies above guessing."""
+    if comparison.kind == "perplexity" or comparison.baseline <= 0:
+        return "", ""
+    raw = numbers.percent(comparison.candidate / comparison.baseline)
+    chance = comparison.chance
+    if chance is None or comparison.baseline <= chance:
+        return raw, ""
+    return raw, numbers.percent((comparison.candidate - chance) / (comparison.baseline - chance))
+
+
+def _real(comparison: Comparison) -> str:
+    """Whether the interval tells the difference from zero."""
+    if comparison.high < 0:
+        return "lower"
+    return "higher" if comparison.low > 0 else "unclear"
+
+
+Scale = tuple[float, float]
+
+
+def scale_of(figures: Iterable[Figure | None]) -> Scale | None:
+    """The range of deltas that a column's bars must show, zero and margins included."""
+    values = [0.0]
+    for figure in figures:
+        if figure and figure.comparison:
+            values += [figure.comparison.low, figure.comparison.high, figure.margin or 0.0]
+    finite = [value for value in values if math.isfinite(value)]
+    return (min(finite), max(finite)) if max(finite) > min(finite) else None
+
+
+def widest(scales: Iterable[Scale | None]) -> Scale | None:
+    """The range that holds all of these."""
+    known = [scale for scale in scales if scale]
+    return (min(low for low, _ in known), max(high for _, high in known)) if known else None
+
+
+def with_bars(figures: Sequence[Figure | None], scales: Sequence[Scale | None]) -> tuple[Figure | None, ...]:
+    """The figures of a line with their intervals drawn, each on its column's scale."""
+    return tuple(
+        replace(figure, bar=_bar(figure.comparison, figure.margin, scale))
+        if figure and figure.comparison and scale
+        else figure
+        for figure, scale in zip(figures, scales, strict=True)
+    )
+
+
+def _bar(comparison: Comparison, margin: float | None, scale: Scale) -> Bar | None:
+    """The interval laid on the scale, with a tenth of air on both sides; None where it has no bounds."""
+    if not all(math.isfinite(value) for value in (comparison.low, comparison.high, comparison.delta)):
+        return None
+    low, high = scale
+    air = 0.1 * (high - low)
+
+    def place(value: float) -> float:
+        return round(100 * (value - low + air) / (high - low + 2 * air), 2)
+
+    zero, first, last, dot = map(place, (0.0, comparison.low, comparison.high, comparison.delta))
+    return Bar(zero, first, last, dot, None if margin is None else place(margin))
