@@ -3,7 +3,7 @@
     python benchmarks/coverage_simulation.py [--trials 20000] [--seed 1]
 
 Prints Markdown tables and exits with 1 if a method errs more often than promised by more than three
-standard errors of the simulation. All rules have a one-sided confidence of 95 %, so 5 % is promised.
+standard errors of the simulation. All rules have a one-sided confidence of 95%, so 5% is promised.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def clustered_task(clusters: int, size: int, margin: float) -> Trial:
 
 
 def recovery(n: int, ratio: float, flips: float) -> Trial:
-    """A baseline of 60 % and a candidate whose score is exactly `ratio` of it."""
+    """A baseline of 60% and a candidate whose score is exactly `ratio` of it."""
     score = 0.6
     margin = (1 - ratio) * score
 
@@ -301,53 +301,53 @@ def stopped(n: int, margin: float, flips: float) -> Trial:
 
 def scenarios() -> Iterator[Scenario]:
     """Everything a gate decides with, once with losses alone and once among many flips."""
-    for flips, churn in ((0.0, "losses only"), (FLIPS, "14 % flips")):
+    for flips, churn in ((0.0, "losses only"), (FLIPS, "14% flips")):
         for n in SIZES:
             yield from _by_size(n, flips, churn)
         yield from _means(flips, churn)
     for n in SIZES:
-        yield Scenario("continuous score, margin 1 %", f"{n}", continuous_task(n, 0.01))
-        yield Scenario("at most 5 % flips", f"{n}", flip_rule(n, 0.05))
+        yield Scenario("continuous score, margin 1%", f"{n}", continuous_task(n, 0.01))
+        yield Scenario("at most 5% flips", f"{n}", flip_rule(n, 0.05))
     for n, margin in ((52, 0.05), (133, 0.02), (268, 0.01)):
         yield Scenario(
             f"one task, losses only, margin {margin * 100:.0f} %", f"unlucky: {n}", task(n, margin, 0.0)
         )
-    yield Scenario("clusters, 14 % flips, margin 2 %", "100 of 5", clustered_task(100, 5, 0.02))
+    yield Scenario("clusters, 14% flips, margin 2%", "100 of 5", clustered_task(100, 5, 0.02))
     for noise in ("heavy tails", "skewed losses"):
         yield Scenario(f"perplexity ratio 1.02, {noise}", "62 documents", perplexity(62, noise))
     for name, same in (("the same items", True), ("other items", False)):
         trial = published(1172, 0.02, same_items=same)
-        yield Scenario(f"published scores of {name}, margin 2 %", "1172", trial)
+        yield Scenario(f"published scores of {name}, margin 2%", "1172", trial)
     for tasks in (1, 4):
         trial = joint(500, 0.02, tasks)
-        yield Scenario(f"four rules, {tasks} of them at the margin of 2 %", "500 each", trial)
+        yield Scenario(f"four rules, {tasks} of them at the margin of 2%", "500 each", trial)
 
 
 def _by_size(n: int, flips: float, churn: str) -> Iterator[Scenario]:
     for margin in MARGINS:
         yield Scenario(f"one task, {churn}, margin {margin * 100:.0f} %", f"{n}", task(n, margin, flips))
-    yield Scenario(f"recovery of 97 %, {churn}", f"{n}", recovery(n, 0.97, flips))
+    yield Scenario(f"recovery of 97%, {churn}", f"{n}", recovery(n, 0.97, flips))
     gate_trial = whole_gate(n, 0.03, flips)
-    yield Scenario(f"the whole gate, three tasks, {churn}, margin 3 %", f"{n}", gate_trial, cost=10)
+    yield Scenario(f"the whole gate, three tasks, {churn}, margin 3%", f"{n}", gate_trial, cost=10)
     bet = stopped(n, 0.02, flips)
-    yield Scenario(f"stopped early, looking after every item, {churn}, margin 2 %", f"{n}", bet, cost=4)
+    yield Scenario(f"stopped early, looking after every item, {churn}, margin 2%", f"{n}", bet, cost=4)
 
 
 def _means(flips: float, churn: str) -> Iterator[Scenario]:
     unequal = tuple(int(n) for n in np.geomspace(1500, 100, 57))
     for items, sizes in (("100 each", (100,) * 57), ("5 each", (5,) * 57), ("1500 to 100", unequal)):
         trial = macro(sizes, 0.01, flips)
-        yield Scenario(f"mean of 57 subjects, {churn}, margin 1 %", items, trial, cost=2)
+        yield Scenario(f"mean of 57 subjects, {churn}, margin 1%", items, trial, cost=2)
     for items, sizes in (("20 each", (20,) * 4), ("100 each", (100,) * 4), ("the article's", ARTICLE)):
         trial = average(sizes, 0.01, flips)
-        yield Scenario(f"average of four tasks, {churn}, margin 1 %", items, trial)
+        yield Scenario(f"average of four tasks, {churn}, margin 1%", items, trial)
 
 
 def comparisons() -> Iterator[Scenario]:
     """What no gate uses, to show why."""
     for n in SIZES:
         trial = plain_task(n, 0.02, 0.0)
-        yield Scenario("the plain paired interval, losses only, margin 2 %", f"{n}", trial)
+        yield Scenario("the plain paired interval, losses only, margin 2%", f"{n}", trial)
 
 
 def measure(scenario: Scenario, trials: int, seed: int) -> Measured:

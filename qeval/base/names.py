@@ -34,3 +34,9 @@ def slugged(text: str) -> str:
         if plain == text
         else f"{plain or 'x'}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:6]}"
     )
+
+
+def short(name: str, longest: int = 48) -> str:
+    """A name that fits a table or a chart, its middle left out where it is longer than `longest`."""
+    half = (longest - 1) // 2
+    return name if len(name) <= longest else f"{name[:half]}…{name[-half:]}"

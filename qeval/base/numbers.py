@@ -1,140 +1,192 @@
-"""Numbers as a person reads them; rounding never moves one across a limit that decided something."""
+"""Numbers as a person reads them: one way to say each, in plain ASCII that `float()` reads back.
+
+Rounding never moves a number across a limit that decided something. `typographic` gives the same with a true
+minus sign, narrow spaces and a multiplication sign, for HTML alone.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
 
-MINUS = "\u2212"
-NONE = "–"
-_MOST_DIGITS = 8
+_MOST_DIGITS = 12
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _READABLE = (1e-4, 1e6)  # numbers between these are written without powers of ten
 _LARGE_PERPLEXITY = 10
 _SMALL_P = 0.001
+_ROUGHLY = 2  # significant digits of a rough number
 
 
-def sign(text: str) -> str:
-    """`text` of a number with a true minus sign, which lines up in columns and breaks no line."""
-    return text.replace("-", MINUS)
+class Numeral(str):
+    """The text of a number, an interval or a dash that stands for none; plain ASCII."""
+
+    __slots__ = ()
 
 
-def digits_to_keep(value: float, limits: Iterable[float], least: int = 2) -> int:
-    """The fewest decimals, at least `least`, at which rounded `value` lies on its true side of every limit.
+NONE = Numeral("-")
 
-    So -2.04 beside an allowed -2.0 never shows as -2.0, and -0.004 never as 0.00. A value equal to a
-    limit needs no more.
+
+def typographic(text: Numeral) -> str:
+    """The numeral as a page shows it, with signs that line up in columns and break no line."""
+    if text == NONE:
+        return "\u2013"
+    grouped = re.sub(
+        r"(?<![\d.])\d{5,}(?![\d.])", lambda digits: f"{int(digits[0]):,}".replace(",", "\u202f"), text
+    )
+    signed = re.sub(r"(?<![\w.])-(?=[\di])", "\u2212", grouped)
+    return re.sub(r"\bx(?=[\di])", "\u00d7", signed).replace("inf", "\u221e")
+
+
+def _grouped(digits: re.Match[str]) -> str:
+    return f"{int(digits[0]):,}".replace(",", "\u202f")
+
+
+# --- digits -------------------------------------------------------------------------------------
+
+
+def digits_to_keep(
+    values: float | Sequence[float], limits: Iterable[float], least: int = 2, *, round_limits: bool = False
+) -> int:
+    """The fewest decimals, at least `least`, at which rounded values lie on their true side of every limit.
+
+    So -2.04 beside an allowed -2.0 never shows as -2.0, and -0.004 never as 0.00. A value equal to a limit
+    needs no more. `round_limits`: the limits are shown rounded too, being results of a computation.
     """
-    for digits in range(least, _MOST_DIGITS):
-        shown = round(value, digits)
-        if all(_side(shown, limit) == _side(value, limit) for limit in limits):
+    known, kept = (values,) if isinstance(values, int | float) else tuple(values), tuple(limits)
+    for digits in range(least, _MOST_DIGITS + 1):
+        near = [round(limit, digits) for limit in kept] if round_limits else kept
+        pairs = [(value, *limit) for value in known for limit in zip(kept, near, strict=True)]
+        if all(_side(round(value, digits), shown) == _side(value, limit) for value, limit, shown in pairs):
             return digits
     return _MOST_DIGITS
 
 
 def _side(value: float, limit: float) -> int:
     """-1 below, 0 on, 1 above the limit; a difference of float noise counts as on it."""
-    if math.isclose(value, limit, rel_tol=0.0, abs_tol=1e-10):
+    if math.isclose(value, limit, rel_tol=1e-12, abs_tol=1e-10):
         return 0
     return 1 if value > limit else -1
 
 
-def plain(value: float | None, digits: int = 2) -> str:
-    """A number with fixed decimals; a dash where there is none."""
+def exp(value: float) -> float:
+    """E to the power of `value`; infinity where Python raises."""
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf
+
+
+# --- numbers ------------------------------------------------------------------------------------
+
+
+def plain(value: float | None, digits: int = 2) -> Numeral:
+    """A number with fixed decimals; a dash where there is none. No zero has a sign."""
     if value is None or math.isnan(value):
         return NONE
     if math.isinf(value):
-        return "∞" if value > 0 else f"{MINUS}∞"
-    return sign(f"{value:.{digits}f}")
+        return Numeral("inf" if value > 0 else "-inf")
+    text = f"{value:.{digits}f}"
+    return Numeral(text.lstrip("-") if float(text) == 0 else text)
 
 
-def points(fraction: float | None, digits: int = 2) -> str:
-    """A score of 0 to 1 in percentage points, without the sign of per cent."""
+def as_written(value: float, digits: int = 1) -> Numeral:
+    """A limit as the user wrote it, with at least `digits` decimals: 1.0, 0.25, 0.333."""
+    exact = f"{Decimal(repr(round(value, 12))):f}"
+    return Numeral(f"{value:.{max(len(exact.rstrip('0').partition('.')[2]), digits)}f}")
+
+
+def points(fraction: float | None, digits: int = 2) -> Numeral:
+    """A score of 0 to 1 in percentage points, without a sign of per cent."""
     return plain(None if fraction is None else 100 * fraction, digits)
 
 
-def signed_points(fraction: float, limits: Iterable[float] = ()) -> str:
+def signed_points(fraction: float, limits: Iterable[float] = ()) -> Numeral:
     """A difference of scores in points, signed; `limits` are fractions it must not be rounded across."""
     if not math.isfinite(fraction):
         return plain(fraction)
     value = 100 * fraction
     digits = digits_to_keep(value, [0.0, *(100 * limit for limit in limits)])
     text = f"{value:+.{digits}f}"
-    return sign(text) if float(text) else f"{0:.{digits}f}"
+    return Numeral(text if float(text) else f"{0:.{digits}f}")
 
 
-def interval_points(low: float, high: float, limits: Iterable[float] = ()) -> str:
-    """An interval of differences in points: "−1.30 to −0.21"."""
+def interval_points(low: float, high: float, limits: Iterable[float] = ()) -> Numeral:
+    """An interval of differences in points: "-1.30 to -0.21"."""
     kept = tuple(limits)
-    return f"{signed_points(low, kept)} to {signed_points(high, kept)}"
+    return Numeral(f"{signed_points(low, kept)} to {signed_points(high, kept)}")
 
 
-def perplexity(score: float | None) -> str:
+def perplexity(score: float | None) -> Numeral:
     """exp(-score) of a mean log-likelihood in nats, with four significant digits or more."""
     if score is None or math.isnan(score):
         return NONE
-    value = _exp(-score)
+    value = exp(-score)
     return plain(value, 2 if value >= _LARGE_PERPLEXITY else 3)
 
 
-def ratio(delta: float, limits: Iterable[float] = ()) -> str:
-    """The perplexity ratio exp(-delta), "×1.014"; `limits` are deltas it must not be rounded across."""
-    value = _exp(-delta)
+def ratio(delta: float, limits: Iterable[float] = ()) -> Numeral:
+    """The perplexity ratio exp(-delta), "x1.014"; `limits` are deltas it must not be rounded across."""
+    value = exp(-delta)
     if not math.isfinite(value):
-        return f"×{plain(value)}"
-    digits = digits_to_keep(value, [1.0, *(_exp(-limit) for limit in limits)], least=3)
-    return f"×{value:.{digits}f}"
+        return Numeral(f"x{plain(value)}")
+    digits = digits_to_keep(value, [1.0, *(exp(-limit) for limit in limits)], least=3)
+    return Numeral(f"x{value:.{digits}f}")
 
 
-def interval_ratio(low: float, high: float, limits: Iterable[float] = ()) -> str:
+def interval_ratio(low: float, high: float, limits: Iterable[float] = ()) -> Numeral:
     """An interval of log-likelihood differences as perplexity ratios, the smaller ratio first."""
     kept = tuple(limits)
-    return f"{ratio(high, kept)} to {ratio(low, kept)}"
+    return Numeral(f"{ratio(high, kept)} to {ratio(low, kept)}")
 
 
-def percent(share: float | None, digits: int = 1) -> str:
-    """A share as per cent: "98.7 %". A share below 1 never shows as 100 %, nor one above 0 as 0 %."""
+def percent(share: float | None, digits: int = 1) -> Numeral:
+    """A share as per cent: "98.7%". A share below 1 never shows as 100%, nor one above 0 as 0%."""
     if share is None or not math.isfinite(share):
         return NONE
     value = 100 * share
-    return f"{plain(value, digits_to_keep(value, (0.0, 100.0), least=digits))} %"
+    return Numeral(f"{plain(value, digits_to_keep(value, (0.0, 100.0), least=digits))}%")
 
 
-def p_value(p: float | None) -> str:
+def level(confidence: float) -> Numeral:
+    """A confidence as people name it: "95%", "97.5%"."""
+    return Numeral(f"{round(100 * confidence, 2):g}%")
+
+
+def p_value(p: float | None) -> Numeral:
     """A p-value with two digits; below a thousandth, only that."""
     if p is None or math.isnan(p):
         return NONE
-    return "<0.001" if p < _SMALL_P else f"{p:.2g}"
+    return Numeral("<0.001" if p < _SMALL_P else f"{p:.2g}")
 
 
-def count(number: int | None) -> str:
-    """A whole number in groups of three, parted by a narrow space that breaks no line."""
-    return NONE if number is None else f"{number:,}".replace(",", "\u202f")
+def count(number: int | None) -> Numeral:
+    """A whole number."""
+    return NONE if number is None else Numeral(str(number))
 
 
-def size(number: float | None) -> str:
+def roughly(number: int) -> Numeral:
+    """A rough number of items, rounded up to two significant digits: "5200"."""
+    scale = 10 ** max(len(str(number)) - _ROUGHLY, 0)
+    return Numeral(str(math.ceil(number / scale) * scale))
+
+
+def size(number: float | None) -> Numeral:
     """Bytes in the binary unit that reads best."""
     if not number:
         return NONE
     power = min(int(math.log2(number)) // 10, len(_UNITS) - 1)
-    return f"{significant(number / 2 ** (10 * power))} {_UNITS[power]}"
+    return Numeral(f"{significant(number / 2 ** (10 * power))} {_UNITS[power]}")
 
 
-def significant(value: float | None, digits: int = 3) -> str:
+def significant(value: float | None, digits: int = 3) -> Numeral:
     """A measured quantity with so many significant digits, never in powers of ten from 1e-4 to 1e6."""
     if value is None or not math.isfinite(value):
         return plain(value)
     if value == 0:
-        return "0"
+        return Numeral("0")
     if not _READABLE[0] <= abs(value) < _READABLE[1]:
-        return sign(f"{value:.{digits - 1}e}")
+        return Numeral(f"{value:.{digits - 1}e}")
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    return sign(f"{value:.{decimals}f}")
-
-
-def _exp(value: float) -> float:
-    """Exponential that says infinity where Python raises."""
-    try:
-        return math.exp(value)
-    except OverflowError:
-        return math.inf
+    return Numeral(f"{value:.{decimals}f}")

@@ -266,17 +266,18 @@ def report(
     **gate: Any,
 ) -> None:
     """Render a run (the newest, if none is named) to HTML or Markdown."""
-    from qeval import report
     from qeval.ask.policy import choose
     from qeval.base.files import write_text
     from qeval.judge.gate import judge
+    from qeval.report.context import build
+    from qeval.report.formats import Options, render
 
     evidence, read = _open(runs, runs_dir, baseline)
     policy = choose(**gate)
     decisions = judge(evidence, policy) if policy else ()
-    context = report.build(evidence, read.items, decisions, policy, title=title)
+    context = build(evidence, read.items, decisions, policy, title=title)
     for path in outputs:
-        write_text(path, report.render(context, path, assets=assets, short=short))
+        write_text(path, render(context, path, Options(short, assets)))
         click.echo(str(path))
 
 
@@ -311,8 +312,8 @@ def gate(
 
     evidence, _ = _open(runs, runs_dir, baseline)
     outcome = judge.conclude(evidence, policy.demand(**limits))
-    formats.publish(outcome, junit_file=junit, badge_file=badge)
-    click.echo(formats.to_json(outcome) if as_json else formats.table(outcome))
+    formats.publish(outcome, {name: path for name, path in (("junit", junit), ("badge", badge)) if path})
+    click.echo(formats.formats()["json" if as_json else "table"].render(outcome))
     ctx.exit(int(outcome.exit))
 
 
@@ -428,11 +429,12 @@ def export(runs: tuple[str, ...], runs_dir: Path, baseline: str | None, to: str,
 )
 def view(runs: tuple[str, ...], runs_dir: Path, baseline: str | None, port: int | None) -> None:
     """Open the HTML report of a run (the newest, if none is named)."""
-    from qeval import report
     from qeval.cli import viewer
+    from qeval.report.context import build
+    from qeval.report.formats.html import render_html
 
     evidence, read = _open(runs, runs_dir, baseline)
-    page = report.render_html(report.build(evidence, read.items))
+    page = render_html(build(evidence, read.items))
     viewer.show(page, port, say=lambda text: click.echo(text, err=True))
 
 

@@ -89,7 +89,8 @@ def _note(source: Source, result: Result, row: Row) -> str:
         return ""
     level = numbers.percent(one.confidence, 0)
     if one.kind == "perplexity":
-        change, around = numbers.ratio(one.delta), numbers.interval_ratio(one.low, one.high)
+        change = f"perplexity {numbers.ratio(one.delta)}"
+        around = numbers.interval_ratio(one.low, one.high)
     else:
         change = f"{numbers.signed_points(one.delta)} points"
         around = numbers.interval_points(one.low, one.high)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from qeval.base import numbers
 from qeval.base.records import Comparison, Read, ReadItems, Run
 from qeval.compare.rows import Index, index
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     File = tuple[str, str | pa.Table]
     """A path below the directory that is exported to, and what it holds."""
-
-_LARGEST_EXPONENT = 700.0
 
 
 @dataclass(frozen=True)
@@ -36,4 +34,4 @@ class Source:
 
 def perplexity(score: float) -> float:
     """The perplexity of a mean log-likelihood in nats, infinite where it is beyond all numbers."""
-    return math.exp(-score) if score > -_LARGEST_EXPONENT else math.inf
+    return numbers.exp(-score)

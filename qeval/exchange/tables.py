@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from qeval.base.names import scheme_text
 from qeval.base.records import Cell, Comparison, Result, Run
+from qeval.compare.columns import statistics
 from qeval.compare.rows import Row, rows_of, score_of, summary_rows
 from qeval.exchange.source import Source, perplexity
 
@@ -47,7 +48,12 @@ def _score_row(run: Run, result: Result, row: Row, score: Mapping[str, Any]) -> 
 def _comparisons(source: Source) -> list[dict[str, Any]]:
     names = [field.name for field in fields(Comparison) if field.name != "notes"]
     return [
-        {"run": source.run.id, **{name: getattr(one, name) for name in names}, "notes": "; ".join(one.notes)}
+        {
+            "run": source.run.id,
+            **{name: getattr(one, name) for name in names},
+            **statistics(one),
+            "notes": "; ".join(one.notes),
+        }
         for one in source.comparisons
     ]
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 _LEAST, _MOST, _FRACTIONS = 0.01, 0.95, 12
-"""Stakes as shares of the greatest one that cannot ruin: from 1 % (shortfalls of a fraction of a point)
-to 95 %, evenly on a logarithmic scale."""
+"""Stakes as shares of the greatest one that cannot ruin: from 1% (shortfalls of a fraction of a point)
+to 95%, evenly on a logarithmic scale."""
 
 
 @dataclass(frozen=True)

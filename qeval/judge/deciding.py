@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from statistics import NormalDist
 
+from qeval.base import numbers
 from qeval.base.records import Comparison, Decision, Policy, Rule, Verdict
 from qeval.base.rules import limit_of
 from qeval.compare import stats
@@ -32,7 +33,7 @@ def decide(rule: Rule, pairs: Pairs | None, policy: Policy) -> Decision | None:
         needed = more_items(rule, comparison, allowed)
         ending = _what_would_decide(comparison, needed)
     elif status == "PASS" and comparison.limited:
-        of = f"{reasons.count(comparison.n)} of {reasons.count(comparison.n_available)} items"
+        of = f"{numbers.count(comparison.n)} of {numbers.count(comparison.n_available)} items"
         if policy.allow_limited:
             ending = f" on {of}, as --allow-limited permits"
         else:
@@ -108,8 +109,12 @@ def _what_would_decide(comparison: Comparison, needed: int | None) -> str:
         return "; compared item by item it would say more"
     if needed is None:
         return "; no practicable number of items would decide it"
-    more = "" if comparison.n + needed <= comparison.n_available else ", and the task has not so many"
-    return f"; about {reasons.about(needed)} more items would decide it at this churn{more}"
+    more = (
+        ""
+        if comparison.n + needed <= comparison.n_available
+        else f", but the task has only {numbers.count(comparison.n_available)}"
+    )
+    return f"; about {numbers.roughly(needed)} more items would decide it at this churn{more}"
 
 
 def name_culprits(decisions: list[Decision], pairs: Mapping[tuple[str, str], Pairs]) -> list[Decision]:

@@ -177,7 +177,7 @@ def _notes(
     decisions: Sequence[Decision], policy: Policy, variants: Sequence[str], unjudged: Sequence[str]
 ) -> Iterator[str]:
     if unjudged:
-        yield f"Not judged, as no rule concerns them: {', '.join(unjudged)}."
+        yield f"No rule covers: {', '.join(unjudged)}."
     if policy.allow_limited:
         yield "Limited runs are allowed to pass (--allow-limited)."
     if policy.allow_inconclusive:

@@ -63,8 +63,8 @@ def smallest_loss(row: Row, guess: Guess, confidence: float) -> float | None:
 def _reach(worth: float, churn: float, confidence: float, power: float) -> float:
     """The lower side of the gate's interval for a draw that is luckier than this one with `power`.
 
-    Nearer to simulation than `stats.smallest_margin`, which for 300 items and 5 % churn says 3.2 points
-    where 3.6 are needed (and 71 % pass instead of 80 %).
+    Nearer to simulation than `stats.smallest_margin`, which for 300 items and 5% churn says 3.2 points
+    where 3.6 are needed (and 71% pass instead of 80%).
     """
     changed = churn * worth
     more = min(quantile(power) * math.sqrt(changed), changed)

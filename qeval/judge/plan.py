@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 from tabulate import tabulate
 
+from qeval.base import numbers
 from qeval.base.errors import UsageError
 from qeval.base.records import Kind, Level, Policy, Rule, Suite
 from qeval.base.rules import describe, limit_of
 from qeval.compare.rows import Row
-from qeval.judge import reasons as gate_words
 from qeval.judge.deciding import POWER
 from qeval.judge.margins import Guess, identical_loss, needed_items, quantile, smallest_loss
 from qeval.judge.matching import check_rules, rules_for
@@ -27,7 +27,7 @@ Answer = Literal["provable", "too few items", "impossible", "unknown"]
 """too few items: a candidate that loses nothing passes with less than `power`. impossible: not even the
 baseline itself would pass. unknown: a run is needed to tell (`measure`)."""
 CHURN = 0.1
-"""The share of answers that change between right and wrong, where no run tells: 8 to 14 % is usual for
+"""The share of answers that change between right and wrong, where no run tells: 8 to 14% is usual for
 4-bit schemes on multiple choice."""
 MARGINS = (0.5, 1.0, 2.0)
 """Points of which a plan without a policy speaks."""
@@ -180,12 +180,12 @@ def _answered(row: Planned, what: Row, guess: Guess) -> Planned:
     else:
         words, answer = f"{_items(row.n)} prove {best}, {asked} asked", "provable"
     needed = None if row.smallest is None else needed_items(what, guess, row.confidence, allowed)
-    more = f"; it takes about {gate_words.count(needed)}" if needed and answer != "provable" else ""
+    more = f"; it takes about {numbers.count(needed)}" if needed and answer != "provable" else ""
     return replace(row, answer=answer, needed={row.limit: needed}, reason=f"{words}{more}.")
 
 
 def _items(n: int) -> str:
-    return f"{gate_words.count(n)} item" + ("" if n == 1 else "s")
+    return f"{numbers.count(n)} item" + ("" if n == 1 else "s")
 
 
 def _flips(base: Planned, row: Row, guess: Guess, most: float) -> Planned:
@@ -202,9 +202,9 @@ def _flips(base: Planned, row: Row, guess: Guess, most: float) -> Planned:
     answer: Answer = "impossible" if base.n < alone else "too few items"
     if needed is not None and needed <= base.n:
         answer = "provable"
-    words = f"{100 * share:.3g} % of answers change, {100 * most:.3g} % asked"
+    words = f"{100 * share:.3g}% of answers change, {100 * most:.3g}% asked"
     takes = "no number of items proves it" if needed is None else f"it takes {_items(needed)}"
-    reason = f"{words}: {takes}, {gate_words.count(base.n)} there are."
+    reason = f"{words}: {takes}, {numbers.count(base.n)} there are."
     return replace(base, answer=answer, needed={base.limit: needed}, reason=reason)
 
 
@@ -239,13 +239,13 @@ def _plainly(rows: Sequence[Planned]) -> list[str]:
 
 
 def _numbers(row: Planned) -> list[str]:
-    churn = "" if row.churn is None or row.kind != "accuracy" else f"{100 * row.churn:.1f} %"
-    return [gate_words.count(row.n), churn, "" if row.smallest is None else _loss(row.kind, row.smallest)]
+    churn = "" if row.churn is None or row.kind != "accuracy" else f"{100 * row.churn:.1f}%"
+    return [numbers.count(row.n), churn, "" if row.smallest is None else _loss(row.kind, row.smallest)]
 
 
 def _loss(kind: Kind, loss: float) -> str:
     """A loss in the unit that its kind of score has."""
-    return f"{math.exp(loss):.4f} ×" if kind == "perplexity" else f"{100 * loss:.2f} points"
+    return f"{numbers.exp(loss):.4f}x" if kind == "perplexity" else f"{100 * loss:.2f} points"
 
 
 def _one(row: Planned) -> int | None:
@@ -257,7 +257,7 @@ def _all_needed(row: Planned) -> list[str]:
 
 
 def _count(n: int | None) -> str:
-    return "" if n is None else gate_words.count(n)
+    return "" if n is None else numbers.count(n)
 
 
 def document(rows: Sequence[Planned]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qeval.base import numbers
-from qeval.base.names import scheme_text
+from qeval.base.names import scheme_text, short
 from qeval.base.records import Decision, Policy, ReadItems, Result, Run
 from qeval.compare.evidence import Evidence
 from qeval.compare.rows import result_of
@@ -17,8 +17,6 @@ from qeval.report.figures import Column, Figure, Material, column, figure, scale
 from qeval.report.flips import Explorer, explore
 from qeval.report.subjects import Category, Subject, categories, subjects
 from qeval.report.verdicts import Verdict, verdict_of
-
-_LONGEST_NAME = 48
 
 
 @dataclass(frozen=True)
@@ -39,18 +37,16 @@ class Line:
     @property
     def short(self) -> str:
         """The name, its middle left out where it would make a table's first column too wide."""
-        half = _LONGEST_NAME // 2
-        return self.name if len(self.name) <= _LONGEST_NAME else f"{self.name[:half]}…{self.name[-half:]}"
+        return short(self.name)
 
 
 @dataclass(frozen=True)
 class Detail:
-    """Everything known about one variant on one task; `baseline` and `p` in words."""
+    """Everything known about one variant on one task; `baseline` in words."""
 
     task: str
     variant: str
     baseline: str
-    p: str
     method: str
     figure: Figure
 
@@ -60,7 +56,8 @@ class Context:
     """Everything a report shows."""
 
     title: str
-    run: Run
+    evidence: Evidence
+    decisions: Sequence[Decision]
     run_facts: tuple[Fact, ...]
     columns: tuple[Column, ...]
     lines: tuple[Line, ...]
@@ -73,6 +70,11 @@ class Context:
     warnings: tuple[str, ...]
     forgiven: tuple[str, ...]
     gate: str
+
+    @property
+    def run(self) -> Run:
+        """The run, its baseline the one that is compared with."""
+        return self.evidence.run
 
     @property
     def candidates(self) -> tuple[Line, ...]:
@@ -95,7 +97,7 @@ class Context:
     @property
     def has_flips(self) -> bool:
         """Whether any difference counts answers that changed."""
-        return any(row.figure.changed for row in self.details)
+        return any(row.figure.statistics["flips"] != numbers.NONE for row in self.details)
 
     @property
     def details(self) -> tuple[Detail, ...]:
@@ -124,13 +126,12 @@ class Context:
 def _detail(line: Line, column: Column, figure: Figure) -> Detail:
     comparison = figure.comparison
     if comparison is None:
-        return Detail(column.title, line.name, numbers.NONE, numbers.NONE, "", figure)
+        return Detail(column.title, line.name, numbers.NONE, "", figure)
     words = numbers.perplexity if column.is_perplexity else numbers.points
     return Detail(
         column.title,
         line.name,
         words(comparison.baseline),
-        numbers.p_value(comparison.p),
         comparison.method,
         figure,
     )
@@ -152,7 +153,8 @@ def build(
     run, material = evidence.run, Material(evidence, decisions)
     return Context(
         title=title or f"What quantisation cost {run.model}",
-        run=run,
+        evidence=evidence,
+        decisions=decisions,
         run_facts=run_facts(run),
         columns=tuple(column(material, row) for row in material.rows),
         lines=_lines(material),

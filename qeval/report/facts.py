@@ -18,7 +18,7 @@ _MOST_DATASETS = 6
 
 def provenance_facts(result: Result) -> tuple[Fact, ...]:
     """What was asked for and what was truly loaded; facts that are unknown are left out."""
-    asked = [("Scheme asked for", scheme_text(result.variant.scheme))]
+    asked = [("Requested scheme", scheme_text(result.variant.scheme))]
     if result.variant.adapter:
         asked.append(("Adapter", result.variant.adapter))
     loaded = _loaded(result.provenance) if result.provenance else []
@@ -96,14 +96,14 @@ def run_facts(run: Run) -> tuple[Fact, ...]:
     described = f": {run.suite.description}" if run.suite.description else ""
     facts = [
         ("Run", run.id),
-        ("Made", run.created),
+        ("Created", run.created),
         ("Model", run.model),
         ("Suite", run.suite.name + described),
         ("Source", run.source),
         ("qeval", run.qeval_version),
         *(_settings(run) if run.source == OWN else ()),
         (
-            "Items from",
+            "Datasets",
             "; ".join([*datasets[:_MOST_DATASETS], *(["…"] if len(datasets) > _MOST_DATASETS else [])]),
         ),
     ]
@@ -115,10 +115,10 @@ def _settings(run: Run) -> tuple[Fact, ...]:
     return (
         ("Seed", str(settings.seed)),
         ("Limit", "" if settings.limit is None else f"{settings.limit} items a task"),
-        ("Data type asked for", settings.dtype),
-        ("Device asked for", settings.device),
-        ("Batch size asked for", settings.batch_size),
-        ("Engine asked for", settings.engine),
+        ("Requested dtype", settings.dtype),
+        ("Requested device", settings.device),
+        ("Requested batch size", settings.batch_size),
+        ("Requested engine", settings.engine),
         ("Chat template", "applied" if settings.chat_template else "not applied"),
     )
 

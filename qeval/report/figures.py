@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from qeval.base import numbers
 from qeval.base.records import Comparison, Decision, Result, Run
+from qeval.compare.columns import in_words
 from qeval.compare.evidence import Evidence
 from qeval.compare.rows import Row, Score, score_of, summary_rows
 from qeval.report.verdicts import WORST_FIRST
@@ -35,11 +36,7 @@ class Figure:
     delta: str = ""
     interval: str = ""
     confidence: str = ""
-    lost: str = ""
-    gained: str = ""
-    changed: str = ""
-    recovery: str = ""
-    above_chance: str = ""
+    statistics: Mapping[str, numbers.Numeral] = field(default_factory=dict)
     status: str = ""
     advisory: bool = False
     real: str = ""
@@ -103,11 +100,11 @@ def _allowed_text(decision: Decision) -> str:
     """The rule's limit in words."""
     rule = decision.rule
     if rule.max_drop is not None:
-        words = f"{numbers.MINUS}{rule.max_drop:g}"
+        words = f"-{rule.max_drop:g}"
     elif rule.min_recovery is not None:
         words = f"{numbers.percent(rule.min_recovery)} kept"
     elif rule.max_ppl_ratio is not None:
-        words = f"×{rule.max_ppl_ratio:g}"
+        words = f"x{rule.max_ppl_ratio:g}"
     else:
         words = f"{numbers.percent(rule.max_flips)} flips"
     return f"allowed: {words}{'' if rule.tier == 'required' else ' (advice)'}"
@@ -135,7 +132,6 @@ def _compared(plain: Figure, shown: Comparison, decisions: Sequence[Decision]) -
     if deciding and deciding.rule.max_flips is not None:
         used = shown  # its interval is one of answers that agree, not of a difference of scores
     limits = () if margin is None else (margin,)
-    kept, kept_above = _recoveries(shown)
     is_ratio = shown.kind == "perplexity"
     delta = numbers.ratio(used.delta, limits) if is_ratio else numbers.signed_points(used.delta, limits)
     interval = (numbers.interval_ratio if is_ratio else numbers.interval_points)(used.low, used.high, limits)
@@ -143,12 +139,8 @@ def _compared(plain: Figure, shown: Comparison, decisions: Sequence[Decision]) -
         plain,
         delta=delta,
         interval=interval,
-        confidence=numbers.percent(used.confidence, 0),
-        lost=_known(shown.losses),
-        gained=_known(shown.gains),
-        changed=_known(shown.flips),
-        recovery=kept,
-        above_chance=kept_above,
+        confidence=numbers.level(used.confidence),
+        statistics=in_words(shown),
         status=deciding.status if deciding else "",
         advisory=deciding is not None and deciding.rule.tier == "advisory",
         real=_real(used),
@@ -167,21 +159,6 @@ def _deciding(decisions: Sequence[Decision]) -> Decision | None:
 def _margin(decision: Decision) -> float | None:
     """The allowed difference as a delta (at most zero); None for a limit on flips."""
     return None if decision.allowed is None or decision.rule.max_flips is not None else -decision.allowed
-
-
-def _known(number: int | None) -> str:
-    return "" if number is None else numbers.count(number)
-
-
-def _recoveries(comparison: Comparison) -> tuple[str, str]:
-    """What share of the baseline's score is kept: of all of it, and of what lies above guessing."""
-    if comparison.kind == "perplexity" or comparison.baseline <= 0:
-        return "", ""
-    raw = numbers.percent(comparison.candidate / comparison.baseline)
-    chance = comparison.chance
-    if chance is None or comparison.baseline <= chance:
-        return raw, ""
-    return raw, numbers.percent((comparison.candidate - chance) / (comparison.baseline - chance))
 
 
 def _real(comparison: Comparison) -> str:

@@ -17,7 +17,7 @@ def _terms(context: Context) -> list[tuple[str, str, bool]]:
         ("Score", _SCORE, True),
         ("Difference", _DIFFERENCE, compared),
         ("Interval", _INTERVAL, compared),
-        ("Pass, fail, not decided", _VERDICTS, context.judged),
+        ("Pass, fail, undecided", _VERDICTS, context.judged),
         ("Lost, gained, changed", _FLIPS, bool(context.explorer.counts)),
         ("Kept, and kept above chance", _RECOVERY, compared),
         ("Two means of one group", _MEANS, any(column.row.level == "macro" for column in context.columns)),
@@ -27,8 +27,8 @@ def _terms(context: Context) -> list[tuple[str, str, bool]]:
 
 
 _SCORE = (
-    "The share of questions answered rightly, in points of 100. Some tasks give parts of a point for an "
-    "answer. Higher is better; for perplexity, lower."
+    "The share of questions answered correctly, in percentage points. Some tasks give parts of a point for "
+    "an answer. Higher is better; for perplexity, lower."
 )
 _DIFFERENCE = (
     "The variant's score less the baseline's, in points, on the very same questions asked in the very "
@@ -37,13 +37,13 @@ _DIFFERENCE = (
 _INTERVAL = (
     "A test asks a sample of all the questions that could be asked; other questions would have given "
     "another difference. The interval is the range of true differences that agree with what was seen. "
-    "With 95 % intervals, such ranges hold the truth in 95 of 100 tests. If the range reaches across "
+    "With 95% intervals, such ranges hold the truth in 95 of 100 tests. If the range reaches across "
     "zero, the data cannot tell the difference from none. That is not the same as no difference: a wide "
     "range means that too few questions were asked."
 )
 _VERDICTS = (
     "A rule allows a certain loss. Pass: the whole interval lies above that loss, so a greater one is "
-    "ruled out. Fail: the whole interval lies below it. Not decided: the interval holds the limit, and "
+    "ruled out. Fail: the whole interval lies below it. Undecided: the interval holds the limit, and "
     "more items are needed. Only a pass is a pass."
 )
 _FLIPS = (
@@ -67,5 +67,5 @@ _SHRUNKEN = (
 )
 _PERPLEXITY = (
     "How surprised the model is by a text, word by word: with a perplexity of 8 it is as unsure as if it "
-    "chose among 8 equally likely words. A ratio of ×1.02 to the baseline is 2 per cent more."
+    "chose among 8 equally likely words. A ratio of x1.02 to the baseline is 2% more."
 )

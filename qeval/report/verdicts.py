@@ -25,7 +25,7 @@ MARKS = {
 WORDS = {
     "PASS": "Pass",
     "FAIL": "Fail",
-    "INCONCLUSIVE": "Not decided",
+    "INCONCLUSIVE": "Undecided",
     "MISSING": "Data missing",
     "BROKEN": "Did not run",
     "BASELINE": "Baseline",
@@ -34,6 +34,9 @@ WORDS = {
     "UNCLEAR": "No change shown",
     "NONE": "Nothing to compare",
 }
+
+
+_TOGETHER = {"FAIL": "failed", "MISSING": "could not be judged", "INCONCLUSIVE": "are undecided"}
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def _judged(decisions: Sequence[Decision]) -> str:
         if same == 1:
             return worst.reason
         return f"All {same} rules hold."
-    beside = f" ({same} of {len(decisions)} rules alike.)" if same > 1 else ""
+    beside = f" {same} of {len(decisions)} rules {_TOGETHER[worst.status]}." if same > 1 else ""
     return f"{worst.reason}{beside}"
 
 

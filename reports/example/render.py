@@ -15,7 +15,9 @@ from qeval.base.files import write_text
 from qeval.base.records import Cell, Read, ReadItems, Run
 from qeval.compare.evidence import gather
 from qeval.exchange import scores
-from qeval.report import build, render_html, render_markdown
+from qeval.report.context import build
+from qeval.report.formats.html import render_html
+from qeval.report.formats.markdown import render_markdown
 from qeval.store import runs as store
 
 ROOT = Path(__file__).parents[2]

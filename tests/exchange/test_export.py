@@ -81,7 +81,7 @@ def test_the_hubs_reader_finds_every_score_in_the_model_card(made, tmp_path):
     comparison = next(one for one in made[3] if one.task == "arc")
     assert results["arc"].metric_value == pytest.approx(100 * comparison.candidate, abs=1e-3)
     assert results["arc"].dataset_type == "example-org/quiz"
-    assert "points against fp16 (95 % interval" in results["arc"].metric_name
+    assert "points against fp16 (95% interval" in results["arc"].metric_name
     assert "quiz_macro (unweighted mean of subjects)" in results
     assert results["wiki"].metric_value > 1
     again = huggingface_hub.ModelCard(str(card))

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qeval import report
 from qeval.base.records import (
     Cell,
     Item,
@@ -26,6 +25,7 @@ from qeval.base.records import (
 from qeval.compare.evidence import gather, with_baseline
 from qeval.compare.interval import compare
 from qeval.judge import gate
+from qeval.report.context import build
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -250,4 +250,4 @@ def conclude(run, read, policy, *, baseline=None):
 
 def context(run, read, read_items, decisions=(), policy=None, *, title=None):
     """The context of a report on a run."""
-    return report.build(gather(run, read), read_items, decisions, policy, title=title)
+    return build(gather(run, read), read_items, decisions, policy, title=title)

@@ -20,7 +20,7 @@ from qeval.base.records import Rule
 from qeval.base.rules import LIMITS, limit_of
 from qeval.exchange import scores
 from qeval.judge import plan, sizing
-from qeval.judge.formats import table
+from qeval.judge.formats.table import table
 
 DOCS = Path(__file__).parents[2] / "docs"
 EXAMPLES = DOCS / "examples"

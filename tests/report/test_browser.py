@@ -15,9 +15,9 @@ from factories import context as built
 from factories import judge
 from leaderboard import leaderboard
 
-from qeval import report
 from qeval.base.files import write_text
 from qeval.base.records import Item, Policy, Result, Rule
+from qeval.report.formats.html import render_html
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
@@ -53,7 +53,7 @@ def page(tmp_path_factory):
 
     context = built(run, read, items, judge(run, read, policy), policy)
     path = tmp_path_factory.mktemp("report") / "report.html"
-    write_text(path, report.render_html(context))
+    write_text(path, render_html(context))
     return path.as_uri()
 
 
@@ -267,7 +267,7 @@ def test_twenty_thousand_flips_are_listed_and_filtered_quickly(driver, tmp_path)
     )
     assert context.explorer.shown > 10_000
     path = tmp_path / "many.html"
-    write_text(path, report.render_html(context))
+    write_text(path, render_html(context))
     look(driver, 1280, "light")
     driver.get(path.as_uri())
     script = """const start = performance.now();

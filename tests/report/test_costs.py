@@ -7,18 +7,20 @@ from dataclasses import replace
 import pytest
 from factories import ARC, context, make_run
 
-from qeval import report
 from qeval.base.records import Cost, Run, Timing
 from qeval.compare.evidence import Evidence
 from qeval.report import costs
 from qeval.report.charts import charts as draw_all
+from qeval.report.context import Context
 from qeval.report.formats import terminal
+from qeval.report.formats.html import render_html
 from qeval.report.formats.json import document
+from qeval.report.formats.markdown import render_markdown
 
 NOTES = ("Medians of 5 after 2.", "Measured on the layers as loaded.")
 
 
-def measured(*hardware: str) -> tuple[Run, report.Context]:
+def measured(*hardware: str) -> tuple[Run, Context]:
     """A run whose variants were measured on this hardware, one each."""
     run, read, _ = make_run(len(hardware), (ARC,), n_items=40)
     results = [
@@ -33,8 +35,8 @@ def measured(*hardware: str) -> tuple[Run, report.Context]:
     return run, context(run, read, lambda _: {})
 
 
-def texts(run: Run, context: report.Context) -> list[str]:
-    return [terminal.costs(run), report.render_markdown(context), report.render_html(context)]
+def texts(run: Run, context: Context) -> list[str]:
+    return [terminal.costs(run), render_markdown(context), render_html(context)]
 
 
 def test_every_form_says_how_costs_were_found():

@@ -9,11 +9,13 @@ import pytest
 from factories import ARC, QUIZ, TRUTH, WIKI, judge, make_run
 from outline import outline, rounded
 
-from qeval import report
 from qeval.base.records import Cost, Policy, Result, Rule, Timing
 from qeval.compare.evidence import gather
+from qeval.report.context import build
 from qeval.report.formats import json as document
 from qeval.report.formats import terminal
+from qeval.report.formats.html import render_html
+from qeval.report.formats.markdown import render_markdown
 
 
 @pytest.fixture(scope="module")
@@ -41,20 +43,20 @@ def made():
     def items(cell):
         return {item.key: item for item in read_items(cell)}
 
-    context = report.build(evidence, items, decisions, policy)
+    context = build(evidence, items, decisions, policy)
     return evidence, decisions, context
 
 
 def test_golden_html(made, golden):
-    golden("report.html.txt", outline(report.render_html(made[2])))
+    golden("report.html.txt", outline(render_html(made[2])))
 
 
 def test_golden_markdown(made, golden):
-    golden("report.md", report.render_markdown(made[2]))
+    golden("report.md", render_markdown(made[2]))
 
 
 def test_golden_short_markdown(made, golden):
-    golden("short.md", report.render_markdown(made[2], short=True))
+    golden("short.md", render_markdown(made[2], short=True))
 
 
 def test_golden_terminal(made, golden):

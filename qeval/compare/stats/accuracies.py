@@ -58,7 +58,7 @@ def accuracy_interval(losses: float, gains: float, n: float, level: float = 0.95
     """Tango's interval with a continuity correction of half an item: the one that gates decide with.
 
     Without it a candidate exactly at the margin passes too often where n is unlucky: enumerated exactly,
-    up to 6.9 % where 5 % is promised, 19 % where 10 % is. With it the promise holds (docs/statistics.md).
+    up to 6.9% where 5% is promised, 19% where 10% is. With it the promise holds (docs/statistics.md).
     """
     return tango_interval(losses, gains, n, level, correction=HALF_ITEM)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from qeval.base.names import short
 from qeval.report.charts.drawing import (
     ACCENT,
     INK,
+    LONGEST_NAME,
     NARROW,
     PAPER,
     SOFT,
@@ -16,7 +18,6 @@ from qeval.report.charts.drawing import (
     Spec,
     draw,
     shape_scale,
-    short,
 )
 from qeval.report.context import Context
 from qeval.report.costs import Axis, axes, pareto
@@ -55,7 +56,7 @@ def _cost_points(context: Context, axis: Axis, place: int) -> list[Spec]:
         if cost is not None and delta is not None and math.isfinite(delta):
             points.append(
                 {
-                    "name": short(line.name),
+                    "name": short(line.name, LONGEST_NAME),
                     "cost": cost,
                     "baseline": line.is_baseline,
                     **_spread(figure, delta),

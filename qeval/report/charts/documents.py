@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
-from qeval.report.charts.drawing import ACCENT, LARGEST, NARROW, SOFT, WIDE, Chart, Spec, draw, scale, short
+from qeval.base import numbers
+from qeval.base.names import short
+from qeval.report.charts.drawing import (
+    ACCENT,
+    LARGEST,
+    LONGEST_NAME,
+    NARROW,
+    SOFT,
+    WIDE,
+    Chart,
+    Spec,
+    draw,
+    scale,
+)
 from qeval.report.charts.forest import names_axis
 from qeval.report.context import Context
 
@@ -16,7 +28,11 @@ def documents(context: Context) -> Iterable[Chart]:
         groups = [group for group in context.documents if group.task == task and group.documents]
         if groups:
             values = [
-                {"variant": short(g.variant), "ratio": math.exp(-d.delta), "weight": d.weight}
+                {
+                    "variant": short(g.variant, LONGEST_NAME),
+                    "ratio": numbers.exp(-d.delta),
+                    "weight": d.weight,
+                }
                 for g in groups
                 for d in g.documents
                 if abs(d.delta) < LARGEST
@@ -31,12 +47,12 @@ def documents(context: Context) -> Iterable[Chart]:
 
 
 def _document_spec(values: list[Spec], width: int) -> Spec:
-    """A line a variant, a stroke a text."""
+    """A line a variant, one tick per document."""
     names = list(dict.fromkeys(value["variant"] for value in values))
     wide = width == WIDE
     x = {
         "type": "quantitative",
-        "title": "perplexity ratio (a stroke a text); above 1 is worse",
+        "title": "perplexity ratio (one tick per document); above 1 is worse",
         "scale": scale([1.0, *(value["ratio"] for value in values)], ratios=True),
         "axis": {"tickCount": 8 if wide else 4, "titleLimit": width},
     }

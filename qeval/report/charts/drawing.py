@@ -139,11 +139,6 @@ _CONFIG: Spec = {
 }
 
 
-def short(name: str) -> str:
-    """A variant's name for a chart, its middle left out where it is long."""
-    return name if len(name) <= LONGEST_NAME else f"{name[:20]}…{name[-15:]}"
-
-
 def shape_scale(names: Sequence[str]) -> Spec:
     """A shape for each variant, the same in every chart."""
     return {"domain": list(names), "range": [SHAPES[place % len(SHAPES)] for place in range(len(names))]}

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from qeval.base import numbers
+from qeval.base.names import short
 from qeval.report.charts.drawing import (
     ACCENT,
     BAD,
     INK,
+    LONGEST_NAME,
     NARROW,
     SOFT,
     WIDE,
@@ -17,7 +20,6 @@ from qeval.report.charts.drawing import (
     draw,
     scale,
     shape_scale,
-    short,
 )
 from qeval.report.context import Context, Line
 from qeval.report.figures import Figure
@@ -46,11 +48,11 @@ def _forest_row(line: Line, task: str, figure: Figure) -> Spec:
     c = figure.comparison
     assert c is not None  # noqa: S101 - _drawable has looked
     points = c.kind != "perplexity"
-    values = [100 * v if points else math.exp(-v) for v in (c.delta, c.low, c.high)]
+    values = [100 * v if points else numbers.exp(-v) for v in (c.delta, c.low, c.high)]
     margin = figure.margin
-    allowed = None if margin is None else (100 * margin if points else math.exp(-margin))
+    allowed = None if margin is None else (100 * margin if points else numbers.exp(-margin))
     return {
-        "variant": short(line.name),
+        "variant": short(line.name, LONGEST_NAME),
         "task": task,
         "delta": values[0],
         "low": min(values[1:]),

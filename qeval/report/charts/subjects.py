@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from qeval.report.charts.drawing import ACCENT, NARROW, SOFT, WIDE, Chart, Spec, draw, shape_scale, short
+from qeval.base.names import short
+from qeval.report.charts.drawing import (
+    ACCENT,
+    LONGEST_NAME,
+    NARROW,
+    SOFT,
+    WIDE,
+    Chart,
+    Spec,
+    draw,
+    shape_scale,
+)
 from qeval.report.context import Context
 from qeval.report.subjects import Subject
 
@@ -21,12 +32,12 @@ def _subject_chart(group: str, members: Sequence[Subject]) -> Chart:
     order = _harmed_first(members)
     title = f"{group} by subject"
     alt = (
-        f"{title}: {len(order)} subjects, differences shrunken to the mean. On average over variants "
+        f"{title}: {len(order)} subjects, differences pulled towards the mean. On average over variants "
         f"the most harmed is {order[0]}, the least {order[-1]}. The table below has every number."
     )
     values = [
         {
-            "variant": short(m.variant),
+            "variant": short(m.variant, LONGEST_NAME),
             "subject": f"{m.subject} ({m.n})",
             "shrunk": 100 * m.shrunk,
             "raw": 100 * m.value,

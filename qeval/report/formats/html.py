@@ -6,16 +6,18 @@ import base64
 import functools
 import hashlib
 import json
-import math
 import re
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from qeval.base import numbers
 from qeval.base.names import slugged
+from qeval.base.plain import plain
+from qeval.compare.columns import COLUMNS
 from qeval.report.charts import Chart, charts
 from qeval.report.context import Context
 from qeval.report.flips import payload
+from qeval.report.formats import Format
 from qeval.report.glossary import glossary
 from qeval.report.verdicts import MARKS, WORDS
 
@@ -29,6 +31,7 @@ def render_html(context: Context) -> str:
     template = _environment().get_template("report.html.j2")
     return template.render(
         context=context,
+        columns=COLUMNS,
         charts={chart.id: chart for chart in drawn},
         cost_charts=[chart for chart in drawn if chart.id.startswith("cost-")],
         sections=sections(context, drawn),
@@ -63,7 +66,7 @@ def as_script_data(value: Any) -> str:
     """JSON that can stand inside a <script> element: no character of it can end the element."""
     from markupsafe import Markup
 
-    text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(plain(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for character, escape in (
         ("<", "\\u003c"),
         (">", "\\u003e"),
@@ -73,17 +76,6 @@ def as_script_data(value: Any) -> str:
     ):
         text = text.replace(character, escape)
     return Markup(text)  # noqa: S704 - escaped for its place just above
-
-
-def _finite(value: Any) -> Any:
-    """The value with null for numbers that JSON does not have, and without halves of surrogate pairs."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    return [_finite(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def _policy(style: str, script: str) -> str:
@@ -119,6 +111,11 @@ def _svg(chart: Chart, *, narrow: bool = False) -> str:
     return _raw(chart.narrow if narrow else chart.svg)
 
 
+def _shown(value: Any) -> Any:
+    """What stands on the page for a value: numbers with typographic signs, all else as it is."""
+    return numbers.typographic(value) if isinstance(value, numbers.Numeral) else value
+
+
 @functools.cache
 def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -129,7 +126,11 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_shown,
     )
     environment.filters.update(count=numbers.count, slug=slugged, breakable=breakable)
-    environment.globals.update(svg=_svg)
+    environment.globals.update(svg=_svg, none=numbers.NONE)
     return environment
+
+
+FORMAT = Format("html", (".html",), lambda context, _: render_html(context))

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import json
 from collections.abc import Sequence
 from typing import Any
 
+from qeval.base import numbers
+from qeval.base.plain import plain
 from qeval.base.records import Cell, Comparison, Decision, Result
+from qeval.compare.columns import statistics
 from qeval.compare.evidence import Evidence
 from qeval.compare.rows import score_of, summary_rows
+from qeval.report.context import Context
 from qeval.report.costs import comparable
+from qeval.report.formats import Format, Options
 
 SCHEMA = 1
 
@@ -43,7 +48,7 @@ def document(evidence: Evidence, decisions: Sequence[Decision] = ()) -> dict[str
         "comparisons": [_comparison(comparison) for comparison in evidence.comparisons],
         "decisions": [_decision(decision) for decision in decisions],
     }
-    cleaned: dict[str, Any] = _plain(made)
+    cleaned: dict[str, Any] = plain(made)
     return cleaned
 
 
@@ -78,7 +83,7 @@ def _scores(evidence: Evidence, result: Result) -> list[dict[str, Any]]:
             "n": score.n,
             "n_available": score.n_available,
             "score": score.score,
-            "perplexity": _perplexity(score.score) if row.kind == "perplexity" else None,
+            "perplexity": numbers.exp(-score.score) if row.kind == "perplexity" else None,
         }
         for row, score in pairs
         if score is not None
@@ -96,8 +101,13 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
     ratio = None
     if comparison.kind == "perplexity":
         bounds = (comparison.delta, comparison.high, comparison.low)
-        ratio = dict(zip(("value", "low", "high"), (_perplexity(value) for value in bounds), strict=True))
-    return {**made, "limited": comparison.limited, "perplexity_ratio": ratio}
+        ratio = dict(zip(("value", "low", "high"), (numbers.exp(-value) for value in bounds), strict=True))
+    return {
+        **made,
+        "limited": comparison.limited,
+        "perplexity_ratio": ratio,
+        "statistics": statistics(comparison),
+    }
 
 
 def _decision(decision: Decision) -> dict[str, Any]:
@@ -105,20 +115,8 @@ def _decision(decision: Decision) -> dict[str, Any]:
     return {**made, "comparison": _comparison(decision.comparison) if decision.comparison else None}
 
 
-def _perplexity(score: float) -> float | None:
-    """exp(-score), None where it is no number."""
-    try:
-        return math.exp(-score)
-    except OverflowError:
-        return None
+def _render(context: Context, _: Options) -> str:
+    return json.dumps(document(context.evidence, context.decisions), indent=2, ensure_ascii=False) + "\n"
 
 
-def _plain(value: Any) -> Any:
-    """The value in JSON's own types."""
-    if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
+FORMAT = Format("json", (".json",), _render)

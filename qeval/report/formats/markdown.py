@@ -12,10 +12,12 @@ from urllib.parse import quote
 
 from qeval.base import numbers
 from qeval.base.names import slugged
+from qeval.compare.columns import COLUMNS
 from qeval.report.context import Context, Detail, Line
 from qeval.report.costs import CostTable
 from qeval.report.figures import Figure
 from qeval.report.flips import DIRECTIONS, Flip, shorten
+from qeval.report.formats import Format, Options
 from qeval.report.glossary import glossary
 from qeval.report.subjects import Subject
 
@@ -163,7 +165,7 @@ def _folds(context: Context) -> list[tuple[str, Markdown]]:
         ("Every number", _every_number(context)),
         ("Cost", _costs(context.cost) if context.cost else Markdown("")),
         ("By category", _categories(context)),
-        ("By subject, differences shrunken to their mean", _subjects(context)),
+        ("By subject, differences pulled towards their mean", _subjects(context)),
         (
             "Examples of changed answers",
             Markdown("\n\n".join(_flip_block(context, f) for f in _examples(context))),
@@ -225,22 +227,16 @@ def _figure_text(figure: Figure | None, usual: str) -> Markdown:
 def _every_number(context: Context) -> Markdown:
     """The table in long form: a row for each difference."""
     rows = [_number_row(row) for row in context.details]
-    return table(_NUMBERS, rows, words=2) if rows else Markdown("")
-
-
-_NUMBERS = (
-    *("Task", "Variant", "Items", "Baseline", "Score", "Difference", "Interval", "p"),
-    *("Lost", "Gained", "Flips", "Kept", "Above chance", "Gate"),
-)
+    titles = (column.title for column in COLUMNS)
+    headers = ("Task", "Variant", "Items", "Baseline", "Score", "Difference", "Interval", *titles, "Gate")
+    return table(headers, rows, words=2) if rows else Markdown("")
 
 
 def _number_row(row: Detail) -> tuple[str, ...]:
-    """The cells below `_NUMBERS`."""
     one = row.figure
     interval = f"{one.interval} ({one.confidence})"
-    changes = (one.lost, one.gained, one.changed, one.recovery, one.above_chance, one.status)
-    known = (value or numbers.NONE for value in changes)
-    return (row.task, row.variant, one.n, row.baseline, one.score, one.delta, interval, row.p, *known)
+    measured = (row.task, row.variant, one.n, row.baseline, one.score, one.delta, interval)
+    return (*measured, *one.statistics.values(), one.status or numbers.NONE)
 
 
 def _categories(context: Context) -> Markdown:
@@ -317,3 +313,10 @@ def _write_charts(context: Context, assets: Path, beside: Path) -> list[Picture]
         place = Path(os.path.relpath(assets / name, beside)).as_posix()
         pictures.append(Picture(chart.title, Markdown(quote(place))))
     return pictures
+
+
+def _render(context: Context, options: Options) -> str:
+    return render_markdown(context, assets=options.assets, short=options.short, beside=options.beside)
+
+
+FORMAT = Format("markdown", (".md",), _render)

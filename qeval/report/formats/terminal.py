@@ -6,14 +6,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qeval.base import numbers
+from qeval.base.names import short
 from qeval.base.records import Comparison, Decision, Result, Run
+from qeval.compare.columns import COLUMNS, in_words
 from qeval.compare.evidence import Evidence
 from qeval.compare.rows import Row, score_of, summary_rows
 from qeval.report.costs import cost_table
 from qeval.report.facts import provenance_facts, run_facts, warnings_of
+from qeval.report.formats import Format
 from qeval.report.verdicts import Verdict, verdict_of
-
-_LONGEST = 48  # characters of a variant's name in a table
 
 
 def summary(evidence: Evidence, decisions: Sequence[Decision] = ()) -> str:
@@ -32,20 +33,12 @@ def _differences(evidence: Evidence, decisions: Sequence[Decision]) -> str:
     """
     from tabulate import tabulate
 
-    headers = [
-        "task",
-        "n",
-        "variant",
-        "score",
-        _interval_heading(evidence.comparisons),
-        "lost",
-        "gained",
-        "changed",
-    ]
+    titles = [column.title.lower() for column in COLUMNS if column.brief]
+    headers = ["task", "n", "variant", "score", _interval_heading(evidence.comparisons), *titles]
     lines = [line for row in summary_rows(evidence.rows) for line in _lines(evidence, row)]
     if not lines:
         return ""
-    align = ["left", "right", "left", "right", "left", "right", "right", "right"]
+    align = ["left", "right", "left", "right", "left", *("right" for _ in titles)]
     table = tabulate(lines, headers, tablefmt="simple", disable_numparse=True, colalign=align)
     return "\n".join([table, "", *_sentences(evidence, decisions)]).rstrip()
 
@@ -65,7 +58,7 @@ def costs(run: Run) -> str:
 
 def _interval_heading(comparisons: Sequence[Comparison]) -> str:
     levels = sorted({comparison.confidence for comparison in comparisons})
-    named = " and ".join(numbers.percent(level, 0) for level in levels)
+    named = " and ".join(numbers.level(level) for level in levels)
     return f"difference, {named} interval" if named else "difference"
 
 
@@ -91,12 +84,13 @@ def _line(evidence: Evidence, result: Result, row: Row) -> list[str] | None:
     shown = numbers.perplexity(score.score) if is_ratio else numbers.points(score.score)
     name = result.variant.name
     comparison = evidence.comparison(name, row.id)
-    change = ["baseline" if name == evidence.run.baseline else numbers.NONE, "", "", ""]
+    first = "baseline" if name == evidence.run.baseline else numbers.NONE
+    change = [first, *("" for column in COLUMNS if column.brief)]
     return [row.title, n, short(name), shown, *(_change(comparison) if comparison else change)]
 
 
 def _change(comparison: Comparison) -> list[str]:
-    """Difference and interval, then the three counts of flips."""
+    """Difference and interval, then the other statistics that this table has room for."""
     if comparison.kind == "perplexity":
         delta, around = (
             numbers.ratio(comparison.delta),
@@ -105,14 +99,9 @@ def _change(comparison: Comparison) -> list[str]:
     else:
         delta = numbers.signed_points(comparison.delta)
         around = numbers.interval_points(comparison.low, comparison.high)
-    counts = (comparison.losses, comparison.gains, comparison.flips)
-    return [f"{delta}  ({around})", *("" if value is None else numbers.count(value) for value in counts)]
-
-
-def short(name: str) -> str:
-    """A name that fits a table, its middle left out where it is long."""
-    half = _LONGEST // 2
-    return name if len(name) <= _LONGEST else f"{name[:half]}…{name[-half + 1 :]}"
+    words = in_words(comparison)
+    others = [words[column.id] for column in COLUMNS if column.brief]
+    return [f"{delta}  ({around})", *("" if text == numbers.NONE else text for text in others)]
 
 
 def _sentences(evidence: Evidence, decisions: Sequence[Decision]) -> list[str]:
@@ -142,3 +131,6 @@ def details(run: Run) -> str:
         indented = "\n".join(f"  {line}" for line in body.splitlines())
         blocks.append(f"{result.variant.name}\n{indented}")
     return "\n\n".join(blocks) + "\n"
+
+
+FORMAT = Format("text", (".txt",), lambda context, _: summary(context.evidence, context.decisions) + "\n")

@@ -1,0 +1,35 @@
+"""The gate as a shields.io endpoint badge."""
+
+from __future__ import annotations
+
+import json
+
+from qeval.judge.formats import Format
+from qeval.judge.formats.cells import ORDER
+from qeval.judge.gate import NOT_JUDGED, Outcome
+
+_COLOURS = {
+    "FAIL": "red",
+    "MISSING": "lightgrey",
+    "INCONCLUSIVE": "yellow",
+    "PASS": "brightgreen",
+    NOT_JUDGED: "lightgrey",
+}
+
+
+def badge(outcome: Outcome, label: str = "quantisation") -> str:
+    """JSON for a shields.io endpoint badge: every variant's verdict, in the colour of the worst."""
+    found = outcome.verdicts
+    worst = min(found.values(), key=[*ORDER, NOT_JUDGED].index, default=NOT_JUDGED)
+    words = [f"{name} {status.lower()}" for name, status in found.items()]
+    message = ", ".join(words) or NOT_JUDGED.lower()
+    if len(words) > 3:  # noqa: PLR2004 - more names than a badge can hold
+        message = ", ".join(
+            f"{list(found.values()).count(s)} {s.lower()}" for s in dict.fromkeys(found.values())
+        )
+    return json.dumps(
+        {"schemaVersion": 1, "label": label, "message": message, "color": _COLOURS[worst]}, ensure_ascii=False
+    )
+
+
+FORMAT = Format("badge", badge, "Write a shields.io endpoint badge here.")

@@ -1,0 +1,41 @@
+"""What the gate's tables show of a decision: headings, cells, and the status in words."""
+
+from __future__ import annotations
+
+from qeval.base import numbers
+from qeval.base.records import Decision
+from qeval.base.rules import describe
+from qeval.judge import reasons
+from qeval.judge.gate import Outcome
+
+ORDER = ("FAIL", "MISSING", "INCONCLUSIVE", "PASS")
+
+
+def headers(outcome: Outcome) -> tuple[str, ...]:
+    """The headings of a table of decisions."""
+    levels = _levels(outcome)
+    interval = f" ({levels[0]} interval)" if len(levels) == 1 else " (interval)"
+    return ("variant", "task", outcome.baseline, "candidate", "lost" + interval, "allowed", "verdict")
+
+
+def _levels(outcome: Outcome) -> list[str]:
+    found = {one.comparison.confidence for one in outcome.decisions if one.comparison is not None}
+    return [numbers.level(level) for level in sorted(found)]
+
+
+def cells(one: Decision) -> tuple[str, ...]:
+    """A decision as a row of that table."""
+    name = one.task if one.rule.max_flips is None else f"{one.task} (flips)"
+    if one.comparison is None or one.allowed is None:
+        return (one.variant, name, "", "", "", describe(one.rule), status_words(one))
+    text = reasons.shown(one.rule, one.comparison, one.allowed)
+    change = f"{text.change} ({text.low} to {text.high})"
+    if text.unit != "points":
+        change += " " + text.unit.partition(" ")[0]
+    return (one.variant, name, text.baseline, text.candidate, change, text.allowed, status_words(one))
+
+
+def status_words(one: Decision) -> str:
+    """The status with its tier and whether the row is a culprit: "FAIL, culprit", "FAIL (advisory)"."""
+    culprit = ", culprit" if one.culprit else ""
+    return one.status + culprit + (" (advisory)" if one.rule.tier == "advisory" else "")

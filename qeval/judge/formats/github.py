@@ -1,0 +1,109 @@
+"""The gate inside GitHub: the summary of a step, and annotations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from qeval.base.records import Decision
+from qeval.judge.formats import Format
+from qeval.judge.formats.cells import ORDER, cells, headers
+from qeval.judge.gate import Outcome
+
+SUMMARY_BYTES = 1024 * 1024
+"""What GitHub takes of a step summary, in bytes of UTF-8."""
+
+
+ANNOTATIONS = 10
+"""What GitHub shows of a step's annotations, of each level."""
+
+
+_ANNOTATION_LEVELS = {"FAIL": "error", "MISSING": "error", "INCONCLUSIVE": "warning"}
+
+
+def github_summary(outcome: Outcome, most_bytes: int = SUMMARY_BYTES) -> str:
+    """Markdown for $GITHUB_STEP_SUMMARY, of at most `most_bytes` in UTF-8: what passed is dropped first."""
+    ordered = sorted(outcome.decisions, key=lambda one: ORDER.index(one.status))
+    head = "\n".join(_summary_head(outcome))
+    rows = [_markdown_row(cells(one)) for one in ordered]
+    title = _markdown_row(headers(outcome)) + _markdown_row((":--", ":--", "--:", "--:", "--:", "--:", ":--"))
+    left_out = "\n{} more rows did not fit here; qeval gate --json has them all.\n"
+    room = most_bytes - len((head + title + left_out.format(len(rows))).encode())
+    kept = _fitting(rows, room)
+    tail = left_out.format(len(rows) - len(kept)) if len(kept) < len(rows) else ""
+    return head + title + "".join(kept) + tail
+
+
+def _summary_head(outcome: Outcome) -> Iterator[str]:
+    yield f"## qeval gate: {_EXIT_WORDS[int(outcome.exit)]}\n"
+    yield f"{_markdown(outcome.suite)} against {_markdown(outcome.baseline)}, by " + _markdown(
+        outcome.policy.source or "a policy"
+    )
+    yield ""
+    for name, status in outcome.verdicts.items():
+        yield f"- **{status}** {_markdown(name)}" + _markdown(_first_reason(outcome, name))
+    yield ""
+    for note in outcome.notes:
+        yield f"> {_markdown(note)}\n"
+    yield ""
+
+
+_EXIT_WORDS = {0: "passed", 3: "failed", 4: "undecided", 5: "data missing"}
+
+
+def _first_reason(outcome: Outcome, variant: str) -> str:
+    mine = [one for one in outcome.decisions if one.variant == variant and one.rule.tier == "required"]
+    worst = min(mine, key=lambda one: (ORDER.index(one.status), not one.culprit), default=None)
+    return "" if worst is None or worst.status == "PASS" else f": {worst.reason}"
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    rule = all(set(cell) <= set(":-") and cell for cell in cells)
+    return "| " + " | ".join(cells if rule else [_markdown(cell) for cell in cells]) + " |\n"
+
+
+def _markdown(text: str) -> str:
+    """Text that Markdown and HTML take literally, on one line."""
+    flat = " ".join(text.split())
+    escaped = re.sub(r"([\\`*_{}\[\]()#+!|~])", r"\\\1", flat)
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "&#64;")
+
+
+def _fitting(rows: Sequence[str], room: int) -> list[str]:
+    kept = []
+    for row in rows:
+        room -= len(row.encode())
+        if room < 0:
+            break
+        kept.append(row)
+    return kept
+
+
+def github_annotations(outcome: Outcome) -> tuple[str, ...]:
+    """Workflow commands, one a line to print: what failed or is missing as errors, what is undecided as
+    warnings, advisory rules as notices; of each level as many as GitHub shows, the last counting the rest."""
+    by_level: dict[str, list[Decision]] = {}
+    for one in sorted(outcome.decisions, key=lambda one: (ORDER.index(one.status), not one.culprit)):
+        if one.status != "PASS":
+            level = _ANNOTATION_LEVELS[one.status] if one.rule.tier == "required" else "notice"
+            by_level.setdefault(level, []).append(one)
+    lines: list[str] = []
+    for level, decisions in by_level.items():
+        shown = decisions if len(decisions) <= ANNOTATIONS else decisions[: ANNOTATIONS - 1]
+        lines += [_command(level, f"qeval: {one.variant} {one.status}", one.reason) for one in shown]
+        if len(shown) < len(decisions):
+            rest = len(decisions) - len(shown)
+            lines.append(_command(level, "qeval", f"{rest} more are in the step's summary."))
+    return tuple(lines)
+
+
+def _command(level: str, title: str, message: str) -> str:
+    """A workflow command; its property escapes colon and comma besides what its message escapes."""
+    return f"::{level} title={_escape(title).replace(':', '%3A').replace(',', '%2C')}::{_escape(message)}"
+
+
+def _escape(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+FORMAT = Format("github", github_summary)

@@ -1,0 +1,59 @@
+"""The gate as JUnit XML, which CI systems show as tests."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree as ET
+
+from qeval.base.records import Decision
+from qeval.base.rules import describe
+from qeval.judge.formats import Format
+from qeval.judge.formats.cells import status_words
+from qeval.judge.gate import Outcome
+
+
+def junit(outcome: Outcome) -> str:
+    """JUnit XML, valid against Jenkins' junit-10.xsd: a suite per variant, a case per rule and row.
+
+    A required FAIL is a failure, INCONCLUSIVE is skipped, MISSING an error; an advisory rule that did not
+    pass is skipped, since it fails no build.
+    """
+    root = ET.Element("testsuites", name="qeval gate")
+    for variant in outcome.verdicts:
+        cases = [one for one in outcome.decisions if one.variant == variant]
+        kinds = [_junit_kind(one) for one in cases]
+        suite = ET.SubElement(root, "testsuite", name=_xml(variant), tests=str(len(cases)))
+        for attribute, kind in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+            suite.set(attribute, str(kinds.count(kind)))
+        for one, kind in zip(cases, kinds, strict=True):
+            suite.append(_junit_case(outcome, one, kind))
+        ET.SubElement(suite, "system-out").text = _xml("\n".join((outcome.verdicts[variant], *outcome.notes)))
+    for attribute in ("tests", "failures", "errors"):
+        root.set(attribute, str(sum(int(suite.get(attribute, "0")) for suite in root)))
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _junit_kind(one: Decision) -> str:
+    if one.status == "PASS":
+        return ""
+    if one.status == "INCONCLUSIVE" or one.rule.tier == "advisory":
+        return "skipped"
+    return "failure" if one.status == "FAIL" else "error"
+
+
+def _junit_case(outcome: Outcome, one: Decision, kind: str) -> ET.Element:
+    classname = f"{outcome.suite}.{one.variant}"
+    case = ET.Element("testcase", name=_xml(f"{one.task}: {describe(one.rule)}"), classname=_xml(classname))
+    if kind:
+        reason = _xml(one.reason)
+        ET.SubElement(case, kind, type=status_words(one), message=reason).text = reason
+    return case
+
+
+def _xml(text: str) -> str:
+    """Text without the characters that XML 1.0 cannot hold at all."""
+    return re.sub(r"[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
+
+
+FORMAT = Format("junit", junit, "Write JUnit XML here.")
