@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qeval.base.errors import QevalError, UsageError
+from qeval.base.names import scheme_text
 from qeval.base.records import Provenance, Scheme, Variant
 from qeval.load import adapter, schemes
 from qeval.load.demo import NOTE as DEMO_NOTE
@@ -122,7 +123,7 @@ def make_checkpoint(
     spec = schemes.SCHEMES[scheme.kind]
     if spec.make is None or scheme.checkpoint is not None:
         able = ", ".join(name for name, other in schemes.SCHEMES.items() if other.make is not None)
-        raise UsageError(f"{schemes.format_scheme(scheme)} makes no checkpoint.", f"These do: {able}.")
+        raise UsageError(f"{scheme_text(scheme)} makes no checkpoint.", f"These do: {able}.")
     schemes.check_available(scheme)
     order = _order(Variant(scheme.kind, model, scheme, revision), device, dtype, cache_dir, progress)
     order = replace(order, source=order.base, ready=False, datasets_dir=datasets_dir)

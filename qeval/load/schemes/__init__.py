@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from qeval.base.errors import MissingPackageError, QevalError
+from qeval.base.names import scheme_text
 from qeval.base.records import Scheme, Variant
 from qeval.load import adapter
 from qeval.load.making import calibration, checkpoint
@@ -32,7 +33,6 @@ __all__ = [
     "SchemeSpec",
     "check_available",
     "complete",
-    "format_scheme",
     "identity",
     "missing_packages",
     "parse_schemes",
@@ -56,11 +56,6 @@ class Resolved:
 def parse_schemes(text: str) -> tuple[NamedScheme, ...]:
     """The schemes of `--schemes`; see `qeval.load.schemes.grammar`. Raises UsageError."""
     return grammar.parse(text, SCHEMES)
-
-
-def format_scheme(scheme: Scheme) -> str:
-    """The canonical text of a scheme, which `parse_schemes` reads back."""
-    return grammar.format_scheme(scheme, SCHEMES)
 
 
 def complete(scheme: Scheme) -> dict[str, Any]:
@@ -153,7 +148,7 @@ def unpacking(scheme: Scheme) -> str:
     if scheme.checkpoint is None or not known:
         return ""
     other = Scheme(scheme.kind, {**scheme.options, "unpack": True}, scheme.checkpoint, scheme.revision)
-    return f"; or score its weights unpacked, on any device: {format_scheme(other)}"
+    return f"; or score its weights unpacked, on any device: {scheme_text(other)}"
 
 
 def install_command(spec: SchemeSpec) -> str:
