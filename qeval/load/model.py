@@ -16,7 +16,7 @@ from qeval.load.demo import NOTE as DEMO_NOTE
 from qeval.load.demo import prepare as prepare_demo
 from qeval.load.memory import check_fits, forget_peak
 from qeval.load.schemes.plain import DTYPES
-from qeval.load.schemes.spec import Order, SchemeSpec, say_nothing
+from qeval.load.schemes.spec import Recipe, SchemeSpec, say_nothing
 from qeval.load.source import DEMO, Source, locate, model_identity, read_config, read_json, refuse_revision
 from qeval.load.versions import versions
 
@@ -67,24 +67,24 @@ def load(
     """
     schemes.check_available(variant.scheme)
     spec = schemes.SCHEMES[variant.scheme.kind]
-    order = _order(variant, device, dtype, cache_dir, progress)
-    order = replace(order, trust_remote_code=trust_remote_code, datasets_dir=datasets_dir)
-    _check_device(order, spec, variant.scheme)
-    _check_checkpoint(order, spec)
+    recipe = _recipe(variant, device, dtype, cache_dir, progress)
+    recipe = replace(recipe, trust_remote_code=trust_remote_code, datasets_dir=datasets_dir)
+    _check_device(recipe, spec, variant.scheme)
+    _check_checkpoint(recipe, spec)
     if variant.adapter is not None:
-        adapter.check(variant.adapter, spec, order.options)
-    check_fits(order, spec)
-    tokenizer, notes = _tokenizer(order)
-    if spec.make is not None and not order.ready:
-        spec.make(order)  # cached, so that loading it is what is timed
-        forget_peak(order.device)
+        adapter.check(variant.adapter, spec, recipe.options)
+    check_fits(recipe, spec)
+    tokenizer, notes = _tokenizer(recipe)
+    if spec.make is not None and not recipe.ready:
+        spec.make(recipe)  # cached, so that loading it is what is timed
+        forget_peak(recipe.device)
     start = time.perf_counter()
-    model = spec.load(order)
+    model = spec.load(recipe)
     if variant.adapter is not None:
-        model = adapter.attach(model, variant.adapter, order)
+        model = adapter.attach(model, variant.adapter, recipe)
     seconds = time.perf_counter() - start
-    _check_vocabulary(model, tokenizer, order)
-    provenance = _provenance(variant, order, spec, model)
+    _check_vocabulary(model, tokenizer, recipe)
+    provenance = _provenance(variant, recipe, spec, model)
     return Loaded(model, tokenizer, replace(provenance, notes=(*provenance.notes, *notes)), seconds)
 
 
@@ -95,9 +95,9 @@ def load_tokenizer(
 
     All variants of a model are asked in the same tokens, so a checkpoint's own tokenizer is not used.
     """
-    order = _order(variant, "cpu", "auto", cache_dir, say_nothing)
-    tokenizer, _ = _tokenizer(replace(order, trust_remote_code=trust_remote_code))
-    config = read_config(order.base)
+    recipe = _recipe(variant, "cpu", "auto", cache_dir, say_nothing)
+    tokenizer, _ = _tokenizer(replace(recipe, trust_remote_code=trust_remote_code))
+    config = read_config(recipe.base)
     text: dict[str, Any] = config.get("text_config") or config
     for name in ("n_positions", "max_position_embeddings", "n_ctx"):  # in the order of lm-eval's HFLM
         if isinstance(text.get(name), int):
@@ -125,15 +125,15 @@ def make_checkpoint(
         able = ", ".join(name for name, other in schemes.SCHEMES.items() if other.make is not None)
         raise UsageError(f"{scheme_text(scheme)} makes no checkpoint.", f"These do: {able}.")
     schemes.check_available(scheme)
-    order = _order(Variant(scheme.kind, model, scheme, revision), device, dtype, cache_dir, progress)
-    order = replace(order, source=order.base, ready=False, datasets_dir=datasets_dir)
-    check_fits(order, spec)
-    return spec.make(order)
+    recipe = _recipe(Variant(scheme.kind, model, scheme, revision), device, dtype, cache_dir, progress)
+    recipe = replace(recipe, source=recipe.base, ready=False, datasets_dir=datasets_dir)
+    check_fits(recipe, spec)
+    return spec.make(recipe)
 
 
-def _order(
+def _recipe(
     variant: Variant, device: str, dtype: str, cache_dir: Path, progress: Callable[[str], None]
-) -> Order:
+) -> Recipe:
     base = Source(variant.model, variant.revision)
     resolved = schemes.resolve(variant)
     for source in (base, resolved.source):
@@ -143,7 +143,7 @@ def _order(
         base = Source(str(prepare_demo(cache_dir, progress)))
     device = resolve_device(device)
     store, compute = _dtypes(variant.scheme.kind, dtype, device)
-    return Order(
+    return Recipe(
         model=variant.model,
         source=resolved.source or base,
         base=base,
@@ -188,19 +188,19 @@ def _dtypes(kind: str, asked: str, device: str) -> tuple[str, str]:
     return store, "float32" if device == "cpu" else store
 
 
-def _check_device(order: Order, spec: SchemeSpec, scheme: Scheme) -> None:
+def _check_device(recipe: Recipe, spec: SchemeSpec, scheme: Scheme) -> None:
     """Refuse a device that the scheme, or an option of it, has no kernels for, before weights are read."""
-    _check_choices(order, spec)
-    if not spec.gpu or spec.unpacks(order.options):
+    _check_choices(recipe, spec)
+    if not spec.gpu or spec.unpacks(recipe.options):
         return
-    found = f"the device is {order.device}"
-    if order.device.startswith("cuda"):
+    found = f"the device is {recipe.device}"
+    if recipe.device.startswith("cuda"):
         import torch
 
-        capability = torch.cuda.get_device_capability(order.device)
+        capability = torch.cuda.get_device_capability(recipe.device)
         if spec.capability is None or capability >= spec.capability:
             return
-        found = f"{device_name(order.device)} has {'.'.join(map(str, capability))}"
+        found = f"{device_name(recipe.device)} has {'.'.join(map(str, capability))}"
     raise QevalError(
         f"{spec.name} needs {spec.gpu}, and {found}.",
         "Run it where there is one (qeval doctor shows which schemes run here)"
@@ -208,34 +208,34 @@ def _check_device(order: Order, spec: SchemeSpec, scheme: Scheme) -> None:
     )
 
 
-def _check_choices(order: Order, spec: SchemeSpec) -> None:
+def _check_choices(recipe: Recipe, spec: SchemeSpec) -> None:
     for option in spec.options:
-        asked = order.options[option.name]
-        if asked in option.on_gpu and not order.device.startswith("cuda"):
+        asked = recipe.options[option.name]
+        if asked in option.on_gpu and not recipe.device.startswith("cuda"):
             others = [str(choice) for choice in option.choices if choice not in option.on_gpu]
             raise QevalError(
-                f"{option.name}={asked} runs on NVIDIA GPUs only, and the device is {order.device}.",
+                f"{option.name}={asked} runs on NVIDIA GPUs only, and the device is {recipe.device}.",
                 f"Choose {option.name} from: {', '.join(others)}.",
             )
 
 
-def _check_checkpoint(order: Order, spec: SchemeSpec) -> None:
+def _check_checkpoint(recipe: Recipe, spec: SchemeSpec) -> None:
     """Refuse a checkpoint of another scheme before its weights are read."""
-    config = read_config(order.source)
+    config = read_config(recipe.source)
     found = config.get("quantization_config") or {}
     if not found and config.get("quip_params"):  # QuIP#'s authors write no quantization_config
         found = {"quant_method": "quip"}
-    if order.ready and not found:
-        found = read_json(order.source, "quantize_config.json") or {}
+    if recipe.ready and not found:
+        found = read_json(recipe.source, "quantize_config.json") or {}
         found = {"quant_method": "gptq", **found} if found else {}
     method = _method(found)
-    name = order.source.path
-    if order.ready and method not in spec.methods:
+    name = recipe.source.path
+    if recipe.ready and method not in spec.methods:
         what = f"quantised by {method}" if method else "not quantised"
         raise QevalError(
             f"{name} is {what}, so it is no checkpoint of {spec.name}.", _other_scheme(method, name)
         )
-    if not order.ready and method:
+    if not recipe.ready and method:
         raise QevalError(
             f"{name} is quantised already ({method}), so {spec.name} cannot be made of it.",
             f"Give the unquantised model to --model, and this one as a scheme. {_other_scheme(method, name)}",
@@ -256,7 +256,7 @@ def _other_scheme(method: str, name: str) -> str:
     return f"Write: {fitting[0]}@{name}" if fitting else "Check the name of the checkpoint."
 
 
-def _tokenizer(order: Order) -> tuple[Any, list[str]]:
+def _tokenizer(recipe: Recipe) -> tuple[Any, list[str]]:
     """The base model's tokenizer, with a padding token, and what was done to it."""
     from transformers import AutoTokenizer
 
@@ -264,20 +264,20 @@ def _tokenizer(order: Order) -> tuple[Any, list[str]]:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            order.base.place,
-            revision=order.base.revision or "main",
-            trust_remote_code=order.trust_remote_code,
+            recipe.base.place,
+            revision=recipe.base.revision or "main",
+            trust_remote_code=recipe.trust_remote_code,
         )
     except Exception as error:
-        if order.base.local and locate(order.base, "tokenizer.json") is None:
+        if recipe.base.local and locate(recipe.base, "tokenizer.json") is None:
             raise QevalError(
-                f"{order.base.path} holds no tokenizer that can be read.",
+                f"{recipe.base.path} holds no tokenizer that can be read.",
                 "Save the model's tokenizer beside it: tokenizer.save_pretrained(directory).",
             ) from error
-        raise explain(error, order) from error
+        raise explain(error, recipe) from error
     if tokenizer.bos_token_id is None and tokenizer.eos_token_id is None:
         raise QevalError(
-            f"The tokenizer of {order.base.path} has neither a beginning-of-text nor an end-of-text token.",
+            f"The tokenizer of {recipe.base.path} has neither a beginning-of-text nor an end-of-text token.",
             "Set one in its tokenizer_config.json; a text cannot be scored from its first token without.",
         )
     notes = []
@@ -289,66 +289,66 @@ def _tokenizer(order: Order) -> tuple[Any, list[str]]:
     return tokenizer, notes
 
 
-def _check_vocabulary(model: Any, tokenizer: Any, order: Order) -> None:
+def _check_vocabulary(model: Any, tokenizer: Any, recipe: Recipe) -> None:
     rows = int(model.get_input_embeddings().weight.shape[0])
     if len(tokenizer) > rows:
         raise QevalError(
-            f"{order.source.path} has embeddings for {rows} tokens, and the tokenizer of"
-            f" {order.base.path} has {len(tokenizer)}.",
+            f"{recipe.source.path} has embeddings for {rows} tokens, and the tokenizer of"
+            f" {recipe.base.path} has {len(tokenizer)}.",
             "The checkpoint belongs to another model than --model names.",
         )
 
 
-def _provenance(variant: Variant, order: Order, spec: SchemeSpec, model: Any) -> Provenance:
+def _provenance(variant: Variant, recipe: Recipe, spec: SchemeSpec, model: Any) -> Provenance:
     from qeval.load.reading import proof
 
     modules = proof.quantised_modules(model)
-    weights = _identity_of_weights(order)
+    weights = _identity_of_weights(recipe)
     found = Provenance(
-        model=order.source.path if order.ready else variant.model,
+        model=recipe.source.path if recipe.ready else variant.model,
         revision=weights.get("commit") or weights.get("package"),
         fingerprint=weights.get("files"),
         architecture=type(model).__name__,
-        dtype=order.store
-        if order.store == order.compute
-        else f"{order.store} weights, {order.compute} compute",
+        dtype=recipe.store
+        if recipe.store == recipe.compute
+        else f"{recipe.store} weights, {recipe.compute} compute",
         quantization=proof.quantization_of(model, modules),
         modules=proof.class_counts(modules),
         linears=proof.linear_count(model),
         bits_per_weight=proof.bits_per_weight(modules),
-        weight_bytes=proof.weight_bytes(model, order.store),
-        device=device_name(order.device),
+        weight_bytes=proof.weight_bytes(model, recipe.store),
+        device=device_name(recipe.device),
         versions=versions(*(package.distribution for package in spec.packages), "lm_eval"),
     )
-    found = replace(found, **order.evidence)
-    _check_quantised(variant, spec, found, order)
-    return replace(found, notes=(*order.notes, *_notes(variant, order, found)))
+    found = replace(found, **recipe.evidence)
+    _check_quantised(variant, spec, found, recipe)
+    return replace(found, notes=(*recipe.notes, *_notes(variant, recipe, found)))
 
 
-def _notes(variant: Variant, order: Order, found: Provenance) -> Iterator[str]:
+def _notes(variant: Variant, recipe: Recipe, found: Provenance) -> Iterator[str]:
     if variant.model == DEMO:
         yield DEMO_NOTE
-    if "compute" in found.dtype and order.device == "cpu":
-        yield CPU_NOTE.format(store=order.store)
+    if "compute" in found.dtype and recipe.device == "cpu":
+        yield CPU_NOTE.format(store=recipe.store)
 
 
-def _check_quantised(variant: Variant, spec: SchemeSpec, found: Provenance, order: Order) -> None:
+def _check_quantised(variant: Variant, spec: SchemeSpec, found: Provenance, recipe: Recipe) -> None:
     """Refuse a model that is not what was asked: nothing quantised, or other settings than the user wrote."""
     if spec.quantised and not found.modules:
         raise QevalError(
-            f"{variant.name} was asked for, but no module of {order.source.path} came out quantised.",
+            f"{variant.name} was asked for, but no module of {recipe.source.path} came out quantised.",
             "Its layers may all be excluded, or of a kind that the library does not know.",
         )
-    _check_options(variant.scheme, spec, found.quantization, order)
+    _check_options(variant.scheme, spec, found.quantization, recipe)
 
 
-def _identity_of_weights(order: Order) -> dict[str, Any]:
-    if order.ready:
-        return model_identity(order.source.path, order.source.revision, order.cache_dir)
-    return model_identity(order.model, order.base.revision, order.cache_dir)
+def _identity_of_weights(recipe: Recipe) -> dict[str, Any]:
+    if recipe.ready:
+        return model_identity(recipe.source.path, recipe.source.revision, recipe.cache_dir)
+    return model_identity(recipe.model, recipe.base.revision, recipe.cache_dir)
 
 
-def _check_options(scheme: Scheme, spec: SchemeSpec, quantization: dict[str, Any], order: Order) -> None:
+def _check_options(scheme: Scheme, spec: SchemeSpec, quantization: dict[str, Any], recipe: Recipe) -> None:
     """Refuse a model whose own configuration contradicts an option that the user wrote."""
     for option, key in spec.config_keys.items():
         asked, found = scheme.options.get(option), quantization.get(key)
@@ -357,7 +357,7 @@ def _check_options(scheme: Scheme, spec: SchemeSpec, quantization: dict[str, Any
         if found != asked:
             told = f"does not tell its {key}" if found is None else f"has {key} {str(found).lower()}"
             raise QevalError(
-                f"{order.source.path} {told}, where {option}={str(asked).lower()} was asked.",
+                f"{recipe.source.path} {told}, where {option}={str(asked).lower()} was asked.",
                 f"Leave out {option}, or name another checkpoint or revision.",
             )
 

@@ -171,10 +171,10 @@ def test_memory_is_estimated_from_the_files(llama: Path, tmp_path: Path) -> None
     from qeval.load.schemes import SCHEMES
 
     half = (llama / "model.safetensors").stat().st_size
-    order = models._order(Variant("v", str(llama), Scheme("fp16")), "cpu", "auto", tmp_path, lambda _: None)
-    assert memory.estimate(order, SCHEMES["fp16"]) == pytest.approx(1.1 * 2 * half, rel=1e-3)
-    order = models._order(Variant("v", str(llama), Scheme("fp16")), "cpu", "fp16", tmp_path, lambda _: None)
-    assert memory.estimate(order, SCHEMES["fp16"]) == pytest.approx(1.1 * half, rel=1e-3)
+    recipe = models._recipe(Variant("v", str(llama), Scheme("fp16")), "cpu", "auto", tmp_path, lambda _: None)
+    assert memory.estimate(recipe, SCHEMES["fp16"]) == pytest.approx(1.1 * 2 * half, rel=1e-3)
+    recipe = models._recipe(Variant("v", str(llama), Scheme("fp16")), "cpu", "fp16", tmp_path, lambda _: None)
+    assert memory.estimate(recipe, SCHEMES["fp16"]) == pytest.approx(1.1 * half, rel=1e-3)
 
 
 def test_the_peak_of_memory_is_the_process_own() -> None:

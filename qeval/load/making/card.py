@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 
-def write_card(directory: Path, model: str, scheme: str, recipe: dict[str, Any]) -> None:
+def write_card(directory: Path, model: str, scheme: str, made_of: dict[str, Any]) -> None:
     """Write README.md for people and qeval.json for programs into a checkpoint's directory."""
     (directory / "qeval.json").write_text(
-        json.dumps(recipe, indent=2, sort_keys=True, default=str) + "\n", "utf-8"
+        json.dumps(made_of, indent=2, sort_keys=True, default=str) + "\n", "utf-8"
     )
-    options = recipe.get("options", {})
+    options = made_of.get("options", {})
     rows = "\n".join(
-        f"| {name} | {value} |" for name, value in sorted({**options, **recipe.get("plan", {})}.items())
+        f"| {name} | {value} |" for name, value in sorted({**options, **made_of.get("plan", {})}.items())
     )
-    versions = ", ".join(f"{name} {version}" for name, version in recipe.get("versions", {}).items())
+    versions = ", ".join(f"{name} {version}" for name, version in made_of.get("versions", {}).items())
     (directory / "README.md").write_text(
         f"""---
 base_model: {model}
@@ -35,8 +35,8 @@ model = AutoModelForCausalLM.from_pretrained("<this directory>")
 |---|---|
 {rows}
 
-Identity of the base model: `{json.dumps(recipe.get("model"))}`
-Calibration: `{json.dumps(recipe.get("calibration"))}`
+Identity of the base model: `{json.dumps(made_of.get("model"))}`
+Calibration: `{json.dumps(made_of.get("calibration"))}`
 
 The licence of the base model holds for this checkpoint too.
 """,

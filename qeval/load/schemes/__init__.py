@@ -19,7 +19,7 @@ from qeval.load import adapter
 from qeval.load.making import calibration, checkpoint
 from qeval.load.schemes import awq, bnb, gguf, gptq, grammar, hqq, hub, plain, quip, rtn
 from qeval.load.schemes.grammar import NamedScheme
-from qeval.load.schemes.spec import OptionSpec, Order, Package, SchemeSpec
+from qeval.load.schemes.spec import OptionSpec, Package, Recipe, SchemeSpec
 from qeval.load.source import Source, model_identity
 from qeval.load.versions import version_of, versions
 
@@ -27,8 +27,8 @@ __all__ = [
     "SCHEMES",
     "NamedScheme",
     "OptionSpec",
-    "Order",
     "Package",
+    "Recipe",
     "Resolved",
     "SchemeSpec",
     "check_available",

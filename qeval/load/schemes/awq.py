@@ -11,7 +11,7 @@ from qeval.load.making import checkpoint
 from qeval.load.reading.kernels import open_stepping_down
 from qeval.load.reading.opening import compute_in
 from qeval.load.schemes.plain import ATTENTION
-from qeval.load.schemes.spec import OptionSpec, Order, Package, SchemeSpec
+from qeval.load.schemes.spec import OptionSpec, Package, Recipe, SchemeSpec
 from qeval.load.source import Source, read_config
 
 METHOD = 1
@@ -35,23 +35,23 @@ CPU_NOTE = (
 )
 
 
-def load(order: Order) -> Any:
+def load(recipe: Recipe) -> Any:
     """The checkpoint, made first if none is ready, with the kernel asked for. Raises QevalError for one in
     a packing that cannot be read here."""
     from gptqmodel.nn_modules.qlinear import BaseQuantLinear
     from transformers import AwqConfig
 
-    place = order.source if order.ready else Source(str(make(order)))
-    backend = str(order.options["backend"])
-    on_cpu = order.device == "cpu" and backend in {"auto", "torch"}
+    place = recipe.source if recipe.ready else Source(str(make(recipe)))
+    backend = str(recipe.options["backend"])
+    on_cpu = recipe.device == "cpu" and backend in {"auto", "torch"}
     if on_cpu:
         _check_packing(place)
         backend = "torch"
-        order.notes.append(CPU_NOTE)
-    names = STEPS if backend == "auto" and order.device.startswith("cuda") else (backend,)
+        recipe.notes.append(CPU_NOTE)
+    names = STEPS if backend == "auto" and recipe.device.startswith("cuda") else (backend,)
     # all else is read from the checkpoint; transformers takes only the loading attributes from here
     model = open_stepping_down(
-        replace(order, source=place), names, lambda name: AwqConfig(backend=KERNELS[name])
+        replace(recipe, source=place), names, lambda name: AwqConfig(backend=KERNELS[name])
     )
     told = model.config.quantization_config
     told.sym = not told.zero_point  # transformers fills in GPTQ's default, which would be recorded
@@ -59,7 +59,7 @@ def load(order: Order) -> Any:
         from qeval.load.reading.awq_linear import compute_in_own_dtype
 
         compute_in_own_dtype(model)
-    return compute_in(model, order.compute, (BaseQuantLinear,))
+    return compute_in(model, recipe.compute, (BaseQuantLinear,))
 
 
 def _check_packing(place: Source) -> None:
@@ -73,37 +73,37 @@ def _check_packing(place: Source) -> None:
         )
 
 
-def make(order: Order) -> Path:
-    """The directory of the checkpoint that the order describes, quantised at the first call and cached.
+def make(recipe: Recipe) -> Path:
+    """The directory of the checkpoint that the recipe describes, quantised at the first call and cached.
 
     Raises QevalError for a model whose blocks are not like Llama's, a group size that does not divide a
     layer, and for calibration text that cannot be had.
     """
-    _check_model(order)
+    _check_model(recipe)
     return checkpoint.checkpoint(
-        order, "awq", METHOD, ("gptqmodel",), lambda found, target: _build(order, found, target)
+        recipe, "awq", METHOD, ("gptqmodel",), lambda found, target: _build(recipe, found, target)
     )
 
 
-def _check_model(order: Order) -> None:
+def _check_model(recipe: Recipe) -> None:
     """Refuse, before weights are read, a model whose blocks are not known."""
-    kind = read_config(order.base).get("model_type")
+    kind = read_config(recipe.base).get("model_type")
     if kind not in MODEL_TYPES:
         raise QevalError(
-            f"AWQ is made here for {', '.join(MODEL_TYPES)} only, and {order.model} is {kind}.",
+            f"AWQ is made here for {', '.join(MODEL_TYPES)} only, and {recipe.model} is {kind}.",
             "Use a ready checkpoint, awq@<Hub id or directory>, or gptq.",
         )
 
 
-def _build(order: Order, found: checkpoint.Materials, target: Path) -> dict[str, Any]:
+def _build(recipe: Recipe, found: checkpoint.Materials, target: Path) -> dict[str, Any]:
     from qeval.load.making import awq
 
-    size = checkpoint.group_size(found.model, int(order.options["group_size"]))
-    plan = awq.Plan(bits=int(order.options["bits"]), group_size=size)
-    awq.search(found.model, found.windows, plan, found.work, order.progress)
-    order.progress("awq: packing")
+    size = checkpoint.group_size(found.model, int(recipe.options["group_size"]))
+    plan = awq.Plan(bits=int(recipe.options["bits"]), group_size=size)
+    awq.search(found.model, found.windows, plan, found.work, recipe.progress)
+    recipe.progress("awq: packing")
     awq.pack(found.model, plan)
-    compute_in(found.model, order.store).save_pretrained(target)
+    compute_in(found.model, recipe.store).save_pretrained(target)
     found.tokenizer.save_pretrained(target)
     return asdict(plan)
 

@@ -8,7 +8,7 @@ from typing import Any
 from qeval.base.errors import QevalError, did_you_mean
 from qeval.load.reading.opening import compute_in, open_model, outline
 from qeval.load.schemes.plain import ATTENTION, attention
-from qeval.load.schemes.spec import OptionSpec, Order, Package, SchemeSpec
+from qeval.load.schemes.spec import OptionSpec, Package, Recipe, SchemeSpec
 
 PACKAGES = (Package("bitsandbytes", "bitsandbytes", "0.46"), Package("accelerate", "accelerate", "1.2"))
 SKIP = OptionSpec(
@@ -16,27 +16,27 @@ SKIP = OptionSpec(
 )
 
 
-def load_4bit(order: Order) -> Any:
+def load_4bit(recipe: Recipe) -> Any:
     """Linear layers as Linear4bit, all but the head; a ready checkpoint keeps its own settings."""
     import bitsandbytes
     import torch
     from transformers import BitsAndBytesConfig
 
-    options = order.options
+    options = recipe.options
     chosen = options["compute_dtype"]
-    compute = order.compute if chosen == "auto" else str(chosen)
+    compute = recipe.compute if chosen == "auto" else str(chosen)
     config = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=options["quant_type"],
         bnb_4bit_use_double_quant=options["double_quant"],
         bnb_4bit_compute_dtype=getattr(torch, compute),
-        llm_int8_skip_modules=skipped(order),
+        llm_int8_skip_modules=skipped(recipe),
     )
-    keywords = {} if order.ready else {"quantization_config": config}
+    keywords = {} if recipe.ready else {"quantization_config": config}
     model = compute_in(
-        open_model(order, **keywords, **attention(order)), order.compute, (bitsandbytes.nn.Linear4bit,)
+        open_model(recipe, **keywords, **attention(recipe)), recipe.compute, (bitsandbytes.nn.Linear4bit,)
     )
-    if order.ready:
+    if recipe.ready:
         _compute_4bit(model, compute)
     return model
 
@@ -52,42 +52,42 @@ def _compute_4bit(model: Any, dtype: str) -> None:
             module.compute_type_is_set = True
 
 
-def load_8bit(order: Order) -> Any:
+def load_8bit(recipe: Recipe) -> Any:
     """Linear layers as Linear8bitLt, all but the head: 8-bit weights and activations, outliers apart."""
     import bitsandbytes
     from transformers import BitsAndBytesConfig
 
-    options = order.options
+    options = recipe.options
     config = BitsAndBytesConfig(
         load_in_8bit=True,
         llm_int8_threshold=options["threshold"],
-        llm_int8_skip_modules=skipped(order),
+        llm_int8_skip_modules=skipped(recipe),
         llm_int8_enable_fp32_cpu_offload=options["fp32_cpu_offload"],
     )
-    keywords: dict[str, Any] = {} if order.ready else {"quantization_config": config}
+    keywords: dict[str, Any] = {} if recipe.ready else {"quantization_config": config}
     if options["fp32_cpu_offload"]:
         keywords["device_map"] = "auto"
-    model = open_model(order, **keywords, **attention(order))
-    return compute_in(model, order.compute, (bitsandbytes.nn.Linear8bitLt,))
+    model = open_model(recipe, **keywords, **attention(recipe))
+    return compute_in(model, recipe.compute, (bitsandbytes.nn.Linear8bitLt,))
 
 
-def skipped(order: Order) -> list[str] | None:
+def skipped(recipe: Recipe) -> list[str] | None:
     """The option skip_modules as transformers wants it, and the head; None leaves its default (the head).
 
     Raises QevalError for a word that no linear layer answers to, before weights are read.
     """
-    words = str(order.options["skip_modules"])
-    if order.ready or not words:
+    words = str(recipe.options["skip_modules"])
+    if recipe.ready or not words:
         return None
     from qeval.load.reading.proof import is_linear
 
-    model = outline(order)
+    model = outline(recipe)
     head = model.get_output_embeddings()
     layers = {name: module for name, module in model.named_modules() if is_linear(module)}
     for word in words.split("+"):
         if not any(_answers(name, word) for name in layers):
             raise QevalError(
-                f"skip_modules={word} names no linear layer of {order.source.path}.",
+                f"skip_modules={word} names no linear layer of {recipe.source.path}.",
                 did_you_mean(word, {name.rpartition(".")[2] for name in layers}),
             )
     return [*words.split("+"), *(name for name, module in layers.items() if module is head)]

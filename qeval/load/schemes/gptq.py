@@ -11,7 +11,7 @@ from qeval.load.making import checkpoint
 from qeval.load.reading.kernels import open_stepping_down
 from qeval.load.reading.opening import compute_in
 from qeval.load.schemes.plain import ATTENTION
-from qeval.load.schemes.spec import OptionSpec, Order, Package, SchemeSpec
+from qeval.load.schemes.spec import OptionSpec, Package, Recipe, SchemeSpec
 from qeval.load.source import Source
 
 METHOD = 1
@@ -45,31 +45,31 @@ def known_checkpoint(model: str, options: dict[str, Any]) -> Source | None:
     return CATALOGUE.get((model, bool(options.get("act_order", False))))
 
 
-def load(order: Order) -> Any:
+def load(recipe: Recipe) -> Any:
     """The checkpoint, made first if none is ready, with the kernel asked for."""
     from gptqmodel.nn_modules.qlinear import BaseQuantLinear
     from transformers import GPTQConfig
 
-    place = order.source if order.ready else Source(str(make(order)))
+    place = recipe.source if recipe.ready else Source(str(make(recipe)))
     # bits are read from the checkpoint; transformers takes only the loading attributes from here
     model = open_stepping_down(
-        replace(order, source=place), _kernels(order), lambda name: GPTQConfig(bits=4, backend=name)
+        replace(recipe, source=place), _kernels(recipe), lambda name: GPTQConfig(bits=4, backend=name)
     )
-    if order.device == "cpu":
+    if recipe.device == "cpu":
         _unpack_eagerly(model)
-    return compute_in(model, order.compute, (BaseQuantLinear,))
+    return compute_in(model, recipe.compute, (BaseQuantLinear,))
 
 
-def _kernels(order: Order) -> tuple[str, ...]:
+def _kernels(recipe: Recipe) -> tuple[str, ...]:
     """The kernel asked for; of itself the library's choice and what to take where that does not run, and on
     a CPU the one whose numbers are those of other devices."""
-    asked = str(order.options["backend"])
+    asked = str(recipe.options["backend"])
     if asked != "auto":
         return (asked,)
-    if order.device == "cpu" and order.compute == "float32":
-        order.notes.append(CPU_KERNEL_NOTE)
+    if recipe.device == "cpu" and recipe.compute == "float32":
+        recipe.notes.append(CPU_KERNEL_NOTE)
         return ("torch",)
-    return STEPS if order.device.startswith("cuda") else ("auto",)
+    return STEPS if recipe.device.startswith("cuda") else ("auto",)
 
 
 def _unpack_eagerly(model: Any) -> None:
@@ -78,26 +78,26 @@ def _unpack_eagerly(model: Any) -> None:
         vars(module).pop("dequantize_weight", None)
 
 
-def make(order: Order) -> Path:
-    """The directory of the checkpoint that the order describes, quantised at the first call and cached.
+def make(recipe: Recipe) -> Path:
+    """The directory of the checkpoint that the recipe describes, quantised at the first call and cached.
 
     Raises QevalError for a group size that does not divide a layer, for a damping that is no share, and for
     calibration text that cannot be had.
     """
-    if not 0 < float(order.options["damp"]) < 1:
+    if not 0 < float(recipe.options["damp"]) < 1:
         raise QevalError(
-            f"damp={order.options['damp']} is no share between 0 and 1, as gptqmodel takes it.",
+            f"damp={recipe.options['damp']} is no share between 0 and 1, as gptqmodel takes it.",
             "Leave it out for 0.05, or write another, such as damp=0.01.",
         )
     return checkpoint.checkpoint(
-        order, "gptq", METHOD, ("gptqmodel", "optimum"), lambda found, target: _build(order, found, target)
+        recipe, "gptq", METHOD, ("gptqmodel", "optimum"), lambda found, target: _build(recipe, found, target)
     )
 
 
-def _build(order: Order, found: checkpoint.Materials, target: Path) -> dict[str, Any]:
+def _build(recipe: Recipe, found: checkpoint.Materials, target: Path) -> dict[str, Any]:
     from qeval.load.making import gptq
 
-    options = order.options
+    options = recipe.options
     plan = gptq.Plan(
         bits=int(options["bits"]),
         group_size=checkpoint.group_size(found.model, int(options["group_size"])),
@@ -106,9 +106,9 @@ def _build(order: Order, found: checkpoint.Materials, target: Path) -> dict[str,
         damp=float(options["damp"]),
         symmetric=bool(options["symmetric"]),
     )
-    solved = gptq.quantise(found.model, found.windows, plan, found.work, order.progress)
-    order.progress("gptq: packing")
-    plain = compute_in(found.model, order.store)
+    solved = gptq.quantise(found.model, found.windows, plan, found.work, recipe.progress)
+    recipe.progress("gptq: packing")
+    plain = compute_in(found.model, recipe.store)
     gptq.pack_and_save(plain, found.tokenizer, solved, plan, target)
     return asdict(plan)
 

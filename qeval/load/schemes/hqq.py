@@ -10,23 +10,23 @@ from typing import Any
 from qeval.load.reading.opening import compute_in, open_model
 from qeval.load.schemes.plain import ATTENTION, attention
 from qeval.load.schemes.rtn import divide
-from qeval.load.schemes.spec import OptionSpec, Order, Package, SchemeSpec
+from qeval.load.schemes.spec import OptionSpec, Package, Recipe, SchemeSpec
 
 
-def load(order: Order) -> Any:
+def load(recipe: Recipe) -> Any:
     """Every linear layer but the head as HQQLinear. QevalError for a group size that does not divide one."""
     import torch
     from hqq.core.quantize import BaseQuantizeConfig, HQQLinear
 
-    model = compute_in(open_model(order, **attention(order)), order.compute)
-    options = order.options
+    model = compute_in(open_model(recipe, **attention(recipe)), recipe.compute)
+    options = recipe.options
     group, axis = int(options["group_size"]), int(options["axis"])
     config = BaseQuantizeConfig(nbits=int(options["bits"]), group_size=group, axis=axis)
     for name, layer in _layers(model):
         divide(name, layer.in_features if axis else layer.out_features, group)
-        packed = HQQLinear(layer, config, compute_dtype=getattr(torch, order.compute), device=order.device)
+        packed = HQQLinear(layer, config, compute_dtype=getattr(torch, recipe.compute), device=recipe.device)
         model.set_submodule(name, packed)
-    order.evidence["quantization"] = {
+    recipe.evidence["quantization"] = {
         "quant_method": "hqq",
         "bits": options["bits"],
         "group_size": group,

@@ -10,9 +10,9 @@ from qeval.load.reading.opening import open_model
 from qeval.load.schemes import ready
 from qeval.load.schemes.plain import ATTENTION, attention
 from qeval.load.schemes.rtn import divide
-from qeval.load.schemes.spec import OptionSpec, Order, Package, SchemeSpec
+from qeval.load.schemes.spec import OptionSpec, Package, Recipe, SchemeSpec
 
-Config = Callable[[Order], Any]
+Config = Callable[[Recipe], Any]
 ACCELERATE = Package("accelerate", "accelerate", "1.2")
 KERNELS = Package("kernels", "kernels", "0.18.2", below="0.19", kernel=True)
 """The versions that transformers 5.23 takes; it fetches the kernels themselves from the Hub."""
@@ -22,61 +22,61 @@ UNPACK = OptionSpec(
 )
 
 
-def _open(order: Order, **keywords: Any) -> Any:
+def _open(recipe: Recipe, **keywords: Any) -> Any:
     """The model with its plain weights in the compute type: these libraries take the type they are given."""
-    order.evidence["dtype"] = order.compute
-    return open_model(order, dtype=order.compute, **keywords, **attention(order))
+    recipe.evidence["dtype"] = recipe.compute
+    return open_model(recipe, dtype=recipe.compute, **keywords, **attention(recipe))
 
 
-def load_ready(order: Order) -> Any:
+def load_ready(recipe: Recipe) -> Any:
     """A ready checkpoint, which says itself how it is to be read."""
-    return _open(order)
+    return _open(recipe)
 
 
-def _or_unpacked(load: Callable[[Order], Any], unpack: Callable[[Order], Any]) -> Callable[[Order], Any]:
+def _or_unpacked(load: Callable[[Recipe], Any], unpack: Callable[[Recipe], Any]) -> Callable[[Recipe], Any]:
     """The loader of a scheme with the option `unpack`."""
-    return lambda order: (unpack if order.options["unpack"] else load)(order)
+    return lambda recipe: (unpack if recipe.options["unpack"] else load)(recipe)
 
 
-def _while_loading(config: Config) -> Callable[[Order], Any]:
+def _while_loading(config: Config) -> Callable[[Recipe], Any]:
     """A loader that quantises with `config`; a ready checkpoint keeps its own."""
 
-    def load(order: Order) -> Any:
-        return load_ready(order) if order.ready else _open(order, quantization_config=config(order))
+    def load(recipe: Recipe) -> Any:
+        return load_ready(recipe) if recipe.ready else _open(recipe, quantization_config=config(recipe))
 
     return load
 
 
-def _check_groups(order: Order, group_size: int) -> None:
+def _check_groups(recipe: Recipe, group_size: int) -> None:
     """Refuse a group size that does not divide a width of the model, before its weights are read."""
     from transformers import AutoConfig
 
-    source = order.source
+    source = recipe.source
     config = AutoConfig.from_pretrained(
-        source.place, revision=source.revision or "main", trust_remote_code=order.trust_remote_code
+        source.place, revision=source.revision or "main", trust_remote_code=recipe.trust_remote_code
     )
     for name in ("hidden_size", "intermediate_size"):
         if isinstance(getattr(config, name, None), int):
             divide(f"layers of the model's {name}", getattr(config, name), group_size)
 
 
-def quanto_config(order: Order) -> Any:
+def quanto_config(recipe: Recipe) -> Any:
     """optimum-quanto, weights only."""
     from transformers import QuantoConfig
 
-    return QuantoConfig(weights=order.options["weights"])
+    return QuantoConfig(weights=recipe.options["weights"])
 
 
-def torchao_config(order: Order) -> Any:
+def torchao_config(recipe: Recipe) -> Any:
     """torchao, weights only; `int4` by its portable kernel, `int4-packed` by the one for GPUs."""
     import torch
     from torchao import quantization as ao
     from torchao.quantization.granularity import PerGroup
     from transformers import TorchAoConfig
 
-    group, weights = int(order.options["group_size"]), order.options["weights"]
+    group, weights = int(recipe.options["group_size"]), recipe.options["weights"]
     if str(weights).startswith("int4"):
-        _check_groups(order, group)
+        _check_groups(recipe, group)
     kinds: dict[str, Callable[[], Any]] = {
         "int8": ao.Int8WeightOnlyConfig,
         "int4": lambda: ao.IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=PerGroup(group)),
@@ -89,21 +89,21 @@ def torchao_config(order: Order) -> Any:
     return TorchAoConfig(kinds[str(weights)]())
 
 
-def eetq_config(_: Order) -> Any:
+def eetq_config(_: Recipe) -> Any:
     """EETQ, 8-bit weights."""
     from transformers import EetqConfig
 
     return EetqConfig("int8")
 
 
-def fp8_config(_: Order) -> Any:
+def fp8_config(_: Recipe) -> Any:
     """8-bit floating point in blocks of 128 x 128, as DeepSeek-V3 is published."""
     from transformers import FineGrainedFP8Config
 
     return FineGrainedFP8Config()
 
 
-def nvfp4_config(_: Order) -> Any:
+def nvfp4_config(_: Recipe) -> Any:
     """NVIDIA's 4-bit floating point in blocks of 16."""
     from transformers import NVFP4Config
 
@@ -115,7 +115,7 @@ def _ready(
     summary: str,
     packages: tuple[Package, ...],
     *methods: str,
-    load: Callable[[Order], Any] = load_ready,
+    load: Callable[[Recipe], Any] = load_ready,
     options: tuple[OptionSpec, ...] = (),
     device: Literal["any", "cuda"] = "any",
     **fields: Any,

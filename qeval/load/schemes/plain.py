@@ -8,7 +8,7 @@ from typing import Any
 
 from qeval.base.errors import MissingPackageError
 from qeval.load.reading.opening import compute_in, open_model
-from qeval.load.schemes.spec import OptionSpec, Order, SchemeSpec
+from qeval.load.schemes.spec import OptionSpec, Recipe, SchemeSpec
 
 ATTENTION = OptionSpec(
     "attention",
@@ -21,9 +21,9 @@ ATTENTION = OptionSpec(
 )
 
 
-def attention(order: Order) -> dict[str, str]:
+def attention(recipe: Recipe) -> dict[str, str]:
     """The keyword of from_pretrained for the option `attention`."""
-    chosen = order.options.get("attention", "auto")
+    chosen = recipe.options.get("attention", "auto")
     return {} if chosen == "auto" else {"attn_implementation": chosen}
 
 
@@ -37,9 +37,9 @@ def check_attention(options: Mapping[str, Any]) -> None:
         )
 
 
-def load(order: Order) -> Any:
-    """The model with its weights rounded to the scheme's type, calculated in `order.compute`."""
-    return compute_in(open_model(order, **attention(order)), order.compute)
+def load(recipe: Recipe) -> Any:
+    """The model with its weights rounded to the scheme's type, calculated in `recipe.compute`."""
+    return compute_in(open_model(recipe, **attention(recipe)), recipe.compute)
 
 
 def _spec(name: str, dtype: str, remark: str, verified: str) -> SchemeSpec:

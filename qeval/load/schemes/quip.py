@@ -15,7 +15,7 @@ from typing import Any
 from qeval.base.errors import QevalError
 from qeval.load.reading.opening import compute_in, explain
 from qeval.load.schemes.plain import ATTENTION, attention
-from qeval.load.schemes.spec import Order, SchemeSpec
+from qeval.load.schemes.spec import Recipe, SchemeSpec
 from qeval.load.source import Source, locate, read_config, read_json
 
 EXAMPLE = "relaxml/Llama-2-7b-E8P-2Bit"
@@ -32,7 +32,7 @@ NEEDED = {"Qidxs", "SU", "SV", "Wscale", "codebook_id"}
 UNTESTED = "quip was tested on matrices made in the tests, not on a checkpoint that QuIP#'s authors publish."
 
 
-def load(order: Order) -> Any:
+def load(recipe: Recipe) -> Any:
     """The plain model of the checkpoint's architecture with the unpacked weights.
 
     Raises QevalError for a checkpoint that is not in the authors' layout or of a codebook, version or width
@@ -40,22 +40,22 @@ def load(order: Order) -> Any:
     """
     from qeval.load.reading.lattice import CODEBOOKS
 
-    settings = check(order.source)
+    settings = check(recipe.source)
     name = str(settings["codebook"])
     with ExitStack() as stack:
         try:
-            weights = Weights(order.source, stack)
-            model = _build(order, weights, settings)
+            weights = Weights(recipe.source, stack)
+            model = _build(recipe, weights, settings)
         except QevalError:
             raise
         except Exception as error:
-            raise explain(error, order) from error
+            raise explain(error, recipe) from error
         layers = [weights.sizes(layer) for layer in weights.layers]
-    order.evidence.update(evidence(name, layers, settings))
-    what = f"{order.source.path} is QuIP# of {CODEBOOKS[name].bits} bits ({name})"
-    order.notes.append(f"{what}, unpacked into plain weights: its quality, not its speed or memory.")
-    order.notes.append(UNTESTED)
-    return compute_in(model.to(order.device).eval(), order.compute)
+    recipe.evidence.update(evidence(name, layers, settings))
+    what = f"{recipe.source.path} is QuIP# of {CODEBOOKS[name].bits} bits ({name})"
+    recipe.notes.append(f"{what}, unpacked into plain weights: its quality, not its speed or memory.")
+    recipe.notes.append(UNTESTED)
+    return compute_in(model.to(recipe.device).eval(), recipe.compute)
 
 
 def check(source: Source) -> dict[str, Any]:
@@ -185,35 +185,37 @@ def evidence(
     }
 
 
-def _build(order: Order, weights: Weights, settings: Mapping[str, Any]) -> Any:
-    """The model, its weights rounded to `order.store`, on the CPU."""
+def _build(recipe: Recipe, weights: Weights, settings: Mapping[str, Any]) -> Any:
+    """The model, its weights rounded to `recipe.store`, on the CPU."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    dtype = getattr(torch, order.store)
-    config = AutoConfig.from_pretrained(order.source.place, revision=order.source.revision or "main")
+    dtype = getattr(torch, recipe.store)
+    config = AutoConfig.from_pretrained(recipe.source.place, revision=recipe.source.revision or "main")
     with torch.device("meta"):
         empty = AutoModelForCausalLM.from_config(config)
     shapes = {name: tuple(parameter.shape) for name, parameter in empty.named_parameters()}
     state = {}
-    for name, tensor in _all_weights(order, weights, shapes, settings):
+    for name, tensor in _all_weights(recipe, weights, shapes, settings):
         state[name] = tensor.to("cpu", dtype)
-    _check_names(order.source, set(state), set(shapes))
-    return type(empty).from_pretrained(None, config=config, state_dict=state, dtype=dtype, **attention(order))
+    _check_names(recipe.source, set(state), set(shapes))
+    return type(empty).from_pretrained(
+        None, config=config, state_dict=state, dtype=dtype, **attention(recipe)
+    )
 
 
 def _all_weights(
-    order: Order, weights: Weights, shapes: Mapping[str, tuple[int, ...]], settings: Mapping[str, Any]
+    recipe: Recipe, weights: Weights, shapes: Mapping[str, tuple[int, ...]], settings: Mapping[str, Any]
 ) -> Iterator[tuple[str, Any]]:
     for name in sorted(weights.plain):
         if not name.endswith("rotary_emb.inv_freq"):  # older models stored it; it follows from the config
             yield name, weights.read(name)
     for layer in sorted(weights.layers):
-        yield from _unpack(order, weights, layer, shapes, settings)
+        yield from _unpack(recipe, weights, layer, shapes, settings)
 
 
 def _unpack(
-    order: Order,
+    recipe: Recipe,
     weights: Weights,
     layer: str,
     shapes: Mapping[str, tuple[int, ...]],
@@ -228,16 +230,16 @@ def _unpack(
     targets = [f"{block}.{part}.weight" for part in PARTS.get(kind, ())]
     if not targets or any(name not in shapes for name in targets):
         raise QevalError(
-            f"{order.source.path} has a quantised layer {layer}, which its model has no place for.",
+            f"{recipe.source.path} has a quantised layer {layer}, which its model has no place for.",
             f"Only the fused layers of QuIP#'s authors are read: {', '.join(PARTS)}.",
         )
     codebook = CODEBOOKS[str(settings["codebook"])]
-    _check_layer(order.source, layer, weights, [shapes[name] for name in targets], settings)
-    tensors = {suffix: tensor.to(order.device) for suffix, tensor in weights.layer(layer).items()}
+    _check_layer(recipe.source, layer, weights, [shapes[name] for name in targets], settings)
+    tensors = {suffix: tensor.to(recipe.device) for suffix, tensor in weights.layer(layer).items()}
     number = int(tensors["codebook_id"])
     if number != codebook.number:
         raise QevalError(
-            f"{layer} of {order.source.path} is of codebook {number}, and the config.json beside it names"
+            f"{layer} of {recipe.source.path} is of codebook {number}, and the config.json beside it names"
             f" {settings['codebook']}, which is {codebook.number}.",
             "Download the checkpoint again.",
         )

@@ -7,25 +7,25 @@ from typing import Any
 from qeval.base.errors import QevalError
 from qeval.load.reading.opening import compute_in, open_model
 from qeval.load.schemes.plain import ATTENTION, attention
-from qeval.load.schemes.spec import OptionSpec, Order, SchemeSpec
+from qeval.load.schemes.spec import OptionSpec, Recipe, SchemeSpec
 
 
-def load(order: Order) -> Any:
+def load(recipe: Recipe) -> Any:
     """The plain model with every linear layer but the head rounded. Raises QevalError for a group size that
     does not divide a layer."""
     from torch import nn
 
     from qeval.load.reading.grid import round_linear
 
-    model = open_model(order, **attention(order))
+    model = open_model(recipe, **attention(recipe))
     head = model.get_output_embeddings()
-    options = order.options
+    options = recipe.options
     for name, module in model.named_modules():
         if type(module) is nn.Linear and module is not head:
             group = divide(name, module.in_features, int(options["group_size"]))
             round_linear(module, int(options["bits"]), group, bool(options["symmetric"]))
-    order.notes.append("rtn is simulated: weights are rounded to the grid and held unpacked.")
-    return compute_in(model, order.compute)
+    recipe.notes.append("rtn is simulated: weights are rounded to the grid and held unpacked.")
+    return compute_in(model, recipe.compute)
 
 
 def divide(name: str, features: int, group_size: int) -> int:

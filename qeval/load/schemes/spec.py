@@ -57,7 +57,7 @@ class Package:
 
 
 @dataclass(frozen=True)
-class Order:
+class Recipe:
     """What a scheme's loader is told.
 
     `model` is what the user called the model. `source` holds the weights to read: the model itself, or a
@@ -89,7 +89,7 @@ class Order:
 class SchemeSpec:
     """One way to hold weights.
 
-    `load` takes an Order and returns a transformers model in evaluation mode. `methods` are the
+    `load` takes a Recipe and returns a transformers model in evaluation mode. `methods` are the
     `quant_method` values that a checkpoint of this scheme carries. `quantised` is False for the plain
     dtypes. `device` is "cuda" where the library has no CPU kernels, and `capability` the least compute
     capability of such a GPU. `unpacked` schemes, simulated ones among them, hold plain weights once they are
@@ -105,7 +105,7 @@ class SchemeSpec:
 
     name: str
     summary: str
-    load: Callable[[Order], Any]
+    load: Callable[[Recipe], Any]
     options: tuple[OptionSpec, ...] = ()
     packages: tuple[Package, ...] = ()
     extra: str | None = None
@@ -116,7 +116,7 @@ class SchemeSpec:
     unavailable: str = ""
     verified: str = "not run"
     calibrated: bool = False
-    make: Callable[[Order], Path] | None = None
+    make: Callable[[Recipe], Path] | None = None
     config_keys: Mapping[str, str] = field(default_factory=dict)
     weight_bits: float | None = None
     half: Literal["float16", "bfloat16"] = "float16"

@@ -118,10 +118,10 @@ def test_an_option_of_0_is_compared_too(llama: Path, tmp_path: Path) -> None:
 
 def test_only_the_group_size_that_fits_is_not_compared(llama: Path, tmp_path: Path) -> None:
     ((_, scheme),) = parse_schemes(f"gptq[bits=4,group_size=0]@{llama}")
-    order = models._order(Variant("v", str(llama), scheme), "cpu", "auto", tmp_path, lambda _: None)
-    models._check_options(scheme, SCHEMES["gptq"], {"bits": 4, "group_size": 64}, order)
+    recipe = models._recipe(Variant("v", str(llama), scheme), "cpu", "auto", tmp_path, lambda _: None)
+    models._check_options(scheme, SCHEMES["gptq"], {"bits": 4, "group_size": 64}, recipe)
     with pytest.raises(QevalError, match="does not tell its bits, where bits=4 was asked"):
-        models._check_options(scheme, SCHEMES["gptq"], {"group_size": 64}, order)
+        models._check_options(scheme, SCHEMES["gptq"], {"group_size": 64}, recipe)
 
 
 def test_a_group_size_of_torchao_acts_for_4_bits_only() -> None:
@@ -230,9 +230,9 @@ def test_a_made_checkpoint_leaves_the_peak_of_memory_to_its_reading(
     events: list[str] = []
     spec = SCHEMES["fp32"]
 
-    def load_it(order: Any) -> Any:
+    def load_it(recipe: Any) -> Any:
         events.append("load")
-        return spec.load(order)
+        return spec.load(recipe)
 
     changed = replace(spec, make=lambda _: events.append("make") or tmp_path, load=load_it)
     monkeypatch.setitem(SCHEMES, "fp32", changed)
@@ -243,8 +243,8 @@ def test_a_made_checkpoint_leaves_the_peak_of_memory_to_its_reading(
 
 def test_the_remedy_of_an_unknown_error_is_true_of_every_command(llama: Path, tmp_path: Path) -> None:
     """Only a command's own process shows a traceback after --debug; that of a run is in its log."""
-    order = models._order(Variant("v", str(llama), Scheme("fp32")), "cpu", "auto", tmp_path, lambda _: None)
-    told = opening.explain(ValueError("a kernel's surprise"), order)
+    recipe = models._recipe(Variant("v", str(llama), Scheme("fp32")), "cpu", "auto", tmp_path, lambda _: None)
+    told = opening.explain(ValueError("a kernel's surprise"), recipe)
     assert isinstance(told, QevalError)
     assert "log" in told.hint
 

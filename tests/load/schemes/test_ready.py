@@ -225,9 +225,9 @@ class StandIn:
         return made
 
 
-def order_of(model: Path, text: str, dtype: str, cache: Path) -> Any:
+def recipe_of(model: Path, text: str, dtype: str, cache: Path) -> Any:
     ((_, scheme),) = parse_schemes(text)
-    return models._order(Variant("v", str(model), scheme), "cpu", dtype, cache, lambda _: None)
+    return models._recipe(Variant("v", str(model), scheme), "cpu", dtype, cache, lambda _: None)
 
 
 @pytest.mark.parametrize("permuted", [True, False])
@@ -243,13 +243,13 @@ def test_spqr_without_its_kernel(
     package = ModuleType("spqr_quant")
     package.QuantizedLinear = StandIn
     monkeypatch.setitem(sys.modules, "spqr_quant", package)
-    order = order_of(llama, f"spqr@{tmp_path / 'ready'}", "float16", tmp_path)
-    model = ready.load_spqr(order)
+    recipe = recipe_of(llama, f"spqr@{tmp_path / 'ready'}", "float16", tmp_path)
+    model = ready.load_spqr(recipe)
     modules = proof.quantised_modules(model)
     assert len(modules) == LINEARS
     assert proof.linear_count(model) == LINEARS + 1
     assert proof.bits_per_weight(modules) == pytest.approx(stored_bits(llama, tmp_path / "ready"))
-    assert order.evidence["quantization"] == {"quant_method": "spqr", "bits": 3, "beta1": 16, "beta2": 16}
+    assert recipe.evidence["quantization"] == {"quant_method": "spqr", "bits": 3, "beta1": 16, "beta2": 16}
     tokens = torch.stack([torch.arange(20) % 24, torch.arange(5, 25) % 24])
     with torch.no_grad():
         rows = model(tokens).logits.float()
@@ -276,9 +276,9 @@ def test_spqr_is_written_as_its_kernel_reads(llama: Path, tmp_path: Path, permut
 def test_spqr_is_refused_in_other_types(llama: Path, tmp_path: Path) -> None:
     from qeval.load.schemes import ready
 
-    order = order_of(llama, f"spqr@{tmp_path / 'never opened'}", "bfloat16", tmp_path)
+    recipe = recipe_of(llama, f"spqr@{tmp_path / 'never opened'}", "bfloat16", tmp_path)
     with pytest.raises(QevalError, match="float16 only, and bfloat16 was asked for"):
-        ready.load_spqr(order)
+        ready.load_spqr(recipe)
 
 
 def test_spqr_with_a_bias_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,9 +289,9 @@ def test_spqr_with_a_bias_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     package = ModuleType("spqr_quant")
     package.QuantizedLinear = StandIn
     monkeypatch.setitem(sys.modules, "spqr_quant", package)
-    order = order_of(model, f"spqr@{tmp_path / 'ready'}", "float16", tmp_path)
+    recipe = recipe_of(model, f"spqr@{tmp_path / 'ready'}", "float16", tmp_path)
     with pytest.raises(QevalError, match="has a bias"):
-        ready.load_spqr(order)
+        ready.load_spqr(recipe)
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -459,5 +459,5 @@ def test_unpacking_takes_the_memory_of_the_plain_model(llama: Path, tmp_path: Pa
     save_fp8(llama, tmp_path / "ready")
     sizes = [(place / "model.safetensors").stat().st_size for place in (llama, tmp_path / "ready")]
     ((_, scheme),) = parse_schemes(f"fp8[unpack=true]@{tmp_path / 'ready'}")
-    order = models._order(Variant("v", str(llama), scheme), "cpu", "auto", tmp_path, lambda _: None)
-    assert memory.estimate(order, SCHEMES["fp8"]) == pytest.approx(1.1 * (2 * sizes[0] + sizes[1]), rel=1e-3)
+    recipe = models._recipe(Variant("v", str(llama), scheme), "cpu", "auto", tmp_path, lambda _: None)
+    assert memory.estimate(recipe, SCHEMES["fp8"]) == pytest.approx(1.1 * (2 * sizes[0] + sizes[1]), rel=1e-3)
