@@ -10,9 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from qeval.load.device import device_name
 from qeval.load.memory import free_bytes
-from qeval.load.model import device_name
-from qeval.load.schemes import SCHEMES, SchemeSpec, install_command, missing_packages
+from qeval.load.packages import install_command, missing_packages
+from qeval.load.schemes import SCHEMES
+from qeval.load.spec import SchemeSpec
 from qeval.load.versions import version_of
 
 State = Literal["ready", "missing", "warning", "info"]
@@ -115,8 +117,6 @@ def _packages() -> Iterator[Finding]:
 
 def _scheme(spec: SchemeSpec, device: str) -> Finding:
     """Whether a scheme can run here, and if not why and what helps."""
-    if spec.unavailable:
-        return Finding("Schemes", spec.name, "missing", f"not available: {spec.unavailable}")
     missing = missing_packages(spec)
     needs = [package.distribution for package in missing] + _gpu_lacking(spec, device)
     if not needs:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from qeval.base.errors import MissingPackageError, QevalError
-from qeval.load.schemes.spec import Recipe, SchemeSpec
 from qeval.load.source import Source, model_identity
+from qeval.load.spec import Recipe, SchemeSpec
 from qeval.load.versions import version_of
 
 MERGED = "merged:"

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from qeval.base.errors import QevalError
-from qeval.load.schemes.spec import Recipe, SchemeSpec
 from qeval.load.source import Source, read_config, weight_files_bytes
+from qeval.load.spec import Recipe, SchemeSpec
 
 SPARE = 1.1
 """Room for buffers and activations beyond the weights."""
@@ -39,7 +39,7 @@ def estimate(recipe: Recipe, spec: SchemeSpec) -> int | None:
     weights, each of which takes the compute type's bytes, or the scheme's bits where the library quantises on
     the way in; a scheme that quantises here first holds the plain model.
     """
-    files = _files_bytes(recipe)
+    files = weight_files_bytes(recipe.source, str(recipe.options.get("file") or spec.files))
     if files is None:
         return None
     each: float = max(_BYTES[recipe.compute], _BYTES[recipe.store])
@@ -50,14 +50,6 @@ def estimate(recipe: Recipe, spec: SchemeSpec) -> int | None:
     if spec.weight_bits is not None and spec.make is None and recipe.device != "cpu":
         each = spec.weight_bits / 8
     return int(_weights(recipe.source) * each * SPARE)
-
-
-def _files_bytes(recipe: Recipe) -> int | None:
-    """Bytes of the weight files that are read, None where they cannot be told."""
-    name = recipe.options.get("file")
-    if name is None:
-        return weight_files_bytes(recipe.source)
-    return weight_files_bytes(recipe.source, str(name) or "*.gguf")  # the one named, or the only one
 
 
 def _weights(plain: Source) -> float:

@@ -11,8 +11,8 @@ from tiny_models import edit_json
 
 from qeval.load import memory
 from qeval.load.schemes import SCHEMES
-from qeval.load.schemes.spec import Recipe
 from qeval.load.source import Source, weight_files_bytes
+from qeval.load.spec import Recipe
 
 GIB = 2**30
 

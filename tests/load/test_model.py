@@ -10,8 +10,10 @@ from tiny_models import LINEARS, edit_json, save_llama, save_tokenizer
 
 from qeval.base.errors import MissingPackageError, QevalError, UsageError
 from qeval.base.records import Scheme, Variant
-from qeval.load import memory
+from qeval.load import checks, memory
 from qeval.load import model as models
+from qeval.load.resolve import resolve
+from qeval.load.source import model_identity
 
 pytestmark = [
     pytest.mark.torch,
@@ -82,7 +84,7 @@ def test_plain_weights_are_rounded_as_named(
 def test_provenance_tells_where_the_weights_are_from(llama: Path, tmp_path: Path) -> None:
     found = load(llama, "fp32", tmp_path).provenance
     assert found.model == str(llama)
-    assert found.fingerprint == models.model_identity(str(llama), None, tmp_path)["files"]
+    assert found.fingerprint == model_identity(str(llama), None, tmp_path)["files"]
     assert found.architecture == "LlamaForCausalLM"
     assert found.device.startswith("CPU: ")
     assert {"torch", "transformers", "lm_eval"} <= set(found.versions)
@@ -171,9 +173,10 @@ def test_memory_is_estimated_from_the_files(llama: Path, tmp_path: Path) -> None
     from qeval.load.schemes import SCHEMES
 
     half = (llama / "model.safetensors").stat().st_size
-    recipe = models._recipe(Variant("v", str(llama), Scheme("fp16")), "cpu", "auto", tmp_path, lambda _: None)
+    variant = Variant("v", str(llama), Scheme("fp16"))
+    recipe = models.recipe_of(variant, resolve(variant), "cpu", "auto", tmp_path, lambda _: None)
     assert memory.estimate(recipe, SCHEMES["fp16"]) == pytest.approx(1.1 * 2 * half, rel=1e-3)
-    recipe = models._recipe(Variant("v", str(llama), Scheme("fp16")), "cpu", "fp16", tmp_path, lambda _: None)
+    recipe = models.recipe_of(variant, resolve(variant), "cpu", "fp16", tmp_path, lambda _: None)
     assert memory.estimate(recipe, SCHEMES["fp16"]) == pytest.approx(1.1 * half, rel=1e-3)
 
 
@@ -230,9 +233,7 @@ def test_a_checkpoint_of_another_scheme_is_refused_before_its_weights_are_read(
 def test_a_scheme_for_gpus_is_refused_on_a_cpu(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from qeval.load import schemes
-
-    monkeypatch.setattr(schemes, "missing_packages", lambda *_: [])
+    monkeypatch.setattr(checks, "missing_packages", lambda *_: [])
     assert "eetq needs an NVIDIA GPU, and the device is cpu." in refusal(llama, "eetq", tmp_path).message
 
 
@@ -245,9 +246,7 @@ def test_nothing_quantised_is_an_error(llama: Path, tmp_path: Path) -> None:
 def test_packages_are_looked_for_before_anything_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from qeval.load import schemes
-
-    monkeypatch.setattr(schemes, "missing_packages", lambda spec, _: list(spec.packages))
+    monkeypatch.setattr(checks, "missing_packages", lambda spec, _: list(spec.packages))
     with pytest.raises(MissingPackageError, match="bnb4 needs"):
         load(tmp_path / "no such model", "bnb4", tmp_path)
 

@@ -7,8 +7,7 @@ from typing import Any
 
 from qeval.base.errors import QevalError
 from qeval.load.reading.opening import open_model
-from qeval.load.schemes.plain import attention
-from qeval.load.schemes.spec import Recipe
+from qeval.load.spec import Recipe
 
 _OURS = (ImportError, NotImplementedError, RuntimeError, ValueError, AssertionError)
 """What a kernel raises that takes no such layer, or cannot be built. Files raise other errors."""
@@ -27,7 +26,7 @@ def open_stepping_down(recipe: Recipe, names: Sequence[str], config: Callable[[s
     for name in names:
         keywords = {} if name == "auto" else {"quantization_config": config(name)}
         try:
-            model = open_model(recipe, **keywords, **attention(recipe))
+            model = open_model(recipe, **keywords)
         except QevalError as error:
             if not isinstance(error.__cause__, _OURS) or _out_of_memory(error.__cause__):
                 raise

@@ -6,14 +6,32 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from qeval.base.errors import MissingPackageError, QevalError
-from qeval.load.schemes.spec import Recipe
-from qeval.load.source import hub_refusal
+from qeval.load.source import Source, hub_refusal
+from qeval.load.spec import OptionSpec, Recipe
+
+ATTENTION = OptionSpec(
+    "attention",
+    str,
+    "auto",
+    "attention implementation of transformers",
+    choices=("auto", "eager", "sdpa", "flash_attention_2", "flex_attention"),
+    acts="reading",
+    on_gpu=("flash_attention_2",),
+)
+"""An option of every scheme; `open_model` heeds it."""
+
+
+def attention(recipe: Recipe) -> dict[str, str]:
+    """The keyword of from_pretrained for the option `attention`."""
+    chosen = recipe.options.get("attention", "auto")
+    return {} if chosen == "auto" else {"attn_implementation": chosen}
 
 
 def open_model(recipe: Recipe, *, dtype: str | None = None, **keywords: Any) -> Any:
     """The model of `recipe.source` by AutoModelForCausalLM, plain weights in `dtype` (or `recipe.store`).
 
-    `keywords` go to from_pretrained. Raises QevalError for everything that a person can mend.
+    `keywords` go to from_pretrained; attention is the recipe's unless they name it. Raises QevalError for
+    everything that a person can mend.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -26,14 +44,20 @@ def open_model(recipe: Recipe, *, dtype: str | None = None, **keywords: Any) -> 
             dtype=getattr(torch, dtype or recipe.store),
             trust_remote_code=recipe.trust_remote_code,
             output_loading_info=True,
-            **keywords,
+            **(attention(recipe) | keywords),
         )
     except QevalError:
         raise
     except Exception as error:
-        raise explain(error, recipe) from error
+        raise explain(error, recipe.source, recipe.device) from error
     _check_complete(found["missing_keys"], recipe)
     return model.eval()
+
+
+def open_in_compute(recipe: Recipe, **keywords: Any) -> Any:
+    """The model with its plain weights in the compute type, for libraries that take one type for all."""
+    recipe.evidence["dtype"] = recipe.compute
+    return open_model(recipe, dtype=recipe.compute, **keywords)
 
 
 def outline(recipe: Recipe) -> Any:
@@ -49,7 +73,7 @@ def outline(recipe: Recipe) -> Any:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config, trust_remote_code=trust)
     except Exception as error:
-        raise explain(error, recipe) from error
+        raise explain(error, recipe.source, recipe.device) from error
 
 
 def _check_complete(missing: Collection[str], recipe: Recipe) -> None:
@@ -63,13 +87,13 @@ def _check_complete(missing: Collection[str], recipe: Recipe) -> None:
         )
 
 
-def explain(error: Exception, recipe: Recipe) -> Exception:
+def explain(error: Exception, source: Source, device: str) -> Exception:
     """`error` as a QevalError where its cause is known, else as it is."""
-    name, text = recipe.source.path, str(error)
-    refusal = hub_refusal(name, recipe.source.revision, _root(error))
+    name, text = source.path, str(error)
+    refusal = hub_refusal(name, source.revision, _root(error))
     if refusal is not None:
         return refusal
-    for applies, found in _known(error, text, name, recipe.device):
+    for applies, found in _known(error, text, name, device):
         if applies:
             return found
     return error

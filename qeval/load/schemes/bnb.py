@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from qeval.base.errors import QevalError, did_you_mean
-from qeval.load.reading.opening import compute_in, open_model, outline
-from qeval.load.schemes.plain import ATTENTION, attention
-from qeval.load.schemes.spec import OptionSpec, Package, Recipe, SchemeSpec
+from qeval.load.packages import ACCELERATE
+from qeval.load.reading.opening import ATTENTION, compute_in, open_model, outline
+from qeval.load.spec import OptionSpec, Package, Recipe, SchemeSpec
 
-PACKAGES = (Package("bitsandbytes", "bitsandbytes", "0.46"), Package("accelerate", "accelerate", "1.2"))
+PACKAGES = (Package("bitsandbytes", "bitsandbytes", "0.46"), ACCELERATE)
 SKIP = OptionSpec(
     "skip_modules", str, "", "modules to leave plain beside the head, joined by +, such as down_proj+q_proj"
 )
@@ -33,9 +34,7 @@ def load_4bit(recipe: Recipe) -> Any:
         llm_int8_skip_modules=skipped(recipe),
     )
     keywords = {} if recipe.ready else {"quantization_config": config}
-    model = compute_in(
-        open_model(recipe, **keywords, **attention(recipe)), recipe.compute, (bitsandbytes.nn.Linear4bit,)
-    )
+    model = compute_in(open_model(recipe, **keywords), recipe.compute, (bitsandbytes.nn.Linear4bit,))
     if recipe.ready:
         _compute_4bit(model, compute)
     return model
@@ -67,7 +66,7 @@ def load_8bit(recipe: Recipe) -> Any:
     keywords: dict[str, Any] = {} if recipe.ready else {"quantization_config": config}
     if options["fp32_cpu_offload"]:
         keywords["device_map"] = "auto"
-    model = open_model(recipe, **keywords, **attention(recipe))
+    model = open_model(recipe, **keywords)
     return compute_in(model, recipe.compute, (bitsandbytes.nn.Linear8bitLt,))
 
 
@@ -103,6 +102,27 @@ def _answers(name: str, word: str) -> bool:
         return False
 
 
+def beside(module: Any) -> Iterator[tuple[str, Any]]:
+    """What bitsandbytes keeps beside its weights: scales, nested scales, the 16 values of a code."""
+    for tensor in module.parameters(recurse=False):
+        state = getattr(tensor, "quant_state", None)
+        if state is not None:
+            yield from _state_tensors(state)
+        if getattr(tensor, "SCB", None) is not None:
+            yield "SCB", tensor.SCB
+
+
+def _state_tensors(state: Any) -> Iterator[tuple[str, Any]]:
+    from torch import Tensor
+
+    for name in ("absmax", "code", "offset"):
+        tensor = getattr(state, name, None)
+        if isinstance(tensor, Tensor):
+            yield name, tensor
+    if getattr(state, "state2", None) is not None:
+        yield from _state_tensors(state.state2)
+
+
 SPECS = (
     SchemeSpec(
         "bnb4",
@@ -126,11 +146,14 @@ SPECS = (
         ),
         PACKAGES,
         "bnb",
+        verified="CPU, H100",
+        place=20,
+        weight_bits=5,
+        beside=beside,
         checkpoint="optional",
         methods=("bitsandbytes_4bit",),
-        verified="CPU, H100",
+        recognise=lambda _, config: bool(config.get("load_in_4bit")),
         config_keys={"quant_type": "bnb_4bit_quant_type", "double_quant": "bnb_4bit_use_double_quant"},
-        weight_bits=5,
     ),
     SchemeSpec(
         "bnb8",
@@ -150,10 +173,13 @@ SPECS = (
         ),
         PACKAGES,
         "bnb",
+        verified="CPU, H100",
+        place=21,
+        weight_bits=9,
+        beside=beside,
         checkpoint="optional",
         methods=("bitsandbytes_8bit",),
-        verified="CPU, H100",
+        recognise=lambda _, config: bool(config.get("load_in_8bit")),
         config_keys={"threshold": "llm_int8_threshold"},
-        weight_bits=9,
     ),
 )

@@ -10,13 +10,18 @@ from typing import Any
 
 from qeval.base.errors import QevalError
 from qeval.base.records import Scheme
-from qeval.load.reading.opening import compute_in, open_model
-from qeval.load.schemes.plain import ATTENTION, attention
-from qeval.load.schemes.spec import OptionSpec, Package, Recipe, SchemeSpec
+from qeval.load.packages import ACCELERATE
+from qeval.load.reading.opening import ATTENTION, compute_in, open_model
 from qeval.load.source import locate
+from qeval.load.spec import OptionSpec, Package, Recipe, SchemeSpec
 
 PLAIN = {"F32", "F16", "BF16", "F64"}
 EMBEDDINGS = ("token_embd.", "output.")
+DOC = """\
+The file is unpacked by transformers. llama.cpp itself is not used as a runtime: PyPI has llama-cpp-python
+as source only, to be compiled where it is installed, and it would have to give log-likelihoods through an
+engine of its own. It was run with gguf 0.19.0.
+"""
 
 
 def load(recipe: Recipe) -> Any:
@@ -31,9 +36,7 @@ def load(recipe: Recipe) -> Any:
     recipe.notes.append(
         f"{file.name} is unpacked into plain weights: its quality, not the speed of llama.cpp."
     )
-    model = open_model(
-        recipe, gguf_file=file.name, quantization_config=GgufConfig(dequantize=True), **attention(recipe)
-    )
+    model = open_model(recipe, gguf_file=file.name, quantization_config=GgufConfig(dequantize=True))
     return compute_in(model, recipe.compute)
 
 
@@ -97,12 +100,15 @@ SPECS = (
         "a GGUF file of llama.cpp, unpacked; ready checkpoints",
         load,
         (OptionSpec("file", str, "", "the file, where there are several", acts="reading"), ATTENTION),
-        (Package("gguf", "gguf", "0.10"), Package("accelerate", "accelerate", "1.2")),
+        (Package("gguf", "gguf", "0.10"), ACCELERATE),
         "gguf",
+        DOC,
+        verified="CPU",
+        place=190,
+        unpacked=True,
         checkpoint="required",
         methods=("gguf", ""),
-        verified="CPU",
-        unpacked=True,
+        files="*.gguf",
         settle=settle,
     ),
 )

@@ -5,12 +5,13 @@ transformers 5 knows HqqConfig but refuses to quantise with it, so the layers ar
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from qeval.load.reading.opening import compute_in, open_model
-from qeval.load.schemes.plain import ATTENTION, attention
-from qeval.load.schemes.rtn import divide
-from qeval.load.schemes.spec import OptionSpec, Package, Recipe, SchemeSpec
+from qeval.load.packages import ACCELERATE
+from qeval.load.reading.layers import divide, linears
+from qeval.load.reading.opening import ATTENTION, compute_in, open_model
+from qeval.load.spec import OptionSpec, Package, Recipe, SchemeSpec
 
 
 def load(recipe: Recipe) -> Any:
@@ -18,11 +19,11 @@ def load(recipe: Recipe) -> Any:
     import torch
     from hqq.core.quantize import BaseQuantizeConfig, HQQLinear
 
-    model = compute_in(open_model(recipe, **attention(recipe)), recipe.compute)
+    model = compute_in(open_model(recipe), recipe.compute)
     options = recipe.options
     group, axis = int(options["group_size"]), int(options["axis"])
     config = BaseQuantizeConfig(nbits=int(options["bits"]), group_size=group, axis=axis)
-    for name, layer in _layers(model):
+    for name, layer in linears(model):
         divide(name, layer.in_features if axis else layer.out_features, group)
         packed = HQQLinear(layer, config, compute_dtype=getattr(torch, recipe.compute), device=recipe.device)
         model.set_submodule(name, packed)
@@ -35,15 +36,13 @@ def load(recipe: Recipe) -> Any:
     return model.eval()
 
 
-def _layers(model: Any) -> list[tuple[str, Any]]:
-    from torch import nn
+def beside(module: Any) -> Iterator[tuple[str, Any]]:
+    """The scales and zeros, which a layer keeps in a dictionary."""
+    from torch import Tensor
 
-    head = model.get_output_embeddings()
-    return [
-        (name, module)
-        for name, module in model.named_modules()
-        if type(module) is nn.Linear and module is not head
-    ]
+    found = vars(module).get("meta")
+    if isinstance(found, dict):
+        yield from ((key, part) for key, part in found.items() if isinstance(part, Tensor))
 
 
 SPECS = (
@@ -61,9 +60,11 @@ SPECS = (
             ),
             ATTENTION,
         ),
-        (Package("hqq", "hqq", "0.2.1"), Package("accelerate", "accelerate", "1.2")),
+        (Package("hqq", "hqq", "0.2.1"), ACCELERATE),
         "hqq",
         verified="CPU, H100",
+        place=50,
+        beside=beside,
         config_keys={"bits": "bits", "group_size": "group_size"},
     ),
 )

@@ -13,11 +13,31 @@ from pathlib import Path
 from typing import Any
 
 from qeval.base.errors import QevalError
-from qeval.load.reading.opening import compute_in, explain
-from qeval.load.schemes.plain import ATTENTION, attention
-from qeval.load.schemes.spec import Recipe, SchemeSpec
+from qeval.load.reading.opening import ATTENTION, attention, compute_in, explain
 from qeval.load.source import Source, locate, read_config, read_json
+from qeval.load.spec import Recipe, SchemeSpec
 
+DOC = """\
+`quip@relaxml/Llama-2-7b-E8P-2Bit` reads a checkpoint of QuIP# (arXiv 2402.04396) as its authors publish
+them, for Llama and Mistral, of the codebooks `E8P12`, `E8P12RVQ3B` and `E8P12RVQ4B` (2, 3 and 4 bits). No
+package is needed: qeval unpacks the lattice codes, undoes the Hadamard transforms, splits the fused layers,
+and puts plain weights into the plain model. So it measures the quality of QuIP#, not its speed or memory:
+the unpacked model takes 16 bits a weight, or 32 on a CPU. The bits that the checkpoint stores, sign vectors
+and scales included, are told in provenance. The authors' kernels calculate part of a layer in float16 where
+the unpacked weights are rounded to the scheme's type, so the last digits differ.
+
+No published checkpoint was at hand, so none has been loaded; that is why the table says "not run". `quip`
+was tested on matrices made in the tests:
+
+- The order of the codes, their bits and their packing are those of the authors' repository,
+  Cornell-RelaxML/quip-sharp. The bits per weight that follow from its layout for Llama-2-7B, 2.0052, are
+  those that others measured on the published file.
+- The Hadamard matrices of the orders 12, 20, 28, 36, 52, 60, 108, 140, 156 and 172 are built from their
+  definitions and equal those that torchao carries, which were taken from the authors' repository. A model
+  with another width is refused.
+- Codebooks `D4` and `HI4B1C`, older versions of the codebooks, layers that are not fused, and checkpoints
+  in the layout of QuIP-for-all are refused.
+"""
 EXAMPLE = "relaxml/Llama-2-7b-E8P-2Bit"
 ARCHITECTURES = ("llama", "mistral")
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -28,7 +48,6 @@ PARTS = {
     "down_proj": ("down_proj",),
 }
 """The quantised layers of a block, and the plain ones whose rows each of them holds, in this order."""
-NEEDED = {"Qidxs", "SU", "SV", "Wscale", "codebook_id"}
 UNTESTED = "quip was tested on matrices made in the tests, not on a checkpoint that QuIP#'s authors publish."
 
 
@@ -49,7 +68,7 @@ def load(recipe: Recipe) -> Any:
         except QevalError:
             raise
         except Exception as error:
-            raise explain(error, recipe) from error
+            raise explain(error, recipe.source, recipe.device) from error
         layers = [weights.sizes(layer) for layer in weights.layers]
     recipe.evidence.update(evidence(name, layers, settings))
     what = f"{recipe.source.path} is QuIP# of {CODEBOOKS[name].bits} bits ({name})"
@@ -295,14 +314,22 @@ def _check_names(source: Source, found: set[str], wanted: set[str]) -> None:
             )
 
 
+def recognise(source: Source, config: Mapping[str, Any]) -> bool:
+    """Whether it is a checkpoint of QuIP#'s authors, who write no quantization_config."""
+    return not config and bool(read_config(source).get("quip_params"))
+
+
 SPECS = (
     SchemeSpec(
         "quip",
         "QuIP#, Hadamard rotation and the E8P lattice, unpacked; ready checkpoints",
         load,
         (ATTENTION,),
+        doc=DOC,
+        place=180,
+        unpacked=True,
         checkpoint="required",
         methods=("quip",),
-        unpacked=True,
+        recognise=recognise,
     ),
 )

@@ -14,8 +14,8 @@ from qeval.base.records import Scheme, Variant
 from qeval.load import model
 from qeval.load.schemes import parse_schemes
 from qeval.load.schemes.gguf import evidence, find
-from qeval.load.schemes.spec import Recipe
 from qeval.load.source import Source
+from qeval.load.spec import Recipe
 
 pytestmark = pytest.mark.torch
 pytest.importorskip("gguf")

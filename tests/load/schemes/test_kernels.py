@@ -10,8 +10,8 @@ import pytest
 from qeval.base.errors import QevalError
 from qeval.load.reading import kernels
 from qeval.load.schemes import SCHEMES, awq, gptq
-from qeval.load.schemes.spec import Recipe
 from qeval.load.source import Source
+from qeval.load.spec import Recipe
 
 STEPS = ("auto", "fast", "slow")
 

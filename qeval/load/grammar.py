@@ -14,16 +14,19 @@ brackets and colons are literal within double quotes, where a quote itself is wr
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from qeval.base.errors import UsageError, did_you_mean
 from qeval.base.names import PATH, QUOTED, option_text, scheme_text, unquote
 from qeval.base.records import Option, Scheme
-from qeval.load.schemes.spec import OptionSpec, SchemeSpec
+from qeval.load.spec import OptionSpec, SchemeSpec
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+#-]*")
 SYNTAX = "Write kind[option=value,...]@checkpoint:revision, for instance gptq[bits=3,group_size=64]."
+
+SpecOf = Callable[[str], SchemeSpec]
+"""Gives a scheme by its name; raises UsageError for one that is not known."""
 
 
 class NamedScheme(NamedTuple):
@@ -33,9 +36,9 @@ class NamedScheme(NamedTuple):
     scheme: Scheme
 
 
-def parse(text: str, table: Mapping[str, SchemeSpec]) -> tuple[NamedScheme, ...]:
+def parse(text: str, spec_of: SpecOf) -> tuple[NamedScheme, ...]:
     """The schemes that `text` names, in its order; raises UsageError saying what is wrong and the remedy."""
-    found = tuple(_entry(part.strip(), table) for part in _split(text))
+    found = tuple(_entry(part.strip(), spec_of) for part in _split(text))
     names = [named.name for named in found]
     for name in names:
         if names.count(name) > 1:
@@ -80,7 +83,7 @@ def _outside(text: str, wanted: str) -> Iterator[int]:
         raise UsageError(f"A {'quote' if quoted else 'bracket'} is not closed in {text!r}.", SYNTAX)
 
 
-def _entry(text: str, table: Mapping[str, SchemeSpec]) -> NamedScheme:
+def _entry(text: str, spec_of: SpecOf) -> NamedScheme:
     head, at, tail = _cut(text, "@")
     name, equals, body = _cut(head, "=")
     if not equals:
@@ -90,7 +93,7 @@ def _entry(text: str, table: Mapping[str, SchemeSpec]) -> NamedScheme:
             f"{name.strip()!r} is no name for a scheme.", "Use letters, digits and . _ + - in names."
         )
     kind, bracket, rest = body.strip().partition("[")
-    spec = _spec(kind.strip(), table)
+    spec = spec_of(kind.strip())
     if bracket and not rest.endswith("]"):
         raise UsageError(f"{body.strip()!r} goes on after its options.", SYNTAX)
     options = _options(rest[:-1], spec) if bracket else {}
@@ -100,7 +103,8 @@ def _entry(text: str, table: Mapping[str, SchemeSpec]) -> NamedScheme:
             f"{spec.name} reads only ready checkpoints, and none is named.",
             f"Write {spec.name}@<Hub id or directory>.",
         )
-    scheme = spec.settle(Scheme(spec.name, options, checkpoint, revision))
+    written = Scheme(spec.name, options, checkpoint, revision)
+    scheme = spec.settle(written) if spec.settle else written
     return NamedScheme(name.strip() or scheme_text(scheme), scheme)
 
 
@@ -108,12 +112,6 @@ def _cut(text: str, mark: str) -> tuple[str, str, str]:
     """`text` before, at and after the first `mark` outside brackets and quotes."""
     position = next(_outside(text, mark), None)
     return (text, "", "") if position is None else (text[:position], mark, text[position + 1 :])
-
-
-def _spec(kind: str, table: Mapping[str, SchemeSpec]) -> SchemeSpec:
-    if kind not in table:
-        raise UsageError(f"There is no scheme {kind!r}.", did_you_mean(kind, table))
-    return table[kind]
 
 
 def _options(text: str, spec: SchemeSpec) -> dict[str, Option]:
