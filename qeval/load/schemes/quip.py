@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 from qeval.base.errors import QevalError
+from qeval.load.reading.headers import Tensors
 from qeval.load.reading.opening import ATTENTION, attention, compute_in, explain
-from qeval.load.source import Source, locate, read_config, read_json
+from qeval.load.source import Source, read_config
 from qeval.load.spec import Recipe, SchemeSpec
 
 DOC = """\
@@ -40,7 +40,6 @@ was tested on matrices made in the tests:
 """
 EXAMPLE = "relaxml/Llama-2-7b-E8P-2Bit"
 ARCHITECTURES = ("llama", "mistral")
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PARTS = {
     "qkv_proj": ("q_proj", "k_proj", "v_proj"),
     "o_proj": ("o_proj",),
@@ -123,53 +122,26 @@ def check(source: Source) -> dict[str, Any]:
     return settings
 
 
-class Weights:
-    """The tensors of a safetensors checkpoint, read one by one. Files stay open as long as `stack`.
-
-    `layers` are the names of the quantised layers with the suffixes of their tensors, `plain` the names of
-    the other tensors. Raises QevalError where there are no such files.
-    """
+class Weights(Tensors):
+    """The tensors of a checkpoint. `layers` are the names of the quantised layers with the suffixes of their
+    tensors, `plain` the names of the other tensors. Raises QevalError where there are none."""
 
     def __init__(self, source: Source, stack: ExitStack) -> None:
-        self.source, self._stack = source, stack
-        self._open: dict[str, Any] = {}
-        self._file = self._files()
-        self.layers: dict[str, set[str]] = {}
-        for name in self._file:
-            if name.endswith(".Qidxs"):
-                self.layers[name.removesuffix(".Qidxs")] = set()
+        super().__init__(source, stack)
+        ends = {name.removesuffix(".Qidxs") for name in self.files if name.endswith(".Qidxs")}
+        if not ends:
+            raise QevalError(
+                f"{source.path} holds no layer that QuIP# quantised: no tensor is called Qidxs.",
+                "Download the checkpoint again.",
+            )
+        self.layers: dict[str, set[str]] = {layer: set() for layer in ends}
         self.plain = set()
-        for name in self._file:
+        for name in self.files:
             layer, _, suffix = name.rpartition(".")
             if layer in self.layers:
                 self.layers[layer].add(suffix)
             else:
                 self.plain.add(name)
-        if not self.layers:
-            raise QevalError(
-                f"{source.path} holds no layer that QuIP# quantised: no tensor is called Qidxs.",
-                "Download the checkpoint again.",
-            )
-
-    def _files(self) -> dict[str, str]:
-        index = read_json(self.source, INDEX)
-        if index is not None:
-            return dict(index["weight_map"])
-        return dict.fromkeys(self._handle(SINGLE).keys(), SINGLE)
-
-    def _handle(self, file: str) -> Any:
-        from safetensors import safe_open
-
-        if file not in self._open:
-            place = locate(self.source, file)
-            if place is None:
-                raise QevalError(f"{self.source.path} has no file {file}.", "Download the checkpoint again.")
-            self._open[file] = self._stack.enter_context(safe_open(Path(place), "pt"))
-        return self._open[file]
-
-    def read(self, name: str) -> Any:
-        """One tensor."""
-        return self._handle(self._file[name]).get_tensor(name)
 
     def layer(self, layer: str) -> dict[str, Any]:
         """The tensors of a quantised layer by suffix."""
@@ -177,12 +149,8 @@ class Weights:
 
     def sizes(self, layer: str) -> dict[str, tuple[tuple[int, ...], int]]:
         """Shape and bits of an element of each tensor of a layer, read without the numbers themselves."""
-        found = {}
-        for suffix in self.layers[layer]:
-            part = self._handle(self._file[f"{layer}.{suffix}"]).get_slice(f"{layer}.{suffix}")
-            bits = int("".join(letter for letter in part.get_dtype() if letter.isdigit()))
-            found[suffix] = (tuple(part.get_shape()), bits)
-        return found
+        found = {suffix: self.stored(f"{layer}.{suffix}") for suffix in self.layers[layer]}
+        return {suffix: (stored.shape, stored.width) for suffix, stored in found.items()}
 
 
 def evidence(
