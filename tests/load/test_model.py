@@ -230,6 +230,28 @@ def test_a_checkpoint_of_another_scheme_is_refused_before_its_weights_are_read(
     )
 
 
+@pytest.mark.parametrize(
+    ("config", "file", "method", "kind"),
+    [
+        ({"quantization_config": {"load_in_4bit": True}}, None, "bitsandbytes_4bit", "bnb4"),
+        ({"quantization_config": {"load_in_8bit": True}}, None, "bitsandbytes_8bit", "bnb8"),
+        ({"quip_params": {"codebook": "E8P12"}}, None, "quip", "quip"),
+        ({}, "quantize_config.json", "gptq", "gptq"),
+    ],
+)
+def test_a_checkpoint_that_names_no_method_is_recognised(
+    copy: Path, llama: Path, tmp_path: Path, config: dict[str, Any], file: str | None, method: str, kind: str
+) -> None:
+    (copy / "model.safetensors").write_bytes(b"never read")
+    edit_json(copy / "config.json", **config)
+    if file:
+        (copy / file).write_text('{"bits": 4}')
+    error = refusal(llama, Scheme("awq", {}, str(copy)), tmp_path)
+    assert f"is quantised by {method}, so it is no checkpoint of awq" in error.message
+    assert error.hint == f"Write: {kind}@{copy}"
+    assert f"is quantised already ({method})" in refusal(copy, "fp16", tmp_path).message
+
+
 def test_a_scheme_for_gpus_is_refused_on_a_cpu(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,30 +20,33 @@ from qeval.load.resolve import identity
 from qeval.load.schemes import SCHEMES, parse_schemes
 from qeval.load.spec import SchemeSpec
 
+NAME = "ternary_of_the_page"
+PACKAGE = f"qeval_{NAME}"
 PAGE = (Path(__file__).parents[3] / "docs" / "extend" / "scheme.md").read_text("utf-8")
 
 
 def block(language: str) -> str:
-    """The one block of code in a language on the page."""
+    """The one block of code in a language on the page, its scheme under a name that nobody else takes."""
     (found,) = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
-    return str(found)
+    return str(found).replace("ternary", NAME)
 
 
 @pytest.fixture
 def ternary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SchemeSpec]:
     """The page's scheme, as a file in the folder of schemes."""
-    (tmp_path / "ternary.py").write_text(block("python"))
+    (tmp_path / f"{NAME}.py").write_text(block("python"))
     monkeypatch.setattr(schemes, "__path__", [*schemes.__path__, str(tmp_path)])
     found = schemes.here()
-    monkeypatch.setitem(SCHEMES, "ternary", found["ternary"])
-    assert list(found) == list(SCHEMES)
-    yield found["ternary"]
-    del sys.modules["qeval.load.schemes.ternary"], schemes.ternary
+    monkeypatch.setitem(SCHEMES, NAME, found[NAME])
+    assert found.keys() == SCHEMES.keys()
+    yield found[NAME]
+    del sys.modules[f"qeval.load.schemes.{NAME}"]
+    delattr(schemes, NAME)
 
 
 def test_a_file_in_the_folder_is_a_scheme(ternary: SchemeSpec) -> None:
-    ((name, scheme),) = parse_schemes("ternary[group_size=32]")
-    assert (name, scheme) == ("ternary[group_size=32]", Scheme("ternary", {"group_size": 32}))
+    ((name, scheme),) = parse_schemes(f"{NAME}[group_size=32]")
+    assert (name, scheme) == (f"{NAME}[group_size=32]", Scheme(NAME, {"group_size": 32}))
     checks.check_available(scheme)
     assert ternary.unpacked
     assert list(ternary.defaults) == ["group_size", "attention"]
@@ -61,11 +64,11 @@ def test_the_page_s_scheme_loads_a_model(tmp_path: Path, options: dict[str, int]
     from qeval.load.reading.proof import quantised_modules
 
     plain = save_llama(tmp_path / "llama")
-    variant = Variant("v", str(plain), Scheme("ternary", options))
+    variant = Variant("v", str(plain), Scheme(NAME, options))
     loaded = load(variant, device="cpu", cache_dir=tmp_path / "cache")
     found = loaded.provenance
     assert found.modules == {"RoundedLinear": LINEARS}
-    assert found.quantization == {"quant_method": "ternary", "group_size": options.get("group_size", -1)}
+    assert found.quantization == {"quant_method": NAME, "group_size": options.get("group_size", -1)}
     layers = quantised_modules(loaded.model)
     scales = sum(layer.weight.numel() / (group or layer.in_features) for layer in layers.values())
     weights = sum(layer.weight.numel() for layer in layers.values())
@@ -75,7 +78,7 @@ def test_the_page_s_scheme_loads_a_model(tmp_path: Path, options: dict[str, int]
         rows = layer.weight.detach().reshape(-1, group or layer.in_features)
         assert max(len(row.unique()) for row in rows) == 3
         assert not torch.equal(layer.weight, before[f"{name}.weight"].float())
-    assert any("ternary is simulated" in note for note in found.notes)
+    assert any(f"{NAME} is simulated" in note for note in found.notes)
 
 
 @pytest.mark.torch
@@ -120,24 +123,24 @@ def add_package(site: Path) -> None:
     """The package of the page."""
     project = tomllib.loads(block("toml"))["project"]
     entries = project["entry-points"]["qeval.schemes"]
-    (site / "qeval_ternary").mkdir()
-    (site / "qeval_ternary" / "__init__.py").touch()
-    (site / "qeval_ternary" / "scheme.py").write_text(block("python"))
-    install(site, "qeval-ternary", entries, "1.3")
+    (site / PACKAGE).mkdir()
+    (site / PACKAGE / "__init__.py").touch()
+    (site / PACKAGE / "scheme.py").write_text(block("python"))
+    install(site, "qeval-page", entries, "1.3")
 
 
 def test_a_package_brings_a_scheme_once_it_is_asked_for(site: Path) -> None:
     add_package(site)
     table = schemes.SCHEMES
-    assert "ternary" not in table
-    assert table.names()[-1] == "ternary"
-    assert "qeval_ternary" not in sys.modules
+    assert NAME not in table
+    assert table.names()[-1] == NAME
+    assert PACKAGE not in sys.modules
     parse_schemes("fp16,rtn")
-    assert "qeval_ternary" not in sys.modules
-    ((_, scheme),) = parse_schemes("ternary[group_size=32]")
-    assert scheme == Scheme("ternary", {"group_size": 32})
-    assert table["ternary"].packages[-1].distribution == "qeval-ternary"
-    assert packages.missing_packages(table["ternary"]) == []
+    assert PACKAGE not in sys.modules
+    ((_, scheme),) = parse_schemes(f"{NAME}[group_size=32]")
+    assert scheme == Scheme(NAME, {"group_size": 32})
+    assert table[NAME].packages[-1].distribution == "qeval-page"
+    assert packages.missing_packages(table[NAME]) == []
 
 
 def test_the_version_of_the_package_is_part_of_what_it_makes(site: Path, tmp_path: Path, monkeypatch) -> None:
@@ -148,27 +151,27 @@ def test_the_version_of_the_package_is_part_of_what_it_makes(site: Path, tmp_pat
     model = tmp_path / "m"
     model.mkdir()
     (model / "config.json").write_text("{}")
-    found = identity(Variant("v", str(model), Scheme("ternary")), tmp_path / "cache")
-    assert found["versions"]["qeval-ternary"] == "1.3"
+    found = identity(Variant("v", str(model), Scheme(NAME)), tmp_path / "cache")
+    assert found["versions"]["qeval-page"] == "1.3"
 
 
 def test_another_process_finds_it_too(site: Path) -> None:
     """A worker is one."""
     add_package(site)
-    code = "from qeval.load.schemes import SCHEMES; print(SCHEMES['ternary'].name)"
+    code = f"from qeval.load.schemes import SCHEMES; print(SCHEMES[{NAME!r}].name)"
     environment = {"PYTHONPATH": f"{site}:{Path(__file__).parents[3]}"}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
     )
-    assert done.stdout.strip() == "ternary"
+    assert done.stdout.strip() == NAME
 
 
 def test_a_misspelt_scheme_of_a_package_is_recognised(site: Path) -> None:
     add_package(site)
-    with pytest.raises(UsageError, match="There is no scheme 'ternry'") as caught:
-        parse_schemes("ternry")
-    assert caught.value.hint == "Did you mean 'ternary'?"
-    assert "qeval_ternary" not in sys.modules
+    with pytest.raises(UsageError, match="There is no scheme 'ternary_of_page'") as caught:
+        parse_schemes("ternary_of_page")
+    assert caught.value.hint == f"Did you mean {NAME!r}?"
+    assert PACKAGE not in sys.modules
 
 
 def test_a_scheme_of_ours_is_never_another_package_s(site: Path) -> None:
