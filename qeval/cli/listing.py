@@ -17,7 +17,8 @@ def schemes(_: Path) -> list[Row]:
     """The schemes: what each is, its options with their defaults, whether it is ready here, and what it was
     run on."""
     from qeval.base.records import Scheme
-    from qeval.load.schemes import SCHEMES, check_available
+    from qeval.load.checks import check_available
+    from qeval.load.schemes import SCHEMES
 
     rows = []
     for spec in SCHEMES.values():

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from qeval.base.errors import MissingPackageError, QevalError
-from qeval.load.schemes.spec import Order, SchemeSpec
 from qeval.load.source import Source, model_identity
+from qeval.load.spec import Recipe, SchemeSpec
 from qeval.load.versions import version_of
 
 MERGED = "merged:"
@@ -50,7 +50,7 @@ def _unmerged(source: Source) -> str:
     )
 
 
-def attach(model: Any, adapter: str, order: Order) -> Any:
+def attach(model: Any, adapter: str, recipe: Recipe) -> Any:
     """The model with the adapter. QevalError where it cannot be found, does not fit or cannot be merged, and
     where merging changes nothing: optimum-quanto, for one, lets it happen and keeps its weights."""
     from peft import PeftModel
@@ -75,7 +75,7 @@ def attach(model: Any, adapter: str, order: Order) -> Any:
             _unmerged(source),
         )
     how = "merged into the weights" if merged else "beside the weights, unmerged"
-    order.notes.append(f"The adapter {source.path} is {how} ({layers} layers).")
+    recipe.notes.append(f"The adapter {source.path} is {how} ({layers} layers).")
     return found
 
 

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from qeval.base.errors import QevalError
-from qeval.load.schemes.spec import Order, SchemeSpec
 from qeval.load.source import Source, read_config, weight_files_bytes
+from qeval.load.spec import Recipe, SchemeSpec
 
 SPARE = 1.1
 """Room for buffers and activations beyond the weights."""
@@ -19,19 +19,19 @@ _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 _CGROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
-def check_fits(order: Order, spec: SchemeSpec) -> None:
+def check_fits(recipe: Recipe, spec: SchemeSpec) -> None:
     """Raise QevalError where the weights will not fit; silent where their size cannot be told."""
-    needed = estimate(order, spec)
-    free = free_bytes(order.device)
+    needed = estimate(recipe, spec)
+    free = free_bytes(recipe.device)
     if needed is not None and free is not None and needed > free:
         raise QevalError(
-            f"{order.source.path} as {spec.name} needs about {needed / GIB:.1f} GiB of memory, and"
-            f" {order.device} has {free / GIB:.1f} GiB free.",
+            f"{recipe.source.path} as {spec.name} needs about {needed / GIB:.1f} GiB of memory, and"
+            f" {recipe.device} has {free / GIB:.1f} GiB free.",
             "Use a machine with more memory, a smaller model, or a scheme of fewer bits.",
         )
 
 
-def estimate(order: Order, spec: SchemeSpec) -> int | None:
+def estimate(recipe: Recipe, spec: SchemeSpec) -> int | None:
     """Bytes that loading takes at its peak, None where the weight files' size is not known.
 
     A ready checkpoint takes its files' size, and where it is unpacked the plain weights of the model as
@@ -39,25 +39,17 @@ def estimate(order: Order, spec: SchemeSpec) -> int | None:
     weights, each of which takes the compute type's bytes, or the scheme's bits where the library quantises on
     the way in; a scheme that quantises here first holds the plain model.
     """
-    files = _files_bytes(order)
+    files = weight_files_bytes(recipe.source, str(recipe.options.get("file") or spec.files))
     if files is None:
         return None
-    each: float = max(_BYTES[order.compute], _BYTES[order.store])
-    if order.ready:
-        weights = _weights(order.base) or 8 * files / (spec.weight_bits or USUAL_BITS)
-        plain = weights * each if spec.unpacks(order.options) else 0
+    each: float = max(_BYTES[recipe.compute], _BYTES[recipe.store])
+    if recipe.ready:
+        weights = _weights(recipe.base) or 8 * files / (spec.weight_bits or USUAL_BITS)
+        plain = weights * each if spec.unpacks(recipe.options) else 0
         return int((files + plain) * SPARE)
-    if spec.weight_bits is not None and spec.make is None and order.device != "cpu":
+    if spec.weight_bits is not None and spec.make is None and recipe.device != "cpu":
         each = spec.weight_bits / 8
-    return int(_weights(order.source) * each * SPARE)
-
-
-def _files_bytes(order: Order) -> int | None:
-    """Bytes of the weight files that are read, None where they cannot be told."""
-    name = order.options.get("file")
-    if name is None:
-        return weight_files_bytes(order.source)
-    return weight_files_bytes(order.source, str(name) or "*.gguf")  # the one named, or the only one
+    return int(_weights(recipe.source) * each * SPARE)
 
 
 def _weights(plain: Source) -> float:

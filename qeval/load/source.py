@@ -17,7 +17,6 @@ WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 READ_SUFFIXES = (*WEIGHT_SUFFIXES, ".json", ".txt", ".model", ".jinja", ".py", ".tiktoken")
 """What loading a model can read: weights, configurations, tokenizer, remote code. A model card or a
 training log beside them changes no number."""
-CHUNK = 1 << 20
 CONFIGS = ("config.json", "adapter_config.json")
 """Every model has the first, every adapter the second."""
 
@@ -100,14 +99,11 @@ def _model_files(directory: Path) -> Iterator[Path]:
 
 
 def _file_hash(path: Path) -> str:
-    digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
-            while block := file.read(CHUNK):
-                digest.update(block)
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise QevalError(f"{path} cannot be read: {error.strerror}.", "Check its permissions.") from error
-    return digest.hexdigest()
 
 
 def _read_book(book: Path) -> dict[str, str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import metadata
-
 CORE = ("torch", "transformers")
 
 
@@ -19,6 +17,8 @@ def versions(*distributions: str) -> dict[str, str]:
 
 def version_of(distribution: str) -> str | None:
     """The installed version, None where the distribution is absent."""
+    from importlib import metadata  # costs 20 ms at start-up
+
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

@@ -140,9 +140,9 @@ def _identities(order: Order, refused: dict[str, QevalError]) -> dict[str, dict[
 def _identity(variant: Variant, cache_dir: Path) -> dict[str, Any]:
     if is_toy(variant.model):
         return {"model": variant.model, "scheme": asdict(variant.scheme)}
-    from qeval.load import schemes
+    from qeval.load.resolve import identity
 
-    return schemes.identity(variant, cache_dir)
+    return identity(variant, cache_dir)
 
 
 def _context(order: Order) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def score_toy(job: Job, say: Say) -> None:
 
 def score_model(job: Job, say: Say) -> None:
     """Score every task with a real model, on the device that "auto" turns out to be."""
-    from qeval.load.model import resolve_device
+    from qeval.load.device import resolve_device
     from qeval.score.session import score
 
     settings = replace(job.settings, device=resolve_device(job.settings.device))

@@ -6,7 +6,7 @@ from qeval.ask import order
 from qeval.base.errors import MissingPackageError
 from qeval.base.messages import Failed
 from qeval.base.records import Result
-from qeval.load import schemes
+from qeval.load import checks
 from qeval.run import runner
 from qeval.run.executors.local import EXECUTORS
 
@@ -16,7 +16,7 @@ def asked(tmp_path, monkeypatch):
     """A function from schemes to an order; hqq is not installed, and nothing is really scored."""
     (tmp_path / "config.json").write_text("{}")
     absent = lambda spec, *_: list(spec.packages) if spec.name == "hqq" else []  # noqa: E731
-    monkeypatch.setattr(schemes, "missing_packages", absent)
+    monkeypatch.setattr(checks, "missing_packages", absent)
     monkeypatch.setitem(EXECUTORS, "local", lambda job, _: Result(variant=job.variant, status="done"))
 
     def make(text):

@@ -11,8 +11,8 @@ from tiny_models import edit_json
 
 from qeval.load import memory
 from qeval.load.schemes import SCHEMES
-from qeval.load.schemes.spec import Order
 from qeval.load.source import Source, weight_files_bytes
+from qeval.load.spec import Recipe
 
 GIB = 2**30
 
@@ -33,10 +33,10 @@ def base(tmp_path: Path) -> Path:
     return tmp_path / "base"
 
 
-def gguf(base: Path, place: Path, file: str = "") -> Order:
+def gguf(base: Path, place: Path, file: str = "") -> Recipe:
     options = {"file": file, "attention": "auto"}
     source, plain = Source(str(place)), Source(str(base))
-    return Order("m", source, plain, True, options, "float16", "float16", "cpu", place / "cache")
+    return Recipe("m", source, plain, True, options, "float16", "float16", "cpu", place / "cache")
 
 
 def test_a_gguf_file_takes_its_size_and_the_plain_weights(base: Path, tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ from tiny_models import LINEARS, edit_json, save_llama, save_tokenizer
 
 from qeval.base.errors import MissingPackageError, QevalError, UsageError
 from qeval.base.records import Scheme, Variant
-from qeval.load import memory
+from qeval.load import checks, memory
 from qeval.load import model as models
+from qeval.load.resolve import resolve
+from qeval.load.source import model_identity
 
 pytestmark = [
     pytest.mark.torch,
@@ -82,7 +84,7 @@ def test_plain_weights_are_rounded_as_named(
 def test_provenance_tells_where_the_weights_are_from(llama: Path, tmp_path: Path) -> None:
     found = load(llama, "fp32", tmp_path).provenance
     assert found.model == str(llama)
-    assert found.fingerprint == models.model_identity(str(llama), None, tmp_path)["files"]
+    assert found.fingerprint == model_identity(str(llama), None, tmp_path)["files"]
     assert found.architecture == "LlamaForCausalLM"
     assert found.device.startswith("CPU: ")
     assert {"torch", "transformers", "lm_eval"} <= set(found.versions)
@@ -171,10 +173,11 @@ def test_memory_is_estimated_from_the_files(llama: Path, tmp_path: Path) -> None
     from qeval.load.schemes import SCHEMES
 
     half = (llama / "model.safetensors").stat().st_size
-    order = models._order(Variant("v", str(llama), Scheme("fp16")), "cpu", "auto", tmp_path, lambda _: None)
-    assert memory.estimate(order, SCHEMES["fp16"]) == pytest.approx(1.1 * 2 * half, rel=1e-3)
-    order = models._order(Variant("v", str(llama), Scheme("fp16")), "cpu", "fp16", tmp_path, lambda _: None)
-    assert memory.estimate(order, SCHEMES["fp16"]) == pytest.approx(1.1 * half, rel=1e-3)
+    variant = Variant("v", str(llama), Scheme("fp16"))
+    recipe = models.recipe_of(variant, resolve(variant), "cpu", "auto", tmp_path, lambda _: None)
+    assert memory.estimate(recipe, SCHEMES["fp16"]) == pytest.approx(1.1 * 2 * half, rel=1e-3)
+    recipe = models.recipe_of(variant, resolve(variant), "cpu", "fp16", tmp_path, lambda _: None)
+    assert memory.estimate(recipe, SCHEMES["fp16"]) == pytest.approx(1.1 * half, rel=1e-3)
 
 
 def test_the_peak_of_memory_is_the_process_own() -> None:
@@ -227,12 +230,32 @@ def test_a_checkpoint_of_another_scheme_is_refused_before_its_weights_are_read(
     )
 
 
+@pytest.mark.parametrize(
+    ("config", "file", "method", "kind"),
+    [
+        ({"quantization_config": {"load_in_4bit": True}}, None, "bitsandbytes_4bit", "bnb4"),
+        ({"quantization_config": {"load_in_8bit": True}}, None, "bitsandbytes_8bit", "bnb8"),
+        ({"quip_params": {"codebook": "E8P12"}}, None, "quip", "quip"),
+        ({}, "quantize_config.json", "gptq", "gptq"),
+    ],
+)
+def test_a_checkpoint_that_names_no_method_is_recognised(
+    copy: Path, llama: Path, tmp_path: Path, config: dict[str, Any], file: str | None, method: str, kind: str
+) -> None:
+    (copy / "model.safetensors").write_bytes(b"never read")
+    edit_json(copy / "config.json", **config)
+    if file:
+        (copy / file).write_text('{"bits": 4}')
+    error = refusal(llama, Scheme("awq", {}, str(copy)), tmp_path)
+    assert f"is quantised by {method}, so it is no checkpoint of awq" in error.message
+    assert error.hint == f"Write: {kind}@{copy}"
+    assert f"is quantised already ({method})" in refusal(copy, "fp16", tmp_path).message
+
+
 def test_a_scheme_for_gpus_is_refused_on_a_cpu(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from qeval.load import schemes
-
-    monkeypatch.setattr(schemes, "missing_packages", lambda *_: [])
+    monkeypatch.setattr(checks, "missing_packages", lambda *_: [])
     assert "eetq needs an NVIDIA GPU, and the device is cpu." in refusal(llama, "eetq", tmp_path).message
 
 
@@ -245,9 +268,7 @@ def test_nothing_quantised_is_an_error(llama: Path, tmp_path: Path) -> None:
 def test_packages_are_looked_for_before_anything_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from qeval.load import schemes
-
-    monkeypatch.setattr(schemes, "missing_packages", lambda spec, _: list(spec.packages))
+    monkeypatch.setattr(checks, "missing_packages", lambda spec, _: list(spec.packages))
     with pytest.raises(MissingPackageError, match="bnb4 needs"):
         load(tmp_path / "no such model", "bnb4", tmp_path)
 

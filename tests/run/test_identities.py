@@ -15,8 +15,9 @@ from tiny_worlds import QUIET
 from qeval.base.errors import QevalError
 from qeval.base.records import Scheme, Variant
 from qeval.load import model as models
-from qeval.load import schemes
-from qeval.load.schemes import missing_packages
+from qeval.load import packages
+from qeval.load.packages import missing_packages
+from qeval.load.schemes import SCHEMES
 from qeval.load.source import model_identity
 
 pytestmark = QUIET
@@ -77,7 +78,7 @@ def test_quantising_is_no_part_of_the_load_time(
         made.append(order.model)
         return tmp_path
 
-    monkeypatch.setitem(schemes.SCHEMES, "fp32", replace(schemes.SCHEMES["fp32"], make=make))
+    monkeypatch.setitem(SCHEMES, "fp32", replace(SCHEMES["fp32"], make=make))
     loaded = models.load(Variant("v", str(llama), Scheme("fp32")), device="cpu", cache_dir=tmp_path)
     assert made == [str(llama)]
     assert 0 < loaded.load_seconds < 2
@@ -86,17 +87,15 @@ def test_quantising_is_no_part_of_the_load_time(
 @pytest.mark.parametrize("absent", ["optimum", "optimum.quanto"])
 def test_a_package_is_not_there_because_its_parent_is(monkeypatch: pytest.MonkeyPatch, absent: str) -> None:
     """optimum, which gptq needs, makes the parent of quanto's module."""
-    find = schemes.importlib.util.find_spec
+    find = packages.importlib.util.find_spec
 
     def find_spec(name: str) -> Any:
         if name.startswith(f"{absent}."):
             raise ModuleNotFoundError(name)
         return None if name == absent else find(name)
 
-    monkeypatch.setattr(schemes.importlib.util, "find_spec", find_spec)
-    assert "optimum-quanto" in [
-        package.distribution for package in missing_packages(schemes.SCHEMES["quanto"])
-    ]
+    monkeypatch.setattr(packages.importlib.util, "find_spec", find_spec)
+    assert "optimum-quanto" in [package.distribution for package in missing_packages(SCHEMES["quanto"])]
 
 
 def test_a_plain_directory_is_not_taken_for_another_scheme(llama: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from qeval.base.errors import QevalError
 from qeval.load.making import walk
 from qeval.load.reading.grid import round_to_nearest, to_grid
-from qeval.load.schemes.rtn import divide
+from qeval.load.reading.layers import divide
 
 POWERS = 20
 """Steps of the power a in [0, 1)."""

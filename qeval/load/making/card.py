@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-
-def write_card(directory: Path, model: str, scheme: str, recipe: dict[str, Any]) -> None:
-    """Write README.md for people and qeval.json for programs into a checkpoint's directory."""
-    (directory / "qeval.json").write_text(
-        json.dumps(recipe, indent=2, sort_keys=True, default=str) + "\n", "utf-8"
-    )
-    options = recipe.get("options", {})
-    rows = "\n".join(
-        f"| {name} | {value} |" for name, value in sorted({**options, **recipe.get("plan", {})}.items())
-    )
-    versions = ", ".join(f"{name} {version}" for name, version in recipe.get("versions", {}).items())
-    (directory / "README.md").write_text(
-        f"""---
-base_model: {model}
-tags: [{scheme}, quantized]
+TEXT = """\
+---
+{data}
 ---
 # {model}, quantised by {scheme}
 
@@ -35,10 +24,27 @@ model = AutoModelForCausalLM.from_pretrained("<this directory>")
 |---|---|
 {rows}
 
-Identity of the base model: `{json.dumps(recipe.get("model"))}`
-Calibration: `{json.dumps(recipe.get("calibration"))}`
+Identity of the base model: `{identity}`
+Calibration: `{calibration}`
 
 The licence of the base model holds for this checkpoint too.
-""",
-        "utf-8",
+"""
+
+
+def write_card(directory: Path, model: str, scheme: str, made_of: Mapping[str, Any]) -> None:
+    """Write README.md for people and qeval.json for programs into a checkpoint's directory."""
+    from huggingface_hub import ModelCard, ModelCardData
+
+    told = json.dumps(made_of, indent=2, sort_keys=True, default=str)
+    (directory / "qeval.json").write_text(f"{told}\n", "utf-8")
+    settings = sorted({**made_of["options"], **made_of["plan"]}.items())
+    text = TEXT.format(
+        data=ModelCardData(base_model=model, tags=[scheme, "quantized"]).to_yaml(),
+        model=model,
+        scheme=scheme,
+        versions=", ".join(f"{name} {version}" for name, version in made_of["versions"].items()),
+        rows="\n".join(f"| {name} | {value} |" for name, value in settings),
+        identity=json.dumps(made_of["model"]),
+        calibration=json.dumps(made_of["calibration"]),
     )
+    ModelCard(text).save(directory / "README.md")

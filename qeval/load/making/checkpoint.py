@@ -14,10 +14,10 @@ from qeval.base.errors import QevalError
 from qeval.base.files import build_directory
 from qeval.load.making import calibration
 from qeval.load.making.card import write_card
+from qeval.load.reading.layers import divisor
 from qeval.load.reading.opening import compute_in, open_model
-from qeval.load.schemes.rtn import divisor
-from qeval.load.schemes.spec import OptionSpec, Order
 from qeval.load.source import model_identity
+from qeval.load.spec import OptionSpec, Recipe, SchemeSpec
 from qeval.load.versions import versions
 
 OPTIONS = (
@@ -27,8 +27,6 @@ OPTIONS = (
     OptionSpec("seed", int, 0, "seed of the draw of samples from a set", low=0),
 )
 """What every scheme that calibrates here can be told about the text."""
-_LOADING = {"backend", "attention"}
-"""Options that say how a checkpoint is read, so that they change nothing in it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,42 +55,42 @@ def calibration_of(model: str, options: Mapping[str, Any]) -> calibration.Calibr
     )
 
 
-def checkpoint(order: Order, scheme: str, method: int, libraries: Iterable[str], build: Build) -> Path:
-    """The directory of the checkpoint that the order describes, made at the first call and cached.
+def checkpoint(recipe: Recipe, spec: SchemeSpec, method: int, libraries: Iterable[str], build: Build) -> Path:
+    """The directory of the checkpoint that the recipe describes, made at the first call and cached.
 
     `method` is raised when our own code changes what it makes; `libraries` are the distributions that can.
     A killed call goes on after the last block it finished. Raises QevalError for calibration text that
     cannot be had or is longer than the model takes, and what `build` raises.
     """
-    recipe = _recipe(order, method, libraries)
-    name = hashlib.sha256(json.dumps(recipe, sort_keys=True, default=str).encode()).hexdigest()[:16]
-    slug = "".join(char if char.isalnum() else "-" for char in Path(order.model).name.lower())
-    target = order.cache_dir / "checkpoints" / f"{slug}-{scheme}-{name}"
+    made_of = _ingredients(recipe, spec, method, libraries)
+    name = hashlib.sha256(json.dumps(made_of, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    slug = "".join(char if char.isalnum() else "-" for char in Path(recipe.model).name.lower())
+    target = recipe.cache_dir / "checkpoints" / f"{slug}-{spec.name}-{name}"
     if not target.is_dir():
-        order.progress(f"{scheme}: no checkpoint yet, quantising")
-    return build_directory(target, lambda partial: _make(order, scheme, recipe, build, partial))
+        recipe.progress(f"{spec.name}: no checkpoint yet, quantising")
+    return build_directory(target, lambda partial: _make(recipe, spec.name, made_of, build, partial))
 
 
-def _recipe(order: Order, method: int, libraries: Iterable[str]) -> dict[str, Any]:
+def _ingredients(recipe: Recipe, spec: SchemeSpec, method: int, libraries: Iterable[str]) -> dict[str, Any]:
     """Everything that can change the checkpoint."""
     return {
         "method": method,
-        "model": model_identity(order.model, order.base.revision, order.cache_dir),
-        "options": {name: value for name, value in order.options.items() if name not in _LOADING},
-        "calibration": calibration.identity(calibration_of(order.model, order.options)),
-        "compute": order.compute,
+        "model": model_identity(recipe.model, recipe.base.revision, recipe.cache_dir),
+        "options": spec.shaping(recipe.options),
+        "calibration": calibration.identity(calibration_of(recipe.model, recipe.options)),
+        "compute": recipe.compute,
         "versions": versions(*libraries),
     }
 
 
-def _make(order: Order, scheme: str, recipe: dict[str, Any], build: Build, target: Path) -> None:
-    found = _materials(replace(order, source=order.base), _work_dir(target))
+def _make(recipe: Recipe, scheme: str, made_of: dict[str, Any], build: Build, target: Path) -> None:
+    found = _materials(replace(recipe, source=recipe.base), _work_dir(target))
     plan = build(found, target)
-    write_card(target, order.model, scheme, {**recipe, "plan": plan, "samples": len(found.windows)})
+    write_card(target, recipe.model, scheme, {**made_of, "plan": plan, "samples": len(found.windows)})
     shutil.rmtree(found.work, ignore_errors=True)
 
 
-def _materials(base: Order, work: Path) -> Materials:
+def _materials(base: Recipe, work: Path) -> Materials:
     from transformers import AutoTokenizer
 
     model = compute_in(open_model(base, attn_implementation="sdpa"), base.compute)

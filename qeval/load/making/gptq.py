@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from qeval.load.making import walk
-from qeval.load.schemes.rtn import divide
+from qeval.load.reading.layers import divide
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Walking through a model's blocks with calibration text: what gptq_make and awq_make share."""
+"""Walking through a model's blocks with calibration text: what every scheme that is made here shares."""
 
 from __future__ import annotations
 

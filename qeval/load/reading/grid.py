@@ -1,30 +1,25 @@
-"""A linear layer whose weights were rounded to the nearest point of a grid, group by group."""
+"""Grids of evenly spaced points, and the linear layer whose weights were rounded to any grid in place."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
 class RoundedLinear(nn.Linear):  # type: ignore[misc]  # torch is not followed by mypy
-    """A plain linear layer, calculated as one; `bits`, `group_size` and `symmetric` tell its grid."""
+    """A plain linear layer, calculated as one. `bits_per_weight` is what packing would take, scales and
+    zeros included, and `quantization` how its weights were rounded."""
 
-    bits: int
-    group_size: int
-    symmetric: bool
-
-    @property
-    def bits_per_weight(self) -> float:
-        """What packing would need: the codes, and per group a 16-bit scale and any zero point."""
-        zero = 0 if self.symmetric else self.bits
-        return self.bits + (16 + zero) / self.group_size
+    bits_per_weight: float
+    quantization: dict[str, Any]
 
 
-def round_linear(linear: nn.Linear, bits: int, group_size: int, symmetric: bool) -> None:
-    """Round the weights in place and make the layer say so. `group_size` divides the layer's inputs."""
-    linear.weight.data = round_to_nearest(linear.weight.data, bits, group_size, symmetric)
+def mark_rounded(linear: nn.Linear, bits_per_weight: float, quantization: dict[str, Any]) -> None:
+    """Make a layer say that its weights were rounded."""
     linear.__class__ = RoundedLinear  # keeps parameter, hooks and name; the forward is the same
-    linear.bits, linear.group_size, linear.symmetric = bits, group_size, symmetric
+    linear.bits_per_weight, linear.quantization = bits_per_weight, quantization
 
 
 def round_to_nearest(weight: Tensor, bits: int, group_size: int, symmetric: bool) -> Tensor:

@@ -1,18 +1,18 @@
-"""What a checkpoint's safetensors files hold, read from their headers: types, shapes, bits per weight."""
+"""What a checkpoint's safetensors files hold: the tensors, their types and shapes, and their bits."""
 
 from __future__ import annotations
 
-import json
 import math
-import struct
+import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import NamedTuple
+from contextlib import ExitStack
+from typing import Any, NamedTuple
 
+from qeval.base.errors import QevalError
+from qeval.load.reading.opening import explain
 from qeval.load.source import Source, locate, read_json
 
-_BITS = {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16}
-"""Bits of a number by its type's name in a header; the types not listed take 8."""
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 _NOT_WEIGHTS = {"bias", "weight_shape", "input_scale", "activation_scale"}
 """Tensors of a layer that do not serve to unpack its weight, or that the configuration tells as well."""
 _PACKED = ("_blocks", "_scales")
@@ -26,14 +26,61 @@ class Stored(NamedTuple):
     shape: tuple[int, ...]
 
     @property
+    def width(self) -> int:
+        """Bits of one of its numbers."""
+        found = re.match(r"[A-Z]+(\d+)", self.dtype)
+        return int(found[1]) if found else 8  # BOOL
+
+    @property
     def bits(self) -> int:
         """Bits that the tensor takes."""
-        return _BITS.get(self.dtype, 8) * math.prod(self.shape)
+        return self.width * math.prod(self.shape)
+
+
+class Tensors:
+    """The tensors of a checkpoint's safetensors files, read one by one; files stay open as long as `stack`.
+
+    `files` maps the name of a tensor to its file. Raises QevalError where a file is missing or damaged.
+    """
+
+    def __init__(self, source: Source, stack: ExitStack) -> None:
+        self.source, self._stack = source, stack
+        self._opened: dict[str, Any] = {}
+        index = read_json(source, INDEX)
+        self.files: dict[str, str] = (
+            dict.fromkeys(self._handle(SINGLE).keys(), SINGLE) if index is None else dict(index["weight_map"])
+        )
+
+    def _handle(self, file: str) -> Any:
+        from safetensors import safe_open
+
+        if file not in self._opened:
+            place = locate(self.source, file)
+            if place is None:
+                raise QevalError(f"{self.source.path} has no file {file}.", "Download the checkpoint again.")
+            try:
+                self._opened[file] = self._stack.enter_context(safe_open(place, "pt"))
+            except Exception as error:
+                raise explain(error, self.source, "cpu") from error
+        return self._opened[file]
+
+    def read(self, name: str) -> Any:
+        """One tensor."""
+        return self._handle(self.files[name]).get_tensor(name)
+
+    def stored(self, name: str) -> Stored:
+        """What a tensor is, read without its numbers."""
+        found = self._handle(self.files[name]).get_slice(name)
+        return Stored(found.get_dtype(), tuple(found.get_shape()))
 
 
 def stored_tensors(source: Source) -> dict[str, Stored]:
     """Every tensor of a checkpoint by name; empty where it has no safetensors files."""
-    return {name: stored for file in _weight_files(source) for name, stored in _header(file).items()}
+    if locate(source, INDEX) is None and locate(source, SINGLE) is None:
+        return {}
+    with ExitStack() as stack:
+        tensors = Tensors(source, stack)
+        return {name: tensors.stored(name) for name in tensors.files}
 
 
 def bits_per_weight(tensors: Mapping[str, Stored], weights: Mapping[str, int]) -> float | None:
@@ -65,24 +112,3 @@ def _owners(name: str) -> Iterator[str]:
     while owner:
         yield owner
         owner = owner.rpartition(".")[0]
-
-
-def _weight_files(source: Source) -> Iterator[Path]:
-    index = read_json(source, "model.safetensors.index.json") or {}
-    names = set(index.get("weight_map", {}).values()) or {"model.safetensors"}
-    for name in sorted(names):
-        file = locate(source, name)
-        if file is not None:
-            yield file
-
-
-def _header(file: Path) -> dict[str, Stored]:
-    """The table at the start of a safetensors file: its length in 8 bytes, then JSON."""
-    with file.open("rb") as opened:
-        (length,) = struct.unpack("<Q", opened.read(8))
-        table = json.loads(opened.read(length))
-    return {
-        name: Stored(str(entry["dtype"]), tuple(entry["shape"]))
-        for name, entry in table.items()
-        if name != "__metadata__"
-    }

@@ -7,15 +7,14 @@ from typing import Any
 
 from qeval.base.errors import QevalError
 from qeval.load.reading.opening import open_model
-from qeval.load.schemes.plain import attention
-from qeval.load.schemes.spec import Order
+from qeval.load.spec import Recipe
 
 _OURS = (ImportError, NotImplementedError, RuntimeError, ValueError, AssertionError)
 """What a kernel raises that takes no such layer, or cannot be built. Files raise other errors."""
 NOTE = "gptqmodel's own choice of kernel does not run here ({reason}); {name} does and is used."
 
 
-def open_stepping_down(order: Order, names: Sequence[str], config: Callable[[str], Any]) -> Any:
+def open_stepping_down(recipe: Recipe, names: Sequence[str], config: Callable[[str], Any]) -> Any:
     """The model with the first of the kernels `names` that loads it, the library's choice "auto" among them.
 
     gptqmodel chooses by the GPU and the checkpoint, and raises where the kernel takes not all layers of the
@@ -27,14 +26,14 @@ def open_stepping_down(order: Order, names: Sequence[str], config: Callable[[str
     for name in names:
         keywords = {} if name == "auto" else {"quantization_config": config(name)}
         try:
-            model = open_model(order, **keywords, **attention(order))
+            model = open_model(recipe, **keywords)
         except QevalError as error:
             if not isinstance(error.__cause__, _OURS) or _out_of_memory(error.__cause__):
                 raise
             first = first or error
             continue
         if first is not None:
-            order.notes.append(NOTE.format(reason=_reason(first), name=name))
+            recipe.notes.append(NOTE.format(reason=_reason(first), name=name))
         return model
     if first is None:
         raise ValueError("no kernel was named")

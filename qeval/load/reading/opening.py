@@ -6,70 +6,94 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from qeval.base.errors import MissingPackageError, QevalError
-from qeval.load.schemes.spec import Order
-from qeval.load.source import hub_refusal
+from qeval.load.source import Source, hub_refusal
+from qeval.load.spec import OptionSpec, Recipe
+
+ATTENTION = OptionSpec(
+    "attention",
+    str,
+    "auto",
+    "attention implementation of transformers",
+    choices=("auto", "eager", "sdpa", "flash_attention_2", "flex_attention"),
+    acts="reading",
+    on_gpu=("flash_attention_2",),
+)
+"""An option of every scheme; `open_model` heeds it."""
 
 
-def open_model(order: Order, *, dtype: str | None = None, **keywords: Any) -> Any:
-    """The model of `order.source` by AutoModelForCausalLM, plain weights in `dtype` (default `order.store`).
+def attention(recipe: Recipe) -> dict[str, str]:
+    """The keyword of from_pretrained for the option `attention`."""
+    chosen = recipe.options.get("attention", "auto")
+    return {} if chosen == "auto" else {"attn_implementation": chosen}
 
-    `keywords` go to from_pretrained. Raises QevalError for everything that a person can mend.
+
+def open_model(recipe: Recipe, *, dtype: str | None = None, **keywords: Any) -> Any:
+    """The model of `recipe.source` by AutoModelForCausalLM, plain weights in `dtype` (or `recipe.store`).
+
+    `keywords` go to from_pretrained; attention is the recipe's unless they name it. Raises QevalError for
+    everything that a person can mend.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
-    keywords.setdefault("device_map", {"": order.device})
+    keywords.setdefault("device_map", {"": recipe.device})
     try:
         model, found = AutoModelForCausalLM.from_pretrained(
-            order.source.place,
-            revision=order.source.revision or "main",
-            dtype=getattr(torch, dtype or order.store),
-            trust_remote_code=order.trust_remote_code,
+            recipe.source.place,
+            revision=recipe.source.revision or "main",
+            dtype=getattr(torch, dtype or recipe.store),
+            trust_remote_code=recipe.trust_remote_code,
             output_loading_info=True,
-            **keywords,
+            **(attention(recipe) | keywords),
         )
     except QevalError:
         raise
     except Exception as error:
-        raise explain(error, order) from error
-    _check_complete(found["missing_keys"], order)
+        raise explain(error, recipe.source, recipe.device) from error
+    _check_complete(found["missing_keys"], recipe)
     return model.eval()
 
 
-def outline(order: Order) -> Any:
-    """The model of `order.source` on torch's meta device, without weights. QevalError as open_model."""
+def open_in_compute(recipe: Recipe, **keywords: Any) -> Any:
+    """The model with its plain weights in the compute type, for libraries that take one type for all."""
+    recipe.evidence["dtype"] = recipe.compute
+    return open_model(recipe, dtype=recipe.compute, **keywords)
+
+
+def outline(recipe: Recipe) -> Any:
+    """The model of `recipe.source` on torch's meta device, without weights. QevalError as open_model."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    place, trust = order.source.place, order.trust_remote_code
+    place, trust = recipe.source.place, recipe.trust_remote_code
     try:
         config = AutoConfig.from_pretrained(
-            place, revision=order.source.revision or "main", trust_remote_code=trust
+            place, revision=recipe.source.revision or "main", trust_remote_code=trust
         )
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config, trust_remote_code=trust)
     except Exception as error:
-        raise explain(error, order) from error
+        raise explain(error, recipe.source, recipe.device) from error
 
 
-def _check_complete(missing: Collection[str], order: Order) -> None:
+def _check_complete(missing: Collection[str], recipe: Recipe) -> None:
     """Refuse a model of which transformers found no weights for some layers: it has made them up."""
     if missing:
         raise QevalError(
-            f"{order.source.path} gives no values to {len(missing)} tensors of the model"
+            f"{recipe.source.path} gives no values to {len(missing)} tensors of the model"
             f" (the first: {min(missing)}).",
             "Its files may be incomplete, or its library reads this form of it on no such device"
-            f" ({order.device}).",
+            f" ({recipe.device}).",
         )
 
 
-def explain(error: Exception, order: Order) -> Exception:
+def explain(error: Exception, source: Source, device: str) -> Exception:
     """`error` as a QevalError where its cause is known, else as it is."""
-    name, text = order.source.path, str(error)
-    refusal = hub_refusal(name, order.source.revision, _root(error))
+    name, text = source.path, str(error)
+    refusal = hub_refusal(name, source.revision, _root(error))
     if refusal is not None:
         return refusal
-    for applies, found in _known(error, text, name, order.device):
+    for applies, found in _known(error, text, name, device):
         if applies:
             return found
     return error

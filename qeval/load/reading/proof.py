@@ -1,14 +1,21 @@
-"""What a loaded model truly is, read from its modules and tensors: classes, counts, bits, bytes."""
+"""What a loaded model truly is, read from its modules and tensors: classes, counts, bits, bytes.
+
+A layer that its tensors do not give away may say it itself, by attributes: `bits_per_weight`, what packing
+its weights takes, which are plain numbers here but lie on a grid; `form`, in which they were stored; and
+`quantization`, a dictionary, how they were rounded, where the model's configuration does not tell.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+Beside = Callable[[Any], Iterable[tuple[str, Tensor]]]
+"""Gives the tensors, with their names, that a module keeps elsewhere than in its parameters and buffers."""
 _CONSTANTS = {"code", "wf", "wf_unsqueeze_zero", "wf_unsqueeze_neg_one", "bias"}
 """Tensors of a layer that its library could recompute (codebooks of 16 values, shift tables), and biases."""
 
@@ -19,9 +26,7 @@ def is_quantised(module: nn.Module) -> bool:
     It does if it owns a matrix of integers or of 8-bit floats, if its weight is a tensor subclass of a
     quantisation library, or if it says that its weight lies on a grid.
     """
-    if hasattr(module, "bits_per_weight") or getattr(module, "quantization_scheme", None) is not None:
-        return True
-    return any(_is_packed(tensor) for _, tensor in own_tensors(module))
+    return hasattr(module, "bits_per_weight") or any(_is_packed(tensor) for _, tensor in own_tensors(module))
 
 
 def _is_packed(tensor: Tensor) -> bool:
@@ -35,38 +40,17 @@ def _is_packed(tensor: Tensor) -> bool:
     return tensor.dim() > 1 and narrow
 
 
-def _is_unpacked(module: nn.Module) -> bool:
-    """Whether a layer of compressed-tensors holds a plain weight, its scheme still written beside it."""
-    scheme = getattr(module, "quantization_scheme", None)
-    return scheme is not None and not any(_is_packed(tensor) for _, tensor in own_tensors(module))
-
-
 def _is_subclass(tensor: Any) -> bool:
     return hasattr(tensor, "__tensor_flatten__")
 
 
-def own_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The tensors that a module owns itself, with their names: parameters, buffers, and what bitsandbytes
-    keeps beside its weights (scales and nested scales)."""
-    for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
-        yield name, tensor
-        state = getattr(tensor, "quant_state", None)
-        if state is not None:
-            yield from _state_tensors(state)
-        if getattr(tensor, "SCB", None) is not None:
-            yield "SCB", tensor.SCB
-    for name, value in vars(module).items():  # HQQ keeps its scales in a dict
-        if name == "meta" and isinstance(value, dict):
-            yield from ((key, part) for key, part in value.items() if isinstance(part, Tensor))
-
-
-def _state_tensors(state: Any) -> Iterator[tuple[str, Tensor]]:
-    for name in ("absmax", "code", "offset"):
-        tensor = getattr(state, name, None)
-        if isinstance(tensor, Tensor):
-            yield name, tensor
-    if getattr(state, "state2", None) is not None:
-        yield from _state_tensors(state.state2)
+def own_tensors(module: nn.Module, beside: Beside | None = None) -> Iterator[tuple[str, Tensor]]:
+    """The tensors that a module owns itself, with their names: parameters, buffers, and what its library
+    keeps `beside` them."""
+    yield from module.named_parameters(recurse=False)
+    yield from module.named_buffers(recurse=False)
+    if beside is not None:
+        yield from beside(module)
 
 
 def tensor_bytes(tensor: Tensor) -> int:
@@ -91,9 +75,9 @@ def class_counts(modules: dict[str, nn.Module]) -> dict[str, int]:
 def _class_name(module: nn.Module) -> str:
     weight = getattr(module, "weight", None)
     inner = f"[{type(weight).__name__}]" if type(module) is nn.Linear and _is_subclass(weight) else ""
-    form = getattr(getattr(module, "quantization_scheme", None), "format", None)  # of compressed-tensors
-    if form is not None:
-        inner = f"[{getattr(form, 'value', form)}]"
+    form = getattr(module, "form", None)
+    if isinstance(form, str):
+        inner = f"[{form}]"
     return f"{type(module).__name__}{inner}"
 
 
@@ -120,7 +104,7 @@ def weights_of(module: nn.Module) -> int | None:
     return None
 
 
-def bits_per_weight(modules: dict[str, nn.Module]) -> float | None:
+def bits_per_weight(modules: dict[str, nn.Module], beside: Beside | None = None) -> float | None:
     """Bits that the quantised layers take per weight, scales, zeros and group indices included.
 
     From the sizes of the tensors held; simulated layers say what packing would take. None where there are
@@ -132,13 +116,15 @@ def bits_per_weight(modules: dict[str, nn.Module]) -> float | None:
         if weights is None:
             return None
         told = getattr(module, "bits_per_weight", None)
-        held = (tensor_bytes(tensor) for name, tensor in own_tensors(module) if name not in _CONSTANTS)
+        held = (
+            tensor_bytes(tensor) for name, tensor in own_tensors(module, beside) if name not in _CONSTANTS
+        )
         bits += told * weights if told is not None else 8 * sum(held)
         count += weights
     return bits / count if count else None
 
 
-def weight_bytes(model: nn.Module, held: str) -> int:
+def weight_bytes(model: nn.Module, held: str, beside: Beside | None = None) -> int:
     """Bytes of all parameters, buffers and scales; tied tensors count once.
 
     Plain weights count in the dtype `held` that they are rounded to, though a CPU may calculate in a wider
@@ -148,10 +134,10 @@ def weight_bytes(model: nn.Module, held: str) -> int:
 
     plain = getattr(torch, held).itemsize
     found = quantised_modules(model).values()
-    packed = {id(each) for each in found if not _is_unpacked(each) and not hasattr(each, "bits_per_weight")}
+    packed = {id(each) for each in found if not hasattr(each, "bits_per_weight")}
     seen: dict[int, int] = {}
     for module in model.modules():
-        for _, tensor in own_tensors(module):
+        for _, tensor in own_tensors(module, beside):
             size = tensor_bytes(tensor)
             if id(module) not in packed and tensor.is_floating_point() and not _is_subclass(tensor):
                 size = min(size, tensor.numel() * plain)
@@ -160,7 +146,7 @@ def weight_bytes(model: nn.Module, held: str) -> int:
 
 
 def permuted_groups(modules: dict[str, nn.Module]) -> bool | None:
-    """Whether the columns of GPTQ layers stand in act-order: their g_idx does not rise steadily.
+    """Whether the columns of layers with group indices stand in another order: their g_idx does not rise.
 
     None where no layer has one (kernels that repack drop it).
     """
@@ -172,17 +158,20 @@ def permuted_groups(modules: dict[str, nn.Module]) -> bool | None:
 
 
 def quantization_of(model: Any, modules: dict[str, nn.Module]) -> dict[str, Any]:
-    """The model's own quantization_config as plain values; for simulated layers what they say."""
+    """The model's own quantization_config as plain values; without one what a layer says itself."""
     config = getattr(model.config, "quantization_config", None)
     found = dict(config if isinstance(config, dict) else config.to_dict()) if config is not None else {}
-    for module in modules.values():
-        if not found and hasattr(module, "bits_per_weight"):
-            names = ("bits", "group_size", "symmetric")
-            found = {"quant_method": "rtn", **{name: getattr(module, name) for name in names}}
+    if not found:
+        found = next((dict(told) for told in map(_told, modules.values()) if told), {})
     order = permuted_groups(modules)
     if order is not None:
         found["g_idx_permuted"] = order
     return {name: _plain(value) for name, value in found.items() if value is not None and name != "tokenizer"}
+
+
+def _told(module: nn.Module) -> dict[str, Any]:
+    found = getattr(module, "quantization", None)
+    return found if isinstance(found, dict) else {}
 
 
 def _plain(value: Any) -> Any:

@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from qeval.base.errors import QevalError
 from qeval.load.making import checkpoint
+from qeval.load.packages import ACCELERATE, GPTQMODEL
 from qeval.load.reading.kernels import open_stepping_down
-from qeval.load.reading.opening import compute_in
-from qeval.load.schemes.plain import ATTENTION
-from qeval.load.schemes.spec import OptionSpec, Order, Package, SchemeSpec
+from qeval.load.reading.opening import ATTENTION, compute_in
 from qeval.load.source import Source, read_config
+from qeval.load.spec import OptionSpec, Recipe, SchemeSpec
 
+DOC = """\
+AWQ (arXiv 2306.00978) multiplies weights by a scale for each input channel before rounding, and divides
+what produces the channel by it: the norm before q, k and v or before gate and up, v before o, up before
+down. The scale is the mean magnitude of the channel to a power in [0, 1), the best of 20 by the squared
+error of the layers' outputs; then the range of each group is clipped where that lowers the error further,
+except in q and k, as in the paper's code. Errors are exact over all calibration tokens, for they need no
+more than the sum of xᵀx. Where several query heads read one value head, the scale before o is shared among
+them. Rounding is asymmetric, to 4 bits.
+
+The checkpoint is in AutoAWQ's gemm packing, which plain transformers loads, and is cached and resumed as
+GPTQ's is. Blocks must be those of llama, mistral, qwen2 or qwen3; for other models name a ready checkpoint.
+gptqmodel's own AWQ was tried first: on a CPU of two cores it starts only with a setting of its thread pool,
+calculates in float16, and took a minute a block of the demo model, where this takes five seconds.
+
+On a CPU, gptqmodel's kernels for AWQ round activations to 16 bits. qeval unpacks by gptqmodel's code and
+multiplies in the compute type, so that the numbers are those of other devices; `backend` chooses among the
+kernels of a GPU. Checkpoints in the gemv packings need a GPU.
+"""
 METHOD = 1
 """Raised when a change of qeval's own code changes the checkpoint it makes."""
 KERNELS = {
@@ -28,38 +47,36 @@ KERNELS = {
 STEPS = ("auto", "marlin", "exllama_v2", "gemm_triton", "torch")
 """Kernels of a GPU from the library's choice to the one that runs everywhere."""
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
-"""Models whose blocks are known to be those of `awq_make.PAIRS`, with norms that multiply by a weight."""
+"""Models whose blocks are known to be those of `making.awq.PAIRS`, with norms that multiply by a weight."""
 CPU_NOTE = (
     "gptqmodel's kernels for AWQ on a CPU round activations to 16 bits; here weights are unpacked by its code"
     " and multiplied in the type of the activations, so that the numbers are those of other devices."
 )
 
 
-def load(order: Order) -> Any:
+def load(recipe: Recipe) -> Any:
     """The checkpoint, made first if none is ready, with the kernel asked for. Raises QevalError for one in
     a packing that cannot be read here."""
     from gptqmodel.nn_modules.qlinear import BaseQuantLinear
     from transformers import AwqConfig
 
-    place = order.source if order.ready else Source(str(make(order)))
-    backend = str(order.options["backend"])
-    on_cpu = order.device == "cpu" and backend in {"auto", "torch"}
+    place = recipe.source if recipe.ready else Source(str(make(recipe)))
+    backend = str(recipe.options["backend"])
+    on_cpu = recipe.device == "cpu" and backend in {"auto", "torch"}
     if on_cpu:
         _check_packing(place)
         backend = "torch"
-        order.notes.append(CPU_NOTE)
-    names = STEPS if backend == "auto" and order.device.startswith("cuda") else (backend,)
+        recipe.notes.append(CPU_NOTE)
+    names = STEPS if backend == "auto" and recipe.device.startswith("cuda") else (backend,)
     # all else is read from the checkpoint; transformers takes only the loading attributes from here
     model = open_stepping_down(
-        replace(order, source=place), names, lambda name: AwqConfig(backend=KERNELS[name])
+        replace(recipe, source=place), names, lambda name: AwqConfig(backend=KERNELS[name])
     )
     told = model.config.quantization_config
     told.sym = not told.zero_point  # transformers fills in GPTQ's default, which would be recorded
     if on_cpu:
-        from qeval.load.reading.awq_linear import compute_in_own_dtype
-
-        compute_in_own_dtype(model)
-    return compute_in(model, order.compute, (BaseQuantLinear,))
+        _compute_in_own_dtype(model)
+    return compute_in(model, recipe.compute, (BaseQuantLinear,))
 
 
 def _check_packing(place: Source) -> None:
@@ -73,78 +90,112 @@ def _check_packing(place: Source) -> None:
         )
 
 
-def make(order: Order) -> Path:
-    """The directory of the checkpoint that the order describes, quantised at the first call and cached.
+def _compute_in_own_dtype(model: Any) -> None:
+    """Make the model's AWQ layers, loaded with gptqmodel's torch kernel, multiply in their input's dtype."""
+    from gptqmodel.nn_modules.qlinear.torch_awq import AwqTorchLinear
+
+    for module in model.modules():
+        if type(module) is AwqTorchLinear:
+            module.__class__ = _own_dtype_linear()  # keeps buffers and name
+
+
+@cache
+def _own_dtype_linear() -> type:
+    """Gptqmodel's AWQ layer, multiplying in the type of the activations instead of in 16 bits."""
+    from gptqmodel.nn_modules.qlinear.torch_awq import AwqTorchLinear
+    from gptqmodel.quantization.awq.utils.packing_utils import dequantize_gemm
+    from torch.nn.functional import linear
+
+    class AwqOwnDtypeLinear(AwqTorchLinear):  # type: ignore[misc]  # gptqmodel is not followed by mypy
+        """The parent casts activations to float16, whose products are slow on a CPU and rounded."""
+
+        def dequantize_weight(self) -> Any:
+            """The weight as (in, out) in the dtype of the scales, float16: what GPU kernels multiply by."""
+            return dequantize_gemm(
+                self.qweight, self.qzeros, self.scales, bits=self.bits, group_size=self.group_size
+            )
+
+        def forward(self, x: Any) -> Any:
+            """(..., in) to (..., out), in the dtype of `x`."""
+            bias = None if self.bias is None else self.bias.to(x.dtype)
+            out = linear(x, self.dequantize_weight().to(x.dtype).t(), bias)
+            return out if self.adapter is None else self.adapter.apply(x=x, out=out)
+
+    return AwqOwnDtypeLinear
+
+
+def make(recipe: Recipe) -> Path:
+    """The directory of the checkpoint that the recipe describes, quantised at the first call and cached.
 
     Raises QevalError for a model whose blocks are not like Llama's, a group size that does not divide a
     layer, and for calibration text that cannot be had.
     """
-    _check_model(order)
+    _check_model(recipe)
     return checkpoint.checkpoint(
-        order, "awq", METHOD, ("gptqmodel",), lambda found, target: _build(order, found, target)
+        recipe, SPEC, METHOD, ("gptqmodel",), lambda found, target: _build(recipe, found, target)
     )
 
 
-def _check_model(order: Order) -> None:
+def _check_model(recipe: Recipe) -> None:
     """Refuse, before weights are read, a model whose blocks are not known."""
-    kind = read_config(order.base).get("model_type")
+    kind = read_config(recipe.base).get("model_type")
     if kind not in MODEL_TYPES:
         raise QevalError(
-            f"AWQ is made here for {', '.join(MODEL_TYPES)} only, and {order.model} is {kind}.",
+            f"AWQ is made here for {', '.join(MODEL_TYPES)} only, and {recipe.model} is {kind}.",
             "Use a ready checkpoint, awq@<Hub id or directory>, or gptq.",
         )
 
 
-def _build(order: Order, found: checkpoint.Materials, target: Path) -> dict[str, Any]:
+def _build(recipe: Recipe, found: checkpoint.Materials, target: Path) -> dict[str, Any]:
     from qeval.load.making import awq
 
-    size = checkpoint.group_size(found.model, int(order.options["group_size"]))
-    plan = awq.Plan(bits=int(order.options["bits"]), group_size=size)
-    awq.search(found.model, found.windows, plan, found.work, order.progress)
-    order.progress("awq: packing")
+    size = checkpoint.group_size(found.model, int(recipe.options["group_size"]))
+    plan = awq.Plan(bits=int(recipe.options["bits"]), group_size=size)
+    awq.search(found.model, found.windows, plan, found.work, recipe.progress)
+    recipe.progress("awq: packing")
     awq.pack(found.model, plan)
-    compute_in(found.model, order.store).save_pretrained(target)
+    compute_in(found.model, recipe.store).save_pretrained(target)
     found.tokenizer.save_pretrained(target)
     return asdict(plan)
 
 
-SPECS = (
-    SchemeSpec(
-        "awq",
-        "AWQ, activation-aware: a ready checkpoint, else quantised here with calibration text",
-        load,
-        (
-            OptionSpec("bits", int, 4, "bits of a weight", choices=(4,)),
-            OptionSpec(
-                "group_size",
-                int,
-                0,
-                "inputs that share a scale; 0 the largest power of two up to 128 that divides all",
-                choices=(0, 16, 32, 64, 128),
-            ),
-            *checkpoint.OPTIONS,
-            OptionSpec(
-                "backend",
-                str,
-                "auto",
-                "gptqmodel's kernel",
-                choices=tuple(KERNELS),
-                acts="reading",
-                on_gpu=("gemm_triton", "exllama_v2", "marlin", "machete"),
-            ),
-            ATTENTION,
+SPEC = SchemeSpec(
+    "awq",
+    "AWQ, activation-aware: a ready checkpoint, else quantised here with calibration text",
+    load,
+    (
+        OptionSpec("bits", int, 4, "bits of a weight", choices=(4,)),
+        OptionSpec(
+            "group_size",
+            int,
+            0,
+            "inputs that share a scale; 0 the largest power of two up to 128 that divides all",
+            choices=(0, 16, 32, 64, 128),
         ),
-        (
-            Package("gptqmodel", "gptqmodel", "7.5"),
-            Package("accelerate", "accelerate", "1.2"),
+        *checkpoint.OPTIONS,
+        OptionSpec(
+            "backend",
+            str,
+            "auto",
+            "gptqmodel's kernel",
+            choices=tuple(KERNELS),
+            acts="reading",
+            on_gpu=("gemm_triton", "exllama_v2", "marlin", "machete"),
         ),
-        "gptq",
-        checkpoint="optional",
-        methods=("awq",),
-        verified="CPU, H100",
-        calibrated=True,
-        make=make,
-        config_keys={"bits": "bits", "group_size": "group_size"},
-        weight_bits=4.5,
+        ATTENTION,
     ),
+    (
+        GPTQMODEL,
+        ACCELERATE,
+    ),
+    "gptq",
+    DOC,
+    verified="CPU, H100",
+    place=40,
+    make=make,
+    weight_bits=4.5,
+    checkpoint="optional",
+    methods=("awq",),
+    config_keys={"bits": "bits", "group_size": "group_size"},
 )
+SPECS = (SPEC,)

@@ -3,40 +3,39 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from qeval.base.errors import QevalError, did_you_mean
-from qeval.load.reading.opening import compute_in, open_model, outline
-from qeval.load.schemes.plain import ATTENTION, attention
-from qeval.load.schemes.spec import OptionSpec, Order, Package, SchemeSpec
+from qeval.load.packages import ACCELERATE
+from qeval.load.reading.opening import ATTENTION, compute_in, open_model, outline
+from qeval.load.spec import OptionSpec, Package, Recipe, SchemeSpec
 
-PACKAGES = (Package("bitsandbytes", "bitsandbytes", "0.46"), Package("accelerate", "accelerate", "1.2"))
+PACKAGES = (Package("bitsandbytes", "bitsandbytes", "0.46"), ACCELERATE)
 SKIP = OptionSpec(
     "skip_modules", str, "", "modules to leave plain beside the head, joined by +, such as down_proj+q_proj"
 )
 
 
-def load_4bit(order: Order) -> Any:
+def load_4bit(recipe: Recipe) -> Any:
     """Linear layers as Linear4bit, all but the head; a ready checkpoint keeps its own settings."""
     import bitsandbytes
     import torch
     from transformers import BitsAndBytesConfig
 
-    options = order.options
+    options = recipe.options
     chosen = options["compute_dtype"]
-    compute = order.compute if chosen == "auto" else str(chosen)
+    compute = recipe.compute if chosen == "auto" else str(chosen)
     config = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=options["quant_type"],
         bnb_4bit_use_double_quant=options["double_quant"],
         bnb_4bit_compute_dtype=getattr(torch, compute),
-        llm_int8_skip_modules=skipped(order),
+        llm_int8_skip_modules=skipped(recipe),
     )
-    keywords = {} if order.ready else {"quantization_config": config}
-    model = compute_in(
-        open_model(order, **keywords, **attention(order)), order.compute, (bitsandbytes.nn.Linear4bit,)
-    )
-    if order.ready:
+    keywords = {} if recipe.ready else {"quantization_config": config}
+    model = compute_in(open_model(recipe, **keywords), recipe.compute, (bitsandbytes.nn.Linear4bit,))
+    if recipe.ready:
         _compute_4bit(model, compute)
     return model
 
@@ -52,42 +51,42 @@ def _compute_4bit(model: Any, dtype: str) -> None:
             module.compute_type_is_set = True
 
 
-def load_8bit(order: Order) -> Any:
+def load_8bit(recipe: Recipe) -> Any:
     """Linear layers as Linear8bitLt, all but the head: 8-bit weights and activations, outliers apart."""
     import bitsandbytes
     from transformers import BitsAndBytesConfig
 
-    options = order.options
+    options = recipe.options
     config = BitsAndBytesConfig(
         load_in_8bit=True,
         llm_int8_threshold=options["threshold"],
-        llm_int8_skip_modules=skipped(order),
+        llm_int8_skip_modules=skipped(recipe),
         llm_int8_enable_fp32_cpu_offload=options["fp32_cpu_offload"],
     )
-    keywords: dict[str, Any] = {} if order.ready else {"quantization_config": config}
+    keywords: dict[str, Any] = {} if recipe.ready else {"quantization_config": config}
     if options["fp32_cpu_offload"]:
         keywords["device_map"] = "auto"
-    model = open_model(order, **keywords, **attention(order))
-    return compute_in(model, order.compute, (bitsandbytes.nn.Linear8bitLt,))
+    model = open_model(recipe, **keywords)
+    return compute_in(model, recipe.compute, (bitsandbytes.nn.Linear8bitLt,))
 
 
-def skipped(order: Order) -> list[str] | None:
+def skipped(recipe: Recipe) -> list[str] | None:
     """The option skip_modules as transformers wants it, and the head; None leaves its default (the head).
 
     Raises QevalError for a word that no linear layer answers to, before weights are read.
     """
-    words = str(order.options["skip_modules"])
-    if order.ready or not words:
+    words = str(recipe.options["skip_modules"])
+    if recipe.ready or not words:
         return None
     from qeval.load.reading.proof import is_linear
 
-    model = outline(order)
+    model = outline(recipe)
     head = model.get_output_embeddings()
     layers = {name: module for name, module in model.named_modules() if is_linear(module)}
     for word in words.split("+"):
         if not any(_answers(name, word) for name in layers):
             raise QevalError(
-                f"skip_modules={word} names no linear layer of {order.source.path}.",
+                f"skip_modules={word} names no linear layer of {recipe.source.path}.",
                 did_you_mean(word, {name.rpartition(".")[2] for name in layers}),
             )
     return [*words.split("+"), *(name for name, module in layers.items() if module is head)]
@@ -101,6 +100,27 @@ def _answers(name: str, word: str) -> bool:
         return bool(word) and not should_convert_module(name, [word])
     except re.error:
         return False
+
+
+def beside(module: Any) -> Iterator[tuple[str, Any]]:
+    """What bitsandbytes keeps beside its weights: scales, nested scales, the 16 values of a code."""
+    for tensor in module.parameters(recurse=False):
+        state = getattr(tensor, "quant_state", None)
+        if state is not None:
+            yield from _state_tensors(state)
+        if getattr(tensor, "SCB", None) is not None:
+            yield "SCB", tensor.SCB
+
+
+def _state_tensors(state: Any) -> Iterator[tuple[str, Any]]:
+    from torch import Tensor
+
+    for name in ("absmax", "code", "offset"):
+        tensor = getattr(state, name, None)
+        if isinstance(tensor, Tensor):
+            yield name, tensor
+    if getattr(state, "state2", None) is not None:
+        yield from _state_tensors(state.state2)
 
 
 SPECS = (
@@ -126,11 +146,14 @@ SPECS = (
         ),
         PACKAGES,
         "bnb",
+        verified="CPU, H100",
+        place=20,
+        weight_bits=5,
+        beside=beside,
         checkpoint="optional",
         methods=("bitsandbytes_4bit",),
-        verified="CPU, H100",
+        recognise=lambda _, config: bool(config.get("load_in_4bit")),
         config_keys={"quant_type": "bnb_4bit_quant_type", "double_quant": "bnb_4bit_use_double_quant"},
-        weight_bits=5,
     ),
     SchemeSpec(
         "bnb8",
@@ -150,10 +173,13 @@ SPECS = (
         ),
         PACKAGES,
         "bnb",
+        verified="CPU, H100",
+        place=21,
+        weight_bits=9,
+        beside=beside,
         checkpoint="optional",
         methods=("bitsandbytes_8bit",),
-        verified="CPU, H100",
+        recognise=lambda _, config: bool(config.get("load_in_8bit")),
         config_keys={"threshold": "llm_int8_threshold"},
-        weight_bits=9,
     ),
 )

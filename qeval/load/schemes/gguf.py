@@ -10,31 +10,34 @@ from typing import Any
 
 from qeval.base.errors import QevalError
 from qeval.base.records import Scheme
-from qeval.load.reading.opening import compute_in, open_model
-from qeval.load.schemes.plain import ATTENTION, attention
-from qeval.load.schemes.spec import OptionSpec, Order, Package, SchemeSpec
+from qeval.load.packages import ACCELERATE
+from qeval.load.reading.opening import ATTENTION, compute_in, open_model
 from qeval.load.source import locate
+from qeval.load.spec import OptionSpec, Package, Recipe, SchemeSpec
 
 PLAIN = {"F32", "F16", "BF16", "F64"}
 EMBEDDINGS = ("token_embd.", "output.")
+DOC = """\
+The file is unpacked by transformers. llama.cpp itself is not used as a runtime: PyPI has llama-cpp-python
+as source only, to be compiled where it is installed, and it would have to give log-likelihoods through an
+engine of its own. It was run with gguf 0.19.0.
+"""
 
 
-def load(order: Order) -> Any:
+def load(recipe: Recipe) -> Any:
     """The file's weights, unpacked; what they were in the file is told by the file's own table of tensors.
 
     Raises QevalError where the file is not there, or not one was named of several.
     """
     from transformers import GgufConfig
 
-    file = find(order)
-    order.evidence.update(evidence(file))
-    order.notes.append(
+    file = find(recipe)
+    recipe.evidence.update(evidence(file))
+    recipe.notes.append(
         f"{file.name} is unpacked into plain weights: its quality, not the speed of llama.cpp."
     )
-    model = open_model(
-        order, gguf_file=file.name, quantization_config=GgufConfig(dequantize=True), **attention(order)
-    )
-    return compute_in(model, order.compute)
+    model = open_model(recipe, gguf_file=file.name, quantization_config=GgufConfig(dequantize=True))
+    return compute_in(model, recipe.compute)
 
 
 def settle(scheme: Scheme) -> Scheme:
@@ -46,20 +49,20 @@ def settle(scheme: Scheme) -> Scheme:
     return replace(scheme, options={**scheme.options, "file": found[2]}, checkpoint=place)
 
 
-def find(order: Order) -> Path:
-    """The GGUF file that the order names; the only one of a directory may go unnamed."""
-    name = str(order.options["file"])
+def find(recipe: Recipe) -> Path:
+    """The GGUF file that the recipe names; the only one of a directory may go unnamed."""
+    name = str(recipe.options["file"])
     if name:
-        place = locate(order.source, name)
+        place = locate(recipe.source, name)
         if place is None:
-            raise QevalError(f"{order.source.path} has no file {name}.", "Look at the names of its files.")
+            raise QevalError(f"{recipe.source.path} has no file {name}.", "Look at the names of its files.")
         return place
-    files = sorted(Path(order.source.place).glob("*.gguf")) if order.source.local else []
+    files = sorted(Path(recipe.source.place).glob("*.gguf")) if recipe.source.local else []
     if len(files) != 1:
         known = f"It has: {', '.join(file.name for file in files)}." if files else ""
         raise QevalError(
-            f"{order.source.path} does not tell which GGUF file to read.",
-            f"Write gguf[file=NAME.gguf]@{order.source.path}. {known}".strip(),
+            f"{recipe.source.path} does not tell which GGUF file to read.",
+            f"Write gguf[file=NAME.gguf]@{recipe.source.path}. {known}".strip(),
         )
     return files[0]
 
@@ -97,12 +100,15 @@ SPECS = (
         "a GGUF file of llama.cpp, unpacked; ready checkpoints",
         load,
         (OptionSpec("file", str, "", "the file, where there are several", acts="reading"), ATTENTION),
-        (Package("gguf", "gguf", "0.10"), Package("accelerate", "accelerate", "1.2")),
+        (Package("gguf", "gguf", "0.10"), ACCELERATE),
         "gguf",
+        DOC,
+        verified="CPU",
+        place=190,
+        unpacked=True,
         checkpoint="required",
         methods=("gguf", ""),
-        verified="CPU",
-        unpacked=True,
+        files="*.gguf",
         settle=settle,
     ),
 )

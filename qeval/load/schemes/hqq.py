@@ -5,28 +5,29 @@ transformers 5 knows HqqConfig but refuses to quantise with it, so the layers ar
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from qeval.load.reading.opening import compute_in, open_model
-from qeval.load.schemes.plain import ATTENTION, attention
-from qeval.load.schemes.rtn import divide
-from qeval.load.schemes.spec import OptionSpec, Order, Package, SchemeSpec
+from qeval.load.packages import ACCELERATE
+from qeval.load.reading.layers import divide, linears
+from qeval.load.reading.opening import ATTENTION, compute_in, open_model
+from qeval.load.spec import OptionSpec, Package, Recipe, SchemeSpec
 
 
-def load(order: Order) -> Any:
+def load(recipe: Recipe) -> Any:
     """Every linear layer but the head as HQQLinear. QevalError for a group size that does not divide one."""
     import torch
     from hqq.core.quantize import BaseQuantizeConfig, HQQLinear
 
-    model = compute_in(open_model(order, **attention(order)), order.compute)
-    options = order.options
+    model = compute_in(open_model(recipe), recipe.compute)
+    options = recipe.options
     group, axis = int(options["group_size"]), int(options["axis"])
     config = BaseQuantizeConfig(nbits=int(options["bits"]), group_size=group, axis=axis)
-    for name, layer in _layers(model):
+    for name, layer in linears(model):
         divide(name, layer.in_features if axis else layer.out_features, group)
-        packed = HQQLinear(layer, config, compute_dtype=getattr(torch, order.compute), device=order.device)
+        packed = HQQLinear(layer, config, compute_dtype=getattr(torch, recipe.compute), device=recipe.device)
         model.set_submodule(name, packed)
-    order.evidence["quantization"] = {
+    recipe.evidence["quantization"] = {
         "quant_method": "hqq",
         "bits": options["bits"],
         "group_size": group,
@@ -35,15 +36,13 @@ def load(order: Order) -> Any:
     return model.eval()
 
 
-def _layers(model: Any) -> list[tuple[str, Any]]:
-    from torch import nn
+def beside(module: Any) -> Iterator[tuple[str, Any]]:
+    """The scales and zeros, which a layer keeps in a dictionary."""
+    from torch import Tensor
 
-    head = model.get_output_embeddings()
-    return [
-        (name, module)
-        for name, module in model.named_modules()
-        if type(module) is nn.Linear and module is not head
-    ]
+    found = vars(module).get("meta")
+    if isinstance(found, dict):
+        yield from ((key, part) for key, part in found.items() if isinstance(part, Tensor))
 
 
 SPECS = (
@@ -61,9 +60,11 @@ SPECS = (
             ),
             ATTENTION,
         ),
-        (Package("hqq", "hqq", "0.2.1"), Package("accelerate", "accelerate", "1.2")),
+        (Package("hqq", "hqq", "0.2.1"), ACCELERATE),
         "hqq",
         verified="CPU, H100",
+        place=50,
+        beside=beside,
         config_keys={"bits": "bits", "group_size": "group_size"},
     ),
 )

@@ -9,18 +9,37 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 from qeval.base.errors import QevalError
-from qeval.load.reading.opening import compute_in, explain
-from qeval.load.schemes.plain import ATTENTION, attention
-from qeval.load.schemes.spec import Order, SchemeSpec
-from qeval.load.source import Source, locate, read_config, read_json
+from qeval.load.reading.headers import Tensors
+from qeval.load.reading.opening import ATTENTION, attention, compute_in, explain
+from qeval.load.source import Source, read_config
+from qeval.load.spec import Recipe, SchemeSpec
 
+DOC = """\
+`quip@relaxml/Llama-2-7b-E8P-2Bit` reads a checkpoint of QuIP# (arXiv 2402.04396) as its authors publish
+them, for Llama and Mistral, of the codebooks `E8P12`, `E8P12RVQ3B` and `E8P12RVQ4B` (2, 3 and 4 bits). No
+package is needed: qeval unpacks the lattice codes, undoes the Hadamard transforms, splits the fused layers,
+and puts plain weights into the plain model. So it measures the quality of QuIP#, not its speed or memory:
+the unpacked model takes 16 bits a weight, or 32 on a CPU. The bits that the checkpoint stores, sign vectors
+and scales included, are told in provenance. The authors' kernels calculate part of a layer in float16 where
+the unpacked weights are rounded to the scheme's type, so the last digits differ.
+
+No published checkpoint was at hand, so none has been loaded; that is why the table says "not run". `quip`
+was tested on matrices made in the tests:
+
+- The order of the codes, their bits and their packing are those of the authors' repository,
+  Cornell-RelaxML/quip-sharp. The bits per weight that follow from its layout for Llama-2-7B, 2.0052, are
+  those that others measured on the published file.
+- The Hadamard matrices of the orders 12, 20, 28, 36, 52, 60, 108, 140, 156 and 172 are built from their
+  definitions and equal those that torchao carries, which were taken from the authors' repository. A model
+  with another width is refused.
+- Codebooks `D4` and `HI4B1C`, older versions of the codebooks, layers that are not fused, and checkpoints
+  in the layout of QuIP-for-all are refused.
+"""
 EXAMPLE = "relaxml/Llama-2-7b-E8P-2Bit"
 ARCHITECTURES = ("llama", "mistral")
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PARTS = {
     "qkv_proj": ("q_proj", "k_proj", "v_proj"),
     "o_proj": ("o_proj",),
@@ -28,11 +47,10 @@ PARTS = {
     "down_proj": ("down_proj",),
 }
 """The quantised layers of a block, and the plain ones whose rows each of them holds, in this order."""
-NEEDED = {"Qidxs", "SU", "SV", "Wscale", "codebook_id"}
 UNTESTED = "quip was tested on matrices made in the tests, not on a checkpoint that QuIP#'s authors publish."
 
 
-def load(order: Order) -> Any:
+def load(recipe: Recipe) -> Any:
     """The plain model of the checkpoint's architecture with the unpacked weights.
 
     Raises QevalError for a checkpoint that is not in the authors' layout or of a codebook, version or width
@@ -40,27 +58,27 @@ def load(order: Order) -> Any:
     """
     from qeval.load.reading.lattice import CODEBOOKS
 
-    settings = check(order.source)
+    settings = check(recipe.source)
     name = str(settings["codebook"])
     with ExitStack() as stack:
         try:
-            weights = Weights(order.source, stack)
-            model = _build(order, weights, settings)
+            weights = Weights(recipe.source, stack)
+            model = _build(recipe, weights, settings)
         except QevalError:
             raise
         except Exception as error:
-            raise explain(error, order) from error
+            raise explain(error, recipe.source, recipe.device) from error
         layers = [weights.sizes(layer) for layer in weights.layers]
-    order.evidence.update(evidence(name, layers, settings))
-    what = f"{order.source.path} is QuIP# of {CODEBOOKS[name].bits} bits ({name})"
-    order.notes.append(f"{what}, unpacked into plain weights: its quality, not its speed or memory.")
-    order.notes.append(UNTESTED)
-    return compute_in(model.to(order.device).eval(), order.compute)
+    recipe.evidence.update(evidence(name, layers, settings))
+    what = f"{recipe.source.path} is QuIP# of {CODEBOOKS[name].bits} bits ({name})"
+    recipe.notes.append(f"{what}, unpacked into plain weights: its quality, not its speed or memory.")
+    recipe.notes.append(UNTESTED)
+    return compute_in(model.to(recipe.device).eval(), recipe.compute)
 
 
 def check(source: Source) -> dict[str, Any]:
     """The checkpoint's `quip_params`. Raises QevalError unless they are of a kind that can be unpacked."""
-    from qeval.load.reading.lattice import CODEBOOKS, WIDTH
+    from qeval.load.reading.lattice import CODEBOOKS
 
     config = read_config(source)
     settings = config.get("quip_params")
@@ -88,6 +106,14 @@ def check(source: Source) -> dict[str, Any]:
             f"{source.path} is of the architecture {model}, whose layout in QuIP# is not known here.",
             f"Name a checkpoint of one of these: {', '.join(ARCHITECTURES)}.",
         )
+    _check_form(source, settings)
+    return settings
+
+
+def _check_form(source: Source, settings: Mapping[str, Any]) -> None:
+    """Refuse variants of the layout that its authors' published checkpoints do not use."""
+    from qeval.load.reading.lattice import WIDTH
+
     odd = {
         "fused": True,
         "outlier_channel_split": False,
@@ -101,56 +127,28 @@ def check(source: Source) -> dict[str, Any]:
                 f"{source.path} has {key}={settings[key]} in its quip_params; only {value} is known here.",
                 f"Name a checkpoint that is published by QuIP#'s authors, such as {EXAMPLE}.",
             )
-    return settings
 
 
-class Weights:
-    """The tensors of a safetensors checkpoint, read one by one. Files stay open as long as `stack`.
-
-    `layers` are the names of the quantised layers with the suffixes of their tensors, `plain` the names of
-    the other tensors. Raises QevalError where there are no such files.
-    """
+class Weights(Tensors):
+    """The tensors of a checkpoint. `layers` are the names of the quantised layers with the suffixes of their
+    tensors, `plain` the names of the other tensors. Raises QevalError where there are none."""
 
     def __init__(self, source: Source, stack: ExitStack) -> None:
-        self.source, self._stack = source, stack
-        self._open: dict[str, Any] = {}
-        self._file = self._files()
-        self.layers: dict[str, set[str]] = {}
-        for name in self._file:
-            if name.endswith(".Qidxs"):
-                self.layers[name.removesuffix(".Qidxs")] = set()
+        super().__init__(source, stack)
+        ends = {name.removesuffix(".Qidxs") for name in self.files if name.endswith(".Qidxs")}
+        if not ends:
+            raise QevalError(
+                f"{source.path} holds no layer that QuIP# quantised: no tensor is called Qidxs.",
+                "Download the checkpoint again.",
+            )
+        self.layers: dict[str, set[str]] = {layer: set() for layer in ends}
         self.plain = set()
-        for name in self._file:
+        for name in self.files:
             layer, _, suffix = name.rpartition(".")
             if layer in self.layers:
                 self.layers[layer].add(suffix)
             else:
                 self.plain.add(name)
-        if not self.layers:
-            raise QevalError(
-                f"{source.path} holds no layer that QuIP# quantised: no tensor is called Qidxs.",
-                "Download the checkpoint again.",
-            )
-
-    def _files(self) -> dict[str, str]:
-        index = read_json(self.source, INDEX)
-        if index is not None:
-            return dict(index["weight_map"])
-        return dict.fromkeys(self._handle(SINGLE).keys(), SINGLE)
-
-    def _handle(self, file: str) -> Any:
-        from safetensors import safe_open
-
-        if file not in self._open:
-            place = locate(self.source, file)
-            if place is None:
-                raise QevalError(f"{self.source.path} has no file {file}.", "Download the checkpoint again.")
-            self._open[file] = self._stack.enter_context(safe_open(Path(place), "pt"))
-        return self._open[file]
-
-    def read(self, name: str) -> Any:
-        """One tensor."""
-        return self._handle(self._file[name]).get_tensor(name)
 
     def layer(self, layer: str) -> dict[str, Any]:
         """The tensors of a quantised layer by suffix."""
@@ -158,12 +156,8 @@ class Weights:
 
     def sizes(self, layer: str) -> dict[str, tuple[tuple[int, ...], int]]:
         """Shape and bits of an element of each tensor of a layer, read without the numbers themselves."""
-        found = {}
-        for suffix in self.layers[layer]:
-            part = self._handle(self._file[f"{layer}.{suffix}"]).get_slice(f"{layer}.{suffix}")
-            bits = int("".join(letter for letter in part.get_dtype() if letter.isdigit()))
-            found[suffix] = (tuple(part.get_shape()), bits)
-        return found
+        found = {suffix: self.stored(f"{layer}.{suffix}") for suffix in self.layers[layer]}
+        return {suffix: (stored.shape, stored.width) for suffix, stored in found.items()}
 
 
 def evidence(
@@ -185,35 +179,37 @@ def evidence(
     }
 
 
-def _build(order: Order, weights: Weights, settings: Mapping[str, Any]) -> Any:
-    """The model, its weights rounded to `order.store`, on the CPU."""
+def _build(recipe: Recipe, weights: Weights, settings: Mapping[str, Any]) -> Any:
+    """The model, its weights rounded to `recipe.store`, on the CPU."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    dtype = getattr(torch, order.store)
-    config = AutoConfig.from_pretrained(order.source.place, revision=order.source.revision or "main")
+    dtype = getattr(torch, recipe.store)
+    config = AutoConfig.from_pretrained(recipe.source.place, revision=recipe.source.revision or "main")
     with torch.device("meta"):
         empty = AutoModelForCausalLM.from_config(config)
     shapes = {name: tuple(parameter.shape) for name, parameter in empty.named_parameters()}
     state = {}
-    for name, tensor in _all_weights(order, weights, shapes, settings):
+    for name, tensor in _all_weights(recipe, weights, shapes, settings):
         state[name] = tensor.to("cpu", dtype)
-    _check_names(order.source, set(state), set(shapes))
-    return type(empty).from_pretrained(None, config=config, state_dict=state, dtype=dtype, **attention(order))
+    _check_names(recipe.source, set(state), set(shapes))
+    return type(empty).from_pretrained(
+        None, config=config, state_dict=state, dtype=dtype, **attention(recipe)
+    )
 
 
 def _all_weights(
-    order: Order, weights: Weights, shapes: Mapping[str, tuple[int, ...]], settings: Mapping[str, Any]
+    recipe: Recipe, weights: Weights, shapes: Mapping[str, tuple[int, ...]], settings: Mapping[str, Any]
 ) -> Iterator[tuple[str, Any]]:
     for name in sorted(weights.plain):
         if not name.endswith("rotary_emb.inv_freq"):  # older models stored it; it follows from the config
             yield name, weights.read(name)
     for layer in sorted(weights.layers):
-        yield from _unpack(order, weights, layer, shapes, settings)
+        yield from _unpack(recipe, weights, layer, shapes, settings)
 
 
 def _unpack(
-    order: Order,
+    recipe: Recipe,
     weights: Weights,
     layer: str,
     shapes: Mapping[str, tuple[int, ...]],
@@ -228,16 +224,16 @@ def _unpack(
     targets = [f"{block}.{part}.weight" for part in PARTS.get(kind, ())]
     if not targets or any(name not in shapes for name in targets):
         raise QevalError(
-            f"{order.source.path} has a quantised layer {layer}, which its model has no place for.",
+            f"{recipe.source.path} has a quantised layer {layer}, which its model has no place for.",
             f"Only the fused layers of QuIP#'s authors are read: {', '.join(PARTS)}.",
         )
     codebook = CODEBOOKS[str(settings["codebook"])]
-    _check_layer(order.source, layer, weights, [shapes[name] for name in targets], settings)
-    tensors = {suffix: tensor.to(order.device) for suffix, tensor in weights.layer(layer).items()}
+    _check_layer(recipe.source, layer, weights, [shapes[name] for name in targets], settings)
+    tensors = {suffix: tensor.to(recipe.device) for suffix, tensor in weights.layer(layer).items()}
     number = int(tensors["codebook_id"])
     if number != codebook.number:
         raise QevalError(
-            f"{layer} of {order.source.path} is of codebook {number}, and the config.json beside it names"
+            f"{layer} of {recipe.source.path} is of codebook {number}, and the config.json beside it names"
             f" {settings['codebook']}, which is {codebook.number}.",
             "Download the checkpoint again.",
         )
@@ -293,14 +289,22 @@ def _check_names(source: Source, found: set[str], wanted: set[str]) -> None:
             )
 
 
+def recognise(source: Source, config: Mapping[str, Any]) -> bool:
+    """Whether it is a checkpoint of QuIP#'s authors, who write no quantization_config."""
+    return not config and bool(read_config(source).get("quip_params"))
+
+
 SPECS = (
     SchemeSpec(
         "quip",
         "QuIP#, Hadamard rotation and the E8P lattice, unpacked; ready checkpoints",
         load,
         (ATTENTION,),
+        doc=DOC,
+        place=180,
+        unpacked=True,
         checkpoint="required",
         methods=("quip",),
-        unpacked=True,
+        recognise=recognise,
     ),
 )

@@ -2,60 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from qeval.base.errors import QevalError
-from qeval.load.reading.opening import compute_in, open_model
-from qeval.load.schemes.plain import ATTENTION, attention
-from qeval.load.schemes.spec import OptionSpec, Order, SchemeSpec
+from qeval.load.reading.layers import divide
+from qeval.load.reading.simulated import simulated
+from qeval.load.spec import OptionSpec
 
-
-def load(order: Order) -> Any:
-    """The plain model with every linear layer but the head rounded. Raises QevalError for a group size that
-    does not divide a layer."""
-    from torch import nn
-
-    from qeval.load.reading.grid import round_linear
-
-    model = open_model(order, **attention(order))
-    head = model.get_output_embeddings()
-    options = order.options
-    for name, module in model.named_modules():
-        if type(module) is nn.Linear and module is not head:
-            group = divide(name, module.in_features, int(options["group_size"]))
-            round_linear(module, int(options["bits"]), group, bool(options["symmetric"]))
-    order.notes.append("rtn is simulated: weights are rounded to the grid and held unpacked.")
-    return compute_in(model, order.compute)
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def divide(name: str, features: int, group_size: int) -> int:
-    """The size of the layer's groups; -1 stands for all its inputs. QevalError where it does not divide."""
-    group = features if group_size == -1 else group_size
-    if group < 1 or features % group:
-        raise QevalError(
-            f"A group size of {group_size} does not divide the {features} inputs of {name}.",
-            f"Use one that does, for instance group_size={divisor(features)}.",
-        )
-    return group
+def check(name: str, _: int, inputs: int, options: Mapping[str, Any]) -> None:
+    """Refuse a group size that does not divide a layer."""
+    divide(name, inputs, int(options["group_size"]))
 
 
-def divisor(features: int) -> int:
-    """The largest power of two up to 128 that divides `features`."""
-    return min(128, features & -features)
+def round_weight(weight: Tensor, options: Mapping[str, Any]) -> Tensor:
+    """The nearest points of an even grid, group by group."""
+    from qeval.load.reading.grid import round_to_nearest
+
+    group = _group(weight.shape[1], options)
+    return round_to_nearest(weight, int(options["bits"]), group, bool(options["symmetric"]))
+
+
+def bits(_: int, inputs: int, options: Mapping[str, Any]) -> float:
+    """The code of a weight, and for each group a 16-bit scale and any zero point."""
+    zero = 0 if options["symmetric"] else options["bits"]
+    return float(options["bits"] + (16 + zero) / _group(inputs, options))
+
+
+def _group(inputs: int, options: Mapping[str, Any]) -> int:
+    size = int(options["group_size"])
+    return inputs if size == -1 else size
 
 
 SPECS = (
-    SchemeSpec(
+    simulated(
         "rtn",
         "round-to-nearest in place, data-free and simulated: the reference for every bit width",
-        load,
+        round_weight,
+        bits,
         (
             OptionSpec("bits", int, 4, "bits of a weight", choices=(2, 3, 4, 5, 6, 7, 8)),
             OptionSpec("group_size", int, 64, "inputs that share a scale; -1 for a whole row", low=-1),
             OptionSpec("symmetric", bool, False, "no zero points"),
-            ATTENTION,
         ),
+        check=check,
         verified="CPU, H100",
-        unpacked=True,
+        place=200,
     ),
 )

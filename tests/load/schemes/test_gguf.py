@@ -14,8 +14,8 @@ from qeval.base.records import Scheme, Variant
 from qeval.load import model
 from qeval.load.schemes import parse_schemes
 from qeval.load.schemes.gguf import evidence, find
-from qeval.load.schemes.spec import Order
 from qeval.load.source import Source
+from qeval.load.spec import Recipe
 
 pytestmark = pytest.mark.torch
 pytest.importorskip("gguf")
@@ -41,9 +41,9 @@ def write(file: Path) -> Path:
     return file
 
 
-def order(place: Path, file: str = "") -> Order:
+def recipe(place: Path, file: str = "") -> Recipe:
     source = Source(str(place))
-    return Order("m", source, source, True, {"file": file}, "float16", "float32", "cpu", place)
+    return Recipe("m", source, source, True, {"file": file}, "float16", "float32", "cpu", place)
 
 
 def test_types_and_bits_are_read_from_the_tensors(tmp_path: Path) -> None:
@@ -55,14 +55,14 @@ def test_types_and_bits_are_read_from_the_tensors(tmp_path: Path) -> None:
 
 def test_the_only_file_goes_unnamed_and_one_of_several_does_not(tmp_path: Path) -> None:
     first = write(tmp_path / "a.gguf")
-    assert find(order(tmp_path)) == first
+    assert find(recipe(tmp_path)) == first
     second = write(tmp_path / "b.gguf")
     with pytest.raises(QevalError, match="does not tell which GGUF file") as caught:
-        find(order(tmp_path))
+        find(recipe(tmp_path))
     assert "It has: a.gguf, b.gguf." in caught.value.hint
-    assert find(order(tmp_path, "b.gguf")) == second
+    assert find(recipe(tmp_path, "b.gguf")) == second
     with pytest.raises(QevalError, match=r"has no file c\.gguf"):
-        find(order(tmp_path, "c.gguf"))
+        find(recipe(tmp_path, "c.gguf"))
 
 
 NAMES = {

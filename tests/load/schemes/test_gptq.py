@@ -176,12 +176,15 @@ def test_plain_transformers_reads_it_with_the_same_answers(
 
 
 def test_what_was_made_is_what_a_run_loads(world: World) -> None:
+    from huggingface_hub import ModelCard
+
     directory = world.make()
     shipped = world.load(Scheme("gptq", {"backend": "torch"}, str(directory)))
     assert (logits(shipped.model) - logits(world.load(world.scheme()).model)).abs().max() == 0
-    card = (directory / "README.md").read_text()
-    assert "| group_size | 32 |" in card
-    assert "gptqmodel" in card
+    card = ModelCard.load(directory / "README.md")
+    assert (card.data.base_model, card.data.tags) == (str(world.model), ["gptq", "quantized"])
+    assert "| group_size | 32 |" in card.text
+    assert "gptqmodel" in card.text
 
 
 def test_it_is_made_once(world: World) -> None:

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qeval.base.errors import UsageError
+from qeval.base.names import scheme_text
 from qeval.base.records import Scheme
-from qeval.load.schemes import SCHEMES, format_scheme, parse_schemes
+from qeval.load.schemes import SCHEMES, parse_schemes
 
 
 def one(text: str) -> Scheme:
@@ -132,13 +133,15 @@ def schemes(draw: st.DrawFn) -> Scheme:
 
 @given(schemes())
 def test_reading_inverts_writing(scheme: Scheme) -> None:
-    text = format_scheme(scheme)
-    assert parse_schemes(text) == ((text, scheme),)
+    ((name, found),) = parse_schemes(scheme_text(scheme))
+    assert found == scheme
+    assert scheme_text(found) == name  # the same whatever order the options were written in
+    assert parse_schemes(name) == ((name, scheme),)
 
 
 @given(st.lists(schemes(), min_size=1, max_size=4))
 def test_reading_inverts_writing_in_a_list_with_names(found: list[Scheme]) -> None:
-    text = ",".join(f"v{at}={format_scheme(scheme)}" for at, scheme in enumerate(found))
+    text = ",".join(f"v{at}={scheme_text(scheme)}" for at, scheme in enumerate(found))
     assert [scheme for _, scheme in parse_schemes(text)] == found
 
 

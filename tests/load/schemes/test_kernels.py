@@ -10,23 +10,23 @@ import pytest
 from qeval.base.errors import QevalError
 from qeval.load.reading import kernels
 from qeval.load.schemes import SCHEMES, awq, gptq
-from qeval.load.schemes.spec import Order
 from qeval.load.source import Source
+from qeval.load.spec import Recipe
 
 STEPS = ("auto", "fast", "slow")
 
 
-def order(**options: Any) -> Order:
+def recipe(**options: Any) -> Recipe:
     source = Source("model")
     settings = {"attention": "auto", "backend": "auto", **options}
-    return Order("model", source, source, True, settings, "float16", "float16", "cuda:0", Path("cache"))
+    return Recipe("model", source, source, True, settings, "float16", "float16", "cuda:0", Path("cache"))
 
 
 def refusing(monkeypatch: pytest.MonkeyPatch, causes: dict[str, Exception]) -> list[str]:
     """Let opening fail with these causes, by the kernel's name; returns the names that were tried."""
     tried: list[str] = []
 
-    def open_model(_: Order, **keywords: Any) -> str:
+    def open_model(_: Recipe, **keywords: Any) -> str:
         name = keywords.get("quantization_config", "auto")
         tried.append(name)
         if name in causes:
@@ -38,7 +38,7 @@ def refusing(monkeypatch: pytest.MonkeyPatch, causes: dict[str, Exception]) -> l
 
 
 def test_the_librarys_own_choice_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    tried, asked = refusing(monkeypatch, {}), order()
+    tried, asked = refusing(monkeypatch, {}), recipe()
     assert kernels.open_stepping_down(asked, STEPS, str) == "loaded by auto"
     assert tried == ["auto"]
     assert asked.notes == []
@@ -49,7 +49,7 @@ def test_a_kernel_that_refuses_is_followed_by_the_next(
     monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
 ) -> None:
     causes = {"auto": kind("out_features: 576\n must be divisible by [128]"), "fast": kind("no nvcc")}
-    tried, asked = refusing(monkeypatch, causes), order()
+    tried, asked = refusing(monkeypatch, causes), recipe()
     assert kernels.open_stepping_down(asked, STEPS, str) == "loaded by slow"
     assert tried == list(STEPS)
     (note,) = asked.notes
@@ -59,7 +59,7 @@ def test_a_kernel_that_refuses_is_followed_by_the_next(
 def test_where_none_runs_the_first_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = refusing(monkeypatch, {name: RuntimeError(name) for name in STEPS})
     with pytest.raises(QevalError, match="cannot be loaded: auto"):
-        kernels.open_stepping_down(order(), STEPS, str)
+        kernels.open_stepping_down(recipe(), STEPS, str)
     assert tried == list(STEPS)
 
 
@@ -73,13 +73,13 @@ def test_what_is_no_kernels_fault_is_not_tried_again(
 ) -> None:
     tried = refusing(monkeypatch, {"auto": cause})
     with pytest.raises(QevalError):
-        kernels.open_stepping_down(order(), STEPS, str)
+        kernels.open_stepping_down(recipe(), STEPS, str)
     assert tried == ["auto"]
 
 
 def test_only_a_gpu_without_a_wish_steps_down() -> None:
-    assert gptq._kernels(order()) == gptq.STEPS
-    assert gptq._kernels(order(backend="marlin")) == ("marlin",)
+    assert gptq._kernels(recipe()) == gptq.STEPS
+    assert gptq._kernels(recipe(backend="marlin")) == ("marlin",)
 
 
 @pytest.mark.parametrize("family", [gptq, awq])

@@ -13,11 +13,15 @@ from tiny_worlds import QUIET
 
 from qeval.base.errors import MissingPackageError, QevalError
 from qeval.base.records import Scheme, Variant
-from qeval.load import adapter, schemes
+from qeval.load import adapter, checks
 from qeval.load import model as models
+from qeval.load.checks import check_available
+from qeval.load.provenance import check_options
 from qeval.load.reading import opening
-from qeval.load.schemes import SCHEMES, check_available, parse_schemes, plain
-from qeval.load.schemes.spec import OptionSpec
+from qeval.load.resolve import resolve
+from qeval.load.schemes import SCHEMES, parse_schemes
+from qeval.load.source import Source
+from qeval.load.spec import OptionSpec
 
 pytestmark = QUIET
 
@@ -39,7 +43,7 @@ def unreadable(llama: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _all_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schemes, "missing_packages", lambda *_: [])
+    monkeypatch.setattr(checks, "missing_packages", lambda *_: [])
 
 
 def load(model: Path, text: str, tmp_path: Path, **fields: Any) -> models.Loaded:
@@ -118,10 +122,11 @@ def test_an_option_of_0_is_compared_too(llama: Path, tmp_path: Path) -> None:
 
 def test_only_the_group_size_that_fits_is_not_compared(llama: Path, tmp_path: Path) -> None:
     ((_, scheme),) = parse_schemes(f"gptq[bits=4,group_size=0]@{llama}")
-    order = models._order(Variant("v", str(llama), scheme), "cpu", "auto", tmp_path, lambda _: None)
-    models._check_options(scheme, SCHEMES["gptq"], {"bits": 4, "group_size": 64}, order)
+    variant = Variant("v", str(llama), scheme)
+    recipe = models.recipe_of(variant, resolve(variant), "cpu", "auto", tmp_path, lambda _: None)
+    check_options(scheme, SCHEMES["gptq"], {"bits": 4, "group_size": 64}, recipe)
     with pytest.raises(QevalError, match="does not tell its bits, where bits=4 was asked"):
-        models._check_options(scheme, SCHEMES["gptq"], {"group_size": 64}, order)
+        check_options(scheme, SCHEMES["gptq"], {"group_size": 64}, recipe)
 
 
 def test_a_group_size_of_torchao_acts_for_4_bits_only() -> None:
@@ -149,7 +154,7 @@ def test_a_group_size_of_torchao_acts_for_4_bits_only() -> None:
 def test_what_a_cpu_cannot_run_is_refused_before_weights_are_read(
     unreadable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, others: str
 ) -> None:
-    monkeypatch.setattr(plain.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(checks.importlib.util, "find_spec", lambda name: name)
     error = refusal(unreadable, text, tmp_path)
     option, _, value = text.partition("[")[2].removesuffix("]").partition("=")
     assert error.message == f"{option}={value} runs on NVIDIA GPUs only, and the device is cpu."
@@ -160,7 +165,7 @@ def test_what_a_cpu_cannot_run_is_refused_before_weights_are_read(
 def test_flash_attention_without_its_package_is_refused(
     monkeypatch: pytest.MonkeyPatch, brings: str | None
 ) -> None:
-    monkeypatch.setattr(plain.importlib.util, "find_spec", lambda name: name if name == brings else None)
+    monkeypatch.setattr(checks.importlib.util, "find_spec", lambda name: name if name == brings else None)
     scheme = Scheme("bnb4", {"attention": "flash_attention_2"})
     if brings:
         check_available(scheme)
@@ -187,7 +192,7 @@ def test_flash_attention_without_its_package_is_refused(
 )
 def test_an_adapter_is_not_merged_into_what_is_off_its_grid_then(text: str, kept: bool) -> None:
     ((_, scheme),) = parse_schemes(text)
-    spec, options = SCHEMES[scheme.kind], schemes.complete(scheme)
+    spec, options = SCHEMES[scheme.kind], SCHEMES[scheme.kind].complete(scheme.options)
     adapter.check("org/adapter", spec, options)
     if kept:
         adapter.check("merged:org/adapter", spec, options)
@@ -230,9 +235,9 @@ def test_a_made_checkpoint_leaves_the_peak_of_memory_to_its_reading(
     events: list[str] = []
     spec = SCHEMES["fp32"]
 
-    def load_it(order: Any) -> Any:
+    def load_it(recipe: Any) -> Any:
         events.append("load")
-        return spec.load(order)
+        return spec.load(recipe)
 
     changed = replace(spec, make=lambda _: events.append("make") or tmp_path, load=load_it)
     monkeypatch.setitem(SCHEMES, "fp32", changed)
@@ -241,10 +246,9 @@ def test_a_made_checkpoint_leaves_the_peak_of_memory_to_its_reading(
     assert events == ["make", "cpu", "load"]
 
 
-def test_the_remedy_of_an_unknown_error_is_true_of_every_command(llama: Path, tmp_path: Path) -> None:
+def test_the_remedy_of_an_unknown_error_is_true_of_every_command() -> None:
     """Only a command's own process shows a traceback after --debug; that of a run is in its log."""
-    order = models._order(Variant("v", str(llama), Scheme("fp32")), "cpu", "auto", tmp_path, lambda _: None)
-    told = opening.explain(ValueError("a kernel's surprise"), order)
+    told = opening.explain(ValueError("a kernel's surprise"), Source("org/name"), "cpu")
     assert isinstance(told, QevalError)
     assert "log" in told.hint
 

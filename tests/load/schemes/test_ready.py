@@ -27,9 +27,11 @@ from tiny_worlds import QUIET, logits
 
 from qeval.base.errors import MissingPackageError, QevalError
 from qeval.base.records import Scheme, Variant
+from qeval.load import checks, packages
 from qeval.load import model as models
-from qeval.load import schemes
-from qeval.load.schemes import SCHEMES, check_available, parse_schemes
+from qeval.load.checks import check_available
+from qeval.load.resolve import resolve
+from qeval.load.schemes import SCHEMES, parse_schemes
 
 pytestmark = QUIET
 WEIGHTS = 2 * (64 * 64 * 2 + 64 * 32 * 2 + 64 * 128 * 3)
@@ -193,7 +195,7 @@ def test_what_vptq_reads_wrongly_is_refused(
 def test_vptq_is_imported_alone() -> None:
     """Without what it imports for other ends, with no print, and with logging left as it was."""
     code = (
-        "import logging, sys; from qeval.load.reading.placed import import_vptq; import_vptq(); import vptq\n"
+        "import logging, sys; from qeval.load.schemes.vptq import import_vptq; import_vptq(); import vptq\n"
         "assert not logging.getLogger().handlers\n"
         "assert 'sentence_transformers' not in sys.modules"
     )
@@ -225,9 +227,10 @@ class StandIn:
         return made
 
 
-def order_of(model: Path, text: str, dtype: str, cache: Path) -> Any:
+def recipe_of(model: Path, text: str, dtype: str, cache: Path) -> Any:
     ((_, scheme),) = parse_schemes(text)
-    return models._order(Variant("v", str(model), scheme), "cpu", dtype, cache, lambda _: None)
+    variant = Variant("v", str(model), scheme)
+    return models.recipe_of(variant, resolve(variant), "cpu", dtype, cache, lambda _: None)
 
 
 @pytest.mark.parametrize("permuted", [True, False])
@@ -237,19 +240,19 @@ def test_spqr_without_its_kernel(
     import torch
 
     from qeval.load.reading import proof
-    from qeval.load.schemes import ready
+    from qeval.load.schemes import spqr
 
     dense = save_spqr(llama, tmp_path / "ready", permuted=permuted)
     package = ModuleType("spqr_quant")
     package.QuantizedLinear = StandIn
     monkeypatch.setitem(sys.modules, "spqr_quant", package)
-    order = order_of(llama, f"spqr@{tmp_path / 'ready'}", "float16", tmp_path)
-    model = ready.load_spqr(order)
+    recipe = recipe_of(llama, f"spqr@{tmp_path / 'ready'}", "float16", tmp_path)
+    model = spqr.load(recipe)
     modules = proof.quantised_modules(model)
     assert len(modules) == LINEARS
     assert proof.linear_count(model) == LINEARS + 1
     assert proof.bits_per_weight(modules) == pytest.approx(stored_bits(llama, tmp_path / "ready"))
-    assert order.evidence["quantization"] == {"quant_method": "spqr", "bits": 3, "beta1": 16, "beta2": 16}
+    assert recipe.evidence["quantization"] == {"quant_method": "spqr", "bits": 3, "beta1": 16, "beta2": 16}
     tokens = torch.stack([torch.arange(20) % 24, torch.arange(5, 25) % 24])
     with torch.no_grad():
         rows = model(tokens).logits.float()
@@ -274,24 +277,24 @@ def test_spqr_is_written_as_its_kernel_reads(llama: Path, tmp_path: Path, permut
 
 
 def test_spqr_is_refused_in_other_types(llama: Path, tmp_path: Path) -> None:
-    from qeval.load.schemes import ready
+    from qeval.load.schemes import spqr
 
-    order = order_of(llama, f"spqr@{tmp_path / 'never opened'}", "bfloat16", tmp_path)
+    recipe = recipe_of(llama, f"spqr@{tmp_path / 'never opened'}", "bfloat16", tmp_path)
     with pytest.raises(QevalError, match="float16 only, and bfloat16 was asked for"):
-        ready.load_spqr(order)
+        spqr.load(recipe)
 
 
 def test_spqr_with_a_bias_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from qeval.load.schemes import ready
+    from qeval.load.schemes import spqr
 
     model = save_llama(tmp_path / "biased", attention_bias=True)
     save_spqr(model, tmp_path / "ready")
     package = ModuleType("spqr_quant")
     package.QuantizedLinear = StandIn
     monkeypatch.setitem(sys.modules, "spqr_quant", package)
-    order = order_of(model, f"spqr@{tmp_path / 'ready'}", "float16", tmp_path)
+    recipe = recipe_of(model, f"spqr@{tmp_path / 'ready'}", "float16", tmp_path)
     with pytest.raises(QevalError, match="has a bias"):
-        ready.load_spqr(order)
+        spqr.load(recipe)
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -416,12 +419,12 @@ def test_what_needs_a_gpu_says_so_before_weights_are_read(
 ) -> None:
     ((_, scheme),) = parse_schemes(text.format(ready=tmp_path / "never opened"))
     spec = SCHEMES[scheme.kind]
-    monkeypatch.setattr(schemes.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(packages.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(MissingPackageError) as missing:
         check_available(scheme)
     assert missing.value.message.endswith(f", and {need}.")
     assert missing.value.hint.startswith(f"Install it with: pip install 'qeval[{spec.extra}]'")
-    monkeypatch.setattr(schemes, "missing_packages", lambda *_: [])
+    monkeypatch.setattr(checks, "missing_packages", lambda *_: [])
     with pytest.raises(QevalError) as caught:
         load(llama, text.format(ready=tmp_path / "never opened"), tmp_path)
     assert caught.value.message == f"{spec.name} needs {need}, and the device is cpu."
@@ -433,9 +436,9 @@ def test_what_needs_a_gpu_says_so_before_weights_are_read(
 def test_a_gpu_that_is_too_old_is_named(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    monkeypatch.setattr(schemes, "missing_packages", lambda *_: [])
+    monkeypatch.setattr(checks, "missing_packages", lambda *_: [])
     monkeypatch.setattr(models, "resolve_device", lambda _: "cuda:0")
-    monkeypatch.setattr(models, "device_name", lambda _: "NVIDIA A100")
+    monkeypatch.setattr(checks, "device_name", lambda _: "NVIDIA A100")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
     with pytest.raises(QevalError, match=r"8\.9, and NVIDIA A100 has 8\.0\."):
         load(llama, "fp8", tmp_path)
@@ -447,8 +450,8 @@ def test_only_a_ready_checkpoint_is_unpacked() -> None:
 
 
 def test_a_package_that_is_too_new_is_named_with_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schemes.importlib.util, "find_spec", lambda name: name)
-    monkeypatch.setattr(schemes, "version_of", lambda _: "99")
+    monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(packages, "version_of", lambda _: "99")
     with pytest.raises(MissingPackageError, match=r"eetq needs kernels >= 0\.18\.2 and < 0\.19"):
         check_available(Scheme("eetq"))
 
@@ -459,5 +462,6 @@ def test_unpacking_takes_the_memory_of_the_plain_model(llama: Path, tmp_path: Pa
     save_fp8(llama, tmp_path / "ready")
     sizes = [(place / "model.safetensors").stat().st_size for place in (llama, tmp_path / "ready")]
     ((_, scheme),) = parse_schemes(f"fp8[unpack=true]@{tmp_path / 'ready'}")
-    order = models._order(Variant("v", str(llama), scheme), "cpu", "auto", tmp_path, lambda _: None)
-    assert memory.estimate(order, SCHEMES["fp8"]) == pytest.approx(1.1 * (2 * sizes[0] + sizes[1]), rel=1e-3)
+    variant = Variant("v", str(llama), scheme)
+    recipe = models.recipe_of(variant, resolve(variant), "cpu", "auto", tmp_path, lambda _: None)
+    assert memory.estimate(recipe, SCHEMES["fp8"]) == pytest.approx(1.1 * (2 * sizes[0] + sizes[1]), rel=1e-3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qeval.base.errors import QevalError
-from qeval.load.schemes.rtn import divide, divisor
+from qeval.load.reading.layers import divide, divisor
 
 pytestmark = pytest.mark.torch
 

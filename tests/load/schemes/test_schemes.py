@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from tiny_models import edit_json
 
-from qeval.base.errors import MissingPackageError, QevalError
+from qeval.base.errors import MissingPackageError
 from qeval.base.records import Scheme, Variant
-from qeval.load import schemes
-from qeval.load.schemes import SCHEMES, check_available, identity, resolve
-from qeval.load.schemes.markdown import options, table
+from qeval.load import packages
+from qeval.load.checks import check_available
+from qeval.load.resolve import identity, resolve
+from qeval.load.schemes import SCHEMES
 
 ROOT = Path(__file__).parents[3]
 
@@ -37,7 +38,7 @@ def test_every_scheme_is_described(name: str) -> None:
     assert all(isinstance(option.default, option.type) for option in spec.options)
     assert set(spec.config_keys) <= set(spec.defaults)
     assert spec.checkpoint == "no" or spec.methods
-    assert spec.unavailable or spec.extra is None or spec.packages
+    assert spec.extra is None or spec.packages
 
 
 def test_every_extra_installs_what_the_scheme_needs() -> None:
@@ -56,16 +57,9 @@ def test_every_extra_installs_what_the_scheme_needs() -> None:
             assert {package.distribution for package in spec.packages} <= installed
 
 
-def test_the_documentation_shows_the_table_as_it_is() -> None:
-    text = (ROOT / "docs" / "schemes.md").read_text("utf-8")
-    assert table() in text
-    for spec in SCHEMES.values():
-        assert options(spec) in text
-
-
 def test_a_missing_package_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schemes.importlib.util, "find_spec", lambda _: None)
-    monkeypatch.setattr(schemes, "version_of", lambda _: None)
+    monkeypatch.setattr(packages.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(packages, "version_of", lambda _: None)
     with pytest.raises(MissingPackageError) as caught:
         check_available(Scheme("bnb4"))
     assert caught.value.message == "bnb4 needs bitsandbytes and accelerate."
@@ -77,8 +71,8 @@ def test_a_missing_package_is_named_with_its_command(monkeypatch: pytest.MonkeyP
 
 
 def test_a_package_that_is_too_old_is_named_with_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schemes.importlib.util, "find_spec", lambda name: name)
-    monkeypatch.setattr(schemes, "version_of", lambda name: "0.40" if name == "bitsandbytes" else "9")
+    monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(packages, "version_of", lambda name: "0.40" if name == "bitsandbytes" else "9")
     with pytest.raises(MissingPackageError, match=r"bnb8 needs bitsandbytes >= 0\.46"):
         check_available(Scheme("bnb8"))
 
@@ -99,18 +93,18 @@ def test_a_package_that_is_too_old_is_named_with_its_version(monkeypatch: pytest
 def test_plain_gptq_looks_into_the_catalogue_first(options: dict, revision: str | None) -> None:
     found = resolve(Variant("gptq", "meta-llama/Llama-2-13b-hf", Scheme("gptq", options)))
     if revision is None:
-        assert found.source is None
+        assert found.ready is None
         assert "quantised here, with 128 samples of 2048 tokens" in found.sentence
     else:
-        assert found.source is not None
-        assert (found.source.path, found.source.revision) == ("TheBloke/Llama-2-13B-GPTQ", revision)
+        assert found.ready is not None
+        assert (found.ready.path, found.ready.revision) == ("TheBloke/Llama-2-13B-GPTQ", revision)
         assert revision in found.sentence
 
 
 def test_a_named_checkpoint_comes_before_the_catalogue() -> None:
     found = resolve(Variant("g", "meta-llama/Llama-2-13b-hf", Scheme("gptq", {}, "me/mine", "v2")))
-    assert found.source is not None
-    assert (found.source.path, found.source.revision) == ("me/mine", "v2")
+    assert found.ready is not None
+    assert (found.ready.path, found.ready.revision) == ("me/mine", "v2")
 
 
 def write_model(directory: Path) -> Path:
@@ -167,10 +161,3 @@ def test_the_identity_names_the_libraries_that_count(tmp_path: Path) -> None:
     model = write_model(tmp_path / "m")
     found = identity(Variant("v", str(model), Scheme("bnb4")), tmp_path / "cache")
     assert set(found["versions"]) == {"torch", "transformers", "bitsandbytes", "accelerate"}
-
-
-def test_a_scheme_that_nobody_can_run_says_why() -> None:
-    for spec in SCHEMES.values():
-        if spec.unavailable:
-            with pytest.raises(QevalError, match=f"{spec.name} is not available"):
-                check_available(Scheme(spec.name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,11 +18,6 @@ Progress = Callable[[str], None]
 
 def say_nothing(_: str) -> None:
     """The progress callback of callers that show none."""
-
-
-def as_written(scheme: Scheme) -> Scheme:
-    """The scheme as the user wrote it."""
-    return scheme
 
 
 @dataclass(frozen=True)
@@ -47,17 +42,19 @@ class OptionSpec:
 @dataclass(frozen=True)
 class Package:
     """A distribution that a scheme needs, the module that it installs, the least version, and the first one
-    that is too new. `kernel` packages are not needed where a checkpoint is unpacked into plain weights."""
+    that is too new. `kernel` packages are not needed where a checkpoint is unpacked into plain weights;
+    `isolated` is False where one builds against the torch that is installed."""
 
     distribution: str
     module: str
     version: str = "0"
     below: str = ""
     kernel: bool = False
+    isolated: bool = True
 
 
 @dataclass(frozen=True)
-class Order:
+class Recipe:
     """What a scheme's loader is told.
 
     `model` is what the user called the model. `source` holds the weights to read: the model itself, or a
@@ -87,42 +84,57 @@ class Order:
 
 @dataclass(frozen=True)
 class SchemeSpec:
-    """One way to hold weights.
+    """One way to hold weights. Only the first three fields have no default.
 
-    `load` takes an Order and returns a transformers model in evaluation mode. `methods` are the
-    `quant_method` values that a checkpoint of this scheme carries. `quantised` is False for the plain
-    dtypes. `device` is "cuda" where the library has no CPU kernels, and `capability` the least compute
-    capability of such a GPU. `unpacked` schemes, simulated ones among them, hold plain weights once they are
-    loaded; those with an option `unpack` do so where it is true, on any device and without kernels.
-    `unavailable` says why a scheme cannot be run by anybody now. `verified` tells on what it truly ran.
-    `calibrated` schemes depend on calibration text. `make` quantises and saves a checkpoint, or returns the
-    cached one; None where
-    quantising happens while loading. `config_keys` maps an option to the key of the checkpoint's
-    quantization_config that must hold the same value. `weight_bits` is about what a weight takes in memory,
-    None for the compute type. `settle` turns a scheme as written into the one that is meant. `half` is the
-    16-bit dtype that is used where `--dtype` asks for none.
+    For people: `summary` is a line of every table, `doc` more Markdown for the documentation, `verified` on
+    what the scheme truly ran, and `place` sorts the tables, the least first.
+
+    To load: `load` takes a Recipe and returns a transformers model in evaluation mode. `options` are what a
+    user may write in brackets, `packages` must be installed, `extra` of pyproject.toml installs them.
+    `device` is "cuda" where the library has no CPU kernels, and `capability` the least compute capability of
+    such a GPU. `make` quantises and saves a checkpoint, or returns the cached one; None where quantising
+    happens while loading.
+
+    What is held: `quantised` is False for the plain dtypes. `dtype` is what plain weights are rounded to
+    where `--dtype` asks for nothing; a plain scheme is never in another. `weight_bits` is about what a weight
+    takes in memory, None for the compute type. `unpacked` schemes, simulated ones among them, hold plain
+    weights once they are loaded; those with an option `unpack` do so where it is true, on any device and
+    without kernels. `beside` gives the tensors, with their names, that a module of the library keeps
+    elsewhere than among its own parameters and buffers, for their bits count as well.
+
+    Ready checkpoints: `checkpoint` tells whether they are read, `methods` are the `quant_method` values that
+    they carry, and `recognise` knows one that names none: it takes the checkpoint and its
+    quantization_config, which may be empty. `config_keys` maps an option to the key of the
+    quantization_config that must hold the same value. `files` is the pattern of weight files of another kind
+    than transformers' own, of which an option `file` may name one. `known` gives a published checkpoint of a
+    model, under the options that the user wrote, which is then read rather than made. `settle` turns a scheme
+    as it was written into the one that is meant.
     """
 
     name: str
     summary: str
-    load: Callable[[Order], Any]
+    load: Callable[[Recipe], Any]
     options: tuple[OptionSpec, ...] = ()
     packages: tuple[Package, ...] = ()
     extra: str | None = None
+    doc: str = ""
+    verified: str = "not run"
+    place: int = 1000
+    device: Literal["any", "cuda"] = "any"
+    capability: tuple[int, int] | None = None
+    make: Callable[[Recipe], Path] | None = None
+    quantised: bool = True
+    dtype: Literal["float32", "float16", "bfloat16"] = "float16"
+    weight_bits: float | None = None
+    unpacked: bool = False
+    beside: Callable[[Any], Iterator[tuple[str, Any]]] | None = None
     checkpoint: Ready = "no"
     methods: tuple[str, ...] = ()
-    quantised: bool = True
-    device: Literal["any", "cuda"] = "any"
-    unavailable: str = ""
-    verified: str = "not run"
-    calibrated: bool = False
-    make: Callable[[Order], Path] | None = None
+    recognise: Callable[[Source, Mapping[str, Any]], bool] | None = None
     config_keys: Mapping[str, str] = field(default_factory=dict)
-    weight_bits: float | None = None
-    half: Literal["float16", "bfloat16"] = "float16"
-    capability: tuple[int, int] | None = None
-    unpacked: bool = False
-    settle: Callable[[Scheme], Scheme] = as_written
+    files: str = ""
+    known: Callable[[str, Mapping[str, Option]], Source | None] | None = None
+    settle: Callable[[Scheme], Scheme] | None = None
 
     @property
     def defaults(self) -> dict[str, Option]:
@@ -136,6 +148,20 @@ class SchemeSpec:
             return ""
         least = f" of compute capability {'.'.join(map(str, self.capability))}" if self.capability else ""
         return f"an NVIDIA GPU{least}"
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether weights that are made here depend on calibration text."""
+        return "calibration" in self.defaults
+
+    def complete(self, options: Mapping[str, Option]) -> dict[str, Any]:
+        """`options` with the defaults filled in."""
+        return {**self.defaults, **options}
+
+    def shaping(self, options: Mapping[str, Option]) -> dict[str, Option]:
+        """Those of `options` that shape weights which are made here, not how a checkpoint is read."""
+        reading = {option.name for option in self.options if option.acts == "reading"}
+        return {name: value for name, value in options.items() if name not in reading}
 
     def unpacks(self, options: Mapping[str, Any]) -> bool:
         """Whether a checkpoint is held in plain weights under these options."""

@@ -14,19 +14,19 @@ brackets and colons are literal within double quotes, where a quote itself is wr
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from qeval.base.errors import UsageError, did_you_mean
+from qeval.base.names import PATH, QUOTED, option_text, scheme_text, unquote
 from qeval.base.records import Option, Scheme
-from qeval.load.schemes.spec import OptionSpec, SchemeSpec
+from qeval.load.spec import OptionSpec, SchemeSpec
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+#-]*")
-PATH = re.compile(r"[/~\\]|\.{1,2}[/\\]|\.{1,2}$|[A-Za-z]:[/\\]")
-QUOTED = re.compile(r'"(?:[^"]|"")*"')
-PLAIN_VALUE = re.compile(r"[^\s\",\[\]@=]+")
-PLAIN_CHECKPOINT = re.compile(r"[^\s\",](?:[^\",]*[^\s\",])?")
 SYNTAX = "Write kind[option=value,...]@checkpoint:revision, for instance gptq[bits=3,group_size=64]."
+
+SpecOf = Callable[[str], SchemeSpec]
+"""Gives a scheme by its name; raises UsageError for one that is not known."""
 
 
 class NamedScheme(NamedTuple):
@@ -36,9 +36,9 @@ class NamedScheme(NamedTuple):
     scheme: Scheme
 
 
-def parse(text: str, table: Mapping[str, SchemeSpec]) -> tuple[NamedScheme, ...]:
+def parse(text: str, spec_of: SpecOf) -> tuple[NamedScheme, ...]:
     """The schemes that `text` names, in its order; raises UsageError saying what is wrong and the remedy."""
-    found = tuple(_entry(part.strip(), table) for part in _split(text))
+    found = tuple(_entry(part.strip(), spec_of) for part in _split(text))
     names = [named.name for named in found]
     for name in names:
         if names.count(name) > 1:
@@ -47,14 +47,6 @@ def parse(text: str, table: Mapping[str, SchemeSpec]) -> tuple[NamedScheme, ...]
                 f"Name one of them, for instance: {name.split('[')[0]}-2={name}",
             )
     return found
-
-
-def format_scheme(scheme: Scheme, table: Mapping[str, SchemeSpec]) -> str:
-    """The canonical text of a scheme: options in the order of its specification. `parse` inverts it."""
-    order = [option.name for option in table[scheme.kind].options]
-    words = [f"{key}={_write(scheme.options[key])}" for key in sorted(scheme.options, key=order.index)]
-    options = f"[{','.join(words)}]" if words else ""
-    return f"{scheme.kind}{options}{_write_checkpoint(scheme.checkpoint, scheme.revision)}"
 
 
 def _split(text: str) -> list[str]:
@@ -91,7 +83,7 @@ def _outside(text: str, wanted: str) -> Iterator[int]:
         raise UsageError(f"A {'quote' if quoted else 'bracket'} is not closed in {text!r}.", SYNTAX)
 
 
-def _entry(text: str, table: Mapping[str, SchemeSpec]) -> NamedScheme:
+def _entry(text: str, spec_of: SpecOf) -> NamedScheme:
     head, at, tail = _cut(text, "@")
     name, equals, body = _cut(head, "=")
     if not equals:
@@ -101,7 +93,7 @@ def _entry(text: str, table: Mapping[str, SchemeSpec]) -> NamedScheme:
             f"{name.strip()!r} is no name for a scheme.", "Use letters, digits and . _ + - in names."
         )
     kind, bracket, rest = body.strip().partition("[")
-    spec = _spec(kind.strip(), table)
+    spec = spec_of(kind.strip())
     if bracket and not rest.endswith("]"):
         raise UsageError(f"{body.strip()!r} goes on after its options.", SYNTAX)
     options = _options(rest[:-1], spec) if bracket else {}
@@ -111,8 +103,9 @@ def _entry(text: str, table: Mapping[str, SchemeSpec]) -> NamedScheme:
             f"{spec.name} reads only ready checkpoints, and none is named.",
             f"Write {spec.name}@<Hub id or directory>.",
         )
-    scheme = spec.settle(Scheme(spec.name, options, checkpoint, revision))
-    return NamedScheme(name.strip() or format_scheme(scheme, table), scheme)
+    written = Scheme(spec.name, options, checkpoint, revision)
+    scheme = spec.settle(written) if spec.settle else written
+    return NamedScheme(name.strip() or scheme_text(scheme), scheme)
 
 
 def _cut(text: str, mark: str) -> tuple[str, str, str]:
@@ -121,13 +114,8 @@ def _cut(text: str, mark: str) -> tuple[str, str, str]:
     return (text, "", "") if position is None else (text[:position], mark, text[position + 1 :])
 
 
-def _spec(kind: str, table: Mapping[str, SchemeSpec]) -> SchemeSpec:
-    if kind not in table:
-        raise UsageError(f"There is no scheme {kind!r}.", did_you_mean(kind, table))
-    return table[kind]
-
-
 def _options(text: str, spec: SchemeSpec) -> dict[str, Option]:
+    """The options as they are written, in the order of the specification, whatever theirs was."""
     known = {option.name: option for option in spec.options}
     found: dict[str, Option] = {}
     for part in _split(text) if text.strip() else ():
@@ -137,8 +125,8 @@ def _options(text: str, spec: SchemeSpec) -> dict[str, Option]:
             raise UsageError(f"{spec.name} has no option {key!r}.", hint)
         if key in found:
             raise UsageError(f"{spec.name} is given {key} twice.", "Leave one of them out.")
-        found[key] = _value(_unquote(value), known[key], spec.name)
-    return found
+        found[key] = _value(unquote(value), known[key], spec.name)
+    return {key: found[key] for key in known if key in found}
 
 
 def _value(word: str, option: OptionSpec, scheme: str) -> Option:
@@ -155,7 +143,7 @@ def _value(word: str, option: OptionSpec, scheme: str) -> Option:
 
 def _allowed(option: OptionSpec) -> str:
     if option.choices:
-        return f"Choose from: {', '.join(_write(choice) for choice in option.choices)}."
+        return f"Choose from: {', '.join(option_text(choice) for choice in option.choices)}."
     kind = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[option.type]
     return f"It takes {kind}{'' if option.low is None else f', at least {option.low:g}'}."
 
@@ -189,37 +177,12 @@ def _checkpoint(text: str, spec: SchemeSpec) -> tuple[str, str | None]:
         raise UsageError(f"{spec.name} reads no ready checkpoints.", f"Leave out @{text}.")
     quoted = QUOTED.match(text)
     if quoted:
-        path, rest = _unquote(quoted[0]), text[quoted.end() :]
+        path, rest = unquote(quoted[0]), text[quoted.end() :]
     elif PATH.match(text):
         path, rest = text, ""
     else:
         path, rest = text.partition(":")[0].strip(), "".join(text.partition(":")[1:])
-    revision = _unquote(rest[1:].strip())
+    revision = unquote(rest[1:].strip())
     if not path or (rest and (rest[0] != ":" or not revision)):
         raise UsageError(f"{spec.name}@{text} names no checkpoint.", SYNTAX)
     return path, revision or None
-
-
-def _unquote(word: str) -> str:
-    return word[1:-1].replace('""', '"') if len(word) > 1 and word[0] == word[-1] == '"' else word
-
-
-def _quote(word: str) -> str:
-    return '"' + word.replace('"', '""') + '"'
-
-
-def _write(value: Option) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return value if PLAIN_VALUE.fullmatch(value) else _quote(value)
-    return repr(value)
-
-
-def _write_checkpoint(path: str | None, revision: str | None) -> str:
-    if path is None:
-        return ""
-    like_path = PATH.match(path) is not None
-    plain = PLAIN_CHECKPOINT.fullmatch(path) and (revision is None if like_path else ":" not in path)
-    word = path if plain else _quote(path)
-    return f"@{word}{'' if revision is None else f':{_write(revision)}'}"

@@ -1,0 +1,95 @@
+"""Write the parts of the documentation that follow from the code: the tables and texts of schemes.
+
+    python docs/generate.py
+
+What stands between `<!-- generated: NAME -->` and `<!-- end of NAME -->` in the PAGES is written anew by the
+function of that name in BLOCKS; all else there is written by hand.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+from qeval.base.names import option_text
+from qeval.load.packages import install_command
+from qeval.load.schemes import SCHEMES
+from qeval.load.spec import SchemeSpec
+
+ROOT = Path(__file__).parents[1]
+PAGES = (ROOT / "README.md", ROOT / "docs" / "schemes.md")
+MARKED = re.compile(r"(<!-- generated: ([\w ]+) -->\n).*?(\n<!-- end of \2 -->)", re.DOTALL)
+CHECKPOINTS = {"no": "no", "optional": "or made here", "required": "only"}
+RAN_ON = {
+    "CPU, H100": "on a CPU and an H100",
+    "CPU and H100, unpacked": "on both, unpacked",
+    "CPU": "on a CPU",
+    "H100": "on an H100",
+    "not run": "not run yet",
+}
+
+
+def schemes() -> str:
+    """One row for each scheme: what it is, what it needs, and on what it truly ran."""
+    rows = [
+        f"| [`{spec.name}`](#{spec.name}) | {spec.summary} | {CHECKPOINTS[spec.checkpoint]} | {needs(spec)}"
+        f" | {spec.verified} |"
+        for spec in SCHEMES.values()
+    ]
+    head = "| scheme | what it is | ready checkpoints | needs | verified on |\n|---|---|---|---|---|"
+    return "\n".join([head, *rows])
+
+
+def needs(spec: SchemeSpec) -> str:
+    """What must be installed, and the GPU."""
+    if not spec.packages:
+        return "nothing more"
+    gpu = f", {spec.gpu}" if spec.gpu else ""
+    neither = "; neither with `unpack=true`" if "unpack" in spec.defaults else ""
+    return f"`{install_command(spec)}`{gpu}{neither}"
+
+
+def scheme_texts() -> str:
+    """What each scheme says of itself, and its options."""
+    return "\n\n".join(
+        f"### {spec.name}\n\n{spec.doc}\n{options(spec)}".replace("\n\n\n", "\n\n")
+        for spec in SCHEMES.values()
+    )
+
+
+def options(spec: SchemeSpec) -> str:
+    """A scheme's options with their defaults and choices."""
+    lines = []
+    for option in spec.options:
+        choices = f" ({', '.join(map(option_text, option.choices))})" if option.choices else ""
+        lines.append(f"- `{option.name}={option_text(option.default)}`: {option.help}{choices}")
+    return "\n".join(lines) or "No options."
+
+
+def schemes_by_run() -> str:
+    """The schemes by what they were run on."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for spec in SCHEMES.values():
+        found[spec.verified].append(f"`{spec.name}`")
+    states = [*RAN_ON, *sorted(found.keys() - RAN_ON.keys())]
+    rows = [f"| {RAN_ON.get(state, state)} | {', '.join(found[state])} |" for state in states if found[state]]
+    return "\n".join(["| run | schemes |", "|---|---|", *rows])
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "schemes": schemes,
+    "scheme texts": scheme_texts,
+    "schemes by run": schemes_by_run,
+}
+
+
+def generated(text: str) -> str:
+    """A page with its marked parts written anew."""
+    return MARKED.sub(lambda found: f"{found[1]}\n{BLOCKS[found[2]]()}\n{found[3]}", text)
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        page.write_text(generated(page.read_text("utf-8")), "utf-8")

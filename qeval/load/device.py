@@ -1,0 +1,74 @@
+"""The device that is calculated on, and the types that are calculated in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qeval.base.errors import QevalError, UsageError
+from qeval.load.spec import SchemeSpec
+
+DTYPES = {
+    "auto": "auto",
+    "fp16": "float16",
+    "float16": "float16",
+    "half": "float16",
+    "bf16": "bfloat16",
+    "bfloat16": "bfloat16",
+    "fp32": "float32",
+    "float32": "float32",
+}
+"""What `--dtype` takes, and torch's names."""
+
+
+def resolve_device(asked: str) -> str:
+    """A torch device name; auto is the first GPU if there is one. Raises QevalError where it is absent."""
+    if asked == "cpu":
+        return asked
+    import torch
+
+    if asked == "auto":
+        return (
+            "cuda:0" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
+    try:
+        torch.empty(1, device=asked)
+    except (RuntimeError, AssertionError) as error:
+        raise QevalError(
+            f"There is no device {asked!r} here.", "Use auto or cpu; qeval doctor shows what there is."
+        ) from error
+    return "cuda:0" if asked == "cuda" else asked
+
+
+def resolve_dtypes(spec: SchemeSpec, asked: str, device: str) -> tuple[str, str]:
+    """What plain weights are rounded to, and what is calculated in. Raises UsageError for no type."""
+    if asked not in DTYPES:
+        raise UsageError(f"There is no dtype {asked!r}.", f"Use one of: {', '.join(DTYPES)}.")
+    wanted = DTYPES[asked]
+    store = spec.dtype if wanted == "auto" or not spec.quantised else wanted
+    if wanted != "auto":
+        return store, wanted
+    return store, "float32" if device == "cpu" else store
+
+
+def device_name(device: str) -> str:
+    """What a device is, in words a reader of a report knows."""
+    if device.startswith("cuda"):
+        import torch
+
+        return str(torch.cuda.get_device_name(device))
+    if device != "cpu":
+        return device
+    return f"CPU: {_cpu_name()}"
+
+
+def _cpu_name() -> str:
+    import os
+    import platform
+
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        lines = []
+    found = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    return f"{found}, {os.cpu_count()} cores"

@@ -1,0 +1,64 @@
+"""Which packages of a scheme are missing here, the command that installs them, and those that many need."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
+
+from qeval.load.spec import Package, SchemeSpec
+from qeval.load.versions import version_of
+
+ACCELERATE = Package("accelerate", "accelerate", "1.2")
+GPTQMODEL = Package("gptqmodel", "gptqmodel", "7.5", isolated=False)
+KERNELS = Package("kernels", "kernels", "0.18.2", below="0.19", kernel=True)
+"""The versions that transformers 5.23 takes; it fetches the kernels themselves from the Hub."""
+
+
+def missing_packages(spec: SchemeSpec, unpack: bool = False) -> list[Package]:
+    """The packages a scheme needs that are absent, too old or too new; without its kernels to `unpack`."""
+    needed = [package for package in spec.packages if not (unpack and package.kernel)]
+    return [package for package in needed if not _fits(package)]
+
+
+def _fits(package: Package) -> bool:
+    from packaging.version import Version
+
+    found = _find(package.module)
+    if found is None:
+        return False
+    version = version_of(package.distribution)
+    if version is None:  # built and put on the path without being installed, or a folder of that name
+        return found.origin is not None
+    new = bool(package.below) and Version(version) >= Version(package.below)
+    return Version(version) >= Version(package.version) and not new
+
+
+def _find(module: str) -> ModuleSpec | None:
+    """Where a module is, if there; its parents, which other distributions may share, are imported to look."""
+    try:
+        return importlib.util.find_spec(module)
+    except ModuleNotFoundError:  # no parent
+        return None
+
+
+def install_command(spec: SchemeSpec) -> str:
+    """The command that installs what a scheme needs."""
+    isolation = "" if all(package.isolated for package in spec.packages) else "--no-build-isolation "
+    if spec.extra is None:
+        return f"pip install {isolation}{' '.join(package.distribution for package in spec.packages)}"
+    return f"pip install {isolation}'qeval[{spec.extra}]'"
+
+
+def in_words(packages: Sequence[Package]) -> str:
+    """The packages joined by "and", with the versions where it is these that do not fit."""
+    from packaging.version import Version
+
+    words = [
+        package.distribution
+        if version_of(package.distribution) is None
+        else f"{package.distribution} >= {Version(package.version)}"
+        f"{f' and < {package.below}' if package.below else ''}"
+        for package in packages
+    ]
+    return " and ".join(words)

@@ -1,0 +1,100 @@
+"""What the schemes share that read ready checkpoints or quantise through transformers' own quantizers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from qeval.base.errors import QevalError
+from qeval.load.reading.headers import Stored, bits_per_weight, owner_of, stored_tensors
+from qeval.load.reading.opening import compute_in, open_in_compute
+from qeval.load.source import read_config
+from qeval.load.spec import OptionSpec, Recipe
+
+Load = Callable[[Recipe], Any]
+UNPACK = OptionSpec(
+    "unpack", bool, False, "hold a ready checkpoint in plain weights, for any device", acts="reading"
+)
+UNPACKED = "{name} is unpacked into plain weights{why}: its quality, not its speed or its memory."
+
+
+def load_ready(recipe: Recipe) -> Any:
+    """A ready checkpoint, which says itself how it is to be read."""
+    return open_in_compute(recipe)
+
+
+def quantising(config: Callable[[Recipe], Any]) -> Load:
+    """A loader that quantises while loading, as `config` says; a ready checkpoint keeps its own settings."""
+
+    def load(recipe: Recipe) -> Any:
+        return (
+            load_ready(recipe)
+            if recipe.ready
+            else open_in_compute(recipe, quantization_config=config(recipe))
+        )
+
+    return load
+
+
+def or_unpacked(load: Load, unpacked: Load) -> Load:
+    """The loader of a scheme with the option `unpack`."""
+    return lambda recipe: (unpacked if recipe.options["unpack"] else load)(recipe)
+
+
+def quantization_config(recipe: Recipe) -> dict[str, Any]:
+    """The checkpoint's own settings, from its config.json."""
+    return dict(read_config(recipe.source).get("quantization_config") or {})
+
+
+def unpack(recipe: Recipe, config: Any, dtype: str, forms: Mapping[str, str] | None = None) -> Any:
+    """The model in plain weights of the compute type; what is quantised is told by its files.
+
+    `config` is transformers' that unpacks, `dtype` how the types of packed matrices begin in the files;
+    `forms` say what such a type is, where its name does not. Raises QevalError where no matrix is packed.
+    """
+    tensors = stored_tensors(recipe.source)
+    packed = _packed(tensors, dtype, forms or {})
+    if not packed:
+        raise QevalError(
+            f"{recipe.source.path} holds no packed weights in safetensors files.",
+            "Check that the directory holds the quantised checkpoint, not the model it was made of.",
+        )
+    quantization = quantization_config(recipe)
+    model = compute_in(open_in_compute(recipe, quantization_config=config), recipe.compute)
+    weights = {name: int(_parameter(model, name).numel()) for name in packed}
+    recipe.evidence.update(
+        modules=dict(Counter(packed.values())),
+        bits_per_weight=bits_per_weight(tensors, weights),
+        quantization={**quantization, "dequantized": True},
+    )
+    recipe.notes.append(UNPACKED.format(name=recipe.source.path, why=""))
+    return model
+
+
+def _packed(tensors: dict[str, Stored], dtype: str, forms: Mapping[str, str]) -> dict[str, str]:
+    """The layers, or parameters, that own a packed matrix, with what it is."""
+    ends = ("weight", "_blocks", "weight_packed")
+    return {
+        owner_of(name): forms.get(stored.dtype, stored.dtype)
+        for name, stored in tensors.items()
+        if stored.dtype.startswith(dtype) and len(stored.shape) > 1 and name.endswith(ends)
+    }
+
+
+def _parameter(model: Any, name: str) -> Any:
+    """The weight of a layer, or the parameter itself."""
+    parameters = dict(model.named_parameters())
+    return parameters[name] if name in parameters else parameters[f"{name}.weight"]
+
+
+def tell_bits(recipe: Recipe, model: Any) -> None:
+    """Bits per weight from the files, whose scales and codebooks a library may hold in another type."""
+    from qeval.load.reading import proof
+
+    found = {name: proof.weights_of(module) for name, module in proof.quantised_modules(model).items()}
+    weights = {name: count for name, count in found.items() if count is not None}
+    if len(weights) == len(found):
+        bits = bits_per_weight(stored_tensors(recipe.source), weights)
+        if bits is not None:
+            recipe.evidence["bits_per_weight"] = bits

@@ -1,0 +1,72 @@
+"""Simulated schemes: weights are rounded in place and held as plain numbers, for their quality alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from qeval.base.errors import QevalError
+from qeval.load.reading.layers import linears
+from qeval.load.reading.opening import ATTENTION, compute_in, open_model
+from qeval.load.spec import OptionSpec, Recipe, SchemeSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Options = Mapping[str, Any]
+RoundWeight = Callable[["Tensor", Options], "Tensor"]
+"""Takes a weight (out, in) in float32 and the options, all of them; returns the nearest weight that can be
+stored, of the same shape."""
+Bits = Callable[[int, int, Options], float]
+"""Takes the outputs and inputs of a layer and the options; returns the bits of a weight if it were packed,
+with everything that unpacking needs: scales, zero points, codebooks."""
+Check = Callable[[str, int, int, Options], object]
+"""Takes the name, outputs and inputs of a layer and the options; raises QevalError where they do not fit."""
+
+
+def simulated(
+    name: str,
+    summary: str,
+    round_weight: RoundWeight,
+    bits: Bits,
+    options: tuple[OptionSpec, ...] = (),
+    *,
+    check: Check | None = None,
+    **fields: Any,
+) -> SchemeSpec:
+    """A scheme that rounds the weight of every linear layer but the head; `fields` are others of SchemeSpec.
+
+    The loaded model is calculated in plain numbers, on any device. It tells the bits that packing would take,
+    and its options as its quantization.
+    """
+
+    def load(recipe: Recipe) -> Any:
+        model = open_model(recipe)
+        told = {"quant_method": name, **spec.shaping(recipe.options)}
+        for layer_name, layer in linears(model):
+            if check is not None:
+                check(layer_name, layer.out_features, layer.in_features, recipe.options)
+            _round(name, layer, round_weight, recipe.options)
+            _mark(layer, bits(layer.out_features, layer.in_features, recipe.options), told)
+        recipe.notes.append(f"{name} is simulated: weights are rounded to the grid and held unpacked.")
+        return compute_in(model, recipe.compute)
+
+    spec = SchemeSpec(name, summary, load, (*options, ATTENTION), unpacked=True, **fields)
+    return spec
+
+
+def _round(name: str, layer: Any, round_weight: RoundWeight, options: Options) -> None:
+    weight = layer.weight.data
+    rounded = round_weight(weight.float(), options)
+    if rounded.shape != weight.shape:
+        raise QevalError(
+            f"{name} makes a weight of the shape {list(rounded.shape)} out of one of {list(weight.shape)}.",
+            "This is a mistake in the scheme's own code: rounding keeps the shape.",
+        )
+    layer.weight.data = rounded.to(weight.dtype)
+
+
+def _mark(layer: Any, bits: float, told: dict[str, Any]) -> None:
+    from qeval.load.reading.grid import mark_rounded
+
+    mark_rounded(layer, bits, told)

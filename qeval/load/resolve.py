@@ -1,0 +1,90 @@
+"""Which weights a variant means, decided in one place: for its key, its loading and what is told of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qeval.base.records import Variant
+from qeval.load import adapter
+from qeval.load.making import calibration, checkpoint
+from qeval.load.schemes import SCHEMES
+from qeval.load.source import Source, model_identity, refuse_revision
+from qeval.load.versions import versions
+
+
+@dataclass(frozen=True)
+class Meant:
+    """The weights that a variant means: `model` is the unquantised model, `ready` a quantised checkpoint,
+    None where qeval quantises the model itself. `sentence` tells the choice to a person, empty where there
+    was none."""
+
+    model: Source
+    ready: Source | None
+    sentence: str = ""
+
+    @property
+    def weights(self) -> Source:
+        """What is read, or quantised here."""
+        return self.ready or self.model
+
+    def identity(self, cache_dir: Path) -> dict[str, Any]:
+        """What makes these weights the ones they are; see `source.model_identity`."""
+        return model_identity(self.weights.path, self.weights.revision, cache_dir)
+
+
+def resolve(variant: Variant) -> Meant:
+    """Decide whether a ready checkpoint is read: the one named, or one that is known to be published.
+
+    Raises QevalError for a revision of what has none.
+    """
+    meant = _resolve(variant)
+    for source in (meant.model, meant.ready):
+        if source is not None:
+            refuse_revision(source)
+    return meant
+
+
+def _resolve(variant: Variant) -> Meant:
+    scheme = variant.scheme
+    spec = SCHEMES[scheme.kind]
+    model = Source(variant.model, variant.revision)
+    if scheme.checkpoint is not None:
+        return Meant(model, Source(scheme.checkpoint, scheme.revision))
+    known = spec.known(variant.model, scheme.options) if spec.known is not None else None
+    if known is not None:
+        sentence = f"{variant.name} reads the ready checkpoint {known.path}, revision {known.revision}."
+        return Meant(model, known, sentence)
+    if not spec.calibrated:
+        return Meant(model, None)
+    chosen = checkpoint.calibration_of(variant.model, spec.complete(scheme.options))
+    return Meant(
+        model,
+        None,
+        f"{variant.name} is quantised here, with {chosen.samples} samples of {chosen.length} tokens"
+        f" of calibration text ({chosen.name}).",
+    )
+
+
+def identity(variant: Variant, cache_dir: Path) -> dict[str, Any]:
+    """Everything about a variant that can change its numbers, as JSON values, found without torch.
+
+    Raises QevalError where the model, its checkpoint or its adapter cannot be found.
+    """
+    scheme = variant.scheme
+    spec = SCHEMES[scheme.kind]
+    meant = resolve(variant)
+    options = spec.complete(scheme.options)
+    here = spec.calibrated and meant.ready is None
+    text = calibration.identity(checkpoint.calibration_of(variant.model, options)) if here else None
+    libraries = [package.distribution for package in spec.packages]
+    return {
+        "model": model_identity(variant.model, variant.revision, cache_dir),
+        "scheme": scheme.kind,
+        "options": options,
+        "checkpoint": meant.identity(cache_dir) if meant.ready else None,
+        "calibration": text,
+        "adapter": adapter.identity(variant.adapter, cache_dir) if variant.adapter else None,
+        "versions": versions(*libraries, *(["peft"] if variant.adapter else [])),
+    }

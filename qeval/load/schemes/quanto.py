@@ -1,0 +1,41 @@
+"""quanto: optimum-quanto, weights only, quantised while loading, or a ready checkpoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qeval.load.packages import ACCELERATE
+from qeval.load.reading.opening import ATTENTION
+from qeval.load.reading.ready import quantising
+from qeval.load.spec import OptionSpec, Package, Recipe, SchemeSpec
+
+DOC = "quanto's `int4` ended in an illegal memory access of its own kernel on an H100.\n"
+
+
+def config(recipe: Recipe) -> Any:
+    """optimum-quanto's configuration."""
+    from transformers import QuantoConfig
+
+    return QuantoConfig(weights=recipe.options["weights"])
+
+
+SPECS = (
+    SchemeSpec(
+        "quanto",
+        "optimum-quanto, weights only",
+        quantising(config),
+        (
+            OptionSpec("weights", str, "int8", "their type", choices=("int8", "int4", "int2", "float8")),
+            ATTENTION,
+        ),
+        (Package("optimum-quanto", "optimum.quanto", "0.2.6"), ACCELERATE),
+        "quanto",
+        DOC,
+        verified="CPU, H100",
+        place=70,
+        weight_bits=9,
+        checkpoint="optional",
+        methods=("quanto",),
+        config_keys={"weights": "weights"},
+    ),
+)
