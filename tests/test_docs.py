@@ -18,7 +18,8 @@ PAGES = sorted(
 
 def test_the_picture_of_the_flow_is_as_drawn() -> None:
     spec = importlib.util.spec_from_file_location("draw_flow", ROOT / "docs" / "draw_flow.py")
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     drawing = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(drawing)
     assert (ROOT / "docs" / "images" / "flow.svg").read_text(encoding="utf-8") == drawing.picture()
