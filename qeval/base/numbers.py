@@ -32,11 +32,13 @@ def typographic(text: Numeral) -> str:
     """The numeral as a page shows it, with signs that line up in columns and break no line."""
     if text == NONE:
         return "\u2013"
-    grouped = re.sub(
-        r"(?<![\d.])\d{5,}(?![\d.])", lambda digits: f"{int(digits[0]):,}".replace(",", "\u202f"), text
-    )
-    signed = re.sub(r"(?<![\w.])-(?=[\di])", "\u2212", grouped)
-    return re.sub(r"\bx(?=[\di])", "\u00d7", signed).replace("inf", "\u221e")
+    return signs(re.sub(r"(?<![\d.])\d{5,}(?![\d.])", _grouped, text))
+
+
+def signs(sentence: str) -> str:
+    """A sentence whose numbers have typographic signs; hyphens of names and options stay."""
+    signed = re.sub(r"(?<![\w.-])-(?=\d|inf\b)", "\u2212", sentence)
+    return re.sub(r"\binf\b", "\u221e", re.sub(r"\bx(?=\d[\d.]*(?!\S*[a-z])|inf\b)", "\u00d7", signed))
 
 
 def _grouped(digits: re.Match[str]) -> str:

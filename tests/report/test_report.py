@@ -371,3 +371,18 @@ def test_a_missing_directory_is_named_with_a_remedy(tmp_path):
     with pytest.raises(QevalError, match="is a directory"):
         write_text(tmp_path, "x")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_where_no_answers_can_change_nothing_is_said_of_changes():
+    html = render_html(rendered(make_run(2, n_items=40, tasks=(WIKI,))))
+    assert "flips:" not in html
+    assert "kept<" not in html
+
+
+def test_signs_of_a_sentence_are_those_of_the_table_and_names_stay():
+    assert numbers.signs("gptq-4bit: -5.71 points (95% interval -10.12 to -1.55)") == (
+        "gptq-4bit: \u22125.71 points (95% interval \u221210.12 to \u22121.55)"
+    )
+    assert numbers.signs("x1.217 of x2-large, -inf, --max-drop") == (
+        "\u00d71.217 of x2-large, \u2212\u221e, --max-drop"
+    )

@@ -128,8 +128,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    environment.filters.update(count=numbers.count, slug=slugged, breakable=breakable)
-    environment.globals.update(svg=_svg, none=numbers.NONE)
+    environment.filters.update(count=numbers.count, slug=slugged, breakable=breakable, signs=numbers.signs)
+    environment.globals.update(svg=_svg, dash=numbers.NONE)
     return environment
 
 
