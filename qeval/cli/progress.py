@@ -108,9 +108,9 @@ class Terminal:
 
 
 @contextmanager
-def display(*, quiet: bool = False) -> Iterator[Lines | Terminal]:
+def display() -> Iterator[Lines | Terminal]:
     """A listener for the events of a run, fitting what stderr is."""
-    if quiet or not sys.stderr.isatty():
+    if not sys.stderr.isatty():
         yield Lines()
         return
     from rich.console import Console
