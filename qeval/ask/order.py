@@ -54,6 +54,7 @@ def order(
     no_materialize: bool,
     datasets_dir: Path | None,
     gate: Path | None,
+    executor: str = "local",
     **settings: Any,
 ) -> Order:
     """The words of the command line as an Order. Raises UsageError where they make no sense."""
@@ -83,6 +84,7 @@ def order(
         runs_dir=runs_dir,
         cache_dir=cache_dir(),
         command=command,
+        executor=executor,
         verify=verify,
         cost=cost,
         again=again,

@@ -9,9 +9,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qeval.cli import options
+from qeval.run.executors import EXECUTORS, SUMMARIES
 
 if TYPE_CHECKING:
     from qeval.ask.order import Order
+
+
+def _executor(command: options.Command) -> options.Command:
+    known = ". ".join(f"{name}: {summary}" for name, summary in SUMMARIES.items())
+    return click.option(
+        "--executor",
+        type=click.Choice(tuple(EXECUTORS)),
+        default="local",
+        show_default=True,
+        help=f"Where variants are scored. {known}.",
+    )(command)
 
 
 @click.command()
@@ -73,6 +85,7 @@ if TYPE_CHECKING:
     metavar="POLICY",
     help="Stop a variant as soon as it breaks a required rule of this policy for certain.",
 )
+@_executor
 @click.option("--again", is_flag=True, help="Check every variant anew, even those that are finished.")
 @options.runs_dir
 @options.as_json
@@ -126,6 +139,7 @@ def _check_tasks(order: Order) -> None:
 @click.option("--dtype", default="auto", show_default=True, help="What is calculated in.")
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
 @options.mirror
+@_executor
 @options.runs_dir
 @options.as_json
 def cost(runs_dir: Path, as_json: bool, **asked: Any) -> None:
