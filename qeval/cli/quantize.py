@@ -48,8 +48,9 @@ def _ship(
     Progress goes to stderr, what libraries print to quantize.log in the cache. Raises UsageError for a scheme
     that makes no checkpoint, QevalError where the place cannot be written.
     """
-    from qeval.ask.order import cache_dir, split_revision
+    from qeval.ask.model import split_revision
     from qeval.base.files import build_directory
+    from qeval.base.places import cache_dir
     from qeval.base.redirect import libraries_to
     from qeval.load.model import make_checkpoint
     from qeval.load.schemes import parse_schemes

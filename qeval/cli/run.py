@@ -118,7 +118,7 @@ def run(ctx: click.Context, /, runs_dir: Path, as_json: bool, **asked: Any) -> N
 def _check_tasks(order: Order) -> None:
     """Refuse a task that does not exist, first; lm-eval's names are read from its files."""
     from qeval.ask.order import check_tasks
-    from qeval.ask.suites import tasks_dir
+    from qeval.base.places import tasks_dir
     from qeval.load.toy import is_toy
     from qeval.score.harness.catalogue import known_tasks
 

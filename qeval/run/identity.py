@@ -8,11 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from qeval.ask import suites
 from qeval.ask.order import Order
 from qeval.base.errors import QevalError
 from qeval.base.hashing import digest
 from qeval.base.names import slug
+from qeval.base.places import tasks_dir
 from qeval.base.records import Variant
 from qeval.load.toy import is_toy
 
@@ -49,7 +49,7 @@ def context_of(order: Order) -> dict[str, Any]:
     return {
         "lm_eval": importlib.metadata.version("lm_eval"),
         "datasets_dir": fingerprint(Path(mirror)) if mirror else None,
-        "tasks_dir": fingerprint(suites.tasks_dir()) if own else None,
+        "tasks_dir": fingerprint(tasks_dir()) if own else None,
     }
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from qeval import __version__
-from qeval.ask import suites
 from qeval.ask.order import Order, check
 from qeval.base.errors import Exit, QevalError
 from qeval.base.messages import Event, Failed, Job, Stage
+from qeval.base.places import tasks_dir
 from qeval.base.records import Cell, Cost, Result, Run, Variant
 from qeval.run import identity
 from qeval.run.executors import EXECUTORS
@@ -170,7 +170,7 @@ def _job(
         context=context,
         tasks=order.suite.tasks,
         settings=order.settings,
-        tasks_dir=str(suites.tasks_dir()),
+        tasks_dir=str(tasks_dir()),
         cache_dir=str(order.cache_dir),
         log=str(place.log(variant.name)),
         verify=order.verify,

@@ -13,9 +13,9 @@ from types import ModuleType
 import psutil
 import pytest
 
-from qeval.ask import suites
 from qeval.ask.order import Order
 from qeval.base.messages import Done, Event, Failed, Finished, Job, Todo
+from qeval.base.places import tasks_dir
 from qeval.base.records import Result, Scheme, Settings, Suite, Task, Variant
 from qeval.run import executors, identity, workers
 from qeval.run.executors import EXECUTORS, SUMMARIES, Execute
@@ -55,7 +55,7 @@ def a_job(runs_dir: Path, model: str = "toy[items=20]", tasks: tuple[Task, ...] 
         context={},
         tasks=tasks,
         settings=Settings(),
-        tasks_dir=str(suites.tasks_dir()),
+        tasks_dir=str(tasks_dir()),
         cache_dir=str(runs_dir),
         log=str(runs_dir / "r" / "logs" / "bnb4.log"),
     )
