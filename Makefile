@@ -11,7 +11,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-schemes report test test-fast check golden clean
+.PHONY: help install demo demo-schemes report test test-fast check docs golden clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ test: check ## Check, then run all tests, the properties with all their examples
 test-fast: install ## The tests that need no torch, with 25 examples of each property: about 16 s on two cores
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal --hypothesis-profile quick \
 		-m 'not torch and not gpu and not slow and not browser'
+
+docs: install ## Write the tables of the documentation anew, from the code
+	@$(BIN)/python docs/schema/generate.py
 
 golden: install ## Write the golden files and the example reports anew; look at the diff before committing
 	@$(BIN)/python -m pytest -q --update-golden -k golden

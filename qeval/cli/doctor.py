@@ -6,7 +6,7 @@ import importlib.util
 import platform
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -84,7 +84,9 @@ def examine(*, runs_dir: Path, datasets_dir: Path | None = None) -> tuple[Findin
 
 def as_document(findings: tuple[Finding, ...]) -> dict[str, Any]:
     """The findings as plain values for `--json`."""
-    return {"schema": 1, "findings": [asdict(finding) for finding in findings]}
+    import msgspec
+
+    return {"schema": 1, "findings": msgspec.to_builtins(findings)}
 
 
 def text(findings: tuple[Finding, ...]) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from qeval.ask.order import Order
 from qeval.base.errors import QevalError
@@ -36,7 +37,7 @@ def identities(order: Order, refused: dict[str, QevalError]) -> dict[str, dict[s
 
 def _identity(variant: Variant, cache_dir: Path) -> dict[str, Any]:
     if is_toy(variant.model):
-        return {"model": variant.model, "scheme": asdict(variant.scheme)}
+        return {"model": variant.model, "scheme": msgspec.to_builtins(variant.scheme)}
     from qeval.load import schemes
 
     return schemes.identity(variant, cache_dir)
@@ -72,12 +73,12 @@ def fingerprint(folder: Path) -> str:
 def run_id(order: Order, identities: dict[str, dict[str, Any]], context: dict[str, Any]) -> str:
     """Readable, and the same for the same command on the same models: that is how a run resumes."""
     spec = {
-        "variants": [asdict(variant) for variant in order.variants],
+        "variants": order.variants,
         "identities": identities,
         "context": context,
-        "suite": asdict(order.suite),
-        "settings": asdict(order.settings),
+        "suite": order.suite,
+        "settings": order.settings,
         "baseline": order.baseline,
-        "policy": asdict(order.policy) if order.policy else None,
+        "policy": order.policy,
     }
     return f"{slug(order.variants[0].model)}-{slug(order.suite.name, 20)}-{digest(spec)[:8]}"
