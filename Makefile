@@ -43,10 +43,11 @@ demo-schemes: install ## The demo model in twelve schemes that a CPU runs, with 
 report: install ## Render the newest run, or RUN=..., to reports/report.html and .md
 	@$(QEVAL) report $(RUN) -o reports/report.html -o reports/report.md
 
-check: install ## Lint and type-check
+check: install ## Lint, type-check, and look whether every imported package is declared
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/deptry .
 
 test: check ## Check, then run all tests, the properties with all their examples
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not gpu'
