@@ -43,10 +43,11 @@ demo-schemes: install ## The demo model in twelve schemes that a CPU runs, with 
 report: install ## Render the newest run, or RUN=..., to reports/report.html and .md
 	@$(QEVAL) report $(RUN) -o reports/report.html -o reports/report.md
 
-check: install ## Lint and type-check
+check: install ## Lint, type-check, and look whether every imported package is declared
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/deptry .
 
 test: check ## Check, then run all tests, the properties with all their examples
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not gpu'
@@ -57,6 +58,7 @@ test-fast: install ## The tests that need no torch, with 25 examples of each pro
 
 docs: install ## Write the tables of the documentation anew, from the code
 	@$(BIN)/python docs/generate.py
+	@$(BIN)/python docs/schema/generate.py
 
 golden: install ## Write the golden files and the example reports anew; look at the diff before committing
 	@$(BIN)/python -m pytest -q --update-golden -k golden

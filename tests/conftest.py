@@ -50,18 +50,19 @@ def in_this_process(job, listen):
     from qeval.base import messages
     from qeval.base.records import Result
     from qeval.load.toy import is_toy
+    from qeval.run import workers
     from qeval.run.executors import local
     from qeval.score import worker
 
     if not is_toy(job.variant.model):
-        return local.local(job, listen)
+        return local.execute(job, listen)
     result = Result(variant=job.variant, status="partial")
     screen = sys.stderr
 
     def hear(event: messages.Event) -> None:
         nonlocal result
         event = msgspec.json.decode(msgspec.json.encode(event), type=messages.Event)
-        result = local._after(event, result)
+        result = workers.after(event, result)
         with contextlib.redirect_stderr(screen):
             listen(event)
 
@@ -78,7 +79,7 @@ def qeval(qeval_with_workers, monkeypatch: pytest.MonkeyPatch):
 
     The toy is scored in this process, which saves most of the time; `qeval_with_workers` is the whole truth.
     """
-    from qeval.run.executors.local import EXECUTORS
+    from qeval.run.executors import EXECUTORS
 
     monkeypatch.setitem(EXECUTORS, "local", in_this_process)
     return qeval_with_workers

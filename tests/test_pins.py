@@ -30,7 +30,7 @@ from outline import outline, rounded
 
 from qeval.base.messages import Done, Failed, Finished, Job, Stopped
 from qeval.base.records import Cost, Policy, Result, Rule, Scheme, Settings, Stop, Task, Timing, Variant
-from qeval.run.executors.local import EXECUTORS
+from qeval.run.executors import EXECUTORS
 from qeval.score.cells import Cells
 from qeval.store.runs import RunDir, Store
 

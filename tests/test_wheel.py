@@ -27,6 +27,7 @@ def test_nothing_that_the_package_reads_is_missing(wheel: Path) -> None:
     wanted |= {f"qeval/{p.relative_to(ROOT)}" for p in (ROOT / "tasks").rglob("*") if p.is_file()}
     missing = {name for name in wanted if "__pycache__" not in name} - inside
     assert missing == set()
+    assert "qeval/py.typed" in inside  # without it, type checkers take the package for untyped
     assert not {name for name in inside if name.startswith(("tests/", "reports/"))}
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from qeval.ask import suites
+from qeval.ask.model import split_revision, usual_suite
 from qeval.ask.policy import load as load_policy
 from qeval.base.errors import QevalError, UsageError, did_you_mean
 from qeval.base.files import disk_errors
+from qeval.base.places import cache_dir
 from qeval.base.records import Policy, Settings, Suite, Variant
 from qeval.load.toy import is_toy
 from qeval.load.toy import parse as parse_toy
@@ -54,6 +55,7 @@ def order(
     no_materialize: bool,
     datasets_dir: Path | None,
     gate: Path | None,
+    executor: str = "local",
     **settings: Any,
 ) -> Order:
     """The words of the command line as an Order. Raises UsageError where they make no sense."""
@@ -69,7 +71,7 @@ def order(
         Variant(name=name, model=model, scheme=scheme, revision=revision, adapter=adapter)
         for name, scheme in parse_schemes(schemes)
     )
-    chosen = suites.from_tasks(tasks) if tasks else suites.load(suite or _usual_suite(model))
+    chosen = suites.from_tasks(tasks) if tasks else suites.load(suite or usual_suite(model))
     return Order(
         variants=variants,
         baseline=baseline or variants[0].name,
@@ -83,6 +85,7 @@ def order(
         runs_dir=runs_dir,
         cache_dir=cache_dir(),
         command=command,
+        executor=executor,
         verify=verify,
         cost=cost,
         again=again,
@@ -115,27 +118,6 @@ def announcement(order: Order) -> str:
     limit = f", at most {order.settings.limit} items of each" if order.settings.limit else ""
     tasks = f"{len(order.suite.tasks)} task" + ("s" if len(order.suite.tasks) > 1 else "")
     return f"{order.variants[0].model} as {names} on {order.suite.name}: {tasks}{limit}."
-
-
-def split_revision(model: str, revision: str | None) -> tuple[str, str | None]:
-    """`org/name@revision` in two; a local directory may have an @ in its name."""
-    if is_toy(model) or "@" not in model or Path(model).exists():
-        return model, revision
-    name, _, written = model.rpartition("@")
-    if revision and revision != written:
-        raise UsageError(
-            f"Two revisions are asked for, {written!r} and {revision!r}.", "Leave one of them out."
-        )
-    return name, written
-
-
-def _usual_suite(model: str) -> str:
-    return "demo" if model == "demo" or is_toy(model) else "leaderboard-v1"
-
-
-def cache_dir() -> Path:
-    """Where quantised checkpoints and tokenised requests are kept: $QEVAL_CACHE_DIR or ~/.cache/qeval."""
-    return Path(os.environ.get("QEVAL_CACHE_DIR") or Path.home() / ".cache" / "qeval")
 
 
 def check(order: Order) -> dict[str, QevalError]:

@@ -6,22 +6,66 @@ Names in a file are those of Rule and Policy. A rule says nothing twice: exactly
 
 from __future__ import annotations
 
-import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from qeval.base.errors import UsageError, did_you_mean
-from qeval.base.records import Policy, Rule
+import msgspec
+from msgspec import Meta
+
+from qeval.base.errors import UsageError
+from qeval.base.records import Policy, Rule, Tier
 from qeval.base.rules import LIMITS
+from qeval.base.tables import read, typed
 
 DEFAULTS = ("confidence", "tier", "metric")  # what [gate] may set for all rules
-FORGIVENESS = ("allow_limited", "allow_inconclusive")
-TIERS = ("required", "advisory")
-_RULE_KEYS = (*LIMITS, *DEFAULTS, "tasks", "variants")
+_MEANT = {"margin": "max_drop"}
 _EXAMPLE = 'For example: [[rule]] tasks = "mmlu", max_drop = 0.5'
+_MOST = 1e300  # infinity is no limit
+Points = Annotated[
+    float, Meta(gt=0, lt=100, description="a number of percentage points above 0 and below 100")
+]
+Recovery = Annotated[float, Meta(gt=0, lt=1, description="a share above 0 and below 1, such as 0.99")]
+Ratio = Annotated[float, Meta(gt=1, lt=_MOST, description="a ratio above 1, such as 1.02")]
+Flips = Annotated[float, Meta(gt=0, lt=1, description="a share of items above 0 and below 1, such as 0.05")]
+Confidence = Annotated[
+    float, Meta(gt=0.5, lt=1, description="between 0.5 and 1, both excluded; 0.95 is usual")
+]
+Pattern = Annotated[str, Meta(pattern=r"\S", description="a name or a pattern such as mmlu_*")]
+
+
+class Limits(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """What both [gate] and a [[rule]] may say of rules."""
+
+    max_drop: Points | None = None
+    min_recovery: Recovery | None = None
+    max_ppl_ratio: Ratio | None = None
+    max_flips: Flips | None = None
+    confidence: Confidence | None = None
+    tier: Tier | None = None
+    metric: Pattern | None = None
+
+
+class RuleTable(Limits, forbid_unknown_fields=True, omit_defaults=True):
+    """A [[rule]] of a policy: exactly one limit, and which rows and variants it is for."""
+
+    tasks: Pattern | None = None
+    variants: Pattern | None = None
+
+
+class GateTable(Limits, forbid_unknown_fields=True, omit_defaults=True):
+    """[gate] of a policy: defaults of all rules, limits that hold for every task, what is forgiven."""
+
+    allow_limited: bool = False
+    allow_inconclusive: bool = False
+
+
+class PolicyTable(msgspec.Struct, forbid_unknown_fields=True):
+    """A policy's file."""
+
+    gate: GateTable = msgspec.field(default_factory=GateTable)
+    rule: tuple[RuleTable, ...] = ()
 
 
 def load(path: Path) -> Policy:
@@ -30,22 +74,17 @@ def load(path: Path) -> Policy:
     Raises UsageError: no such file, not TOML, an unknown key, a value of the wrong type or range, no
     required rule.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"The policy {path} cannot be read: {error.strerror}.", "Check the path.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"The policy {path} is not valid TOML: {error}.", "Correct the file.") from error
-    if path.name == "pyproject.toml":
-        table = _from_project(table, path)
-    return parse(table, str(path))
+    table = read(path, "policy")
+    return parse(_from_project(table, path) if path.name == "pyproject.toml" else table, str(path))
 
 
 def _from_project(table: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    gate = table.get("tool", {}).get("qeval", {}).get("gate")
-    if not isinstance(gate, Mapping):
-        raise UsageError(f"{path} has no table [tool.qeval.gate].", "Add one, or name a policy file.")
-    return {"gate": {k: v for k, v in gate.items() if k != "rule"}, "rule": gate.get("rule", [])}
+    for key in ("tool", "qeval", "gate"):
+        found = table.get(key)
+        if not isinstance(found, Mapping):
+            raise UsageError(f"{path} has no table [tool.qeval.gate].", "Add one, or name a policy file.")
+        table = found
+    return {"gate": {k: v for k, v in table.items() if k != "rule"}, "rule": table.get("rule", [])}
 
 
 def parse(table: Mapping[str, Any], source: str = "") -> Policy:
@@ -54,22 +93,20 @@ def parse(table: Mapping[str, Any], source: str = "") -> Policy:
     `[gate]` may hold defaults for all rules (confidence, tier, metric), what is forgiven (allow_limited,
     allow_inconclusive), and limits, which then make a first rule for every task of the suite.
     """
-    _only_known(table, ("gate", "rule"), source)
-    gate = table.get("gate", {})
-    entries = table.get("rule", [])
-    if not isinstance(gate, Mapping) or not isinstance(entries, list):
-        raise UsageError(f"{source}: [gate] is a table, [[rule]] a list of tables.", _EXAMPLE)
-    _only_known(gate, (*DEFAULTS, *FORGIVENESS, *LIMITS), f"{source}, [gate]")
-    defaults = {key: gate[key] for key in DEFAULTS if key in gate}
-    rules = [_rule({**defaults, key: gate[key]}, f"{source}, [gate]") for key in LIMITS if key in gate]
-    for number, entry in enumerate(entries, 1):
-        where = f"{source}, rule {number}"
-        if not isinstance(entry, Mapping):
-            raise UsageError(f"{where} is not a table.", _EXAMPLE)
-        _only_known(entry, _RULE_KEYS, where)
-        rules.append(_rule({**defaults, **entry}, where))
-    flags = {key: _checked(key, gate[key], f"{source}, [gate]") for key in FORGIVENESS if key in gate}
-    return checked(Policy(tuple(rules), source=source, **flags))
+    found = typed(table, PolicyTable, source, meant=_MEANT)
+    said = msgspec.to_builtins(found.gate)
+    defaults = {key: said[key] for key in DEFAULTS if key in said}
+    rules = [_rule({**defaults, key: said[key]}, f"{source}, [gate]") for key in LIMITS if key in said]
+    for number, entry in enumerate(found.rule, 1):
+        rules.append(_rule({**defaults, **msgspec.to_builtins(entry)}, f"{source}, rule {number}"))
+    return checked(
+        Policy(
+            tuple(rules),
+            allow_limited=found.gate.allow_limited,
+            allow_inconclusive=found.gate.allow_inconclusive,
+            source=source,
+        )
+    )
 
 
 def from_max_drop(
@@ -130,45 +167,12 @@ def checked(policy: Policy) -> Policy:
 
 
 def _rule(entry: Mapping[str, Any], where: str) -> Rule:
+    """The rule of an entry with everything that holds for it."""
     limits = [key for key in LIMITS if key in entry]
     if len(limits) != 1:
         found = " and ".join(limits) or "none"
         raise UsageError(f"{where} needs exactly one limit and has {found}.", f"One of: {', '.join(LIMITS)}.")
-    return Rule(**{key: _checked(key, value, where) for key, value in entry.items()})
-
-
-def _checked(key: str, value: Any, where: str) -> Any:
-    """The value, if it has the type and the range that its key asks for."""
-    if key in FORGIVENESS:
-        good, need = isinstance(value, bool), "true or false"
-    elif key == "tier":
-        good, need = value in TIERS, f"one of {', '.join(TIERS)}"
-    elif key in ("tasks", "variants", "metric"):
-        good, need = isinstance(value, str) and bool(value.strip()), "a name or a pattern such as mmlu_*"
-    else:
-        good, need = _in_range(key, value)
-    if not good:
-        raise UsageError(f"{where}: {key} = {value!r} is not allowed.", f"It must be {need}.")
-    return float(value) if key in LIMITS or key == "confidence" else value
-
-
-def _in_range(key: str, value: Any) -> tuple[bool, str]:
-    low, high, need = {
-        "confidence": (0.5, 1.0, "between 0.5 and 1, both excluded; 0.95 is usual"),
-        "max_drop": (0.0, 100.0, "a number of percentage points above 0 and below 100"),
-        "min_recovery": (0.0, 1.0, "a share above 0 and below 1, such as 0.99"),
-        "max_ppl_ratio": (1.0, math.inf, "a ratio above 1, such as 1.02"),
-        "max_flips": (0.0, 1.0, "a share of items above 0 and below 1, such as 0.05"),
-    }[key]
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and low < value < high, need
-
-
-def _only_known(table: Mapping[str, Any], known: Sequence[str], where: str) -> None:
-    for key in table:
-        if key not in known:
-            hint = did_you_mean("max_drop" if key == "margin" else key, known)
-            raise UsageError(f"{where}: there is no key {key!r}.", hint)
+    return Rule(**msgspec.to_builtins(typed(entry, RuleTable, where)))
 
 
 def choose(

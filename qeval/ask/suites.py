@@ -1,39 +1,51 @@
-"""Suites: tasks/*.toml, a path to such a file, or task names on the command line -> Suite."""
+"""Suites: what is asked. A TOML file in tasks/, a path to one, or tasks named on the command line."""
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
 
 from qeval.base.errors import UsageError, did_you_mean
-from qeval.base.records import Suite, Task
+from qeval.base.places import tasks_dir
+from qeval.base.records import Kind, Suite, Task
+from qeval.base.sizes import FILE as SIZES
+from qeval.base.tables import read, typed
 
-_TASK_KEYS = {field.name for field in fields(Task)} - {"group", "category"}
-_SUITE_KEYS = {"name", "description", "average", "task"}
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    "name": str,
-    "metric": str,
-    "filter": str,
-    "num_fewshot": int,
-    "limit": int,
-    "kind": str,
-    "chance": (int, float),
-}
+Name = Annotated[str, Meta(pattern=r"\S", description="a name in quotes")]
+Limit = Annotated[int, Meta(ge=1, description="a whole number of items, 1 or more")]
+Examples = Annotated[int, Meta(ge=0, description="a whole number of examples, 0 or more")]
+Chance = Annotated[float, Meta(ge=0, lt=1, description="a share of items, such as 0.25")]
 
 
-def tasks_dir() -> Path:
-    """Where suites and the project's own tasks lie: inside the package, or beside it in a checkout."""
-    package = Path(__file__).parents[1]
-    inside = package / "tasks"
-    return inside if inside.is_dir() else package.parent / "tasks"
+class TaskTable(msgspec.Struct, forbid_unknown_fields=True):
+    """A [[task]] of a suite's file; the keys are those of Task."""
+
+    name: Name
+    metric: str = ""
+    filter: str = "none"
+    num_fewshot: Examples | None = None
+    limit: Limit | None = None
+    kind: Kind = "accuracy"
+    chance: Chance | None = None
+
+
+class SuiteTable(msgspec.Struct, forbid_unknown_fields=True):
+    """A suite's file; the keys are those of Suite."""
+
+    task: Annotated[tuple[TaskTable, ...], Meta(min_length=1, description="a list of tables, one a task")]
+    name: Name | None = None
+    description: str = ""
+    average: tuple[str, ...] = ()
 
 
 def names() -> tuple[str, ...]:
     """The names of the suites that come with qeval."""
-    return tuple(sorted(path.stem for path in tasks_dir().glob("*.toml")))
+    return tuple(sorted(path.stem for path in tasks_dir().glob("*.toml") if path.name != SIZES))
 
 
 def load(name: str) -> Suite:
@@ -42,51 +54,16 @@ def load(name: str) -> Suite:
     Raises UsageError where there is none, or where the file has a key that means nothing.
     """
     path = Path(name) if name.endswith(".toml") else tasks_dir() / f"{name}.toml"
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"There is no suite {name!r}.", did_you_mean(name, names())) from error
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"The suite {path} is not valid TOML: {error}.", "Correct the file.") from error
-    return _suite(table, path)
-
-
-def _suite(table: dict[str, Any], path: Path) -> Suite:
-    _known(table, _SUITE_KEYS, path)
-    rows = table.get("task", [])
-    if not isinstance(rows, list) or not rows:
-        raise UsageError(f"The suite {path} has no [[task]].", "Add at least one.")
-    tasks = tuple(_task(row, path) for row in rows)
-    _distinct([task.name for task in tasks], f"The suite {path}")
+    if not path.is_file() or path == tasks_dir() / SIZES:
+        raise UsageError(f"There is no suite {name!r}.", did_you_mean(name, names()))
+    table = typed(read(path, "suite"), SuiteTable, f"The suite {path}")
+    _distinct([task.name for task in table.task], f"The suite {path}")
     return Suite(
-        name=str(table.get("name", path.stem)),
-        tasks=tasks,
-        average=tuple(table.get("average", ())),
-        description=str(table.get("description", "")),
+        name=table.name or path.stem,
+        tasks=tuple(Task(**msgspec.to_builtins(task)) for task in table.task),
+        average=table.average,
+        description=table.description,
     )
-
-
-def _task(row: dict[str, Any], path: Path) -> Task:
-    _known(row, _TASK_KEYS, path)
-    if "name" not in row:
-        raise UsageError(f"A [[task]] of {path} has no name.", "Every task needs a name.")
-    for key, value in row.items():
-        if not isinstance(value, _TYPES[key]) or isinstance(value, bool):
-            raise UsageError(f"{path}: {key} = {value!r} is of the wrong type.", "Correct the file.")
-    if row.get("kind", "accuracy") not in {"accuracy", "score", "perplexity"}:
-        raise UsageError(
-            f"{path}: unknown kind {row['kind']!r}.",
-            did_you_mean(row["kind"], ("accuracy", "score", "perplexity")),
-        )
-    return Task(**{"metric": "", **row})
-
-
-def _known(table: dict[str, Any], keys: set[str], path: Path) -> None:
-    for key in table:
-        if key not in keys:
-            raise UsageError(f"{path} has an unknown key {key!r}.", did_you_mean(key, keys))
 
 
 def _distinct(task_names: Sequence[str], who: str) -> None:

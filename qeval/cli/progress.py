@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from qeval.base.messages import Done, Event, Failed, Finished, Note, Planned, Progress, Stage, Stopped
+from qeval.base.messages import Done, Event, Failed, Finished, Note, Progress, Stage, Stopped, Todo
 from qeval.base.records import Variant
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Lines:
 
     def text(self, name: str, event: Event) -> str:
         """The sentence for an event, or "" for none."""
-        if isinstance(event, Planned):
+        if isinstance(event, Todo):
             self.total[name] = sum(count for _, count in event.tasks)
         if isinstance(event, Progress):
             self.done[name] = event.done
@@ -54,7 +54,7 @@ def sentence(event: Event) -> str:
     match event:
         case Stage(text=text) | Note(text=text) | Stopped(text=text):
             return text
-        case Planned(tasks=tasks, found=found):
+        case Todo(tasks=tasks, found=found):
             kept = f", {found} finished earlier" if found else ""
             return f"{len(tasks)} tasks to score{kept}"
         case Finished(cell=cell):
@@ -83,7 +83,7 @@ class Terminal:
         match event:
             case Stage(text=text):
                 self.bars.update(row, what=escape(text))
-            case Planned(tasks=tasks):
+            case Todo(tasks=tasks):
                 self.bars.update(row, total=sum(count for _, count in tasks), completed=0)
             case Progress(task=task, done=done):
                 self.bars.update(row, completed=done, what=escape(task))
@@ -108,9 +108,9 @@ class Terminal:
 
 
 @contextmanager
-def display(*, quiet: bool = False) -> Iterator[Lines | Terminal]:
+def display() -> Iterator[Lines | Terminal]:
     """A listener for the events of a run, fitting what stderr is."""
-    if quiet or not sys.stderr.isatty():
+    if not sys.stderr.isatty():
         yield Lines()
         return
     from rich.console import Console

@@ -6,13 +6,15 @@ import csv
 import hashlib
 import json
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from qeval.base.errors import UsageError, did_you_mean
 from qeval.base.records import Cell, Provenance, Result, Run, Scheme, Suite, Task, Variant
+from qeval.base.tables import read, typed
 
 SCHEME = "published"
 _COLUMNS = {
@@ -28,7 +30,34 @@ _COLUMNS = {
     "n_effective": "how many items of one task tell as much, for means of unlike subjects",
 }
 _NEEDED = ("variant", "task", "n")
-_HEAD = {"name", "model", "baseline", "average", "percent", "description", "source", "score"}
+
+
+class ScoreTable(msgspec.Struct, forbid_unknown_fields=True):
+    """A [[score]] of a TOML file; what must be there and in what range is looked at as for a CSV file."""
+
+    variant: str = ""
+    task: str = ""
+    score: float | None = None
+    right: float | None = None
+    n: float | None = None
+    model: str = ""
+    metric: str = ""
+    num_fewshot: float | None = None
+    n_available: float | None = None
+    n_effective: float | None = None
+
+
+class ScoresTable(msgspec.Struct, forbid_unknown_fields=True):
+    """A TOML file of published scores."""
+
+    score: tuple[ScoreTable, ...] = ()
+    name: str = ""
+    model: str = ""
+    baseline: str = ""
+    average: tuple[str, ...] = ()
+    percent: bool = False
+    description: str = ""
+    source: str = ""
 
 
 def import_scores(path: Path, *, model: str | None = None, baseline: str | None = None) -> Run:
@@ -61,35 +90,35 @@ def import_scores(path: Path, *, model: str | None = None, baseline: str | None 
 
 def _score_rows(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What stands at the top of the file, and its rows."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}.", "Check the path.") from error
     head: dict[str, Any] = {}
     if path.suffix.lower() == ".toml":
-        try:
-            head = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise UsageError(f"{path} is not valid TOML: {error}.", "Correct the file.") from error
-        _only(head, _HEAD, path)
+        head = read(path, "table of scores")
+        typed(head, ScoresTable, str(path))
         rows = head.pop("score", [])
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise UsageError(f"{path} has no [[score]] tables.", _ROW)
     elif path.suffix.lower() == ".csv":
-        rows = list(csv.DictReader(text.splitlines(), skipinitialspace=True))
+        rows = _csv_rows(path)
     else:
         raise UsageError(f"{path} is neither .csv nor .toml.", "Give the file the ending of what it holds.")
     if not rows:
         raise UsageError(f"{path} has no scores.", _ROW)
+    return head, rows
+
+
+def _csv_rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}.", "Check the path.") from error
+    rows = list(csv.DictReader(text.splitlines(), skipinitialspace=True))
     for row in rows:
         _only(row, _COLUMNS, path)
-    return head, rows
+    return rows
 
 
 _ROW = 'A row needs at least: variant = "fp16", task = "arc_challenge", score = 0.53, n = 1172.'
 
 
-def _only(row: Mapping[Any, Any], known: Mapping[str, Any] | set[str], path: Path) -> None:
+def _only(row: Mapping[Any, Any], known: Mapping[str, Any], path: Path) -> None:
     for key in row:
         if key not in known:
             word = "more cells than columns" if key is None else f"no column {key!r}"

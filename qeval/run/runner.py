@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-import importlib.metadata
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from qeval import __version__
-from qeval.ask import suites
 from qeval.ask.order import Order, check
 from qeval.base.errors import Exit, QevalError
-from qeval.base.hashing import digest
 from qeval.base.messages import Event, Failed, Job, Stage
-from qeval.base.names import slug
+from qeval.base.places import tasks_dir
 from qeval.base.records import Cell, Cost, Result, Run, Variant
-from qeval.load.toy import is_toy
-from qeval.run.executors.local import EXECUTORS
+from qeval.run import identity
+from qeval.run.executors import EXECUTORS
 from qeval.store.runs import RunDir, Store
 
 Listener = Callable[[Variant, Event], None]
@@ -27,9 +24,9 @@ Listener = Callable[[Variant, Event], None]
 
 def farewell(run: Run, path: Path) -> str:
     """Where a run is kept, and what to do next; after a failure, where the libraries' own words are."""
-    kept = f"\nKept in {path}."
+    kept = f"\nSaved to {path}."
     if exit_code(run) != Exit.PASS:
-        kept += f" What the libraries printed is in {path / 'logs'}."
+        kept += f" Library logs: {path / 'logs'}."
     scored = any(result.cells for result in run.results)
     return f"{kept} Next: qeval report -o report.html, qeval gate --max-drop 1.0" if scored else kept
 
@@ -46,9 +43,9 @@ def execute(order: Order, listen: Listener) -> RunDir:
     begun at all, KeyboardInterrupt (after writing run.json) when the person stops it.
     """
     refused = check(order)
-    identities = _identities(order, refused)
-    context = _context(order)
-    place = Store(order.runs_dir).run_dir(_run_id(order, identities, context))
+    identities = identity.identities(order, refused)
+    context = identity.context_of(order)
+    place = Store(order.runs_dir).run_dir(identity.run_id(order, identities, context))
     run = _begin(order, place)
     for variant in order.variants:
         if variant.name in refused:
@@ -61,7 +58,7 @@ def execute(order: Order, listen: Listener) -> RunDir:
             continue
         job = _job(order, variant, identities, context, place)
         try:
-            result = EXECUTORS[order.executor](job, lambda event, of=variant: listen(of, event))  # type: ignore[misc]
+            result = EXECUTORS[order.executor](job, partial(listen, variant))
         except KeyboardInterrupt:
             place.write(run)
             raise
@@ -120,72 +117,6 @@ def _learned(run: Run) -> Run:
     return replace(run, suite=replace(run.suite, tasks=tasks, average=average))
 
 
-def _identities(order: Order, refused: dict[str, QevalError]) -> dict[str, dict[str, Any]]:
-    """What each variant is, by name; one that cannot be found (a checkpoint, a revision, a text) joins
-    `refused`. Raises its QevalError where it is the baseline, or where nothing is left to compare."""
-    found: dict[str, dict[str, Any]] = {}
-    for variant in order.variants:
-        try:
-            found[variant.name] = _identity(variant, order.cache_dir)
-        except QevalError as error:
-            if variant.name == order.baseline:
-                raise
-            refused.setdefault(variant.name, error)
-            found[variant.name] = {"refused": str(error)}
-    if refused and len(refused) == len(order.variants) - 1:
-        raise next(iter(refused.values()))
-    return found
-
-
-def _identity(variant: Variant, cache_dir: Path) -> dict[str, Any]:
-    if is_toy(variant.model):
-        return {"model": variant.model, "scheme": asdict(variant.scheme)}
-    from qeval.load.resolve import identity
-
-    return identity(variant, cache_dir)
-
-
-def _context(order: Order) -> dict[str, Any]:
-    """What can change a task's items: lm-eval, the mirror of data sets, the project's own tasks."""
-    mirror = order.settings.datasets_dir
-    own = any(task.name.startswith("qeval_") for task in order.suite.tasks)
-    return {
-        "lm_eval": importlib.metadata.version("lm_eval"),
-        "datasets_dir": fingerprint(Path(mirror)) if mirror else None,
-        "tasks_dir": fingerprint(suites.tasks_dir()) if own else None,
-    }
-
-
-def fingerprint(folder: Path) -> str:
-    """A hash of the names, sizes and times of the files below `folder` (contents, for small text files)."""
-    seen = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".md":
-            stat = path.stat()
-            small = path.suffix in {".yaml", ".yml", ".jsonl", ".json", ".py", ".txt"}
-            state = (
-                hashlib.sha256(path.read_bytes()).hexdigest()
-                if small
-                else f"{stat.st_size} {stat.st_mtime_ns}"
-            )
-            seen.update(f"{path.relative_to(folder)}\0{state}\0".encode())
-    return seen.hexdigest()
-
-
-def _run_id(order: Order, identities: dict[str, dict[str, Any]], context: dict[str, Any]) -> str:
-    """Readable, and the same for the same command on the same models: that is how a run resumes."""
-    spec = {
-        "variants": [asdict(variant) for variant in order.variants],
-        "identities": identities,
-        "context": context,
-        "suite": asdict(order.suite),
-        "settings": asdict(order.settings),
-        "baseline": order.baseline,
-        "policy": asdict(order.policy) if order.policy else None,
-    }
-    return f"{slug(order.variants[0].model)}-{slug(order.suite.name, 20)}-{digest(spec)[:8]}"
-
-
 def _begin(order: Order, place: RunDir) -> Run:
     fresh = Run(
         id=place.path.name,
@@ -239,7 +170,7 @@ def _job(
         context=context,
         tasks=order.suite.tasks,
         settings=order.settings,
-        tasks_dir=str(suites.tasks_dir()),
+        tasks_dir=str(tasks_dir()),
         cache_dir=str(order.cache_dir),
         log=str(place.log(variant.name)),
         verify=order.verify,

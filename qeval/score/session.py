@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qeval.base.errors import QevalError
-from qeval.base.messages import Done, Job, Note, Planned, Progress, Stage
+from qeval.base.messages import Done, Job, Note, Progress, Stage, Todo
 from qeval.base.records import Cell, Cost, Provenance, Settings
 from qeval.load import model
 from qeval.load.memory import PROCESS_NOTE, forget_peak, peak_bytes
@@ -47,7 +47,7 @@ def score(job: Job, cells: Cells, say: Say) -> None:
     prepared = _questions(job, say)
     known = [cells.recall(part.task) for part in prepared]
     todo = [part for part, cell in zip(prepared, known, strict=True) if cell is None]
-    say(Planned(tuple((part.task.name, _size(part)) for part in todo), len(prepared) - len(todo)))
+    say(Todo(tuple((part.task.name, _size(part)) for part in todo), len(prepared) - len(todo)))
     if not todo:
         say(_unscored(job, next((cell.provenance for cell in known if cell is not None), None), say))
         return

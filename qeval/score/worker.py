@@ -16,7 +16,7 @@ from typing import BinaryIO
 import msgspec
 
 from qeval.base.errors import QevalError
-from qeval.base.messages import Done, Event, Failed, Job, Planned, Progress, Stopped
+from qeval.base.messages import Done, Event, Failed, Job, Progress, Stopped, Todo
 from qeval.base.records import Cell
 from qeval.load.toy import is_toy, parse
 from qeval.score.cells import Cells, Say, StoppedEarly
@@ -30,7 +30,7 @@ def score_toy(job: Job, say: Say) -> None:
     settings = parse(job.variant.model)
     tasks = tuple(toy.leaf_tasks(job.tasks))
     todo = [task for task in tasks if cells.recall(task) is None]
-    say(Planned(tuple((task.name, toy.available(task, settings)) for task in todo), len(tasks) - len(todo)))
+    say(Todo(tuple((task.name, toy.available(task, settings)) for task in todo), len(tasks) - len(todo)))
     done = 0
     for task in todo:
         start = time.perf_counter()

@@ -8,7 +8,7 @@ from qeval.base.messages import Failed
 from qeval.base.records import Result
 from qeval.load import checks
 from qeval.run import runner
-from qeval.run.executors.local import EXECUTORS
+from qeval.run.executors import EXECUTORS
 
 
 @pytest.fixture

@@ -34,11 +34,20 @@ def test_the_leaderboard_is_the_leaderboard() -> None:
     [
         ("", "no \\[\\[task\\]\\]"),
         ("[[task]]\nmetric='acc'", "no name"),
-        ("[[task]]\nname='a'\nfewshot=3", "unknown key 'fewshot'"),
-        ("average=[]\naverages=[]", "unknown key 'averages'"),
-        ("[[task]]\nname='a'\nlimit='3'", "wrong type"),
-        ("[[task]]\nname='a'\nlimit=true", "wrong type"),
-        ("[[task]]\nname='a'\nkind='perplexities'", "unknown kind"),
+        ("[[task]]\nname='a'\nfewshot=3", "task 1: there is no key 'fewshot'"),
+        ("average=[]\naverages=[]", "there is no key 'averages'"),
+        ("[[task]]\nname='a'\nlimit='3'", "limit = '3' is not allowed"),
+        ("[[task]]\nname='a'\nlimit=true", "limit = True is not allowed"),
+        ("[[task]]\nname='a'\nlimit=0", "limit = 0 is not allowed"),
+        ("[[task]]\nname='a'\nchance=25", "such as 0.25"),
+        ("[[task]]\nname='a'\ngroup='mmlu'", "there is no key 'group'"),
+        ("[[task]]\nname=''", "a name in quotes"),
+        ("average='a'\n[[task]]\nname='a'", "a list, each entry text in quotes"),
+        ("average=[1]\n[[task]]\nname='a'", "average 1 = 1 is not allowed"),
+        ("task='a'", "a list of tables"),
+        ("[task]\nname='a'", "a list of tables"),
+        ("task=[]", "a list of tables"),
+        ("[[task]]\nname='a'\nkind='perplexities'", "Did you mean 'perplexity'"),
         ("[[task]]\nname='a'\n[[task]]\nname='a'", "twice"),
         ("[[task]\n", "not valid TOML"),
     ],
@@ -48,6 +57,7 @@ def test_a_mistake_in_a_suite_is_named(tmp_path: Path, text: str, says: str) -> 
     file.write_text(text)
     with pytest.raises(UsageError, match=says) as caught:
         suites.load(str(file))
+    assert str(file) in caught.value.message
     assert caught.value.hint
 
 
@@ -69,3 +79,9 @@ def test_limit_and_examples_replace_those_of_every_task() -> None:
     suite = suites.adjust(suites.load("leaderboard-v1"), limit=7, num_fewshot=2)
     assert {(task.limit, task.num_fewshot) for task in suite.tasks} == {(7, 2)}
     assert suites.adjust(suites.load("leaderboard-v1")) == suites.load("leaderboard-v1")
+
+
+def test_the_table_of_sizes_is_no_suite() -> None:
+    assert "sizes" not in suites.names()
+    with pytest.raises(UsageError, match="no suite 'sizes'"):
+        suites.load("sizes")

@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 import pytest
 
+from qeval import cli
 from qeval.cli.main import main
 
 README = Path(__file__).parents[2] / "README.md"
@@ -23,7 +24,10 @@ TOY = ("run", "--model", "toy[items=40]", "--schemes", "fp16,bnb4", *TASKS)
 
 def _commands(group: click.Group = main, prefix: str = "qeval") -> list[tuple[str, click.Command]]:
     found = []
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
         found.append((f"{prefix} {name}", command))
         if isinstance(command, click.Group):
             found += _commands(command, f"{prefix} {name}")
@@ -57,7 +61,7 @@ def test_a_run_ends_with_a_table_and_is_kept(qeval_with_workers, runs_dir: Path)
     result = qeval(*TOY)
     for word in ("qeval_facts", "bnb4", "average"):
         assert word in result.stdout
-    assert "Kept in" in result.stderr
+    assert "Saved to" in result.stderr
     [run] = json.loads(qeval("list", "runs", "--json").stdout)
     assert (runs_dir / run["run"] / "run.json").exists()
     assert "qeval_facts" in qeval("show").stdout
@@ -239,3 +243,18 @@ def test_a_report_goes_nowhere_but_where_it_can(qeval, tmp_path: Path) -> None:
     assert "mkdir" in qeval("report", "-o", tmp_path / "no" / "r.html", code=1).stderr
     assert ".html" in qeval("report", "-o", tmp_path / "r.htlm", code=2).stderr
     assert list(tmp_path.glob("r*")) == [tmp_path / "runs"]
+
+
+def test_a_command_imports_no_module_of_another() -> None:
+    code = "import sys; from qeval.cli.main import main; main(['gate', '--help'], standalone_mode=False)"
+    code += "; print(sorted(name for name in sys.modules if name.startswith('qeval.cli.')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "['qeval.cli.gate', 'qeval.cli.main', 'qeval.cli.options']"
+
+
+def test_a_command_is_added_by_its_file_alone(qeval, tmp_path: Path, monkeypatch) -> None:
+    text = '"""Says good day."""\n\nimport click\n\n\n@click.command()\ndef greet() -> None:\n'
+    (tmp_path / "greetings.py").write_text(text + '    """Say good day."""\n    click.echo("Good day.")\n')
+    monkeypatch.setattr(cli, "__path__", [*cli.__path__, str(tmp_path)])
+    assert "  greet     Say good day.\n" in qeval("--help").stdout
+    assert qeval("greet").stdout == "Good day.\n"

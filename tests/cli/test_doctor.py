@@ -9,7 +9,7 @@ import pytest
 
 from qeval.cli import doctor
 from qeval.cli.doctor import Finding, as_document, examine, text
-from qeval.load import checks
+from qeval.load import checks, packages, versions
 from qeval.load.schemes import SCHEMES
 from qeval.load.versions import version_of
 
@@ -35,8 +35,8 @@ def test_every_scheme_and_package_is_looked_at(tmp_path: Path) -> None:
 
 
 def test_a_missing_package_comes_with_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "missing_packages", lambda spec, *_: list(spec.packages))
-    monkeypatch.setattr(doctor, "version_of", lambda _: None)
+    monkeypatch.setattr(packages, "missing_packages", lambda spec, *_: list(spec.packages))
+    monkeypatch.setattr(versions, "version_of", lambda _: None)
     found = examine(runs_dir=tmp_path)
     assert find(found, "bnb4").state == "missing"
     assert find(found, "bnb4").remedy == "pip install 'qeval[bnb]'"
@@ -55,7 +55,7 @@ def test_a_scheme_for_gpus_is_not_ready_on_a_cpu() -> None:
 def test_what_a_gpu_must_be_able_to_do_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    monkeypatch.setattr(doctor, "missing_packages", lambda *_: [])
+    monkeypatch.setattr(packages, "missing_packages", lambda *_: [])
     found = doctor._scheme(SCHEMES["nvfp4"], "cpu")
     assert found.text == "needs an NVIDIA GPU of compute capability 10.0"
     unpacked = "; ready checkpoints run here as fp8[unpack=true]"
@@ -68,17 +68,17 @@ def test_what_a_gpu_must_be_able_to_do_is_said(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_packages_and_gpu_are_named_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "missing_packages", lambda spec, *_: list(spec.packages))
+    monkeypatch.setattr(packages, "missing_packages", lambda spec, *_: list(spec.packages))
     found = doctor._scheme(SCHEMES["spqr"], "cpu")
     assert found.text == "needs spqr_quant, accelerate, an NVIDIA GPU"
     assert found.remedy == "pip install 'qeval[spqr]'"
 
 
 def test_the_list_of_schemes_names_the_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from qeval.cli import listing
+    from qeval.cli import show
 
     monkeypatch.setattr(checks, "missing_packages", lambda *_: [])
-    here = {row["scheme"]: row["here"] for row in listing.schemes(tmp_path)}
+    here = {row["scheme"]: row["here"] for row in show.LISTS["schemes"](tmp_path)}
     assert here["aqlm"] == "ready"
     assert here["higgs"] == "on an NVIDIA GPU"
     assert here["fp8"] == (

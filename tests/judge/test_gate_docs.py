@@ -55,7 +55,7 @@ def test_the_example_project_table(tmp_path):
 
 
 def test_every_key_of_a_rule_is_explained():
-    for key in policy._RULE_KEYS:
+    for key in policy.RuleTable.__struct_fields__:
         assert f"| `{key}` |" in PAGE
 
 

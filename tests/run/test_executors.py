@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import re
+import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
+import psutil
 import pytest
 
-from qeval.ask import suites
-from qeval.base.messages import Done, Event, Failed, Finished, Job, Planned
-from qeval.base.records import Scheme, Settings, Suite, Task, Variant
-from qeval.run.executors.local import EXECUTORS
+from qeval.ask.order import Order
+from qeval.base.messages import Done, Event, Failed, Finished, Job, Todo
+from qeval.base.places import tasks_dir
+from qeval.base.records import Result, Scheme, Settings, Suite, Task, Variant
+from qeval.run import executors, identity, workers
+from qeval.run.executors import EXECUTORS, SUMMARIES, Execute
 from qeval.store.runs import Store
 
 TASKS = (Task("arc_challenge", "acc_norm"), Task("hellaswag", "acc_norm"))
 
 
-@pytest.fixture(params=sorted(EXECUTORS))
-def execute(request: pytest.FixtureRequest):
-    return EXECUTORS[request.param]
+PAGE = (Path(__file__).parents[2] / "docs" / "extend" / "executor.md").read_text("utf-8")
+[EXAMPLE] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.fixture
+def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The executor on the page, as a file in the folder of the others."""
+    (tmp_path / "gently.py").write_text(EXAMPLE)
+    monkeypatch.setattr(executors, "__path__", [*executors.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, f"{executors.__name__}.gently", raising=False)
+    return executors._modules(executors.__path__)["gently"]
+
+
+@pytest.fixture(params=[*EXECUTORS, "the example"])
+def execute(request: pytest.FixtureRequest) -> Execute:
+    if request.param in EXECUTORS:
+        return EXECUTORS[request.param]
+    example: ModuleType = request.getfixturevalue("example")
+    function: Execute = example.execute
+    return function
 
 
 def a_job(runs_dir: Path, model: str = "toy[items=20]", tasks: tuple[Task, ...] = TASKS) -> Job:
@@ -33,7 +55,7 @@ def a_job(runs_dir: Path, model: str = "toy[items=20]", tasks: tuple[Task, ...] 
         context={},
         tasks=tasks,
         settings=Settings(),
-        tasks_dir=str(suites.tasks_dir()),
+        tasks_dir=str(tasks_dir()),
         cache_dir=str(runs_dir),
         log=str(runs_dir / "r" / "logs" / "bnb4.log"),
     )
@@ -45,7 +67,7 @@ def test_a_variant_is_scored_and_told_of_in_order_and_a_second_time_found(execut
     assert result.status == "done"
     assert [cell.task.name for cell in result.cells] == ["arc_challenge", "hellaswag"]
     kinds = [type(event) for event in events]
-    assert kinds[0] is Planned
+    assert kinds[0] is Todo
     assert kinds[-1] is Done
     assert kinds.count(Finished) == 2
     place = Store(runs_dir).run_dir("r")
@@ -53,7 +75,7 @@ def test_a_variant_is_scored_and_told_of_in_order_and_a_second_time_found(execut
         assert len(place.samples(cell)) == cell.n == 20
     second = execute(a_job(runs_dir), events.append)
     assert second.cells == result.cells
-    assert Planned((), 2) in events
+    assert Todo((), 2) in events
 
 
 def test_a_failure_is_a_result_with_a_sentence(execute, runs_dir: Path) -> None:
@@ -63,26 +85,19 @@ def test_a_failure_is_a_result_with_a_sentence(execute, runs_dir: Path) -> None:
     assert "Traceback" in (runs_dir / "r" / "logs" / "bnb4.log").read_text()
 
 
-def _children() -> list[int]:
-    mine = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            pid, rest = path.read_text().split(" ", 1)
-        except OSError:
-            continue
-        if int(rest.rsplit(")", 1)[1].split()[1]) == os.getpid():
-            mine.append(int(pid))
-    return mine
+def _descendants() -> set[psutil.Process]:
+    """The processes that this one has begun, through others too, and that have not ended."""
+    found = psutil.Process().children(recursive=True)
+    return {process for process in found if process.status() != psutil.STATUS_ZOMBIE}
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to find the process")
 def test_a_killed_process_keeps_what_it_finished(execute, runs_dir: Path) -> None:
-    before = set(_children())
+    before = _descendants()
 
     def kill(event: Event) -> None:
         if isinstance(event, Finished):
-            for pid in set(_children()) - before:
-                os.kill(pid, signal.SIGKILL)
+            for process in _descendants() - before:
+                process.kill()
 
     events: list[Event] = []
     result = execute(a_job(runs_dir, "toy[items=20,delay=0.5]"), lambda e: (events.append(e), kill(e)))
@@ -96,10 +111,12 @@ def test_stopping_the_listener_stops_the_process(execute, runs_dir: Path) -> Non
     def stop(_: Event) -> None:
         raise KeyboardInterrupt
 
+    before = _descendants()
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         execute(a_job(runs_dir, "toy[items=20,delay=30]"), stop)
     assert time.monotonic() - start < 15
+    assert _descendants() <= before, "what was started is still at work"
 
 
 def test_two_at_once_share_a_store(execute, runs_dir: Path) -> None:
@@ -122,3 +139,65 @@ def test_a_suite_of_groups(execute, runs_dir: Path) -> None:
     result = execute(a_job(runs_dir, tasks=suite.tasks), lambda _: None)
     assert len(result.cells) == 57
     assert {cell.task.group for cell in result.cells} == {"mmlu"}
+
+
+def test_an_executor_is_a_file_and_its_first_line_is_its_help(example: ModuleType) -> None:
+    assert executors._summary(example) == "A process on this machine that gives way to others"
+    assert SUMMARIES.keys() == EXECUTORS.keys()
+    assert all(SUMMARIES.values())
+
+
+def test_the_command_line_offers_every_executor_and_takes_the_one_that_is_named(
+    qeval, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("run", "--model", "toy[items=5]", "--schemes", "fp16", "--tasks", "arc_easy")
+    for command in ("run", "cost"):
+        said = _flat(qeval(command, "--help").stdout)
+        assert all(f"{name}: {summary}" in said for name, summary in SUMMARIES.items())
+    assert "local" in qeval(*words, "--executor", "loacl", code=2).stderr
+    jobs: list[Job] = []
+    monkeypatch.setitem(
+        EXECUTORS, "local", lambda job, _: jobs.append(job) or Result(variant=job.variant, status="done")
+    )
+    qeval(*words, "--executor", "local")
+    assert [job.variant.name for job in jobs] == ["fp16"]
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_where_a_variant_is_scored_is_no_part_of_what_it_is(runs_dir: Path) -> None:
+    order = Order(
+        (Variant("v", "toy", Scheme("fp16")),), "v", Suite("s", TASKS), Settings(), runs_dir, runs_dir
+    )
+    there = replace(order, executor="elsewhere")
+    assert identity.run_id(order, {}, {}) == identity.run_id(there, {}, {})
+    assert not {name for name in Job.__struct_fields__ if "executor" in name}
+
+
+def test_a_command_that_is_not_there_is_a_result_too(runs_dir: Path) -> None:
+    events: list[Event] = []
+    result = workers.score_in(("no-such-command",), a_job(runs_dir), events.append)
+    assert result.status == "failed"
+    assert events == [Failed("no-such-command cannot be started: No such file or directory.")]
+
+
+@pytest.mark.parametrize(
+    ("end", "says"),
+    [
+        ("kill -9 $$", "killed, most often because memory ran out"),
+        ("exit 137", "killed, most often because memory ran out"),  # a shell tells so of its command
+        ("kill -11 $$", "died of SIGSEGV"),
+        ("exit 139", "died of SIGSEGV"),
+        ("exit 3", "ended with code 3 before it was done"),
+        ("exit 255", "ended with code 255 before it was done"),
+        ("echo '[\"half a'; kill -9 $$", "killed"),
+    ],
+)
+def test_each_end_has_its_sentence(runs_dir: Path, end: str, says: str) -> None:
+    end = end.replace("echo", "printf %s")
+    result = workers.score_in(("sh", "-c", end), a_job(runs_dir), lambda _: None)
+    assert result.status == "failed"
+    assert says in str(result.error)
+    assert str(runs_dir) in str(result.error)

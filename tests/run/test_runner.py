@@ -12,7 +12,7 @@ from qeval.ask import order as orders
 from qeval.base.messages import Job
 from qeval.base.records import Cost, Timing
 from qeval.run import runner
-from qeval.run.executors.local import EXECUTORS
+from qeval.run.executors import EXECUTORS
 
 SCORED = Cost("here", 9.0, 99)
 FIRST, SECOND = ({"prefill": Timing(value, value, value, 3, "ms/token")} for value in (1.0, 2.0))

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from tiny_models import save_model
 
-from qeval.ask import policy, suites
+from qeval.ask import policy
 from qeval.base.errors import QevalError
 from qeval.base.messages import Done, Event, Finished, Job, Note
+from qeval.base.places import tasks_dir
 from qeval.base.records import Provenance, Scheme, Settings, Task, Variant
 from qeval.score.cells import Cells, StoppedEarly
 from qeval.store.runs import Store
@@ -43,7 +44,7 @@ def a_job(runs_dir: Path, llama: Path, **changes: object) -> Job:
         context={},
         tasks=TASKS,
         settings=settings,
-        tasks_dir=str(suites.tasks_dir()),
+        tasks_dir=str(tasks_dir()),
         cache_dir=str(runs_dir / "cache"),
         log=str(runs_dir / "log"),
     )
@@ -71,7 +72,7 @@ def test_the_numbers_are_those_of_lm_eval(runs_dir: Path, llama: Path) -> None:
     theirs = lm_eval.simple_evaluate(
         model=HFLM(pretrained=model, tokenizer=AutoTokenizer.from_pretrained(llama), batch_size=1),
         tasks=[task.name for task in TASKS],
-        task_manager=TaskManager(include_path=str(suites.tasks_dir()), include_defaults=False),
+        task_manager=TaskManager(include_path=str(tasks_dir()), include_defaults=False),
         limit=6,
         bootstrap_iters=0,
         log_samples=True,

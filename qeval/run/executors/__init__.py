@@ -1,1 +1,47 @@
-"""Where variants are scored: one file for each executor."""
+"""Where variants are scored: each module of this folder is an executor, called as the module is.
+
+A module has one function `execute`, which takes a Job and a listener, starts qeval.run.workers.WORKER
+somewhere, hands on its events as they come and turns whatever happens into the variant's Result. The first
+line of the module is its help. docs/extend/executor.md has an example; tests/run/test_executors.py runs
+every executor against the same contract.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterable
+from types import ModuleType
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from qeval.base.messages import Job
+    from qeval.base.records import Result
+    from qeval.run.workers import Listener
+
+
+class Execute(Protocol):
+    """The function `execute` of an executor."""
+
+    def __call__(self, job: Job, listen: Listener, /) -> Result:
+        """Score `job.variant` and return its Result.
+
+        A failure, of the machine too, is a Result and a Failed event, not an exception. What the listener
+        raises ends the scoring and is raised again. What was finished before is on disk.
+        """
+
+
+def _modules(folders: Iterable[str]) -> dict[str, ModuleType]:
+    """The executors in the folders, by the names that a person writes."""
+    names = sorted(name for _, name, _ in pkgutil.iter_modules(folders))
+    return {name.replace("_", "-"): importlib.import_module(f"{__name__}.{name}") for name in names}
+
+
+def _summary(module: ModuleType) -> str:
+    return (module.__doc__ or "").partition("\n")[0].strip(" .")
+
+
+_found = _modules(__path__)
+EXECUTORS: dict[str, Execute] = {name: module.execute for name, module in _found.items()}
+SUMMARIES = {name: _summary(module) for name, module in _found.items()}
+"""What each executor is, in a few words, as its file says in the first line."""

@@ -101,5 +101,5 @@ def too_long(n: int) -> QevalError:
     """The error for a sequence that does not fit in memory by itself."""
     return QevalError(
         f"A single sequence of {n} tokens does not fit in memory.",
-        "Use a smaller --max-length, a device with more memory, or a scheme with fewer bits.",
+        "Use a device with more memory, or a scheme with fewer bits.",
     )

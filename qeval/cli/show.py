@@ -1,4 +1,4 @@
-"""What `qeval list` shows: schemes, suites and runs as rows of plain values."""
+"""`qeval show` and `qeval list`: a run, and the schemes, suites and runs there are, for a person."""
 
 from __future__ import annotations
 
@@ -6,16 +6,36 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qeval.ask import suites
+import click
+
 from qeval.base.errors import QevalError
-from qeval.store.runs import Store
+from qeval.cli import options
 
-Row = dict[str, Any]
+Entry = dict[str, Any]
 
 
-def schemes(_: Path) -> list[Row]:
+@click.command()
+@click.argument("run", required=False)
+@click.option("--baseline", metavar="NAME", help="Compare with this variant.")
+@options.runs_dir
+@options.as_json
+def show(run: str | None, runs_dir: Path, baseline: str | None, as_json: bool) -> None:
+    """Show a run: what was loaded, how it was scored, and the table of comparisons."""
+    from qeval.report.formats import json as document
+    from qeval.report.formats import terminal
+
+    evidence, _ = options.open_runs([run] if run else [], runs_dir, baseline)
+    if as_json:
+        options.print_json(document.document(evidence))
+    else:
+        click.echo(terminal.details(evidence.run))
+        click.echo(terminal.summary(evidence))
+
+
+def _schemes(_: Path) -> list[Entry]:
     """The schemes: what each is, its options with their defaults, whether it is ready here, and what it was
     run on."""
+    from qeval.base.names import option_text
     from qeval.base.records import Scheme
     from qeval.load.checks import check_available
     from qeval.load.schemes import SCHEMES
@@ -31,12 +51,12 @@ def schemes(_: Path) -> list[Row]:
             here = f"on {spec.gpu}" if here == "ready" else f"{here}; needs {spec.gpu}"
         if "unpack" in spec.defaults:
             here += f"; ready checkpoints anywhere with {spec.name}[unpack=true]"
-        options = ", ".join(f"{option.name}={_text(option.default)}" for option in spec.options)
+        written = ", ".join(f"{option.name}={option_text(option.default)}" for option in spec.options)
         rows.append(
             {
                 "scheme": spec.name,
                 "what": spec.summary,
-                "options": options,
+                "options": written,
                 "here": here,
                 "verified": spec.verified,
             }
@@ -44,12 +64,10 @@ def schemes(_: Path) -> list[Row]:
     return rows
 
 
-def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def suite_rows(_: Path) -> list[Row]:
+def _suites(_: Path) -> list[Entry]:
     """The suites: their tasks and what they are for."""
+    from qeval.ask import suites
+
     rows = []
     for name in suites.names():
         suite = suites.load(name)
@@ -58,12 +76,14 @@ def suite_rows(_: Path) -> list[Row]:
     return rows
 
 
-def runs(runs_dir: Path) -> list[Row]:
+def _runs(runs_dir: Path) -> list[Entry]:
     """The runs below `runs_dir`, the newest first; a damaged one says so."""
+    from qeval.store.runs import Store
+
     return [_run(place) for place in Store(runs_dir).runs()]
 
 
-def _run(place: Any) -> Row:
+def _run(place: Any) -> Entry:
     try:
         run = place.read()
     except QevalError as error:
@@ -82,11 +102,24 @@ def _run(place: Any) -> Row:
     }
 
 
-LISTS: dict[str, Callable[[Path], list[Row]]] = {"schemes": schemes, "suites": suite_rows, "runs": runs}
+LISTS: dict[str, Callable[[Path], list[Entry]]] = {"schemes": _schemes, "suites": _suites, "runs": _runs}
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as a table for a person."""
+@click.command("list")
+@click.argument("what", type=click.Choice(tuple(LISTS)))
+@options.runs_dir
+@options.as_json
+def list_(what: str, runs_dir: Path, as_json: bool) -> None:
+    """List the schemes, the suites or the runs there are."""
+    rows = LISTS[what](runs_dir)
+    if as_json:
+        options.print_json(rows)
+    else:
+        click.echo(_table(rows))
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Entrys as a table for a person."""
     import shutil
 
     from tabulate import tabulate

@@ -9,12 +9,12 @@ import urllib.request
 import pytest
 
 from qeval.base.errors import QevalError
-from qeval.cli import viewer
+from qeval.cli import report
 
 
 @pytest.fixture
 def serving():
-    with viewer.server("<p>é</p>", 0) as server:
+    with report.server("<p>é</p>", 0) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server
@@ -35,5 +35,5 @@ def test_the_page_is_served_and_nothing_else(serving) -> None:
 
 def test_a_port_that_is_taken_is_one_sentence(serving) -> None:
     with pytest.raises(QevalError, match="cannot be used") as caught:
-        viewer.server("", serving.server_address[1])
+        report.server("", serving.server_address[1])
     assert "--port" in caught.value.hint

@@ -4,15 +4,36 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
-from qeval.ask.order import cache_dir, split_revision
+import click
+
 from qeval.base.errors import QevalError, UsageError
-from qeval.base.files import build_directory
-from qeval.base.redirect import libraries_to
-from qeval.load.schemes import parse_schemes
+from qeval.cli import options
 
 
-def quantize(
+@click.command()
+@click.option(
+    "--model", "-m", required=True, metavar="MODEL", help="Hub id (with @revision), directory or demo."
+)
+@click.option(
+    "--scheme", "-s", required=True, metavar="SCHEME", help="For example gptq[bits=4,act_order=true]."
+)
+@click.option(
+    "--output", "-o", type=click.Path(path_type=Path, file_okay=False), required=True, help="A new directory."
+)
+@click.option("--revision", metavar="REV", help="Revision of the model on the Hub.")
+@click.option("--device", default="auto", show_default=True, help="cuda, cuda:1, cpu ...")
+@click.option(
+    "--dtype", default="auto", show_default=True, help="What is calculated in, as given to `qeval run`."
+)
+@options.mirror
+def quantize(output: Path, **asked: Any) -> None:
+    """Make and save the checkpoint that `qeval run` would score: what was gated is what is shipped."""
+    click.echo(str(_ship(output, **asked)))
+
+
+def _ship(
     output: Path,
     *,
     model: str,
@@ -27,7 +48,12 @@ def quantize(
     Progress goes to stderr, what libraries print to quantize.log in the cache. Raises UsageError for a scheme
     that makes no checkpoint, QevalError where the place cannot be written.
     """
+    from qeval.ask.model import split_revision
+    from qeval.base.files import build_directory
+    from qeval.base.places import cache_dir
+    from qeval.base.redirect import libraries_to
     from qeval.load.model import make_checkpoint
+    from qeval.load.schemes import parse_schemes
 
     if output.exists():
         raise QevalError(f"{output} is there already.", "Name a new directory, or remove that one first.")

@@ -1,0 +1,149 @@
+"""Write the JSON Schema of the run's document anew, from the records that the document is made of.
+
+    python docs/schema/generate.py
+
+The records of qeval/base/records.py stand in the document as they are; the classes here say what is put
+beside them, or in another shape. Every key is always there, and any number may be null: JSON has no NaN.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+import msgspec
+
+from qeval.base import records
+from qeval.base.records import Cost, Kind, Level, Provenance, Rule, Scheme, Settings, Stop
+
+Status = get_type_hints(records.Result)["status"]
+SCHEMA = 1
+PLACE = Path(__file__).parent / f"run-v{SCHEMA}.json"
+
+
+class Run(msgspec.Struct):
+    """Which run it is."""
+
+    id: str
+    created: str
+    model: str
+    source: str
+    command: list[str]
+    settings: Settings
+
+
+class Suite(msgspec.Struct):
+    """What was asked."""
+
+    name: str
+    description: str
+    average: list[str]
+
+
+class Score(msgspec.Struct):
+    """A row of the summary table."""
+
+    task: str
+    level: Level
+    kind: Kind
+    n: int
+    n_available: int
+    score: float
+    perplexity: float
+
+
+@dataclass(frozen=True)
+class Cell(records.Cell):
+    """What was stored for a leaf task."""
+
+    limited: bool = field(kw_only=True)
+    aggregate_only: bool = field(kw_only=True)
+
+
+class Variant(msgspec.Struct):
+    """What was asked for, what was loaded, what it scored and what it cost."""
+
+    name: str
+    is_baseline: bool
+    status: Status  # type: ignore[valid-type]
+    error: str | None
+    stop: Stop | None
+    model: str
+    revision: str | None
+    adapter: str | None
+    scheme: Scheme
+    scores: list[Score]
+    cells: list[Cell]
+    provenance: Provenance | None
+    cost: Cost | None
+
+
+class Ratio(msgspec.Struct):
+    """The ratio of two perplexities and its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Comparison(records.Comparison):
+    """A candidate against the baseline on one row."""
+
+    limited: bool = field(kw_only=True)
+    perplexity_ratio: Ratio | None = field(kw_only=True)
+    statistics: dict[str, float | None] = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class Decision(records.Decision):
+    """A rule of a gate, applied to one row of one variant."""
+
+    rule: Rule = field(kw_only=True)
+    comparison: Comparison | None = field(kw_only=True)
+
+
+class Document(msgspec.Struct):
+    """What --json prints; docs/json.md says what each key means."""
+
+    schema: Literal[1]
+    qeval: str
+    run: Run
+    suite: Suite
+    baseline: str
+    costs_comparable: bool
+    variants: list[Variant]
+    comparisons: list[Comparison]
+    decisions: list[Decision]
+
+
+def schema() -> dict[str, Any]:
+    """The schema of the document, as JSON Schema 2020-12."""
+    _, parts = msgspec.json.schema_components([Document], ref_template="#/$defs/{name}")
+    found = {name: _always(part) for name, part in parts.items()}
+    top = {**found.pop("Document"), "title": "A run of qeval"}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **top, "$defs": found}
+
+
+def _always(rule: Any) -> Any:
+    """The rule for a document that leaves no key out and writes null for what is no number."""
+    if isinstance(rule, list):
+        return [_always(part) for part in rule]
+    if not isinstance(rule, dict):
+        return rule
+    made = {key: _always(part) for key, part in rule.items() if key not in {"title", "default"}}
+    if "properties" in rule:  # its keys are names, "title" and "default" among them if need be
+        made["properties"] = {name: _always(part) for name, part in rule["properties"].items()}
+        made["required"] = sorted(rule["properties"])
+    return {**made, "type": ["number", "null"]} if made.get("type") == "number" else made
+
+
+def text() -> str:
+    """The file, as it is committed."""
+    return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    PLACE.write_text(text(), encoding="utf-8")

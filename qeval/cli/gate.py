@@ -1,0 +1,132 @@
+"""`qeval gate` and `qeval plan`: whether a loss is allowed, and which losses can be judged at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from qeval.base.errors import UsageError
+from qeval.cli import options
+
+if TYPE_CHECKING:
+    from qeval.compare.evidence import Evidence
+    from qeval.judge.plan import Planned
+
+
+def _file_formats() -> dict[str, str]:
+    """The formats of a gate that are written to files, by the names of their options, and what they are."""
+    from qeval.judge.formats import formats
+
+    return {name: found.help for name, found in formats().items() if found.help}
+
+
+class _WithFiles(click.Command):
+    """A command with an option for each format that is written to a file, found when it is used."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """The command's own parameters, and those options before --help."""
+        kind = click.Path(path_type=Path, dir_okay=False)
+        files = [
+            click.Option([f"--{name}"], type=kind, metavar="FILE", help=said)
+            for name, said in _file_formats().items()
+        ]
+        *own, last = super().get_params(ctx)
+        return [*own, *files, last]
+
+
+@click.command(cls=_WithFiles)
+@options.runs
+@options.policy
+@options.as_json
+@click.pass_context
+def gate(
+    ctx: click.Context,
+    /,
+    runs: tuple[str, ...],
+    runs_dir: Path,
+    baseline: str | None,
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    """Decide whether the loss of a run (the newest, if none is named) is allowed.
+
+    Exit code 0: every required rule passed. 3: one failed. 4: undecided, more items are needed. 5: data
+    are missing or cannot be compared.
+    """
+    from qeval.ask.policy import demand
+    from qeval.judge import formats
+    from qeval.judge.gate import conclude
+
+    files = {name: asked.pop(name) for name in _file_formats()}
+    limits = asked
+    evidence, _ = options.open_runs(runs, runs_dir, baseline)
+    outcome = conclude(evidence, demand(**limits))
+    formats.publish(outcome, {name: path for name, path in files.items() if path})
+    click.echo(formats.formats()["json" if as_json else "table"].render(outcome))
+    ctx.exit(int(outcome.exit))
+
+
+@click.command()
+@click.option(
+    "--suite", default="leaderboard-v1", show_default=True, metavar="NAME", help="A suite, or a TOML file."
+)
+@click.option("--tasks", metavar="LIST", help="lm-eval tasks instead of a suite.")
+@click.option(
+    "--n", "counts", multiple=True, metavar="TASK=N", help="Items of a task that qeval does not know."
+)
+@click.option("--limit", type=click.IntRange(min=1), help="Score only N items per task.")
+@click.option("--churn", type=float, default=None, help="Share of answers that change.  [default: 0.1]")
+@click.option(
+    "--power", type=float, default=0.8, show_default=True, help="Probability of passing that is wanted."
+)
+@click.option("--from", "from_run", metavar="RUN", help="Take items and churn from a run.")
+@options.policy
+@options.runs_dir
+@options.as_json
+def plan(runs_dir: Path, as_json: bool, from_run: str | None, **asked: Any) -> None:
+    """Before you rent a GPU: which limits can this suite decide?"""
+    from qeval.judge import plan as plans
+
+    measured = options.open_runs([from_run], runs_dir)[0] if from_run else None
+    rows = _rows(measured=measured, **asked)
+    if as_json:
+        options.print_json(plans.document(rows))
+    else:
+        click.echo(plans.table(rows))
+
+
+def _rows(
+    *,
+    suite: str,
+    tasks: str | None,
+    counts: Sequence[str],
+    limit: int | None,
+    churn: float | None,
+    power: float,
+    measured: Evidence | None,
+    **limits: Any,
+) -> tuple[Planned, ...]:
+    """What can be decided, row by row; see `qeval.judge.plan.plan`.
+
+    Raises UsageError for words that make no sense, and what `qeval.judge.plan` raises.
+    """
+    from qeval.ask import policy, suites
+    from qeval.judge import plan, sizing
+
+    run = measured.run if measured else None
+    asked = run.suite if run and tasks is None else suites.from_tasks(tasks) if tasks else suites.load(suite)
+    asked = suites.adjust(asked, limit=limit)
+    counted = sizing.sizes(asked, dict(map(_count, counts)), run)
+    known = sizing.measure(measured) if measured else None
+    guess = plan.CHURN if churn is None else churn
+    return plan.plan(asked, counted, policy.choose(**limits), churn=guess, power=power, measured=known)
+
+
+def _count(text: str) -> tuple[str, int]:
+    name, _, number = text.partition("=")
+    if not name or not number.isdigit() or int(number) == 0:
+        raise UsageError(f"--n {text!r} is not a number of items.", "Write e.g. --n my_task=500.")
+    return name, int(number)

@@ -1,0 +1,95 @@
+"""What several commands share: their options, the runs that a person names, and JSON on stdout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from qeval.compare.evidence import Evidence
+    from qeval.store.runs import Reader
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def runs_dir(command: Command) -> Command:
+    """Where runs are kept."""
+    return click.option(
+        "--runs-dir",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path("runs"),
+        show_default=True,
+        envvar="QEVAL_RUNS_DIR",
+        help="Where runs are kept.",
+    )(command)
+
+
+def runs(command: Command) -> Command:
+    """RUN ... and what is needed to read them."""
+    command = click.option("--baseline", metavar="NAME", help="Compare with this variant.")(command)
+    command = runs_dir(command)
+    return click.argument("runs", nargs=-1, metavar="[RUN]...")(command)
+
+
+def policy(command: Command) -> Command:
+    """What is allowed: a policy file, or the short form."""
+    options = (
+        click.option("--policy", type=click.Path(path_type=Path), help="A policy file, or a pyproject.toml."),
+        click.option(
+            "--max-drop",
+            multiple=True,
+            metavar="POINTS",
+            help="Percentage points that may be lost: 1.0, or for one task mmlu=0.5; repeatable.",
+        ),
+        click.option("--max-ppl-ratio", type=float, metavar="RATIO", help="The same for perplexities: 1.02."),
+        click.option(
+            "--confidence", type=float, default=0.95, show_default=True, help="One-sided, for --max-drop."
+        ),
+        click.option(
+            "--allow-limited", is_flag=True, help="Let a run with --limit pass. Printed everywhere."
+        ),
+        click.option("--allow-inconclusive", is_flag=True, help="Exit 0 when undecided. Printed everywhere."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def mirror(command: Command) -> Command:
+    """Where data sets come from before the Hub."""
+    return click.option(
+        "--datasets-dir",
+        type=click.Path(path_type=Path, exists=True, file_okay=False),
+        envvar="QEVAL_DATASETS_DIR",
+        help="A mirror of Hub data sets, DIR/<org>/<name>, used before the Hub.",
+    )(command)
+
+
+def as_json(command: Command) -> Command:
+    """Whether a program reads what is printed."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")(command)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout."""
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def open_runs(names: Sequence[str], runs_dir: Path, baseline: str | None = None) -> tuple[Evidence, Reader]:
+    """The runs that a person named (the newest, where none is) as one that is compared with `baseline`, and
+    what reads their cells."""
+    from qeval.compare.evidence import gather, with_baseline
+    from qeval.compare.merge import merge
+    from qeval.store.runs import Store, reader
+
+    store = Store(runs_dir)
+    places = [store.open(name) for name in names] or [store.open(None)]
+    opened = [(place, place.read()) for place in places]
+    runs = [run for _, run in opened]
+    run = with_baseline(runs[0], baseline) if len(runs) == 1 else merge(runs, baseline)
+    read = reader(opened)
+    return gather(run, read.samples), read

@@ -1,0 +1,132 @@
+"""`qeval report` and `qeval view`: a run as a document, in files or in a browser."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from qeval.base.errors import QevalError
+from qeval.cli import options
+
+if TYPE_CHECKING:
+    from http.server import ThreadingHTTPServer
+
+_USUAL_PORT = 8000
+
+
+@click.command()
+@options.runs
+@click.option(
+    "--output",
+    "-o",
+    "outputs",
+    type=click.Path(path_type=Path, dir_okay=False),
+    multiple=True,
+    required=True,
+    help="Where to write; the ending (.html, .md, .txt, .json) chooses the format. Repeatable.",
+)
+@options.policy
+@click.option("--title", help="The report's title.")
+@click.option("--short", is_flag=True, help="Markdown short enough for a pull-request comment.")
+@click.option(
+    "--assets", type=click.Path(path_type=Path, file_okay=False), help="Put Markdown's charts here, as SVG."
+)
+def report(
+    runs: tuple[str, ...],
+    runs_dir: Path,
+    baseline: str | None,
+    outputs: tuple[Path, ...],
+    title: str | None,
+    short: bool,
+    assets: Path | None,
+    **gate: Any,
+) -> None:
+    """Render a run (the newest, if none is named) to HTML, Markdown, text or JSON."""
+    from qeval.ask.policy import choose
+    from qeval.base.files import write_text
+    from qeval.judge.gate import judge
+    from qeval.report.context import build
+    from qeval.report.formats import Options, render
+
+    evidence, read = options.open_runs(runs, runs_dir, baseline)
+    policy = choose(**gate)
+    decisions = judge(evidence, policy) if policy else ()
+    context = build(evidence, read.items, decisions, policy, title=title)
+    for path in outputs:
+        write_text(path, render(context, path, Options(short, assets)))
+        click.echo(str(path))
+
+
+@click.command()
+@options.runs
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Serve on localhost instead of opening a browser."
+)
+def view(runs: tuple[str, ...], runs_dir: Path, baseline: str | None, port: int | None) -> None:
+    """Open the HTML report of a run (the newest, if none is named)."""
+    from qeval.report.context import build
+    from qeval.report.formats.html import render_html
+
+    evidence, read = options.open_runs(runs, runs_dir, baseline)
+    page = render_html(build(evidence, read.items))
+    _show(page, port, say=lambda text: click.echo(text, err=True))
+
+
+def _show(page: str, port: int | None, *, say: Callable[[str], None]) -> None:
+    """Open the page in the desktop's browser, or serve it where a port is asked for or no display is.
+
+    Serving ends with KeyboardInterrupt. Raises QevalError where the port is taken.
+    """
+    import tempfile
+    import webbrowser
+
+    if port is None and _has_display():
+        file = Path(tempfile.mkdtemp(prefix="qeval-")) / "report.html"
+        file.write_text(page, encoding="utf-8")
+        say(f"Opening {file}")
+        webbrowser.open(file.as_uri())
+        return
+    with server(page, _USUAL_PORT if port is None else port) as serving:
+        say(f"Serving the report on http://localhost:{serving.server_address[1]}/ until Ctrl-C.")
+        try:
+            serving.serve_forever()
+        except KeyboardInterrupt:
+            say("Stopped.")
+
+
+def _has_display() -> bool:
+    return sys.platform in {"darwin", "win32"} or bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )
+
+
+def server(page: str, port: int) -> ThreadingHTTPServer:
+    """A server of this one page on the loopback interface; port 0 takes any that is free."""
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+    body = page.encode()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = self.path.partition("?")[0] in {"/", "/index.html"}
+            self.send_response(200 if found else 404)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.send_header("Content-Length", str(len(body) if found else 0))
+            self.end_headers()
+            if found:
+                self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing about each request."""
+
+    try:
+        return ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    except OSError as error:
+        raise QevalError(
+            f"Port {port} cannot be used: {error.strerror}.", "Name another with --port."
+        ) from error

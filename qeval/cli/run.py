@@ -1,0 +1,160 @@
+"""`qeval run` and `qeval cost`: variants are scored, or measured, and what came of it is printed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from qeval.cli import options
+from qeval.run.executors import EXECUTORS, SUMMARIES
+
+if TYPE_CHECKING:
+    from qeval.ask.order import Order
+
+
+def _executor(command: options.Command) -> options.Command:
+    known = ". ".join(f"{name}: {summary}" for name, summary in SUMMARIES.items())
+    return click.option(
+        "--executor",
+        type=click.Choice(tuple(EXECUTORS)),
+        default="local",
+        show_default=True,
+        help=f"Where variants are scored. {known}.",
+    )(command)
+
+
+@click.command()
+@click.option(
+    "--model", "-m", required=True, metavar="MODEL", help="Hub id (with @revision), directory, demo or toy."
+)
+@click.option(
+    "--schemes",
+    "-s",
+    default="fp16,bnb4,gptq",
+    show_default=True,
+    metavar="LIST",
+    help="Schemes to compare, the baseline first; `qeval list schemes` shows them and their options.",
+)
+@click.option(
+    "--suite", default=None, metavar="NAME", help="A suite, or a TOML file.  [default: leaderboard-v1]"
+)
+@click.option(
+    "--tasks", default=None, metavar="LIST", help="lm-eval tasks instead of a suite: name or name:metric."
+)
+@click.option(
+    "--num-fewshot", type=click.IntRange(min=0), help="Examples in each prompt, instead of the suite's."
+)
+@click.option("--baseline", metavar="NAME", help="The variant to compare with.  [default: the first scheme]")
+@click.option("--limit", type=click.IntRange(min=1), help="Score only N items per task: a smoke run.")
+@click.option("--revision", metavar="REV", help="Revision of the model on the Hub.")
+@click.option("--adapter", metavar="PATH", help="A PEFT adapter for every variant; merged:PATH merges it in.")
+@click.option(
+    "--batch-size", default="auto", show_default=True, metavar="N", help="Where batches are used at all."
+)
+@click.option("--device", default="auto", show_default=True, help="cuda, cuda:1, cpu ...")
+@click.option(
+    "--dtype", default="auto", show_default=True, help="What is calculated in: float32, float16, bfloat16."
+)
+@click.option("--seed", type=int, default=1234, show_default=True, help="Seed of the few-shot draw.")
+@click.option(
+    "--engine",
+    type=click.Choice(["tree", "plain", "lm-eval"]),
+    default="tree",
+    show_default=True,
+    help="How log-likelihoods are computed; lm-eval is the harness's own code.",
+)
+@click.option(
+    "--verify", type=click.IntRange(min=0), default=0, metavar="N", help="Score N documents with lm-eval too."
+)
+@click.option("--no-materialize", is_flag=True, help="Never dequantise weights ahead of scoring.")
+@click.option(
+    "--cost/--no-cost",
+    default=None,
+    help="Measure latency and throughput too, on the scheme's own kernels; by default what takes under a"
+    " minute on a GPU.",
+)
+@click.option("--chat-template", is_flag=True, help="Put prompts into the tokenizer's chat template.")
+@click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
+@options.mirror
+@click.option(
+    "--gate",
+    type=click.Path(path_type=Path),
+    metavar="POLICY",
+    help="Stop a variant as soon as it breaks a required rule of this policy for certain.",
+)
+@_executor
+@click.option("--again", is_flag=True, help="Check every variant anew, even those that are finished.")
+@options.runs_dir
+@options.as_json
+@click.pass_context
+def run(ctx: click.Context, /, runs_dir: Path, as_json: bool, **asked: Any) -> None:
+    """Score variants of a model and compare them with the first.
+
+    Killed or failed in the middle, the same command goes on where it stopped.
+    """
+    from qeval.ask import order as orders
+    from qeval.cli import progress
+    from qeval.report.formats import json as document
+    from qeval.report.formats import terminal
+    from qeval.run import runner
+
+    order = orders.order(runs_dir=runs_dir, command=("qeval", *sys.argv[1:]), **asked)
+    _check_tasks(order)
+    click.echo(orders.announcement(order), err=True)
+    with progress.display() as listen:
+        place = runner.execute(order, listen)
+    evidence, _ = options.open_runs([str(place.path)], runs_dir)
+    if as_json:
+        options.print_json(document.document(evidence))
+    else:
+        click.echo(terminal.summary(evidence))
+        click.echo(runner.farewell(evidence.run, place.path), err=True)
+    ctx.exit(int(runner.exit_code(evidence.run)))
+
+
+def _check_tasks(order: Order) -> None:
+    """Refuse a task that does not exist, first; lm-eval's names are read from its files."""
+    from qeval.ask.order import check_tasks
+    from qeval.base.places import tasks_dir
+    from qeval.load.toy import is_toy
+    from qeval.score.harness.catalogue import known_tasks
+
+    if not is_toy(order.variants[0].model):
+        check_tasks(order, known_tasks(tasks_dir(), order.cache_dir))
+
+
+@click.command()
+@click.option(
+    "--model", "-m", required=True, metavar="MODEL", help="Hub id (with @revision), directory or demo."
+)
+@click.option(
+    "--schemes", "-s", default="fp16,bnb4", show_default=True, metavar="LIST", help="As in `qeval run`."
+)
+@click.option("--revision", metavar="REV", help="Revision of the model on the Hub.")
+@click.option("--adapter", metavar="PATH", help="A PEFT adapter for every variant; merged:PATH merges it in.")
+@click.option("--device", default="auto", show_default=True, help="cuda, cuda:1, cpu ...")
+@click.option("--dtype", default="auto", show_default=True, help="What is calculated in.")
+@click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
+@options.mirror
+@_executor
+@options.runs_dir
+@options.as_json
+def cost(runs_dir: Path, as_json: bool, **asked: Any) -> None:
+    """Measure what variants cost to hold and run: load time, memory, latency and throughput."""
+    from qeval.ask import order as orders
+    from qeval.cli import progress
+    from qeval.report.formats import json as document
+    from qeval.report.formats import terminal
+    from qeval.run import runner
+
+    order = orders.cost_order(runs_dir=runs_dir, command=("qeval", *sys.argv[1:]), **asked)
+    with progress.display() as listen:
+        place = runner.execute(order, listen)
+    evidence, _ = options.open_runs([str(place.path)], runs_dir)
+    if as_json:
+        options.print_json(document.document(evidence))
+    else:
+        click.echo(terminal.costs(evidence.run))

@@ -1,0 +1,84 @@
+"""What an order is, to the last file that can change its numbers: identities, context, and the run's id."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from qeval.ask.order import Order
+from qeval.base.errors import QevalError
+from qeval.base.hashing import digest
+from qeval.base.names import slug
+from qeval.base.places import tasks_dir
+from qeval.base.records import Variant
+from qeval.load.toy import is_toy
+
+
+def identities(order: Order, refused: dict[str, QevalError]) -> dict[str, dict[str, Any]]:
+    """What each variant is, by name; one that cannot be found (a checkpoint, a revision, a text) joins
+    `refused`. Raises its QevalError where it is the baseline, or where nothing is left to compare."""
+    found: dict[str, dict[str, Any]] = {}
+    for variant in order.variants:
+        try:
+            found[variant.name] = _identity(variant, order.cache_dir)
+        except QevalError as error:
+            if variant.name == order.baseline:
+                raise
+            refused.setdefault(variant.name, error)
+            found[variant.name] = {"refused": str(error)}
+    if refused and len(refused) == len(order.variants) - 1:
+        raise next(iter(refused.values()))
+    return found
+
+
+def _identity(variant: Variant, cache_dir: Path) -> dict[str, Any]:
+    if is_toy(variant.model):
+        return {"model": variant.model, "scheme": msgspec.to_builtins(variant.scheme)}
+    from qeval.load.resolve import identity
+
+    return identity(variant, cache_dir)
+
+
+def context_of(order: Order) -> dict[str, Any]:
+    """What can change a task's items: lm-eval, the mirror of data sets, the project's own tasks."""
+    mirror = order.settings.datasets_dir
+    own = any(task.name.startswith("qeval_") for task in order.suite.tasks)
+    return {
+        "lm_eval": importlib.metadata.version("lm_eval"),
+        "datasets_dir": fingerprint(Path(mirror)) if mirror else None,
+        "tasks_dir": fingerprint(tasks_dir()) if own else None,
+    }
+
+
+def fingerprint(folder: Path) -> str:
+    """A hash of the names, sizes and times of the files below `folder` (contents, for small text files)."""
+    seen = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".md":
+            stat = path.stat()
+            small = path.suffix in {".yaml", ".yml", ".jsonl", ".json", ".py", ".txt"}
+            state = (
+                hashlib.sha256(path.read_bytes()).hexdigest()
+                if small
+                else f"{stat.st_size} {stat.st_mtime_ns}"
+            )
+            seen.update(f"{path.relative_to(folder)}\0{state}\0".encode())
+    return seen.hexdigest()
+
+
+def run_id(order: Order, identities: dict[str, dict[str, Any]], context: dict[str, Any]) -> str:
+    """Readable, and the same for the same command on the same models: that is how a run resumes."""
+    spec = {
+        "variants": order.variants,
+        "identities": identities,
+        "context": context,
+        "suite": order.suite,
+        "settings": order.settings,
+        "baseline": order.baseline,
+        "policy": order.policy,
+    }
+    return f"{slug(order.variants[0].model)}-{slug(order.suite.name, 20)}-{digest(spec)[:8]}"

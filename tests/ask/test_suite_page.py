@@ -1,0 +1,48 @@
+"""docs/extend/suite.md does what it says: its example is a suite that runs, its tables name every key."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from qeval.ask import suites
+from qeval.base.places import tasks_dir
+
+PAGE = (Path(__file__).parents[2] / "docs" / "extend" / "suite.md").read_text("utf-8")
+[EXAMPLE] = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+[COMMANDS] = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.fixture
+def lying_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The example among the suites that come with qeval."""
+    folder = tmp_path / "tasks"
+    folder.mkdir()
+    for path in tasks_dir().glob("*.toml"):
+        shutil.copy(path, folder)
+    file = folder / "science.toml"
+    file.write_text(EXAMPLE)
+    monkeypatch.setattr(suites, "tasks_dir", lambda: folder)
+    return file
+
+
+def test_the_example_is_found_by_its_name_and_runs(qeval, lying_there: Path) -> None:
+    assert "science" in [row["suite"] for row in json.loads(qeval("list", "suites", "--json").stdout)]
+    run, plan = (shlex.split(line)[1:] for line in COMMANDS.splitlines())
+    rows = {row["task"] for row in json.loads(qeval(*run, "--json").stdout)["comparisons"]}
+    assert rows >= {"arc_easy", "mmlu", "mmlu_macro", "wikitext", "average"}
+    assert "arc_easy" in qeval(*plan).stdout
+    assert suites.load(str(lying_there)) == suites.load("science")
+
+
+def test_every_key_stands_in_its_table() -> None:
+    for part, table in zip(
+        PAGE.split("Of a `[[task]]`:"), (suites.SuiteTable, suites.TaskTable), strict=True
+    ):
+        keys = re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE)
+        assert sorted(keys) == sorted(table.__struct_fields__)
