@@ -131,7 +131,7 @@ def built(args: argparse.Namespace) -> dict[str, list[TokenRequest]]:
     from transformers import AutoTokenizer
 
     from qeval.base.records import Task
-    from qeval.score import harness
+    from qeval.score.harness import door
 
     tokenizer = AutoTokenizer.from_pretrained(args.tokenizer or args.model)
     limit = args.limit
@@ -144,7 +144,7 @@ def built(args: argparse.Namespace) -> dict[str, list[TokenRequest]]:
     out = {}
     for name in args.tasks.split(","):
         began = time.perf_counter()
-        prepared = harness.prepare(
+        prepared = door.prepare(
             wanted[name], tokenizer, max_length=2048, datasets_dir=Path(args.datasets_dir)
         )
         out[name] = [request for task in prepared for request in task.requests]

@@ -20,16 +20,16 @@ from qeval.base.messages import Done, Job, Note, Planned, Progress, Stage
 from qeval.base.records import Cell, Cost, Provenance, Settings
 from qeval.load import model
 from qeval.load.memory import PROCESS_NOTE, forget_peak, peak_bytes
-from qeval.score import harness
 from qeval.score.engine import engine as engines
 from qeval.score.engine.body import NonFiniteError
 from qeval.score.engine.materialize import can_materialize, compute_in_own_dtype, materialize
 from qeval.score.engine.requests import Answer, TokenRequest
+from qeval.score.harness import door
 
 if TYPE_CHECKING:
     from qeval.score.cells import Cells, Say, Watcher
     from qeval.score.cost import Bench
-    from qeval.score.harness import PreparedTask
+    from qeval.score.harness.prepared import PreparedTask
 
 _SAY_EVERY_SECONDS = 0.2
 _CPU_KERNEL_NOTE = (
@@ -111,7 +111,7 @@ def _questions(job: Job, say: Say) -> tuple[PreparedTask, ...]:
         job.variant, cache_dir=Path(job.cache_dir), trust_remote_code=job.settings.trust_remote_code
     )
     say(Stage("building the questions"))
-    return harness.prepare(
+    return door.prepare(
         job.tasks,
         tokenizer,
         max_length=max_length or _DEFAULT_LENGTH,
@@ -223,7 +223,7 @@ class _Session:
 
     def _by_lm_eval(self, part: PreparedTask) -> Sequence[Any]:
         self.say(Stage(f"{part.task.name} by lm-eval"))
-        act = harness.generate if part.generates else harness.score_with_lm_eval
+        act = door.generate if part.generates else door.score_with_lm_eval
         size = _LM_EVAL_BATCH if self.settings.batch_size == "auto" else int(self.settings.batch_size)
         answers: Sequence[Any] = act(part, self.model, self.loaded.tokenizer, batch_size=size)
         for place, answer in enumerate(answers):
@@ -266,7 +266,7 @@ class _Session:
             for place, answer in self._answered(unit, places, [True] * len(unit)):
                 answers[place.part].put(place.request, answer)
             pairs = zip(unit, answers, strict=True)
-            watcher.see(block, [harness.collect(part, known.filled()).samples for part, known in pairs])
+            watcher.see(block, [door.collect(part, known.filled()).samples for part, known in pairs])
         share = (self._fed() - fed) // len(unit), (time.perf_counter() - start) / len(unit)
         for part, known in zip(unit, answers, strict=True):
             self._store(part, known.found, *share)
@@ -307,7 +307,7 @@ class _Session:
         return self.engine
 
     def _store(self, part: PreparedTask, answers: Sequence[Any], tokens: int, seconds: float) -> None:
-        outcome = harness.collect(part, answers)
+        outcome = door.collect(part, answers)
         self.answers[part.task.name] = answers if self.job.verify else ()
         samples = outcome.samples
         cell = Cell(
@@ -324,7 +324,7 @@ class _Session:
             seconds=seconds,
             provenance=self.provenance,
         )
-        self.cells.add(cell, samples, harness.items(part))
+        self.cells.add(cell, samples, door.items(part))
 
     def _tell(self, part: PreparedTask, count: int) -> None:
         self.done += count
@@ -361,9 +361,7 @@ class _Session:
         wanted = [at for at, owner in enumerate(part.content.owner) if int(owner) in documents]
         if not wanted:
             return []
-        theirs = harness.score_with_lm_eval(
-            part, self.model, self.loaded.tokenizer, batch_size=1, wanted=wanted
-        )
+        theirs = door.score_with_lm_eval(part, self.model, self.loaded.tokenizer, batch_size=1, wanted=wanted)
         spans = part.content.spans
         places = [place for at in wanted for place in range(int(spans[at]), int(spans[at + 1]))]
         ours = [self.answers[part.task.name][place] for place in places]
