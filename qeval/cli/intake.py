@@ -6,7 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from qeval.exchange.lm_eval_reading import Imported, import_lm_eval
+from qeval.exchange.lm_eval.reading import Imported, import_lm_eval
 from qeval.exchange.scores import import_scores
 from qeval.store.runs import RunDir, Store
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from qeval.base.errors import QevalError, UsageError, did_you_mean
 from qeval.base.files import write_bytes, write_text
 from qeval.base.records import Comparison, Read, ReadItems, Run
-from qeval.exchange import hub, lm_eval_writing, tables
+from qeval.exchange import hub, tables
+from qeval.exchange.lm_eval.writing import to_lm_eval
 from qeval.exchange.source import Source
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from qeval.exchange.source import File
 
 EXPORTS: Mapping[str, Callable[[Source], Iterator[File]]] = {
-    "lm-eval": lm_eval_writing.to_lm_eval,
+    "lm-eval": to_lm_eval,
     "csv": tables.to_csv,
     "parquet": tables.to_parquet,
     "model-card": hub.to_model_card,

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from factories import make_run
+from factories import hashes, make_cell, make_result, make_run
 
 from qeval.base.errors import QevalError, UsageError
-from qeval.base.records import Item
+from qeval.base.records import Item, Run, Samples, Suite, Task
 from qeval.compare.pairs import compare_run
 from qeval.exchange.export import EXPORTS, export
+from qeval.exchange.lm_eval.reading import import_lm_eval
 
 NASTY = 'a, "quoted" <b>text</b>\nwith | lines \u202e\u2028 and 🏴‍☠️'
 
@@ -144,8 +146,6 @@ def test_the_samples_load_as_a_data_set(made, tmp_path):
 
 
 def test_what_is_exported_to_lm_eval_is_imported_again_with_the_same_differences(made, tmp_path):
-    from qeval.exchange.lm_eval_reading import import_lm_eval
-
     export(*made, "lm-eval", tmp_path / "out")
     again = import_lm_eval(tmp_path / "out", baseline="toy[scheme=fp16]")
     before = {one.task: one for one in made[3] if one.level in {"task", "subtask"}}
@@ -155,6 +155,95 @@ def test_what_is_exported_to_lm_eval_is_imported_again_with_the_same_differences
         other = after[task]
         assert (other.n, other.losses, other.gains) == (one.n, one.losses, one.gains)
         assert other.delta == pytest.approx(one.delta)
+
+
+def test_a_run_comes_back_from_lm_evals_files_with_the_same_scores_and_items(tmp_path):
+    """Every kind of answer: choices of odd lengths and several right ones, a text, one continuation, a
+    document; an item that is left out, and a task with a name that lm-eval would write as it is."""
+    run, samples, items = every_kind()
+    read, read_items = (lambda cell: samples[cell.key]), (lambda cell: items[cell.key])
+    export(run, read, read_items, (), "lm-eval", tmp_path / "out")
+    again = import_lm_eval(tmp_path / "out", name="fp16")
+    assert again.run.created == run.created
+    cells = {cell.task.name: cell for cell in again.run.results[0].cells}
+    assert len(cells) == len(samples)
+    for cell in run.results[0].cells:
+        other = cells[cell.task.name]
+        assert other.task == cell.task
+        assert (other.n, other.n_available, other.score) == (cell.n, cell.n_available, cell.score)
+        for field in fields(Samples):
+            before, after = (getattr(s, field.name) for s in (samples[cell.key], again.samples[other.key]))
+            assert after.tolist() == before.tolist(), (cell.task.name, field.name)
+        assert {item.key: item for item in again.items[other.key]} == items[cell.key]
+
+
+def every_kind():
+    """A run of one variant with a task of each kind of answer, its samples and its items by cell key."""
+    choices = (" a", " bcd", " e")
+    tasks = {
+        Task("picks-one", "acc_norm", num_fewshot=2): [
+            item_and_sample(choices, "1", "1", 1.0, scores=(-2.0, -2.1, -3.5)),
+            item_and_sample(choices, "0", "0,2", 1.0, scores=(-0.1, -2.1, -3.5)),
+            item_and_sample(choices, "0", "2", 0.0, weight=0.0, scores=(-0.1, -2.1, -3.5)),
+        ],
+        Task("mutual", "acc_mutual_info", num_fewshot=0): [
+            item_and_sample(choices, "2", "2", 1.0, scores=(-1.0, -2.0, -3.0)),
+        ],
+        Task("mass", "acc", num_fewshot=0, kind="score"): [
+            item_and_sample(choices, "0", "1", 0.25, scores=(-1.0, -2.0, -3.0)),
+        ],
+        Task("writes", "exact_match", "strict", num_fewshot=0): [
+            item_and_sample((), "so\u2028it goes", "007", 0.0),
+        ],
+        Task("ends", "acc", num_fewshot=0): [
+            item_and_sample((" end",), " end", "end", 1.0, scores=(-0.5,)),
+            item_and_sample((" stop",), "", "stop", 0.0, scores=(-1.5,)),
+        ],
+        Task("cloze", "perplexity", num_fewshot=0, kind="perplexity"): [
+            item_and_sample((" end",), "", "end", -1.5, scores=(-1.5,)),
+        ],
+        Task("pages", "bits_per_byte", num_fewshot=0, kind="perplexity"): [
+            item_and_sample((), "", "", -80.25, weight=40.0),
+        ],
+    }
+    samples, items, cells = {}, {}, []
+    for task, pairs in tasks.items():
+        made = columns(task, [row for _, row in pairs])
+        cell = make_cell(f"fp16-{task.name}", task, made, 10)
+        samples[cell.key] = made
+        texts = [replace(item, key=str(at), gold=row["gold"]) for at, (item, row) in enumerate(pairs)]
+        items[cell.key] = {item.key: item for item in texts}
+        cells.append(cell)
+    suite = Suite("kinds", tuple(tasks))
+    return (
+        Run("kinds", "2026-01-02T03:04:05Z", "toy", suite, "fp16", (make_result("fp16", cells),)),
+        samples,
+        items,
+    )
+
+
+def item_and_sample(choices, answer, gold, value, *, weight=1.0, scores=()):
+    scored = bool(scores)
+    prompt = "Examples.\n\nOne paragraph.\n\nAnother?" if scored else "A text.\n\nIts end."
+    question = "One paragraph.\n\nAnother?" if scored else prompt
+    item = Item("", prompt, question, choices)
+    return item, {"answer": answer, "gold": gold, "value": value, "weight": weight, "scores": scores}
+
+
+def columns(task, rows):
+    n = len(rows)
+    scores = np.empty(n, dtype=object)
+    scores[:] = [row["scores"] for row in rows]
+    return Samples(
+        key=np.arange(n).astype(str),
+        **{f"{what}_hash": hashes(f"{task.name}/{what}", n) for what in ("doc", "prompt", "target")},
+        value=np.array([row["value"] for row in rows]),
+        weight=np.array([row["weight"] for row in rows]),
+        cluster=np.full(n, ""),
+        answer=np.array([row["answer"] for row in rows]),
+        gold=np.array([row["gold"] for row in rows]),
+        scores=scores,
+    )
 
 
 def test_an_unknown_form_and_an_empty_run_are_refused(made, tmp_path):
