@@ -1,7 +1,7 @@
 """Other ways out of a run: lm-eval's files, flat tables, and the metadata that the Hugging Face Hub reads.
 
-Every form is a directory of files, each written whole or not at all. To add a form, add a function that
-yields (path below the directory, text or Arrow table) and a line in `EXPORTS`.
+Every form is a directory of files, each written whole or not at all. To add a form, write a file with a
+function that yields (path below the directory, text or Arrow table), and its line in `EXPORTS`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING
 from qeval.base.errors import QevalError, UsageError, did_you_mean
 from qeval.base.files import write_bytes, write_text
 from qeval.base.records import Comparison, Read, ReadItems, Run
-from qeval.exchange import hub, tables
+from qeval.exchange.forms.csv import to_csv
+from qeval.exchange.forms.eval_results import to_eval_results
+from qeval.exchange.forms.model_card import to_model_card
+from qeval.exchange.forms.parquet import to_parquet
 from qeval.exchange.lm_eval.writing import to_lm_eval
 from qeval.exchange.source import Source
 
@@ -25,10 +28,10 @@ if TYPE_CHECKING:
 
 EXPORTS: Mapping[str, Callable[[Source], Iterator[File]]] = {
     "lm-eval": to_lm_eval,
-    "csv": tables.to_csv,
-    "parquet": tables.to_parquet,
-    "model-card": hub.to_model_card,
-    "eval-results": hub.to_eval_results,
+    "csv": to_csv,
+    "parquet": to_parquet,
+    "model-card": to_model_card,
+    "eval-results": to_eval_results,
 }
 
 

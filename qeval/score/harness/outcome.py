@@ -140,7 +140,7 @@ def _check(prepared: PreparedTask, values: Any) -> None:
     task = prepared.task
     if np.isnan(values).any():
         raise QevalError(
-            f"Item {np.isnan(values).argmax()} of task {task.name!r} has a {task.metric} that is no number.",
+            f"Item {np.isnan(values).argmax()} of task {task.name!r} is judged {task.metric} = nan.",
             "lm-eval's own mean would be no number either; choose another metric.",
         )
     if task.kind == "accuracy" and not ((values == 0) | (values == 1)).all():

@@ -1,6 +1,7 @@
 """Groups, metrics and kinds are filled in; what cannot be done is refused in a sentence with a remedy."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -107,6 +108,15 @@ def test_a_score_that_is_no_number_names_task_and_item(plain_tokenizer, fixtures
     answers[4] = Answer(float("nan"), greedy=False)
     with pytest.raises(QevalError, match="Item 1 of task 'fix_endings' scored nan"):
         door.collect(part, answers)
+
+
+def test_a_value_that_is_no_number_names_task_and_item(plain_tokenizer, fixtures):
+    (part,) = prepare(plain_tokenizer, fixtures, Task("fix_mass", "", limit=3))
+    view = part.view()
+    values = iter([0.5, 1.0, float("nan")])
+    view.config.process_results = lambda *_: {"acc": next(values)}
+    with pytest.raises(QevalError, match="Item 2 of task 'fix_mass' is judged acc = nan"):
+        door.collect(replace(part, view=lambda: view), [Answer(-1.0, greedy=True) for _ in part.requests])
 
 
 @pytest.mark.parametrize(
