@@ -104,7 +104,7 @@ def once(tokenizer: str, mirror: str, cache: str) -> dict[str, Any]:
     parts = door.prepare(tasks, loaded, max_length=2048, datasets_dir=Path(mirror), cache_dir=Path(cache))
     done, prepared = time.perf_counter(), time.process_time()
     for _, unit in groupby(parts, key=lambda part: part.task.group or part.task.name):
-        tree.plan([request for part in unit for request in part.requests], 4096)
+        tree.pack([request for part in unit for request in part.requests], 4096)
     return {
         "imports": round(imported - start, 1),
         "prepare": round(done - imported, 1),

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from qeval.score.engine import attention, batches, memory, selfcheck, tree
-from qeval.score.engine.body import CausalModel, NonFiniteError, UnsupportedError, log_probs, put
+from qeval.score.engine import attention, batches, memory, reach, selfcheck, tree
+from qeval.score.engine.body import CausalModel, NonFiniteError, UnsupportedError, log_probs, on_device
 from qeval.score.engine.requests import Answer
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Engine:
         """Run forward passes until every wanted request is scored."""
         everyone = np.arange(len(requests))
         if self.path == "tree":
-            for members in attention.apart(self.lm.config, requests):
+            for members in reach.apart(self.lm.config, requests):
                 yield from self._tree(requests, members, want)
         else:
             make = batches.context_batches if self.path == "kv" else batches.plain_batches
@@ -114,39 +114,39 @@ class Engine:
         self, requests: Sequence[TokenRequest], members: NDArray[np.int64], want: NDArray[np.bool_]
     ) -> Iterator[Scored]:
         """Score some of the requests by chunks; a chunk that does not fit is cut with half the budget."""
-        planned = self._plan([requests[i] for i in members])
-        for c in range(len(planned)):
-            who = members[planned.members(c)]
+        packing = self._packed([requests[i] for i in members])
+        for c in range(len(packing)):
+            who = members[packing.members(c)]
             if not want[who].any():
                 continue
-            one_path = planned.sizes[c] == max(len(requests[i].tokens) - 1 for i in who)
+            one_path = packing.sizes[c] == max(len(requests[i].tokens) - 1 for i in who)
             scored = None
-            if one_path or planned.sizes[c] <= self.budget:
-                scored = self._try(partial(self._chunk, planned, c))
+            if one_path or packing.sizes[c] <= self.budget:
+                scored = self._try(partial(self._chunk, packing, c))
             if scored is not None:
                 yield scored.renamed(members)
             elif one_path:
-                raise memory.too_long(int(planned.sizes[c]))
+                raise memory.too_long(int(packing.sizes[c]))
             else:
                 yield from self._tree(requests, who, want)
 
-    def _plan(self, requests: Sequence[TokenRequest]) -> tree.Plan:
+    def _packed(self, requests: Sequence[TokenRequest]) -> tree.Packing:
         """The tree of requests, cut for this engine's budget and padding."""
         assert self.layout is not None  # noqa: S101  # the tree path has one
         padded = self.layout.padded(1, self.budget) > 1
-        return tree.plan(requests, self.budget, self.budget if padded else memory.PASS_OVERHEAD)
+        return tree.pack(requests, self.budget, self.budget if padded else memory.PASS_OVERHEAD)
 
-    def _chunk(self, planned: tree.Plan, c: int) -> Scored:
+    def _chunk(self, packing: tree.Packing, c: int) -> Scored:
         """One forward pass over chunk c."""
         import torch
 
         assert self.layout is not None  # noqa: S101  # the tree path has one
-        lm, n = self.lm, int(planned.sizes[c])
-        chunk = attention.pad(planned.chunk(c), self.layout.padded(n, self.budget))
+        lm, n = self.lm, int(packing.sizes[c])
+        chunk = tree.padded(packing.chunk(c), self.layout.padded(n, self.budget))
         with torch.no_grad(), attention.using(lm.model, self.layout.implementation):
             hidden = lm.hidden(
-                put(chunk.tokens, lm.device)[None],
-                position_ids=put(chunk.positions, lm.device)[None],
+                on_device(chunk.tokens, lm.device)[None],
+                position_ids=on_device(chunk.positions, lm.device)[None],
                 attention_mask=self.layout.masks(chunk),
             )[0]
         scored = self._scored(chunk, lambda at: lm.logits(hidden[at.to(hidden.device)]))
@@ -199,13 +199,15 @@ class Engine:
         if n == 0:
             return self._head_only(batch)
         with torch.no_grad():
-            cache = lm.cache(put(batch.prefix, lm.device)[None])
+            cache = lm.cache(on_device(batch.prefix, lm.device)[None])
             cache.batch_repeat_interleave(len(batch.tokens))
             at = torch.arange(n, n + batch.tokens.shape[1], device=lm.device)
             more = {"position_ids": at[None].expand(len(batch.tokens), -1)}
             if not lm.accepts("position_ids"):
                 more = {}
-            hidden = lm.hidden(put(batch.tokens, lm.device), past_key_values=cache, use_cache=True, **more)
+            hidden = lm.hidden(
+                on_device(batch.tokens, lm.device), past_key_values=cache, use_cache=True, **more
+            )
         return self._rows_of(batch, hidden)
 
     def _head_only(self, batch: Batch) -> Scored:
@@ -213,7 +215,7 @@ class Engine:
         import torch
 
         with torch.no_grad():
-            return self._rows_of(batch, self.lm.hidden(put(batch.tokens, self.lm.device)))
+            return self._rows_of(batch, self.lm.hidden(on_device(batch.tokens, self.lm.device)))
 
     def _rows_of(self, batch: Batch, hidden: torch.Tensor) -> Scored:
         """The scored tokens of a batch from its last hidden states (b, t, h)."""
@@ -225,7 +227,7 @@ class Engine:
         import torch
 
         with torch.no_grad():
-            flat = self.lm.plain(put(batch.tokens, self.lm.device)).flatten(0, 1)
+            flat = self.lm.plain(on_device(batch.tokens, self.lm.device)).flatten(0, 1)
         return self._scored(batch, lambda at: flat[at.to(flat.device)])
 
     # --- memory
@@ -272,7 +274,7 @@ def open_engine(
         engine.note = "Plain batches, as asked."
         return engine
     reference, batched = (Engine(lm, "plain", None, replace(limits, batch_size=size)) for size in (1, 4))
-    requests = selfcheck.choose(sample, limits.check_tokens, attention.shortest_window(lm.config))
+    requests = selfcheck.choose(sample, limits.check_tokens, reach.shortest_window(lm.config))
     return selfcheck.climb(candidates, reference, batched, requests)
 
 
