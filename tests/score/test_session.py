@@ -14,7 +14,7 @@ from qeval.ask import policy, suites
 from qeval.base.errors import QevalError
 from qeval.base.messages import Done, Event, Finished, Job, Note
 from qeval.base.records import Provenance, Scheme, Settings, Task, Variant
-from qeval.score.cells import Cells, StoppedEarly
+from qeval.score.cells import JobCells, StoppedEarly
 from qeval.store.runs import Store
 
 pytestmark = pytest.mark.torch
@@ -55,7 +55,7 @@ def score(job: Job) -> tuple[dict[str, object], list[Event]]:
     from qeval.score.session import score as score_job
 
     events: list[Event] = []
-    score_job(job, Cells(job, events.append), events.append)
+    score_job(job, JobCells(job, events.append), events.append)
     place = Store(Path(job.runs_dir)).run_dir(job.run_id)
     cells = [event.cell for event in events if isinstance(event, Finished)]
     return {cell.task.name: place.samples(cell) for cell in cells}, events
@@ -176,7 +176,7 @@ def test_costs_asked_for_are_measured_of_what_is_finished_and_nothing_is_scored_
 
     job = a_job(runs_dir, llama)
     _, events = score(job)
-    monkeypatch.setattr(session, "_Session", lambda *_: pytest.fail("a session was opened to score"))
+    monkeypatch.setattr(session, "Session", lambda *_: pytest.fail("a session was opened to score"))
     _, more = score(msgspec.structs.replace(job, cost=True))
     done = more[-1]
     assert done.provenance == events[-1].provenance
@@ -248,7 +248,7 @@ def test_a_gpus_peak_memory_is_counted_from_the_end_of_loading(
     import torch
 
     from qeval.load import model as models
-    from qeval.score import session
+    from qeval.score import inputs
 
     seen: list[str] = []
     loaded = models.Loaded(None, None, Provenance("m"))
@@ -256,7 +256,7 @@ def test_a_gpus_peak_memory_is_counted_from_the_end_of_loading(
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", seen.append)
     job = a_job(runs_dir, llama)
     job = msgspec.structs.replace(job, settings=replace(job.settings, device=device))
-    assert session._load(job, lambda _: None) is loaded
+    assert inputs.loaded_variant(job, lambda _: None) is loaded
     assert seen == forgotten
 
 
