@@ -220,8 +220,15 @@ class Session:
                 batch_size=None if self.settings.batch_size == "auto" else int(self.settings.batch_size),
                 expected_tokens=self.tokens,
             )
-            self.provenance = replace(self.provenance, engine=self.engine.path, engine_note=self.engine.note)
-            self.say(Note(self.engine.note))
+            failures = tuple(f"{failure}; see {self.job.log}." for failure in self.engine.failures)
+            self.provenance = replace(
+                self.provenance,
+                engine=self.engine.path,
+                engine_note=self.engine.note,
+                notes=(*self.provenance.notes, *failures),
+            )
+            for note in (self.engine.note, *failures):
+                self.say(Note(note))
         return self.engine
 
     def _store(self, part: PreparedTask, answers: Sequence[Any], tokens: int, seconds: float) -> None:

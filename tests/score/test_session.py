@@ -13,7 +13,7 @@ from tiny_models import save_model
 from qeval.ask import policy, suites
 from qeval.base.errors import QevalError
 from qeval.base.messages import Done, Event, Finished, Job, Note
-from qeval.base.records import Provenance, Scheme, Settings, Task, Variant
+from qeval.base.records import Provenance, Result, Scheme, Settings, Task, Variant
 from qeval.score.cells import JobCells, StoppedEarly
 from qeval.store.runs import Store
 
@@ -123,6 +123,26 @@ def test_every_engine_says_the_same(runs_dir: Path, llama: Path, engine: str) ->
         np.testing.assert_allclose(samples.value, other[name].value, rtol=1e-5, atol=1e-5)
     provenance = events[-1].provenance
     assert provenance.engine == engine
+
+
+def test_a_faster_path_that_fails_by_a_bug_is_told_where_the_report_tells_it(
+    runs_dir: Path, llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qeval.report.facts import warnings_of
+    from qeval.score.engine.tiles import Tiles
+
+    monkeypatch.setattr(Tiles, "masks", lambda *_: {}["planted"])
+    job = a_job(runs_dir, llama, tasks=TASKS[:1])
+    _, events = score(job)
+    (done,) = (event for event in events if isinstance(event, Done))
+    sentence = (
+        "The faster path 'Token tree with tiles' failed unexpectedly (KeyError: 'planted') and was left out;"
+        f" see {job.log}."
+    )
+    assert done.provenance is not None
+    assert sentence in done.provenance.notes
+    assert Note(sentence) in events
+    assert sentence in warnings_of(Result(job.variant, "done", provenance=done.provenance))
 
 
 def test_verify_tells_the_largest_difference(runs_dir: Path, llama: Path) -> None:

@@ -58,7 +58,8 @@ class Scored:
 class Engine:
     """Scores requests with one model along one path.
 
-    path: the rung in use. note: a sentence on why, for the run's record. budget: tokens per chunk of the
+    path: the rung in use. note: a sentence on why, for the run's record. failures: a sentence, without its
+    full stop, on each faster path that failed as none should. budget: tokens per chunk of the
     tree. batch_size: sequences per batch on the other rungs. tokens_fed: tokens that went through the
     model so far, without padding; tokens_padded: with it.
     """
@@ -67,6 +68,7 @@ class Engine:
         self.lm, self.path, self.layout = lm, path, layout
         self.budget, self.batch_size = limits.budget, limits.batch_size
         self.note = ""
+        self.failures: tuple[str, ...] = ()
         self.tokens_fed = self.tokens_padded = 0
 
     def score(
@@ -122,7 +124,7 @@ class Engine:
             one_path = packing.sizes[c] == max(len(requests[i].tokens) - 1 for i in who)
             scored = None
             if one_path or packing.sizes[c] <= self.budget:
-                scored = self._try(partial(self._chunk, packing, c))
+                scored = self._if_it_fits(partial(self._chunk, packing, c))
             if scored is not None:
                 yield scored.renamed(members)
             elif one_path:
@@ -181,7 +183,7 @@ class Engine:
                 continue
             scored = None
             if len(batch.tokens) <= self.batch_size:
-                scored = self._try(partial(run, batch))
+                scored = self._if_it_fits(partial(run, batch))
             if scored is not None:
                 self.tokens_fed += batch.n_tokens
                 self.tokens_padded += len(batch.prefix) + batch.tokens.size
@@ -232,7 +234,7 @@ class Engine:
 
     # --- memory
 
-    def _try(self, run: Callable[[], Scored]) -> Scored | None:
+    def _if_it_fits(self, run: Callable[[], Scored]) -> Scored | None:
         """The result, or None and half the budget if memory ran out."""
         try:
             return run()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qeval.base.errors import QevalError
-from qeval.score.engine import attention
+from qeval.score.engine import attention, memory
 from qeval.score.engine.requests import TokenRequest
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ TIMES_ROUNDING = 1.5
 same numbers to the last digit, and other right kernels others."""
 MOST_ROUNDING = 5.0
 """The most of that, in times the dtype's floor: beyond it, attention written out is another attention."""
+
+_COMPILERS = ("torch._dynamo", "torch._inductor", "torch._functorch", "triton")
+"""Where the exceptions of compilers are defined."""
+_LONGEST_REASON = 200
 
 log = logging.getLogger(__name__)
 
@@ -53,39 +58,65 @@ def climb(
     noise = _difference(_values(batched, requests), want)
     rounding = _rounding(reference, requests, want, dtype)
     refused: list[str] = []
+    failures: list[str] = []
     for candidate in candidates[:-1]:
-        engine, verdict = _try(candidate, requests, want, noise, dtype, rounding)
+        engine, verdict = _tried(candidate, requests, want, noise, dtype, rounding, failures)
         if engine is not None:
-            engine.note = _sentence(candidate.name, verdict, refused)
-            return engine
+            return _noted(engine, candidate.name, verdict, refused, failures)
         refused.append(f"{candidate.name}: {verdict}")
         log.info("Self-check: %s: %s", candidate.name, verdict)
-    engine = candidates[-1].make()
-    engine.note = _sentence(candidates[-1].name, "as lm-eval does it", refused)
-    return engine
+    return _noted(candidates[-1].make(), candidates[-1].name, "as lm-eval does it", refused, failures)
 
 
-def _try(
+def _tried(
     candidate: Candidate,
     requests: Sequence[TokenRequest],
     want: list[NDArray[np.float32]],
     noise: NDArray[np.float64],
     dtype: str,
     rounding: float,
+    failures: list[str],
 ) -> tuple[Engine | None, str]:
-    """The candidate's engine and its agreement in words, or None and the reason against it."""
+    """The candidate's engine and its agreement in words, or None and the reason against it.
+
+    What is no known refusal is a bug, of ours or of the model's own code. The next rung is right as well,
+    but slower, so it goes to `failures` in a sentence and to standard error (a worker's log) with its
+    traceback.
+    """
     try:
         engine = candidate.make()
         got = _difference(_values(engine, requests), want)
-    except QevalError as error:
-        return None, error.message
-    except Exception as error:  # noqa: BLE001  # a model's own code may fail in any way; the next rung is right
-        return None, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200]
+    except Exception as error:  # noqa: BLE001  # whatever it is, the next rung is tried
+        reason = known_refusal(error)
+        if reason is not None:
+            return None, reason
+        traceback.print_exc()
+        what = _in_a_line(error)
+        failures.append(f"The faster path {candidate.name!r} failed unexpectedly ({what}) and was left out")
+        return None, f"failed unexpectedly ({what})"
     verdict = f"off by up to {_largest(got):.1e} nat per token, plain batches by {_largest(noise):.1e}"
     if not agrees(got, noise, dtype, rounding):
         return None, verdict
     engine.tokens_fed = engine.tokens_padded = 0
     return engine, verdict
+
+
+def known_refusal(error: Exception) -> str | None:
+    """Why a path cannot be gone, where that may happen with a sound qeval: a model or a device that does not
+    do what the path needs (we say so, or torch does), memory that ran out, a compiler that gave up. None for
+    everything else."""
+    if isinstance(error, QevalError):
+        return error.message
+    if memory.ran_out(error):
+        return "memory ran out"
+    compiler = any(kind.__module__.startswith(_COMPILERS) for kind in type(error).__mro__)
+    if compiler or isinstance(error, NotImplementedError) or "not implemented for" in str(error):
+        return _in_a_line(error)
+    return None
+
+
+def _in_a_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:_LONGEST_REASON]
 
 
 def agrees(
@@ -178,6 +209,8 @@ def _largest(x: NDArray[np.float64]) -> float:
     return float(np.abs(x).max())
 
 
-def _sentence(name: str, verdict: str, refused: list[str]) -> str:
-    """The note of an engine."""
-    return f"{name}: {verdict}" + (f" (refused: {'; '.join(refused)})" if refused else "") + "."
+def _noted(engine: Engine, name: str, verdict: str, refused: list[str], failures: list[str]) -> Engine:
+    """The engine with a note of how it was found."""
+    engine.note = f"{name}: {verdict}" + (f" (refused: {'; '.join(refused)})" if refused else "") + "."
+    engine.failures = tuple(failures)
+    return engine
