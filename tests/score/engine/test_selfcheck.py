@@ -161,6 +161,25 @@ def test_a_bug_in_a_faster_path_is_told_with_its_traceback(requests, monkeypatch
 
 
 @pytest.mark.torch
+@pytest.mark.parametrize("architecture", ["bloom", "falcon_alibi", "gpt_neo", "mpt", "mamba"])
+def test_a_model_whose_own_attention_fails_with_the_mask_refuses_it(architecture, requests, capsys):
+    engine = open_engine(tiny_model(architecture), sample=requests)
+    assert engine.path != "tree"
+    assert engine.failures == ()
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.torch
+def test_a_bug_of_ours_is_told_for_such_a_model_too(requests, monkeypatch):
+    from qeval.score.engine.dense import Dense
+
+    monkeypatch.delattr(Dense, "_mask")
+    engine = open_engine(tiny_model("bloom"), sample=requests)
+    (failure,) = engine.failures
+    assert "'Token tree with a dense mask' failed unexpectedly (AttributeError" in failure
+
+
+@pytest.mark.torch
 def test_known_refusals_are_no_failures(requests, monkeypatch, capsys):
     import torch
 
