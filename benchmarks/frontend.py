@@ -2,10 +2,11 @@
 
     python benchmarks/frontend.py --tokenizer DIR --datasets-dir DIR [--full-hellaswag] [--lm-eval N]
 
-Runs `qeval.score.harness.prepare` on leaderboard-v1 twice, each in a process of its own, with an empty and a
-filled cache, and prints seconds and counts. `--full-hellaswag` stretches a mirror's sample of HellaSwag to
-the real numbers of rows (10 042 and 39 905) by repeating rows with a word changed. `--lm-eval N` also times
-lm-eval's own building and pairwise tokenising on N documents of each task, and says what that means for all.
+Runs `prepare` of qeval.score.harness.door on leaderboard-v1 twice, each in a process of its own, with an
+empty and a filled cache, and prints seconds and counts. `--full-hellaswag` stretches a mirror's sample of
+HellaSwag to the real numbers of rows (10 042 and 39 905) by repeating rows with a word changed. `--lm-eval N`
+also times lm-eval's own building and pairwise tokenising on N documents of each task, and says what that
+means for all.
 Set RAYON_NUM_THREADS=1 or use taskset for the figures of one core.
 """
 
@@ -92,18 +93,18 @@ def once(tokenizer: str, mirror: str, cache: str) -> dict[str, Any]:
     from transformers import AutoTokenizer
 
     from qeval.base.records import Task
-    from qeval.score import harness
     from qeval.score.engine import tree
+    from qeval.score.harness import door
 
     datasets.disable_progress_bars()
     loaded = AutoTokenizer.from_pretrained(tokenizer)
     imported = time.perf_counter()
     cpu = time.process_time()
     tasks = [Task(name, "", num_fewshot=shots) for name, shots in SUITE]
-    parts = harness.prepare(tasks, loaded, max_length=2048, datasets_dir=Path(mirror), cache_dir=Path(cache))
+    parts = door.prepare(tasks, loaded, max_length=2048, datasets_dir=Path(mirror), cache_dir=Path(cache))
     done, prepared = time.perf_counter(), time.process_time()
     for _, unit in groupby(parts, key=lambda part: part.task.group or part.task.name):
-        tree.plan([request for part in unit for request in part.requests], 4096)
+        tree.pack([request for part in unit for request in part.requests], 4096)
     return {
         "imports": round(imported - start, 1),
         "prepare": round(done - imported, 1),
@@ -140,7 +141,7 @@ def lm_eval(tokenizer: str, mirror: str, count: str) -> dict[str, Any]:
                 asked = prompts._instances(task, leaf.task, None, 1234)  # noqa: SLF001 - as above
                 built = time.perf_counter()
             for instance in asked:
-                encoder.door._encode_pair(*instance.args)  # noqa: SLF001 - lm-eval's own
+                encoder.hflm._encode_pair(*instance.args)  # noqa: SLF001 - lm-eval's own
             scale = len(every) / len(sampled) * len(task.eval_docs) / min(int(count), len(task.eval_docs))
             seconds["building"] += scale * (built - start)
             seconds["tokenising"] += scale * (time.perf_counter() - built)

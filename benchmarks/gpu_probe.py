@@ -22,6 +22,7 @@ from scoring import SHAPES, body_parameters
 
 from qeval.score.engine import attention, memory, tree
 from qeval.score.engine.engine import CausalModel, Engine, open_engine
+from qeval.score.engine.flex import Flex
 from qeval.score.engine.requests import TokenRequest
 
 SKIPPED = ("wide_llama",)
@@ -117,7 +118,7 @@ def speeds(shape: str, lengths: list[int]) -> None:
         for compiled in (False, True):
             for _, layout in attention.layouts(lm):
                 made = layout()
-                if compiled and made.name != attention.Flex.name:
+                if compiled and made.name != Flex.name:
                     continue
                 try:
                     timed(lm, made, requests, length, compiled=compiled)
@@ -133,7 +134,7 @@ def timed(lm: CausalModel, layout: Any, requests: list[TokenRequest], length: in
 
     lm.compile(compiled)
     engine = Engine(lm, "tree", layout, memory.Limits(length, 16, 0))
-    planned = tree.plan(requests, length, length)
+    planned = tree.pack(requests, length, length)
     seconds = []
     for k in range(7):
         if torch.cuda.is_available():

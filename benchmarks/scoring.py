@@ -131,7 +131,7 @@ def built(args: argparse.Namespace) -> dict[str, list[TokenRequest]]:
     from transformers import AutoTokenizer
 
     from qeval.base.records import Task
-    from qeval.score import harness
+    from qeval.score.harness import door
 
     tokenizer = AutoTokenizer.from_pretrained(args.tokenizer or args.model)
     limit = args.limit
@@ -144,7 +144,7 @@ def built(args: argparse.Namespace) -> dict[str, list[TokenRequest]]:
     out = {}
     for name in args.tasks.split(","):
         began = time.perf_counter()
-        prepared = harness.prepare(
+        prepared = door.prepare(
             wanted[name], tokenizer, max_length=2048, datasets_dir=Path(args.datasets_dir)
         )
         out[name] = [request for task in prepared for request in task.requests]
@@ -224,7 +224,7 @@ def measure(model: Any, requests: dict[str, list[TokenRequest]], args: argparse.
 def long_run(model: Any, requests: dict[str, list[TokenRequest]], args: argparse.Namespace) -> dict[str, Any]:
     """Our engine alone over all tasks in one go, as a run does it: where the last chunk no longer matters."""
     everything = [r for found in requests.values() for r in found]
-    trie, flops = tree.plan(everything, 10**9).n_trie, 2 * body_parameters(model)
+    trie, flops = tree.pack(everything, 10**9).n_trie, 2 * body_parameters(model)
     results = {}
     for way in ("tree", "compiled") if args.compile else ("tree",):
         engine = opened(model, everything, args, compiled=way == "compiled")
@@ -375,7 +375,7 @@ class Watch:
 def compared(model: Any, requests: list[TokenRequest], measured: dict[str, Measured]) -> dict[str, Any]:
     """One task's row for every way of scoring."""
     theirs = measured["lm-eval"]
-    trie = tree.plan(requests, 10**9).n_trie
+    trie = tree.pack(requests, 10**9).n_trie
     row: dict[str, Any] = {"requests": len(requests), "trie": trie, "ways": {}}
     per_token = np.array([r.n_scored for r in requests])
     flops = 2 * body_parameters(model)

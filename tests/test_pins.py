@@ -31,7 +31,7 @@ from outline import outline, rounded
 from qeval.base.messages import Done, Failed, Finished, Job, Stopped
 from qeval.base.records import Cost, Policy, Result, Rule, Scheme, Settings, Stop, Task, Timing, Variant
 from qeval.run.executors import EXECUTORS
-from qeval.score.cells import Cells
+from qeval.score.cells import JobCells
 from qeval.store.runs import RunDir, Store
 
 STORED = Path(__file__).parent / "fixtures" / "stored-v1"
@@ -125,7 +125,7 @@ def test_the_key_of_a_cell_stays(tmp_path: Path, task: Task, more: dict[str, obj
         "cache_dir": "cache",
         "log": "log",
     }
-    assert Cells(Job(**{**words, **more}), lambda _: None).key(task) == key, NO_CHANGE
+    assert JobCells(Job(**{**words, **more}), lambda _: None).key(task) == key, NO_CHANGE
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import click
 from qeval.cli import options
 
 if TYPE_CHECKING:
-    from qeval.exchange.lm_eval_reading import Imported
+    from qeval.exchange.lm_eval.reading import Imported
     from qeval.store.runs import RunDir
 
 
@@ -40,7 +40,7 @@ def _keep(
     Raises what `import_lm_eval` and `import_scores` raise; then nothing
     is written.
     """
-    from qeval.exchange.lm_eval_reading import Imported, import_lm_eval
+    from qeval.exchange.lm_eval.reading import Imported, import_lm_eval
     from qeval.exchange.scores import import_scores
     from qeval.store.runs import Store
 
@@ -92,5 +92,5 @@ def export(runs: tuple[str, ...], runs_dir: Path, baseline: str | None, to: str,
     from qeval.exchange.export import export as write
 
     evidence, read = options.open_runs(runs, runs_dir, baseline)
-    for path in write(evidence.run, read.samples, read.items, evidence.comparisons, to, output):
+    for path in write(evidence, read.samples, read.items, to, output):
         click.echo(str(path))

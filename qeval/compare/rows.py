@@ -12,11 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from qeval.base.errors import UsageError, did_you_mean
-from qeval.base.records import Cell, Comparison, Kind, Level, Result, Run, Task
+from qeval.base.records import Cell, Kind, Level, Result, Run, Task
 
 AVERAGE = "average"
 MACRO = "_macro"
-Index = Mapping[tuple[str, str], Comparison]
 
 
 @dataclass(frozen=True)
@@ -228,8 +227,3 @@ def find_baseline(run: Run, name: str | None = None) -> Result:
             return result
     known = [result.variant.name for result in run.results]
     raise UsageError(f"The run has no variant {name!r} to be the baseline.", did_you_mean(name, known))
-
-
-def index(comparisons: Iterable[Comparison]) -> Index:
-    """Comparisons by (variant, row id)."""
-    return {(comparison.variant, comparison.task): comparison for comparison in comparisons}

@@ -1,20 +1,25 @@
 """Other ways out of a run: lm-eval's files, flat tables, and the metadata that the Hugging Face Hub reads.
 
-Every form is a directory of files, each written whole or not at all. To add a form, add a function that
-yields (path below the directory, text or Arrow table) and a line in `EXPORTS`.
+Every form is a directory of files, each written whole or not at all. To add a form, write a file with a
+function that yields (path below the directory, text or Arrow table), and its line in `EXPORTS`.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qeval.base.errors import QevalError, UsageError, did_you_mean
 from qeval.base.files import write_bytes, write_text
-from qeval.base.records import Comparison, Read, ReadItems, Run
-from qeval.exchange import hub, lm_eval_writing, tables
+from qeval.base.records import Read, ReadItems
+from qeval.compare.evidence import Evidence
+from qeval.exchange.forms.csv import to_csv
+from qeval.exchange.forms.eval_results import to_eval_results
+from qeval.exchange.forms.model_card import to_model_card
+from qeval.exchange.forms.parquet import to_parquet
+from qeval.exchange.lm_eval.writing import to_lm_eval
 from qeval.exchange.source import Source
 
 if TYPE_CHECKING:
@@ -23,18 +28,16 @@ if TYPE_CHECKING:
     from qeval.exchange.source import File
 
 EXPORTS: Mapping[str, Callable[[Source], Iterator[File]]] = {
-    "lm-eval": lm_eval_writing.to_lm_eval,
-    "csv": tables.to_csv,
-    "parquet": tables.to_parquet,
-    "model-card": hub.to_model_card,
-    "eval-results": hub.to_eval_results,
+    "lm-eval": to_lm_eval,
+    "csv": to_csv,
+    "parquet": to_parquet,
+    "model-card": to_model_card,
+    "eval-results": to_eval_results,
 }
 
 
-def export(
-    run: Run, read: Read, read_items: ReadItems, comparisons: Sequence[Comparison], to: str, out: Path
-) -> tuple[Path, ...]:
-    """Write the run in the form `to` (a key of `EXPORTS`) below the directory `out`; returns the files.
+def export(evidence: Evidence, read: Read, read_items: ReadItems, to: str, out: Path) -> tuple[Path, ...]:
+    """Write a run in the form `to` (a key of `EXPORTS`) below the directory `out`; returns the files.
 
     `out` is made where only it itself is missing.
 
@@ -45,11 +48,11 @@ def export(
     make = EXPORTS.get(to)
     if make is None:
         raise UsageError(f"There is no form {to!r} to export to.", did_you_mean(to, EXPORTS))
-    if not any(result.cells for result in run.results):
+    if not any(result.cells for result in evidence.run.results):
         raise QevalError(
-            f"Nothing was scored in {run.id}, so there is nothing to export.", "Make the run again."
+            f"Nothing was scored in {evidence.run.id}, so there is nothing to export.", "Make the run again."
         )
-    files = list(make(Source(run, read, read_items, comparisons)))
+    files = list(make(Source(evidence, read, read_items)))
     return tuple(_put(out, name, content) for name, content in files)
 
 

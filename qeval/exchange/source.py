@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qeval.base import numbers
-from qeval.base.records import Comparison, Read, ReadItems, Run
-from qeval.compare.rows import Index, index
+from qeval.base.records import Read, ReadItems, Run
+from qeval.compare.evidence import Evidence
+from qeval.compare.rows import Row, summary_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,15 +21,19 @@ if TYPE_CHECKING:
 class Source:
     """Everything that an export is made from."""
 
-    run: Run
+    evidence: Evidence
     read: Read
     read_items: ReadItems
-    comparisons: Sequence[Comparison]
 
     @property
-    def by_row(self) -> Index:
-        """The comparisons by (variant, row id)."""
-        return index(self.comparisons)
+    def run(self) -> Run:
+        """The run, its baseline the one that is compared with."""
+        return self.evidence.run
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows of a summary."""
+        return summary_rows(self.evidence.rows)
 
 
 def perplexity(score: float) -> float:

@@ -1,29 +1,23 @@
-"""A run as flat tables: scores, comparisons, items and their texts, as CSV or Parquet."""
+"""A run as flat tables: scores, comparisons, items and their texts."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qeval.base.names import scheme_text
 from qeval.base.records import Cell, Comparison, Result, Run
 from qeval.compare.columns import statistics
-from qeval.compare.rows import Row, rows_of, score_of, summary_rows
+from qeval.compare.rows import Row, score_of
 from qeval.exchange.source import Source, perplexity
-
-if TYPE_CHECKING:
-    from qeval.exchange.source import File
 
 
 def _scores(source: Source) -> list[dict[str, Any]]:
     """A row for each variant and row of the summary."""
     run, rows = source.run, []
     for result in run.results:
-        for row in summary_rows(rows_of(run)):
+        for row in source.rows:
             score = score_of(run, result, row)
             if score is not None:
                 rows.append(_score_row(run, result, row, asdict(score)))
@@ -54,7 +48,7 @@ def _comparisons(source: Source) -> list[dict[str, Any]]:
             **statistics(one),
             "notes": "; ".join(one.notes),
         }
-        for one in source.comparisons
+        for one in source.evidence.comparisons
     ]
 
 
@@ -88,7 +82,7 @@ def _texts(source: Source) -> Iterator[dict[str, Any]]:
                 yield {"task": cell.task.name, **asdict(item), "choices": list(item.choices)}
 
 
-_TABLES: Mapping[str, Callable[[Source], Any]] = {
+_TABLES: Mapping[str, Callable[[Source], Iterable[dict[str, Any]]]] = {
     "scores": _scores,
     "comparisons": _comparisons,
     "items": _items,
@@ -96,28 +90,9 @@ _TABLES: Mapping[str, Callable[[Source], Any]] = {
 }
 
 
-def to_csv(source: Source) -> Iterator[File]:
-    """A CSV file for each table; lists inside a cell are JSON."""
+def tables_of(source: Source) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Each table that has rows, under its name."""
     for name, rows in _TABLES.items():
         made = list(rows(source))
         if made:
-            yield f"{name}.csv", _csv(made)
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(rows[0])
-    for row in rows:
-        writer.writerow(json.dumps(value) if isinstance(value, list) else value for value in row.values())
-    return text.getvalue()
-
-
-def to_parquet(source: Source) -> Iterator[File]:
-    """A Parquet file for each table."""
-    import pyarrow as pa
-
-    for name, rows in _TABLES.items():
-        made = list(rows(source))
-        if made:
-            yield f"{name}.parquet", pa.Table.from_pylist(made)
+            yield name, made

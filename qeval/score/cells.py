@@ -23,7 +23,7 @@ SCORING_VERSION = 1
 Say = Callable[[Event], None]
 
 
-class Cells:
+class JobCells:
     """The cells of one job: their keys, which of them exist, and the way to add one."""
 
     def __init__(self, job: Job, say: Say) -> None:
@@ -77,7 +77,7 @@ class Cells:
         self.say(Finished(replace(cell, provenance=None)))
         return cell
 
-    def watch(self, tasks: Sequence[Task], sizes: Sequence[int]) -> Watcher | None:
+    def watcher(self, tasks: Sequence[Task], sizes: Sequence[int]) -> Watcher | None:
         """What may stop these tasks early; None where nothing may, or the baseline has not all of them."""
         if self.job.policy is None or self.job.baseline is None:
             return None
@@ -117,8 +117,8 @@ class Watcher:
         """(k, 2) task and item, as `early.blocks`; one block of all where nothing is watched."""
         return early.blocks(self.sizes, self.seed)
 
-    def see(self, block: NDArray[np.int64], samples: Sequence[Samples]) -> None:
-        """Look at a scored block. Raises StoppedEarly."""
+    def judge_block(self, block: NDArray[np.int64], samples: Sequence[Samples]) -> None:
+        """Bet on a scored block too. Raises StoppedEarly where a required rule is certainly broken."""
         self.state = early.see(self.state, block, self.tasks, samples, self.baseline)
         stop = early.broken(self.state)
         if stop is not None:

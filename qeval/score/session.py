@@ -9,119 +9,55 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qeval.base.errors import QevalError
 from qeval.base.messages import Done, Job, Note, Progress, Stage, Todo
 from qeval.base.records import Cell, Cost, Provenance, Settings
-from qeval.load import model
-from qeval.load.memory import PROCESS_NOTE, forget_peak, peak_bytes
-from qeval.score import harness
+from qeval.score import verify
+from qeval.score.costing import cost_of_scored, end_without_scoring
 from qeval.score.engine import engine as engines
 from qeval.score.engine.body import NonFiniteError
 from qeval.score.engine.materialize import can_materialize, compute_in_own_dtype, materialize
 from qeval.score.engine.requests import Answer, TokenRequest
+from qeval.score.harness import door
+from qeval.score.inputs import loaded_variant, questions
 
 if TYPE_CHECKING:
-    from qeval.score.cells import Cells, Say, Watcher
-    from qeval.score.cost import Bench
-    from qeval.score.harness import PreparedTask
+    from qeval.load import model
+    from qeval.score.cells import JobCells, Say, Watcher
+    from qeval.score.harness.prepared import PreparedTask
 
 _SAY_EVERY_SECONDS = 0.2
 _CPU_KERNEL_NOTE = (
     "bitsandbytes' 4-bit kernel for this CPU would round activations to bfloat16; it is switched off, so that"
     " the numbers are those of other devices."
 )
-_LAYERS_NOTE = "Latency and throughput are of the layers as loaded, never of weights dequantised for scoring."
-_UNSCORED_NOTE = "Nothing was scored: peak memory is that of measuring."
-_DEFAULT_LENGTH = 2048  # lm-eval's, for a model without a limit
 _LM_EVAL_BATCH = 8  # where lm-eval's own code runs and no batch size was asked for
 
 
-def score(job: Job, cells: Cells, say: Say) -> None:
+def score(job: Job, cells: JobCells, say: Say) -> None:
     """Score every task of the job that is not finished. Raises QevalError where the variant cannot go on."""
-    prepared = _questions(job, say)
+    prepared = questions(job, say)
     known = [cells.recall(part.task) for part in prepared]
     todo = [part for part, cell in zip(prepared, known, strict=True) if cell is None]
     say(Todo(tuple((part.task.name, _size(part)) for part in todo), len(prepared) - len(todo)))
     if not todo:
-        say(_unscored(job, next((cell.provenance for cell in known if cell is not None), None), say))
+        stored = next((cell.provenance for cell in known if cell is not None), None)
+        say(end_without_scoring(job, stored, say))
         return
-    session = _Session(job, cells, say, _load(job, say), sum(map(_tokens, prepared)))
+    session = Session(job, cells, say, loaded_variant(job, say), sum(map(_tokens, prepared)))
     for unit in _units(prepared):
         session.score_unit(unit, [part in todo for part in unit])
     session.verify(todo)
     say(Done(session.provenance, session.cost()))
 
 
-def _unscored(job: Job, stored: Provenance | None, say: Say) -> Done:
-    """The end of a job in which nothing is left to score: costs are measured where they are asked for.
-
-    `stored` is what finished cells say; their peak memory was another process's, so none is told.
-    """
-    device = job.settings.device
-    if not job.cost:
-        return Done(stored)
-    if job.tasks:
-        cost = _measured(lambda: _load(job, say), Cost(stored.device if stored else device), say)
-        return Done(stored, _with_peak(cost, None, device))
-    loaded = _load(job, say)
-    cost = _measured(lambda: loaded, Cost(loaded.provenance.device, loaded.load_seconds), say)
-    cost = replace(cost, notes=(*cost.notes, _UNSCORED_NOTE))
-    return Done(loaded.provenance, _with_peak(cost, peak_bytes(device), device))
-
-
-def _measured(
-    load: Callable[[], model.Loaded], unmeasured: Cost, say: Say, bench: Bench | None = None
-) -> Cost:
-    """Latency and throughput of what `load` gives; where that fails, `unmeasured` with a note that says why:
-    the scores stand all the same."""
-    from qeval.score.cost import measure, reason
-
-    try:
-        loaded = load()
-        cost = measure(loaded, progress=lambda text: say(Stage(text)), bench=bench)
-    except Exception as error:  # noqa: BLE001 - whatever a library says of it
-        cost = replace(unmeasured, notes=(f"Not measured: {reason(error).rstrip('.')}.",))
-    else:
-        told = (_LAYERS_NOTE,) if loaded.provenance.modules and cost.measures else ()
-        cost = replace(cost, notes=(*cost.notes, *told))
-    for note in cost.notes:
-        if note.startswith("Not measured"):
-            say(Note(note))
-    return cost
-
-
-def _with_peak(cost: Cost, peak: int | None, device: str) -> Cost:
-    notes = (PROCESS_NOTE,) if device == "cpu" else ()
-    return replace(cost, peak_bytes=peak, notes=(*cost.notes, *notes))
-
-
 def _tokens(part: PreparedTask) -> int:
     return sum(len(request.tokens) for request in part.requests)
-
-
-def _questions(job: Job, say: Say) -> tuple[PreparedTask, ...]:
-    say(Stage("reading the tokenizer"))
-    tokenizer, max_length = model.load_tokenizer(
-        job.variant, cache_dir=Path(job.cache_dir), trust_remote_code=job.settings.trust_remote_code
-    )
-    say(Stage("building the questions"))
-    return harness.prepare(
-        job.tasks,
-        tokenizer,
-        max_length=max_length or _DEFAULT_LENGTH,
-        seed=job.settings.seed,
-        chat_template=job.settings.chat_template,
-        datasets_dir=Path(job.settings.datasets_dir) if job.settings.datasets_dir else None,
-        tasks_dir=Path(job.tasks_dir),
-        cache_dir=Path(job.cache_dir),
-        progress=lambda text, done, total: say(Stage(f"building the questions: {text} {done}/{total}")),
-    )
 
 
 def _size(part: PreparedTask) -> int:
@@ -133,24 +69,6 @@ def _units(prepared: Sequence[PreparedTask]) -> Iterator[list[PreparedTask]]:
     """Tasks that are packed together: the members of a group, or a task alone."""
     for _, parts in groupby(prepared, key=lambda part: part.task.group or part.task.name):
         yield list(parts)
-
-
-def _load(job: Job, say: Say) -> model.Loaded:
-    say(Stage("loading the weights"))
-    settings = job.settings
-    loaded = model.load(
-        job.variant,
-        device=settings.device,
-        dtype=settings.dtype,
-        trust_remote_code=settings.trust_remote_code,
-        cache_dir=Path(job.cache_dir),
-        datasets_dir=Path(settings.datasets_dir) if settings.datasets_dir else None,
-        progress=lambda text: say(Stage(text)),
-    )
-    for note in loaded.provenance.notes:
-        say(Note(note))
-    forget_peak(settings.device)  # what is scored counts, not what loading took
-    return loaded
 
 
 class _Place(NamedTuple):
@@ -167,7 +85,7 @@ class _Answers:
         self.found: list[Answer | None] = [None] * count
         self.missing = count
 
-    def put(self, place: int, answer: Answer) -> bool:
+    def fill(self, place: int, answer: Answer) -> bool:
         """Take an answer; whether it was the last one."""
         self.missing -= self.found[place] is None
         self.found[place] = answer
@@ -178,10 +96,10 @@ class _Answers:
         return [Answer(-1.0, greedy=False) if answer is None else answer for answer in self.found]
 
 
-class _Session:
+class Session:
     """A loaded model at work: the engine, and the counts that a cell records."""
 
-    def __init__(self, job: Job, cells: Cells, say: Say, loaded: model.Loaded, tokens: int) -> None:
+    def __init__(self, job: Job, cells: JobCells, say: Say, loaded: model.Loaded, tokens: int) -> None:
         self.job, self.cells, self.say, self.loaded, self.tokens = job, cells, say, loaded, tokens
         self.model: Any = loaded.model
         self.settings: Settings = job.settings
@@ -223,7 +141,7 @@ class _Session:
 
     def _by_lm_eval(self, part: PreparedTask) -> Sequence[Any]:
         self.say(Stage(f"{part.task.name} by lm-eval"))
-        act = harness.generate if part.generates else harness.score_with_lm_eval
+        act = door.generate if part.generates else door.score_with_lm_eval
         size = _LM_EVAL_BATCH if self.settings.batch_size == "auto" else int(self.settings.batch_size)
         answers: Sequence[Any] = act(part, self.model, self.loaded.tokenizer, batch_size=size)
         for place, answer in enumerate(answers):
@@ -233,7 +151,7 @@ class _Session:
 
     def _by_engine(self, unit: Sequence[PreparedTask], wanted: Sequence[bool], start: float) -> None:
         sizes = [part.n for part in unit]
-        watcher = self.cells.watch([part.task for part in unit], sizes) if all(wanted) else None
+        watcher = self.cells.watcher([part.task for part in unit], sizes) if all(wanted) else None
         if watcher is not None and watcher.state:
             self._in_blocks(unit, watcher, start)
         else:
@@ -245,7 +163,7 @@ class _Session:
         answers = [_Answers(len(part.requests)) for part in unit]
         fed = self._fed()
         for place, answer in self._answered(unit, places, wanted):
-            if answers[place.part].put(place.request, answer):
+            if answers[place.part].fill(place.request, answer):
                 tokens, seconds = self._fed() - fed, time.perf_counter() - start
                 self._store(unit[place.part], answers[place.part].found, tokens, seconds)
                 start, fed = time.perf_counter(), self._fed()
@@ -264,9 +182,9 @@ class _Session:
                 for i in np.flatnonzero(np.isin(documents[p], block[block[:, 0] == p, 1]))
             ]
             for place, answer in self._answered(unit, places, [True] * len(unit)):
-                answers[place.part].put(place.request, answer)
+                answers[place.part].fill(place.request, answer)
             pairs = zip(unit, answers, strict=True)
-            watcher.see(block, [harness.collect(part, known.filled()).samples for part, known in pairs])
+            watcher.judge_block(block, [door.collect(part, known.filled()).samples for part, known in pairs])
         share = (self._fed() - fed) // len(unit), (time.perf_counter() - start) / len(unit)
         for part, known in zip(unit, answers, strict=True):
             self._store(part, known.found, *share)
@@ -302,12 +220,19 @@ class _Session:
                 batch_size=None if self.settings.batch_size == "auto" else int(self.settings.batch_size),
                 expected_tokens=self.tokens,
             )
-            self.provenance = replace(self.provenance, engine=self.engine.path, engine_note=self.engine.note)
-            self.say(Note(self.engine.note))
+            failures = tuple(f"{failure}; see {self.job.log}." for failure in self.engine.failures)
+            self.provenance = replace(
+                self.provenance,
+                engine=self.engine.path,
+                engine_note=self.engine.note,
+                notes=(*self.provenance.notes, *failures),
+            )
+            for note in (self.engine.note, *failures):
+                self.say(Note(note))
         return self.engine
 
     def _store(self, part: PreparedTask, answers: Sequence[Any], tokens: int, seconds: float) -> None:
-        outcome = harness.collect(part, answers)
+        outcome = door.collect(part, answers)
         self.answers[part.task.name] = answers if self.job.verify else ()
         samples = outcome.samples
         cell = Cell(
@@ -324,7 +249,7 @@ class _Session:
             seconds=seconds,
             provenance=self.provenance,
         )
-        self.cells.add(cell, samples, harness.items(part))
+        self.cells.add(cell, samples, door.items(part))
 
     def _tell(self, part: PreparedTask, count: int) -> None:
         self.done += count
@@ -334,64 +259,27 @@ class _Session:
             self.say(Progress(part.task.name, self.done))
 
     def verify(self, parts: Sequence[PreparedTask]) -> None:
-        """Score some random documents with lm-eval's own code too, and tell the largest difference.
+        """Tell how far lm-eval's own code is from the answers to as many documents as the job names."""
+        chosen = verify.chosen_documents(parts, self.job.verify, self.settings.seed)
+        if chosen:
+            self.say(Stage("scoring some documents with lm-eval too"))
+            self.say(Note(verify.difference_in_words(chosen, self.answers, self._reference)))
 
-        The documents are drawn by the run's seed. Nothing is stored: it is a check of the engine.
-        """
-        import numpy as np
-
-        places = [(part, at) for part in parts if not part.generates for at in range(part.n)]
-        if not self.job.verify or not places:
-            return
-        self.say(Stage("scoring some documents with lm-eval too"))
-        draw = np.random.default_rng(self.settings.seed).permutation(len(places))[: self.job.verify]
-        chosen = [places[i] for i in draw]
-        found = [pair for part in parts for pair in self._both(part, {at for p, at in chosen if p is part})]
-        largest = max(abs(ours.loglikelihood - theirs.loglikelihood) / n for ours, theirs, n in found)
-        greedy = sum(ours.greedy != theirs.greedy for ours, theirs, _ in found)
-        self.say(
-            Note(
-                f"Verified {len(chosen)} documents ({len(found)} log-likelihoods) with lm-eval: the largest "
-                f"difference is {largest:.1e} nat per scored token, {greedy} greedy flags differ."
-            )
-        )
-
-    def _both(self, part: PreparedTask, documents: set[int]) -> list[tuple[Answer, Answer, int]]:
-        """Our answer, lm-eval's, and the number of scored tokens, of every request of some documents."""
-        wanted = [at for at, owner in enumerate(part.content.owner) if int(owner) in documents]
-        if not wanted:
-            return []
-        theirs = harness.score_with_lm_eval(
-            part, self.model, self.loaded.tokenizer, batch_size=1, wanted=wanted
-        )
-        spans = part.content.spans
-        places = [place for at in wanted for place in range(int(spans[at]), int(spans[at + 1]))]
-        ours = [self.answers[part.task.name][place] for place in places]
-        lengths = [part.requests[place].n_scored for place in places]
-        return list(zip(ours, theirs, lengths, strict=True))
+    def _reference(self, part: PreparedTask, wanted: Sequence[int]) -> Sequence[Answer]:
+        return door.score_with_lm_eval(part, self.model, self.loaded.tokenizer, batch_size=1, wanted=wanted)
 
     def cost(self) -> Cost:
-        """Load time and peak memory of scoring; latency and throughput too where they are asked for, and
-        the quick ones of them unasked where that takes under a minute.
-
-        These are measured on the scheme's own kernels: a model changed for scoring is loaded anew.
-        """
-        from qeval.score.cost import QUICK, quick_enough
-
-        asked, device = self.job.cost, self.settings.device
-        cost, peak = Cost(self.provenance.device, self.loaded.load_seconds), peak_bytes(device)
-        loading = 0.0 if self.native else self.loaded.load_seconds
-        if quick_enough(self.loaded.model.device.type, loading) if asked is None else asked:
-            bench = QUICK if asked is None else None
-            cost = _measured(self._as_loaded, cost, self.say, bench)
-        return _with_peak(cost, peak, device)
+        """What the variant costs, by `cost_of_scored`."""
+        known = Cost(self.provenance.device, self.loaded.load_seconds)
+        kind = self.loaded.model.device.type
+        return cost_of_scored(self.job, known, self._as_loaded, self.say, kind=kind, native=self.native)
 
     def _as_loaded(self) -> model.Loaded:
-        """The variant on its own kernels."""
+        """The variant on its own kernels; nothing can be scored any more where that had to be loaded."""
         if not self.native:
             self.engine, self.model = None, None
             self.loaded = replace(self.loaded, model=None)
-            self.loaded = _load(self.job, self.say)
+            self.loaded = loaded_variant(self.job, self.say)
         return self.loaded
 
 

@@ -19,14 +19,14 @@ from qeval.base.errors import QevalError
 from qeval.base.messages import Done, Event, Failed, Job, Progress, Stopped, Todo
 from qeval.base.records import Cell
 from qeval.load.toy import is_toy, parse
-from qeval.score.cells import Cells, Say, StoppedEarly
+from qeval.score.cells import JobCells, Say, StoppedEarly
 
 
 def score_toy(job: Job, say: Say) -> None:
     """Answer every task with the toy model."""
     from qeval.score import toy
 
-    cells = Cells(job, say)
+    cells = JobCells(job, say)
     settings = parse(job.variant.model)
     tasks = tuple(toy.leaf_tasks(job.tasks))
     todo = [task for task in tasks if cells.recall(task) is None]
@@ -35,10 +35,10 @@ def score_toy(job: Job, say: Say) -> None:
     for task in todo:
         start = time.perf_counter()
         samples, items = toy.score(task, job.variant.scheme, settings, job.settings.seed)
-        watcher = cells.watch([task], [len(samples)])
+        watcher = cells.watcher([task], [len(samples)])
         if watcher is not None:
             for block in watcher.blocks():
-                watcher.see(block, [samples])
+                watcher.judge_block(block, [samples])
         seconds = time.perf_counter() - start
         done += len(samples)
         cell = Cell(
@@ -64,7 +64,7 @@ def score_model(job: Job, say: Say) -> None:
 
     settings = replace(job.settings, device=resolve_device(job.settings.device))
     job = msgspec.structs.replace(job, settings=settings)
-    score(job, Cells(job, say), say)
+    score(job, JobCells(job, say), say)
 
 
 def _speaker(pipe: BinaryIO) -> Say:

@@ -15,15 +15,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import itertools
 import os
 import shutil
 import tempfile
-from array import array
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -31,159 +29,24 @@ from qeval.base.errors import QevalError, did_you_mean
 from qeval.base.files import disk_errors, write_atomic
 from qeval.base.names import slug
 from qeval.base.records import Cell, Item, Run, Samples
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pyarrow as pa
-    from numpy.typing import ArrayLike, NDArray
+from qeval.store.columns import items_from_parquet, items_to_parquet, samples_from_parquet, samples_to_parquet
 
 RUN_FILE = "run.json"
 CELL_FILE = "cell.json"
 SAMPLES_FILE = "samples.parquet"
 ITEMS_FILE = "items.parquet"
 _Record = TypeVar("_Record", Run, Cell)
-_SHORT, _ASCII = 128, 127
 
 
-# --- samples and items as Parquet columns -------------------------------------------------------
-#
-# Columns are made from bytes and read from them: pa.array and to_numpy would load pandas first, which takes
-# a fifth of a second of every command.
-
-
-def _samples_table(samples: Samples) -> pa.Table:
-    import pyarrow as pa
-
-    columns = {}
-    for column in fields(Samples):
-        values = getattr(samples, column.name)
-        if column.name == "scores":
-            columns[column.name] = _list_column(values, _float_column(list(itertools.chain(*values))))
-        elif column.name in {"value", "weight"}:
-            columns[column.name] = _float_column(values)
-        else:
-            columns[column.name] = _text_column(values.tolist())
-    return pa.table(columns)
-
-
-def _float_column(values: ArrayLike) -> pa.DoubleArray:
-    import numpy as np
-    import pyarrow as pa
-
-    numbers = np.ascontiguousarray(values, np.float64)
-    return pa.Array.from_buffers(pa.float64(), len(numbers), [None, pa.py_buffer(numbers)])
-
-
-def _text_column(texts: Sequence[str], *, large: bool = False) -> pa.Array:
-    """Strings; `large` ones may be more than 2 GiB together."""
-    import pyarrow as pa
-
-    data = [text.encode() for text in texts]
-    kind, number = (pa.large_string(), "q") if large else (pa.string(), "i")
-    return pa.Array.from_buffers(kind, len(data), [None, _ends(data, number), pa.py_buffer(b"".join(data))])
-
-
-def _list_column(rows: Collection[Sequence[object]], flat: pa.Array) -> pa.ListArray:
-    """Lists as long as `rows`, of the values that `flat` has one after the other."""
-    import pyarrow as pa
-
-    ends = pa.Array.from_buffers(pa.int32(), len(rows) + 1, [None, _ends(rows, "i")])
-    return pa.ListArray.from_arrays(ends, flat)
-
-
-def _ends(parts: Iterable[Sequence[object]], number: str) -> pa.Buffer:
-    """0 and where each part ends, as integers of the kind `number` (of the module array)."""
-    import pyarrow as pa
-
-    return pa.py_buffer(array(number, itertools.accumulate(map(len, parts), initial=0)))
-
-
-def _samples(table: pa.Table) -> Samples:
-    columns: dict[str, Any] = {}
-    for column in fields(Samples):
-        data = table.column(column.name).combine_chunks()
-        if column.name == "scores":
-            columns[column.name] = _tuples(data)
-        elif column.name in {"value", "weight"}:
-            columns[column.name] = _floats(data)
-        else:
-            columns[column.name] = _texts(data)
-    return Samples(**columns)
-
-
-def _floats(column: pa.DoubleArray) -> NDArray[np.float64]:
-    """Numbers straight from Arrow's bytes."""
-    import numpy as np
-
-    _, data = column.buffers()
-    return np.frombuffer(data or b"", np.float64)[column.offset : column.offset + len(column)]
-
-
-def _texts(column: pa.StringArray) -> NDArray[np.str_]:
-    """Strings as numpy text; short ASCII ones straight from Arrow's bytes, for speed."""
-    import numpy as np
-
-    if not len(column):
-        return np.array([], dtype=np.str_)
-    _, offsets, data = column.buffers()
-    ends = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1]
-    letters = np.frombuffer(data or b"", np.uint8)[ends[0] : ends[-1]]
-    lengths = np.diff(ends)
-    width = int(lengths.max())
-    if not 0 < width <= _SHORT or letters.max() > _ASCII:
-        return np.array(column.to_pylist(), dtype=np.str_)
-    wide = np.zeros((len(column), width), np.uint32)
-    wide[np.arange(width) < lengths[:, None]] = letters
-    return wide.view(f"<U{width}").reshape(len(column))
-
-
-def _tuples(column: pa.ListArray) -> NDArray[np.object_]:
-    """Lists of numbers as tuples of floats."""
-    import numpy as np
-
-    values = column.values.to_pylist()
-    ends = column.offsets.to_pylist()
-    rows = np.empty(len(column), dtype=object)
-    rows[:] = [tuple(values[start:end]) for start, end in itertools.pairwise(ends)]
-    return rows
-
-
-def _items_table(items: Sequence[Item]) -> pa.Table:
-    import pyarrow as pa
-
-    choices = [choice for item in items for choice in item.choices]
-    return pa.table(
-        {
-            "key": _text_column([item.key for item in items]),
-            "prompt": _text_column([item.prompt for item in items], large=True),
-            "question": _text_column([item.question for item in items]),
-            "choices": _list_column([item.choices for item in items], _text_column(choices)),
-            "gold": _text_column([item.gold for item in items]),
-        }
-    )
-
-
-def _parquet_bytes(table: pa.Table) -> bytes:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    return bytes(sink.getvalue())
-
-
-def _read_parquet(path: Path, expected_sha256: str) -> pa.Table:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+def _read_proved(path: Path, expected_sha256: str) -> bytes:
+    """A file whose hash is known. Raises QevalError where it is missing or was changed."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise _damaged(path, "is missing") from error
     if hashlib.sha256(data).hexdigest() != expected_sha256:
         raise _damaged(path, "is not what was written (its SHA-256 differs)")
-    # Not pq.read_table: it loads pandas too, and threads that it leaves behind may abort the process at exit.
-    return pq.ParquetFile(pa.BufferReader(data)).read()
+    return data
 
 
 def _damaged(path: Path, what: str) -> QevalError:
@@ -222,7 +85,7 @@ class RunDir:
 
     def cell(self, key: str) -> Cell | None:
         """The finished cell under `key`, or None."""
-        file = self.path / "cells" / key / CELL_FILE
+        file = self._cell_dir(key) / CELL_FILE
         try:
             data = file.read_bytes()
         except OSError:
@@ -233,8 +96,8 @@ class RunDir:
         """The items of a cell. Raises QevalError where they are missing or were changed."""
         if cell.aggregate_only:
             raise QevalError(f"{cell.task.name} has a published score but no items.", "")
-        file = self.path / "cells" / cell.key / SAMPLES_FILE
-        return _samples(_read_parquet(file, cell.files[SAMPLES_FILE]))
+        file = self._cell_dir(cell.key) / SAMPLES_FILE
+        return samples_from_parquet(_read_proved(file, cell.files[SAMPLES_FILE]))
 
     def items(self, cell: Cell) -> Mapping[str, Item]:
         """The texts of a cell's items by key; empty where none were kept. Read once for all variants."""
@@ -242,9 +105,7 @@ class RunDir:
         if sha is None:
             return {}
         if sha not in self._items:
-            table = _read_parquet(self.path / "items" / f"{sha}.parquet", sha)
-            rows = (Item(**{**row, "choices": tuple(row["choices"])}) for row in table.to_pylist())
-            self._items[sha] = {item.key: item for item in rows}
+            self._items[sha] = items_from_parquet(_read_proved(self._items_file(sha), sha))
         return self._items[sha]
 
     def add(self, cell: Cell, samples: Samples, items: Sequence[Item]) -> Cell:
@@ -255,11 +116,11 @@ class RunDir:
         with disk_errors(self.path):
             files = {}
             if items:
-                data = _parquet_bytes(_items_table(items))
+                data = items_to_parquet(items)
                 files[ITEMS_FILE] = sha = hashlib.sha256(data).hexdigest()
-                if not (self.path / "items" / f"{sha}.parquet").exists():
-                    write_atomic(self.path / "items" / f"{sha}.parquet", data)
-            data = _parquet_bytes(_samples_table(samples))
+                if not self._items_file(sha).exists():
+                    write_atomic(self._items_file(sha), data)
+            data = samples_to_parquet(samples)
             files[SAMPLES_FILE] = hashlib.sha256(data).hexdigest()
             cell = replace(cell, files=files)
             with self._appearing(cell.key) as folder:
@@ -272,17 +133,24 @@ class RunDir:
         with disk_errors(self.path):
             sha = cell.files.get(ITEMS_FILE)
             if sha is not None:
-                _link(other.path / "items" / f"{sha}.parquet", self.path / "items" / f"{sha}.parquet")
+                _link(other._items_file(sha), self._items_file(sha))
             with self._appearing(cell.key) as folder:
                 for name in (SAMPLES_FILE, CELL_FILE):
-                    _link(other.path / "cells" / cell.key / name, folder / name)
+                    _link(other._cell_dir(cell.key) / name, folder / name)
 
     def log(self, variant: str) -> Path:
         """Where the libraries' output of a variant goes."""
         return self.path / "logs" / f"{slug(variant, 80)}.log"
 
+    def _cell_dir(self, key: str) -> Path:
+        return self.path / "cells" / key
+
+    def _items_file(self, sha256: str) -> Path:
+        return self.path / "items" / f"{sha256}.parquet"
+
     @contextlib.contextmanager
     def _appearing(self, key: str) -> Iterator[Path]:
+        """A directory that becomes the cell's by one rename at the end; another's that was quicker stays."""
         cells = self.path / "cells"
         cells.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=cells, prefix=f".{key[:8]}."))
@@ -290,7 +158,7 @@ class RunDir:
         try:
             yield folder
             try:
-                folder.rename(cells / key)
+                folder.rename(self._cell_dir(key))
             except OSError as error:
                 if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
                     raise

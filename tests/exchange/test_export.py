@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from factories import compare_run, make_run
+from factories import compare_run, hashes, make_cell, make_result, make_run
 
 from qeval.base.errors import QevalError, UsageError
-from qeval.base.records import Item
+from qeval.base.records import Item, Run, Samples, Suite, Task
+from qeval.compare.evidence import gather
 from qeval.exchange.export import EXPORTS, export
+from qeval.exchange.lm_eval.reading import import_lm_eval
 
 NASTY = 'a, "quoted" <b>text</b>\nwith | lines \u202e\u2028 and 🏴‍☠️'
 
 
 @pytest.fixture(scope="module")
 def made():
-    """A run of two variants whose items come from data sets of the Hub, and its comparisons."""
+    """A run of two variants whose items come from data sets of the Hub, and readers of its cells."""
     run, read, read_items = make_run(2, n_items=25, churn=0.3, seed=5)
     results = tuple(
         replace(r, cells=tuple(replace(c, dataset="example-org/quiz, main, split test") for c in r.cells))
@@ -30,7 +33,7 @@ def made():
     def items(cell):
         return {item.key: replace(item, question=NASTY) for item in read_items(cell)}
 
-    return run, read, items, compare_run(run, read)
+    return gather(run, read), read, items
 
 
 @pytest.mark.parametrize("to", list(EXPORTS))
@@ -42,7 +45,8 @@ def test_every_form_writes_what_it_says_it_wrote(made, tmp_path, to):
 
 
 def test_csv_holds_every_item_and_text_as_it_is(made, tmp_path):
-    run, read, _, comparisons = made
+    evidence, read, _ = made
+    run, comparisons = evidence.run, evidence.comparisons
     export(*made, "csv", tmp_path)
     with (tmp_path / "items.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -65,7 +69,8 @@ def test_parquet_is_read_by_arrow_with_types(made, tmp_path):
     table = pq.read_table(tmp_path / "items.parquet")
     assert table.schema.field("value").type == pa.float64()
     assert pa.types.is_list(table.schema.field("scores").type)
-    run, read, _, _ = made
+    evidence, read, _ = made
+    run = evidence.run
     expected = read(run.results[0].cells[0])
     got = table.slice(0, len(expected)).to_pydict()
     assert got["value"] == expected.value.tolist()
@@ -78,7 +83,7 @@ def test_the_hubs_reader_finds_every_score_in_the_model_card(made, tmp_path):
     paths = export(*made, "model-card", tmp_path)
     card = huggingface_hub.ModelCard.load(paths[1])
     results = {result.dataset_name: result for result in card.data.eval_results}
-    comparison = next(one for one in made[3] if one.task == "arc")
+    comparison = next(one for one in made[0].comparisons if one.task == "arc")
     assert results["arc"].metric_value == pytest.approx(100 * comparison.candidate, abs=1e-3)
     assert results["arc"].dataset_type == "example-org/quiz"
     assert "points against fp16 (95% interval" in results["arc"].metric_name
@@ -105,7 +110,7 @@ def test_the_hubs_reader_finds_the_difference_in_eval_results(made, tmp_path):
 def test_eval_results_need_a_data_set_on_the_hub(tmp_path):
     run, read, items = make_run(2, n_items=5)
     with pytest.raises(QevalError, match="data set on the Hub") as caught:
-        export(run, read, items, (), "eval-results", tmp_path / "out")
+        export(gather(run, read), read, items, "eval-results", tmp_path / "out")
     assert "model-card" in caught.value.hint
     assert not (tmp_path / "out").exists()
 
@@ -122,7 +127,7 @@ def test_lm_evals_own_reader_finds_its_files_and_scores(made, tmp_path):
     latest = utils.get_latest_filename(results)
     table = utils.make_table(json.loads(Path(latest).read_text()))
     assert "arc" in table
-    run = made[0]
+    run = made[0].run
     score = next(cell.score for cell in run.results[1].cells if cell.task.name == "arc")
     assert f"{score:.4f}" in table
 
@@ -143,11 +148,9 @@ def test_the_samples_load_as_a_data_set(made, tmp_path):
 
 
 def test_what_is_exported_to_lm_eval_is_imported_again_with_the_same_differences(made, tmp_path):
-    from qeval.exchange.lm_eval_reading import import_lm_eval
-
     export(*made, "lm-eval", tmp_path / "out")
     again = import_lm_eval(tmp_path / "out", baseline="toy[scheme=fp16]")
-    before = {one.task: one for one in made[3] if one.level in {"task", "subtask"}}
+    before = {one.task: one for one in made[0].comparisons if one.level in {"task", "subtask"}}
     after = {one.task: one for one in compare_run(again.run, lambda cell: again.samples[cell.key])}
     assert set(before) <= set(after)
     for task, one in before.items():
@@ -156,13 +159,103 @@ def test_what_is_exported_to_lm_eval_is_imported_again_with_the_same_differences
         assert other.delta == pytest.approx(one.delta)
 
 
+def test_a_run_comes_back_from_lm_evals_files_with_the_same_scores_and_items(tmp_path):
+    """Every kind of answer: choices of odd lengths and several right ones, a text, one continuation, a
+    document; an item that is left out, and a task with a name that lm-eval would write as it is."""
+    run, samples, items = every_kind()
+    read, read_items = (lambda cell: samples[cell.key]), (lambda cell: items[cell.key])
+    export(gather(run, read), read, read_items, "lm-eval", tmp_path / "out")
+    again = import_lm_eval(tmp_path / "out", name="fp16")
+    assert again.run.created == run.created
+    cells = {cell.task.name: cell for cell in again.run.results[0].cells}
+    assert len(cells) == len(samples)
+    for cell in run.results[0].cells:
+        other = cells[cell.task.name]
+        assert other.task == cell.task
+        assert (other.n, other.n_available, other.score) == (cell.n, cell.n_available, cell.score)
+        for field in fields(Samples):
+            before, after = (getattr(s, field.name) for s in (samples[cell.key], again.samples[other.key]))
+            assert after.tolist() == before.tolist(), (cell.task.name, field.name)
+        assert {item.key: item for item in again.items[other.key]} == items[cell.key]
+
+
+def every_kind():
+    """A run of one variant with a task of each kind of answer, its samples and its items by cell key."""
+    choices = (" a", " bcd", " e")
+    tasks = {
+        Task("picks-one", "acc_norm", num_fewshot=2): [
+            item_and_sample(choices, "1", "1", 1.0, scores=(-2.0, -2.1, -3.5)),
+            item_and_sample(choices, "0", "0,2", 1.0, scores=(-0.1, -2.1, -3.5)),
+            item_and_sample(choices, "0", "2", 0.0, weight=0.0, scores=(-0.1, -2.1, -3.5)),
+        ],
+        Task("mutual", "acc_mutual_info", num_fewshot=0): [
+            item_and_sample(choices, "2", "2", 1.0, scores=(-1.0, -2.0, -3.0)),
+        ],
+        Task("mass", "acc", num_fewshot=0, kind="score"): [
+            item_and_sample(choices, "0", "1", 0.25, scores=(-1.0, -2.0, -3.0)),
+        ],
+        Task("writes", "exact_match", "strict", num_fewshot=0): [
+            item_and_sample((), "so\u2028it goes", "007", 0.0),
+        ],
+        Task("ends", "acc", num_fewshot=0): [
+            item_and_sample((" end",), " end", "end", 1.0, scores=(-0.5,)),
+            item_and_sample((" stop",), "", "stop", 0.0, scores=(-1.5,)),
+        ],
+        Task("cloze", "perplexity", num_fewshot=0, kind="perplexity"): [
+            item_and_sample((" end",), "", "end", -1.5, scores=(-1.5,)),
+        ],
+        Task("pages", "bits_per_byte", num_fewshot=0, kind="perplexity"): [
+            item_and_sample((), "", "", -80.25, weight=40.0),
+        ],
+    }
+    samples, items, cells = {}, {}, []
+    for task, pairs in tasks.items():
+        made = columns(task, [row for _, row in pairs])
+        cell = make_cell(f"fp16-{task.name}", task, made, 10)
+        samples[cell.key] = made
+        texts = [replace(item, key=str(at), gold=row["gold"]) for at, (item, row) in enumerate(pairs)]
+        items[cell.key] = {item.key: item for item in texts}
+        cells.append(cell)
+    suite = Suite("kinds", tuple(tasks))
+    return (
+        Run("kinds", "2026-01-02T03:04:05Z", "toy", suite, "fp16", (make_result("fp16", cells),)),
+        samples,
+        items,
+    )
+
+
+def item_and_sample(choices, answer, gold, value, *, weight=1.0, scores=()):
+    scored = bool(scores)
+    prompt = "Examples.\n\nOne paragraph.\n\nAnother?" if scored else "A text.\n\nIts end."
+    question = "One paragraph.\n\nAnother?" if scored else prompt
+    item = Item("", prompt, question, choices)
+    return item, {"answer": answer, "gold": gold, "value": value, "weight": weight, "scores": scores}
+
+
+def columns(task, rows):
+    n = len(rows)
+    scores = np.empty(n, dtype=object)
+    scores[:] = [row["scores"] for row in rows]
+    return Samples(
+        key=np.arange(n).astype(str),
+        **{f"{what}_hash": hashes(f"{task.name}/{what}", n) for what in ("doc", "prompt", "target")},
+        value=np.array([row["value"] for row in rows]),
+        weight=np.array([row["weight"] for row in rows]),
+        cluster=np.full(n, ""),
+        answer=np.array([row["answer"] for row in rows]),
+        gold=np.array([row["gold"] for row in rows]),
+        scores=scores,
+    )
+
+
 def test_an_unknown_form_and_an_empty_run_are_refused(made, tmp_path):
     with pytest.raises(UsageError, match="no form 'parket'") as caught:
         export(*made, "parket", tmp_path)
     assert "parquet" in caught.value.hint
-    empty = replace(made[0], results=tuple(replace(result, cells=()) for result in made[0].results))
+    run = made[0].run
+    empty = replace(run, results=tuple(replace(result, cells=()) for result in run.results))
     with pytest.raises(QevalError, match="nothing to export"):
-        export(empty, *made[1:], "csv", tmp_path)
+        export(gather(empty, made[1]), *made[1:], "csv", tmp_path)
 
 
 def test_a_missing_directory_is_named(made, tmp_path):
@@ -173,14 +266,10 @@ def test_a_missing_directory_is_named(made, tmp_path):
 
 def test_items_without_texts_and_scores_without_items_are_exported_too(tmp_path):
     run, read, _ = make_run(2, n_items=5)
-    comparisons = compare_run(run, read)
-    assert export(run, read, lambda _: {}, comparisons, "lm-eval", tmp_path / "a")
+    assert export(gather(run, read), read, lambda _: {}, "lm-eval", tmp_path / "a")
     bare = tuple(replace(r, cells=tuple(replace(c, files={}) for c in r.cells)) for r in run.results)
     bare_run = replace(run, results=bare)
-    names = {
-        path.name
-        for path in export(bare_run, read, lambda _: {}, compare_run(bare_run, read), "csv", tmp_path / "b")
-    }
+    names = {path.name for path in export(gather(bare_run, read), read, lambda _: {}, "csv", tmp_path / "b")}
     assert names == {"scores.csv", "comparisons.csv"}
 
 
@@ -190,5 +279,5 @@ def test_hostile_variant_names_stay_below_the_directory(tmp_path):
     run = replace(run, results=(run.results[0], named))
     keyed = lambda cell: {item.key: Item(item.key, "", "") for item in items(cell)}  # noqa: E731
     for to in ("lm-eval", "model-card"):
-        for path in export(run, read, keyed, (), to, tmp_path / to):
+        for path in export(gather(run, read), read, keyed, to, tmp_path / to):
             assert path.resolve().is_relative_to(tmp_path / to)

@@ -14,8 +14,8 @@ from qeval.ask import policy
 from qeval.base.errors import QevalError
 from qeval.base.messages import Done, Event, Finished, Job, Note
 from qeval.base.places import tasks_dir
-from qeval.base.records import Provenance, Scheme, Settings, Task, Variant
-from qeval.score.cells import Cells, StoppedEarly
+from qeval.base.records import Provenance, Result, Scheme, Settings, Task, Variant
+from qeval.score.cells import JobCells, StoppedEarly
 from qeval.store.runs import Store
 
 pytestmark = pytest.mark.torch
@@ -56,7 +56,7 @@ def score(job: Job) -> tuple[dict[str, object], list[Event]]:
     from qeval.score.session import score as score_job
 
     events: list[Event] = []
-    score_job(job, Cells(job, events.append), events.append)
+    score_job(job, JobCells(job, events.append), events.append)
     place = Store(Path(job.runs_dir)).run_dir(job.run_id)
     cells = [event.cell for event in events if isinstance(event, Finished)]
     return {cell.task.name: place.samples(cell) for cell in cells}, events
@@ -126,6 +126,26 @@ def test_every_engine_says_the_same(runs_dir: Path, llama: Path, engine: str) ->
     assert provenance.engine == engine
 
 
+def test_a_faster_path_that_fails_by_a_bug_is_told_where_the_report_tells_it(
+    runs_dir: Path, llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qeval.report.facts import warnings_of
+    from qeval.score.engine.tiles import Tiles
+
+    monkeypatch.setattr(Tiles, "masks", lambda *_: {}["planted"])
+    job = a_job(runs_dir, llama, tasks=TASKS[:1])
+    _, events = score(job)
+    (done,) = (event for event in events if isinstance(event, Done))
+    sentence = (
+        "The faster path 'Token tree with tiles' failed unexpectedly (KeyError: 'planted') and was left out;"
+        f" see {job.log}."
+    )
+    assert done.provenance is not None
+    assert sentence in done.provenance.notes
+    assert Note(sentence) in events
+    assert sentence in warnings_of(Result(job.variant, "done", provenance=done.provenance))
+
+
 def test_verify_tells_the_largest_difference(runs_dir: Path, llama: Path) -> None:
     _, events = score(a_job(runs_dir, llama, verify=4))
     [note] = [event.text for event in events if isinstance(event, Note) and "Verified" in event.text]
@@ -177,7 +197,7 @@ def test_costs_asked_for_are_measured_of_what_is_finished_and_nothing_is_scored_
 
     job = a_job(runs_dir, llama)
     _, events = score(job)
-    monkeypatch.setattr(session, "_Session", lambda *_: pytest.fail("a session was opened to score"))
+    monkeypatch.setattr(session, "Session", lambda *_: pytest.fail("a session was opened to score"))
     _, more = score(msgspec.structs.replace(job, cost=True))
     done = more[-1]
     assert done.provenance == events[-1].provenance
@@ -249,7 +269,7 @@ def test_a_gpus_peak_memory_is_counted_from_the_end_of_loading(
     import torch
 
     from qeval.load import model as models
-    from qeval.score import session
+    from qeval.score import inputs
 
     seen: list[str] = []
     loaded = models.Loaded(None, None, Provenance("m"))
@@ -257,7 +277,7 @@ def test_a_gpus_peak_memory_is_counted_from_the_end_of_loading(
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", seen.append)
     job = a_job(runs_dir, llama)
     job = msgspec.structs.replace(job, settings=replace(job.settings, device=device))
-    assert session._load(job, lambda _: None) is loaded
+    assert inputs.loaded_variant(job, lambda _: None) is loaded
     assert seen == forgotten
 
 

@@ -115,19 +115,19 @@ def log_probs(
 
     order = np.argsort(picks, kind="stable")
     step = max(1, LOGITS_BYTES.get(device.type, 2**28) // (4 * width))
-    at, values, best = put(rows, device), [], []
+    at, values, best = on_device(rows, device), [], []
     for begin in range(0, len(rows), step):
         first, last = np.searchsorted(picks, [begin, begin + step], sorter=order)
         part = order[first:last]
         table = torch.log_softmax(logits_of(at[begin : begin + step]), -1, dtype=torch.float32)
-        local, target = put(picks[part] - begin, table.device), put(targets[part], table.device)
+        local, target = on_device(picks[part] - begin, table.device), on_device(targets[part], table.device)
         values.append(table[local, target])
         best.append(table.argmax(-1)[local] == target)
-    back = put(np.argsort(order), values[0].device)
+    back = on_device(np.argsort(order), values[0].device)
     return torch.cat(values)[back], torch.cat(best)[back]
 
 
-def put(array: NDArray[Any], device: torch.device) -> torch.Tensor:
+def on_device(array: NDArray[Any], device: torch.device) -> torch.Tensor:
     """An array on the device as int64, without waiting for the work queued there."""
     import torch
 

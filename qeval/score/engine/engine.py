@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from qeval.score.engine import attention, batches, memory, selfcheck, tree
-from qeval.score.engine.body import CausalModel, NonFiniteError, UnsupportedError, log_probs, put
+from qeval.score.engine import attention, batches, memory, reach, selfcheck, tree
+from qeval.score.engine.body import CausalModel, NonFiniteError, UnsupportedError, log_probs, on_device
 from qeval.score.engine.requests import Answer
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ class Scored:
 class Engine:
     """Scores requests with one model along one path.
 
-    path: the rung in use. note: a sentence on why, for the run's record. budget: tokens per chunk of the
+    path: the rung in use. note: a sentence on why, for the run's record. failures: a sentence, without its
+    full stop, on each faster path that failed as none should. budget: tokens per chunk of the
     tree. batch_size: sequences per batch on the other rungs. tokens_fed: tokens that went through the
     model so far, without padding; tokens_padded: with it.
     """
@@ -67,6 +68,7 @@ class Engine:
         self.lm, self.path, self.layout = lm, path, layout
         self.budget, self.batch_size = limits.budget, limits.batch_size
         self.note = ""
+        self.failures: tuple[str, ...] = ()
         self.tokens_fed = self.tokens_padded = 0
 
     def score(
@@ -101,7 +103,7 @@ class Engine:
         """Run forward passes until every wanted request is scored."""
         everyone = np.arange(len(requests))
         if self.path == "tree":
-            for members in attention.apart(self.lm.config, requests):
+            for members in reach.apart(self.lm.config, requests):
                 yield from self._tree(requests, members, want)
         else:
             make = batches.context_batches if self.path == "kv" else batches.plain_batches
@@ -114,39 +116,39 @@ class Engine:
         self, requests: Sequence[TokenRequest], members: NDArray[np.int64], want: NDArray[np.bool_]
     ) -> Iterator[Scored]:
         """Score some of the requests by chunks; a chunk that does not fit is cut with half the budget."""
-        planned = self._plan([requests[i] for i in members])
-        for c in range(len(planned)):
-            who = members[planned.members(c)]
+        packing = self._packed([requests[i] for i in members])
+        for c in range(len(packing)):
+            who = members[packing.members(c)]
             if not want[who].any():
                 continue
-            one_path = planned.sizes[c] == max(len(requests[i].tokens) - 1 for i in who)
+            one_path = packing.sizes[c] == max(len(requests[i].tokens) - 1 for i in who)
             scored = None
-            if one_path or planned.sizes[c] <= self.budget:
-                scored = self._try(partial(self._chunk, planned, c))
+            if one_path or packing.sizes[c] <= self.budget:
+                scored = self._if_it_fits(partial(self._chunk, packing, c))
             if scored is not None:
                 yield scored.renamed(members)
             elif one_path:
-                raise memory.too_long(int(planned.sizes[c]))
+                raise memory.too_long(int(packing.sizes[c]))
             else:
                 yield from self._tree(requests, who, want)
 
-    def _plan(self, requests: Sequence[TokenRequest]) -> tree.Plan:
+    def _packed(self, requests: Sequence[TokenRequest]) -> tree.Packing:
         """The tree of requests, cut for this engine's budget and padding."""
         assert self.layout is not None  # noqa: S101  # the tree path has one
         padded = self.layout.padded(1, self.budget) > 1
-        return tree.plan(requests, self.budget, self.budget if padded else memory.PASS_OVERHEAD)
+        return tree.pack(requests, self.budget, self.budget if padded else memory.PASS_OVERHEAD)
 
-    def _chunk(self, planned: tree.Plan, c: int) -> Scored:
+    def _chunk(self, packing: tree.Packing, c: int) -> Scored:
         """One forward pass over chunk c."""
         import torch
 
         assert self.layout is not None  # noqa: S101  # the tree path has one
-        lm, n = self.lm, int(planned.sizes[c])
-        chunk = attention.pad(planned.chunk(c), self.layout.padded(n, self.budget))
+        lm, n = self.lm, int(packing.sizes[c])
+        chunk = tree.padded(packing.chunk(c), self.layout.padded(n, self.budget))
         with torch.no_grad(), attention.using(lm.model, self.layout.implementation):
             hidden = lm.hidden(
-                put(chunk.tokens, lm.device)[None],
-                position_ids=put(chunk.positions, lm.device)[None],
+                on_device(chunk.tokens, lm.device)[None],
+                position_ids=on_device(chunk.positions, lm.device)[None],
                 attention_mask=self.layout.masks(chunk),
             )[0]
         scored = self._scored(chunk, lambda at: lm.logits(hidden[at.to(hidden.device)]))
@@ -181,7 +183,7 @@ class Engine:
                 continue
             scored = None
             if len(batch.tokens) <= self.batch_size:
-                scored = self._try(partial(run, batch))
+                scored = self._if_it_fits(partial(run, batch))
             if scored is not None:
                 self.tokens_fed += batch.n_tokens
                 self.tokens_padded += len(batch.prefix) + batch.tokens.size
@@ -199,13 +201,15 @@ class Engine:
         if n == 0:
             return self._head_only(batch)
         with torch.no_grad():
-            cache = lm.cache(put(batch.prefix, lm.device)[None])
+            cache = lm.cache(on_device(batch.prefix, lm.device)[None])
             cache.batch_repeat_interleave(len(batch.tokens))
             at = torch.arange(n, n + batch.tokens.shape[1], device=lm.device)
             more = {"position_ids": at[None].expand(len(batch.tokens), -1)}
             if not lm.accepts("position_ids"):
                 more = {}
-            hidden = lm.hidden(put(batch.tokens, lm.device), past_key_values=cache, use_cache=True, **more)
+            hidden = lm.hidden(
+                on_device(batch.tokens, lm.device), past_key_values=cache, use_cache=True, **more
+            )
         return self._rows_of(batch, hidden)
 
     def _head_only(self, batch: Batch) -> Scored:
@@ -213,7 +217,7 @@ class Engine:
         import torch
 
         with torch.no_grad():
-            return self._rows_of(batch, self.lm.hidden(put(batch.tokens, self.lm.device)))
+            return self._rows_of(batch, self.lm.hidden(on_device(batch.tokens, self.lm.device)))
 
     def _rows_of(self, batch: Batch, hidden: torch.Tensor) -> Scored:
         """The scored tokens of a batch from its last hidden states (b, t, h)."""
@@ -225,12 +229,12 @@ class Engine:
         import torch
 
         with torch.no_grad():
-            flat = self.lm.plain(put(batch.tokens, self.lm.device)).flatten(0, 1)
+            flat = self.lm.plain(on_device(batch.tokens, self.lm.device)).flatten(0, 1)
         return self._scored(batch, lambda at: flat[at.to(flat.device)])
 
     # --- memory
 
-    def _try(self, run: Callable[[], Scored]) -> Scored | None:
+    def _if_it_fits(self, run: Callable[[], Scored]) -> Scored | None:
         """The result, or None and half the budget if memory ran out."""
         try:
             return run()
@@ -272,7 +276,7 @@ def open_engine(
         engine.note = "Plain batches, as asked."
         return engine
     reference, batched = (Engine(lm, "plain", None, replace(limits, batch_size=size)) for size in (1, 4))
-    requests = selfcheck.choose(sample, limits.check_tokens, attention.shortest_window(lm.config))
+    requests = selfcheck.choose(sample, limits.check_tokens, reach.shortest_window(lm.config))
     return selfcheck.climb(candidates, reference, batched, requests)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from qeval.base.errors import QevalError
-from qeval.score.engine import attention
+from qeval.score.engine import attention, memory
 from qeval.score.engine.requests import TokenRequest
 
 if TYPE_CHECKING:
@@ -28,6 +29,12 @@ TIMES_ROUNDING = 1.5
 same numbers to the last digit, and other right kernels others."""
 MOST_ROUNDING = 5.0
 """The most of that, in times the dtype's floor: beyond it, attention written out is another attention."""
+
+_COMPILERS = ("torch._dynamo", "torch._inductor", "torch._functorch", "triton")
+"""Where the exceptions of compilers are defined."""
+_NOT_MADE = ("not implemented for", "NYI")
+"""What torch's operators and FlexAttention say of a dtype or a shape that they do not do yet."""
+_LONGEST_REASON = 200
 
 log = logging.getLogger(__name__)
 
@@ -48,44 +55,93 @@ def climb(
     reference: plain, one by one. batched: plain, several at once: how far it is from the reference is the
     noise that no one can avoid. The last candidate is plain itself and is not checked.
     """
+    measure = _measure(reference, batched, requests)
+    refused: list[str] = []
+    failures: list[str] = []
+    for candidate in candidates[:-1]:
+        engine, verdict = _tried(candidate, measure, failures)
+        if engine is not None:
+            return _noted(engine, candidate.name, verdict, refused, failures)
+        refused.append(f"{candidate.name}: {verdict}")
+        log.info("Self-check: %s: %s", candidate.name, verdict)
+    return _noted(candidates[-1].make(), candidates[-1].name, "as lm-eval does it", refused, failures)
+
+
+@dataclass(frozen=True, eq=False)
+class _Measure:
+    """What candidates are held against: the requests, their log-probabilities one by one (`want`), how far
+    batches are from those (`noise`, nats) and attention written out in full (`_rounding`)."""
+
+    model: Any
+    dtype: str
+    requests: Sequence[TokenRequest]
+    want: list[NDArray[np.float32]]
+    noise: NDArray[np.float64]
+    rounding: float
+
+
+def _measure(reference: Engine, batched: Engine, requests: Sequence[TokenRequest]) -> _Measure:
     dtype = str(reference.lm.dtype).removeprefix("torch.")
     want = _values(reference, requests)
     noise = _difference(_values(batched, requests), want)
     rounding = _rounding(reference, requests, want, dtype)
-    refused: list[str] = []
-    for candidate in candidates[:-1]:
-        engine, verdict = _try(candidate, requests, want, noise, dtype, rounding)
-        if engine is not None:
-            engine.note = _sentence(candidate.name, verdict, refused)
-            return engine
-        refused.append(f"{candidate.name}: {verdict}")
-        log.info("Self-check: %s: %s", candidate.name, verdict)
-    engine = candidates[-1].make()
-    engine.note = _sentence(candidates[-1].name, "as lm-eval does it", refused)
-    return engine
+    return _Measure(reference.lm.model, dtype, requests, want, noise, rounding)
 
 
-def _try(
-    candidate: Candidate,
-    requests: Sequence[TokenRequest],
-    want: list[NDArray[np.float32]],
-    noise: NDArray[np.float64],
-    dtype: str,
-    rounding: float,
-) -> tuple[Engine | None, str]:
-    """The candidate's engine and its agreement in words, or None and the reason against it."""
+def _tried(candidate: Candidate, measure: _Measure, failures: list[str]) -> tuple[Engine | None, str]:
+    """The candidate's engine and its agreement in words, or None and the reason against it.
+
+    What is no known refusal is a bug. The next rung is right all the same, but slower, so it goes to
+    `failures` in a sentence and to standard error (a worker's log) with its traceback.
+    """
     try:
         engine = candidate.make()
-        got = _difference(_values(engine, requests), want)
-    except QevalError as error:
-        return None, error.message
-    except Exception as error:  # noqa: BLE001  # a model's own code may fail in any way; the next rung is right
-        return None, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:200]
-    verdict = f"off by up to {_largest(got):.1e} nat per token, plain batches by {_largest(noise):.1e}"
-    if not agrees(got, noise, dtype, rounding):
+        got = _difference(_values(engine, measure.requests), measure.want)
+    except Exception as error:  # noqa: BLE001  # whatever it is, the next rung is tried
+        reason = known_refusal(error, measure.model)
+        if reason is not None:
+            return None, reason
+        traceback.print_exc()
+        what = _in_a_line(error)
+        failures.append(f"The faster path {candidate.name!r} failed unexpectedly ({what}) and was left out")
+        return None, f"failed unexpectedly ({what})"
+    noise = _largest(measure.noise)
+    verdict = f"off by up to {_largest(got):.1e} nat per token, plain batches by {noise:.1e}"
+    if not agrees(got, measure.noise, measure.dtype, measure.rounding):
         return None, verdict
     engine.tokens_fed = engine.tokens_padded = 0
     return engine, verdict
+
+
+def known_refusal(error: Exception, model: Any) -> str | None:
+    """Why a path cannot be gone, where that may happen with a sound qeval: a model or a device that does not
+    do what the path needs (we say so, torch does, or the model's own attention fails with the tree's mask),
+    memory that ran out, a compiler that gave up. None for everything else."""
+    if isinstance(error, QevalError):
+        return error.message
+    if memory.ran_out(error):
+        return "memory ran out"
+    compiler = any(kind.__module__.startswith(_COMPILERS) for kind in type(error).__mro__)
+    unmade = isinstance(error, NotImplementedError) or any(word in str(error) for word in _NOT_MADE)
+    if compiler or unmade:
+        return _in_a_line(error)
+    if _in_own_attention(error, model):
+        return f"its own code does not take it: {_in_a_line(error)}"
+    return None
+
+
+def _in_own_attention(error: Exception, model: Any) -> bool:
+    """Whether a model failed that attends by code of its own, in that code: BLOOM's and Falcon's ALiBi and
+    GPT-Neo want masks of their own shapes. Models that attend through transformers' interface take any."""
+    if getattr(model, "_supports_attention_backend", False):
+        return False
+    frames = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
+    where = [name for name in frames if not name.startswith("torch.")]
+    return bool(where) and not where[-1].startswith("qeval.")
+
+
+def _in_a_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:_LONGEST_REASON]
 
 
 def agrees(
@@ -178,6 +234,8 @@ def _largest(x: NDArray[np.float64]) -> float:
     return float(np.abs(x).max())
 
 
-def _sentence(name: str, verdict: str, refused: list[str]) -> str:
-    """The note of an engine."""
-    return f"{name}: {verdict}" + (f" (refused: {'; '.join(refused)})" if refused else "") + "."
+def _noted(engine: Engine, name: str, verdict: str, refused: list[str], failures: list[str]) -> Engine:
+    """The engine with a note of how it was found."""
+    engine.note = f"{name}: {verdict}" + (f" (refused: {'; '.join(refused)})" if refused else "") + "."
+    engine.failures = tuple(failures)
+    return engine

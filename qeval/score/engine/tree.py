@@ -8,7 +8,7 @@ is one past the last node below j. Nothing here imports torch.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +27,7 @@ class Chunk:
 
     tokens: (n,) int32. positions: (n,) int32, a node's depth, which is the token's place in its sequence.
     end: (n,) int32, one past the node's last descendant. rows: (r,) int32, ascending, the nodes whose
-    next token somebody scores. requests: (m,) int64, indices into the list that was planned. Request
+    next token somebody scores. requests: (m,) int64, indices into the list that was packed. Request
     number k scores s = offsets[k + 1] - offsets[k] tokens: `targets[offsets[k]:offsets[k + 1]]`, in the
     order of its sequence, predicted at nodes `rows[picks[offsets[k]:offsets[k + 1]]]`.
     """
@@ -43,7 +43,7 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Plan:
+class Packing:
     """All requests in the order of their leaves, and where that order is cut into chunks.
 
     order: (N,) int64, indices into `requests`. shared: (N,) int64, the number of fed tokens that a
@@ -62,13 +62,8 @@ class Plan:
     def __len__(self) -> int:
         return len(self.sizes)
 
-    @property
-    def n_fed(self) -> int:
-        """Tokens fed by all chunks: the trie's nodes plus the prefixes repeated at the cuts."""
-        return int(self.sizes.sum())
-
     def members(self, c: int) -> NDArray[np.int64]:
-        """The indices, into the planned list, of chunk c's requests."""
+        """The indices, into the packed list, of chunk c's requests."""
         return self.order[self.cuts[c] : self.cuts[c + 1]]
 
     def chunk(self, c: int) -> Chunk:
@@ -79,13 +74,13 @@ class Plan:
         return _lay_out([self.requests[i] for i in members], members, shared)
 
 
-def plan(requests: Sequence[TokenRequest], budget: int, overhead: int = 64) -> Plan:
+def pack(requests: Sequence[TokenRequest], budget: int, overhead: int = 64) -> Packing:
     """Lay out all requests and cut the tree into chunks of at most `budget` nodes.
 
     The cuts minimise the tokens that are fed: nodes repeated because their descendants fell into
     different chunks, plus `overhead` for every chunk (the cost of starting a forward pass, in tokens;
     where chunks are padded to the budget, the budget itself, which makes the chunks as few as can be).
-    A request longer than the budget gets a chunk of its own size. The plan depends on the set of
+    A request longer than the budget gets a chunk of its own size. The packing depends on the set of
     requests and not on their order. Takes seconds for 100 000 requests.
     """
     lengths = np.fromiter((len(r.tokens) - 1 for r in requests), np.int64, len(requests))
@@ -94,7 +89,7 @@ def plan(requests: Sequence[TokenRequest], budget: int, overhead: int = 64) -> P
     new = np.concatenate([[0], np.cumsum(lengths[order] - shared)])
     starts, stops = cuts[:-1], cuts[1:]
     sizes = new[stops] - new[starts] + (shared[starts] if len(starts) else starts)
-    return Plan(requests, order, shared, cuts, sizes, int(new[-1]))
+    return Packing(requests, order, shared, cuts, sizes, int(new[-1]))
 
 
 def _sort(
@@ -195,3 +190,18 @@ def _ends(
         end[starts[k] : starts[k + 1]] = closes[shared[k] : lengths[k]]
         closes[shared[k] :] = starts[k]
     return end
+
+
+def padded(chunk: Chunk, length: int) -> Chunk:
+    """The chunk with nodes that see only themselves appended until it has `length` of them."""
+    extra = length - len(chunk.tokens)
+    if extra <= 0:
+        return chunk
+    fresh = np.arange(len(chunk.tokens) + 1, length + 1, dtype=np.int32)
+    zeros = np.zeros(extra, np.int32)
+    return replace(
+        chunk,
+        tokens=np.concatenate([chunk.tokens, zeros]),
+        positions=np.concatenate([chunk.positions, zeros]),
+        end=np.concatenate([chunk.end, fresh]),
+    )

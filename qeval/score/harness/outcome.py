@@ -10,7 +10,9 @@ from typing import Any
 from qeval.base.errors import QevalError
 from qeval.base.records import Item, Samples
 from qeval.score.engine.requests import Answer
+from qeval.score.harness.metrics import aggregation_names
 from qeval.score.harness.prepared import Outcome, PreparedTask
+from qeval.score.harness.rules import ASKED_TWICE, answered_choice, generated_text, gold_text, weighed
 from qeval.score.harness.tame import lm_eval_tamed
 
 
@@ -110,7 +112,9 @@ def _samples(
     import numpy as np
 
     content = prepared.content
-    pairs = np.array([_value(prepared, row) for row in rows], dtype=np.float64).reshape(-1, 2)
+    metric = prepared.task.metric
+    how = aggregation_names(view)[metric]
+    pairs = np.array([weighed(row.get(metric), how) for row in rows], dtype=np.float64).reshape(-1, 2)
     _check(prepared, pairs[:, 0])
     said = [_said(prepared, view, mates) for mates in groups]
     scores = np.empty(len(said), dtype=object)
@@ -129,18 +133,16 @@ def _samples(
     )
 
 
-def _value(prepared: PreparedTask, row: Mapping[str, Any]) -> tuple[float, float]:
-    """An item's value and weight; weight 0 where lm-eval leaves the item out of the mean."""
-    value = row.get(prepared.task.metric)
-    if isinstance(value, tuple | list):
-        return float(value[0]), float(value[1])
-    if value is None or math.isnan(float(value)):
-        return 0.0, 0.0
-    return float(value), 1.0
-
-
 def _check(prepared: PreparedTask, values: Any) -> None:
+    """Raises QevalError for values that the task's kind cannot have."""
+    import numpy as np
+
     task = prepared.task
+    if np.isnan(values).any():
+        raise QevalError(
+            f"Item {np.isnan(values).argmax()} of task {task.name!r} is judged {task.metric} = nan.",
+            "lm-eval's own mean would be no number either; choose another metric.",
+        )
     if task.kind == "accuracy" and not ((values == 0) | (values == 1)).all():
         raise QevalError(
             f"The metric {task.metric!r} of task {task.name!r} gives values between 0 and 1.",
@@ -153,44 +155,29 @@ def _said(prepared: PreparedTask, view: Any, mates: Sequence[Any]) -> tuple[str,
     kind = prepared.output_type
     if kind == "multiple_choice":
         scores = tuple(float(instance.resps[0][0]) for instance in mates)
-        return _choice(prepared.task.metric, view, mates[0].doc, scores)
+        choices = view.doc_to_choice(mates[0].doc)
+        return str(answered_choice(prepared.task.metric, choices, scores)), scores[: len(choices)]
     if kind == "loglikelihood":
         likelihood, greedy = mates[0].resps[0]
         return (str(mates[0].arguments[1]) if greedy else ""), (float(likelihood),)
     if kind == "generate_until":
-        text = mates[0].filtered_resps[prepared.task.filter]
-        return str(text[0] if isinstance(text, list) and text else text), ()
+        return generated_text(mates[0].filtered_resps[prepared.task.filter]), ()
     return "", ()
-
-
-def _choice(metric: str, view: Any, doc: Any, scores: tuple[float, ...]) -> tuple[str, tuple[float, ...]]:
-    """The choice that `metric` takes for the answer, by the rules of lm-eval's process_results."""
-    import numpy as np
-
-    choices = view.doc_to_choice(doc)
-    own = np.array(scores[: len(choices)])
-    ranked = own
-    if metric == "acc_norm":
-        ranked = own / [len(choice) for choice in choices]
-    elif metric == "acc_bytes":
-        ranked = own / [len(choice.encode()) for choice in choices]
-    elif metric == "acc_mutual_info":
-        ranked = own - scores[len(choices) :]
-    return str(int(np.argmax(ranked))), tuple(own.tolist())
 
 
 def _gold(prepared: PreparedTask, view: Any, doc: Any) -> str:
     """The right answer: the index of a choice (several joined by commas), or a text."""
-    if prepared.output_type == "loglikelihood_rolling":
+    kind = prepared.output_type
+    if kind == "loglikelihood_rolling":
         return ""
-    several = prepared.output_type == "multiple_choice" and getattr(view, "multiple_input", False)
-    target = view.doc_to_text(doc) if several else view.doc_to_target(doc)
-    if prepared.output_type == "multiple_choice" and isinstance(target, str):
-        choices = view.doc_to_choice(doc)
-        return str(choices.index(target)) if target in choices else target
-    if prepared.output_type == "generate_until" and isinstance(target, int) and view.config.doc_to_choice:
-        return str(view.doc_to_choice(doc)[target])
-    return ",".join(map(str, target)) if isinstance(target, list) else str(target)
+    if kind == "multiple_choice":
+        several = getattr(view, "multiple_input", False)
+        target = view.doc_to_text(doc) if several else view.doc_to_target(doc)
+        return gold_text(target, view.doc_to_choice(doc))
+    target = view.doc_to_target(doc)
+    if kind == "generate_until" and isinstance(target, int) and view.config.doc_to_choice:
+        target = view.doc_to_choice(doc)[target]
+    return gold_text(target)
 
 
 def items(prepared: PreparedTask) -> tuple[Item, ...]:
@@ -208,7 +195,7 @@ def _item(prepared: PreparedTask, view: Any, at: int, doc: Any, asked: Sequence[
     prompt = str(asked[0][0])
     scored = prepared.output_type in {"multiple_choice", "loglikelihood"}
     choices = [str(arguments[1]) for arguments in asked] if scored else []
-    if scored and "acc_mutual_info" in view.aggregation():
+    if scored and ASKED_TWICE in view.aggregation():
         choices = choices[: len(choices) // 2]
     if getattr(view, "multiple_input", False) and prepared.output_type == "multiple_choice":
         choices = [str(choice) for choice in view.doc_to_choice(doc)]

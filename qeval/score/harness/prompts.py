@@ -13,8 +13,9 @@ from qeval.base.errors import QevalError
 from qeval.base.records import Task
 from qeval.score.harness import sources, tokens
 from qeval.score.harness.leaves import Leaf
+from qeval.score.harness.metrics import chosen
 from qeval.score.harness.prepared import Content, PreparedTask
-from qeval.score.harness.rules import chosen
+from qeval.score.harness.rules import ASKED_TWICE
 from qeval.score.harness.tame import lm_eval_tamed
 
 
@@ -35,7 +36,7 @@ def build(
         lm_task = _loaded(leaf)
         task = chosen(leaf.task, lm_task)
         _refuse(lm_task, task.name)
-        instances = _instances(lm_task, task, encoder.door if chat_template else None, seed)
+        instances = _instances(lm_task, task, encoder.hflm if chat_template else None, seed)
         content = _content(lm_task, instances, encoder, max_length, task.name)
         split = lm_task.config.test_split or lm_task.config.validation_split
         dataset = sources.describe(leaf, split, datasets_dir, content.doc_hash)
@@ -122,24 +123,24 @@ def _refuse(lm_task: Any, name: str) -> None:
         raise QevalError(f"The task {name!r} needs images or sound.", "qeval scores text; leave it out.")
 
 
-def _instances(lm_task: Any, task: Task, door: Any, seed: int) -> list[Any]:
+def _instances(lm_task: Any, task: Task, hflm: Any, seed: int) -> list[Any]:
     """lm-eval's requests for the first `limit` documents, in its order."""
     lm_task.set_config(key="num_fewshot", value=task.num_fewshot)
     lm_task.set_fewshot_seed(seed=seed)
     try:
         lm_task.build_all_requests(
             limit=task.limit,
-            apply_chat_template=door is not None,
+            apply_chat_template=hflm is not None,
             fewshot_as_multiturn=True,
-            chat_template=None if door is None else door.apply_chat_template,
-            tokenizer_name="" if door is None else door.tokenizer_name,
+            chat_template=None if hflm is None else hflm.apply_chat_template,
+            tokenizer_name="" if hflm is None else hflm.tokenizer_name,
         )
     except QevalError:
         raise
     except Exception as error:
         what = f"{type(error).__name__}: {' '.join(str(error).split())}"
         hint = (
-            "Leave out --chat-template, or use a model whose tokenizer has one." if door is not None else ""
+            "Leave out --chat-template, or use a model whose tokenizer has one." if hflm is not None else ""
         )
         raise QevalError(f"lm-eval cannot build the prompts of task {task.name!r}: {what}.", hint) from error
     instances: list[Any] = lm_task.instances
@@ -210,7 +211,7 @@ def _chance(task: Task, lm_task: Any, content: Content) -> float | None:
     if task.kind != "accuracy" or lm_task.OUTPUT_TYPE != "multiple_choice" or lm_task.multiple_target:
         return None
     asked = np.bincount(content.owner)
-    if "acc_mutual_info" in lm_task.aggregation():
+    if ASKED_TWICE in lm_task.aggregation():
         asked = asked // 2  # each choice is asked with and without the question
     return float(np.mean(1 / asked))
 

@@ -1,121 +1,163 @@
-"""Which of a task's metrics judges it, and of what kind its values are."""
+"""lm-eval's rules on metrics and answers, decided once: for what qeval scores and for files of lm-eval.
+
+Plain data in and out: neither lm-eval nor anything heavy is imported, so that a reader of files may ask too.
+An aggregation is called by lm-eval's name for it ("mean", "weighted_perplexity").
+"""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import ast
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qeval.base.errors import QevalError, UsageError, did_you_mean
-from qeval.base.records import Kind, Task
+from qeval.base.records import Kind
 
-_PREFERRED = ("acc_norm", "acc", "exact_match", "word_perplexity")
-_BINARY = frozenset({"acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match"})
+PREFERRED = ("acc_norm", "acc", "exact_match", "word_perplexity", "byte_perplexity")
+"""The metrics that judge a task where nobody chose one, best first; perplexities in lm-eval's own order."""
+BINARY = frozenset({"acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match"})
+"""The metrics that are 0 or 1 for each item, unless a task's own function makes something else of them."""
+MEANS = frozenset({"mean", "nanmean"})
+PERPLEXITIES = frozenset({"weighted_perplexity", "bits_per_byte", "perplexity"})
+DEFAULT_AGGREGATIONS = {
+    "acc": "mean",
+    "acc_norm": "mean",
+    "acc_mutual_info": "mean",
+    "acc_bytes": "mean",
+    "exact_match": "mean",
+    "likelihood": "mean",
+    "acc_all": "mean",
+    "perplexity": "perplexity",
+    "word_perplexity": "weighted_perplexity",
+    "byte_perplexity": "weighted_perplexity",
+    "bits_per_byte": "bits_per_byte",
+    "bypass": "bypass",
+    "brier_score": "brier_score",
+    "mcc": "matthews_corrcoef",
+    "f1": "f1",
+    "bleu": "bleu",
+    "chrf": "chrf",
+    "chrf++": "chrf++",
+    "ter": "ter",
+}
+"""What lm-eval registers for its own metrics; any other metric is averaged."""
 # lm-eval says "mean" of these too, but what it averages are no numbers.
 _NOT_NUMBERS = frozenset({"likelihood", "bypass"})
-_PROBES = 32
+ASKED_TWICE = "acc_mutual_info"
+"""The metric for which each choice is asked without the question as well."""
 
 
-def chosen(task: Task, lm_task: Any) -> Task:
-    """`task` with its metric, filter and kind filled in from lm-eval's task object.
+def judging_metric(task: str, wanted: str, aggregations: Mapping[str, str], rises: Mapping[str, bool]) -> str:
+    """The metric that judges `task`: `wanted`, or where that is empty the one that is preferred.
 
-    Raises UsageError for a metric or filter the task has not, QevalError for a metric that does not judge
-    item by item (BLEU of a corpus, F1 of a whole split) or of which less is better.
+    `aggregations` are the task's metrics in its own order; `rises` says of which of them more is better,
+    which holds of those it leaves out.
+
+    Raises UsageError for a metric that the task has not, QevalError for one that does not judge item by
+    item (BLEU of a corpus, F1 of a whole split) or of which less is better, or where no metric does.
     """
-    metric = task.metric or _primary(task.name, lm_task)
-    if metric not in lm_task.aggregation():
-        raise UsageError(
-            f"The task {task.name!r} has no metric {metric!r}.",
-            did_you_mean(metric, [str(name) for name in lm_task.aggregation()]),
-        )
-    reason = _refusal(metric, lm_task)
-    if reason:
-        others = ", ".join(_per_item(lm_task)) or "none"
+    possible = [name for name, how in aggregations.items() if not _refusal(name, how, rises)]
+    metric = wanted or next((name for name in (*PREFERRED, *possible) if name in possible), "")
+    if not metric:
         raise QevalError(
-            f"The metric {metric!r} of task {task.name!r} cannot be compared item by item: {reason}.",
-            f"Metrics of this task that can: {others}.",
+            f"The task {task!r} has no metric that judges item by item.",
+            f"It has {', '.join(aggregations) or 'none'}; choose another task.",
         )
-    return replace(task, metric=metric, filter=_filter(task, lm_task), kind=_kind(metric, lm_task))
+    if metric not in aggregations:
+        raise UsageError(f"The task {task!r} has no metric {metric!r}.", did_you_mean(metric, aggregations))
+    reason = _refusal(metric, aggregations[metric], rises)
+    if reason:
+        raise QevalError(
+            f"The metric {metric!r} of task {task!r} cannot be compared item by item: {reason}.",
+            f"Metrics of this task that can: {', '.join(possible) or 'none'}.",
+        )
+    return metric
 
 
-def _primary(name: str, lm_task: Any) -> str:
-    possible = _per_item(lm_task)
-    for metric in (*_PREFERRED, *possible):
-        if metric in possible:
-            return metric
-    raise QevalError(
-        f"The task {name!r} has no metric that judges item by item.",
-        f"It has {', '.join(map(str, lm_task.aggregation())) or 'none'}; choose another task.",
-    )
-
-
-def _per_item(lm_task: Any) -> list[str]:
-    return [str(metric) for metric in lm_task.aggregation() if not _refusal(metric, lm_task)]
-
-
-def _refusal(metric: str, lm_task: Any) -> str:
+def _refusal(metric: str, aggregation: str, rises: Mapping[str, bool]) -> str:
     """Why a metric cannot judge items one by one, "" if it can."""
-    aggregation = lm_task.aggregation()[metric]
-    if aggregation in _perplexities():
+    if aggregation in PERPLEXITIES:
         return ""
-    if aggregation not in _means() or metric in _NOT_NUMBERS:
-        return f"it is one number for all items ({getattr(aggregation, '__name__', aggregation)})"
-    if not lm_task.higher_is_better().get(metric, True):
-        return "less of it is better"
-    return ""
+    if aggregation not in MEANS or metric in _NOT_NUMBERS:
+        return f"it is one number for all items ({aggregation})"
+    return "" if rises.get(metric, True) else "less of it is better"
 
 
-def _means() -> tuple[Callable[..., Any], ...]:
-    from lm_eval.api import metrics
+def judging_filter(task: str, wanted: str, names: Sequence[str]) -> str:
+    """The filter that judges: `wanted`, or the task's first where that is "none", the default of a Task.
 
-    return (metrics.mean, metrics.nanmean)
-
-
-def _perplexities() -> tuple[Callable[..., Any], ...]:
-    from lm_eval.api import metrics
-
-    return (metrics.weighted_perplexity, metrics.bits_per_byte, metrics.perplexity)
-
-
-def _filter(task: Task, lm_task: Any) -> str:
-    names = [str(ensemble.name) for ensemble in lm_task._filters]  # noqa: SLF001 - lm-eval gives no other way
-    if task.filter in names:
-        return task.filter
-    if task.filter == "none":
-        return names[0]  # the default of Task; the task has filters of its own
-    raise UsageError(
-        f"The task {task.name!r} has no filter {task.filter!r}.", did_you_mean(task.filter, names)
-    )
+    Raises UsageError for a filter that the task has not.
+    """
+    if wanted in names:
+        return wanted
+    if wanted in {"none", ""}:
+        return names[0]
+    raise UsageError(f"The task {task!r} has no filter {wanted!r}.", did_you_mean(wanted, names))
 
 
-def _kind(metric: str, lm_task: Any) -> Kind:
-    if lm_task.aggregation()[metric] in _perplexities():
+def kind_of(metric: str, aggregation: str, *, binary: bool) -> Kind:
+    """Of what kind a metric's values are; `binary`: nothing speaks against each of them being 0 or 1."""
+    if aggregation in PERPLEXITIES:
         return "perplexity"
-    if metric not in _BINARY:
-        return "score"
-    own = callable(lm_task.config.process_results) if hasattr(lm_task, "config") else False
-    if not own or lm_task.OUTPUT_TYPE == "generate_until":
-        return "accuracy"
-    return "accuracy" if _binary(metric, lm_task) else "score"
+    return "accuracy" if binary and metric in BINARY else "score"
 
 
-def _binary(metric: str, lm_task: Any) -> bool:
-    """Whether a task's own function gives 0 or 1 for made-up answers to its first documents: TruthfulQA's
-    mc2 calls a probability "acc"."""
-    draw = random.Random(0)  # noqa: S311 - nothing secret
-    values: list[float] = []
-    for _, document in zip(range(_PROBES), lm_task.eval_docs, strict=False):
-        answers = [(-30 * draw.random(), draw.random() < 0.5) for _ in range(_asked(lm_task, document))]  # noqa: PLR2004 - a coin
+def weighed(value: Any, aggregation: str) -> tuple[float, float]:
+    """An item's value and weight, from what lm-eval says of it; weight 0 where it leaves the item out of the
+    mean: where it says nothing, or NaN and takes the mean of the rest. Any other NaN stays one."""
+    if isinstance(value, tuple | list):
+        return float(value[0]), float(value[1])
+    if value is None or (aggregation == "nanmean" and math.isnan(float(value))):
+        return 0.0, 0.0
+    return float(value), 1.0
+
+
+def answered_choice(metric: str, choices: Sequence[str], scores: Sequence[float]) -> int:
+    """The choice that `metric` takes for the answer, as lm-eval's multiple choice has it.
+
+    `choices` are the texts without the delimiter in front. `scores` are their log-likelihoods, followed for
+    mutual information by those without the question. Lengths are taken as they are: an empty choice is never
+    the answer of a metric that divides by them.
+    """
+    import numpy as np
+
+    ranked = np.array(scores[: len(choices)], dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if metric == "acc_norm":
+            ranked = ranked / [len(text) for text in choices]
+        elif metric == "acc_bytes":
+            ranked = ranked / [len(text.encode()) for text in choices]
+        elif metric == ASKED_TWICE:
+            ranked = ranked - np.array(scores[len(choices) :])
+    return int(np.argmax(ranked))
+
+
+def generated_text(filtered: Any) -> str:
+    """The text that a filter left of what was generated: the first where it left several."""
+    return str(filtered[0] if isinstance(filtered, list) and filtered else filtered)
+
+
+def gold_text(target: Any, choices: Sequence[str] = ()) -> str:
+    """The right answer as it is stored: the index of a choice, several joined by commas, or a text.
+
+    A target that is the text of one of `choices` means that choice.
+    """
+    if isinstance(target, list):
+        return ",".join(map(str, target))
+    if isinstance(target, str) and target in choices:
+        return str(choices.index(target))
+    return str(target)
+
+
+def read_target(text: str) -> int | str | list[Any]:
+    """A target from lm-eval's files, which hold `str(target)`: numbers and lists are told by their looks."""
+    if text.isdecimal() and str(int(text)) == text:
+        return int(text)
+    if text.startswith("[") and text.endswith("]"):
         try:
-            values.append(float(lm_task.process_results(document, answers)[metric]))
-        except (KeyError, TypeError, ValueError, IndexError):
-            return False
-    return all(value in (0.0, 1.0) for value in values)
-
-
-def _asked(lm_task: Any, document: Any) -> int:
-    if lm_task.OUTPUT_TYPE != "multiple_choice":
-        return 1
-    choices: Sequence[str] = lm_task.doc_to_choice(document)
-    return len(choices)
+            found = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            return text
+        return found if isinstance(found, list) else text
+    return text

@@ -78,14 +78,14 @@ _CUTS = tuple(Cut(after, anchor) for anchor in ("", "a", "a\n") for after in (Fa
 class Encoder:
     """A tokenizer with what has been learnt about it.
 
-    `door` is lm-eval's HFLM without a model: its word on tokens is law. `prefix_text` is the text of the
+    `hflm` is lm-eval's HFLM without a model: its word on tokens is law. `prefix_text` is the text of the
     token that stands before a text without context. `before` and `behind` are the special tokens set around a
     text. `ways` are the shortcuts that have not failed yet, best first: a Cut, or None for whole texts in
     batches. `paragraphs` and `lines` remember the pieces of the first of them.
     """
 
     tokenizer: Any
-    door: Any
+    hflm: Any
     prefix_text: str
     before: Tokens
     behind: Tokens
@@ -98,8 +98,8 @@ def encoder(tokenizer: Any) -> Encoder:
     """An Encoder of `tokenizer`; raises QevalError where it has neither BOS nor EOS token."""
     import numpy as np
 
-    door = _door(tokenizer)
-    if door.prefix_token_id is None:
+    hflm = _bare_hflm(tokenizer)
+    if hflm.prefix_token_id is None:
         raise QevalError(
             "The tokenizer has neither a BOS nor an EOS token, so there is nothing to begin a text with.",
             "Set bos_token or eos_token in its tokenizer_config.json.",
@@ -110,25 +110,25 @@ def encoder(tokenizer: Any) -> Encoder:
     ways: list[Cut | None] = [*_CUTS, None] if at >= 0 else [None]
     return Encoder(
         tokenizer=tokenizer,
-        door=door,
-        prefix_text=tokenizer.decode(door.prefix_token_id),
+        hflm=hflm,
+        prefix_text=tokenizer.decode(hflm.prefix_token_id),
         before=np.array(whole[: max(at, 0)], dtype=np.int32),
         behind=np.array(whole[at + len(body) :] if at >= 0 else [], dtype=np.int32),
         ways=ways if fast else [],
     )
 
 
-def _door(tokenizer: Any) -> Any:
+def _bare_hflm(tokenizer: Any) -> Any:
     """HFLM as it is before a model is loaded, with all that its tokenising methods look at."""
     from lm_eval.models.huggingface import HFLM
 
-    door = HFLM.__new__(HFLM)
-    door.tokenizer = tokenizer
-    door.backend = "causal"
-    door.add_bos_token = None
-    door.custom_prefix_token_id = None
-    door.chat_template_args = {}
-    return door
+    hflm = HFLM.__new__(HFLM)
+    hflm.tokenizer = tokenizer
+    hflm.backend = "causal"
+    hflm.add_bos_token = None
+    hflm.custom_prefix_token_id = None
+    hflm.chat_template_args = {}
+    return hflm
 
 
 def _position(part: Sequence[int], whole: Sequence[int]) -> int:
@@ -176,8 +176,8 @@ def rolling_requests(encoder: Encoder, text: str, max_length: int) -> list[Token
     from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
     windows = get_rolling_token_windows(
-        token_list=encoder.door.tok_encode(text),
-        prefix_token=encoder.door.prefix_token_id,
+        token_list=encoder.hflm.tok_encode(text),
+        prefix_token=encoder.hflm.prefix_token_id,
         max_seq_len=max_length,
         context_len=1,
     )
@@ -222,10 +222,10 @@ def _slowly(encoder: Encoder, pairs: Sequence[Pair]) -> list[Encoded]:
     out = []
     for context, continuation in pairs:
         if context == "":
-            tokens = encoder.door.tok_encode(continuation, add_special_tokens=False)
+            tokens = encoder.hflm.tok_encode(continuation, add_special_tokens=False)
             out.append(_after_prefix(encoder, np.array(tokens, dtype=np.int32)))
         else:
-            start, rest = encoder.door._encode_pair(context, continuation)  # noqa: SLF001 - the method in question
+            start, rest = encoder.hflm._encode_pair(context, continuation)  # noqa: SLF001 - the method in question
             out.append((np.array(start, dtype=np.int32), np.array(rest, dtype=np.int32)))
     return out
 
@@ -234,7 +234,7 @@ def _after_prefix(encoder: Encoder, tokens: Tokens) -> Encoded:
     """What HFLM does without a context: the prefix token takes its place, unless it is there already."""
     import numpy as np
 
-    prefix = encoder.door.prefix_token_id
+    prefix = encoder.hflm.prefix_token_id
     if len(tokens) and tokens[0] == prefix:
         return tokens[:1], tokens[1:]
     return np.array([prefix], dtype=np.int32), tokens

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from architectures import VOCABULARY
 
-from qeval.score.engine import attention, tree
-from qeval.score.engine.attention import Reach
+from qeval.score.engine import tree
+from qeval.score.engine.dense import Dense
+from qeval.score.engine.flex import BLOCK, Flex, blocks
+from qeval.score.engine.reach import Reach
 from qeval.score.engine.requests import TokenRequest
+from qeval.score.engine.tiles import TILE, tile
 
 pytestmark = pytest.mark.torch
 REACHES = [Reach(), Reach(window=5), Reach(window=200), Reach(block=16)]
@@ -27,7 +30,7 @@ def chunk():
             TokenRequest(np.concatenate([context, rng.integers(3, VOCABULARY, 5)]).astype(np.int32), 3)
             for _ in range(3)
         ]
-    return tree.plan(made, 4096).chunk(0)
+    return tree.pack(made, 4096).chunk(0)
 
 
 def seen(chunk, reach):
@@ -49,18 +52,18 @@ def _sees(chunk, reach, i, j):
 def test_the_dense_mask(chunk, reach):
     import torch
 
-    made = attention.Dense({"all": reach}, torch.device("cpu"), torch.float32, boolean=True).masks(chunk)
+    made = Dense({"all": reach}, torch.device("cpu"), torch.float32, boolean=True).masks(chunk)
     assert np.array_equal(made[0, 0].numpy(), seen(chunk, reach))
-    added = attention.Dense({"all": reach}, torch.device("cpu"), torch.float32, boolean=False).masks(chunk)
+    added = Dense({"all": reach}, torch.device("cpu"), torch.float32, boolean=False).masks(chunk)
     assert np.array_equal((added[0, 0] == 0).numpy(), seen(chunk, reach))
 
 
 @pytest.mark.parametrize("reach", REACHES)
 def test_tiles(chunk, reach):
     want = seen(chunk, reach)
-    for begin in range(0, len(chunk.tokens), attention.TILE):
-        stop = min(begin + attention.TILE, len(chunk.tokens))
-        keys, mask = attention.tile(chunk, reach, begin, stop)
+    for begin in range(0, len(chunk.tokens), TILE):
+        stop = min(begin + TILE, len(chunk.tokens))
+        keys, mask = tile(chunk, reach, begin, stop)
         whole = np.zeros((stop - begin, len(chunk.tokens)), bool)
         whole[:, keys] = mask
         assert np.array_equal(whole, want[begin:stop])
@@ -70,9 +73,9 @@ def test_tiles(chunk, reach):
 
 @pytest.mark.parametrize("reach", REACHES)
 def test_blocks_cover_what_is_seen_and_full_ones_are_full(chunk, reach):
-    padded = attention.pad(chunk, 1024)
-    want = seen(padded, reach).reshape(8, attention.BLOCK, 8, attention.BLOCK)
-    partial, full = attention.blocks(padded, reach)
+    padded = tree.padded(chunk, 1024)
+    want = seen(padded, reach).reshape(8, BLOCK, 8, BLOCK)
+    partial, full = blocks(padded, reach)
     assert not (partial & full).any()
     assert (partial | full)[want.any((1, 3))].all()
     assert want.all((1, 3))[full].all()
@@ -88,10 +91,10 @@ def test_flex_attention_on_the_block_mask_is_attention_under_the_dense_mask(chun
     from torch.nn.attention.flex_attention import flex_attention
     from torch.nn.functional import scaled_dot_product_attention
 
-    flex = attention.Flex({"all": reach}, torch.device("cpu"))
+    flex = Flex({"all": reach}, torch.device("cpu"))
     assert flex.padded(len(chunk.tokens), 1000) == 1024
     assert flex.padded(1100, 1000) == 2048
-    padded = attention.pad(chunk, 1024)
+    padded = tree.padded(chunk, 1024)
     torch.manual_seed(0)
     q, k, v = (torch.randn(1, 1, 1024, 16) for _ in range(3))
     with warnings.catch_warnings(action="ignore"):  # that it is slow when not compiled, said once
@@ -103,11 +106,11 @@ def test_flex_attention_on_the_block_mask_is_attention_under_the_dense_mask(chun
 def test_flex_attention_reads_every_chunk_from_the_same_buffers(chunk):
     import torch
 
-    flex = attention.Flex({"all": Reach()}, torch.device("cpu"))
-    first = flex.masks(attention.pad(chunk, 1024))
+    flex = Flex({"all": Reach()}, torch.device("cpu"))
+    first = flex.masks(tree.padded(chunk, 1024))
     end = flex.buffers[1024][0]
     second = flex.masks(
-        attention.pad(tree.plan([TokenRequest(np.arange(5, dtype=np.int32), 2)], 9).chunk(0), 1024)
+        tree.padded(tree.pack([TokenRequest(np.arange(5, dtype=np.int32), 2)], 9).chunk(0), 1024)
     )
     assert first.mask_mod is second.mask_mod
     assert flex.buffers[1024][0] is end
@@ -115,7 +118,7 @@ def test_flex_attention_reads_every_chunk_from_the_same_buffers(chunk):
 
 
 def test_padding_sees_only_itself(chunk):
-    padded = attention.pad(chunk, 1024)
+    padded = tree.padded(chunk, 1024)
     n = len(chunk.tokens)
     mask = seen(padded, Reach())
     assert np.array_equal(mask[:n, :n], seen(chunk, Reach()))

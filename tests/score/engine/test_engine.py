@@ -67,7 +67,7 @@ def test_every_path_is_right_for_a_llama(path, requests):
 def test_the_tree_feeds_few_tokens(requests):
     engine = open_engine(tiny_model("llama"), sample=requests)
     list(engine.score(requests))
-    assert engine.tokens_fed == tree.plan(requests, 10**6).n_trie
+    assert engine.tokens_fed == tree.pack(requests, 10**6).n_trie
     assert engine.tokens_fed < sum(len(r.tokens) - 1 for r in requests) / 3
 
 

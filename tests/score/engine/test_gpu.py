@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from architectures import tiny_model
 
-from qeval.score.engine import attention, memory
+from qeval.score.engine import memory
+from qeval.score.engine.dense import Dense
 from qeval.score.engine.engine import Engine, open_engine
+from qeval.score.engine.reach import reaches
 
 pytestmark = [pytest.mark.torch, pytest.mark.gpu]
 FLEX = ["llama", "mistral", "qwen3", "gemma2", "gemma3", "phi3", "gpt_neox", "opt"]
@@ -56,10 +58,8 @@ def test_memory_that_runs_out_is_survived(requests):
     engine = open_engine(model, sample=requests, budget=256)
     want = sums(engine, requests)
     limits = SimpleNamespace(budget=2**17, batch_size=16)
-    reach = attention.reaches(engine.lm.config)
-    greedy = Engine(
-        engine.lm, "tree", attention.Dense(reach, engine.lm.device, torch.float32, boolean=True), limits
-    )
+    reach = reaches(engine.lm.config)
+    greedy = Engine(engine.lm, "tree", Dense(reach, engine.lm.device, torch.float32, boolean=True), limits)
     free, total = torch.cuda.mem_get_info()
     rng = np.random.default_rng(0)
     many = [type(requests[0])(rng.integers(3, 97, 100).astype(np.int32), 1) for _ in range(2000)]

@@ -6,6 +6,7 @@ from architectures import VOCABULARY, tiny_model
 
 from qeval.base.errors import QevalError
 from qeval.score.engine import selfcheck
+from qeval.score.engine.body import UnsupportedError
 from qeval.score.engine.engine import open_engine
 from qeval.score.engine.requests import TokenRequest
 
@@ -141,6 +142,66 @@ def test_a_model_without_a_body_is_scored_plainly(requests):
         table = torch.log_softmax(model.table.weight, -1).detach().numpy()
         want = table[r.tokens[-r.n_scored - 1 : -1], r.tokens[-r.n_scored :]].sum()
         assert got[i].loglikelihood == pytest.approx(want, abs=1e-4)
+
+
+@pytest.mark.torch
+def test_a_bug_in_a_faster_path_is_told_with_its_traceback(requests, monkeypatch, capsys):
+    from qeval.score.engine.tiles import Tiles
+
+    monkeypatch.setattr(Tiles, "masks", lambda *_: None + 1)
+    engine = open_engine(tiny_model("llama"), sample=requests)
+    (failure,) = engine.failures
+    assert failure.startswith(
+        "The faster path 'Token tree with tiles' failed unexpectedly (TypeError: unsupp"
+    )
+    assert failure.endswith(") and was left out")
+    assert "refused: Token tree with tiles: failed unexpectedly (TypeError" in engine.note
+    assert "None + 1" in capsys.readouterr().err
+    assert engine.path == "tree"
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("architecture", ["bloom", "falcon_alibi", "gpt_neo", "mpt", "mamba"])
+def test_a_model_whose_own_attention_fails_with_the_mask_refuses_it(architecture, requests, capsys):
+    engine = open_engine(tiny_model(architecture), sample=requests)
+    assert engine.path != "tree"
+    assert engine.failures == ()
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.torch
+def test_a_bug_of_ours_is_told_for_such_a_model_too(requests, monkeypatch):
+    from qeval.score.engine.dense import Dense
+
+    monkeypatch.delattr(Dense, "_mask")
+    engine = open_engine(tiny_model("bloom"), sample=requests)
+    (failure,) = engine.failures
+    assert "'Token tree with a dense mask' failed unexpectedly (AttributeError" in failure
+
+
+@pytest.mark.torch
+def test_known_refusals_are_no_failures(requests, monkeypatch, capsys):
+    import torch
+
+    from qeval.score.engine.tiles import Tiles
+
+    for error in (
+        UnsupportedError("it has none"),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+        NotImplementedError("no such operator"),
+        RuntimeError("\"addmm_impl_cpu_\" not implemented for 'Half'"),
+        torch._dynamo.exc.BackendCompilerFailed(len, ValueError("inside"), None),
+    ):
+
+        def refuse(*_, error=error):
+            raise error
+
+        monkeypatch.setattr(Tiles, "masks", refuse)
+        engine = open_engine(tiny_model("llama"), sample=requests)
+        assert engine.failures == (), error
+        assert "refused: Token tree with tiles: " in engine.note
+    assert "Traceback" not in capsys.readouterr().err
 
 
 @pytest.mark.torch

@@ -1,4 +1,4 @@
-"""The token tree: complete paths, no strangers, few repeated tokens, the same plan for any input order."""
+"""The token tree: complete paths, no strangers, few repeated tokens, the same packing for any input order."""
 
 import time
 
@@ -9,6 +9,11 @@ from hypothesis import strategies as st
 
 from qeval.score.engine import tree
 from qeval.score.engine.requests import TokenRequest
+
+
+def fed(packing):
+    """Tokens fed by all chunks: the trie's nodes plus the prefixes repeated at the cuts."""
+    return int(packing.sizes.sum())
 
 
 def request(tokens, n_scored=1):
@@ -33,12 +38,12 @@ def ancestors(chunk, node):
     return [j for j in range(len(chunk.tokens)) if j <= node < chunk.end[j]]
 
 
-def everything(plan):
-    """All that a plan holds, with requests named by what they are and not by their place in the input."""
+def everything(packing):
+    """All that a packing holds, with requests named by what they are and not by their place in the input."""
     out = []
-    for c in range(len(plan)):
-        chunk = plan.chunk(c)
-        named = [(plan.requests[i].tokens.tolist(), plan.requests[i].n_scored) for i in chunk.requests]
+    for c in range(len(packing)):
+        chunk = packing.chunk(c)
+        named = [(packing.requests[i].tokens.tolist(), packing.requests[i].n_scored) for i in chunk.requests]
         arrays = [
             getattr(chunk, f).tolist() for f in ("tokens", "positions", "end", "rows", "picks", "targets")
         ]
@@ -48,9 +53,9 @@ def everything(plan):
 
 @given(token_requests(), budgets, overheads)
 def test_a_request_sees_its_own_tokens_in_order_and_no_stranger(requests, budget, overhead):
-    plan = tree.plan(requests, budget, overhead)
-    for c in range(len(plan)):
-        chunk = plan.chunk(c)
+    packing = tree.pack(requests, budget, overhead)
+    for c in range(len(packing)):
+        chunk = packing.chunk(c)
         for k, i in enumerate(chunk.requests):
             last = chunk.rows[chunk.picks[chunk.offsets[k + 1] - 1]]
             path = ancestors(chunk, last)
@@ -60,10 +65,10 @@ def test_a_request_sees_its_own_tokens_in_order_and_no_stranger(requests, budget
 
 @given(token_requests(), budgets, overheads)
 def test_every_request_is_scored_once_at_the_nodes_before_its_targets(requests, budget, overhead):
-    plan = tree.plan(requests, budget, overhead)
+    packing = tree.pack(requests, budget, overhead)
     seen = []
-    for c in range(len(plan)):
-        chunk = plan.chunk(c)
+    for c in range(len(packing)):
+        chunk = packing.chunk(c)
         assert chunk.rows.tolist() == sorted(set(chunk.rows.tolist()))
         for k, i in enumerate(chunk.requests):
             part = slice(chunk.offsets[k], chunk.offsets[k + 1])
@@ -78,65 +83,65 @@ def test_every_request_is_scored_once_at_the_nodes_before_its_targets(requests, 
 
 @given(token_requests(), budgets, overheads)
 def test_fed_tokens_are_the_trie_plus_repeated_prefixes(requests, budget, overhead):
-    plan = tree.plan(requests, budget, overhead)
+    packing = tree.pack(requests, budget, overhead)
     trie = {tuple(r.tokens[:k].tolist()) for r in requests for k in range(1, len(r.tokens))}
-    assert plan.n_trie == len(trie)
-    repeated = int(plan.shared[plan.cuts[1:-1]].sum())
-    assert plan.n_fed == len(trie) + repeated
-    assert [len(plan.chunk(c).tokens) for c in range(len(plan))] == plan.sizes.tolist()
+    assert packing.n_trie == len(trie)
+    repeated = int(packing.shared[packing.cuts[1:-1]].sum())
+    assert fed(packing) == len(trie) + repeated
+    assert [len(packing.chunk(c).tokens) for c in range(len(packing))] == packing.sizes.tolist()
 
 
 @given(token_requests(), budgets, overheads)
 def test_a_chunk_exceeds_the_budget_only_for_a_longer_path(requests, budget, overhead):
-    plan = tree.plan(requests, budget, overhead)
-    for c in range(len(plan)):
-        longest = max(len(requests[i].tokens) - 1 for i in plan.members(c))
-        assert plan.sizes[c] <= max(budget, longest)
+    packing = tree.pack(requests, budget, overhead)
+    for c in range(len(packing)):
+        longest = max(len(requests[i].tokens) - 1 for i in packing.members(c))
+        assert packing.sizes[c] <= max(budget, longest)
 
 
 @given(token_requests(), budgets, overheads, st.randoms(use_true_random=False))
 def test_any_input_order_gives_the_same_plan(requests, budget, overhead, random):
     shuffled = list(requests)
     random.shuffle(shuffled)
-    assert everything(tree.plan(requests, budget, overhead)) == everything(
-        tree.plan(shuffled, budget, overhead)
+    assert everything(tree.pack(requests, budget, overhead)) == everything(
+        tree.pack(shuffled, budget, overhead)
     )
 
 
 @given(token_requests(), budgets, overheads)
 @settings(max_examples=min(60, settings.default.max_examples))
 def test_no_other_cutting_of_the_leaves_is_cheaper(requests, budget, overhead):
-    plan = tree.plan(requests, budget, overhead)
-    lengths = np.array([len(requests[i].tokens) - 1 for i in plan.order])
+    packing = tree.pack(requests, budget, overhead)
+    lengths = np.array([len(requests[i].tokens) - 1 for i in packing.order])
 
     def size(a, k):
-        new = lengths[a:k] - plan.shared[a:k]
-        return int(new.sum() + plan.shared[a])
+        new = lengths[a:k] - packing.shared[a:k]
+        return int(new.sum() + packing.shared[a])
 
     best = [0] + [10**9] * len(requests)
     for k in range(1, len(requests) + 1):
         for a in range(k):
             if size(a, k) <= budget or a == k - 1:
                 best[k] = min(best[k], best[a] + size(a, k) + overhead)
-    assert plan.n_fed + overhead * len(plan) <= best[-1]
+    assert fed(packing) + overhead * len(packing) <= best[-1]
 
 
 def test_choices_with_one_token_share_every_node():
-    plan = tree.plan([request([5, 6, 7, choice]) for choice in range(4)], 100)
-    assert plan.n_fed == 3
-    chunk = plan.chunk(0)
+    packing = tree.pack([request([5, 6, 7, choice]) for choice in range(4)], 100)
+    assert fed(packing) == 3
+    chunk = packing.chunk(0)
     assert chunk.rows.tolist() == [2]
     assert chunk.targets.tolist() == [0, 1, 2, 3]
 
 
 def test_a_long_path_shared_by_several_requests_is_fed_once_though_it_exceeds_the_budget():
-    plan = tree.plan([request([*range(50), choice]) for choice in range(4)], 10)
-    assert plan.n_fed == 50
+    packing = tree.pack([request([*range(50), choice]) for choice in range(4)], 10)
+    assert fed(packing) == 50
 
 
 def test_no_requests_make_no_chunks():
-    plan = tree.plan([], 10)
-    assert (len(plan), plan.n_fed, plan.n_trie) == (0, 0, 0)
+    packing = tree.pack([], 10)
+    assert (len(packing), fed(packing), packing.n_trie) == (0, 0, 0)
 
 
 @pytest.mark.slow
@@ -151,8 +156,8 @@ def test_a_leaderboard_suite_is_planned_in_seconds():
             for _ in range(4)
         ]
     began = time.perf_counter()
-    plan = tree.plan(requests, 8192, 8192)
-    for c in range(len(plan)):
-        plan.chunk(c)
+    packing = tree.pack(requests, 8192, 8192)
+    for c in range(len(packing)):
+        packing.chunk(c)
     assert time.perf_counter() - began < 30
-    assert plan.n_fed < 1.05 * plan.n_trie
+    assert fed(packing) < 1.05 * packing.n_trie

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from qeval.base.records import Task
-from qeval.score import harness
 from qeval.score.engine.requests import Answer
-from qeval.score.harness import cache, prompts
+from qeval.score.harness import cache, door, prompts
 
 pytestmark = pytest.mark.torch
 
@@ -20,7 +19,7 @@ NAMES = ["fix_letters", "fix_endings", "fix_mass", "fix_pages", "fix_sums"]
 def prepare(tokenizer, fixtures, cache_dir, names=NAMES, **options):
     options = {"max_length": 150, **options}
     tasks = [Task(name, "", num_fewshot=None) for name in names]
-    return harness.prepare(tasks, tokenizer, tasks_dir=fixtures, cache_dir=cache_dir, **options)
+    return door.prepare(tasks, tokenizer, tasks_dir=fixtures, cache_dir=cache_dir, **options)
 
 
 @pytest.fixture
@@ -53,8 +52,8 @@ def same(a, b):
         assert np.array_equal(one.tokens, other.tokens)
         assert one.tokens.dtype == other.tokens.dtype
         assert one.n_scored == other.n_scored
-    assert harness.items(a) == harness.items(b)
-    first, second = harness.collect(a, answers(a)), harness.collect(b, answers(b))
+    assert door.items(a) == door.items(b)
+    first, second = door.collect(a, answers(a)), door.collect(b, answers(b))
     assert first.metrics == second.metrics
     for name, column in asdict(first.samples).items():
         assert column.tolist() == getattr(second.samples, name).tolist()
@@ -85,8 +84,8 @@ def test_every_setting_that_shapes_a_request_has_an_entry_of_its_own(
         "metric": (Task("fix_endings", "acc_norm", num_fewshot=1, limit=5), {}),
         "chat": (task, {"chat_template": True}),
     }[change]
-    harness.prepare([task], tokenizer, **base)
-    harness.prepare([other[0]], tokenizer, **{**base, **other[1]})
+    door.prepare([task], tokenizer, **base)
+    door.prepare([other[0]], tokenizer, **{**base, **other[1]})
     assert builds == ["fix_endings", "fix_endings"]
 
 
@@ -122,7 +121,7 @@ def test_a_changed_file_of_the_task_is_noticed(file, plain_tokenizer, fixtures, 
     (prepared,) = prepare(plain_tokenizer, own, tmp_path, ["fix_endings"])
     assert builds == ["fix_endings", "fix_endings"]
     word = {"endings_test.jsonl": "dawn", "helpers.py": "DUSK", "endings.yaml": "So: "}[file]
-    assert word in harness.items(prepared)[0].prompt
+    assert word in door.items(prepared)[0].prompt
 
 
 @pytest.mark.parametrize("damage", ["half", "empty", "flipped", "text"])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from qeval.base.records import Task
-from qeval.score import harness
 from qeval.score.engine.requests import Answer
+from qeval.score.harness import door
 
 pytestmark = [
     pytest.mark.torch,
@@ -79,7 +79,7 @@ def theirs(model, tokenizer, name, shots, fixtures, limit=None, **options):
 
 
 def ours(tokenizer, name, shots, fixtures, limit=None, **options):
-    (prepared,) = harness.prepare(
+    (prepared,) = door.prepare(
         [Task(name, "", num_fewshot=shots, limit=limit)],
         tokenizer,
         max_length=MAX_LENGTH,
@@ -92,7 +92,7 @@ def ours(tokenizer, name, shots, fixtures, limit=None, **options):
 
 def answered(prepared, model, tokenizer):
     if prepared.generates:
-        return harness.generate(prepared, model, tokenizer, batch_size=3)
+        return door.generate(prepared, model, tokenizer, batch_size=3)
     return plain_scorer(model, prepared.requests)
 
 
@@ -103,7 +103,7 @@ def answered(prepared, model, tokenizer):
 def test_samples_and_metrics_are_those_of_lm_eval(name, shots, limit, model, plain_tokenizer, fixtures):
     expected = theirs(model, plain_tokenizer, name, shots, fixtures, limit)
     prepared = ours(plain_tokenizer, name, shots, fixtures, limit)
-    outcome = harness.collect(prepared, answered(prepared, model, plain_tokenizer))
+    outcome = door.collect(prepared, answered(prepared, model, plain_tokenizer))
 
     logged = [row for row in expected["samples"][name] if row["filter"] == prepared.task.filter]
     logged.sort(key=lambda row: row["doc_id"])
@@ -134,7 +134,7 @@ def test_samples_and_metrics_are_those_of_lm_eval(name, shots, limit, model, pla
 @pytest.mark.parametrize("name", ["fix_letters", "fix_endings", "fix_pages", "fix_cloze"])
 def test_hflm_on_the_original_texts_gives_the_scores_of_our_tokens(name, model, plain_tokenizer, fixtures):
     prepared = ours(plain_tokenizer, name, TASKS[name], fixtures)
-    reference = harness.score_with_lm_eval(prepared, model, plain_tokenizer, batch_size=2)
+    reference = door.score_with_lm_eval(prepared, model, plain_tokenizer, batch_size=2)
     mine = plain_scorer(model, prepared.requests)
     assert [answer.loglikelihood for answer in reference] == pytest.approx(
         [answer.loglikelihood for answer in mine], rel=1e-5, abs=1e-4
@@ -145,7 +145,7 @@ def test_hflm_on_the_original_texts_gives_the_scores_of_our_tokens(name, model, 
 def test_prompts_too_long_for_the_model_lose_their_beginning_as_in_lm_eval(model, plain_tokenizer, fixtures):
     prepared = ours(plain_tokenizer, "fix_endings", 9, fixtures)
     expected = theirs(model, plain_tokenizer, "fix_endings", 9, fixtures)["samples"]["fix_endings"]
-    outcome = harness.collect(prepared, plain_scorer(model, prepared.requests))
+    outcome = door.collect(prepared, plain_scorer(model, prepared.requests))
     assert prepared.truncated == len(prepared.requests)
     assert max(len(request.tokens) for request in prepared.requests) == MAX_LENGTH + 1
     for mine, row in zip(outcome.samples.scores, expected, strict=True):
@@ -171,7 +171,7 @@ def test_the_chat_template_is_applied_as_lm_eval_does(model, plain_tokenizer, fi
     )
     expected = theirs(model, tokenizer, "fix_endings", 2, fixtures, apply_chat_template=True)
     prepared = ours(tokenizer, "fix_endings", 2, fixtures, chat_template=True)
-    outcome = harness.collect(prepared, plain_scorer(model, prepared.requests))
+    outcome = door.collect(prepared, plain_scorer(model, prepared.requests))
     logged = expected["samples"]["fix_endings"]
     assert outcome.samples.prompt_hash.tolist() == [row["prompt_hash"] for row in logged]
     for mine, row in zip(outcome.samples.scores, logged, strict=True):
@@ -180,10 +180,10 @@ def test_the_chat_template_is_applied_as_lm_eval_does(model, plain_tokenizer, fi
 
 def test_a_generating_task_answers_through_its_filter(plain_tokenizer, fixtures):
     task = Task("fix_sums", "exact_match", filter="whole")
-    (prepared,) = harness.prepare([task], plain_tokenizer, max_length=MAX_LENGTH, tasks_dir=fixtures)
+    (prepared,) = door.prepare([task], plain_tokenizer, max_length=MAX_LENGTH, tasks_dir=fixtures)
     assert prepared.generates
     assert prepared.requests == ()
-    outcome = harness.collect(prepared, ["5", " 17", "8", "none"])
+    outcome = door.collect(prepared, ["5", " 17", "8", "none"])
     assert outcome.samples.value.tolist() == [1, 0, 1, 0]
     assert outcome.samples.answer.tolist() == ["5", " 17", "8", "none"]
     assert outcome.samples.gold.tolist() == ["5", "17", "8", "30"]

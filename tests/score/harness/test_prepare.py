@@ -1,20 +1,21 @@
 """Groups, metrics and kinds are filled in; what cannot be done is refused in a sentence with a remedy."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from qeval.base.errors import QevalError, UsageError
 from qeval.base.records import Task
-from qeval.score import harness
 from qeval.score.engine.requests import Answer
+from qeval.score.harness import door
 
 pytestmark = pytest.mark.torch
 
 
 def prepare(tokenizer, folder, *tasks, **options):
-    return harness.prepare(tasks, tokenizer, **{"max_length": 200, "tasks_dir": folder, **options})
+    return door.prepare(tasks, tokenizer, **{"max_length": 200, "tasks_dir": folder, **options})
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_metric_kind_and_chance_are_filled_in(name, metric, kind, chance, plain_
 
 def test_perplexity_of_a_cloze_is_a_likelihood_an_item(plain_tokenizer, fixtures):
     (part,) = prepare(plain_tokenizer, fixtures, Task("fix_cloze", "perplexity"))
-    outcome = harness.collect(part, [Answer(-2.0, greedy=False)] * 5)
+    outcome = door.collect(part, [Answer(-2.0, greedy=False)] * 5)
     assert part.task.kind == "perplexity"
     assert outcome.metrics["perplexity,none"] == pytest.approx(np.exp(2))
     assert outcome.samples.value.sum() / outcome.samples.weight.sum() == -2
@@ -78,12 +79,12 @@ def test_a_task_that_says_no_examples_keeps_to_it(plain_tokenizer, own):
     )
     (part,) = prepare(plain_tokenizer, own, Task("fix_letters", "", num_fewshot=2))
     assert part.task.num_fewshot == 0
-    assert harness.items(part)[0].prompt.count("Answer:") == 1
+    assert door.items(part)[0].prompt.count("Answer:") == 1
 
 
 def test_an_item_shows_prompt_question_choices_and_gold(plain_tokenizer, fixtures):
     (part,) = prepare(plain_tokenizer, fixtures, Task("fix_letters", "", limit=2))
-    first, second = harness.items(part)
+    first, second = door.items(part)
     assert first.prompt.startswith("Choose the letter.\n\n")
     assert first.prompt.endswith(first.question)
     assert first.prompt.count("Answer:") == 3
@@ -95,7 +96,7 @@ def test_an_item_shows_prompt_question_choices_and_gold(plain_tokenizer, fixture
 
 def test_items_of_a_task_with_blanks_show_both_sentences(plain_tokenizer, fixtures):
     (part,) = prepare(plain_tokenizer, fixtures, Task("fix_blanks", ""))
-    item = harness.items(part)[1]
+    item = door.items(part)[1]
     assert len(item.choices) == 2
     assert item.choices[0] != item.choices[1]
     assert item.gold == "1"
@@ -106,7 +107,16 @@ def test_a_score_that_is_no_number_names_task_and_item(plain_tokenizer, fixtures
     answers = [Answer(-1.0, greedy=True) for _ in part.requests]
     answers[4] = Answer(float("nan"), greedy=False)
     with pytest.raises(QevalError, match="Item 1 of task 'fix_endings' scored nan"):
-        harness.collect(part, answers)
+        door.collect(part, answers)
+
+
+def test_a_value_that_is_no_number_names_task_and_item(plain_tokenizer, fixtures):
+    (part,) = prepare(plain_tokenizer, fixtures, Task("fix_mass", "", limit=3))
+    view = part.view()
+    values = iter([0.5, 1.0, float("nan")])
+    view.config.process_results = lambda *_: {"acc": next(values)}
+    with pytest.raises(QevalError, match="Item 2 of task 'fix_mass' is judged acc = nan"):
+        door.collect(replace(part, view=lambda: view), [Answer(-1.0, greedy=True) for _ in part.requests])
 
 
 @pytest.mark.parametrize(
@@ -204,7 +214,7 @@ def test_a_change_in_a_mirror_is_seen(mirror, own, plain_tokenizer, tmp_path):
     file.write_text("".join(file.read_text().splitlines(keepends=True)[:7]).replace("dusk", "dawn"))
     (after,) = prepare(plain_tokenizer, own, Task("fix_endings", ""), **options)
     assert (before.n, after.n) == (10, 7)
-    assert "dawn" in harness.items(after)[0].prompt
+    assert "dawn" in door.items(after)[0].prompt
     assert before.dataset != after.dataset
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from qeval.base.records import Task
-from qeval.score import harness
+from qeval.score.harness import door
 
 MIRROR = os.environ.get("QEVAL_DATASETS_DIR", "")
 
@@ -43,7 +43,7 @@ def test_requests_are_those_of_lm_eval(name, shots, real_tokenizer):
     from qeval.score.harness import catalogue, sources, tokens
     from qeval.score.harness.tame import replaced
 
-    (part,) = harness.prepare(
+    (part,) = door.prepare(
         [Task(name, "", num_fewshot=shots, limit=60)],
         real_tokenizer,
         max_length=2048,
@@ -71,7 +71,7 @@ def test_requests_are_those_of_lm_eval(name, shots, real_tokenizer):
 
 
 def test_mmlu_is_57_subjects_in_four_categories(real_tokenizer):
-    prepared = harness.prepare(
+    prepared = door.prepare(
         [Task("mmlu", "", num_fewshot=5, limit=1)], real_tokenizer, max_length=2048, datasets_dir=Path(MIRROR)
     )
     categories = [part.task.category for part in prepared]

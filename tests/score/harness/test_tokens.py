@@ -122,7 +122,7 @@ def test_rolling_windows_score_each_token_once(tokenizer, length):
     whole = tokenizer.encode(text)
     windows = tokens.rolling_requests(encoder, text, length)
     assert np.concatenate([window.tokens[-window.n_scored :] for window in windows]).tolist() == whole
-    assert windows[0].tokens[0] == encoder.door.prefix_token_id
+    assert windows[0].tokens[0] == encoder.hflm.prefix_token_id
     assert all(len(window.tokens) <= length + 1 for window in windows)
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,9 @@ from factories import compare_run
 
 from qeval.base.errors import IncomparableError, QevalError, UsageError
 from qeval.base.records import Suite, Task
-from qeval.exchange import lm_eval_reading
-from qeval.exchange.lm_eval_reading import import_lm_eval
+from qeval.exchange.lm_eval.reading import import_lm_eval
 
-FIXTURES = Path(__file__).parents[1] / "score" / "harness" / "fixtures"
+FIXTURES = Path(__file__).parents[2] / "score" / "harness" / "fixtures"
 STAMP = "2026-01-02T03-04-05.678901"
 LATER = "2026-02-02T03-04-05.678901"
 
@@ -110,7 +110,12 @@ def test_a_directory_of_one_model(tmp_path, stamp, depth):
     assert list(samples.doc_hash) == [f"doc-letters-{at}" for at in range(6)]
     assert samples.scores[0] == (-1.0, -2.0)
     item = found.items[cell.key][2]
-    assert (item.key, item.question, item.choices, item.gold) == ("2", "Letter 2?\nAnswer:", ("A", "B"), "1")
+    assert (item.key, item.question, item.choices, item.gold) == (
+        "2",
+        "Letter 2?\nAnswer:",
+        (" A", " B"),
+        "1",
+    )
 
 
 def test_one_results_file_with_a_name_of_its_own(tmp_path):
@@ -260,7 +265,7 @@ def test_mutual_information_takes_the_context_off(tmp_path):
         acc_mutual_info=1.0,
     )
     _, samples, items = one_task(tmp_path, [row])
-    assert (samples.answer[0], samples.scores[0], items[0].choices) == ("1", (-1.0, -2.0), ("a", "b"))
+    assert (samples.answer[0], samples.scores[0], items[0].choices) == ("1", (-1.0, -2.0), (" a", " b"))
 
 
 def test_a_perplexity(tmp_path):
@@ -316,10 +321,62 @@ def test_several_right_answers(tmp_path):
     assert samples.gold[0] == "0,1"
 
 
-def test_metrics_that_are_no_score_of_an_item_are_passed_over(tmp_path):
-    row = sample(0, right=True, bleu=["5", "it is 5"], metrics=["bleu", "acc"])
+@pytest.mark.parametrize(
+    "other", [{"bleu": ["5", "it is 5"]}, {"f1": [0, 1]}, {"likelihood": [0, [-1.0, -2.0]]}]
+)
+def test_metrics_that_are_no_score_of_an_item_are_passed_over(tmp_path, other):
+    row = sample(0, right=True, my_acc=1.0, **other, metrics=[*other, "my_acc"])
+    del row["acc"]
     cell, _, _ = one_task(tmp_path, [row])
+    assert cell.task.metric == "my_acc"
+
+
+def test_a_metric_of_which_less_is_better_does_not_judge(tmp_path):
+    row = sample(0, right=True, errors=3.0, metrics=["errors"])
+    table = results("letters", higher_is_better={"letters": {"errors": False}})
+    write(tmp_path, table, samples={"letters": [row]})
+    with pytest.raises(QevalError, match="no metric that judges item by item"):
+        import_lm_eval(tmp_path)
+    with pytest.raises(QevalError, match=r"'errors' of task 'letters' .* less of it is better"):
+        import_lm_eval(tmp_path, suite=Suite("s", (Task("letters", "errors"),)))
+
+
+def test_an_aggregation_that_is_no_mean_does_not_judge(tmp_path):
+    row = sample(0, right=True, best=1.0, metrics=["best", "acc"])
+    listed = [
+        {"metric": "best", "aggregation": "def largest(items):\n    return max(items)\n"},
+        {"metric": "acc", "aggregation": "mean"},
+    ]
+    cell, _, _ = one_task(tmp_path, [row], metric_list=listed)
     assert cell.task.metric == "acc"
+    with pytest.raises(QevalError, match=r"one number for all items \(largest\(\)\)"):
+        import_lm_eval(tmp_path, suite=Suite("s", (Task("letters", "best"),)))
+
+
+def test_an_item_that_lm_eval_leaves_out_of_the_mean_has_no_weight(tmp_path):
+    rows = [sample(0, right=True), sample(1, right=False), sample(2, right=True, metrics=[])]
+    del rows[2]["acc"]
+    cell, samples, _ = one_task(tmp_path, rows)
+    assert (cell.n, cell.score, list(samples.weight)) == (3, 0.5, [1, 1, 0])
+
+
+@pytest.mark.parametrize(("target", "gold"), [("B", "1"), (" B", " B"), ("0", "0")])
+def test_the_text_of_a_choice_means_that_choice(tmp_path, target, gold):
+    _, samples, _ = one_task(tmp_path, [sample(0, right=True, target=target)])
+    assert samples.gold[0] == gold
+
+
+def test_a_filter_that_the_samples_lack_is_refused(tmp_path):
+    write(tmp_path, results("letters"))
+    with pytest.raises(UsageError, match="'letters' has no filter 'strict'"):
+        import_lm_eval(tmp_path, suite=Suite("s", (Task("letters", "acc", filter="strict"),)))
+
+
+def test_a_suite_may_know_a_score_of_a_tasks_own_making(tmp_path):
+    write(tmp_path, results("letters"))
+    for wanted, kind in (("score", "score"), ("accuracy", "accuracy"), ("perplexity", "accuracy")):
+        found = import_lm_eval(tmp_path, suite=Suite("s", (Task("letters", "acc", kind=wanted),)))
+        assert found.run.results[0].cells[0].task.kind == kind
 
 
 # --- what cannot be taken -----------------------------------------------------------------------
@@ -474,6 +531,6 @@ def test_real_results_are_compared_and_paired_by_hashes(real):
     assert {row.task for row in rows} == {cell.task.name for cell in found.run.results[0].cells}
     cell = found.run.results[1].cells[0]
     samples = found.samples[cell.key]
-    found.samples[cell.key] = lm_eval_reading.replace(samples, prompt_hash=samples.prompt_hash[::-1])
+    found.samples[cell.key] = replace(samples, prompt_hash=samples.prompt_hash[::-1])
     with pytest.raises(IncomparableError, match="the prompt differs"):
         rows_of(found)

@@ -1,0 +1,1 @@
+"""lm-eval's files, both ways: what its names and fields are is decided once, in `results` and `samples`."""

@@ -1,0 +1,137 @@
+"""lm-eval's results files, both ways: their names, where their samples lie, what they say of each task."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from qeval.base.errors import QevalError, UsageError
+
+AGAIN = "Run lm_eval again with --log_samples, or take its scores alone with: qeval import --scores FILE"
+OURS = "qeval"
+"""The `model_source` of files that qeval wrote; their samples tell more (see `samples`)."""
+_STAMP = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)$")
+# What a file's name must not hold; lm-eval itself writes a task's name as it is.
+_UNSAFE = re.compile(r'["<>:/|\\?*\s]+')
+
+
+@dataclass(frozen=True)
+class ResultsFile:
+    """One results file of lm-eval, and where its samples lie."""
+
+    path: Path
+    stamp: str
+    table: dict[str, Any]
+
+    def samples_of(self, task: str) -> Path:
+        """The file with the samples of a task, whether it is there or not."""
+        return self.path.parent / samples_name(task, self.stamp)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """How lm-eval was called."""
+        found: dict[str, Any] = self.table.get("config", {})
+        return found
+
+    @property
+    def model_name(self) -> str:
+        """The model's name, else the directory's."""
+        return str(self.table.get("model_name") or self.config.get("model") or self.path.parent.name)
+
+    @property
+    def ours(self) -> bool:
+        """Whether qeval wrote it."""
+        return self.table.get("model_source") == OURS
+
+    def task(self, name: str) -> TaskResults:
+        """What the file says of a task."""
+        return read_task(self.table, name)
+
+
+@dataclass(frozen=True)
+class TaskResults:
+    """What a results file says of one task. `metrics`: values by "metric,filter" and more; `config`: the
+    task's configuration; `rises`: whether more of a metric is better; `count`: items there are ("original")
+    and items scored ("effective")."""
+
+    metrics: Mapping[str, Any]
+    config: Mapping[str, Any]
+    version: Any = ""
+    num_fewshot: int | None = None
+    rises: Mapping[str, bool] = field(default_factory=dict)
+    count: Mapping[str, int] = field(default_factory=dict)
+
+
+_KEYS = {
+    "metrics": "results",
+    "config": "configs",
+    "version": "versions",
+    "num_fewshot": "n-shot",
+    "rises": "higher_is_better",
+    "count": "n-samples",
+}
+"""The table of a results file that holds each field of TaskResults, by task."""
+
+
+def read_task(table: Mapping[str, Any], task: str) -> TaskResults:
+    """A task's part of a results file."""
+    found = {name: table[key][task] for name, key in _KEYS.items() if task in (table.get(key) or {})}
+    return TaskResults(**found)
+
+
+def task_tables(tasks: Mapping[str, TaskResults]) -> dict[str, dict[str, Any]]:
+    """The tables of a results file that go by task; what `read_task` reads."""
+    return {
+        _KEYS[one.name]: {task: getattr(said, one.name) for task, said in tasks.items()}
+        for one in fields(TaskResults)
+    }
+
+
+def results_name(stamp: str) -> str:
+    """A results file's name."""
+    return f"results_{stamp}.json"
+
+
+def samples_name(task: str, stamp: str) -> str:
+    """The name of a file of samples; `stamp` is empty where lm-eval was told the file's name."""
+    end = f"_{stamp}" if stamp else ""
+    return f"samples_{_UNSAFE.sub('_', task)}{end}.jsonl"
+
+
+def stamp_of(created: str) -> str:
+    """The time in lm-eval's file names: 2026-01-02T03-04-05.000000."""
+    try:
+        moment = datetime.fromisoformat(created)
+    except ValueError:
+        moment = datetime.fromtimestamp(0, UTC)
+    return f"{moment:%Y-%m-%dT%H-%M-%S.%f}"
+
+
+def find_results(path: Path) -> list[ResultsFile]:
+    """All results files at or below `path`, the oldest first. Raises UsageError where there is no such path,
+    QevalError where it holds none or a damaged one."""
+    if not path.exists():
+        raise UsageError(f"There is no {path}.", "Name the directory that lm_eval --output_path made.")
+    files = [path] if path.is_file() else sorted(path.rglob("*.json"))
+    found = [results for results in map(_read_results, files) if results is not None]
+    if not found:
+        raise QevalError(f"{path} holds no results of lm-eval.", AGAIN)
+    return sorted(found, key=lambda results: (results.stamp, str(results.path)))
+
+
+def _read_results(path: Path) -> ResultsFile | None:
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        if path.name.startswith("results"):
+            raise QevalError(f"{path} cannot be read: {error}.", "Run lm_eval again.") from error
+        return None
+    if not (isinstance(table, dict) and "results" in table and "configs" in table):
+        return None
+    stamp = _STAMP.search(path.stem)
+    return ResultsFile(path, stamp.group(1) if stamp else "", table)

@@ -1,0 +1,56 @@
+"""What scoring begins with: the questions, which need no weights, and the variant itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qeval.base.messages import Job, Note, Stage
+from qeval.load import model
+from qeval.load.memory import forget_peak
+from qeval.score.harness import door
+
+if TYPE_CHECKING:
+    from qeval.score.cells import Say
+    from qeval.score.harness.prepared import PreparedTask
+
+_DEFAULT_LENGTH = 2048  # lm-eval's, for a model without a limit
+
+
+def questions(job: Job, say: Say) -> tuple[PreparedTask, ...]:
+    """The job's tasks with their prompts built and tokenised; raises what `door.prepare` raises."""
+    say(Stage("reading the tokenizer"))
+    tokenizer, max_length = model.load_tokenizer(
+        job.variant, cache_dir=Path(job.cache_dir), trust_remote_code=job.settings.trust_remote_code
+    )
+    say(Stage("building the questions"))
+    return door.prepare(
+        job.tasks,
+        tokenizer,
+        max_length=max_length or _DEFAULT_LENGTH,
+        seed=job.settings.seed,
+        chat_template=job.settings.chat_template,
+        datasets_dir=Path(job.settings.datasets_dir) if job.settings.datasets_dir else None,
+        tasks_dir=Path(job.tasks_dir),
+        cache_dir=Path(job.cache_dir),
+        progress=lambda text, done, total: say(Stage(f"building the questions: {text} {done}/{total}")),
+    )
+
+
+def loaded_variant(job: Job, say: Say) -> model.Loaded:
+    """The job's variant on its device; what its loader notes is said."""
+    say(Stage("loading the weights"))
+    settings = job.settings
+    loaded = model.load(
+        job.variant,
+        device=settings.device,
+        dtype=settings.dtype,
+        trust_remote_code=settings.trust_remote_code,
+        cache_dir=Path(job.cache_dir),
+        datasets_dir=Path(settings.datasets_dir) if settings.datasets_dir else None,
+        progress=lambda text: say(Stage(text)),
+    )
+    for note in loaded.provenance.notes:
+        say(Note(note))
+    forget_peak(settings.device)  # what is scored counts, not what loading took
+    return loaded

@@ -1,0 +1,53 @@
+"""Some random documents scored by lm-eval's own code too, to check the engine; nothing is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from qeval.score.engine.requests import Answer
+
+if TYPE_CHECKING:
+    from qeval.score.harness.prepared import PreparedTask
+
+Ask = Callable[["PreparedTask", Sequence[int]], Sequence[Answer]]
+"""lm-eval's answers to some questions of a task, by their positions."""
+
+
+def chosen_documents(parts: Sequence[PreparedTask], count: int, seed: int) -> list[tuple[PreparedTask, int]]:
+    """At most `count` documents of the tasks that are not generated, drawn by the seed: (task, position)."""
+    import numpy as np
+
+    places = [(part, at) for part in parts if not part.generates for at in range(part.n)]
+    draw = np.random.default_rng(seed).permutation(len(places))[:count]
+    return [places[i] for i in draw]
+
+
+def difference_in_words(
+    chosen: Sequence[tuple[PreparedTask, int]], answers: Mapping[str, Sequence[Answer]], ask: Ask
+) -> str:
+    """How far our `answers` (by task) to the chosen documents are from lm-eval's, in a sentence."""
+    parts = list({id(part): part for part, _ in chosen}.values())
+    found = [
+        pair
+        for part in parts
+        for pair in _both(part, {at for other, at in chosen if other is part}, answers[part.task.name], ask)
+    ]
+    largest = max(abs(ours.loglikelihood - theirs.loglikelihood) / n for ours, theirs, n in found)
+    greedy = sum(ours.greedy != theirs.greedy for ours, theirs, _ in found)
+    return (
+        f"Verified {len(chosen)} documents ({len(found)} log-likelihoods) with lm-eval: the largest "
+        f"difference is {largest:.1e} nat per scored token, {greedy} greedy flags differ."
+    )
+
+
+def _both(
+    part: PreparedTask, documents: set[int], answers: Sequence[Answer], ask: Ask
+) -> list[tuple[Answer, Answer, int]]:
+    """Our answer, lm-eval's, and the number of scored tokens, of every request of some documents."""
+    wanted = [at for at, owner in enumerate(part.content.owner) if int(owner) in documents]
+    spans = part.content.spans
+    places = [place for at in wanted for place in range(int(spans[at]), int(spans[at + 1]))]
+    ours = [answers[place] for place in places]
+    lengths = [part.requests[place].n_scored for place in places]
+    return list(zip(ours, ask(part, wanted), lengths, strict=True))

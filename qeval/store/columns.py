@@ -1,0 +1,172 @@
+"""Samples and items as Parquet files in memory, and back.
+
+Columns are made from bytes and read from them: pa.array and to_numpy would load pandas first, which takes a
+fifth of a second of every command.
+"""
+
+from __future__ import annotations
+
+import itertools
+from array import array
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from qeval.base.records import Item, Samples
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import ArrayLike, NDArray
+
+_SHORT, _ASCII = 128, 127
+
+
+def samples_to_parquet(samples: Samples) -> bytes:
+    """The samples as a file, a row an item."""
+    return _file_bytes(_samples_table(samples))
+
+
+def samples_from_parquet(data: bytes) -> Samples:
+    """What `samples_to_parquet` wrote."""
+    return _samples(_file_table(data))
+
+
+def items_to_parquet(items: Sequence[Item]) -> bytes:
+    """The texts of items as a file, a row an item."""
+    return _file_bytes(_items_table(items))
+
+
+def items_from_parquet(data: bytes) -> dict[str, Item]:
+    """What `items_to_parquet` wrote, by key."""
+    rows = (Item(**{**row, "choices": tuple(row["choices"])}) for row in _file_table(data).to_pylist())
+    return {item.key: item for item in rows}
+
+
+def _samples_table(samples: Samples) -> pa.Table:
+    import pyarrow as pa
+
+    columns = {}
+    for column in fields(Samples):
+        values = getattr(samples, column.name)
+        if column.name == "scores":
+            columns[column.name] = _list_column(values, _float_column(list(itertools.chain(*values))))
+        elif column.name in {"value", "weight"}:
+            columns[column.name] = _float_column(values)
+        else:
+            columns[column.name] = _text_column(values.tolist())
+    return pa.table(columns)
+
+
+def _float_column(values: ArrayLike) -> pa.DoubleArray:
+    import numpy as np
+    import pyarrow as pa
+
+    numbers = np.ascontiguousarray(values, np.float64)
+    return pa.Array.from_buffers(pa.float64(), len(numbers), [None, pa.py_buffer(numbers)])
+
+
+def _text_column(texts: Sequence[str], *, large: bool = False) -> pa.Array:
+    """Strings; `large` ones may be more than 2 GiB together."""
+    import pyarrow as pa
+
+    data = [text.encode() for text in texts]
+    kind, number = (pa.large_string(), "q") if large else (pa.string(), "i")
+    return pa.Array.from_buffers(kind, len(data), [None, _ends(data, number), pa.py_buffer(b"".join(data))])
+
+
+def _list_column(rows: Collection[Sequence[object]], flat: pa.Array) -> pa.ListArray:
+    """Lists as long as `rows`, of the values that `flat` has one after the other."""
+    import pyarrow as pa
+
+    ends = pa.Array.from_buffers(pa.int32(), len(rows) + 1, [None, _ends(rows, "i")])
+    return pa.ListArray.from_arrays(ends, flat)
+
+
+def _ends(parts: Iterable[Sequence[object]], number: str) -> pa.Buffer:
+    """0 and where each part ends, as integers of the kind `number` (of the module array)."""
+    import pyarrow as pa
+
+    return pa.py_buffer(array(number, itertools.accumulate(map(len, parts), initial=0)))
+
+
+def _samples(table: pa.Table) -> Samples:
+    columns: dict[str, Any] = {}
+    for column in fields(Samples):
+        data = table.column(column.name).combine_chunks()
+        if column.name == "scores":
+            columns[column.name] = _tuples(data)
+        elif column.name in {"value", "weight"}:
+            columns[column.name] = _floats(data)
+        else:
+            columns[column.name] = _texts(data)
+    return Samples(**columns)
+
+
+def _floats(column: pa.DoubleArray) -> NDArray[np.float64]:
+    """Numbers straight from Arrow's bytes."""
+    import numpy as np
+
+    _, data = column.buffers()
+    return np.frombuffer(data or b"", np.float64)[column.offset : column.offset + len(column)]
+
+
+def _texts(column: pa.StringArray) -> NDArray[np.str_]:
+    """Strings as numpy text; short ASCII ones straight from Arrow's bytes, for speed."""
+    import numpy as np
+
+    if not len(column):
+        return np.array([], dtype=np.str_)
+    _, offsets, data = column.buffers()
+    ends = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1]
+    letters = np.frombuffer(data or b"", np.uint8)[ends[0] : ends[-1]]
+    lengths = np.diff(ends)
+    width = int(lengths.max())
+    if not 0 < width <= _SHORT or letters.max() > _ASCII:
+        return np.array(column.to_pylist(), dtype=np.str_)
+    wide = np.zeros((len(column), width), np.uint32)
+    wide[np.arange(width) < lengths[:, None]] = letters
+    return wide.view(f"<U{width}").reshape(len(column))
+
+
+def _tuples(column: pa.ListArray) -> NDArray[np.object_]:
+    """Lists of numbers as tuples of floats."""
+    import numpy as np
+
+    values = column.values.to_pylist()
+    ends = column.offsets.to_pylist()
+    rows = np.empty(len(column), dtype=object)
+    rows[:] = [tuple(values[start:end]) for start, end in itertools.pairwise(ends)]
+    return rows
+
+
+def _items_table(items: Sequence[Item]) -> pa.Table:
+    import pyarrow as pa
+
+    choices = [choice for item in items for choice in item.choices]
+    return pa.table(
+        {
+            "key": _text_column([item.key for item in items]),
+            "prompt": _text_column([item.prompt for item in items], large=True),
+            "question": _text_column([item.question for item in items]),
+            "choices": _list_column([item.choices for item in items], _text_column(choices)),
+            "gold": _text_column([item.gold for item in items]),
+        }
+    )
+
+
+def _file_bytes(table: pa.Table) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return bytes(sink.getvalue())
+
+
+def _file_table(data: bytes) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    # Not pq.read_table: it loads pandas too, and threads that it leaves behind may abort the process at exit.
+    return pq.ParquetFile(pa.BufferReader(data)).read()
