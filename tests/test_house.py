@@ -45,7 +45,7 @@ HEAVY = frozenset(
     ]
 )
 LIGHT = ("ask", "base", "compare", "exchange", "judge", "report", "run", "store")
-MOST_ARROWS, MOST_AT_THE_ROOT = 45, 4
+MOST_ARROWS, MOST_LINES, MOST_AT_THE_ROOT = 45, 400, 4
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -173,3 +173,8 @@ def test_importing_what_judges_a_run_loads_nothing_heavy() -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_each_file_says_in_its_first_line_what_it_is_for(path: Path) -> None:
     assert path.read_text().startswith('"""')
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_file_holds_more_than_a_reader_takes_in(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= MOST_LINES

@@ -9,11 +9,19 @@ from typing import Any
 import msgspec
 
 
-def digest(value: Any) -> str:
-    """SHA-256 (hex) of a JSON-able value, written with sorted keys and no spaces."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
+def digest(value: Any, *, spaced: bool = False) -> str:
+    """SHA-256 (hex) of a value, written as JSON with sorted keys.
+
+    `spaced`: with a space behind each comma and colon, as names on disk that are older than this function
+    were made. What JSON does not have is written as the plain data of its record, else as its text.
+    """
+    separators = (", ", ": ") if spaced else (",", ":")
+    text = json.dumps(value, sort_keys=True, separators=separators, default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:
-    return msgspec.to_builtins(value)
+    try:
+        return msgspec.to_builtins(value)
+    except TypeError:
+        return str(value)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 import msgspec
 
 from qeval.base.errors import UsageError, did_you_mean
+from qeval.base.hashing import digest
 from qeval.base.records import Cell, Provenance, Result, Run, Scheme, Suite, Task, Variant
 from qeval.base.tables import read, typed
 
@@ -212,9 +211,8 @@ def _scores_run(path: Path, head: Mapping[str, Any], rows: Sequence[dict[str, An
     if lacking:
         raise UsageError(f"{path}: average names no task {lacking[0]!r}.", did_you_mean(lacking[0], tasks))
     name = str(head.get("name") or path.stem)
-    digest = hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
     return Run(
-        id=f"{name}-{digest[:8]}",
+        id=f"{name}-{digest(rows, spaced=True)[:8]}",
         created="",
         model=model,
         suite=Suite(name, tuple(tasks.values()), average, str(head.get("description", ""))),
@@ -232,9 +230,8 @@ def _scores_cell(row: Mapping[str, Any]) -> Cell:
         num_fewshot=row.get("num_fewshot"),
         kind="perplexity" if perplexity else "accuracy",
     )
-    text = json.dumps(row, sort_keys=True)
     return Cell(
-        key=hashlib.sha256(text.encode()).hexdigest(),
+        key=digest(row, spaced=True),
         task=task,
         n=row["n"],
         n_available=row.get("n_available", row["n"]),

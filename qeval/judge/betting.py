@@ -77,17 +77,6 @@ def update(state: Bet, differences: ArrayLike) -> Bet:
     return replace(state, n=state.n + len(items), capitals=tuple(paths[:, -1].tolist()), broken_at=broken_at)
 
 
-def broken_at(differences: ArrayLike, margin: float, confidence: float = 0.95) -> int | None:
-    """After how many of the (n,) differences, in their order, it is certain that their mean is below
-    -margin; None if it never is. Raises as `start` and `update` do."""
-    return update(start(margin, confidence), differences).broken_at
-
-
-def capital(state: Bet) -> float:
-    """What the gambler's 1 has become: evidence against the rule, as an e-value."""
-    return math.exp(min(float(np.logaddexp.reduce(state.capitals)), 700.0)) / _FRACTIONS
-
-
 def _gains(excess: NDArray[np.float64], margin: float) -> NDArray[np.float64]:
     """(fractions, n) logarithms of the factor by which each stake multiplies its capital. The greatest
     stake that survives a gain of 1 is 1 / (1 + margin)."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -12,6 +10,7 @@ from typing import Any
 
 from qeval.base.errors import QevalError
 from qeval.base.files import build_directory
+from qeval.base.hashing import digest
 from qeval.load.making import calibration
 from qeval.load.making.card import write_card
 from qeval.load.reading.layers import divisor
@@ -63,7 +62,7 @@ def checkpoint(recipe: Recipe, spec: SchemeSpec, method: int, libraries: Iterabl
     cannot be had or is longer than the model takes, and what `build` raises.
     """
     made_of = _ingredients(recipe, spec, method, libraries)
-    name = hashlib.sha256(json.dumps(made_of, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    name = digest(made_of, spaced=True)[:16]
     slug = "".join(char if char.isalnum() else "-" for char in Path(recipe.model).name.lower())
     target = recipe.cache_dir / "checkpoints" / f"{slug}-{spec.name}-{name}"
     if not target.is_dir():

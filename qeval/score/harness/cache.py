@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from qeval.base.hashing import digest
 from qeval.base.records import Task
 from qeval.score.engine.requests import TokenRequest
 from qeval.score.harness import sources
@@ -54,7 +55,7 @@ def key(leaf: Leaf, tokenizer: str, datasets_dir: Path | None, settings: dict[st
         "tokenizer": tokenizer,
         **settings,
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return digest(parts, spaced=True)
 
 
 def fingerprint(tokenizer: Any) -> str:
@@ -72,7 +73,7 @@ def fingerprint(tokenizer: Any) -> str:
         name: str(getattr(tokenizer, name, None)) for name in ("bos_token", "eos_token", "chat_template")
     }
     words = [type(tokenizer).__qualname__, parts, marks, getattr(tokenizer, "add_bos_token", None)]
-    return hashlib.sha256(json.dumps(words, sort_keys=True, default=str).encode()).hexdigest()
+    return digest(words, spaced=True)
 
 
 def _dump(config: dict[str, Any]) -> str | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from qeval.base.errors import QevalError
+from qeval.base.hashing import digest
 from qeval.score.harness.leaves import Leaf
 
 
@@ -133,7 +133,7 @@ def _made(config: dict[str, Any]) -> str | None:
     try:
         splits = make(**(config.get("metadata") or {}), **(config.get("dataset_kwargs") or {}))
         rows = {name: list(split) for name, split in splits.items()}
-        return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
+        return digest(rows, spaced=True)
     except Exception:  # noqa: BLE001 - building the task meets it again and explains it
         return None
 
