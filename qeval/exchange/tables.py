@@ -41,8 +41,12 @@ def _score_row(run: Run, result: Result, row: Row, score: Mapping[str, Any]) -> 
 def _comparisons(source: Source) -> list[dict[str, Any]]:
     names = [field.name for field in fields(Comparison) if field.name != "notes"]
     return [
-        {"run": source.run.id, **{name: getattr(one, name) for name in names}, "notes": "; ".join(one.notes)}
-        for one in source.comparisons
+        {
+            "run": source.run.id,
+            **{name: getattr(comparison, name) for name in names},
+            "notes": "; ".join(comparison.notes),
+        }
+        for comparison in source.comparisons
     ]
 
 
