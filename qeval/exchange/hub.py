@@ -31,17 +31,17 @@ def value_of(source: Source, result: Result, row: Row) -> float:
 
 def note_of(source: Source, result: Result, row: Row) -> str:
     """The difference from the baseline with its interval, "" where there is none."""
-    one = source.evidence.comparison(result.variant.name, row.id)
-    if one is None:
+    difference = source.evidence.comparison(result.variant.name, row.id)
+    if difference is None:
         return ""
-    level = numbers.percent(one.confidence, 0)
-    if one.kind == "perplexity":
-        change = f"perplexity {numbers.ratio(one.delta)}"
-        around = numbers.interval_ratio(one.low, one.high)
+    level = numbers.level(difference.confidence)
+    if difference.kind == "perplexity":
+        change = f"perplexity {numbers.ratio(difference.delta)}"
+        around = numbers.interval_ratio(difference.low, difference.high)
     else:
-        change = f"{numbers.signed_points(one.delta)} points"
-        around = numbers.interval_points(one.low, one.high)
-    limited = f", {one.n} of {one.n_available} items" if one.limited else ""
+        change = f"{numbers.signed_points(difference.delta)} points"
+        around = numbers.interval_points(difference.low, difference.high)
+    limited = f", {difference.n} of {difference.n_available} items" if difference.limited else ""
     return f"; {change} against {source.run.baseline} ({level} interval {around}{limited})"
 
 

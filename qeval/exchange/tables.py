@@ -44,11 +44,11 @@ def _comparisons(source: Source) -> list[dict[str, Any]]:
     return [
         {
             "run": source.run.id,
-            **{name: getattr(one, name) for name in names},
-            **statistics(one),
-            "notes": "; ".join(one.notes),
+            **{name: getattr(comparison, name) for name in names},
+            **statistics(comparison),
+            "notes": "; ".join(comparison.notes),
         }
-        for one in source.evidence.comparisons
+        for comparison in source.evidence.comparisons
     ]
 
 

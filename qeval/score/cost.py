@@ -67,9 +67,9 @@ def measure(
     timings: dict[str, Timing] = {}
     left_out: dict[str, list[str]] = {}
     end = time.perf_counter() + bench.seconds
-    for name, tokens, batch, act in _measures(loaded.model, bench):
+    for name, tokens, batch, work in _measures(loaded.model, bench):
         progress(f"measuring {name.replace('/', ', ')}")
-        found = _attempt(act, bench, loaded.model.device, end)
+        found = _attempt(work, bench, loaded.model.device, end)
         if isinstance(found, str):
             left_out.setdefault(found, []).append(name)
             continue
@@ -118,10 +118,10 @@ def _timing(values: list[float], unit: str) -> Timing:
     return Timing(statistics.median(values), min(values), max(values), len(values), unit)
 
 
-def _attempt(act: Callable[[], Any], bench: Bench, device: Any, end: float) -> list[float] | str:
+def _attempt(work: Callable[[], Any], bench: Bench, device: Any, end: float) -> list[float] | str:
     """What `_repeat` finds, or why it found nothing."""
     try:
-        found = _repeat(act, bench, device, end)
+        found = _repeat(work, bench, device, end)
     except Exception as error:  # noqa: BLE001 - a library's surprise costs its own figure only
         return reason(error)
     return "for want of time or memory" if found is None else found
@@ -158,10 +158,10 @@ def _prefill(model: Any, batch: int, length: int) -> Callable[[], None]:
     """One pass over the prompt, with the head on its last token, as the start of generation needs it."""
     tokens = _prompt(model, batch, length)
 
-    def act() -> None:
+    def work() -> None:
         model(tokens, use_cache=True, logits_to_keep=1)
 
-    return act
+    return work
 
 
 def _generate(
@@ -193,10 +193,10 @@ def _generate(
     return prepare
 
 
-def _repeat(act: Callable[[], Any], bench: Bench, device: Any, end: float) -> list[float] | None:
+def _repeat(work: Callable[[], Any], bench: Bench, device: Any, end: float) -> list[float] | None:
     """Seconds of each counted repeat; None where neither the memory nor the time until `end` suffices.
 
-    Where `act` returns a function, that function is what is timed, and `act` only prepares it.
+    Where `work` returns a function, that function is what is timed, and `work` only prepares it.
     """
     import torch
 
@@ -210,7 +210,7 @@ def _repeat(act: Callable[[], Any], bench: Bench, device: Any, end: float) -> li
                 ahead = 1 if turn < 2 else max(1, fewest - len(found))  # noqa: PLR2004
                 if began + ahead * last > end:
                     break
-                seconds = _once(act, device)
+                seconds = _once(work, device)
                 last = time.perf_counter() - began
                 if turn >= bench.warmup:
                     found.append(seconds)
@@ -220,11 +220,11 @@ def _repeat(act: Callable[[], Any], bench: Bench, device: Any, end: float) -> li
     return found if len(found) >= fewest else None
 
 
-def _once(act: Callable[[], Any], device: Any) -> float:
+def _once(work: Callable[[], Any], device: Any) -> float:
     """Seconds of one call, by device events on CUDA."""
     if device.type != "cuda":
         start = time.perf_counter()
-        prepared = act()
+        prepared = work()
         if prepared is not None:
             start = time.perf_counter()
             prepared()
@@ -233,7 +233,7 @@ def _once(act: Callable[[], Any], device: Any) -> float:
 
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     begin.record()
-    prepared = act()
+    prepared = work()
     if prepared is not None:
         begin.record()
         prepared()

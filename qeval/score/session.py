@@ -141,9 +141,9 @@ class Session:
 
     def _by_lm_eval(self, part: PreparedTask) -> Sequence[Any]:
         self.say(Stage(f"{part.task.name} by lm-eval"))
-        act = door.generate if part.generates else door.score_with_lm_eval
+        ask = door.generate if part.generates else door.score_with_lm_eval
         size = _LM_EVAL_BATCH if self.settings.batch_size == "auto" else int(self.settings.batch_size)
-        answers: Sequence[Any] = act(part, self.model, self.loaded.tokenizer, batch_size=size)
+        answers: Sequence[Any] = ask(part, self.model, self.loaded.tokenizer, batch_size=size)
         for place, answer in enumerate(answers):
             if isinstance(answer, Answer) and not math.isfinite(answer.loglikelihood):
                 raise _not_a_number(part, place)  # lm-eval itself would call the item wrong and go on

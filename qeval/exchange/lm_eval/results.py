@@ -87,8 +87,8 @@ def read_task(table: Mapping[str, Any], task: str) -> TaskResults:
 def task_tables(tasks: Mapping[str, TaskResults]) -> dict[str, dict[str, Any]]:
     """The tables of a results file that go by task; what `read_task` reads."""
     return {
-        _KEYS[one.name]: {task: getattr(said, one.name) for task, said in tasks.items()}
-        for one in fields(TaskResults)
+        _KEYS[column.name]: {task: getattr(said, column.name) for task, said in tasks.items()}
+        for column in fields(TaskResults)
     }
 
 

@@ -103,7 +103,7 @@ def _hashed(files: Sequence[Path]) -> str:
     return total.hexdigest()
 
 
-def load(folder: Path, name: str, leaf: Leaf) -> PreparedTask | None:
+def read_prepared(folder: Path, name: str, leaf: Leaf) -> PreparedTask | None:
     """The task saved under `name`; None where there is none or the file is damaged."""
     import numpy as np
 
@@ -115,7 +115,7 @@ def load(folder: Path, name: str, leaf: Leaf) -> PreparedTask | None:
         return None
 
 
-def save(folder: Path, name: str, prepared: PreparedTask) -> None:
+def write_prepared(folder: Path, name: str, prepared: PreparedTask) -> None:
     """Writes a task under `name`, whole or not at all. A task whose documents are more than plain data is
     not written; nor is anything where the disk will not have it, for the cache is only there to save time."""
     import numpy as np

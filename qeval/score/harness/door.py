@@ -10,12 +10,10 @@ from typing import Any
 from qeval.base.records import Task
 from qeval.score.harness.leaves import Leaf
 from qeval.score.harness.outcome import collect, items
-from qeval.score.harness.prepared import Outcome, PreparedTask
+from qeval.score.harness.prepared import PreparedTask
 from qeval.score.harness.reference import generate, score_with_lm_eval
 
 __all__ = [
-    "Outcome",
-    "PreparedTask",
     "collect",
     "generate",
     "items",
@@ -90,8 +88,8 @@ def _remembered(
     key = None if place is None else cache.key(leaf, place[1], datasets_dir, settings)
     if place is None or key is None:
         return build(leaf)
-    kept = cache.load(place[0], key, leaf)
+    kept = cache.read_prepared(place[0], key, leaf)
     if kept is None:
         kept = build(leaf)
-        cache.save(place[0], key, kept)
+        cache.write_prepared(place[0], key, kept)
     return kept

@@ -10,14 +10,8 @@ from qeval.score.harness.prepared import PreparedTask
 from qeval.score.harness.tame import lm_eval_tamed
 
 
-def generate(
-    prepared: PreparedTask, model: Any, tokenizer: Any, *, batch_size: int = 1, device: Any = None
-) -> list[str]:
-    """The texts the model generates, `prepared.repeats` for each question in turn.
-
-    `device` is where the model lies already; it is only here so that callers may say it.
-    """
-    del device
+def generate(prepared: PreparedTask, model: Any, tokenizer: Any, *, batch_size: int = 1) -> list[str]:
+    """The texts the model generates, `prepared.repeats` for each question in turn."""
     with lm_eval_tamed():
         lm = _hflm(prepared, model, tokenizer, batch_size)
         asked = [instance for instance in _instances(prepared) for _ in range(prepared.repeats)]
