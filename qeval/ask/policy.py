@@ -20,6 +20,17 @@ from qeval.base.rules import LIMITS
 from qeval.base.tables import read, typed
 
 DEFAULTS = ("confidence", "tier", "metric")  # what [gate] may set for all rules
+FORGIVENESS = (
+    "allow_limited",
+    "allow_inconclusive",
+    "allow_different_models",
+    "allow_unproved_model",
+    "allow_identical",
+)
+PERPLEXITY_LIMITS = {"word_perplexity": 1.10, "byte_perplexity": 1.018}
+"""The ratios that --max-drop alone allows, by metric: x1.10 of word perplexity, where published 4-bit files
+of Llama-2-7B stand at x1.03 to x1.06, and the same per byte: 1.10 ** (1 / 5.35), WikiText having 5.35 bytes
+a word."""
 _MEANT = {"margin": "max_drop"}
 _EXAMPLE = 'For example: [[rule]] tasks = "mmlu", max_drop = 0.5'
 _MOST = 1e300  # infinity is no limit
@@ -52,6 +63,7 @@ class RuleTable(Limits, forbid_unknown_fields=True, omit_defaults=True):
 
     tasks: Pattern | None = None
     variants: Pattern | None = None
+    required: bool | None = None
 
 
 class GateTable(Limits, forbid_unknown_fields=True, omit_defaults=True):
@@ -59,6 +71,10 @@ class GateTable(Limits, forbid_unknown_fields=True, omit_defaults=True):
 
     allow_limited: bool = False
     allow_inconclusive: bool = False
+    allow_different_models: bool = False
+    allow_unproved_model: bool = False
+    allow_identical: bool = False
+    ungated: tuple[Pattern, ...] = ()
 
 
 class PolicyTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -91,7 +107,8 @@ def parse(table: Mapping[str, Any], source: str = "") -> Policy:
     """The policy that the parsed TOML `table` describes; `source` names it in errors and outputs.
 
     `[gate]` may hold defaults for all rules (confidence, tier, metric), what is forgiven (allow_limited,
-    allow_inconclusive), and limits, which then make a first rule for every task of the suite.
+    allow_inconclusive ...), and limits, which then make a first rule for every task of the suite: points
+    bring PERPLEXITY_LIMITS with them where no rule speaks of perplexities.
     """
     found = typed(table, PolicyTable, source, meant=_MEANT)
     said = msgspec.to_builtins(found.gate)
@@ -99,12 +116,14 @@ def parse(table: Mapping[str, Any], source: str = "") -> Policy:
     rules = [_rule({**defaults, key: said[key]}, f"{source}, [gate]") for key in LIMITS if key in said]
     for number, entry in enumerate(found.rule, 1):
         rules.append(_rule({**defaults, **msgspec.to_builtins(entry)}, f"{source}, rule {number}"))
+    if "max_drop" in said and not any(rule.max_ppl_ratio is not None for rule in rules):
+        rules += _perplexities(defaults.get("confidence", Rule().confidence))
     return checked(
         Policy(
             tuple(rules),
-            allow_limited=found.gate.allow_limited,
-            allow_inconclusive=found.gate.allow_inconclusive,
             source=source,
+            ungated=found.gate.ungated,
+            **{name: getattr(found.gate, name) for name in FORGIVENESS},
         )
     )
 
@@ -114,32 +133,47 @@ def from_max_drop(
     *,
     max_ppl_ratio: float | None = None,
     confidence: float = 0.95,
-    allow_limited: bool = False,
-    allow_inconclusive: bool = False,
+    ungated: Sequence[str] = (),
+    **allowed: bool,
 ) -> Policy:
     """The policy of `--max-drop 1.0 --max-drop mmlu=0.5`, limits in percentage points.
 
     A bare number holds for every task of the suite that has points (for a group: its pooled row);
     `NAME=POINTS` for the rows whose id matches NAME, over the bare number. A drop in points means nothing
-    for a perplexity: it is judged where `max_ppl_ratio` is given, and else named as not judged.
+    for a perplexity: that is judged by `max_ppl_ratio`, or by PERPLEXITY_LIMITS where it is not given.
 
-    Raises UsageError for anything that is not such a number.
+    Raises UsageError for anything that is not such a number, and for two bare numbers.
     """
     rules = [_drop(value, confidence) for value in values]
+    bare = [value for value, rule in zip(values, rules, strict=True) if rule.tasks == "*"]
+    if len(bare) > 1:
+        raise UsageError(
+            f"--max-drop is given twice for all tasks: {' and '.join(bare)}.", "Leave one of them out."
+        )
     rules.sort(key=lambda rule: rule.tasks != "*")  # later rules win, so the general one goes first
     if max_ppl_ratio is not None:
         entry = {"max_ppl_ratio": max_ppl_ratio, "confidence": confidence}
         rules.append(_rule(entry, "--max-ppl-ratio"))
+    elif bare:
+        rules += _perplexities(confidence)
     words = [f"--max-drop {value}" for value in values]
     words += [f"--max-ppl-ratio {max_ppl_ratio}"] if max_ppl_ratio is not None else []
     return checked(
         Policy(
             tuple(rules),
-            allow_limited=allow_limited,
-            allow_inconclusive=allow_inconclusive,
             source=" ".join(words) or "the command line",
+            ungated=tuple(ungated),
+            **allowed,
         )
     )
+
+
+def _perplexities(confidence: float) -> list[Rule]:
+    """The limits of perplexities where only points were spoken of."""
+    return [
+        Rule(metric=metric, max_ppl_ratio=ratio, confidence=confidence, required=False)
+        for metric, ratio in PERPLEXITY_LIMITS.items()
+    ]
 
 
 def _drop(value: str, confidence: float) -> Rule:
@@ -180,9 +214,9 @@ def choose(
     policy: Path | None,
     max_drop: Sequence[str],
     max_ppl_ratio: float | None = None,
-    confidence: float = 0.95,
-    allow_limited: bool = False,
-    allow_inconclusive: bool = False,
+    confidence: float | None = None,
+    ungated: Sequence[str] = (),
+    **allowed: bool,
 ) -> Policy | None:
     """The policy that command line words name: a file, or the short form, or None where they name none.
 
@@ -192,17 +226,24 @@ def choose(
     short = bool(max_drop) or max_ppl_ratio is not None
     if policy is not None and short:
         raise UsageError("--policy and --max-drop exclude each other.", "Write the limit into the policy.")
+    if confidence is not None and not short:
+        raise UsageError(
+            "--confidence is for --max-drop and --max-ppl-ratio.", "Write confidence = ... into the policy."
+        )
     if policy is None and not short:
         return None
     if policy is None:
-        found = from_max_drop(max_drop, max_ppl_ratio=max_ppl_ratio, confidence=confidence)
+        found = from_max_drop(
+            max_drop,
+            max_ppl_ratio=max_ppl_ratio,
+            confidence=Rule().confidence if confidence is None else confidence,
+        )
     else:
         found = load(policy)
-    return replace(
-        found,
-        allow_limited=found.allow_limited or allow_limited,
-        allow_inconclusive=found.allow_inconclusive or allow_inconclusive,
-    )
+    forgiven: dict[str, Any] = {
+        name: getattr(found, name) or allowed.get(name, False) for name in FORGIVENESS
+    }
+    return replace(found, ungated=(*found.ungated, *ungated), **forgiven)
 
 
 def demand(**words: Any) -> Policy:

@@ -326,7 +326,8 @@ class Comparison:
 class Rule:
     """What loss is allowed, for the rows whose id matches the glob `tasks`, for the variants whose
     name matches `variants`. Exactly one of the four limits is set: `max_drop` in percentage points,
-    `min_recovery` as candidate / baseline, `max_ppl_ratio`, `max_flips` as a share of items."""
+    `min_recovery` as candidate / baseline, `max_ppl_ratio`, `max_flips` as a share of items. A rule that is
+    not `required` to concern anybody may match no row and no variant of a run."""
 
     tasks: str = "*"
     variants: str = "*"
@@ -337,16 +338,26 @@ class Rule:
     max_flips: float | None = None
     confidence: float = 0.95
     tier: Tier = "required"
+    required: bool = True
 
 
 @dataclass(frozen=True)
 class Policy:
-    """The rules of a gate, and what it forgives; every forgiveness is printed wherever a verdict is."""
+    """The rules of a gate, and what it forgives; every forgiveness is printed wherever a verdict is.
+
+    `ungated` names tasks that no rule need judge. The others let pass: runs with a limit, what is undecided,
+    variants of different models, variants that nothing proves to be of one model, and a candidate whose
+    numbers are the baseline's own.
+    """
 
     rules: tuple[Rule, ...]
     allow_limited: bool = False
     allow_inconclusive: bool = False
     source: str = ""
+    allow_different_models: bool = False
+    allow_unproved_model: bool = False
+    allow_identical: bool = False
+    ungated: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

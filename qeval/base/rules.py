@@ -18,6 +18,8 @@ def limit_of(rule: Rule) -> tuple[str, float]:
 
 
 def describe(rule: Rule) -> str:
-    """The limit in words, as tables and files name it: "max_drop 0.5"."""
+    """The limit in words, as tables and files name it: "max_drop 0.5"; "" for a rule without one."""
+    if not any(getattr(rule, name) is not None for name in LIMITS):
+        return ""
     name, value = limit_of(rule)
     return f"{name} {value:g}"

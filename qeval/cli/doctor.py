@@ -45,7 +45,7 @@ class Finding:
     remedy: str = ""
 
 
-@click.command()
+@click.command(cls=options.Strict)
 @click.option(
     "--datasets-dir",
     type=click.Path(path_type=Path),

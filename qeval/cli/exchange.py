@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from qeval.store.runs import RunDir
 
 
-@click.command("import")
+@click.command("import", cls=options.Strict)
 @click.argument("path", type=click.Path(path_type=Path, exists=True), metavar="DIR")
 @click.option("--scores", is_flag=True, help="DIR is a CSV or TOML file of published scores without items.")
 @click.option("--name", metavar="NAME", help="What to call the variant of lm-eval's output.")
@@ -72,7 +72,7 @@ def _write(imported: Imported, place: RunDir) -> None:
     place.write(replace(imported.run, results=tuple(results)))
 
 
-@click.command()
+@click.command(cls=options.Strict)
 @options.runs
 @click.option(
     "--to",
@@ -87,10 +87,19 @@ def _write(imported: Imported, place: RunDir) -> None:
     required=True,
     help="A directory to write to.",
 )
-def export(runs: tuple[str, ...], runs_dir: Path, baseline: str | None, to: str, output: Path) -> None:
+def export(
+    runs: tuple[str, ...],
+    runs_dir: Path,
+    baseline: str | None,
+    allow_different_models: bool,
+    to: str,
+    output: Path,
+) -> None:
     """Give a run to other tools: lm-eval's layout, flat tables, the Hub's metadata."""
     from qeval.exchange.export import export as write
 
-    evidence, read = options.open_runs(runs, runs_dir, baseline)
+    evidence, read = options.open_runs(
+        runs, runs_dir, baseline, allow_different_models=allow_different_models
+    )
     for path in write(evidence, read.samples, read.items, to, output):
         click.echo(str(path))

@@ -23,7 +23,7 @@ def _file_formats() -> dict[str, str]:
     return {name: found.help for name, found in formats().items() if found.help}
 
 
-class _WithFiles(click.Command):
+class _WithFiles(options.Strict):
     """A command with an option for each format that is written to a file, found when it is used."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
@@ -40,6 +40,11 @@ class _WithFiles(click.Command):
 @click.command(cls=_WithFiles)
 @options.runs
 @options.policy
+@click.option(
+    "--newer-than",
+    metavar="AGE",
+    help="Judge no run that was begun longer ago: 90m, 6h, 2d, or a date such as 2026-01-31.",
+)
 @options.as_json
 @click.pass_context
 def gate(
@@ -48,6 +53,8 @@ def gate(
     runs: tuple[str, ...],
     runs_dir: Path,
     baseline: str | None,
+    allow_different_models: bool,
+    newer_than: str | None,
     as_json: bool,
     **asked: Any,
 ) -> None:
@@ -57,19 +64,27 @@ def gate(
     are missing or cannot be compared.
     """
     from qeval.ask.policy import demand
+    from qeval.cli.ages import age_of, in_words, refuse_older
     from qeval.judge import formats
     from qeval.judge.gate import conclude
 
     files = {name: asked.pop(name) for name in _file_formats()}
-    limits = asked
-    evidence, _ = options.open_runs(runs, runs_dir, baseline)
-    outcome = conclude(evidence, demand(**limits))
+    policy = demand(**asked, allow_different_models=allow_different_models)
+    evidence, _ = options.open_runs(
+        runs, runs_dir, baseline, allow_different_models=policy.allow_different_models
+    )
+    if not runs:
+        age = in_words(age_of(evidence.run.created))
+        click.echo(f"Judging the newest run, {evidence.run.id}, begun {age} ago.", err=True)
+    if newer_than is not None:
+        refuse_older(evidence.run, newer_than)
+    outcome = conclude(evidence, policy)
     formats.publish(outcome, {name: path for name, path in files.items() if path})
     click.echo(formats.formats()["json" if as_json else "table"].render(outcome))
     ctx.exit(int(outcome.exit))
 
 
-@click.command()
+@click.command(cls=options.Strict)
 @click.option(
     "--suite", default="leaderboard-v1", show_default=True, metavar="NAME", help="A suite, or a TOML file."
 )

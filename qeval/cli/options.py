@@ -16,6 +16,22 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+class Strict(click.Command):
+    """A command that refuses an option given twice where one value is meant: which of them was?"""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Look at the order of the words, then parse them as ever."""
+        _, _, order = self.make_parser(ctx).parse_args(list(args))
+        for parameter in order:
+            if isinstance(parameter, click.Option) and order.count(parameter) > 1 and not _repeats(parameter):
+                raise click.UsageError(f"{parameter.opts[-1]} is given {order.count(parameter)} times.", ctx)
+        return super().parse_args(ctx, args)
+
+
+def _repeats(option: click.Option) -> bool:
+    return option.multiple or option.is_flag or option.count
+
+
 def runs_dir(command: Command) -> Command:
     """Where runs are kept."""
     return click.option(
@@ -30,6 +46,9 @@ def runs_dir(command: Command) -> Command:
 
 def runs(command: Command) -> Command:
     """RUN ... and what is needed to read them."""
+    command = click.option(
+        "--allow-different-models", is_flag=True, help="Join runs of different models. Printed everywhere."
+    )(command)
     command = click.option("--baseline", metavar="NAME", help="Compare with this variant.")(command)
     command = runs_dir(command)
     return click.argument("runs", nargs=-1, metavar="[RUN]...")(command)
@@ -45,14 +64,35 @@ def policy(command: Command) -> Command:
             metavar="POINTS",
             help="Percentage points that may be lost: 1.0, or for one task mmlu=0.5; repeatable.",
         ),
-        click.option("--max-ppl-ratio", type=float, metavar="RATIO", help="The same for perplexities: 1.02."),
         click.option(
-            "--confidence", type=float, default=0.95, show_default=True, help="One-sided, for --max-drop."
+            "--max-ppl-ratio",
+            type=float,
+            metavar="RATIO",
+            help="The same for perplexities: 1.02.  [default: 1.10 of word perplexity]",
+        ),
+        click.option(
+            "--confidence", type=float, metavar="C", help="One-sided, for --max-drop.  [default: 0.95]"
+        ),
+        click.option(
+            "--ungated",
+            multiple=True,
+            metavar="TASK",
+            help="A task that no rule need judge; a name or a pattern, repeatable. Printed everywhere.",
         ),
         click.option(
             "--allow-limited", is_flag=True, help="Let a run with --limit pass. Printed everywhere."
         ),
         click.option("--allow-inconclusive", is_flag=True, help="Exit 0 when undecided. Printed everywhere."),
+        click.option(
+            "--allow-unproved-model",
+            is_flag=True,
+            help="Let pass what nothing proves to be one model. Printed everywhere.",
+        ),
+        click.option(
+            "--allow-identical",
+            is_flag=True,
+            help="Let pass numbers that are the baseline's own. Printed everywhere.",
+        ),
     )
     for option in reversed(options):
         command = option(command)
@@ -79,7 +119,13 @@ def print_json(document: Any) -> None:
     click.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def open_runs(names: Sequence[str], runs_dir: Path, baseline: str | None = None) -> tuple[Evidence, Reader]:
+def open_runs(
+    names: Sequence[str],
+    runs_dir: Path,
+    baseline: str | None = None,
+    *,
+    allow_different_models: bool = False,
+) -> tuple[Evidence, Reader]:
     """The runs that a person named (the newest, where none is) as one that is compared with `baseline`, and
     what reads their cells."""
     from qeval.compare.evidence import gather, with_baseline
@@ -90,6 +136,10 @@ def open_runs(names: Sequence[str], runs_dir: Path, baseline: str | None = None)
     places = [store.open(name) for name in names] or [store.open(None)]
     opened = [(place, place.read()) for place in places]
     runs = [run for _, run in opened]
-    run = with_baseline(runs[0], baseline) if len(runs) == 1 else merge(runs, baseline)
+    run = (
+        with_baseline(runs[0], baseline)
+        if len(runs) == 1
+        else merge(runs, baseline, allow_different_models=allow_different_models)
+    )
     read = reader(opened)
     return gather(run, read.samples), read

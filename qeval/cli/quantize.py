@@ -12,7 +12,7 @@ from qeval.base.errors import QevalError, UsageError
 from qeval.cli import options
 
 
-@click.command()
+@click.command(cls=options.Strict)
 @click.option(
     "--model", "-m", required=True, metavar="MODEL", help="Hub id (with @revision), directory or demo."
 )

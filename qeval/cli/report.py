@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _USUAL_PORT = 8000
 
 
-@click.command()
+@click.command(cls=options.Strict)
 @options.runs
 @click.option(
     "--output",
@@ -40,6 +40,7 @@ def report(
     runs: tuple[str, ...],
     runs_dir: Path,
     baseline: str | None,
+    allow_different_models: bool,
     outputs: tuple[Path, ...],
     title: str | None,
     short: bool,
@@ -49,30 +50,40 @@ def report(
     """Render a run (the newest, if none is named) to HTML, Markdown, text or JSON."""
     from qeval.ask.policy import choose
     from qeval.base.files import write_text
-    from qeval.judge.gate import judge
+    from qeval.judge.gate import conclude
     from qeval.report.context import build
     from qeval.report.formats import Options, render
 
-    evidence, read = options.open_runs(runs, runs_dir, baseline)
-    policy = choose(**gate)
-    decisions = judge(evidence, policy) if policy else ()
+    evidence, read = options.open_runs(
+        runs, runs_dir, baseline, allow_different_models=allow_different_models
+    )
+    policy = choose(**gate, allow_different_models=allow_different_models)
+    decisions = conclude(evidence, policy).decisions if policy else ()
     context = build(evidence, read.items, decisions, policy, title=title)
     for path in outputs:
         write_text(path, render(context, path, Options(short, assets)))
         click.echo(str(path))
 
 
-@click.command()
+@click.command(cls=options.Strict)
 @options.runs
 @click.option(
     "--port", type=click.IntRange(0, 65535), help="Serve on localhost instead of opening a browser."
 )
-def view(runs: tuple[str, ...], runs_dir: Path, baseline: str | None, port: int | None) -> None:
+def view(
+    runs: tuple[str, ...],
+    runs_dir: Path,
+    baseline: str | None,
+    allow_different_models: bool,
+    port: int | None,
+) -> None:
     """Open the HTML report of a run (the newest, if none is named)."""
     from qeval.report.context import build
     from qeval.report.formats.html import render_html
 
-    evidence, read = options.open_runs(runs, runs_dir, baseline)
+    evidence, read = options.open_runs(
+        runs, runs_dir, baseline, allow_different_models=allow_different_models
+    )
     page = render_html(build(evidence, read.items))
     _show(page, port, say=lambda text: click.echo(text, err=True))
 

@@ -26,7 +26,7 @@ def _executor(command: options.Command) -> options.Command:
     )(command)
 
 
-@click.command()
+@click.command(cls=options.Strict)
 @click.option(
     "--model", "-m", required=True, metavar="MODEL", help="Hub id (with @revision), directory, demo or toy."
 )
@@ -83,7 +83,7 @@ def _executor(command: options.Command) -> options.Command:
     "--gate",
     type=click.Path(path_type=Path),
     metavar="POLICY",
-    help="Stop a variant as soon as it breaks a required rule of this policy for certain.",
+    help="Judge by this policy at the end; stop a variant as soon as it certainly breaks a required rule.",
 )
 @_executor
 @click.option("--again", is_flag=True, help="Check every variant anew, even those that are finished.")
@@ -97,6 +97,8 @@ def run(ctx: click.Context, /, runs_dir: Path, as_json: bool, **asked: Any) -> N
     """
     from qeval.ask import order as orders
     from qeval.cli import progress
+    from qeval.judge.formats import formats
+    from qeval.judge.gate import conclude
     from qeval.report.formats import json as document
     from qeval.report.formats import terminal
     from qeval.run import runner
@@ -107,12 +109,15 @@ def run(ctx: click.Context, /, runs_dir: Path, as_json: bool, **asked: Any) -> N
     with progress.display() as listen:
         place = runner.execute(order, listen)
     evidence, _ = options.open_runs([str(place.path)], runs_dir)
+    outcome = conclude(evidence, order.policy) if order.policy else None
     if as_json:
-        options.print_json(document.document(evidence))
+        options.print_json(document.document(evidence, outcome.decisions if outcome else ()))
     else:
-        click.echo(terminal.summary(evidence))
+        click.echo(terminal.summary(evidence, outcome.decisions if outcome else ()))
+        click.echo(f"\n{formats()['table'].render(outcome)}" if outcome else "", nl=bool(outcome))
         click.echo(runner.farewell(evidence.run, place.path), err=True)
-    ctx.exit(int(runner.exit_code(evidence.run)))
+    failed = runner.exit_code(evidence.run)
+    ctx.exit(int(outcome.exit if outcome and not failed else failed))
 
 
 def _check_tasks(order: Order) -> None:
@@ -126,7 +131,7 @@ def _check_tasks(order: Order) -> None:
         check_tasks(order, known_tasks(tasks_dir(), order.cache_dir))
 
 
-@click.command()
+@click.command(cls=options.Strict)
 @click.option(
     "--model", "-m", required=True, metavar="MODEL", help="Hub id (with @revision), directory or demo."
 )

@@ -14,7 +14,7 @@ from qeval.cli import options
 Entry = dict[str, Any]
 
 
-@click.command()
+@click.command(cls=options.Strict)
 @click.argument("run", required=False)
 @click.option("--baseline", metavar="NAME", help="Compare with this variant.")
 @options.runs_dir
@@ -105,7 +105,7 @@ def _run(place: Any) -> Entry:
 LISTS: dict[str, Callable[[Path], list[Entry]]] = {"schemes": _schemes, "suites": _suites, "runs": _runs}
 
 
-@click.command("list")
+@click.command("list", cls=options.Strict)
 @click.argument("what", type=click.Choice(tuple(LISTS)))
 @options.runs_dir
 @options.as_json

@@ -9,7 +9,7 @@ from qeval.base.records import Cell, Comparison, Read, Result, Run, Samples
 from qeval.compare.interval import compare
 from qeval.compare.means import join
 from qeval.compare.pairs import Leaf, Pairs, pair
-from qeval.compare.rows import Row, find_baseline, rows_of
+from qeval.compare.rows import Row, find_baseline, rows_of, same_model
 
 CONFIDENCE = 0.95
 """The two-sided confidence of intervals that nothing else decides."""
@@ -39,6 +39,11 @@ class Evidence:
     def candidates(self) -> tuple[Result, ...]:
         """The other results, in the run's order."""
         return tuple(result for result in self.run.results if result.variant.name != self.run.baseline)
+
+    @property
+    def one_model(self) -> bool:
+        """Whether all candidates are recorded as variants of the baseline's model."""
+        return all(same_model(self.baseline, result) for result in self.candidates)
 
     def comparison(self, variant: str, row: str) -> Comparison | None:
         """The row's comparison at the usual confidence, None where it has none."""

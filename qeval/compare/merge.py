@@ -8,10 +8,10 @@ from dataclasses import fields, replace
 from qeval.base.errors import IncomparableError, UsageError, did_you_mean
 from qeval.base.records import Result, Run, Settings, Suite, Task
 from qeval.compare.pairs import AGAIN
-from qeval.compare.rows import find_baseline
+from qeval.compare.rows import find_baseline, same_model
 
 
-def merge(runs: Sequence[Run], baseline: str | None = None) -> Run:
+def merge(runs: Sequence[Run], baseline: str | None = None, *, allow_different_models: bool = False) -> Run:
     """One run holding the variants of all, so that results of several machines or days can be compared.
 
     Variants of the same name and the same cells are one; of the same name with other cells they are
@@ -20,12 +20,14 @@ def merge(runs: Sequence[Run], baseline: str | None = None) -> Run:
 
     Raises:
         UsageError: no run, or the runs have different baselines and `baseline` does not choose.
-        IncomparableError: seed, limit or chat template differ.
+        IncomparableError: seed, limit or chat template differ, or the recorded models do, and may not.
     """
     if not runs:
         raise UsageError("There is no run to compare.", "Name at least one.")
     for other in runs[1:]:
         _same_settings(runs[0], other)
+        if not allow_different_models:
+            _same_models(runs[0], other)
     named = _distinct(runs)
     name = _chosen_baseline(runs, named, baseline)
     merged = replace(
@@ -52,6 +54,23 @@ def _same_settings(first: Run, other: Run) -> None:
         raise IncomparableError(f"The runs are not the same experiment: {'; '.join(differing)}.", AGAIN)
 
 
+def _same_models(first: Run, other: Run) -> None:
+    """Refuse runs of different models: their variants are no variants of each other."""
+    for result in other.results:
+        for one in first.results:
+            built = [r.provenance.architecture if r.provenance else "" for r in (one, result)]
+            if not same_model(one, result) or (all(built) and built[0] != built[1]):
+                models = [
+                    f"{r.variant.model} {shape}".strip()
+                    for r, shape in zip((one, result), built, strict=True)
+                ]
+                where = f"{models[0]} in {first.id} and {models[1]} in {other.id}"
+                raise IncomparableError(
+                    f"The runs are of different models: {where}.",
+                    "Name runs of one model, or pass --allow-different-models if they are variants of one.",
+                )
+
+
 def _distinct(runs: Sequence[Run]) -> list[tuple[str, Result]]:
     """(run id, result) of every different variant, under names that tell them apart."""
     kept: list[tuple[str, Result]] = []
@@ -68,7 +87,7 @@ def _distinct(runs: Sequence[Run]) -> list[tuple[str, Result]]:
 
 def _alike(one: Result, two: Result) -> bool:
     keys = [{cell.key for cell in result.cells} for result in (one, two)]
-    return one.variant.name == two.variant.name and one.status == two.status and keys[0] == keys[1]
+    return one.variant == two.variant and one.status == two.status and keys[0] == keys[1]
 
 
 def _renamed(result: Result, run_id: str) -> Result:

@@ -227,3 +227,14 @@ def find_baseline(run: Run, name: str | None = None) -> Result:
             return result
     known = [result.variant.name for result in run.results]
     raise UsageError(f"The run has no variant {name!r} to be the baseline.", did_you_mean(name, known))
+
+
+def same_model(base: Result, result: Result) -> bool:
+    """Whether the recorded models are the same: by name and revision, or by the files that were loaded."""
+    one, two = base.variant, result.variant
+    if one.model == two.model:
+        return one.revision == two.revision or None in (one.revision, two.revision)
+    first, second = base.provenance, result.provenance
+    if first is None or second is None or first.fingerprint is None:
+        return False
+    return first.fingerprint == second.fingerprint

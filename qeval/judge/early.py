@@ -35,10 +35,13 @@ class Watch:
     of: int
 
 
-def watches(policy: Policy, variant: str, tasks: Sequence[Task], sizes: Sequence[int]) -> tuple[Watch, ...]:
+def watches(
+    policy: Policy, variant: str, tasks: Sequence[Task], sizes: Sequence[int], among: int = 1
+) -> tuple[Watch, ...]:
     """A watch for each required rule that can be bet on, of each task and each group in `tasks`.
 
-    `sizes` are the tasks' numbers of items, in the same order.
+    `sizes` are the tasks' numbers of items, in the same order. `among` is how many watches the variant has in
+    all: its chance of being stopped although it is within every limit is divided among them (Bonferroni).
     """
     rows = [row for row in _rows(tasks) if row.level in ("task", "pooled", "subtask")]
     count = {
@@ -46,7 +49,7 @@ def watches(policy: Policy, variant: str, tasks: Sequence[Task], sizes: Sequence
         for row in rows
     }
     return tuple(
-        Watch(row.id, rule, betting.start(_margin(rule), rule.confidence), count[row.id])
+        Watch(row.id, rule, betting.start(_margin(rule), 1 - (1 - rule.confidence) / among), count[row.id])
         for row in rows
         for rule in rules_for(policy, row, variant)
         if rule.tier == "required" and rule.max_ppl_ratio is None
@@ -92,7 +95,8 @@ def see(
 
     `baseline` maps task names to the baseline's samples of the same items in the same order.
     """
-    return tuple(_seen(watch, block, tasks, samples, baseline) for watch in state)
+    after = (_seen(watch, block, tasks, samples, baseline) for watch in state)
+    return tuple(watch for watch in after if watch is not None)
 
 
 def _seen(
@@ -101,7 +105,8 @@ def _seen(
     tasks: Sequence[Task],
     samples: Sequence[Samples],
     baseline: Mapping[str, Samples],
-) -> Watch:
+) -> Watch | None:
+    """The watch after a block; None where its items cannot be bet on, so that the gate must judge them."""
     import numpy as np
 
     mine = [i for i, task in enumerate(tasks) if watch.row in {task.name, task.group}]
@@ -110,6 +115,8 @@ def _seen(
         for task, item in block.tolist()
         if task in mine
     ]
+    if any(not abs(difference) <= 1 for difference in differences):
+        return None
     return replace(watch, bet=betting.update(watch.bet, np.array(differences, dtype=float)))
 
 

@@ -15,12 +15,15 @@ from qeval.base.errors import Exit, IncomparableError
 from qeval.base.records import Decision, Policy, Result, Rule
 from qeval.base.rules import describe
 from qeval.compare.evidence import Evidence
-from qeval.compare.pairs import UNPAIRED
 from qeval.compare.rows import Row
+from qeval.judge.checks import Doubt, doubts
 from qeval.judge.deciding import decide, name_culprits
-from qeval.judge.matching import check_rules, matches_some, rules_for
+from qeval.judge.matching import check_limits, rules_for
+from qeval.judge.notes import notes
 
 NOT_JUDGED = "NOT JUDGED"
+WORDS = {0: "PASS", 3: "FAIL", 4: "INCONCLUSIVE", 5: "MISSING"}
+"""The verdict of all variants together, by exit code."""
 _RANK = ("FAIL", "MISSING", "INCONCLUSIVE", "PASS")
 _EXITS = {
     "FAIL": Exit.FAILED,
@@ -33,10 +36,14 @@ _EXITS = {
 @dataclass(frozen=True)
 class Outcome:
     """What a gate found. `verdicts` gives every candidate FAIL, MISSING, INCONCLUSIVE, PASS or NOT JUDGED
-    (no required rule concerns it); `unjudged` lists the tasks of the suite that no rule looked at;
-    `notes` are sentences that must be printed wherever the verdict is."""
+    (no required rule concerns it); `unjudged` lists the tasks that some variant's rules do not cover; `notes`
+    are sentences that must be printed wherever the verdict is, among them everything that the policy let
+    pass. `model` (with its revision), `run` and `created` say what was
+    judged."""
 
     run: str
+    created: str
+    model: str
     suite: str
     baseline: str
     policy: Policy
@@ -46,15 +53,24 @@ class Outcome:
     unjudged: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def headline(self) -> str:
+        """The verdict, and what it is about: the first line of every output."""
+        candidates = ", ".join(self.verdicts)
+        by = self.policy.source or "a policy"
+        about = f"{self.model}, run {self.run} of {self.created}"
+        return f"{WORDS[int(self.exit)]}: {about}: {candidates} against {self.baseline}, by {by}"
+
 
 def judge(evidence: Evidence, policy: Policy) -> tuple[Decision, ...]:
     """Every rule applied to every row it concerns, of every candidate; variants and rows in their order.
 
-    Of several rules with the same limit and tier that match a row, the last holds. A variant whose scoring
-    was stopped for breaking a rule is never let through by rules that do not know of it.
+    Of several rules with the same limit and tier that match a row, the one with the most literal names holds,
+    and of those the last. A variant whose scoring was stopped for breaking a rule is never let through by
+    rules that do not know of it.
 
     Raises:
-        UsageError: a rule matches no row or no variant of the run, or its limit means nothing there.
+        UsageError: a rule's limit means nothing for the rows that it names.
         IncomparableError: the run has no candidate.
     """
     run, names = evidence.run, [result.variant.name for result in evidence.candidates]
@@ -63,7 +79,8 @@ def judge(evidence: Evidence, policy: Policy) -> tuple[Decision, ...]:
             f"The run {run.id} has only {run.baseline}: there is nothing to compare it with.",
             "Score a second scheme, or name another run beside it.",
         )
-    check_rules(policy, evidence.rows, names)
+    check_limits(policy, evidence.rows)
+    ids = [row.id for row in evidence.rows]
     decisions: list[Decision] = []
     for result in evidence.candidates:
         found = [
@@ -71,30 +88,53 @@ def judge(evidence: Evidence, policy: Policy) -> tuple[Decision, ...]:
             or decide(rule, evidence.pairs.get((result.variant.name, row.id)), policy)
             or Decision(rule, result.variant.name, row.id, "MISSING", _why_missing(evidence, result, row))
             for row in evidence.rows
-            for rule in rules_for(policy, row, result.variant.name)
+            for rule in rules_for(policy, row, result.variant.name, ids, names)
         ]
         decisions.extend(name_culprits([*found, *_stopped_by_others(result, found)], evidence.pairs))
     return tuple(decisions)
 
 
 def conclude(evidence: Evidence, policy: Policy) -> Outcome:
-    """`judge`, with everything that a person or a machine is told about it. Raises what `judge` raises."""
-    decisions = judge(evidence, policy)
+    """`judge`, the checks beside it, and everything that a person or a machine is told of both.
+
+    Exit code 0 implies that each required rule passed for each variant, on whole and unlimited data of one
+    model, or that each departure was allowed by name and is among the notes. Raises what `judge` raises.
+    """
+    judged = judge(evidence, policy)
+    found = doubts(evidence, policy, judged)
     names = [result.variant.name for result in evidence.candidates]
-    found = verdicts(decisions, policy)
-    judged = {decision.task for decision in decisions}
-    unjudged = tuple(row.id for row in evidence.rows if row.headline and row.id not in judged)
+    every = (*judged, *(_doubted(doubt) for doubt in found if not doubt.allowed))
+    decisions = tuple(sorted(every, key=lambda one: names.index(one.variant)))
+    status = verdicts(decisions, policy)
     return Outcome(
         run=evidence.run.id,
+        created=evidence.run.created,
+        model=_model_of(evidence),
         suite=evidence.run.suite.name,
         baseline=evidence.run.baseline,
         policy=policy,
         decisions=decisions,
-        verdicts={name: found.get(name, NOT_JUDGED) for name in names},
+        verdicts={name: status.get(name, NOT_JUDGED) for name in names},
         exit=exit_code(decisions, policy),
-        unjudged=unjudged,
-        notes=tuple(_notes(decisions, policy, names, unjudged)),
+        unjudged=tuple(dict.fromkeys(doubt.task for doubt in found if doubt.task)),
+        notes=notes(evidence, policy, decisions, found),
     )
+
+
+def _doubted(doubt: Doubt) -> Decision:
+    """A doubt as the decision that keeps its variant from passing."""
+    return Decision(
+        Rule(), doubt.variant, doubt.task or "(variant)", "MISSING", f"{doubt.variant}: {doubt.text}"
+    )
+
+
+def _model_of(evidence: Evidence) -> str:
+    """The baseline's model with the revision that was loaded, and whether the others are proved to be it."""
+    base = evidence.baseline
+    loaded = base.provenance.revision if base.provenance else None
+    revision = loaded or base.variant.revision
+    name = base.variant.model + (f"@{revision}" if revision else "")
+    return name if evidence.one_model else f"{name} (not proved to be one model)"
 
 
 def verdicts(decisions: Sequence[Decision], policy: Policy) -> dict[str, str]:
@@ -125,9 +165,6 @@ def _status_to_exit(decision: Decision, policy: Policy) -> str:
     limited = comparison is not None and comparison.limited and not policy.allow_limited
     forgiven = decision.status == "INCONCLUSIVE" and policy.allow_inconclusive and not limited
     return "PASS" if forgiven else decision.status
-
-
-# --- which rule concerns which row --------------------------------------------------------------
 
 
 # --- one rule on one row ------------------------------------------------------------------------
@@ -171,22 +208,3 @@ def _why_missing(evidence: Evidence, result: Result, row: Row) -> str:
             more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
             return f"{row.id}: {one.variant.name} has no scored items of {lacking[0]}{more}."
     return f"{row.id}: what is there of it does not make this row whole, so nothing is judged."
-
-
-def _notes(
-    decisions: Sequence[Decision], policy: Policy, variants: Sequence[str], unjudged: Sequence[str]
-) -> Iterator[str]:
-    if unjudged:
-        yield f"No rule covers: {', '.join(unjudged)}."
-    if policy.allow_limited:
-        yield "Limited runs are allowed to pass (--allow-limited)."
-    if policy.allow_inconclusive:
-        yield "Undecided rules are let through (--allow-inconclusive)."
-    for number, rule in enumerate(policy.rules, 1):
-        if not matches_some(rule.variants, variants):
-            yield f"Rule {number} ({describe(rule)}) concerns no variant of this run: {rule.variants!r}."
-    comparisons = [one.comparison for one in decisions if one.comparison is not None]
-    if any(one.limited for one in comparisons):
-        yield "Limited run: not all items of every task were scored."
-    if any(UNPAIRED in one.notes for one in comparisons):
-        yield "Some scores were published without items: they are compared unpaired, with wider intervals."

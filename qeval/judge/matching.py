@@ -1,8 +1,8 @@
-"""Which rule of a policy concerns which row of which variant; rules that concern nothing are refused."""
+"""Which rule of a policy concerns which row of which variant; rules that mean nothing are refused."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 
 from qeval.base.errors import UsageError, did_you_mean
@@ -10,64 +10,93 @@ from qeval.base.records import Policy, Rule
 from qeval.base.rules import describe, limit_of
 from qeval.compare.rows import Row
 
+_USUAL_PERPLEXITY = "word_perplexity"  # what a perplexity is, where nobody named its metric
 
-def rules_for(policy: Policy, row: Row, variant: str) -> tuple[Rule, ...]:
-    """The rules that hold for a row of a variant: for each limit and tier the last that matches."""
-    last: dict[tuple[str, str], Rule] = {}
+
+def is_named(name: str, pattern: str, known: Collection[str]) -> bool:
+    """Whether a pattern means `name`. A pattern that is itself one of the `known` names means that one alone:
+    gptq[bits=3] is a variant's name before it is a set of letters."""
+    return name == pattern if pattern in known or name == pattern else fnmatchcase(name, pattern)
+
+
+def rules_for(
+    policy: Policy, row: Row, variant: str, rows: Collection[str] = (), variants: Collection[str] = ()
+) -> tuple[Rule, ...]:
+    """The rules that hold for a row of a variant: for each limit and tier the one whose names are the most
+    literal, and of those the last. `rows` and `variants` are all ids and names there are."""
+    best: dict[tuple[str, str], tuple[int, Rule]] = {}
     for rule in policy.rules:
-        if fnmatchcase(variant, rule.variants) and _names(rule, row) and _means_something(rule, row):
-            last[limit_of(rule)[0], rule.tier] = rule
-    return tuple(last.values())
+        if not (is_named(variant, rule.variants, variants) and concerns(rule, row, rows)):
+            continue
+        place = (limit_of(rule)[0], rule.tier)
+        literal = (rule.tasks == row.id) + (rule.variants == variant)
+        if place not in best or literal >= best[place][0]:
+            best[place] = (literal, rule)
+    return tuple(rule for _, rule in best.values())
 
 
-def _names(rule: Rule, row: Row) -> bool:
+def concerns(rule: Rule, row: Row, rows: Collection[str] = ()) -> bool:
+    """Whether a rule is about a row, and its limit means something there."""
+    return _names(rule, row, rows) and _means_something(rule, row)
+
+
+def _names(rule: Rule, row: Row, rows: Collection[str]) -> bool:
     """Whether the rule's pattern and metric match. "*" means the tasks of the suite, groups pooled; any
     other pattern is matched against all rows."""
-    if rule.metric is not None and row.metric.partition(",")[0] != rule.metric.partition(",")[0]:
+    metric = row.metric or (_USUAL_PERPLEXITY if row.kind == "perplexity" else "")
+    if rule.metric is not None and metric.partition(",")[0] != rule.metric.partition(",")[0]:
         return False
-    return row.headline if rule.tasks == "*" else fnmatchcase(row.id, rule.tasks)
+    return row.headline if rule.tasks == "*" else is_named(row.id, rule.tasks, rows)
 
 
 def _means_something(rule: Rule, row: Row) -> bool:
     limit, _ = limit_of(rule)
     if limit == "max_ppl_ratio":
         return row.kind == "perplexity"
-    return row.kind == "accuracy" if limit == "max_flips" else row.kind != "perplexity"
+    if limit == "max_flips":
+        return row.kind == "accuracy" and row.level not in ("macro", "average")
+    return row.kind != "perplexity"
 
 
-def check_rules(policy: Policy, rows: Sequence[Row], variants: Sequence[str]) -> None:
-    """Raise UsageError for a rule that can concern nothing in the run; such a rule is a slip of the pen,
-    and a gate that skipped it would let through what it was written to stop."""
+def check_limits(policy: Policy, rows: Sequence[Row]) -> None:
+    """Raise UsageError for a rule whose limit means nothing for any of the rows that it names."""
+    ids = [row.id for row in rows]
     for number, rule in enumerate(policy.rules, 1):
-        where = f"Rule {number} ({describe(rule)})"
-        named = [row for row in rows if _names(rule, row)]
-        if not named:
+        named = [row for row in rows if _names(rule, row, ids)]
+        if named and not any(_means_something(rule, row) for row in named) and rule.required:
+            where = f"Rule {number} ({describe(rule)})"
+            raise UsageError(f"{where} means nothing for {named[0].id}.", _better_limit(rule, named[0]))
+
+
+def check_rules(policy: Policy, rows: Sequence[Row]) -> None:
+    """Raise UsageError for a rule that is required to concern a row and names none, and what `check_limits`
+    raises."""
+    for number, rule in enumerate(policy.rules, 1):
+        if rule.required and not names_a_row(rule, rows):
             metric = f" with the metric {rule.metric}" if rule.metric else ""
             raise UsageError(
-                f"{where} names no task of this run: {rule.tasks!r}{metric}.",
+                f"Rule {number} ({describe(rule)}) names no task of this run: {rule.tasks!r}{metric}.",
                 did_you_mean(rule.tasks, [row.id for row in rows]),
             )
-        if not any(_means_something(rule, row) for row in named):
-            raise UsageError(f"{where} means nothing for {named[0].id}.", _better_limit(rule, named[0]))
-        if not matches_some(rule.variants, variants) and not _is_pattern(rule.variants):
-            raise UsageError(
-                f"{where} names no candidate of this run: {rule.variants!r}.",
-                did_you_mean(rule.variants, variants),
-            )
+    check_limits(policy, rows)
+
+
+def names_a_row(rule: Rule, rows: Sequence[Row]) -> bool:
+    """Whether the rule's pattern and metric match any row."""
+    ids = [row.id for row in rows]
+    return any(_names(rule, row, ids) for row in rows)
 
 
 def _better_limit(rule: Rule, row: Row) -> str:
     if row.kind == "perplexity":
         return "It is a perplexity: use max_ppl_ratio."
+    if limit_of(rule)[0] == "max_flips" and row.level in ("macro", "average"):
+        return "Flips are counted on items: name tasks, or a group with all its items together."
     if limit_of(rule)[0] == "max_flips":
         return "Its items are not right or wrong: use max_drop."
     return "It is not a perplexity: use max_drop."
 
 
-def matches_some(pattern: str, names: Sequence[str]) -> bool:
-    """Whether the pattern of a rule matches any of these variants."""
-    return any(fnmatchcase(name, pattern) for name in names)
-
-
-def _is_pattern(text: str) -> bool:
-    return any(sign in text for sign in "*?[")
+def matches_some(pattern: str, names: Collection[str]) -> bool:
+    """Whether the pattern of a rule matches any of these names."""
+    return any(is_named(name, pattern, names) for name in names)

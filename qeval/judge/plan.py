@@ -7,7 +7,7 @@ change; a margin counts as provable where such a candidate passes with the proba
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -95,19 +95,21 @@ def plan(
     guess = Guess(churn, power, suite, n_by_task, measured or {})
     if policy is None:
         return tuple(_unruled(row, guess) for row in rows if row.level != "subtask")
-    variants = [rule.variants for rule in policy.rules]
-    check_rules(policy, rows, variants)
+    check_rules(policy, rows)
+    ids = [row.id for row in rows]
     return tuple(
         _ruled(rule, row, guess)
         for row in rows
         for rule in policy.rules
-        if rule in _rules_for_any(policy, row)
+        if rule in _rules_for_any(policy, row, ids)
     )
 
 
-def _rules_for_any(policy: Policy, row: Row) -> set[Rule]:
+def _rules_for_any(policy: Policy, row: Row, ids: Collection[str]) -> set[Rule]:
     """The rules that hold for a row of some variant: which variants there will be is not known yet."""
-    return {rule for one in policy.rules for rule in rules_for(policy, row, one.variants)}
+    return {
+        rule for one in policy.rules for rule in rules_for(policy, row, one.variants, ids, (one.variants,))
+    }
 
 
 def _unruled(row: Row, guess: Guess) -> Planned:

@@ -14,7 +14,7 @@ from qeval.base.errors import QevalError
 from qeval.base.hashing import digest
 from qeval.base.names import slug
 from qeval.base.places import tasks_dir
-from qeval.base.records import Variant
+from qeval.base.records import Policy, Variant
 from qeval.load.toy import is_toy
 
 
@@ -70,6 +70,24 @@ def fingerprint(folder: Path) -> str:
     return seen.hexdigest()
 
 
+def _asked(policy: Policy | None) -> Any:
+    """A policy as plain data, without what says only that nothing was asked for, so that a run keeps its id
+    when a new forgiveness is invented."""
+    if policy is None:
+        return None
+    usual: dict[str, Any] = {"required": True, "ungated": (), **dict.fromkeys(_FORGIVEN, False)}
+    plain = msgspec.to_builtins(policy)
+    plain["rules"] = [_without(rule, usual) for rule in plain["rules"]]
+    return _without(plain, usual)
+
+
+_FORGIVEN = ("allow_different_models", "allow_unproved_model", "allow_identical")
+
+
+def _without(plain: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in plain.items() if key not in usual or value != usual[key]}
+
+
 def run_id(order: Order, identities: dict[str, dict[str, Any]], context: dict[str, Any]) -> str:
     """Readable, and the same for the same command on the same models: that is how a run resumes."""
     spec = {
@@ -79,6 +97,6 @@ def run_id(order: Order, identities: dict[str, dict[str, Any]], context: dict[st
         "suite": order.suite,
         "settings": order.settings,
         "baseline": order.baseline,
-        "policy": order.policy,
+        "policy": _asked(order.policy),
     }
     return f"{slug(order.variants[0].model)}-{slug(order.suite.name, 20)}-{digest(spec)[:8]}"

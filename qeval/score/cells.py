@@ -87,7 +87,16 @@ class JobCells:
             if found is None:
                 return None
             base[task.name] = found[0].samples(found[1])
-        return Watcher(self.job, tasks, sizes, base)
+        return Watcher(self.job, tasks, sizes, base, self._watched_in_all(tasks))
+
+    def _watched_in_all(self, tasks: Sequence[Task]) -> int:
+        """How many rules this variant is watched by, over all tasks that the run has scored by now."""
+        if self.job.policy is None:
+            return 1
+        known = {cell.task.name: cell.task for result in self.place.read().results for cell in result.cells}
+        known |= {task.name: task for task in tasks}
+        leaves = tuple(known.values())
+        return max(len(early.watches(self.job.policy, self.job.variant.name, leaves, [0] * len(leaves))), 1)
 
     def add(self, cell: Cell, samples: Samples, items: Sequence[Item]) -> None:
         """Store a cell and announce it."""
@@ -107,11 +116,16 @@ class Watcher:
     """The bets on tasks that are scored together, in blocks of items in random order."""
 
     def __init__(
-        self, job: Job, tasks: Sequence[Task], sizes: Sequence[int], baseline: dict[str, Samples]
+        self,
+        job: Job,
+        tasks: Sequence[Task],
+        sizes: Sequence[int],
+        baseline: dict[str, Samples],
+        among: int = 1,
     ) -> None:
         self.tasks, self.sizes, self.baseline = tasks, sizes, baseline
         self.seed = job.settings.seed
-        self.state = early.watches(job.policy, job.variant.name, tasks, sizes) if job.policy else ()
+        self.state = early.watches(job.policy, job.variant.name, tasks, sizes, among) if job.policy else ()
 
     def blocks(self) -> Iterator[NDArray[np.int64]]:
         """(k, 2) task and item, as `early.blocks`; one block of all where nothing is watched."""

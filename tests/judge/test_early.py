@@ -11,7 +11,7 @@ import pytest
 
 from qeval.ask import policy
 from qeval.base.records import Scheme, Task
-from qeval.judge import early
+from qeval.judge import betting, early
 from qeval.load.toy import Toy
 from qeval.score import toy
 
@@ -52,6 +52,33 @@ def test_a_ruined_variant_is_stopped_before_the_end_and_a_good_one_is_not() -> N
     assert _run(Scheme("bf16")) is None
 
 
+def test_the_chance_of_a_false_stop_is_divided_among_the_watches() -> None:
+    tasks = [replace(FACTS, name=f"task_{i}") for i in range(10)]
+    state = early.watches(LOOSE, "v", tasks, [100] * 10, among=10)
+    assert [watch.bet.confidence for watch in state] == pytest.approx([0.995] * 10)
+    assert {watch.rule.confidence for watch in state} == {0.95}
+
+
+def test_a_variant_at_every_limit_of_ten_tasks_is_stopped_in_a_twentieth_of_runs() -> None:
+    random = np.random.default_rng(11)
+    runs, items, margin = 400, 300, 0.02
+    stopped = 0
+    for _ in range(runs):
+        drawn = random.choice([-1.0, 0.0, 1.0], size=(10, items), p=[0.06, 0.90, 0.04])
+        bets = [betting.update(betting.start(margin, 1 - 0.05 / 10), one) for one in drawn]
+        stopped += any(bet.broken_at is not None for bet in bets)
+    assert stopped / runs <= 0.05
+
+
+def test_what_cannot_be_bet_on_is_left_to_the_gate() -> None:
+    state = early.watches(LOOSE, "v", [FACTS], [2])
+    base, other = _scored(Scheme("fp16"), items=2), _scored(Scheme("fp16"), items=2)
+    other = replace(other, value=np.array([13.8, 0.0]))
+    after = early.see(state, np.array([[0, 0], [0, 1]]), [FACTS], [other], {"qeval_facts": base})
+    assert after == ()
+    assert early.broken(after) is None
+
+
 def test_a_group_is_watched_over_all_its_members() -> None:
     members = [replace(FACTS, name=f"part_{i}", group="whole") for i in range(3)]
     rules = policy.parse({"rule": [{"tasks": "whole", "max_drop": 2.0}]})
@@ -89,17 +116,17 @@ def test_a_run_with_a_gate_stops_the_ruined_variant_and_the_gate_fails_it(qeval,
         "--model",
         "toy[items=2000]",
         "--schemes",
-        "bad=rtn[bits=2],fp16,fp32",
+        "bad=rtn[bits=2],fp16,bf16",
         "--baseline",
         "fp16",
     )
-    result = qeval(*words, "--tasks", "qeval_facts,qeval_words", "--gate", policy_file)
+    result = qeval(*words, "--tasks", "qeval_facts,qeval_words", "--gate", policy_file, code=3)
     assert "[bad] Stopped early: qeval_facts" in result.stderr
-    assert "[fp32] done" in result.stderr
-    assert "Stopped early" in result.stdout
+    assert "[bf16] done" in result.stderr
+    assert "scoring stopped there" in result.stdout
     verdict = json.loads(qeval("gate", "--policy", policy_file, "--json", code=3).stdout)
-    assert verdict["verdicts"] == {"bad": "FAIL", "fp32": "PASS"}
+    assert verdict["verdicts"] == {"bad": "FAIL", "bf16": "PASS"}
     assert (
         "finished earlier"
-        in qeval(*words, "--tasks", "qeval_facts,qeval_words", "--gate", policy_file).stderr
+        in qeval(*words, "--tasks", "qeval_facts,qeval_words", "--gate", policy_file, code=3).stderr
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from qeval.base.errors import Exit
 from qeval.judge.formats import Format
 from qeval.judge.formats.cells import ORDER
 from qeval.judge.gate import NOT_JUDGED, Outcome
@@ -27,6 +28,8 @@ def badge(outcome: Outcome, label: str = "quantisation") -> str:
         message = ", ".join(
             f"{list(found.values()).count(s)} {s.lower()}" for s in dict.fromkeys(found.values())
         )
+    if outcome.exit == Exit.PASS and any(one.startswith("Let pass") for one in outcome.notes):
+        message += " (with exceptions)"
     return json.dumps(
         {"schemaVersion": 1, "label": label, "message": message, "color": _COLOURS[worst]}, ensure_ascii=False
     )

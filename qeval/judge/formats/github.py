@@ -36,10 +36,7 @@ def github_summary(outcome: Outcome, most_bytes: int = SUMMARY_BYTES) -> str:
 
 def _summary_head(outcome: Outcome) -> Iterator[str]:
     yield f"## qeval gate: {_EXIT_WORDS[int(outcome.exit)]}\n"
-    yield f"{_markdown(outcome.suite)} against {_markdown(outcome.baseline)}, by " + _markdown(
-        outcome.policy.source or "a policy"
-    )
-    yield ""
+    yield f"{_markdown(outcome.headline)}\n"
     for name, status in outcome.verdicts.items():
         yield f"- **{status}** {_markdown(name)}" + _markdown(_first_reason(outcome, name))
     yield ""
@@ -87,7 +84,8 @@ def github_annotations(outcome: Outcome) -> tuple[str, ...]:
         if one.status != "PASS":
             level = _ANNOTATION_LEVELS[one.status] if one.rule.tier == "required" else "notice"
             by_level.setdefault(level, []).append(one)
-    lines: list[str] = []
+    lines = [_command("notice", "qeval", outcome.headline)]
+    lines += [_command("notice", "qeval: note", note) for note in outcome.notes]
     for level, decisions in by_level.items():
         shown = decisions if len(decisions) <= ANNOTATIONS else decisions[: ANNOTATIONS - 1]
         lines += [_command(level, f"qeval: {one.variant} {one.status}", one.reason) for one in shown]

@@ -7,9 +7,9 @@ from typing import Any
 
 from qeval.base.plain import plain
 from qeval.base.records import Comparison, Decision
-from qeval.base.rules import limit_of
+from qeval.base.rules import describe, limit_of
 from qeval.judge.formats import Format
-from qeval.judge.gate import Outcome
+from qeval.judge.gate import WORDS, Outcome
 
 SCHEMA = "qeval.gate/1"
 
@@ -20,13 +20,21 @@ def document(outcome: Outcome) -> dict[str, Any]:
     policy = outcome.policy
     return {
         "schema": SCHEMA,
+        "verdict": WORDS[int(outcome.exit)],
+        "headline": outcome.headline,
+        "model": outcome.model,
         "run": outcome.run,
+        "created": outcome.created,
         "suite": outcome.suite,
         "baseline": outcome.baseline,
         "policy": {
             "source": policy.source,
             "allow_limited": policy.allow_limited,
             "allow_inconclusive": policy.allow_inconclusive,
+            "allow_different_models": policy.allow_different_models,
+            "allow_unproved_model": policy.allow_unproved_model,
+            "allow_identical": policy.allow_identical,
+            "ungated": list(policy.ungated),
         },
         "exit_code": int(outcome.exit),
         "verdicts": dict(outcome.verdicts),
@@ -42,7 +50,7 @@ def to_json(outcome: Outcome) -> str:
 
 
 def _decision(one: Decision) -> dict[str, Any]:
-    limit, value = limit_of(one.rule)
+    limit, value = limit_of(one.rule) if describe(one.rule) else (None, None)
     return {
         "variant": one.variant,
         "task": one.task,

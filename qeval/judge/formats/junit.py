@@ -18,7 +18,7 @@ def junit(outcome: Outcome) -> str:
     A required FAIL is a failure, INCONCLUSIVE is skipped, MISSING an error; an advisory rule that did not
     pass is skipped, since it fails no build.
     """
-    root = ET.Element("testsuites", name="qeval gate")
+    root = ET.Element("testsuites", name=_xml(f"qeval gate: {outcome.headline}"))
     for variant in outcome.verdicts:
         cases = [one for one in outcome.decisions if one.variant == variant]
         kinds = [_junit_kind(one) for one in cases]
@@ -44,7 +44,11 @@ def _junit_kind(one: Decision) -> str:
 
 def _junit_case(outcome: Outcome, one: Decision, kind: str) -> ET.Element:
     classname = f"{outcome.suite}.{one.variant}"
-    case = ET.Element("testcase", name=_xml(f"{one.task}: {describe(one.rule)}"), classname=_xml(classname))
+    case = ET.Element(
+        "testcase",
+        name=_xml(": ".join(filter(None, (one.task, describe(one.rule))))),
+        classname=_xml(classname),
+    )
     if kind:
         reason = _xml(one.reason)
         ET.SubElement(case, kind, type=status_words(one), message=reason).text = reason

@@ -13,7 +13,7 @@ from qeval.judge.gate import Outcome
 def table(outcome: Outcome) -> str:
     """What the terminal shows: every decision in a row, the reasons of what did not pass, the verdicts."""
     parts = [
-        f"Gate of {outcome.suite} against {outcome.baseline}, by {outcome.policy.source or 'a policy'}",
+        outcome.headline,
         tabulate(
             [cells(one) for one in outcome.decisions],
             headers=headers(outcome),

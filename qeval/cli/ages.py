@@ -1,0 +1,67 @@
+"""How old a run is, and how old it may be."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+
+from qeval.base.errors import IncomparableError, UsageError
+from qeval.base.records import Run
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def age_of(created: str, now: dt.datetime | None = None) -> dt.timedelta:
+    """The time since an ISO 8601 moment, UTC where it names no zone; no time at all where it is no moment."""
+    try:
+        moment = _moment(created)
+    except ValueError:
+        return dt.timedelta(0)
+    return (now or dt.datetime.now(dt.UTC)) - moment
+
+
+def in_words(age: dt.timedelta) -> str:
+    """An age in the unit that reads best: "3 hours", "1 day"."""
+    seconds = max(int(age.total_seconds()), 0)
+    for unit, length in (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1)):
+        number = seconds // length
+        if number or unit == "second":
+            return f"{number} {unit}{'' if number == 1 else 's'}"
+    return "0 seconds"
+
+
+def refuse_older(run: Run, newer_than: str, now: dt.datetime | None = None) -> None:
+    """Refuse a run that was begun before `newer_than`, an age (90m, 6h, 2d) or an ISO 8601 date.
+
+    Raises UsageError for anything else, IncomparableError for an older run.
+    """
+    now = now or dt.datetime.now(dt.UTC)
+    limit = _limit(newer_than, now)
+    try:
+        created = _moment(run.created)
+    except ValueError as error:
+        raise IncomparableError(
+            f"The run {run.id} does not say when it was begun.", "Judge it without --newer-than."
+        ) from error
+    if created < limit:
+        raise IncomparableError(
+            f"The run {run.id} was begun {in_words(now - created)} ago, before --newer-than {newer_than}.",
+            "Make the run again, or name the one that is meant.",
+        )
+
+
+def _limit(text: str, now: dt.datetime) -> dt.datetime:
+    match = re.fullmatch(r"(\d+)\s*([smhdw])", text.strip())
+    try:
+        if match:
+            return now - dt.timedelta(**{_UNITS[match[2]]: int(match[1])})
+        return _moment(text)
+    except (ValueError, OverflowError) as error:
+        raise UsageError(
+            f"--newer-than {text!r} is no age and no date.", "Write e.g. 90m, 6h, 2d or 2026-01-31."
+        ) from error
+
+
+def _moment(text: str) -> dt.datetime:
+    moment = dt.datetime.fromisoformat(text.strip())
+    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)

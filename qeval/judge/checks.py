@@ -1,0 +1,149 @@
+"""What must hold beside the rules before a variant may pass, one check each.
+
+A rule that passes proves its loss small on the items there are. The checks ask whether these items are
+those of one model's two variants, whole, and whether the rules cover what was scored. A check yields a
+Doubt for each thing that it cannot vouch for; what the policy allows by name is told and lets pass, all
+else is MISSING.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from qeval.base import numbers
+from qeval.base.errors import did_you_mean
+from qeval.base.records import Decision, Policy, Samples
+from qeval.base.rules import describe
+from qeval.compare.evidence import Evidence
+from qeval.compare.rows import same_model
+from qeval.judge.matching import concerns, is_named, matches_some
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Why a variant may not pass, in a sentence with its remedy.
+
+    `task` is the row concerned, "" for the variant as a whole; `allowed` the option by which the policy lets
+    it pass all the same, "" where it does not.
+    """
+
+    variant: str
+    text: str
+    task: str = ""
+    allowed: str = ""
+
+
+Check = Callable[[Evidence, Policy, Sequence[Decision]], Iterator[Doubt]]
+
+
+def every_task_is_judged(
+    evidence: Evidence, policy: Policy, decisions: Sequence[Decision]
+) -> Iterator[Doubt]:
+    """Each task of the suite, and each that was scored, is judged by a required rule for each variant.
+
+    A group is judged by any of its rows; members of groups need no rule of their own.
+    """
+    judged = {(one.variant, one.task) for one in decisions if one.rule.tier == "required"}
+    ids = [row.id for row in evidence.rows]
+    for result in evidence.candidates:
+        for row in (row for row in evidence.rows if row.headline):
+            alike = [one.id for one in evidence.rows if one.level == "macro" and one.members == row.members]
+            if any((result.variant.name, one) in judged for one in (row.id, *alike)):
+                continue
+            excepted = any(is_named(row.id, pattern, ids) for pattern in policy.ungated)
+            text = f"{row.id} is judged by no required rule: add one, or except it with --ungated {row.id}."
+            yield Doubt(result.variant.name, text, row.id, "--ungated" if excepted else "")
+
+
+def every_rule_concerns_somebody(
+    evidence: Evidence, policy: Policy, decisions: Sequence[Decision]
+) -> Iterator[Doubt]:
+    """Each required rule concerns a row of a candidate; where one does not, every candidate is in doubt."""
+    del decisions
+    names = [result.variant.name for result in evidence.candidates]
+    ids = [row.id for row in evidence.rows]
+    for number, rule in enumerate(policy.rules, 1):
+        rows = any(concerns(rule, row, ids) for row in evidence.rows)
+        if rule.tier != "required" or not rule.required or (rows and matches_some(rule.variants, names)):
+            continue
+        what, known = (rule.variants, names) if rows else (rule.tasks, ids)
+        metric = "" if rows or rule.metric is None else f" with the metric {rule.metric}"
+        text = f"rule {number} ({describe(rule)}) concerns nobody: this run has no {what!r}{metric}. "
+        text += did_you_mean(what, known) or "Mend it, or mark it with required = false."
+        yield from (Doubt(name, text) for name in names)
+
+
+def one_model(evidence: Evidence, policy: Policy, decisions: Sequence[Decision]) -> Iterator[Doubt]:
+    """Baseline and candidate are variants of one model, as far as is recorded."""
+    del decisions
+    base = evidence.baseline
+    for result in evidence.candidates:
+        if same_model(base, result):
+            continue
+        models = f"{result.variant.model} and the baseline's {base.variant.model}"
+        if evidence.run.source == "qeval":
+            allowed = "--allow-different-models" if policy.allow_different_models else ""
+            text = f"the models differ, {models}: name runs of one model, or pass --allow-different-models."
+        else:
+            allowed = "--allow-unproved-model" if policy.allow_unproved_model else ""
+            text = f"not proved to be one model, {models}: if they are, pass --allow-unproved-model."
+        yield Doubt(result.variant.name, text, allowed=allowed)
+
+
+def not_the_baseline_again(
+    evidence: Evidence, policy: Policy, decisions: Sequence[Decision]
+) -> Iterator[Doubt]:
+    """Some number of the candidate differs from the baseline's: two schemes never give the same
+    log-likelihoods for all items, while equal answers are common."""
+    del decisions
+    for result in evidence.candidates:
+        name = result.variant.name
+        pairs = [found for (variant, _), found in evidence.samples.items() if variant == name]
+        counted = [equal for first, second in pairs if (equal := _equal_numbers(first, second)) is not None]
+        if counted and all(counted):
+            n = numbers.count(sum(len(first) for first, _ in pairs))
+            allowed = "--allow-identical" if policy.allow_identical else ""
+            text = f"the same numbers as the baseline's in all {n} items: is this the same model?"
+            yield Doubt(name, f"{text} If it is meant, pass --allow-identical.", allowed=allowed)
+
+
+def _equal_numbers(first: Samples, second: Samples) -> bool | None:
+    """Whether all log-likelihoods of a task are equal; None where there are none to compare."""
+    scored = [bool(one) for one in first.scores]
+    if any(scored):
+        return bool(all(one == two for one, two in zip(first.scores, second.scores, strict=True)))
+    if np.all(first.value <= 0) and np.any(first.value < 0):  # log-likelihoods of documents
+        return bool(np.array_equal(first.value, second.value))
+    return None
+
+
+def every_variant_is_whole(
+    evidence: Evidence, policy: Policy, decisions: Sequence[Decision]
+) -> Iterator[Doubt]:
+    """Each variant, the baseline too, was scored to its end, or is known to be missing something."""
+    del policy
+    bad = {
+        one.variant for one in decisions if one.rule.tier == "required" and one.status in ("FAIL", "MISSING")
+    }
+    for result in evidence.candidates:
+        broken = [one for one in (evidence.baseline, result) if one.status != "done"]
+        if broken and result.variant.name not in bad:
+            what = f"{broken[0].variant.name} was not scored to its end (it is {broken[0].status})"
+            yield Doubt(result.variant.name, f"{what}: run the same command again.")
+
+
+CHECKS: tuple[Check, ...] = (
+    every_variant_is_whole,
+    every_task_is_judged,
+    every_rule_concerns_somebody,
+    one_model,
+    not_the_baseline_again,
+)
+
+
+def doubts(evidence: Evidence, policy: Policy, decisions: Sequence[Decision]) -> tuple[Doubt, ...]:
+    """What the checks found, in their order."""
+    return tuple(doubt for check in CHECKS for doubt in check(evidence, policy, decisions))

@@ -1,0 +1,275 @@
+"""The table of cases in docs/gate.md, row by row, through the command line."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from factories import ARC, QUIZ, WIKI, edited, make_run, without_cell
+
+from qeval.base.records import Result, Rule, Stop
+from qeval.store.runs import Store
+
+PAGE = (Path(__file__).parents[2] / "docs" / "gate.md").read_text(encoding="utf-8")
+ROWS = {
+    row[0]: (row[1], int(row[2]))
+    for row in re.findall(
+        r"^\| ([^|]+) \| ([^|]+) \| (\d) \|$", PAGE[PAGE.index("## Every case") :], re.MULTILINE
+    )
+}
+WIDE = ("--max-drop", "60")
+
+
+def store(runs_dir: Path, made=None, **changes) -> str:
+    """A made run in the store; its id."""
+    run, read, items = made or whole()
+    run = replace(run, **changes)
+    place = Store(runs_dir).run_dir(run.id)
+    results = [
+        replace(result, cells=tuple(place.add(c, read(c), items(c)) for c in result.cells))
+        for result in run.results
+    ]
+    place.write(replace(run, results=tuple(results)))
+    return run.id
+
+
+def whole(n_variants=2, tasks=(ARC,), **more):
+    return make_run(n_variants, tasks, more.pop("n_items", 400), **{"churn": 0.05, "seed": 5, **more})
+
+
+def changed(made, place, **changes):
+    """The made run with one result replaced."""
+    run, read, items = made
+    results = list(run.results)
+    results[place] = replace(results[place], **changes)
+    return replace(run, results=tuple(results)), read, items
+
+
+def policy(tmp_path: Path, text: str) -> tuple[str, str]:
+    (tmp_path / "policy.toml").write_text(text)
+    return "--policy", str(tmp_path / "policy.toml")
+
+
+def other_model(made):
+    run, read, items = made
+    variant = replace(run.results[1].variant, model="other/model")
+    return changed((run, read, items), 1, variant=variant)
+
+
+def same_numbers(made):
+    run, read, items = made
+    return run, lambda cell: read(replace(cell, key=cell.key.replace("bnb4", "fp16"))), items
+
+
+def stopped(made):
+    stop = Stop("arc", Rule(max_drop=1.0), 50, 400)
+    return changed(made, 1, status="stopped", stop=stop, error="Stopped early.")
+
+
+def other_prompts(made):
+    run, read, items = made
+    return run, edited(read, "bnb4-arc", prompt_hash=np.array([f"p{k}" for k in range(400)])), items
+
+
+def failed(made):
+    return changed(made, 1, status="failed", error="No kernel for this device.")
+
+
+def half(made):
+    run, read, items = made
+    return without_cell(run, "bnb4", "quiz_law"), read, items
+
+
+def two_runs(runs_dir):
+    store(runs_dir, id="a")
+    run, read, items = other_model(other_model_baseline(whole(seed=6)))
+    keyed = [replace(r, cells=tuple(replace(c, key=f"b-{c.key}") for c in r.cells)) for r in run.results]
+    made = replace(run, results=tuple(keyed))
+    unkeyed = lambda of: lambda cell: of(replace(cell, key=cell.key.removeprefix("b-")))  # noqa: E731
+    store(runs_dir, (made, unkeyed(read), unkeyed(items)), id="b")
+    return "a", "b", "--baseline", "fp16@a"
+
+
+def other_model_baseline(made):
+    run, _, _ = made
+    return changed(made, 0, variant=replace(run.results[0].variant, model="other/model"))
+
+
+def case(name: str, runs_dir: Path, tmp_path: Path) -> tuple[str, ...]:
+    """The words after `qeval gate` that are this case, its runs stored."""
+    mixed = "[[rule]]\nmax_drop = 60\n[[rule]]\nvariants = 'awq'\nmax_drop = 1\n"
+    cases = {
+        "every rule passes": lambda: (store(runs_dir), *WIDE),
+        "a rule is broken": lambda: (store(runs_dir, whole(effect=-0.3)), "--max-drop", "1"),
+        "the items do not decide a rule": lambda: (store(runs_dir), "--max-drop", "0.1"),
+        "the same with `--allow-inconclusive`": lambda: (
+            store(runs_dir),
+            "--max-drop",
+            "0.1",
+            "--allow-inconclusive",
+        ),
+        "a run with `--limit`": lambda: (store(runs_dir, whole(limit=400, n_available=900)), *WIDE),
+        "the same with `--allow-limited`": lambda: (
+            store(runs_dir, whole(limit=400, n_available=900)),
+            *WIDE,
+            "--allow-limited",
+        ),
+        "a variant failed": lambda: (store(runs_dir, failed(whole(3))), *WIDE),
+        "a member of a group is missing": lambda: (store(runs_dir, half(whole(tasks=(QUIZ,)))), *WIDE),
+        "a variant was stopped early, and is judged by other rules": lambda: (
+            store(runs_dir, stopped(whole())),
+            *WIDE,
+        ),
+        "a task that no required rule judges": lambda: (
+            store(runs_dir, whole(tasks=(ARC, WIKI))),
+            *policy(tmp_path, "[[rule]]\nmax_drop = 60\n"),
+        ),
+        "the same with `--ungated TASK`": lambda: (
+            store(runs_dir, whole(tasks=(ARC, WIKI))),
+            *policy(tmp_path, "[[rule]]\nmax_drop = 60\n"),
+            "--ungated",
+            "wiki",
+        ),
+        "a perplexity within x1.10 under `--max-drop` alone": lambda: (
+            store(runs_dir, whole(tasks=(ARC, WIKI))),
+            *WIDE,
+        ),
+        "a perplexity beyond x1.10 under `--max-drop` alone": lambda: (
+            store(runs_dir, whole(tasks=(ARC, WIKI), effect=-0.3)),
+            *WIDE,
+        ),
+        "a rule that concerns no variant or no task": lambda: (store(runs_dir), *policy(tmp_path, mixed)),
+        "the same with `required = false`": lambda: (
+            store(runs_dir),
+            *policy(tmp_path, mixed + "required = false\n"),
+        ),
+        "a candidate with the baseline's own numbers": lambda: (
+            store(runs_dir, same_numbers(whole())),
+            *WIDE,
+        ),
+        "the same with `--allow-identical`": lambda: (
+            store(runs_dir, same_numbers(whole())),
+            *WIDE,
+            "--allow-identical",
+        ),
+        "imported results of which nothing proves that they are of one model": lambda: (
+            store(runs_dir, other_model(whole()), source="lm-eval"),
+            *WIDE,
+        ),
+        "the same with `--allow-unproved-model`": lambda: (
+            store(runs_dir, other_model(whole()), source="lm-eval"),
+            *WIDE,
+            "--allow-unproved-model",
+        ),
+        "runs of different models": lambda: (*two_runs(runs_dir), *WIDE),
+        "the same with `--allow-different-models`": lambda: (
+            *two_runs(runs_dir),
+            *WIDE,
+            "--allow-different-models",
+        ),
+        "variants that were not asked the same": lambda: (store(runs_dir, other_prompts(whole())), *WIDE),
+        "a run with one variant": lambda: (store(runs_dir, whole(1)), *WIDE),
+        "a run older than `--newer-than`": lambda: (store(runs_dir), *WIDE, "--newer-than", "1d"),
+        "no run": lambda: WIDE,
+        "no policy": lambda: (store(runs_dir),),
+        "`--policy` beside `--max-drop`": lambda: (
+            store(runs_dir),
+            *WIDE,
+            *policy(tmp_path, "[[rule]]\nmax_drop = 60\n"),
+        ),
+        "`--confidence` beside `--policy`": lambda: (
+            store(runs_dir),
+            *policy(tmp_path, "[[rule]]\nmax_drop = 60\n"),
+            "--confidence",
+            "0.9",
+        ),
+        "two limits for all tasks": lambda: (store(runs_dir), *WIDE, "--max-drop", "1"),
+        "an option given twice": lambda: (
+            store(runs_dir),
+            *WIDE,
+            "--confidence",
+            "0.9",
+            "--confidence",
+            "0.8",
+        ),
+        "a limit that means nothing for what it names": lambda: (
+            store(runs_dir),
+            *policy(tmp_path, "[[rule]]\ntasks = 'arc'\nmax_ppl_ratio = 1.1\n"),
+        ),
+    }
+    assert set(cases) == set(ROWS), "docs/gate.md and this test know the same cases"
+    return tuple(cases[name]())
+
+
+@pytest.mark.parametrize("name", sorted(ROWS))
+def test_each_case_ends_as_the_page_says(name, qeval, runs_dir, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    happens, code = ROWS[name]
+    words = case(name, runs_dir, tmp_path)
+    result = qeval("gate", *words, code=code)
+    said = result.stdout + result.stderr
+    for quoted in re.findall(r'"([^"]+)"', happens):
+        assert quoted in said, said
+
+
+def test_what_is_let_pass_is_named_in_every_output(qeval, runs_dir, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.chdir(tmp_path)
+    run = store(runs_dir, same_numbers(whole()))
+    files = ("--junit", tmp_path / "j.xml", "--badge", tmp_path / "b.json")
+    result = qeval("gate", run, *WIDE, "--allow-identical", *files)
+    document = qeval("gate", run, *WIDE, "--allow-identical", "--json").stdout
+    texts = (result.stdout, result.stderr, document, (tmp_path / "j.xml").read_text())
+    for text in (*texts, (tmp_path / "summary.md").read_text().replace("\\", "")):
+        assert "Let pass by --allow-identical" in text
+    assert "with exceptions" in (tmp_path / "b.json").read_text()
+
+
+def test_every_output_begins_with_verdict_model_run_and_date(qeval, runs_dir, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    store(runs_dir)
+    result = qeval("gate", *WIDE, "--junit", tmp_path / "j.xml")
+    head = (
+        "PASS: toy@" + "0" * 40 + ", run run-1 of 2026-01-02T03:04:05Z: bnb4 against fp16, by --max-drop 60"
+    )
+    assert result.stdout.splitlines()[0] == head
+    assert "Judging the newest run, run-1, begun" in result.stderr
+    assert f"::{head}" in result.stderr
+    assert head in (tmp_path / "j.xml").read_text().splitlines()[1]
+    assert "PASS: toy" in (tmp_path / "summary.md").read_text().splitlines()[2]
+    assert f'"headline": "{head}"' in qeval("gate", *WIDE, "--json").stdout
+
+
+@pytest.mark.parametrize(
+    ("age", "code"), [("1d", 5), ("2020-01-01", 0), ("400000w", 2), ("soon", 2), ("99999d", 0)]
+)
+def test_how_old_a_run_may_be(age, code, qeval, runs_dir) -> None:
+    store(runs_dir)
+    qeval("gate", *WIDE, "--newer-than", age, code=code)
+
+
+def test_a_gated_run_judges_at_its_end(qeval, tmp_path) -> None:
+    file = tmp_path / "gate.toml"
+    file.write_text("[gate]\nmax_drop = 60\n")
+    words = ("run", "--model", "toy[items=60]", "--tasks", "arc_challenge:acc_norm")
+    assert "PASS: toy[items=60]" in qeval(*words, "--schemes", "fp16,bnb4", "--gate", file).stdout
+    file.write_text("[gate]\nmax_drop = 0.1\n")
+    assert "INCONCLUSIVE: toy" in qeval(*words, "--schemes", "fp16,bnb4", "--gate", file, code=4).stdout
+    file.write_text("[gate]\nmax_drop = 1\n")
+    words = ("run", "--model", "toy[items=3000]", "--tasks", "arc_challenge:acc_norm")
+    result = qeval(*words, "--schemes", "fp16,rtn[bits=2]", "--gate", file, code=3)
+    assert "FAIL: toy[items=3000]" in result.stdout
+    failing = ("run", "--model", "toy[items=60,fail=bnb4]", "--tasks", "arc_challenge:acc_norm")
+    qeval(*failing, "--schemes", "fp16,bnb4", "--gate", file, code=1)
+
+
+def test_a_failed_result_is_no_result(runs_dir, qeval) -> None:
+    run, read, items = whole(3)
+    results = (run.results[0], Result(run.results[1].variant, "failed", error="no"), run.results[2])
+    name = store(runs_dir, (replace(run, results=results), read, items))
+    assert "MISSING: bnb4" in qeval("gate", name, *WIDE, code=5).stdout
