@@ -129,6 +129,7 @@ class Cell:
     says where the items came from. `files` maps file name to SHA-256; it is empty for an
     aggregate-only cell (a published score without items). `provenance` is kept in the cell's own file, so
     that a cell taken over by a later run still says what made it; a Run's list of cells leaves it out.
+    `unproved` are sentences on what nobody knows or proved of the cell; with any of them it never passes.
     """
 
     key: str
@@ -144,6 +145,7 @@ class Cell:
     seconds: float = 0.0
     files: dict[str, str] = field(default_factory=dict)
     provenance: Provenance | None = None
+    unproved: tuple[str, ...] = ()
 
     @property
     def limited(self) -> bool:
