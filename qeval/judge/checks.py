@@ -135,8 +135,25 @@ def every_variant_is_whole(
             yield Doubt(result.variant.name, f"{what}: run the same command again.")
 
 
+def every_cell_is_proved(
+    evidence: Evidence, policy: Policy, decisions: Sequence[Decision]
+) -> Iterator[Doubt]:
+    """Nothing is left unproved of a cell, the baseline's too: what it is, how it was made, and from how many
+    of the task's items."""
+    del decisions
+    ids = [row.id for row in evidence.rows]
+    for result in evidence.candidates:
+        for cell in (*evidence.baseline.cells, *result.cells):
+            task = cell.task.group or cell.task.name
+            excepted = any(is_named(task, pattern, ids) for pattern in policy.ungated)
+            for said in cell.unproved:
+                text = f"{said.rstrip('.')}. Settle it, or except the task with --ungated {task}."
+                yield Doubt(result.variant.name, text, task, "--ungated" if excepted else "")
+
+
 CHECKS: tuple[Check, ...] = (
     every_variant_is_whole,
+    every_cell_is_proved,
     every_task_is_judged,
     every_rule_concerns_somebody,
     one_model,

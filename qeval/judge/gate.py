@@ -105,6 +105,7 @@ def conclude(evidence: Evidence, policy: Policy) -> Outcome:
     names = [result.variant.name for result in evidence.candidates]
     every = (*judged, *(_doubted(doubt) for doubt in found if not doubt.allowed))
     decisions = tuple(sorted(every, key=lambda one: names.index(one.variant)))
+    nobody = {(one.variant, one.task) for one in found if one.task} - {(d.variant, d.task) for d in judged}
     status = verdicts(decisions, policy)
     return Outcome(
         run=evidence.run.id,
@@ -116,7 +117,7 @@ def conclude(evidence: Evidence, policy: Policy) -> Outcome:
         decisions=decisions,
         verdicts={name: status.get(name, NOT_JUDGED) for name in names},
         exit=exit_code(decisions, policy),
-        unjudged=tuple(dict.fromkeys(doubt.task for doubt in found if doubt.task)),
+        unjudged=tuple(dict.fromkeys(doubt.task for doubt in found if (doubt.variant, doubt.task) in nobody)),
         notes=notes(evidence, policy, decisions, found),
     )
 

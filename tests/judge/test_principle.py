@@ -13,7 +13,7 @@ from qeval.base.errors import Exit, QevalError
 from qeval.base.records import Policy, Rule
 from qeval.judge import checks
 
-FAULTS = ("none", "cell", "failed", "partial", "model", "identical", "limited")
+FAULTS = ("none", "cell", "failed", "partial", "model", "identical", "limited", "unproved")
 LIMITS = st.sampled_from([{"max_drop": 60.0}, {"max_drop": 0.5}, {"max_ppl_ratio": 1.5}])
 RULES = st.builds(
     lambda limit, tasks, variants, tier, required: Rule(
@@ -52,6 +52,7 @@ def built(n_variants, tasks, fault):
         "failed": {"status": "failed", "error": "no"},
         "partial": {"status": "partial", "cells": last.cells[:-1]},
         "model": {"variant": replace(last.variant, model="other")},
+        "unproved": {"cells": (replace(last.cells[0], unproved=("Nobody knows.",)), *last.cells[1:])},
     }
     if fault in changes:
         run = replace(run, results=(*run.results[:-1], replace(last, **changes[fault])))
@@ -88,6 +89,7 @@ def holds(case) -> bool:
         "model": policy.allow_different_models and "--allow-different-models" in said,
         "identical": policy.allow_identical and "--allow-identical" in said,
         "limited": policy.allow_limited and "--allow-limited" in said,
+        "unproved": bool(policy.ungated) and "--ungated" in said,
     }
     names = {result.variant.name for result in run.results[1:]}
     idle = [
@@ -120,6 +122,7 @@ WITNESSES = {
         "failed",
         Policy((replace(WIDE, variants="bnb4"),), ungated=("*",)),
     ),
+    "every_cell_is_proved": (2, (ARC,), "unproved", Policy((WIDE,))),
     "every_task_is_judged": (2, (ARC, WIKI), "none", Policy((WIDE,))),
     "every_rule_concerns_somebody": (2, (ARC,), "none", Policy((WIDE, replace(WIDE, variants="awq")))),
     "one_model": (2, (ARC,), "model", Policy((WIDE,))),
