@@ -257,6 +257,13 @@ def test_a_limited_import_of_a_task_of_unknown_size_says_so(qeval, tmp_path):
     assert "of how many items is not recorded" in told
 
 
+def test_copies_under_other_numbers_say_so_where_the_size_is_unknown(qeval, tmp_path):
+    rows = {"letters": [*letters(), *(row | {"doc_id": row["doc_id"] + 6} for row in letters())]}
+    run, told = imported(qeval, pair(tmp_path / "out", rows, rows, **{"n-samples": None}))
+    assert len(unproved(run)) == 2
+    assert "letters: 6 items are copies of others" in told
+
+
 def test_results_without_the_mean_say_so(qeval, tmp_path):
     place = pair(tmp_path / "out")
     for file in place.glob("*/results*.json"):

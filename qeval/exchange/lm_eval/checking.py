@@ -75,7 +75,12 @@ def as_lm_eval_says(score: float, aggregation: str) -> float:
 
 
 def _unknown_size(survey: Survey) -> Iterator[str]:
-    """A limit, or nobody knows whether there was one, without the number of items of the whole task."""
+    """What only the number of items of the whole task could prove, where it is not recorded: that nothing is
+    missing, and that nothing was put in twice."""
     config = survey.results.config
-    if "original" not in survey.said.count and ("limit" not in config or config["limit"] is not None):
+    if "original" in survey.said.count:
+        return
+    if "limit" not in config or config["limit"] is not None:
         yield f"{survey.task}: scored with a limit or nobody knows, and of how many items is not recorded."
+    if survey.copies:
+        yield f"{survey.task}: {survey.copies} items are copies of others, and of how many is not recorded."

@@ -12,7 +12,7 @@ from typing import Any
 
 from qeval.base.errors import QevalError
 from qeval.exchange.lm_eval.results import AGAIN, ResultsFile, TaskResults
-from qeval.exchange.lm_eval.samples import Line, metric_names, read_lines
+from qeval.exchange.lm_eval.samples import HASHES, Line, metric_names, read_lines
 from qeval.score.harness.rules import DEFAULT_AGGREGATIONS, PERPLEXITIES, weighed
 
 UNFILTERED = "none"
@@ -35,7 +35,8 @@ class Column:
 @dataclass(frozen=True)
 class Survey:
     """One task of one variant. `aggregations` are the metrics with a score for each item, and how lm-eval
-    aggregates each; `items` counts the lines of each filter, in the order of the task's filters."""
+    aggregates each; `items` counts the lines of each filter, in the order of the task's filters; `copies`
+    are those of the first filter that are in all hashes what another is, under another number."""
 
     results: ResultsFile
     task: str
@@ -44,6 +45,7 @@ class Survey:
     aggregations: Mapping[str, str]
     items: Mapping[str, int]
     columns: Mapping[tuple[str, str], Column]
+    copies: int = 0
 
     @property
     def rises(self) -> dict[str, bool]:
@@ -67,7 +69,12 @@ def survey(results: ResultsFile, task: str) -> Survey:
         for name, some in parts.items()
     }
     items = {name: len(some) for name, some in parts.items()}
-    return Survey(results, task, path, said, aggregations, items, columns)
+    return Survey(results, task, path, said, aggregations, items, columns, _copies(parts))
+
+
+def _copies(parts: Mapping[str, Sequence[Line]]) -> int:
+    lines = next(iter(parts.values()), ())
+    return len(lines) - len({tuple(str(line[name]) for name in HASHES) for line in lines})
 
 
 # --- filters ------------------------------------------------------------------------------------
