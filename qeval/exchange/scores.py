@@ -166,9 +166,9 @@ def _score(row: Mapping[str, Any], head: Mapping[str, Any], where: str) -> dict[
         raise UsageError(f"{where} needs a score, or the number of right answers.", _ROW)
     found["baseline"] = bool(_yes_or_no("baseline", row, where))
     _check_sizes(found, where)
-    rises = _yes_or_no("higher_is_better", row, where)
-    published = Published(found["metric"], _fraction(found, bool(head.get("percent"))), rises, where)
-    kept = asdict(stored(published, _error(found, bool(head.get("percent")))))
+    rises, percent = _yes_or_no("higher_is_better", row, where), bool(head.get("percent"))
+    published = Published(found["metric"], _fraction(found, percent), found["n"], rises, where)
+    kept = asdict(stored(published, _error(found, percent)))
     found.pop("stderr", None)
     return found | {name: value for name, value in kept.items() if value is not None}
 
@@ -192,7 +192,7 @@ def _check_sizes(row: Mapping[str, Any], where: str) -> None:
     if row.get("n_available", row["n"]) < row["n"]:
         raise UsageError(f"{where}: n_available is less than n.", "It is the number of the whole task.")
     if row.get("n_effective", 0) > row["n"]:
-        raise UsageError(f"{where}: n_effective is more than n.", "Write stderr where the items tell more.")
+        raise UsageError(f"{where}: n_effective is more than n.", "It is at most n.")
     if "n_effective" in row and "stderr" in row:
         raise UsageError(f"{where} has both n_effective and stderr.", "Keep one: either tells the other.")
 

@@ -8,18 +8,19 @@ from dataclasses import dataclass
 
 from qeval.base.errors import UsageError
 from qeval.base.records import Kind
-from qeval.score.harness.rules import less_is_better
+from qeval.score.harness.rules import less_is_better, more_is_better
 
 _BITS = ("bits_per_byte", "bpb", "bits_per_character", "bpc")
 
 
 @dataclass(frozen=True)
 class Published:
-    """A number as it was published, a percentage as a fraction. `rises`: whether more is better, None where
-    only the metric's name can tell. `where` names its row."""
+    """A number as it was published, a percentage as a fraction, of `n` items. `rises`: whether more is
+    better, None where only the metric's name can tell. `where` names its row."""
 
     metric: str
     score: float
+    n: int
     rises: bool | None
     where: str
 
@@ -50,9 +51,10 @@ def stored(found: Published, stderr: float | None = None) -> Stored:
     compared.
     """
     falls = less_is_better(found.metric) or is_perplexity(found.metric)
-    if falls and found.rises:
+    if (falls and found.rises) or (more_is_better(found.metric) and found.rises is False):
+        one, other = ("more", "less") if found.rises else ("less", "more")
         raise UsageError(
-            f"{found.where} says that more {found.metric} is better, where its name says that less is.",
+            f"{found.where} says that {one} {found.metric} is better, where its name says that {other} is.",
             "Leave higher_is_better out, or name what is measured.",
         )
     if is_perplexity(found.metric):
@@ -66,13 +68,17 @@ def stored(found: Published, stderr: float | None = None) -> Stored:
         )
     falls = falls or found.rises is False
     score = 1 - found.score if falls else found.score
-    return Stored(f"1 - {found.metric}" if falls else found.metric, score, "accuracy", _worth(score, stderr))
+    return Stored(f"1 - {found.metric}" if falls else found.metric, score, "accuracy", _worth(found, stderr))
 
 
-def _worth(score: float, stderr: float | None) -> float | None:
-    """How many 0/1 items have that standard error: p(1 - p) / stderr squared; unknown at 0 and 1."""
-    variance = score * (1 - score)
-    return variance / stderr**2 if stderr is not None and variance else None
+def _worth(found: Published, stderr: float | None) -> float | None:
+    """How many 0/1 items have that standard error: p(1 - p) / stderr squared; unknown at 0 and 1. At most as
+    many as there are: a smaller error, of a score that is not 0 or 1 for each item, is not made use of."""
+    deviation = math.sqrt(found.score * (1 - found.score))
+    if stderr is None or not deviation:
+        return None
+    ratio = deviation / stderr
+    return min(ratio * ratio, float(found.n))
 
 
 def _perplexity(found: Published, stderr: float | None) -> Stored:

@@ -148,6 +148,14 @@ def test_a_standard_error_says_what_a_score_is_worth(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("score", "error"), [("0.5", "0.0001"), ("0.5", "1e-200"), ("1", "0.001"), ("0", "0.1")]
+)
+def test_a_standard_error_never_says_more_than_the_items(tmp_path, score, error):
+    path = write(tmp_path, f"variant,task,score,n,stderr\na,x,{score},1000,{error}\n")
+    assert import_scores(path).results[0].cells[0].metrics.get("n_effective", 1000) == 1000
+
+
 def test_what_one_row_leaves_open_and_another_does_not_is_unproved(tmp_path):
     head = "variant,task,score,n,num_fewshot\n"
     run = import_scores(write(tmp_path, f"{head}a,arc,0.5,10,25\nb,arc,0.5,10,\n"), baseline="a")
@@ -196,6 +204,10 @@ def test_a_byte_order_mark_and_spaces_are_forgiven(tmp_path):
         ("variant,task,metric,score,n\na,x,bleu,13.8,10\n", "bleu is not on 0 to 1"),
         ("variant,task,metric,score,n,higher_is_better\na,x,wer,0.2,10,true\n", "its name says that less is"),
         ("variant,task,metric,score,n,higher_is_better\na,x,ppl,5,10,true\n", "its name says that less is"),
+        (
+            "variant,task,metric,score,n,higher_is_better\na,x,acc,0.5,10,false\n",
+            "its name says that more is",
+        ),
         ("variant,task,metric,score,n\na,x,ppl,0.5,10\n", "a perplexity of 0.5"),
         ("variant,model,task,score,n\na,x,arc,0.5,9\na,y,arc,0.5,9\n", "scores of 2 models: x, y"),
     ],

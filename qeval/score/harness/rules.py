@@ -81,8 +81,18 @@ ASKED_TWICE = "acc_mutual_info"
 
 def less_is_better(metric: str) -> bool:
     """Whether less of a metric is better, told by the words of its name, where nothing else tells it."""
-    words = set(re.findall(r"[a-z0-9]+", metric.lower()))
-    return metric.lower() == "bits_per_byte" or (bool(words & _FALLING) and not words & _RISING)
+    return metric.lower() == "bits_per_byte" or (
+        bool(_words(metric) & _FALLING) and not more_is_better(metric)
+    )
+
+
+def more_is_better(metric: str) -> bool:
+    """Whether a word of a metric's name tells that more of it is better; of many names none does."""
+    return bool(_words(metric) & _RISING)
+
+
+def _words(metric: str) -> set[str]:
+    return set(re.findall(r"[a-z0-9]+", metric.lower()))
 
 
 def judging_metric(task: str, wanted: str, aggregations: Mapping[str, str], rises: Mapping[str, bool]) -> str:
