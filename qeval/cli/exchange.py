@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from qeval.base.errors import UsageError
 from qeval.cli import options
 
 if TYPE_CHECKING:
@@ -21,33 +23,90 @@ if TYPE_CHECKING:
 @click.option("--scores", is_flag=True, help="DIR is a CSV or TOML file of published scores without items.")
 @click.option("--name", metavar="NAME", help="What to call the variant of lm-eval's output.")
 @click.option("--model", metavar="MODEL", help="Which model of a table of scores.")
-@click.option("--baseline", metavar="NAME", help="Compare with this variant.")
+@click.option("--baseline", metavar="NAME", help="Compare with this variant; needed where there are several.")
+@click.option("--metric", "metrics", multiple=True, metavar="[TASK=]METRIC", help="What judges; repeatable.")
+@click.option(
+    "--filter",
+    "filters",
+    multiple=True,
+    metavar="[TASK=]FILTER",
+    help="Whose answers are judged; repeatable.",
+)
 @options.runs_dir
-def import_(path: Path, runs_dir: Path, **asked: Any) -> None:
+def import_(path: Path, runs_dir: Path, scores: bool, **asked: Any) -> None:
     """Import results as a run: lm-eval's output with samples, or published scores.
 
     Its pairing is proved by lm-eval's own hashes; scores without items are compared as unpaired, and say so.
     """
-    place = _keep(path, runs_dir, **asked)
+    imported = _scores(path, **asked) if scores else _lm_eval(path, **asked)
+    place = _keep(imported, runs_dir)
+    for note in _told(imported):
+        click.echo(note, err=True)
     click.echo(str(place.path))
 
 
-def _keep(
-    path: Path, runs_dir: Path, *, scores: bool, name: str | None, model: str | None, baseline: str | None
-) -> RunDir:
-    """Read `path` and keep it as a run; the same input always becomes the same run.
-
-    Raises what `import_lm_eval` and `import_scores` raise; then nothing
-    is written.
-    """
-    from qeval.exchange.lm_eval.reading import Imported, import_lm_eval
+def _scores(path: Path, *, model: str | None, baseline: str | None, **others: Any) -> Imported:
+    from qeval.exchange.lm_eval.reading import Imported
     from qeval.exchange.scores import import_scores
-    from qeval.store.runs import Store
 
-    if scores:
-        imported = Imported(import_scores(path, model=model, baseline=baseline), {}, {})
-    else:
-        imported = import_lm_eval(path, name=name, baseline=baseline)
+    _refuse(others, "a table of scores (--scores) knows nothing of it")
+    return Imported(import_scores(path, model=model, baseline=baseline), {}, {})
+
+
+def _lm_eval(
+    path: Path,
+    *,
+    name: str | None,
+    baseline: str | None,
+    metrics: Sequence[str],
+    filters: Sequence[str],
+    **others: Any,
+) -> Imported:
+    from qeval.exchange.lm_eval.judging import Wishes
+    from qeval.exchange.lm_eval.reading import import_lm_eval
+
+    _refuse(others, "it chooses in a table of scores (--scores)")
+    wishes = Wishes(_by_task("--metric", metrics), _by_task("--filter", filters))
+    return import_lm_eval(path, name=name, baseline=baseline, wishes=wishes)
+
+
+def _refuse(others: Mapping[str, Any], why: str) -> None:
+    """Raises UsageError for an option that would be ignored."""
+    for name, value in others.items():
+        if value:
+            option = f"--{name.removesuffix('s')}"
+            raise UsageError(f"{option} means nothing here: {why}.", f"Leave {option} out.")
+
+
+def _by_task(option: str, words: Sequence[str]) -> dict[str, str]:
+    """What is chosen for each task, under "" for all. Raises UsageError for one that is chosen for twice."""
+    found: dict[str, str] = {}
+    for word in words:
+        task, _, name = word.rpartition("=")
+        if task in found:
+            whom = f"for {task}" if task else "for all tasks"
+            raise UsageError(f"{option} chooses {whom} twice: {found[task]} and {name}.", "Keep one of them.")
+        found[task] = name
+    return found
+
+
+def _told(imported: Imported) -> Iterator[str]:
+    """What a person must know at once of each variant; the first note only says whence it is."""
+    for result in imported.run.results:
+        notes = result.provenance.notes[1:] if result.provenance else ()
+        unproved = dict.fromkeys(why for cell in result.cells for why in cell.unproved)
+        for note in (*notes, *unproved):
+            yield f"{result.variant.name}: {note}"
+
+
+def _keep(imported: Imported, runs_dir: Path) -> RunDir:
+    """Keep a run that can be read again; the same input always becomes the same run.
+
+    Raises QevalError where it cannot; then nothing is written.
+    """
+    from qeval.store.runs import Store, check_readable
+
+    check_readable(imported.run)
     place = Store(runs_dir).run_dir(imported.run.id)
     fresh = not place.path.exists()
     try:

@@ -109,6 +109,9 @@ def _of_strata(values: Values, level: float) -> tuple[float, float, str]:
 
 
 def _of_published(pairs: Pairs, level: float) -> tuple[float, float, str]:
+    if pairs.errors is not None:
+        reach = NormalDist().inv_cdf(0.5 + level / 2) * math.hypot(*pairs.errors)
+        return pairs.delta - reach, pairs.delta + reach, "unpaired, from published standard errors"
     if not _in_unit(pairs):
         return -math.inf, math.inf, "none: the items' spread is unknown"
     first, second = pairs.worth

@@ -51,8 +51,9 @@ class Pairs:
     """All that an interval on one row needs. The fields shared with Comparison mean the same there.
 
     `values` are the paired items, None where a score was published without them; then `worth` holds the
-    numbers of items behind the baseline's and the candidate's score. A mean of rows (macro, average) has
-    `parts`; a macro row of unit weights has `values` too.
+    numbers of items behind the baseline's and the candidate's score, and `errors` their standard errors, of
+    perplexities that were published with them. A mean of rows (macro, average) has `parts`; a macro row of
+    unit weights has `values` too.
     """
 
     variant: str
@@ -66,6 +67,7 @@ class Pairs:
     candidate: float
     values: Values | None = None
     worth: tuple[float, float] = (0.0, 0.0)
+    errors: tuple[float, float] | None = None
     parts: tuple[Pairs, ...] = ()
     losses: int | None = None
     gains: int | None = None
@@ -181,11 +183,18 @@ def _unpaired(variant: str, first: Cell, second: Cell) -> Pairs:
         baseline=first.score,
         candidate=second.score,
         worth=(first.metrics.get("n_effective", first.n), second.metrics.get("n_effective", second.n)),
+        errors=_errors(first, second) if task.kind == "perplexity" else None,
         chance=task.chance,
         group=task.group,
         category=task.category,
         notes=(UNPAIRED,),
     )
+
+
+def _errors(first: Cell, second: Cell) -> tuple[float, float] | None:
+    """The standard errors of two published log-likelihoods, where both are known."""
+    one, two = first.metrics.get("stderr"), second.metrics.get("stderr")
+    return None if one is None or two is None else (one, two)
 
 
 # --- the same experiment, or none ---------------------------------------------------------------

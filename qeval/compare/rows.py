@@ -46,10 +46,10 @@ class Row:
 
     @property
     def measure(self) -> str:
-        """What the number is: "acc_norm, 25-shot", or how a mean is made."""
+        """What the number is: "acc_norm, 25-shot", with the filter of answers, or how a mean is made."""
         if self.level == "average":
             return "unweighted mean"
-        words = sorted({task.metric.removesuffix(",none") for task in self.members} - {""})
+        words = sorted({_judged_by(task) for task in self.members} - {""})
         shots = {task.num_fewshot for task in self.members}
         if len(shots) == 1 and (number := shots.pop()) is not None:
             words.append(f"{number}-shot")
@@ -59,6 +59,12 @@ class Row:
     def headline(self) -> bool:
         """Whether it is a task of the suite as a whole: what a rule for "*" is about."""
         return self.level in ("task", "pooled")
+
+
+def _judged_by(task: Task) -> str:
+    """The metric, and the filter that the answers went through unless there is none."""
+    metric = task.metric.removesuffix(",none")
+    return f"{metric}, {task.filter}" if metric and task.filter not in ("", "none") else metric
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from qeval.base.errors import UsageError, did_you_mean
 from qeval.base.hashing import digest
 from qeval.base.records import Cell, Provenance, Result, Run, Scheme, Suite, Task, Variant
 from qeval.base.tables import read, typed
+from qeval.exchange.choosing import chosen_baseline
+from qeval.exchange.units import Published, is_perplexity, stored
 
 SCHEME = "published"
 _COLUMNS = {
@@ -26,7 +30,10 @@ _COLUMNS = {
     "metric": "the metric",
     "num_fewshot": "the number of examples in the prompt",
     "n_available": "the number of items of the whole task, where n is fewer",
-    "n_effective": "how many items of one task tell as much, for means of unlike subjects",
+    "n_effective": "how many items of one task tell as much, for means of unlike subjects: at most n",
+    "stderr": "the score's standard error, in the score's unit",
+    "higher_is_better": "true or false, where the metric's name does not tell",
+    "baseline": "true in the rows of the variant that the others are compared with",
 }
 _NEEDED = ("variant", "task", "n")
 
@@ -44,6 +51,9 @@ class ScoreTable(msgspec.Struct, forbid_unknown_fields=True):
     num_fewshot: float | None = None
     n_available: float | None = None
     n_effective: float | None = None
+    stderr: float | None = None
+    higher_is_better: bool | None = None
+    baseline: bool = False
 
 
 class ScoresTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -63,14 +73,14 @@ def import_scores(path: Path, *, model: str | None = None, baseline: str | None 
     """Read a table of published scores as a run without items.
 
     CSV: a line per variant and task, with the columns variant, task, n and score, or right (how many of the
-    n were right), and optionally model, metric, num_fewshot, n_available, n_effective. TOML: the same as
-    [[score]] tables, and at the top name, model, baseline, average (the list of tasks whose mean is the
-    suite's average), percent, description and source. Scores greater than 1 are taken for per cent only
-    if `percent` says so. A metric with "perplexity" in its name is one. A file may hold several models;
-    `model` chooses one.
+    n were right), and optionally the others of `_COLUMNS`. TOML: the same as [[score]] tables, and at the
+    top name, model, baseline, average (the list of tasks whose mean is the suite's average), percent,
+    description and source. Scores greater than 1 are taken for per cent only if `percent` says so. How a
+    metric becomes a score of which more is better: see `qeval.exchange.units`. A file may hold several
+    models; `model` chooses one.
 
-    Raises UsageError for a wrong or missing column, a number out of range, a variant or task said twice,
-    an unknown baseline, or several models where none is chosen.
+    Raises UsageError for a wrong or missing column, a number out of range, a metric on another scale, a
+    variant or task said twice, an unknown baseline or none, or several models where none is chosen.
     """
     head, rows = _score_rows(path)
     checked = [_score(row, head, f"{path}, score {at}") for at, row in enumerate(rows, 1)]
@@ -81,10 +91,20 @@ def import_scores(path: Path, *, model: str | None = None, baseline: str | None 
             raise UsageError(f"{path} says {row['variant']} on {row['task']} twice.", "Keep one of them.")
         seen.add((row["variant"], row["task"]))
     names = list(dict.fromkeys(row["variant"] for row in checked))
-    chosen = baseline or head.get("baseline") or names[0]
-    if chosen not in names:
-        raise UsageError(f"{path} has no variant {chosen!r} to be the baseline.", did_you_mean(chosen, names))
+    chosen = chosen_baseline(names, baseline or _marked(head, checked, path), str(path))
     return _scores_run(path, head, checked, chosen)
+
+
+def _marked(head: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], path: Path) -> str | None:
+    """The baseline that the file itself names. Raises UsageError where it names several."""
+    top = [str(head["baseline"])] if head.get("baseline") else []
+    marked = list(dict.fromkeys([*top, *(row["variant"] for row in rows if row["baseline"])]))
+    if len(marked) > 1:
+        raise UsageError(
+            f"{path} marks {len(marked)} variants as the baseline: {', '.join(marked)}.",
+            "Mark one of them, or choose one with --baseline.",
+        )
+    return marked[0] if marked else None
 
 
 def _score_rows(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -108,7 +128,11 @@ def _csv_rows(path: Path) -> list[dict[str, Any]]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {error}.", "Check the path.") from error
-    rows = list(csv.DictReader(text.splitlines(), skipinitialspace=True))
+    table = csv.DictReader(text.splitlines(), skipinitialspace=True)
+    rows = list(table)
+    twice = [name for name, times in Counter(table.fieldnames or ()).items() if times > 1]
+    if twice:
+        raise UsageError(f"{path} has the column {twice[0]!r} twice.", "Keep one of them.")
     for row in rows:
         _only(row, _COLUMNS, path)
     return rows
@@ -135,15 +159,42 @@ def _score(row: Mapping[str, Any], head: Mapping[str, Any], where: str) -> dict[
         "model": str(row.get("model") or head.get("model") or ""),
         "metric": str(row.get("metric") or "acc").strip(),
     }
-    for name in ("score", "right", "n", "num_fewshot", "n_available", "n_effective"):
+    for name in ("score", "right", "n", "num_fewshot", "n_available", "n_effective", "stderr"):
         if row.get(name) not in (None, ""):
             found[name] = _number(name, row[name], where)
     if ("score" in found) == ("right" in found):
         raise UsageError(f"{where} needs a score, or the number of right answers.", _ROW)
-    found["score"] = _stored_score(found, bool(head.get("percent")), where)
-    if found.get("n_available", found["n"]) < found["n"]:
+    found["baseline"] = bool(_yes_or_no("baseline", row, where))
+    _check_sizes(found, where)
+    rises, percent = _yes_or_no("higher_is_better", row, where), bool(head.get("percent"))
+    published = Published(found["metric"], _fraction(found, percent), found["n"], rises, where)
+    kept = asdict(stored(published, _error(found, percent)))
+    found.pop("stderr", None)
+    return found | {name: value for name, value in kept.items() if value is not None}
+
+
+def _yes_or_no(name: str, row: Mapping[str, Any], where: str) -> bool | None:
+    value = row.get(name)
+    if value is None or isinstance(value, bool):
+        return value
+    word = str(value).strip().lower()
+    if word and word not in _WORDS:
+        raise UsageError(f"{where}: {name} = {value!r} is not possible.", "It is true or false.")
+    return _WORDS.get(word)
+
+
+_WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def _check_sizes(row: Mapping[str, Any], where: str) -> None:
+    if row.get("right", 0) > row["n"]:
+        raise UsageError(f"{where}: {row['right']} of {row['n']} cannot be right.", "Look at n.")
+    if row.get("n_available", row["n"]) < row["n"]:
         raise UsageError(f"{where}: n_available is less than n.", "It is the number of the whole task.")
-    return found
+    if row.get("n_effective", 0) > row["n"]:
+        raise UsageError(f"{where}: n_effective is more than n.", "It is at most n.")
+    if "n_effective" in row and "stderr" in row:
+        raise UsageError(f"{where} has both n_effective and stderr.", "Keep one: either tells the other.")
 
 
 def _number(name: str, value: Any, where: str) -> float | int:
@@ -151,29 +202,27 @@ def _number(name: str, value: Any, where: str) -> float | int:
         number = float(value)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{where}: {name} = {value!r} is not a number.", _ROW) from error
-    whole = name not in ("score", "n_effective")
-    least = 0 if name in ("num_fewshot", "score", "right") else 1
-    if not math.isfinite(number) or number < least or (whole and number != int(number)):
+    whole = name not in ("score", "n_effective", "stderr")
+    least = 0 if name in ("num_fewshot", "score", "right", "stderr") else 1
+    possible = math.isfinite(number) and number >= least and not (name == "stderr" and not number)
+    if not possible or (whole and number != int(number)):
         raise UsageError(f"{where}: {name} = {value!r} is not possible.", f"{name} is {_COLUMNS[name]}.")
     return int(number) if whole else number
 
 
-def _stored_score(row: Mapping[str, Any], percent: bool, where: str) -> float:
-    """The score as records keep it: a fraction, or minus the logarithm of a perplexity."""
+def _fraction(row: Mapping[str, Any], percent: bool) -> float:
+    """The score as it was published, no longer in per cent."""
     if "right" in row:
-        if row["right"] > row["n"]:
-            raise UsageError(f"{where}: {row['right']} of {row['n']} cannot be right.", "Look at n.")
         return float(row["right"] / row["n"])
-    score = float(row["score"])
-    if "perplexity" in row["metric"]:
-        if score < 1:
-            raise UsageError(f"{where}: a perplexity of {score:g} is not possible.", "It is at least 1.")
-        return -math.log(score)
-    score = score / 100 if percent else score
-    if score > 1:
-        hint = "Write fractions, or percent = true at the top of a TOML file."
-        raise UsageError(f"{where}: the score {row['score']:g} is more than all items.", hint)
-    return score
+    return float(row["score"]) / (100 if percent and not is_perplexity(row["metric"]) else 1)
+
+
+def _error(row: Mapping[str, Any], percent: bool) -> float | None:
+    """The standard error in the unit of `_fraction`."""
+    if "stderr" not in row:
+        return None
+    in_percent = percent and "score" in row and not is_perplexity(row["metric"])
+    return float(row["stderr"]) / (100 if in_percent else 1)
 
 
 def _of_model(rows: list[dict[str, Any]], model: str | None, path: Path) -> list[dict[str, Any]]:
@@ -192,16 +241,18 @@ def _of_model(rows: list[dict[str, Any]], model: str | None, path: Path) -> list
 def _scores_run(path: Path, head: Mapping[str, Any], rows: Sequence[dict[str, Any]], baseline: str) -> Run:
     cells: dict[str, list[Cell]] = {}
     for row in rows:
-        cells.setdefault(row["variant"], []).append(_scores_cell(row))
+        cells.setdefault(row["variant"], []).append(replace(_scores_cell(row), unproved=_unproved(row, rows)))
     model = rows[0]["model"]
     where = f" ({head['source']})" if head.get("source") else ""
     note = f"Published scores without items, taken from {path.name}{where}."
+    turned = dict.fromkeys((row["task"], row["metric"]) for row in rows if row["metric"].startswith("1 - "))
+    notes = (note, *(f"{task}: less is better, so {metric} is compared." for task, metric in turned))
     results = tuple(
         Result(
             Variant(name, model, Scheme(SCHEME)),
             "done",
             tuple(some),
-            Provenance(model=model, engine="published", notes=(note,)),
+            Provenance(model=model, engine="published", notes=notes),
         )
         for name, some in cells.items()
     )
@@ -212,7 +263,7 @@ def _scores_run(path: Path, head: Mapping[str, Any], rows: Sequence[dict[str, An
         raise UsageError(f"{path}: average names no task {lacking[0]!r}.", did_you_mean(lacking[0], tasks))
     name = str(head.get("name") or path.stem)
     return Run(
-        id=f"{name}-{digest(rows, spaced=True)[:8]}",
+        id=f"{name}-{digest([_as_it_was(row) for row in rows], spaced=True)[:8]}",
         created="",
         model=model,
         suite=Suite(name, tuple(tasks.values()), average, str(head.get("description", ""))),
@@ -223,18 +274,30 @@ def _scores_run(path: Path, head: Mapping[str, Any], rows: Sequence[dict[str, An
 
 
 def _scores_cell(row: Mapping[str, Any]) -> Cell:
-    perplexity = "perplexity" in row["metric"]
-    task = Task(
-        row["task"],
-        row["metric"],
-        num_fewshot=row.get("num_fewshot"),
-        kind="perplexity" if perplexity else "accuracy",
-    )
+    task = Task(row["task"], row["metric"], num_fewshot=row.get("num_fewshot"), kind=row["kind"])
+    known = {name: row[name] for name in ("n_effective", "stderr") if row.get(name) is not None}
     return Cell(
-        key=digest(row, spaced=True),
+        key=digest(_as_it_was(row), spaced=True),
         task=task,
         n=row["n"],
         n_available=row.get("n_available", row["n"]),
         score=row["score"],
-        metrics={"n_effective": row["n_effective"]} if "n_effective" in row else {},
+        metrics=known,
+    )
+
+
+def _as_it_was(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row's key is made of: without what older versions did not know, where nothing is said of it."""
+    return {
+        name: value for name, value in row.items() if name not in ("kind", "baseline") and value is not None
+    }
+
+
+def _unproved(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """What the row leaves open and another variant's row of the task does not."""
+    others = [other for other in rows if other["task"] == row["task"]]
+    if "num_fewshot" in row or not any("num_fewshot" in other for other in others):
+        return ()
+    return (
+        f"{row['task']}: the number of examples in the prompt is known for other variants, not for this one.",
     )

@@ -187,6 +187,17 @@ def _decode(data: bytes, kind: type[_Record], file: Path) -> _Record:
         raise _damaged(file, "is truncated or damaged") from error
 
 
+def check_readable(run: Run) -> None:
+    """Raises QevalError where the run would be written as something that nothing can read (a NaN)."""
+    try:
+        msgspec.json.decode(msgspec.json.encode(run), type=Run)
+    except (msgspec.MsgspecError, OverflowError) as error:
+        raise QevalError(
+            f"{run.id} holds what no run can hold ({error}), so nothing is written.",
+            "Look at what it is made of.",
+        ) from error
+
+
 @dataclass(frozen=True)
 class Reader:
     """Reads the cells of one or several runs, each cell's samples at most once."""

@@ -96,15 +96,77 @@ def test_a_perplexity_is_kept_as_a_log_likelihood(tmp_path):
     assert (cell.task.kind, cell.score) == ("perplexity", pytest.approx(-math.log(8.7071)))
 
 
-def test_the_first_variant_is_the_baseline_unless_said(tmp_path):
+def test_the_baseline_is_said_or_marked_or_the_only_variant(tmp_path):
     path = write(tmp_path, "variant,task,score,n\na,arc,0.5,10\nb,arc,0.4,10\n")
-    assert import_scores(path).baseline == "a"
+    with pytest.raises(UsageError, match=r"2 variants, and nothing says which is the baseline: a, b\."):
+        import_scores(path)
     assert import_scores(path, baseline="b").baseline == "b"
+    path = write(tmp_path, "variant,task,score,n,baseline\na,arc,0.5,10,\nb,arc,0.4,10,true\n")
+    assert import_scores(path).baseline == "b"
+    assert import_scores(path, baseline="a").baseline == "a"
+    path = write(tmp_path, "variant,task,score,n,baseline\na,arc,0.5,10,yes\nb,arc,0.4,10,true\n")
+    with pytest.raises(UsageError, match="marks 2 variants as the baseline: a, b"):
+        import_scores(path)
+    assert import_scores(write(tmp_path, "variant,task,score,n\na,arc,0.5,10\n")).baseline == "a"
+
+
+@pytest.mark.parametrize(
+    ("metric", "rises", "published", "kept"),
+    [
+        ("wer", "", "0.2", ("1 - wer", "accuracy", 0.8)),
+        ("brier_score", "", "0.2", ("1 - brier_score", "accuracy", 0.8)),
+        ("mae", "false", "0.4", ("1 - mae", "accuracy", 0.6)),
+        ("regret", "false", "0.4", ("1 - regret", "accuracy", 0.6)),
+        ("regret", "", "0.4", ("regret", "accuracy", 0.4)),
+        ("ppl", "", "5.47", ("ppl", "perplexity", -math.log(5.47))),
+        ("Token PPL", "false", "5.47", ("Token PPL", "perplexity", -math.log(5.47))),
+        ("bits_per_byte", "", "0.5839", ("bits_per_byte", "perplexity", -0.5839 * math.log(2))),
+    ],
+)
+def test_more_of_what_is_kept_is_better(tmp_path, metric, rises, published, kept):
+    head = "variant,task,metric,higher_is_better,score,n\n"
+    (cell,) = import_scores(write(tmp_path, f"{head}a,x,{metric},{rises},{published},50\n")).results[0].cells
+    assert (cell.task.metric, cell.task.kind) == kept[:2]
+    assert cell.score == pytest.approx(kept[2])
+
+
+def test_a_standard_error_says_what_a_score_is_worth(tmp_path):
+    head = "variant,task,metric,score,n,stderr\n"
+    rows = [
+        f"{name},x,acc,0.5,1000,0.025\n{name},wiki,ppl,{ppl},62,0.1\n"
+        for name, ppl in (("a", 5.0), ("b", 5.1))
+    ]
+    text = head + "".join(rows)
+    run = import_scores(write(tmp_path, text), baseline="a")
+    assert run.results[0].cells[0].metrics["n_effective"] == pytest.approx(400)
+    rows = {row.task: row for row in compare_run(run, never)}
+    error = math.hypot(0.1 / 5.0, 0.1 / 5.1)
+    wiki = rows["wiki"]
+    assert wiki.delta == pytest.approx(math.log(5.0 / 5.1))
+    assert (wiki.low, wiki.high) == pytest.approx(
+        (wiki.delta - 1.959964 * error, wiki.delta + 1.959964 * error)
+    )
+
+
+@pytest.mark.parametrize(
+    ("score", "error"), [("0.5", "0.0001"), ("0.5", "1e-200"), ("1", "0.001"), ("0", "0.1")]
+)
+def test_a_standard_error_never_says_more_than_the_items(tmp_path, score, error):
+    path = write(tmp_path, f"variant,task,score,n,stderr\na,x,{score},1000,{error}\n")
+    assert import_scores(path).results[0].cells[0].metrics.get("n_effective", 1000) == 1000
+
+
+def test_what_one_row_leaves_open_and_another_does_not_is_unproved(tmp_path):
+    head = "variant,task,score,n,num_fewshot\n"
+    run = import_scores(write(tmp_path, f"{head}a,arc,0.5,10,25\nb,arc,0.5,10,\n"), baseline="a")
+    assert [len(result.cells[0].unproved) for result in run.results] == [0, 1]
+    run = import_scores(write(tmp_path, f"{head}a,arc,0.5,10,\nb,arc,0.5,10,\n"), baseline="a")
+    assert not any(cell.unproved for result in run.results for cell in result.cells)
 
 
 def test_fewer_items_than_the_task_has_are_a_limited_run(tmp_path):
     path = write(tmp_path, "variant,task,score,n,n_available\na,arc,0.5,10,99\nb,arc,0.5,10,99\n")
-    assert compare_run(import_scores(path), never)[0].limited
+    assert compare_run(import_scores(path, baseline="a"), never)[0].limited
 
 
 def test_a_byte_order_mark_and_spaces_are_forgiven(tmp_path):
@@ -132,6 +194,21 @@ def test_a_byte_order_mark_and_spaces_are_forgiven(tmp_path):
         ("variant,task,n\na,arc,10\n", "needs a score, or the number"),
         ("variant,task,score,n,n_available\na,arc,0.5,10,9\n", "n_available is less than n"),
         ("variant,task,metric,score,n\na,wiki,word_perplexity,0.5,10\n", "a perplexity of 0.5"),
+        ("variant,task,score,n,n_effective\na,arc,0.5,10,11\n", "n_effective is more than n"),
+        ("variant,task,score,n,n_effective,stderr\na,arc,0.5,10,9,0.1\n", "both n_effective and stderr"),
+        ("variant,task,score,n,stderr\na,arc,0.5,10,0\n", "stderr = '0' is not possible"),
+        ("variant,task,score,n,stderr\na,arc,0.5,10,inf\n", "stderr = 'inf' is not possible"),
+        ("variant,task,score,n,baseline\na,arc,0.5,10,maybe\n", "baseline = 'maybe' is not possible"),
+        ("variant,task,score,n,score\na,arc,0.5,10,0.6\n", "column 'score' twice"),
+        ("variant,task,metric,score,n\na,x,mae,3.4,10\n", "mae is not on 0 to 1"),
+        ("variant,task,metric,score,n\na,x,bleu,13.8,10\n", "bleu is not on 0 to 1"),
+        ("variant,task,metric,score,n,higher_is_better\na,x,wer,0.2,10,true\n", "its name says that less is"),
+        ("variant,task,metric,score,n,higher_is_better\na,x,ppl,5,10,true\n", "its name says that less is"),
+        (
+            "variant,task,metric,score,n,higher_is_better\na,x,acc,0.5,10,false\n",
+            "its name says that more is",
+        ),
+        ("variant,task,metric,score,n\na,x,ppl,0.5,10\n", "a perplexity of 0.5"),
         ("variant,model,task,score,n\na,x,arc,0.5,9\na,y,arc,0.5,9\n", "scores of 2 models: x, y"),
     ],
 )

@@ -1,100 +1,147 @@
-"""What judges an imported task: the suite's metric and filter, or those that the rules prefer."""
+"""What judges an imported task, chosen once for all variants: the metric and filter that are wished for, else
+those that the rules prefer."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from qeval.base.errors import UsageError, did_you_mean
+from qeval.base.errors import QevalError, UsageError, did_you_mean
 from qeval.base.records import Kind, Task
-from qeval.exchange.lm_eval.results import TaskResults
-from qeval.exchange.lm_eval.samples import Format, Line, metric_names
-from qeval.score.harness.rules import (
-    DEFAULT_AGGREGATIONS,
-    PERPLEXITIES,
-    judging_filter,
-    judging_metric,
-    kind_of,
-)
+from qeval.exchange.lm_eval.samples import Format
+from qeval.exchange.lm_eval.survey import Survey
+from qeval.score.harness.rules import judging_filter, judging_metric, kind_of
+
+_NOISE = 1e-9
 
 
-def judged(
-    wanted: Task, lines: Sequence[Line], said: TaskResults, *, ours: bool
-) -> tuple[Task, Format, list[Line]]:
-    """The task with metric, filter and kind filled in, how to read its lines, and the lines of that filter.
+@dataclass(frozen=True)
+class Wishes:
+    """What a person chose, by task or group; under "" for every task that has it."""
 
-    An empty metric or filter of `wanted` is chosen as for a task that qeval scores itself.
+    metrics: Mapping[str, str] = field(default_factory=dict)
+    filters: Mapping[str, str] = field(default_factory=dict)
 
-    Raises UsageError for a metric or filter that the samples lack, QevalError for a metric that judges no
-    items.
+    def metric_of(self, task: Task) -> str:
+        """The metric wished for this very task, else for its group, else for all."""
+        return _own(self.metrics, task) or self.metrics.get("", "")
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What judges a task, for all variants."""
+
+    metric: str
+    aggregation: str
+    filter: str
+    kind: Kind
+
+    def format(self, survey: Survey) -> Format:
+        """How the samples of a variant are read."""
+        config = survey.said.config
+        return Format(
+            self.metric,
+            self.aggregation,
+            str(config.get("output_type") or "multiple_choice"),
+            str(config.get("target_delimiter", " ")),
+            str(config.get("fewshot_delimiter") or "\n\n"),
+            survey.results.ours,
+        )
+
+
+def choose(wanted: Task, surveys: Sequence[Survey], wishes: Wishes) -> Judge:
+    """The metric and filter that judge a task, among those that all variants have.
+
+    The first of `surveys` (the baseline's) gives the order in which metrics and filters are preferred, so
+    that files which list them in another order are judged alike.
+
+    Raises:
+        UsageError: what a suite or a person wished for is not there.
+        QevalError: no metric judges item by item, or the scores are on another scale than 0 to 1.
     """
-    metric, aggregation = wanted.metric or "acc", "mean"
-    if lines:
-        known = _aggregations(lines, said.config)
-        if wanted.metric and wanted.metric not in known:
-            raise UsageError(
-                f"The samples of {wanted.name} have no score {wanted.metric!r} for each item.",
-                did_you_mean(wanted.metric, known),
+    metric, how = _metric(wanted, surveys, wishes)
+    name = _filter(wanted, surveys, wishes)
+    columns = [survey.columns[metric, name] for survey in surveys]
+    binary = wanted.kind != "score" and all(column.binary for column in columns)
+    kind = kind_of(metric, how, binary=binary)
+    spread = [end for column in columns if column.n for end in (column.low, column.high)]
+    if kind != "perplexity" and spread and not -_NOISE <= min(spread) <= max(spread) <= 1 + _NOISE:
+        raise QevalError(
+            f"its {metric} is not on 0 to 1 (items from {min(spread):g} to {max(spread):g}), and only "
+            "fractions and perplexities are compared",
+            "",
+        )
+    return Judge(metric, how, name, kind)
+
+
+def _metric(wanted: Task, surveys: Sequence[Survey], wishes: Wishes) -> tuple[str, str]:
+    first = surveys[0]
+    shared = {
+        name: how
+        for name, how in first.aggregations.items()
+        if all(survey.aggregations.get(name) == how for survey in surveys)
+    }
+    wish = wanted.metric or _own(wishes.metrics, wanted)
+    if wish and wish not in shared:
+        raise UsageError(
+            f"The samples of {wanted.name} have no score {wish!r} for each item.", did_you_mean(wish, shared)
+        )
+    everywhere = wishes.metrics.get("", "")
+    wish = wish or (everywhere if everywhere in shared else "")
+    falling = {name: False for survey in surveys for name, more in survey.rises.items() if not more}
+    metric = judging_metric(wanted.name, wish, shared, first.rises | falling)
+    return metric, shared[metric]
+
+
+def _filter(wanted: Task, surveys: Sequence[Survey], wishes: Wishes) -> str:
+    shared = [name for name in surveys[0].items if all(name in survey.items for survey in surveys)]
+    if not shared:
+        raise QevalError("no filter of answers is the same for all variants", "")
+    wish = _own(wishes.filters, wanted) or (wishes.filters.get("", "") if len(shared) > 1 else "")
+    return judging_filter(wanted.name, wish or wanted.filter, shared)
+
+
+def _own(wishes: Mapping[str, str], task: Task) -> str:
+    """The wish for this very task, else for its group."""
+    return wishes.get(task.name) or wishes.get(task.group or task.name, "")
+
+
+def check_wishes(wishes: Wishes, tasks: Mapping[str, Task], surveys: Sequence[Survey]) -> None:
+    """Raises UsageError for a wish that concerns nothing: a task that is not there, a name that none has."""
+    places = {*tasks, *(task.group for task in tasks.values() if task.group)}
+    for name in (name for some in (wishes.metrics, wishes.filters) for name in some if name):
+        if name not in places:
+            hint = did_you_mean(name, sorted(places))
+            raise UsageError(f"There is no task {name!r} to choose for.", hint)
+    for what, wish, known in (
+        ("metric", wishes.metrics.get(""), {name for survey in surveys for name in survey.aggregations}),
+        ("filter", wishes.filters.get(""), {name for survey in surveys for name in survey.items}),
+    ):
+        if wish and wish not in known:
+            raise UsageError(f"No task has the {what} {wish!r}.", did_you_mean(wish, sorted(known)))
+
+
+# --- the filters that do not judge --------------------------------------------------------------
+
+
+def other_filters(task: str, judge: Judge, mine: Survey, baseline: Survey | None) -> Iterator[str]:
+    """A sentence for each filter by which a variant, or its distance from the baseline, looks otherwise."""
+    if judge.kind == "perplexity":
+        return
+    judged = _figures(judge.metric, judge.filter, mine, baseline)
+    for name in mine.items:
+        if (judge.metric, name) not in mine.columns or name == judge.filter:
+            continue
+        figures = _figures(judge.metric, name, mine, baseline)
+        if figures != judged:
+            yield (
+                f"{task} is judged by {judge.metric}, {judge.filter}: {judged}; by {name} it would be "
+                f"{figures}. Choose with --filter."
             )
-        metric = judging_metric(wanted.name, wanted.metric, known, said.rises)
-        aggregation = known[metric]
-    filters = list(dict.fromkeys(str(line.get("filter", "none")) for line in lines)) or ["none"]
-    chosen = judging_filter(wanted.name, wanted.filter, filters)
-    kept = [line for line in lines if line.get("filter", "none") == chosen]
-    task = replace(wanted, metric=metric, filter=chosen, kind=_kind(wanted, metric, aggregation, kept))
-    return task, _format(metric, aggregation, said.config, ours=ours), kept
 
 
-def _format(metric: str, aggregation: str, config: Mapping[str, Any], *, ours: bool) -> Format:
-    return Format(
-        metric,
-        aggregation,
-        str(config.get("output_type") or "multiple_choice"),
-        str(config.get("target_delimiter", " ")),
-        str(config.get("fewshot_delimiter") or "\n\n"),
-        ours,
-    )
-
-
-def _kind(wanted: Task, metric: str, aggregation: str, lines: Sequence[Line]) -> Kind:
-    """A suite that knows the metric for a score of a task's own making is believed."""
-    binary = wanted.kind != "score" and all(_is_binary(line.get(metric)) for line in lines)
-    return kind_of(metric, aggregation, binary=binary)
-
-
-def _is_binary(value: Any) -> bool:
-    """0 or 1; what is no number says nothing against it."""
-    return value is None or value in (0, 1) or value != value  # noqa: PLR0124 - NaN
-
-
-def _aggregations(lines: Sequence[Line], config: Mapping[str, Any]) -> dict[str, str]:
-    """The metrics that have a score for each item, those of the configuration first, and how lm-eval
-    aggregates each."""
-    listed = {str(entry["metric"]): entry.get("aggregation") for entry in config.get("metric_list") or ()}
-    seen = dict.fromkeys(name for line in lines for name in metric_names(line))
-    found = {}
-    for name in (name for name in {**listed, **seen} if name in seen):
-        how = _plain_name(str(listed.get(name) or DEFAULT_AGGREGATIONS.get(name, "mean")))
-        values = [line[name] for line in lines if line.get(name) is not None]
-        if all(_is_score(value, how) for value in values):
-            found[name] = how
-    return found
-
-
-def _plain_name(aggregation: str) -> str:
-    """The name of a function where lm-eval wrote its source."""
-    function = re.search(r"def (\w+)", aggregation)
-    return f"{function.group(1)}()" if function else aggregation
-
-
-def _is_score(value: Any, aggregation: str) -> bool:
-    """A number, or a log-likelihood and a weight."""
-    if isinstance(value, list):
-        return aggregation in PERPLEXITIES and len(value) == 2 and all(_is_number(part) for part in value)  # noqa: PLR2004 - a pair
-    return _is_number(value)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float)
+def _figures(metric: str, name: str, mine: Survey, baseline: Survey | None) -> str:
+    column = mine.columns[metric, name]
+    text = f"{100 * column.score:.2f} in {column.n} items"
+    other = baseline.columns.get((metric, name)) if baseline and baseline is not mine else None
+    return f"{text} (baseline {100 * other.score:.2f})" if other else text

@@ -7,13 +7,14 @@ without samples: see `qeval.exchange.scores`. Nothing is written here.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from qeval.base.errors import QevalError, UsageError, did_you_mean
+from qeval.base.errors import QevalError
 from qeval.base.records import (
     Cell,
     Item,
@@ -27,12 +28,18 @@ from qeval.base.records import (
     Task,
     Variant,
 )
-from qeval.exchange.lm_eval.judging import judged
-from qeval.exchange.lm_eval.results import AGAIN, ResultsFile, find_results
+from qeval.exchange.choosing import chosen_baseline
+from qeval.exchange.lm_eval.checking import check
+from qeval.exchange.lm_eval.drafting import Draft, judge, look_through
+from qeval.exchange.lm_eval.groups import groups_in
+from qeval.exchange.lm_eval.judging import Judge, Wishes, other_filters
+from qeval.exchange.lm_eval.results import AGAIN, ResultsFile, find_results, strange
 from qeval.exchange.lm_eval.samples import read_items, read_lines, read_samples
-from qeval.exchange.lm_eval.variants import arguments_of, by_variant
+from qeval.exchange.lm_eval.survey import Survey, by_filter
+from qeval.exchange.lm_eval.variants import Measured, arguments_of, by_variant
 
 SCHEME = "imported"
+_NO_WISHES = Wishes()
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,12 @@ class Imported:
 
 
 def import_lm_eval(
-    path: Path, *, name: str | None = None, baseline: str | None = None, suite: Suite | None = None
+    path: Path,
+    *,
+    name: str | None = None,
+    baseline: str | None = None,
+    suite: Suite | None = None,
+    wishes: Wishes = _NO_WISHES,
 ) -> Imported:
     """Read every result of lm-eval in `path`, each model as a variant.
 
@@ -56,140 +68,119 @@ def import_lm_eval(
     Args:
         path: a directory, or one results file.
         name: what to call the variant; by default the last part of the model's name.
-        baseline: the variant to compare with, by default the first in the order of names.
+        baseline: the variant to compare with; needed where there are several.
         suite: which metric judges which task; by default one is chosen as `qeval run --tasks` does, and
             all tasks are taken, groups as lm-eval had them.
+        wishes: metrics and filters that a person chose.
+
+    A task that cannot be judged is left out and named in the notes of the provenance; the run's suite
+    promises it all the same.
 
     Raises:
-        UsageError: no such path, several models where `name` is given, an unknown baseline or metric.
-        QevalError: no results or no samples, samples without hashes, or a file that is damaged.
+        UsageError: no such path, several models where `name` is given or no `baseline`, an unknown baseline,
+            metric or filter.
+        QevalError: no results, no task that can be judged, samples without hashes, a file that is damaged or
+            does not agree with the one beside it, or a score that is no finite number.
     """
+    try:
+        return _imported(path, name, baseline, suite, wishes)
+    except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise QevalError(f"{path} holds what lm-eval never writes ({why}).", AGAIN) from error
+
+
+def _imported(
+    path: Path, name: str | None, baseline: str | None, suite: Suite | None, wishes: Wishes
+) -> Imported:
+    """Files are from anywhere: what comes of their having another shape is caught above."""
     found = find_results(path)
+    variants = by_variant(found, name)
+    names = [variant.name for variant in variants]
+    chosen = chosen_baseline(names, baseline, str(path))
+    draft = Draft(sorted(variants, key=lambda one: one.name != chosen), groups_in(found), suite)
+    for variant in draft.variants:
+        look_through(draft, variant)
+    judge(draft, wishes)
     samples: dict[str, Samples] = {}
     items: dict[str, tuple[Item, ...]] = {}
-    results = []
-    for variant, some in by_variant(found, name).items():
-        result, columns, texts = _variant(variant, some, suite)
-        results.append(result)
-        samples |= columns
-        items |= texts
-    run = _run(found, results, suite or _suite_of(results), baseline)
-    return Imported(run, samples, items)
+    results = [_result(draft, variant, samples, items) for variant in variants]
+    return Imported(_run(found, results, suite or _suite_of(draft, results), chosen), samples, items)
 
 
-def _variant(
-    name: str, found: Sequence[ResultsFile], suite: Suite | None
-) -> tuple[Result, dict[str, Samples], dict[str, tuple[Item, ...]]]:
-    newest: dict[str, ResultsFile] = {}
-    for results in found:
-        newest.update(dict.fromkeys(_leaf_tasks(results), results))
-    cells, samples, items = [], {}, {}
-    for task, results in newest.items():
-        wanted = _wanted(task, results, suite)
-        if wanted is None:
+# --- one variant --------------------------------------------------------------------------------
+
+
+def _result(
+    draft: Draft, variant: Measured, samples: dict[str, Samples], items: dict[str, tuple[Item, ...]]
+) -> Result:
+    """A variant with its cells, whose columns are put into `samples` and `items`."""
+    cells, notes = [], [*variant.superseded(), *_left_out(draft, variant)]
+    for task, one in draft.surveys[variant.name].items():
+        if task not in draft.tasks:
             continue
-        cell, columns, texts = _cell(name, results, wanted)
+        try:
+            cell, columns, texts = _cell(variant.name, one, draft.tasks[task], draft.judges[task])
+        except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError) as error:
+            raise strange(one.results, task, error) from error
+        samples[cell.key], items[cell.key] = columns, texts
         cells.append(cell)
-        samples[cell.key] = columns
-        items[cell.key] = texts
-    if not cells:
-        raise QevalError(f"{name} has results for none of the suite's tasks.", "Name another suite, or none.")
-    last = found[-1]
-    variant = Variant(name, last.model_name, Scheme(SCHEME), _revision(last))
-    return Result(variant, "done", tuple(_grouped(cells)), _provenance(last)), samples, items
+        notes += [*other_filters(task, draft.judges[task], one, draft.of_task(task)[0]), *_dropped(one)]
+    last = variant.files[-1]
+    made = Variant(variant.name, variant.model, Scheme(SCHEME), _revision(last))
+    return Result(made, "done", tuple(_doubted(draft, cells, last)), _provenance(variant, notes))
 
 
-# --- tasks and groups ---------------------------------------------------------------------------
+def _left_out(draft: Draft, variant: Measured) -> list[str]:
+    """A sentence for each task that is not judged."""
+    reasons = {**draft.left[""], **draft.left[variant.name]}
+    return [f"Left out: {task} ({why})." for task, why in reasons.items()]
 
 
-def _leaf_tasks(results: ResultsFile) -> list[str]:
-    """The tasks that were scored; groups are means of them. Raises QevalError without their samples."""
-    tasks = [task for task in results.table["configs"] if task in results.table["results"]]
-    lacking = [task for task in tasks if not results.samples_of(task).is_file()]
-    if lacking or not tasks:
-        what = f"no samples of {lacking[0]}" if lacking else "no task"
-        raise QevalError(f"{results.path} has {what} beside it.", AGAIN)
-    return tasks
+def _doubted(draft: Draft, cells: Sequence[Cell], last: ResultsFile) -> list[Cell]:
+    """The cells, each with a sentence where lm-eval's version is recorded for another variant alone."""
+    others = [bool(variant.files[-1].table.get("lm_eval_version")) for variant in draft.variants]
+    if last.table.get("lm_eval_version") or not any(others):
+        return list(cells)
+    why = f"{last.path.name} does not record lm-eval's version, and that of another variant is known."
+    return [replace(cell, unproved=(*cell.unproved, why)) for cell in cells]
 
 
-def _wanted(task: str, results: ResultsFile, suite: Suite | None) -> Task | None:
-    """What the suite asks of a task or of its group; an empty metric where there is no suite."""
-    group, category = _group_of(task, results.table.get("group_subtasks", {}))
-    if suite is None:
-        return Task(task, "", filter="", group=group, category=category)
-    for wanted in suite.tasks:
-        if wanted.name == task:
-            return wanted
-        if wanted.name == group:
-            return replace(wanted, name=task, group=group, category=category)
-    return None
-
-
-def _group_of(task: str, groups: Mapping[str, Sequence[str]]) -> tuple[str | None, str | None]:
-    """The outermost group that a task belongs to, and the subgroup of it below which it stands."""
-    path = [task]
-    while parent := next((name for name, below in groups.items() if path[-1] in below), None):
-        if parent in path:
-            break
-        path.append(parent)
-    if len(path) == 1:
-        return None, None
-    top = path[-1]
-    category = path[-2] if len(path) > 2 else None  # noqa: PLR2004 - task, subgroup, group
-    short = category.removeprefix(f"{top}::").removeprefix(f"{top}_") if category else None
-    return top, short
-
-
-def _grouped(cells: Sequence[Cell]) -> Iterator[Cell]:
-    """Cells whose group means something: one whose members are judged alike. Others stand alone."""
-    ways: dict[str, set[tuple[str, str, str]]] = {}
-    for cell in cells:
-        if cell.task.group:
-            way = (cell.task.metric, cell.task.filter, cell.task.kind)
-            ways.setdefault(cell.task.group, set()).add(way)
-    for cell in cells:
-        whole = cell.task.group is None or len(ways[cell.task.group]) == 1
-        yield cell if whole else replace(cell, task=replace(cell.task, group=None, category=None))
-
-
-def _suite_of(results: Sequence[Result]) -> Suite:
-    """The tasks that were scored, groups as one."""
-    tasks: dict[str, Task] = {}
-    for task in (cell.task for result in results for cell in result.cells):
-        if task.group is None:
-            tasks.setdefault(task.name, task)
-        else:
-            tasks.setdefault(task.group, replace(task, name=task.group, group=None, category=None))
-    return Suite("imported", tuple(tasks.values()), description="what was scored elsewhere")
-
-
-def _cell(name: str, results: ResultsFile, wanted: Task) -> tuple[Cell, Samples, tuple[Item, ...]]:
+def _cell(name: str, found: Survey, task: Task, judged: Judge) -> tuple[Cell, Samples, tuple[Item, ...]]:
     """One task of a variant, from its file of samples."""
-    path = results.samples_of(wanted.name)
+    unproved = check(found, judged)
+    path, said = found.path, found.said
     data = path.read_bytes()
-    said = results.task(wanted.name)
-    task, how, lines = judged(wanted, read_lines(path, data), said, ours=results.ours)
+    how, lines = judged.format(found), by_filter(path, read_lines(path, data), said)[judged.filter]
     samples = read_samples(path, lines, how)
-    n, weight = len(lines), float(samples.weight.sum())
+    n = len(lines)
     key = f"{name}\0{task.name}\0{task.metric}\0{task.filter}\0".encode() + data
     cell = Cell(
         key=hashlib.sha256(key).hexdigest(),
-        task=replace(
-            task,
-            num_fewshot=wanted.num_fewshot if said.num_fewshot is None else said.num_fewshot,
-            limit=_limit(results, n),
-        ),
+        task=replace(task, num_fewshot=_num_fewshot(task, found), limit=_limit(found.results, n)),
         n=n,
         n_available=int(said.count.get("original", n)),
-        score=float(samples.value.sum()) / weight if weight else 0.0,
-        metrics=_means(said.metrics),
+        score=_score(samples),
+        metrics={key: value for key, value in _means(said.metrics).items() if math.isfinite(value)},
         task_version=str(said.version),
         dataset=" ".join(
             str(said.config[key]) for key in ("dataset_path", "dataset_name") if said.config.get(key)
         ),
         files={path.name: hashlib.sha256(data).hexdigest()},
+        unproved=unproved,
     )
     return cell, samples, read_items(lines, how)
+
+
+def _score(samples: Samples) -> float:
+    weight = float(samples.weight.sum())
+    return float(samples.value.sum()) / weight if weight else 0.0
+
+
+def _num_fewshot(task: Task, found: Survey) -> int | None:
+    for said in (found.said.num_fewshot, found.said.config.get("num_fewshot")):
+        if isinstance(said, int):
+            return said
+    return task.num_fewshot
 
 
 def _limit(results: ResultsFile, n: int) -> int | None:
@@ -208,6 +199,12 @@ def _means(metrics: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
+def _dropped(found: Survey) -> list[str]:
+    """A sentence on the aggregates beside the judging one that are no numbers, and are not kept."""
+    bad = [name for name, value in _means(found.said.metrics).items() if not math.isfinite(value)]
+    return [f"Not kept, as it is no finite number: {found.task} {', '.join(bad)}."] if bad else []
+
+
 # --- the run around it --------------------------------------------------------------------------
 
 
@@ -215,7 +212,8 @@ def _revision(results: ResultsFile) -> str | None:
     return results.config.get("model_sha") or results.config.get("model_revision") or None
 
 
-def _provenance(results: ResultsFile) -> Provenance:
+def _provenance(variant: Measured, notes: Sequence[str]) -> Provenance:
+    results = variant.files[-1]
     config, table = results.config, results.table
     versions = {
         name: str(table[key])
@@ -225,23 +223,36 @@ def _provenance(results: ResultsFile) -> Provenance:
     arguments = ", ".join(f"{k}={v}" for k, v in arguments_of(config.get("model_args")).items())
     backend = table.get("model_source") or config.get("model") or "unknown"
     return Provenance(
-        model=results.model_name,
+        model=variant.model,
         revision=_revision(results),
         dtype=str(config.get("model_dtype") or ""),
         device=str(config.get("device") or ""),
         engine="lm-eval",
         batch_size=str(config.get("batch_size") or ""),
         versions=versions,
-        notes=(f"Imported from lm-eval ({backend}; {arguments}): what was truly loaded is not known here.",),
+        notes=(
+            f"Imported from lm-eval ({backend}; {arguments}): what was truly loaded is not known here.",
+            *notes,
+        ),
     )
 
 
-def _run(found: Sequence[ResultsFile], results: Sequence[Result], suite: Suite, baseline: str | None) -> Run:
-    names = [result.variant.name for result in results]
-    if baseline is not None and baseline not in names:
-        raise UsageError(
-            f"There is no variant {baseline!r} to be the baseline.", did_you_mean(baseline, names)
-        )
+def _suite_of(draft: Draft, results: Sequence[Result]) -> Suite:
+    """The tasks that were scored, groups as one; and those that were left out, which stay promised."""
+    tasks: dict[str, Task] = {}
+    for task in (cell.task for result in results for cell in result.cells):
+        if task.group is None:
+            tasks.setdefault(task.name, task)
+        else:
+            tasks.setdefault(task.group, replace(task, name=task.group, group=None, category=None))
+    members = {cell.task.name for result in results for cell in result.cells}
+    for name in dict.fromkeys(name for some in draft.left.values() for name in some):
+        if name not in members:
+            tasks.setdefault(name, Task(name, ""))
+    return Suite("imported", tuple(tasks.values()), description="what was scored elsewhere")
+
+
+def _run(found: Sequence[ResultsFile], results: Sequence[Result], suite: Suite, baseline: str) -> Run:
     settings = [_settings(some) for some in found]
     if len({(some.seed, some.limit, some.chat_template) for some in settings}) > 1:
         raise QevalError(
@@ -254,7 +265,7 @@ def _run(found: Sequence[ResultsFile], results: Sequence[Result], suite: Suite, 
         created=_created(found[-1]),
         model=", ".join(dict.fromkeys(result.variant.model for result in results)),
         suite=suite,
-        baseline=baseline or names[0],
+        baseline=baseline,
         results=tuple(results),
         settings=settings[0],
         source="lm-eval",

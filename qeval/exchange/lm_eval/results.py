@@ -22,11 +22,12 @@ _UNSAFE = re.compile(r'["<>:/|\\?*\s]+')
 
 @dataclass(frozen=True)
 class ResultsFile:
-    """One results file of lm-eval, and where its samples lie."""
+    """One results file of lm-eval, and where its samples lie; `folders` lead to it from what is imported."""
 
     path: Path
     stamp: str
     table: dict[str, Any]
+    folders: tuple[str, ...] = ()
 
     def samples_of(self, task: str) -> Path:
         """The file with the samples of a task, whether it is there or not."""
@@ -35,7 +36,7 @@ class ResultsFile:
     @property
     def config(self) -> dict[str, Any]:
         """How lm-eval was called."""
-        found: dict[str, Any] = self.table.get("config", {})
+        found: dict[str, Any] = self.table.get("config") or {}
         return found
 
     @property
@@ -51,6 +52,10 @@ class ResultsFile:
     def task(self, name: str) -> TaskResults:
         """What the file says of a task."""
         return read_task(self.table, name)
+
+    def tasks(self) -> list[str]:
+        """The tasks that were asked for; groups, which are means of them, are not among them."""
+        return list(self.table["configs"])
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ _KEYS = {
 def read_task(table: Mapping[str, Any], task: str) -> TaskResults:
     """A task's part of a results file."""
     found = {name: table[key][task] for name, key in _KEYS.items() if task in (table.get(key) or {})}
-    return TaskResults(**found)
+    return TaskResults(**{"metrics": {}, "config": {}, **found})
 
 
 def task_tables(tasks: Mapping[str, TaskResults]) -> dict[str, dict[str, Any]]:
@@ -117,21 +122,34 @@ def find_results(path: Path) -> list[ResultsFile]:
     QevalError where it holds none or a damaged one."""
     if not path.exists():
         raise UsageError(f"There is no {path}.", "Name the directory that lm_eval --output_path made.")
+    root = path.parent if path.is_file() else path
     files = [path] if path.is_file() else sorted(path.rglob("*.json"))
-    found = [results for results in map(_read_results, files) if results is not None]
+    found = [results for file in files if (results := _read_results(file, root)) is not None]
     if not found:
         raise QevalError(f"{path} holds no results of lm-eval.", AGAIN)
     return sorted(found, key=lambda results: (results.stamp, str(results.path)))
 
 
-def _read_results(path: Path) -> ResultsFile | None:
+def _read_results(path: Path, root: Path) -> ResultsFile | None:
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         if path.name.startswith("results"):
             raise QevalError(f"{path} cannot be read: {error}.", "Run lm_eval again.") from error
         return None
-    if not (isinstance(table, dict) and "results" in table and "configs" in table):
+    if not (isinstance(table, dict) and _is_table(table, "results") and _is_table(table, "configs")):
         return None
     stamp = _STAMP.search(path.stem)
-    return ResultsFile(path, stamp.group(1) if stamp else "", table)
+    return ResultsFile(path, stamp.group(1) if stamp else "", table, path.relative_to(root).parts[:-1])
+
+
+def _is_table(table: Mapping[str, Any], key: str) -> bool:
+    return isinstance(table.get(key), dict)
+
+
+def strange(results: ResultsFile, task: str, error: Exception) -> QevalError:
+    """The error for something that lm-eval never writes."""
+    why = f"{type(error).__name__}: {error}"
+    return QevalError(
+        f"{results.path} or the samples of {task} beside it are not as lm-eval writes them ({why}).", AGAIN
+    )

@@ -1,63 +1,181 @@
-"""Which results of lm-eval belong to one variant, and what to call it."""
+"""Which results of lm-eval belong to one variant, what to call it, and which of its results still hold."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from qeval.base.errors import UsageError
 from qeval.exchange.lm_eval.results import ResultsFile
 
 
-def by_variant(found: Sequence[ResultsFile], wanted: str | None) -> dict[str, list[ResultsFile]]:
-    """The results of each variant under its name, in the order of names.
+@dataclass(frozen=True)
+class Measured:
+    """One variant. `model` is the name that its files recorded (and where they lie, if that is a class's
+    name that could be anybody's), `files` its results, the oldest first."""
 
-    A model with its arguments is a variant. Its name is `wanted`, or the last part of the model's name, with
-    what differs in the arguments where that is not unique.
+    name: str
+    model: str
+    files: tuple[ResultsFile, ...]
 
-    Raises UsageError for several models where a name is given.
+    @property
+    def newest(self) -> dict[str, ResultsFile]:
+        """For each task the file that holds: the last."""
+        return {task: file for file in self.files for task in file.tasks()}
+
+    def superseded(self) -> Iterator[str]:
+        """A sentence for each file of which a task was dropped, since a later one has it too."""
+        holds = self.newest
+        for file in self.files:
+            dropped = [task for task in file.tasks() if holds[task] is not file]
+            if dropped:
+                yield (
+                    f"Superseded by later results and dropped: {', '.join(dropped)} of "
+                    f"{'/'.join((*file.folders, file.path.name))}."
+                )
+
+
+def by_variant(found: Sequence[ResultsFile], wanted: str | None) -> list[Measured]:
+    """The variants that these results belong to, in the order of their names.
+
+    A model with its backend, revision and arguments is a variant. Where files name no arguments (lm-eval's
+    Python API), or say the same of one task in several directories, each directory is one. Its name is
+    `wanted`, or the last part of the model's name, with what differs where that is not unique.
+
+    Raises UsageError for several variants where one name is given, and for files of one directory that say
+    of one task different things without naming a model.
     """
-    by_model: dict[str, list[ResultsFile]] = {}
-    for results in found:
-        by_model.setdefault(_model_key(results), []).append(results)
-    names = _names(by_model, wanted)
-    return {names[key]: by_model[key] for key in sorted(by_model, key=names.__getitem__)}
-
-
-def _model_key(results: ResultsFile) -> str:
-    """Whatever tells one variant from another: the model and its arguments."""
-    return json.dumps([results.model_name, results.config.get("model_args")], sort_keys=True)
-
-
-def _names(by_model: Mapping[str, Sequence[ResultsFile]], wanted: str | None) -> dict[str, str]:
+    parts = [part for alike in _alike(found) for part in _by_directory(alike)]
     if wanted is not None:
-        if len(by_model) > 1:
+        if len(parts) > 1:
+            listed = ", ".join(sorted(name for name, _ in _named(parts)))
             raise UsageError(
-                f"There are results of {len(by_model)} models, and one name: {wanted!r}.",
-                "Import them one directory at a time.",
+                f"There are results of {len(parts)} models, and one name: {wanted!r}. They are {listed}.",
+                "Import one directory or file at a time, each with a --name of its own.",
             )
-        return dict.fromkeys(by_model, wanted)
-    short = {key: some[0].model_name.rstrip("/").rpartition("/")[2] for key, some in by_model.items()}
-    names: dict[str, str] = {}
-    for key, base in short.items():
-        twins = [other for other in short if short[other] == base]
-        names[key] = base if len(twins) == 1 else f"{base}[{_difference(key, twins)}]"
-    return names
+        return [Measured(wanted, _model(parts[0], parts), tuple(parts[0]))]
+    named = sorted(_named(parts), key=lambda pair: pair[0])
+    return [Measured(name, _model(part, parts), tuple(part)) for name, part in named]
 
 
-def _difference(key: str, twins: Sequence[str]) -> str:
-    """The arguments in which one model differs from its namesakes, or its place among them."""
-    mine, *others = (
-        arguments_of(json.loads(twin)[1]) for twin in (key, *(other for other in twins if other != key))
-    )
+# --- one variant or two -------------------------------------------------------------------------
+
+
+def _traits(results: ResultsFile) -> dict[str, str]:
+    """What tells one variant from another, beside the model's name."""
+    config = results.config
+    traits = arguments_of(config.get("model_args"))
+    for name in ("model", "model_revision", "model_sha"):
+        if config.get(name):
+            traits.setdefault("backend" if name == "model" else name, str(config[name]))
+    return traits
+
+
+def _anonymous(results: ResultsFile) -> bool:
+    """Whether nothing tells which weights were loaded, as with lm-eval's Python API, which records the name
+    of a class."""
+    named = results.table.get("model_name")
+    own_name = bool(named) and named != results.config.get("model")
+    return not own_name and not arguments_of(results.config.get("model_args"))
+
+
+def _alike(found: Sequence[ResultsFile]) -> list[list[ResultsFile]]:
+    """The results that say the same of the model."""
+    alike: dict[str, list[ResultsFile]] = {}
+    for results in found:
+        key = json.dumps([results.model_name, _traits(results)], sort_keys=True)
+        alike.setdefault(key, []).append(results)
+    return list(alike.values())
+
+
+def _by_directory(alike: Sequence[ResultsFile]) -> list[list[ResultsFile]]:
+    """They as they are where they can be one variant's, else those of each directory."""
+    places: dict[tuple[str, ...], list[ResultsFile]] = {}
+    for results in alike:
+        places.setdefault(results.folders, []).append(results)
+    nameless = _anonymous(alike[0])
+    for some in places.values():
+        _refuse_two_of_one_task(some if nameless else [])
+    seen = [{task for results in some for task in results.tasks()} for some in places.values()]
+    twice = sum(map(len, seen)) > len(set().union(*seen))
+    return list(places.values()) if nameless or twice else [list(alike)]
+
+
+def _refuse_two_of_one_task(found: Sequence[ResultsFile]) -> None:
+    known: dict[str, ResultsFile] = {}
+    for results in found:
+        for task in results.tasks():
+            if task in known:
+                raise UsageError(
+                    f"{known[task].path} and {results.path} both have {task}; neither says of which model.",
+                    "Import each file by itself, under a name of its own: qeval import FILE --name NAME",
+                )
+            known[task] = results
+
+
+# --- names --------------------------------------------------------------------------------------
+
+
+def _named(parts: Sequence[Sequence[ResultsFile]]) -> list[tuple[str, Sequence[ResultsFile]]]:
+    """Each variant under a name that no other has."""
+    plain = [_plain_name(part, parts) for part in parts]
+    names = []
+    for name, part in zip(plain, parts, strict=True):
+        twins = [other for its, other in zip(plain, parts, strict=True) if its == name]
+        names.append(name if len(twins) == 1 else f"{name}[{_difference(part, twins)}]")
+    again = {name for name in names if names.count(name) > 1}
+    numbers = dict.fromkeys(again, 0)
+    for at, name in enumerate(names):
+        if name in again:
+            numbers[name] += 1
+            names[at] = f"{name}#{numbers[name]}"
+    return list(zip(names, parts, strict=True))
+
+
+def _plain_name(part: Sequence[ResultsFile], parts: Sequence[Sequence[ResultsFile]]) -> str:
+    first = part[0]
+    if _anonymous(first):
+        return _directory(first, [other[0] for other in parts])
+    return first.model_name.rstrip("/").rpartition("/")[2]
+
+
+def _model(part: Sequence[ResultsFile], parts: Sequence[Sequence[ResultsFile]]) -> str:
+    """The recorded name; a class's name proves nothing, so the directory stands beside it."""
+    last = part[-1]
+    if not _anonymous(last):
+        return last.model_name
+    return f"{last.model_name} in {_directory(last, [other[0] for other in parts])}"
+
+
+def _directory(results: ResultsFile, all_of_them: Sequence[ResultsFile]) -> str:
+    """The folders that lead to a file, without those that lead to all; else the one that it lies in."""
+    paths = [list(one.folders) for one in all_of_them]
+    own = list(results.folders)
+    while len(paths) > 1 and all(paths) and len({path[-1] for path in paths}) == 1:
+        paths, own = [path[:-1] for path in paths], own[:-1]
+    while len(paths) > 1 and all(paths) and len({path[0] for path in paths}) == 1:
+        paths, own = [path[1:] for path in paths], own[1:]
+    return "-".join(own) or results.path.resolve().parent.name
+
+
+def _difference(part: Sequence[ResultsFile], twins: Sequence[Sequence[ResultsFile]]) -> str:
+    """What one variant says of itself and its namesakes do not, or where it lies, or its place among them."""
+    mine = _traits(part[0])
+    others = [_traits(twin[0]) for twin in twins if twin is not part]
     own = {name: value for name, value in mine.items() if any(other.get(name) != value for other in others)}
-    return ",".join(f"{name}={value}" for name, value in own.items()) or str(sorted(twins).index(key) + 1)
+    if own:
+        return ",".join(f"{name}={value}" for name, value in own.items())
+    if any(other == mine for other in others):
+        return _directory(part[0], [twin[0] for twin in twins])
+    order = sorted(json.dumps(_traits(twin[0]), sort_keys=True) for twin in twins)
+    return str(order.index(json.dumps(mine, sort_keys=True)) + 1)
 
 
 def arguments_of(model_args: Any) -> dict[str, str]:
     """The arguments that a model was loaded with, from a table or from "name=value,..." of older versions."""
     if isinstance(model_args, dict):
-        return {name: str(value) for name, value in model_args.items()}
+        return {str(name): str(value) for name, value in model_args.items()}
     pairs = (part.partition("=") for part in str(model_args or "").split(",") if part)
     return {name: value for name, _, value in pairs}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from qeval.base.names import scheme_text, slugged
 from qeval.base.records import Cell, Result
 from qeval.compare.rows import groups_of
+from qeval.exchange.lm_eval.checking import as_lm_eval_says
 from qeval.exchange.lm_eval.results import (
     OURS,
     TaskResults,
@@ -19,7 +19,7 @@ from qeval.exchange.lm_eval.results import (
     task_tables,
 )
 from qeval.exchange.lm_eval.samples import Format, sample_lines, write_lines
-from qeval.exchange.source import Source, perplexity
+from qeval.exchange.source import Source
 from qeval.score.harness.rules import DEFAULT_AGGREGATIONS, PERPLEXITIES
 
 if TYPE_CHECKING:
@@ -96,17 +96,10 @@ def _task(source: Source, cell: Cell) -> TaskResults:
 
 
 def _metrics(cell: Cell, how: Format) -> dict[str, Any]:
-    own = {how.metric: _as_lm_eval_says(cell.score, how.aggregation)}
+    own = {how.metric: as_lm_eval_says(cell.score, how.aggregation)}
     known = {**own, **cell.metrics}
     named = {name if "," in name else f"{name},{cell.task.filter}": value for name, value in known.items()}
     return {"alias": cell.task.name, "sample_len": cell.n, **named}
-
-
-def _as_lm_eval_says(score: float, aggregation: str) -> float:
-    """A score in lm-eval's own measure."""
-    if aggregation == "bits_per_byte":
-        return -score / math.log(2)
-    return perplexity(score) if aggregation in PERPLEXITIES else score
 
 
 def _format(source: Source, cell: Cell) -> Format:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,15 +45,61 @@ DEFAULT_AGGREGATIONS = {
 """What lm-eval registers for its own metrics; any other metric is averaged."""
 # lm-eval says "mean" of these too, but what it averages are no numbers.
 _NOT_NUMBERS = frozenset({"likelihood", "bypass"})
+_FALLING = frozenset(
+    [
+        "bias",
+        "bpb",
+        "brier",
+        "cer",
+        "distance",
+        "ece",
+        "eer",
+        "err",
+        "error",
+        "errors",
+        "hallucination",
+        "loss",
+        "mae",
+        "mape",
+        "mer",
+        "mse",
+        "nll",
+        "perplexity",
+        "ppl",
+        "rmse",
+        "stereotype",
+        "ter",
+        "tox",
+        "toxicity",
+        "wer",
+    ]
+)
+_RISING = frozenset(["acc", "accuracy", "match", "em", "f1", "auc", "auroc", "recall", "precision"])
 ASKED_TWICE = "acc_mutual_info"
 """The metric for which each choice is asked without the question as well."""
+
+
+def less_is_better(metric: str) -> bool:
+    """Whether less of a metric is better, told by the words of its name, where nothing else tells it."""
+    return metric.lower() == "bits_per_byte" or (
+        bool(_words(metric) & _FALLING) and not more_is_better(metric)
+    )
+
+
+def more_is_better(metric: str) -> bool:
+    """Whether a word of a metric's name tells that more of it is better; of many names none does."""
+    return bool(_words(metric) & _RISING)
+
+
+def _words(metric: str) -> set[str]:
+    return set(re.findall(r"[a-z0-9]+", metric.lower()))
 
 
 def judging_metric(task: str, wanted: str, aggregations: Mapping[str, str], rises: Mapping[str, bool]) -> str:
     """The metric that judges `task`: `wanted`, or where that is empty the one that is preferred.
 
-    `aggregations` are the task's metrics in its own order; `rises` says of which of them more is better,
-    which holds of those it leaves out.
+    `aggregations` are the task's metrics in its own order; `rises` says of which of them more is better;
+    of those it leaves out, their names tell.
 
     Raises UsageError for a metric that the task has not, QevalError for one that does not judge item by
     item (BLEU of a corpus, F1 of a whole split) or of which less is better, or where no metric does.
@@ -81,7 +128,8 @@ def _refusal(metric: str, aggregation: str, rises: Mapping[str, bool]) -> str:
         return ""
     if aggregation not in MEANS or metric in _NOT_NUMBERS:
         return f"it is one number for all items ({aggregation})"
-    return "" if rises.get(metric, True) else "less of it is better"
+    falls = not rises[metric] if metric in rises else less_is_better(metric)
+    return "less of it is better" if falls else ""
 
 
 def judging_filter(task: str, wanted: str, names: Sequence[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -12,77 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from factories import compare_run
+from harness_files import LATER, STAMP, results, sample, write
 
 from qeval.base.errors import IncomparableError, QevalError, UsageError
 from qeval.base.records import Suite, Task
 from qeval.exchange.lm_eval.reading import import_lm_eval
 
 FIXTURES = Path(__file__).parents[2] / "score" / "harness" / "fixtures"
-STAMP = "2026-01-02T03-04-05.678901"
-LATER = "2026-02-02T03-04-05.678901"
-
-
-def sample(at, right, task="letters", **changes):
-    """One line of a samples file, as lm-eval writes it."""
-    best = 1 if right else 0
-    return {
-        "doc_id": at,
-        "doc": {"question": f"Letter {at}?"},
-        "target": "1",
-        "arguments": {
-            f"gen_args_{i}": {"arg_0": f"Examples.\n\nLetter {at}?\nAnswer:", "arg_1": f" {choice}"}
-            for i, choice in enumerate("AB")
-        },
-        "resps": [[[str(-1.0 - (i != best)), "False"]] for i in range(2)],
-        "filtered_resps": [[str(-1.0 - (i != best)), "False"] for i in range(2)],
-        "filter": "none",
-        "metrics": ["acc"],
-        "doc_hash": f"doc-{task}-{at}",
-        "prompt_hash": f"prompt-{task}-{at}",
-        "target_hash": "target-1",
-        "acc": float(right),
-        **changes,
-    }
-
-
-def results(*tasks, name="org/tiny", groups=None, args=None, **changes):
-    config = {"model": "hf", "model_args": args or {"pretrained": name}, "limit": None, "fewshot_seed": 1234}
-    configs = {
-        task: {
-            "task": task,
-            "output_type": "multiple_choice",
-            "target_delimiter": " ",
-            "fewshot_delimiter": "\n\n",
-            "dataset_path": "org/data",
-        }
-        for task in tasks
-    }
-    return {
-        "results": {task: {"alias": task, "acc,none": 0.5, "acc_stderr,none": 0.1} for task in tasks},
-        "group_subtasks": groups or {},
-        "configs": configs,
-        "versions": dict.fromkeys(tasks, 1.0),
-        "n-shot": dict.fromkeys(tasks, 1),
-        "n-samples": {task: {"original": 6, "effective": 6} for task in tasks},
-        "config": config | changes.pop("config", {}),
-        "date": 1767323045.0,
-        "lm_eval_version": "0.4.13",
-        "model_name": name,
-        "chat_template": None,
-        **changes,
-    }
-
-
-def write(folder, table, stamp=STAMP, samples=None, stem="results"):
-    """A directory as lm-eval leaves it: results and samples beside each other."""
-    folder.mkdir(parents=True, exist_ok=True)
-    end = f"_{stamp}" if stamp else ""
-    (folder / f"{stem}{end}.json").write_text(json.dumps(table), encoding="utf-8")
-    for task in table["configs"]:
-        rows = (samples or {}).get(task) or [sample(at, at % 2, task) for at in range(6)]
-        text = "".join(json.dumps(row) + "\n" for row in rows)
-        (folder / f"samples_{task}{end}.jsonl").write_text(text, encoding="utf-8")
-    return folder
 
 
 def rows_of(found):
@@ -129,7 +64,7 @@ def test_several_models_become_variants(tmp_path):
     write(tmp_path / "a", results("letters", name="org/fp16"))
     worse = [sample(at, right=False) for at in range(6)]
     write(tmp_path / "b", results("letters", name="org/gptq"), samples={"letters": worse})
-    found = import_lm_eval(tmp_path)
+    found = import_lm_eval(tmp_path, baseline="fp16")
     assert [result.variant.name for result in found.run.results] == ["fp16", "gptq"]
     (row,) = rows_of(found)
     assert (row.losses, row.gains, row.flips, row.delta) == (3, 0, 3, -0.5)
@@ -140,14 +75,16 @@ def test_one_model_with_other_arguments_is_another_variant(tmp_path):
     args = {"pretrained": "org/tiny", "load_in_4bit": True}
     write(tmp_path / "a", results("letters"))
     write(tmp_path / "b", results("letters", args=args), LATER)
-    names = [result.variant.name for result in import_lm_eval(tmp_path).run.results]
+    found = import_lm_eval(tmp_path, baseline="tiny[2]")
+    names = [result.variant.name for result in found.run.results]
     assert names == ["tiny[2]", "tiny[load_in_4bit=True]"]
 
 
 def test_arguments_as_older_versions_wrote_them(tmp_path):
     for folder, revision in (("a", "main"), ("b", "act")):
         write(tmp_path / folder, results("letters", args=f"pretrained=org/tiny,revision={revision}"))
-    names = [result.variant.name for result in import_lm_eval(tmp_path).run.results]
+    found = import_lm_eval(tmp_path, baseline="tiny[revision=main]")
+    names = [result.variant.name for result in found.run.results]
     assert names == ["tiny[revision=act]", "tiny[revision=main]"]
 
 
@@ -173,7 +110,7 @@ GROUPS = {"mmlu": ["mmlu_stem", "mmlu_other"], "mmlu_stem": ["mmlu_x", "mmlu_y"]
 def test_groups_within_groups(tmp_path):
     for name in ("a", "b"):
         write(tmp_path / name, results("mmlu_x", "mmlu_y", "mmlu_z", name=name, groups=GROUPS))
-    found = import_lm_eval(tmp_path)
+    found = import_lm_eval(tmp_path, baseline="a")
     places = {cell.task.name: (cell.task.group, cell.task.category) for cell in found.run.results[0].cells}
     assert places == {"mmlu_x": ("mmlu", "stem"), "mmlu_y": ("mmlu", "stem"), "mmlu_z": ("mmlu", "other")}
     assert [task.name for task in found.run.suite.tasks] == ["mmlu"]
@@ -387,7 +324,7 @@ def test_other_prompts_are_refused_when_compared(tmp_path):
     other = [sample(at, at % 2, prompt_hash="other") for at in range(6)]
     write(tmp_path / "b", results("letters", name="b"), samples={"letters": other})
     with pytest.raises(IncomparableError, match=r"the prompt differs for items 0, 1, 2 and 3 more"):
-        rows_of(import_lm_eval(tmp_path))
+        rows_of(import_lm_eval(tmp_path, baseline="a"))
 
 
 def test_nothing_there(tmp_path):
@@ -400,7 +337,12 @@ def test_nothing_there(tmp_path):
 def test_results_without_samples(tmp_path):
     write(tmp_path, results("letters", "words"))
     (tmp_path / f"samples_words_{STAMP}.jsonl").unlink()
-    with pytest.raises(QevalError, match="no samples of words") as caught:
+    run = import_lm_eval(tmp_path).run
+    assert [cell.task.name for cell in run.results[0].cells] == ["letters"]
+    assert [task.name for task in run.suite.tasks] == ["letters", "words"]
+    assert "no samples of words" in run.results[0].provenance.notes[1]
+    (tmp_path / f"samples_letters_{STAMP}.jsonl").unlink()
+    with pytest.raises(QevalError, match="no samples of letters") as caught:
         import_lm_eval(tmp_path)
     assert "--log_samples" in caught.value.hint
 
@@ -409,7 +351,7 @@ def test_results_without_samples(tmp_path):
 def test_samples_without_proof(tmp_path, key):
     row = sample(0, right=True)
     del row[key]
-    write(tmp_path, results("letters"), samples={"letters": [row]})
+    write(tmp_path, results("letters"), samples={"letters": [row]}, agree=False)
     with pytest.raises(QevalError, match=f"samples without {key}"):
         import_lm_eval(tmp_path)
 
@@ -432,13 +374,13 @@ def test_a_log_likelihood_that_is_no_number(tmp_path):
         import_lm_eval(tmp_path)
 
 
-def test_a_value_that_is_no_number_is_refused_when_compared(tmp_path):
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), None, 10**400])
+def test_a_value_that_is_no_number_is_refused(tmp_path, value):
     for name in ("a", "b"):
-        rows = [sample(at, right=True, acc=float("nan") if name == "b" else 1.0) for at in range(6)]
-        write(tmp_path / name, results("letters", name=name), samples={"letters": rows})
-    found = import_lm_eval(tmp_path)
-    with pytest.raises(QevalError, match="b: letters, item 0 has the value nan"):
-        rows_of(found)
+        rows = [sample(at, right=True, acc=value if name == "b" and at == 3 else 1.0) for at in range(6)]
+        write(tmp_path / name, results("letters", name=name), samples={"letters": rows}, agree=False)
+    with pytest.raises(QevalError, match=rf"b/samples_letters_{STAMP}.jsonl: letters, item 3 is {value}"):
+        import_lm_eval(tmp_path, baseline="a")
 
 
 def test_an_unknown_baseline(tmp_path):
@@ -452,7 +394,7 @@ def test_results_of_different_settings_are_not_one_run(tmp_path, config):
     write(tmp_path / "a", results("letters", name="a"))
     write(tmp_path / "b", results("letters", name="b", config=config))
     with pytest.raises(QevalError, match="different seeds, limits or chat templates"):
-        import_lm_eval(tmp_path)
+        import_lm_eval(tmp_path, baseline="a")
 
 
 # --- lm-eval itself -----------------------------------------------------------------------------
@@ -502,7 +444,7 @@ def real(tmp_path_factory):
 @pytest.mark.torch
 def test_real_results_give_lm_evals_own_means(real):
     place, means = real
-    found = import_lm_eval(place)
+    found = import_lm_eval(place, baseline="one")
     assert [result.variant.name for result in found.run.results] == ["one", "two"]
     for result in found.run.results:
         assert len(result.cells) == 7
@@ -516,7 +458,7 @@ def test_real_results_give_lm_evals_own_means(real):
 
 @pytest.mark.torch
 def test_real_answers_explain_real_scores(real):
-    found = import_lm_eval(real[0])
+    found = import_lm_eval(real[0], baseline="one")
     for result in found.run.results:
         for cell in result.cells:
             samples = found.samples[cell.key]
@@ -526,7 +468,7 @@ def test_real_answers_explain_real_scores(real):
 
 @pytest.mark.torch
 def test_real_results_are_compared_and_paired_by_hashes(real):
-    found = import_lm_eval(real[0])
+    found = import_lm_eval(real[0], baseline="one")
     rows = rows_of(found)
     assert {row.task for row in rows} == {cell.task.name for cell in found.run.results[0].cells}
     cell = found.run.results[1].cells[0]

@@ -1,0 +1,92 @@
+"""A published number as records keep scores: a fraction or log-likelihood, more is better; or refused."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from qeval.base.errors import UsageError
+from qeval.base.records import Kind
+from qeval.score.harness.rules import less_is_better, more_is_better
+
+_BITS = ("bits_per_byte", "bpb", "bits_per_character", "bpc")
+
+
+@dataclass(frozen=True)
+class Published:
+    """A number as it was published, a percentage as a fraction, of `n` items. `rises`: whether more is
+    better, None where only the metric's name can tell. `where` names its row."""
+
+    metric: str
+    score: float
+    n: int
+    rises: bool | None
+    where: str
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The score as records keep it. `metric` is "1 - wer" where a fraction was turned round. A standard error
+    becomes `n_effective`, the number of 0/1 items that would tell as much; of a perplexity it stays, as that
+    of the log-likelihood."""
+
+    metric: str
+    score: float
+    kind: Kind
+    n_effective: float | None = None
+    stderr: float | None = None
+
+
+def is_perplexity(metric: str) -> bool:
+    """Whether a metric is a perplexity, or the bits that are its logarithm, by its name."""
+    words = set(re.findall(r"[a-z0-9]+", metric.lower()))
+    return "perplexity" in metric.lower() or "ppl" in words or metric.lower() in _BITS
+
+
+def stored(found: Published, stderr: float | None = None) -> Stored:
+    """What is kept of a number and its standard error.
+
+    Raises UsageError where its metric and `rises` contradict each other, or it is on a scale that is not
+    compared.
+    """
+    falls = less_is_better(found.metric) or is_perplexity(found.metric)
+    if (falls and found.rises) or (more_is_better(found.metric) and found.rises is False):
+        one, other = ("more", "less") if found.rises else ("less", "more")
+        raise UsageError(
+            f"{found.where} says that {one} {found.metric} is better, where its name says that {other} is.",
+            "Leave higher_is_better out, or name what is measured.",
+        )
+    if is_perplexity(found.metric):
+        return _perplexity(found, stderr)
+    if found.score > 1:
+        raise UsageError(
+            f"{found.where}: the score {found.score:g} is more than all items, so {found.metric} is not on "
+            "0 to 1.",
+            "Write percent = true at the top of a TOML file if it is in per cent. What is on another scale "
+            "cannot be compared: leave it out.",
+        )
+    falls = falls or found.rises is False
+    score = 1 - found.score if falls else found.score
+    return Stored(f"1 - {found.metric}" if falls else found.metric, score, "accuracy", _worth(found, stderr))
+
+
+def _worth(found: Published, stderr: float | None) -> float | None:
+    """How many 0/1 items have that standard error: p(1 - p) / stderr squared; unknown at 0 and 1. At most as
+    many as there are: a smaller error, of a score that is not 0 or 1 for each item, is not made use of."""
+    deviation = math.sqrt(found.score * (1 - found.score))
+    if stderr is None or not deviation:
+        return None
+    ratio = deviation / stderr
+    return min(ratio * ratio, float(found.n))
+
+
+def _perplexity(found: Published, stderr: float | None) -> Stored:
+    """Minus its logarithm, and that one's standard error."""
+    score = found.score
+    if found.metric.lower() in _BITS:
+        factor = math.log(2)
+        return Stored(found.metric, -factor * score, "perplexity", stderr=stderr and factor * stderr)
+    if score < 1:
+        raise UsageError(f"{found.where}: a perplexity of {score:g} is not possible.", "It is at least 1.")
+    return Stored(found.metric, -math.log(score), "perplexity", stderr=stderr and stderr / score)
