@@ -66,6 +66,11 @@ class Task:
     category: str | None = None
     chance: float | None = None
 
+    @property
+    def filtered(self) -> bool:
+        """Whether the model's answers go through a filter before they are judged."""
+        return self.filter not in ("", "none")
+
 
 @dataclass(frozen=True)
 class Suite:

@@ -220,12 +220,27 @@ def checked(samples: Samples, result: Result, cell: Cell) -> Samples:
     return samples
 
 
+def known_of_one(base: Result, result: Result) -> Iterator[tuple[str, str]]:
+    """Tasks, and what is recorded of them for one of two results alone: nothing proves it the same."""
+    theirs = {cell.task.name: cell for cell in result.cells}
+    for cell in (cell for cell in base.cells if cell.task.name in theirs):
+        one, two = _harness(base, result)
+        facts: list[tuple[str, object, object]] = [("lm-eval's version", one, two)]
+        if cell.aggregate_only or theirs[cell.task.name].aggregate_only:
+            facts.extend(_facts(cell, theirs[cell.task.name], known_only=True))
+        for name, first, second in facts:
+            if (first in (None, "")) != (second in (None, "")):
+                yield cell.task.name, _SHOWN_AS.get(name, name)
+
+
+def _harness(base: Result, result: Result) -> list[str | None]:
+    known = [one.provenance.versions if one.provenance else {} for one in (base, result)]
+    return [versions.get("lm_eval") or versions.get("lm-eval") for versions in known]
+
+
 def _same_harness(base: Result, result: Result) -> None:
     """Refuse two versions of lm-eval: its prompts and metrics change between them."""
-    versions = []
-    for one in (base, result):
-        known = one.provenance.versions if one.provenance else {}
-        versions.append(known.get("lm_eval") or known.get("lm-eval"))
+    versions = _harness(base, result)
     if versions[0] and versions[1] and versions[0] != versions[1]:
         raise IncomparableError(
             f"{result.variant.name} was scored with lm-eval {versions[1]}, "
@@ -249,6 +264,9 @@ def _same_question(
         raise IncomparableError(
             f"{cell.task.name} is not the same experiment: {'; '.join(differing[:_SHOWN])}.", AGAIN
         )
+
+
+_SHOWN_AS = {"num_fewshot": "the number of examples in the prompt"}
 
 
 def _facts(cell: Cell, other: Cell, *, known_only: bool) -> Iterator[tuple[str, object, object]]:

@@ -49,11 +49,16 @@ class Row:
         """What the number is: "acc_norm, 25-shot", with the filter of answers, or how a mean is made."""
         if self.level == "average":
             return "unweighted mean"
-        words = sorted({_judged_by(task) for task in self.members} - {""})
+        words = [self.judged_by] if self.judged_by else []
         shots = {task.num_fewshot for task in self.members}
         if len(shots) == 1 and (number := shots.pop()) is not None:
             words.append(f"{number}-shot")
         return ", ".join(words + {"macro": ["unweighted"], "pooled": ["size-weighted"]}.get(self.level, []))
+
+    @property
+    def judged_by(self) -> str:
+        """The metric or metrics, each with the filter that the answers went through, if there is one."""
+        return ", ".join(sorted({_judged_by(task) for task in self.members} - {""}))
 
     @property
     def headline(self) -> bool:
@@ -64,7 +69,7 @@ class Row:
 def _judged_by(task: Task) -> str:
     """The metric, and the filter that the answers went through unless there is none."""
     metric = task.metric.removesuffix(",none")
-    return f"{metric}, {task.filter}" if metric and task.filter not in ("", "none") else metric
+    return f"{metric}, {task.filter}" if metric and task.filtered else metric
 
 
 @dataclass(frozen=True)
@@ -238,7 +243,7 @@ def find_baseline(run: Run, name: str | None = None) -> Result:
 def same_model(base: Result, result: Result) -> bool:
     """Whether the recorded models are the same: by name and revision, or by the files that were loaded."""
     one, two = base.variant, result.variant
-    if one.model == two.model:
+    if one.model == two.model != "":
         return one.revision == two.revision or None in (one.revision, two.revision)
     first, second = base.provenance, result.provenance
     if first is None or second is None or first.fingerprint is None:

@@ -6,7 +6,7 @@ import csv
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -241,7 +241,7 @@ def _of_model(rows: list[dict[str, Any]], model: str | None, path: Path) -> list
 def _scores_run(path: Path, head: Mapping[str, Any], rows: Sequence[dict[str, Any]], baseline: str) -> Run:
     cells: dict[str, list[Cell]] = {}
     for row in rows:
-        cells.setdefault(row["variant"], []).append(replace(_scores_cell(row), unproved=_unproved(row, rows)))
+        cells.setdefault(row["variant"], []).append(_scores_cell(row))
     model = rows[0]["model"]
     where = f" ({head['source']})" if head.get("source") else ""
     note = f"Published scores without items, taken from {path.name}{where}."
@@ -291,13 +291,3 @@ def _as_it_was(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value for name, value in row.items() if name not in ("kind", "baseline") and value is not None
     }
-
-
-def _unproved(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """What the row leaves open and another variant's row of the task does not."""
-    others = [other for other in rows if other["task"] == row["task"]]
-    if "num_fewshot" in row or not any("num_fewshot" in other for other in others):
-        return ()
-    return (
-        f"{row['task']}: the number of examples in the prompt is known for other variants, not for this one.",
-    )

@@ -18,6 +18,7 @@ from qeval.base.errors import did_you_mean
 from qeval.base.records import Decision, Policy, Samples
 from qeval.base.rules import describe
 from qeval.compare.evidence import Evidence
+from qeval.compare.pairs import known_of_one
 from qeval.compare.rows import same_model
 from qeval.judge.matching import concerns, is_named, matches_some
 
@@ -138,17 +139,24 @@ def every_variant_is_whole(
 def every_cell_is_proved(
     evidence: Evidence, policy: Policy, decisions: Sequence[Decision]
 ) -> Iterator[Doubt]:
-    """Nothing is left unproved of a cell, the baseline's too: what it is, how it was made, and from how many
-    of the task's items."""
+    """Nothing is left unproved of a cell, the baseline's too, and what is known of one is known of both."""
     del decisions
     ids = [row.id for row in evidence.rows]
+    base = evidence.baseline
+    groups = {cell.task.name: cell.task.group or cell.task.name for cell in base.cells}
     for result in evidence.candidates:
-        for cell in (*evidence.baseline.cells, *result.cells):
-            task = cell.task.group or cell.task.name
+        found = [
+            (cell.task.group or cell.task.name, said.rstrip("."))
+            for cell in (*base.cells, *result.cells)
+            for said in cell.unproved
+        ]
+        for task, what in known_of_one(base, result):
+            names = f"{base.variant.name} or {result.variant.name}"
+            found.append((groups[task], f"{what} of {task} is recorded for {names} alone: it may differ"))
+        for task, said in dict.fromkeys(found):
             excepted = any(is_named(task, pattern, ids) for pattern in policy.ungated)
-            for said in cell.unproved:
-                text = f"{said.rstrip('.')}. Settle it, or except the task with --ungated {task}."
-                yield Doubt(result.variant.name, text, task, "--ungated" if excepted else "")
+            text = f"{said}. Settle it, or except the task with --ungated {task}."
+            yield Doubt(result.variant.name, text, task, "--ungated" if excepted else "")
 
 
 CHECKS: tuple[Check, ...] = (

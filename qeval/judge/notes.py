@@ -28,6 +28,8 @@ def notes(
         *_wary(decisions),
         *_toothless(decisions),
         *_improbable(evidence),
+        *_filtered(evidence, decisions),
+        *_from_elsewhere(evidence),
     )
     return tuple(dict.fromkeys(found))
 
@@ -87,6 +89,23 @@ def _improbable(evidence: Evidence) -> Iterator[str]:
         if one.delta >= NOTABLE and one.low > 0 and p <= 1 - one.confidence:
             better = f"{one.variant} is better than its baseline on {one.task}, by {_gain(one)}"
             yield f"{better}: are prompts, versions and weights what you think?"
+
+
+def _filtered(evidence: Evidence, decisions: Sequence[Decision]) -> Iterator[str]:
+    """By which metric and filter the tasks are judged whose answers go through one."""
+    judged = {one.task for one in decisions}
+    rows = [row for row in evidence.rows if row.id in judged and row.level in ("task", "pooled", "subtask")]
+    named = [f"{row.id} ({row.judged_by})" for row in rows if any(task.filtered for task in row.members)]
+    if named:
+        yield f"Judged by the answers that a filter finds: {', '.join(named)}."
+
+
+def _from_elsewhere(evidence: Evidence) -> Iterator[str]:
+    """What an import said of each variant: what was left out, and by which filter an answer was read."""
+    if evidence.run.source != "qeval":
+        for result in (evidence.baseline, *evidence.candidates):
+            for note in result.provenance.notes if result.provenance else ():
+                yield f"{result.variant.name}: {note}"
 
 
 def _gain(one: Comparison) -> str:

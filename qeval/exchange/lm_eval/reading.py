@@ -127,22 +127,13 @@ def _result(
         notes += [*other_filters(task, draft.judges[task], one, draft.of_task(task)[0]), *_dropped(one)]
     last = variant.files[-1]
     made = Variant(variant.name, variant.model, Scheme(SCHEME), _revision(last))
-    return Result(made, "done", tuple(_doubted(draft, cells, last)), _provenance(variant, notes))
+    return Result(made, "done", tuple(cells), _provenance(variant, notes))
 
 
 def _left_out(draft: Draft, variant: Measured) -> list[str]:
     """A sentence for each task that is not judged."""
     reasons = {**draft.left[""], **draft.left[variant.name]}
     return [f"Left out: {task} ({why})." for task, why in reasons.items()]
-
-
-def _doubted(draft: Draft, cells: Sequence[Cell], last: ResultsFile) -> list[Cell]:
-    """The cells, each with a sentence where lm-eval's version is recorded for another variant alone."""
-    others = [bool(variant.files[-1].table.get("lm_eval_version")) for variant in draft.variants]
-    if last.table.get("lm_eval_version") or not any(others):
-        return list(cells)
-    why = f"{last.path.name} does not record lm-eval's version, and that of another variant is known."
-    return [replace(cell, unproved=(*cell.unproved, why)) for cell in cells]
 
 
 def _cell(name: str, found: Survey, task: Task, judged: Judge) -> tuple[Cell, Samples, tuple[Item, ...]]:
