@@ -61,8 +61,9 @@ docs: install ## Write the tables of the documentation anew, from the code
 	@$(BIN)/python docs/schema/generate.py
 
 golden: install ## Write the golden files and the example reports anew; look at the diff before committing
-	@$(BIN)/python -m pytest -q --update-golden -k golden
+# The examples first: a golden test compares with them.
 	@$(BIN)/python reports/example/render.py
+	@$(BIN)/python -m pytest -q --update-golden -k golden
 
 clean: ## Remove .venv, caches and what was built; runs and reports stay
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
