@@ -52,7 +52,7 @@ check: install ## Lint, type-check, and look whether every imported package is d
 test: check ## Check, then run all tests, the properties with all their examples
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not gpu'
 
-test-fast: install ## The tests that need no torch, with 25 examples of each property: about 16 s on two cores
+test-fast: install ## The tests that need no torch, with 25 examples of each property: about 20 s on two idle cores
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal --hypothesis-profile quick \
 		-m 'not torch and not gpu and not slow and not browser'
 
