@@ -293,7 +293,12 @@ def whole_gate(n: int, margin: float, flips: float) -> Trial:
 
 def stopped(n: int, margin: float, flips: float) -> Trial:
     """The bet looks after every item; here the error is to call the rule broken."""
-    return lambda random: betting.broken_at(differences(random, n, margin, flips), margin) is not None
+
+    def trial(random: np.random.Generator) -> bool:
+        bet = betting.update(betting.start(margin), differences(random, n, margin, flips))
+        return bet.broken_at is not None
+
+    return trial
 
 
 # --- all ----------------------------------------------------------------------------------------

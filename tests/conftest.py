@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 from pathlib import Path
@@ -28,13 +29,24 @@ def _no_power_cuts():
         yield
 
 
-@pytest.fixture(autouse=True)
-def _own_places(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep a test's runs and cache away from the user's."""
-    monkeypatch.setenv("QEVAL_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
-    monkeypatch.delenv("QEVAL_RUNS_DIR", raising=False)
-    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
-        monkeypatch.delenv(name, raising=False)
+@pytest.fixture(scope="session", autouse=True)
+def _own_places(tmp_path_factory: pytest.TempPathFactory):
+    """Keep the tests' runs and cache away from the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QEVAL_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
+        for name in ("QEVAL_RUNS_DIR", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _bounds_are_remembered():
+    """Work out a bound once for the same counts: simulations ask for the same ones many thousand times."""
+    from qeval.compare.stats import accuracies
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(accuracies, "_score_bound", functools.cache(accuracies._score_bound))
+        yield
 
 
 @pytest.fixture

@@ -37,8 +37,8 @@ def typographic(text: Numeral) -> str:
 
 def signs(sentence: str) -> str:
     """A sentence whose numbers have typographic signs; hyphens of names and options stay."""
-    signed = re.sub(r"(?<![\w.-])-(?=\d|inf\b)", "\u2212", sentence)
-    return re.sub(r"\binf\b", "\u221e", re.sub(r"\bx(?=\d[\d.]*(?!\S*[a-z])|inf\b)", "\u00d7", signed))
+    minus = re.sub(r"(?<![\w.-])-(?=\d|inf\b)", "\u2212", sentence)
+    return re.sub(r"\binf\b", "\u221e", re.sub(r"\bx(?=\d[\d.]*(?!\S*[a-z])|inf\b)", "\u00d7", minus))
 
 
 def _grouped(digits: re.Match[str]) -> str:
@@ -93,6 +93,12 @@ def plain(value: float | None, digits: int = 2) -> Numeral:
     return Numeral(text.lstrip("-") if float(text) == 0 else text)
 
 
+def signed(value: float | None, digits: int = 2) -> Numeral:
+    """`plain` with a plus before what is above zero, for values that lie on either side of it."""
+    text = plain(value, digits)
+    return Numeral(f"+{text}") if value is not None and value > 0 and text.strip("0.") else text
+
+
 def as_written(value: float, digits: int = 1) -> Numeral:
     """A limit as the user wrote it, with at least `digits` decimals: 1.0, 0.25, 0.333."""
     exact = f"{Decimal(repr(round(value, 12))):f}"
@@ -109,9 +115,7 @@ def signed_points(fraction: float, limits: Iterable[float] = ()) -> Numeral:
     if not math.isfinite(fraction):
         return plain(fraction)
     value = 100 * fraction
-    digits = digits_to_keep(value, [0.0, *(100 * limit for limit in limits)])
-    text = f"{value:+.{digits}f}"
-    return Numeral(text if float(text) else f"{0:.{digits}f}")
+    return signed(value, digits_to_keep(value, [0.0, *(100 * limit for limit in limits)]))
 
 
 def interval_points(low: float, high: float, limits: Iterable[float] = ()) -> Numeral:

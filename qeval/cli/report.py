@@ -19,6 +19,17 @@ if TYPE_CHECKING:
 _USUAL_PORT = 8000
 
 
+class _Outputs(click.Option):
+    """An option whose help names the endings of all formats, which are looked up when it is shown."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The option's words and its help."""
+        from qeval.report.formats import formats
+
+        record = super().get_help_record(ctx)
+        return record and (record[0], f"{record[1]}  [{'|'.join(sorted(formats()))}]")
+
+
 @click.command(cls=options.Strict)
 @options.runs
 @click.option(
@@ -28,7 +39,8 @@ _USUAL_PORT = 8000
     type=click.Path(path_type=Path, dir_okay=False),
     multiple=True,
     required=True,
-    help="Where to write; the ending (.html, .md, .txt, .json) chooses the format. Repeatable.",
+    cls=_Outputs,
+    help="Where to write; the ending chooses the format. Repeatable.",
 )
 @options.policy
 @click.option("--title", help="The report's title.")
@@ -47,7 +59,7 @@ def report(
     assets: Path | None,
     **gate: Any,
 ) -> None:
-    """Render a run (the newest, if none is named) to HTML, Markdown, text or JSON."""
+    """Render a run (the newest, if none is named) as a document."""
     from qeval.ask.policy import choose
     from qeval.base.files import write_text
     from qeval.judge.gate import conclude

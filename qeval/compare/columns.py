@@ -1,7 +1,7 @@
 """The statistics of a comparison, one line each; every format that shows a difference shows them all.
 
-To add one, write its formula in compare/stats and a line here: HTML, Markdown, terminal, CSV and JSON take
-their columns from this table.
+To add one, write its formula in a file of compare/stats and a line here, which imports it from that file:
+HTML, Markdown, terminal, CSV and JSON take their columns from this table (docs/extend/statistic.md).
 """
 
 from __future__ import annotations

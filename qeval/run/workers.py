@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -46,15 +47,34 @@ def score_in(command: Sequence[str], job: Job, listen: Listener) -> Result:
 
 
 def follow(lines: Iterable[bytes], job: Job, listen: Listener) -> Result:
-    """What a worker's lines add up to; "partial" where they break off before it announced its end."""
+    """What a worker's lines add up to; "partial" where they break off before it announced its end.
+
+    A line that is no event, such as what a shell in front of the worker prints, goes to the job's log.
+    """
     result = Result(variant=job.variant, status="partial")
     for line in lines:
-        if not line.endswith(b"\n"):  # it died in the middle of a word
-            break
-        event = _decoder.decode(line)
+        event = _event(line)
+        if event is None:
+            _keep(line, job)
+            continue
         result = after(event, result)
         listen(event)
     return result
+
+
+def _event(line: bytes) -> Event | None:
+    """The event of a line; None for other text, and for a line without an end: its writer died in it."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        return _decoder.decode(line)
+    except msgspec.DecodeError:
+        return None
+
+
+def _keep(line: bytes, job: Job) -> None:
+    with _log(job) as log:
+        log.write(line)
 
 
 def after(event: Event, result: Result) -> Result:
@@ -73,10 +93,15 @@ def after(event: Event, result: Result) -> Result:
 
 
 def _start(command: Sequence[str], job: Job) -> subprocess.Popen[bytes]:
-    log = Path(job.log)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as noise:
+    with _log(job) as noise:
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=noise)
+
+
+def _log(job: Job) -> BinaryIO:
+    """The job's log, open at its end."""
+    path = Path(job.log)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("ab")
 
 
 def _send(process: subprocess.Popen[bytes], job: Job) -> None:

@@ -3,7 +3,7 @@
 It answers invented items. What a scheme costs it is invented too, but fixed: the items are the same for
 every scheme, a few answers change, and a few more are lost than gained. `toy[items=50]` sets the number
 of items of a task (0: as many as the real task has), `toy[delay=0.1]` waits that many seconds after each
-task, `toy[fail=bnb4]` makes that scheme fail.
+task, `toy[fail=bnb4]` makes that scheme fail. Left alone it has a tenth of the items of each MMLU subject.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _CHOICES = 4
 _DEFAULT_ITEMS = 200
-_DEFAULT_SUBJECT_ITEMS = 20
+_SUBJECT_SHARE = 10  # so that subjects differ in size, and their mean from that of all items
 # The share of answers that change, and the share of right answers that are lost on top.
 _DAMAGE = {
     "fp32": (0.0, 0.0),
@@ -53,10 +53,11 @@ def leaf_tasks(tasks: Sequence[Task]) -> Iterator[Task]:
 
 def available(task: Task, toy: Toy) -> int:
     """How many items the toy has for a task."""
-    real = MMLU_SUBJECTS[task.name][0] if task.name in MMLU_SUBJECTS else TASK_SIZES.get(task.name)
+    subject = MMLU_SUBJECTS[task.name][0] if task.name in MMLU_SUBJECTS else None
+    real = subject or TASK_SIZES.get(task.name)
     if toy.items == 0 and real is not None:
         return real
-    return toy.items or (_DEFAULT_SUBJECT_ITEMS if task.group else _DEFAULT_ITEMS)
+    return toy.items or (subject // _SUBJECT_SHARE if subject and task.group else _DEFAULT_ITEMS)
 
 
 def provenance(scheme: Scheme) -> Provenance:

@@ -25,6 +25,7 @@ def lying_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     for path in tasks_dir().glob("*.toml"):
         shutil.copy(path, folder)
+    assert EXAMPLE.startswith("# "), "tests/test_tasks_data.py asks this of every suite"
     file = folder / "science.toml"
     file.write_text(EXAMPLE)
     monkeypatch.setattr(suites, "tasks_dir", lambda: folder)

@@ -28,6 +28,26 @@ def test_points_keep_their_side_of_a_limit(fraction, limits, text):
     assert numbers.signed_points(fraction, limits) == text
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.6931, "+0.69"),
+        (-0.6931, "-0.69"),
+        (10.0, "+10.00"),
+        (0.0, "0.00"),
+        (-0.0, "0.00"),
+        (0.004, "0.00"),
+        (-0.004, "0.00"),
+        (math.inf, "+inf"),
+        (-math.inf, "-inf"),
+        (math.nan, "-"),
+        (None, "-"),
+    ],
+)
+def test_a_signed_number_reads_back_and_no_zero_has_a_sign(value, text):
+    assert numbers.signed(value) == text
+
+
 finite = st.floats(-1, 1, allow_nan=False).map(lambda x: round(x, 7))
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from qeval import cli
 from qeval.cli.main import main
+from qeval.report import formats
 
 README = Path(__file__).parents[2] / "README.md"
 TASKS = ("--tasks", "qeval_facts,qeval_words,qeval_prose")
@@ -243,6 +244,12 @@ def test_a_report_goes_nowhere_but_where_it_can(qeval, tmp_path: Path) -> None:
     assert "mkdir" in qeval("report", "-o", tmp_path / "no" / "r.html", code=1).stderr
     assert ".html" in qeval("report", "-o", tmp_path / "r.htlm", code=2).stderr
     assert list(tmp_path.glob("r*")) == [tmp_path / "runs"]
+
+
+def test_help_names_the_endings_of_all_report_formats(qeval, monkeypatch) -> None:
+    known = formats.formats()
+    monkeypatch.setattr(formats, "formats", lambda: {**known, ".adoc": known[".md"]})
+    assert "[.adoc|.html|.json|.md|.txt]" in qeval("report", "--help").stdout
 
 
 def test_a_command_imports_no_module_of_another() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from importlib.resources import files
 
 import jsonschema
 import pytest
-from factories import context, judge, make_run
+from factories import ARC, WIKI, context, judge, make_run
 from leaderboard import leaderboard
 
 from qeval.report import costs
@@ -127,3 +128,13 @@ def test_a_cost_that_only_one_variant_has_makes_no_chart():
 )
 def test_a_ruined_variant_does_not_hide_the_others(reached, ratios, logarithmic):
     assert (drawing.scale(reached, ratios=ratios).get("type") == "log") is logarithmic
+
+
+def test_a_control_character_in_a_name_is_drawn_as_its_number():
+    run, read, _ = make_run(2, (replace(ARC, name="a\x1b\ufffe\nrc"), WIKI), 40, seed=7)
+    first, second = run.results
+    named = replace(second, variant=replace(second.variant, name="b\x00\u202enb4"))
+    charts = draw_all(context(replace(run, results=(first, named)), read, lambda _: {}))
+    words = " ".join(re.findall(r"<text[^>]*>([^<]*)</text>", charts[0].file))
+    assert "a⟨U+001B⟩⟨U+FFFE⟩ rc" in words
+    assert "b⟨U+0000⟩⟨U+202E⟩nb4" in words

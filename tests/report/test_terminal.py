@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from factories import ARC, WIKI, judge, make_run
@@ -17,6 +18,13 @@ def summary(made, **changes):
     return run, evidence.comparisons, terminal.summary(evidence)
 
 
+def by_heading(text, line):
+    """The cells of a line of the table by their headings."""
+    headings, rule = text.splitlines()[:2]
+    places = [slice(*found.span()) for found in re.finditer("-+", rule)]
+    return {headings[place].strip(): line[place].strip() for place in places}
+
+
 def test_each_task_has_its_baseline_then_every_variant_with_difference_interval_and_flips():
     _, comparisons, text = summary(make_run(3, n_items=200, effect=-0.1, seed=1))
     lines = [line for line in text.splitlines() if line]
@@ -24,10 +32,11 @@ def test_each_task_has_its_baseline_then_every_variant_with_difference_interval_
     assert lines[arc].split()[2] == "fp16"
     assert "baseline" in lines[arc]
     first = next(c for c in comparisons if c.task == "arc")
-    words = lines[arc + 1].split()
-    assert words[0] == "bnb4"
-    assert words[1] == f"{100 * first.candidate:.2f}"
-    assert [int(word) for word in words[-3:]] == [first.losses, first.gains, first.flips]
+    cells = by_heading(text, lines[arc + 1])
+    assert cells["variant"] == "bnb4"
+    assert cells["score"] == f"{100 * first.candidate:.2f}"
+    counts = [int(cells[heading]) for heading in ("lost", "gained", "changed")]
+    assert counts == [first.losses, first.gains, first.flips]
 
 
 def test_a_group_stands_as_unweighted_mean_and_with_all_items_and_the_average_has_a_line():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 import threading
 import time
@@ -181,6 +182,50 @@ def test_a_command_that_is_not_there_is_a_result_too(runs_dir: Path) -> None:
     result = workers.score_in(("no-such-command",), a_job(runs_dir), events.append)
     assert result.status == "failed"
     assert events == [Failed("no-such-command cannot be started: No such file or directory.")]
+
+
+def _shell(*before: str, after: str = "", start: str = "") -> tuple[str, ...]:
+    """A shell that does something, then starts the worker, or with `start="exec"` becomes it."""
+    return ("sh", "-c", "\n".join((*before, f"{start} {shlex.join(workers.WORKER)}", after)))
+
+
+@pytest.mark.parametrize("how", ["becomes", "starts"])
+def test_what_a_shell_prints_around_the_worker_goes_to_the_log(runs_dir: Path, how: str) -> None:
+    start, after = ("exec", "") if how == "becomes" else ("", "printf 'All done.\\nBye'")
+    before = ("echo Loading cuda/12.4", 'echo \'{"type": "module"}\'', "echo 17", "printf '\\377\\n\\n'")
+    events: list[Event] = []
+    job = a_job(runs_dir)
+    result = workers.score_in(_shell(*before, start=start, after=after), job, events.append)
+    assert result.status == "done"
+    assert [cell.task.name for cell in result.cells] == ["arc_challenge", "hellaswag"]
+    assert isinstance(events[-1], Done)
+    log = Path(job.log).read_bytes()
+    assert log.startswith(b'Loading cuda/12.4\n{"type": "module"}\n17\n\xff\n\n')
+    assert log.endswith(b"All done.\nBye") == (how == "starts")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        _shell("echo No such module.; exit 1"),
+        _shell("cat > /dev/null"),  # what reads standard input takes the job from the worker
+        ("sh", "-c", "echo Nothing to do."),
+    ],
+)
+def test_a_worker_that_never_tells_its_end_fails_the_variant(runs_dir: Path, command) -> None:
+    events: list[Event] = []
+    result = workers.score_in(command, a_job(runs_dir), events.append)
+    assert result.status == "failed"
+    assert "before it was done" in str(result.error)
+    assert len(events) == 1
+    assert isinstance(events[0], Failed)
+
+
+def test_lines_from_elsewhere_are_followed_without_a_log_yet(runs_dir: Path) -> None:
+    job = a_job(runs_dir)
+    result = workers.follow([b"Welcome\n", b'{"type":"note","text":"x"}\n', b'{"type":"done"}'], job, print)
+    assert result.status == "partial"
+    assert Path(job.log).read_bytes() == b'Welcome\n{"type":"done"}'
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,12 @@ def test_fewer_bits_cost_more() -> None:
     assert plain > means[0] > means[1]
 
 
+def test_subjects_of_the_toy_differ_in_size() -> None:
+    sizes = [toy.available(leaf, Toy()) for leaf in toy.leaf_tasks([Task("mmlu", "acc")])]
+    assert (min(sizes), max(sizes), sum(sizes)) == (10, 153, 1387)
+    assert {toy.available(leaf, Toy(items=7)) for leaf in toy.leaf_tasks([Task("mmlu", "acc")])} == {7}
+
+
 def test_mmlu_is_its_subjects_and_the_toy_can_be_as_large_as_life() -> None:
     leaves = list(toy.leaf_tasks([Task("mmlu", "acc"), ARC]))
     assert len(leaves) == 58

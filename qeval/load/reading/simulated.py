@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from qeval.base.errors import QevalError
@@ -24,6 +25,15 @@ Check = Callable[[str, int, int, Options], object]
 """Takes the name, outputs and inputs of a layer and the options; raises QevalError where they do not fit."""
 
 
+@dataclass(frozen=True)
+class Simulated(SchemeSpec):
+    """The specification of a simulated scheme, with the functions that it is made of."""
+
+    round_weight: RoundWeight = field(kw_only=True)
+    bits: Bits = field(kw_only=True)
+    check: Check | None = None
+
+
 def simulated(
     name: str,
     summary: str,
@@ -33,29 +43,46 @@ def simulated(
     *,
     check: Check | None = None,
     **fields: Any,
-) -> SchemeSpec:
+) -> Simulated:
     """A scheme that rounds the weight of every linear layer but the head; `fields` are others of SchemeSpec.
 
     The loaded model is calculated in plain numbers, on any device. It tells the bits that packing would take,
-    and its options as its quantization.
+    and its options as its quantization. Loading raises QevalError where rounding changes no weight at all.
     """
 
     def load(recipe: Recipe) -> Any:
         model = open_model(recipe)
         told = {"quant_method": name, **spec.shaping(recipe.options)}
-        for layer_name, layer in linears(model):
+        layers, changed = linears(model), False
+        for layer_name, layer in layers:
             if check is not None:
                 check(layer_name, layer.out_features, layer.in_features, recipe.options)
-            _round(name, layer, round_weight, recipe.options)
+            changed = _round(name, layer, round_weight, recipe.options) or changed
             _mark(layer, bits(layer.out_features, layer.in_features, recipe.options), told)
+        if layers and not changed:
+            raise QevalError(
+                f"{name} has changed no weight of {len(layers)} layers, so nothing is quantised.",
+                "Either all weights lie on its grid already, or the scheme's own code has a mistake.",
+            )
         recipe.notes.append(f"{name} is simulated: weights are rounded to the grid and held unpacked.")
         return compute_in(model, recipe.compute)
 
-    spec = SchemeSpec(name, summary, load, (*options, ATTENTION), unpacked=True, **fields)
+    spec = Simulated(
+        name,
+        summary,
+        load,
+        (*options, ATTENTION),
+        unpacked=True,
+        round_weight=round_weight,
+        bits=bits,
+        check=check,
+        **fields,
+    )
     return spec
 
 
-def _round(name: str, layer: Any, round_weight: RoundWeight, options: Options) -> None:
+def _round(name: str, layer: Any, round_weight: RoundWeight, options: Options) -> bool:
+    """Round a layer's weight in place, and tell whether that changed any of it."""
     weight = layer.weight.data
     rounded = round_weight(weight.float(), options)
     if rounded.shape != weight.shape:
@@ -64,6 +91,7 @@ def _round(name: str, layer: Any, round_weight: RoundWeight, options: Options) -
             "This is a mistake in the scheme's own code: rounding keeps the shape.",
         )
     layer.weight.data = rounded.to(weight.dtype)
+    return bool((layer.weight.data != weight).any())
 
 
 def _mark(layer: Any, bits: float, told: dict[str, Any]) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from qeval.base.names import one_line
+
 Spec = dict[str, Any]
 
 VEGA_LITE = "6.1"
@@ -69,7 +71,17 @@ def to_svg(spec: Spec) -> str:
         "background": PAPER,
         **spec,
     }
-    return _drawn(json.dumps(whole))
+    return _drawn(json.dumps(_visible(whole)))
+
+
+def _visible(value: Any) -> Any:
+    """Plain data, its texts on one line and visible: a control character in a name would end the process
+    that draws it."""
+    if isinstance(value, dict):
+        return {key: _visible(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_visible(entry) for entry in value]
+    return one_line(value) if isinstance(value, str) else value
 
 
 @functools.lru_cache(maxsize=128)

@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from qeval.base import numbers
-from qeval.base.names import slugged
+from qeval.base.names import slugged, visible
 from qeval.base.plain import plain
 from qeval.compare.columns import COLUMNS
 from qeval.report.charts import Chart, charts
@@ -103,7 +103,7 @@ def breakable(text: str) -> str:
     """An escaped name that may be broken behind its underscores and slashes."""
     from markupsafe import Markup, escape
 
-    return Markup(re.sub(r"(?<=[_/])(?=.)", "<wbr>", str(escape(text))))  # noqa: S704 - escaped before
+    return Markup(re.sub(r"(?<=[_/])(?=.)", "<wbr>", str(escape(visible(text)))))  # noqa: S704 - escaped before
 
 
 def _svg(chart: Chart, *, narrow: bool = False) -> str:
@@ -112,8 +112,11 @@ def _svg(chart: Chart, *, narrow: bool = False) -> str:
 
 
 def _shown(value: Any) -> Any:
-    """What stands on the page for a value: numbers with typographic signs, all else as it is."""
-    return numbers.typographic(value) if isinstance(value, numbers.Numeral) else value
+    """What stands on the page for a value: numbers with typographic signs, of other texts every character,
+    and markup of ours as it is."""
+    if isinstance(value, numbers.Numeral):
+        return numbers.typographic(value)
+    return visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from qeval.base import numbers
-from qeval.base.names import slugged
+from qeval.base.names import one_line, slugged, visible
 from qeval.compare.columns import COLUMNS
 from qeval.report.context import Context, Detail, Line
 from qeval.report.costs import CostTable
@@ -84,7 +84,7 @@ def _cut(text: str) -> str:
 
 def escape(text: str) -> str:
     """Untrusted text as it is, on one line: nothing in it is Markdown, HTML, a link or a mention any more."""
-    plain = visible(" ".join(text.split()))
+    plain = one_line(text)
     plain = plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     plain = re.sub(r"([\\`*\[\]|~$])", r"\\\1", plain)
     plain = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", plain)  # within a word it means nothing
@@ -94,20 +94,11 @@ def escape(text: str) -> str:
     return re.sub(r"^(?:(\d+)(?=[.)]( |$))|(?=[-+#=](?:[ #=-]|$)))", r"\1\\", plain)
 
 
-def visible(text: str) -> str:
-    """The text with control and direction-changing characters shown by their numbers."""
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", _named, text)
-
-
-def _named(found: re.Match[str]) -> str:
-    return f"⟨U+{ord(found[0]):04X}⟩"
-
-
 def as_html(text: str) -> Markdown:
     """Untrusted text for a line that Markdown leaves to HTML, such as <summary>."""
     from markupsafe import escape as escaped
 
-    return Markdown(escaped(visible(" ".join(text.split()))))
+    return Markdown(escaped(one_line(text)))
 
 
 def fenced(text: str) -> Markdown:

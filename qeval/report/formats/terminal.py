@@ -3,16 +3,16 @@ loaded."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from qeval.base import numbers
-from qeval.base.names import short
+from qeval.base.names import one_line, short
 from qeval.base.records import Comparison, Decision, Result, Run
 from qeval.compare.columns import COLUMNS, in_words
 from qeval.compare.evidence import Evidence
 from qeval.compare.rows import Row, score_of, summary_rows
 from qeval.report.costs import cost_table
-from qeval.report.facts import provenance_facts, run_facts, warnings_of
+from qeval.report.facts import Fact, provenance_facts, run_facts, warnings_of
 from qeval.report.formats import Format
 from qeval.report.verdicts import Verdict, verdict_of
 
@@ -50,10 +50,10 @@ def costs(run: Run) -> str:
     found = cost_table(run)
     if found is None:
         return "Nothing was measured."
-    names = [row[0] for row in found.rows]
+    names = [one_line(row[0]) for row in found.rows]
     lines = [[head, *(row[i] for row in found.rows)] for i, head in enumerate(found.headers) if i]
     table = tabulate(lines, ["", *names], tablefmt="simple", disable_numparse=True)
-    return "\n".join([table, "", *found.notes]).rstrip()
+    return "\n".join([table, "", *map(one_line, found.notes)]).rstrip()
 
 
 def _interval_heading(comparisons: Sequence[Comparison]) -> str:
@@ -86,7 +86,13 @@ def _line(evidence: Evidence, result: Result, row: Row) -> list[str] | None:
     comparison = evidence.comparison(name, row.id)
     first = "baseline" if name == evidence.run.baseline else numbers.NONE
     change = [first, *("" for column in COLUMNS if column.brief)]
-    return [row.title, n, short(name), shown, *(_change(comparison) if comparison else change)]
+    return [
+        one_line(row.title),
+        n,
+        one_line(short(name)),
+        shown,
+        *(_change(comparison) if comparison else change),
+    ]
 
 
 def _change(comparison: Comparison) -> list[str]:
@@ -109,7 +115,7 @@ def _sentences(evidence: Evidence, decisions: Sequence[Decision]) -> list[str]:
     verdicts = [_verdict(evidence, result, decisions) for result in evidence.candidates]
     lines = [f"{v.mark} {short(v.variant)}: {v.word}. {v.sentence}" for v in verdicts]
     notes = {note: None for result in evidence.run.results for note in warnings_of(result)}
-    return [*lines, *(f"! {note}" for note in notes)]
+    return [one_line(line) for line in (*lines, *(f"! {note}" for note in notes))]
 
 
 def _verdict(evidence: Evidence, result: Result, decisions: Sequence[Decision]) -> Verdict:
@@ -121,16 +127,21 @@ def _verdict(evidence: Evidence, result: Result, decisions: Sequence[Decision]) 
 
 def details(run: Run) -> str:
     """The run's facts and what was truly loaded for each variant, as `qeval show` prints them."""
+    blocks = [_facts(run_facts(run))]
+    for result in run.results:
+        error = [("Did not run", result.error or "")] if result.status == "failed" else []
+        body = _facts([*error, *provenance_facts(result)])
+        indented = "\n".join(f"  {line}" for line in body.splitlines())
+        blocks.append(f"{one_line(result.variant.name)}\n{indented}")
+    return "\n\n".join(blocks) + "\n"
+
+
+def _facts(facts: Iterable[Fact]) -> str:
+    """A line for each fact, labels and values in columns."""
     from tabulate import tabulate
 
-    blocks = [tabulate(run_facts(run), tablefmt="plain", disable_numparse=True)]
-    for result in run.results:
-        facts = provenance_facts(result)
-        error = [("Did not run", result.error or "")] if result.status == "failed" else []
-        body = tabulate([*error, *facts], tablefmt="plain", disable_numparse=True)
-        indented = "\n".join(f"  {line}" for line in body.splitlines())
-        blocks.append(f"{result.variant.name}\n{indented}")
-    return "\n\n".join(blocks) + "\n"
+    lines = [(label, one_line(value)) for label, value in facts]
+    return tabulate(lines, tablefmt="plain", disable_numparse=True)
 
 
 FORMAT = Format("text", (".txt",), lambda context, _: summary(context.evidence, context.decisions) + "\n")

@@ -96,6 +96,21 @@ def test_a_simulated_scheme_that_changes_shapes_is_told_so(tmp_path: Path, monke
         load(Variant("v", str(plain), Scheme("bad")), device="cpu", cache_dir=tmp_path)
 
 
+@pytest.mark.torch
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_simulated_scheme_that_rounds_nothing_does_not_pass_as_quantised(
+    tmp_path: Path, monkeypatch
+) -> None:
+    from qeval.load.model import load
+    from qeval.load.reading.simulated import simulated
+
+    spec = simulated("idle", "a mistake", lambda weight, _: weight, lambda *_: 4.0)
+    monkeypatch.setitem(SCHEMES, "idle", spec)
+    plain = save_llama(tmp_path / "llama")
+    with pytest.raises(QevalError, match=f"idle has changed no weight of {LINEARS} layers"):
+        load(Variant("v", str(plain), Scheme("idle")), device="cpu", cache_dir=tmp_path)
+
+
 def install(place: Path, name: str, entries: dict[str, str], version: str = "1.0") -> None:
     """A distribution with these entry points, as pip leaves it."""
     info = place / f"{name.replace('-', '_')}-{version}.dist-info"
