@@ -221,9 +221,10 @@ def checked(samples: Samples, result: Result, cell: Cell) -> Samples:
 
 
 def known_of_one(base: Result, result: Result) -> Iterator[tuple[str, str]]:
-    """Tasks, and what is recorded of them for one of two results alone: nothing proves it the same."""
+    """Tasks, and what is recorded of them for one of two whole results alone: nothing proves it the same."""
     theirs = {cell.task.name: cell for cell in result.cells}
-    for cell in (cell for cell in base.cells if cell.task.name in theirs):
+    whole = base.status == result.status == "done"
+    for cell in (cell for cell in base.cells if whole and cell.task.name in theirs):
         one, two = _harness(base, result)
         facts: list[tuple[str, object, object]] = [("lm-eval's version", one, two)]
         if cell.aggregate_only or theirs[cell.task.name].aggregate_only:

@@ -13,6 +13,7 @@ from qeval.store.runs import RunDir, Store
 FP16 = {"pretrained": "org/tiny", "dtype": "float16"}
 INT4 = {"pretrained": "org/tiny", "dtype": "int4"}
 N = 400
+ALL = ("--max-drop", "60", "--allow-identical", "--allow-limited")
 
 
 def pair(place, ours=None, theirs=None, tasks=("letters",), **changes):
@@ -91,10 +92,10 @@ def test_an_option_that_would_be_ignored_is_refused(qeval, tmp_path, runs_dir, w
     ("metric", "first", "second"), [("wer", 0.2, 0.4), ("brier_score", 0.15, 0.4), ("error_rate", 0.2, 0.4)]
 )
 def test_a_table_where_less_is_better_is_turned_round(qeval, tmp_path, metric, first, second):
-    head = "variant,task,metric,score,n,baseline\n"
+    head = "model,variant,task,metric,score,n,baseline\n"
     for one, two, code in ((first, second, 3), (second, first, 0)):
         file = tmp_path / f"{code}.csv"
-        file.write_text(f"{head}a,x,{metric},{one},4000,true\nb,x,{metric},{two},4000,\n")
+        file.write_text(f"{head}m,a,x,{metric},{one},4000,true\nm,b,x,{metric},{two},4000,\n")
         place = runs(qeval("import", file, "--scores"))
         qeval("report", place, "-o", tmp_path / "report.md")
         assert f"1 - {metric}" in (tmp_path / "report.md").read_text().replace("\\", "")
@@ -106,11 +107,12 @@ def test_a_published_perplexity_under_any_name_does_not_pass_by_being_worse(
     qeval, tmp_path, metric, first, second
 ):
     file = tmp_path / "scores.csv"
-    head = "variant,task,metric,score,n,stderr,baseline\n"
-    file.write_text(f"{head}a,x,{metric},{first},62,0.01,true\nb,x,{metric},{second},62,0.01,\n")
+    head = "model,variant,task,metric,score,n,stderr,baseline\n"
+    file.write_text(f"{head}m,a,x,{metric},{first},62,0.01,true\nm,b,x,{metric},{second},62,0.01,\n")
     place = runs(qeval("import", file, "--scores"))
     qeval("gate", place, "--max-ppl-ratio", "1.05", code=3)
-    file.write_text(f"variant,task,metric,score,n\na,x,{metric},{first},62\nb,x,{metric},{second},62\n")
+    head = "model,variant,task,metric,score,n\n"
+    file.write_text(f"{head}m,a,x,{metric},{first},62\nm,b,x,{metric},{second},62\n")
     place = runs(qeval("import", file, "--scores", "--baseline", "a"))
     qeval("gate", place, "--max-ppl-ratio", "1.05", code=4)
 
@@ -254,6 +256,8 @@ def test_a_whole_import_leaves_nothing_unproved(qeval, tmp_path):
 def test_a_limited_import_of_a_task_of_unknown_size_says_so(qeval, tmp_path):
     run, told = imported(qeval, pair(tmp_path / "out", **{"n-samples": None, "config": {"limit": 6}}))
     assert len(unproved(run)) == 2
+    assert f"{unproved(run)[0].rstrip('.')}. Settle it" in qeval("gate", run.id, *ALL, code=5).stdout
+    qeval("gate", run.id, *ALL, "--ungated", "letters", code=0)
     assert "of how many items is not recorded" in told
 
 
@@ -261,6 +265,8 @@ def test_copies_under_other_numbers_say_so_where_the_size_is_unknown(qeval, tmp_
     rows = {"letters": [*letters(), *(row | {"doc_id": row["doc_id"] + 6} for row in letters())]}
     run, told = imported(qeval, pair(tmp_path / "out", rows, rows, **{"n-samples": None}))
     assert len(unproved(run)) == 2
+    assert f"{unproved(run)[0].rstrip('.')}. Settle it" in qeval("gate", run.id, *ALL, code=5).stdout
+    qeval("gate", run.id, *ALL, "--ungated", "letters", code=0)
     assert "letters: 6 items are copies of others" in told
 
 
@@ -272,14 +278,51 @@ def test_results_without_the_mean_say_so(qeval, tmp_path):
         file.write_text(json.dumps(table))
     run, told = imported(qeval, place)
     assert len(unproved(run)) == 2
+    assert f"{unproved(run)[0].rstrip('.')}. Settle it" in qeval("gate", run.id, *ALL, code=5).stdout
+    qeval("gate", run.id, *ALL, "--ungated", "letters", code=0)
     assert "tells no acc,none" in told
 
 
-def test_a_version_that_one_side_does_not_tell_is_unproved_there(qeval, tmp_path):
-    write(tmp_path / "a", results("letters", args=FP16))
-    write(tmp_path / "b", results("letters", args=INT4, lm_eval_version=None))
+def test_a_version_that_one_side_does_not_tell_is_no_pass(qeval, tmp_path):
+    write(tmp_path / "a", results("letters", args=FP16), samples=many())
+    write(tmp_path / "b", results("letters", args=INT4, lm_eval_version=None), samples=many())
     run, _ = imported(qeval, tmp_path)
-    assert [len(result.cells[0].unproved) for result in run.results] == [0, 1]
+    said = qeval("gate", run.id, "--max-drop", "60", "--allow-identical", code=5).stdout
+    assert (
+        "lm-eval's version of letters is recorded for tiny[dtype=float16] or tiny[dtype=int4] alone" in said
+    )
+    qeval("gate", run.id, "--max-drop", "60", "--allow-identical", "--ungated", "letters", code=0)
+
+
+def table(place, text):
+    place.write_text(text)
+    return place
+
+
+def test_examples_in_the_prompt_that_one_side_does_not_tell_are_no_pass(qeval, tmp_path):
+    head = "model,variant,task,score,n,num_fewshot,baseline\n"
+    for theirs, code in (("25", 0), ("", 5)):
+        text = f"{head}m,a,arc,0.5,9000,25,true\nm,b,arc,0.5,9000,{theirs},\n"
+        place = runs(qeval("import", table(tmp_path / f"{code}.csv", text), "--scores"))
+        said = qeval("gate", place, "--max-drop", "9", code=code).stdout
+        assert ("the number of examples in the prompt of arc is recorded for a or b alone" in said) == bool(
+            code
+        )
+
+
+def test_two_tables_of_which_one_does_not_tell_the_examples_are_no_pass_together(qeval, tmp_path):
+    head = "model,variant,task,score,n,num_fewshot\n"
+    a = runs(qeval("import", table(tmp_path / "a.csv", f"{head}m,a,arc,0.5,9000,25\n"), "--scores"))
+    b = runs(qeval("import", table(tmp_path / "b.csv", f"{head}m,b,arc,0.5,9000,\n"), "--scores"))
+    assert "may differ" in qeval("gate", a, b, "--baseline", "a", "--max-drop", "9", code=5).stdout
+
+
+def test_a_table_that_names_no_model_proves_none(qeval, tmp_path):
+    text = "variant,task,score,n\na,arc,0.5,9000\nb,arc,0.5,9000\n"
+    place = runs(qeval("import", table(tmp_path / "x.csv", text), "--scores", "--baseline", "a"))
+    said = qeval("gate", place, "--max-drop", "9", code=5).stdout
+    assert "not proved to be one model" in said.splitlines()[0]
+    qeval("gate", place, "--max-drop", "9", "--allow-unproved-model", code=0)
 
 
 GROUP = {"both": ["one", "two", "three"]}
@@ -440,7 +483,7 @@ def filtered(place, orders=(("strict-match", "flexible-extract"),) * 2):
     return place
 
 
-def test_the_filter_that_judges_and_what_another_would_say_are_shown(qeval, tmp_path):
+def test_the_filter_that_judges_and_what_another_would_say_are_shown(qeval, tmp_path, monkeypatch):
     run, told = imported(qeval, filtered(tmp_path / "out"))
     said = (
         "sums is judged by exact_match, strict-match: 0.00 in 400 items (baseline 0.00); by flexible-extract"
@@ -450,6 +493,18 @@ def test_the_filter_that_judges_and_what_another_would_say_are_shown(qeval, tmp_
         qeval("report", run.id, "-o", tmp_path / name)
         assert "strict-match" in (tmp_path / name).read_text()
     assert "exact_match, strict-match" in (tmp_path / "report.md").read_text()
+    junit, summary = tmp_path / "gate.xml", tmp_path / "summary.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    shown = qeval("gate", run.id, *ALL, "--junit", junit, code=0).stdout
+    for text in (
+        shown,
+        junit.read_text(),
+        summary.read_text(),
+        qeval("gate", run.id, *ALL, "--json", code=0).stdout,
+    ):
+        assert "sums (exact_match, strict-match)" in text.replace("\\", "")
+        assert "it would be 50.00 in 400 items" in text
 
 
 def test_filter_and_metric_choose(qeval, tmp_path, runs_dir):

@@ -156,14 +156,6 @@ def test_a_standard_error_never_says_more_than_the_items(tmp_path, score, error)
     assert import_scores(path).results[0].cells[0].metrics.get("n_effective", 1000) == 1000
 
 
-def test_what_one_row_leaves_open_and_another_does_not_is_unproved(tmp_path):
-    head = "variant,task,score,n,num_fewshot\n"
-    run = import_scores(write(tmp_path, f"{head}a,arc,0.5,10,25\nb,arc,0.5,10,\n"), baseline="a")
-    assert [len(result.cells[0].unproved) for result in run.results] == [0, 1]
-    run = import_scores(write(tmp_path, f"{head}a,arc,0.5,10,\nb,arc,0.5,10,\n"), baseline="a")
-    assert not any(cell.unproved for result in run.results for cell in result.cells)
-
-
 def test_fewer_items_than_the_task_has_are_a_limited_run(tmp_path):
     path = write(tmp_path, "variant,task,score,n,n_available\na,arc,0.5,10,99\nb,arc,0.5,10,99\n")
     assert compare_run(import_scores(path, baseline="a"), never)[0].limited

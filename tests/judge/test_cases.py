@@ -64,6 +64,15 @@ def same_numbers(made):
     return run, lambda cell: read(replace(cell, key=cell.key.replace("bnb4", "fp16"))), items
 
 
+def unproved(made):
+    cells = tuple(replace(cell, unproved=("Nobody knows how many.",)) for cell in made[0].results[1].cells)
+    return changed(made, 1, cells=cells)
+
+
+def unversioned(made):
+    return changed(made, 1, provenance=replace(made[0].results[1].provenance, versions={}))
+
+
 def stopped(made):
     stop = Stop("arc", Rule(max_drop=1.0), 50, 400)
     return changed(made, 1, status="stopped", stop=stop, error="Stopped early.")
@@ -163,6 +172,20 @@ def case(name: str, runs_dir: Path, tmp_path: Path) -> tuple[str, ...]:
             store(runs_dir, other_model(whole()), source="lm-eval"),
             *WIDE,
             "--allow-unproved-model",
+        ),
+        "what an import could not prove of a task": lambda: (
+            store(runs_dir, unproved(whole()), source="lm-eval"),
+            *WIDE,
+        ),
+        "lm-eval's version, or the examples in the prompt, known of one side only": lambda: (
+            store(runs_dir, unversioned(whole())),
+            *WIDE,
+        ),
+        "either with `--ungated TASK`": lambda: (
+            store(runs_dir, unproved(unversioned(whole()))),
+            *WIDE,
+            "--ungated",
+            "arc",
         ),
         "runs of different models": lambda: (*two_runs(runs_dir), *WIDE),
         "the same with `--allow-different-models`": lambda: (
