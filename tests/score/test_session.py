@@ -14,7 +14,7 @@ from qeval.ask import policy
 from qeval.base.errors import QevalError
 from qeval.base.messages import Done, Event, Finished, Job, Note
 from qeval.base.places import tasks_dir
-from qeval.base.records import Provenance, Result, Scheme, Settings, Task, Variant
+from qeval.base.records import Provenance, Result, Run, Scheme, Settings, Suite, Task, Variant
 from qeval.score.cells import JobCells, StoppedEarly
 from qeval.store.runs import Store
 
@@ -305,6 +305,8 @@ def test_a_gate_stops_a_real_model_too(runs_dir: Path, llama: Path, tmp_path: Pa
     rules = policy.parse({"rule": [{"max_flips": 0.01}]})
     job = a_job(runs_dir, ruined, tasks=tasks, run_id="s", policy=rules, baseline={"model": str(llama)})
     job = replace_variant(job, ruined)
+    run = Run("s", "2026-01-02T03:04:05Z", str(llama), Suite("facts", tasks), "fp32", ())
+    Store(runs_dir).run_dir("s").write(run)
     with pytest.raises(StoppedEarly) as caught:
         score(job)
     assert caught.value.stop.items < len(good["qeval_facts"]) == 120
