@@ -179,7 +179,7 @@ class Provenance:
     layers alone; `weight_bytes` is the size of all parameters and buffers as a checkpoint holds them.
     `engine` is the path that scored ("tree", "kv", "head", "plain", "lm-eval") and `engine_note` its
     self-check's result.
-    `notes` are sentences that a reader of the report must see.
+    `notes` are sentences that a reader of the report must see, `warnings` those that a gate prints too.
     """
 
     model: str
@@ -199,6 +199,7 @@ class Provenance:
     batch_size: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

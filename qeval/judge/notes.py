@@ -29,7 +29,7 @@ def notes(
         *_toothless(decisions),
         *_improbable(evidence),
         *_filtered(evidence, decisions),
-        *_from_elsewhere(evidence),
+        *_warnings(evidence),
     )
     return tuple(dict.fromkeys(found))
 
@@ -100,11 +100,12 @@ def _filtered(evidence: Evidence, decisions: Sequence[Decision]) -> Iterator[str
         yield f"Judged by the answers that a filter finds: {', '.join(named)}."
 
 
-def _from_elsewhere(evidence: Evidence) -> Iterator[str]:
-    """What an import said of each variant: what was left out, and by which filter an answer was read."""
-    if evidence.run.source != "qeval":
-        for result in (evidence.baseline, *evidence.candidates):
-            for note in result.provenance.notes if result.provenance else ():
+def _warnings(evidence: Evidence) -> Iterator[str]:
+    """What is to be known of each variant. Of an import all that it said: what was left out, and why."""
+    for result in (evidence.baseline, *evidence.candidates):
+        made = result.provenance
+        if made is not None:
+            for note in (*made.warnings, *(made.notes if evidence.run.source != "qeval" else ())):
                 yield f"{result.variant.name}: {note}"
 
 

@@ -76,15 +76,28 @@ def identity(variant: Variant, cache_dir: Path) -> dict[str, Any]:
     spec = SCHEMES[scheme.kind]
     meant = resolve(variant)
     options = spec.complete(scheme.options)
-    here = spec.calibrated and meant.ready is None
-    text = calibration.identity(checkpoint.calibration_of(variant.model, options)) if here else None
+    text = _calibration(variant, meant)
     libraries = [package.distribution for package in spec.packages]
     return {
         "model": model_identity(variant.model, variant.revision, cache_dir),
         "scheme": scheme.kind,
         "options": options,
         "checkpoint": meant.identity(cache_dir) if meant.ready else None,
-        "calibration": text,
+        "calibration": calibration.identity(text) if text else None,
         "adapter": adapter.identity(variant.adapter, cache_dir) if variant.adapter else None,
         "versions": versions(*libraries, *(["peft"] if variant.adapter else [])),
     }
+
+
+def calibration_text(variant: Variant) -> str | None:
+    """The whole text that a variant is quantised with here; None where nobody calibrates here, or with a set
+    of the Hub. Raises QevalError for a file that cannot be read."""
+    found = _calibration(variant, resolve(variant))
+    return calibration.text_at_hand(found) if found else None
+
+
+def _calibration(variant: Variant, meant: Meant) -> calibration.Calibration | None:
+    spec = SCHEMES[variant.scheme.kind]
+    if not spec.calibrated or meant.ready is not None:
+        return None
+    return checkpoint.calibration_of(variant.model, spec.complete(variant.scheme.options))

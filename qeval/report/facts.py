@@ -70,7 +70,7 @@ def _value(value: object) -> str:
 
 def warnings_of(result: Result) -> tuple[str, ...]:
     """Sentences that a reader must see: limits, cut contexts, scores without items, the loader's notes."""
-    notes = list(result.provenance.notes) if result.provenance else []
+    notes = [*result.provenance.warnings, *result.provenance.notes] if result.provenance else []
     limited = [cell.task.name for cell in result.cells if cell.limited]
     if limited:
         notes.append(f"Only a part of the items was scored: {_some(limited)}.")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qeval.base.messages import Job, Note, Stage
-from qeval.load import model
+from qeval.base.records import Variant
+from qeval.load import model, resolve
+from qeval.load.making import overlap
 from qeval.load.memory import forget_peak
-from qeval.score.harness import door
+from qeval.score.harness import door, outcome
 
 if TYPE_CHECKING:
     from qeval.score.cells import Say
@@ -35,6 +38,20 @@ def questions(job: Job, say: Say) -> tuple[PreparedTask, ...]:
         cache_dir=Path(job.cache_dir),
         progress=lambda text, done, total: say(Stage(f"building the questions: {text} {done}/{total}")),
     )
+
+
+def calibrated_on_questions(variant: Variant, prepared: Sequence[PreparedTask]) -> list[str]:
+    """A sentence for each task whose questions lie in the text that the variant was calibrated on."""
+    text = resolve.calibration_text(variant)
+    if text is None:
+        return []
+    found = []
+    for part in prepared:
+        questions = [item.question for item in outcome.items(part)]
+        if count := overlap.held(text, questions):
+            held = f"The calibration text holds {count} of {len(questions)} questions of {part.task.name}"
+            found.append(f"{held}: its score may be flattered.")
+    return found
 
 
 def loaded_variant(job: Job, say: Say) -> model.Loaded:

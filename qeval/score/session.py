@@ -24,7 +24,7 @@ from qeval.score.engine.body import NonFiniteError
 from qeval.score.engine.materialize import can_materialize, compute_in_own_dtype, materialize
 from qeval.score.engine.requests import Answer, TokenRequest
 from qeval.score.harness import door
-from qeval.score.inputs import loaded_variant, questions
+from qeval.score.inputs import calibrated_on_questions, loaded_variant, questions
 
 if TYPE_CHECKING:
     from qeval.load import model
@@ -50,6 +50,7 @@ def score(job: Job, cells: JobCells, say: Say) -> None:
         say(end_without_scoring(job, stored, say))
         return
     session = Session(job, cells, say, loaded_variant(job, say), sum(map(_tokens, prepared)))
+    session.warn(calibrated_on_questions(job.variant, prepared))
     for unit in _units(prepared):
         session.score_unit(unit, [part in todo for part in unit])
     session.verify(todo)
@@ -124,6 +125,12 @@ class Session:
             self.model, _ = materialize(self.model)
             self.native = False
             self.provenance = replace(self.provenance, materialized=True)
+
+    def warn(self, warnings: Sequence[str]) -> None:
+        """Say what a reader of the numbers must know, and keep it beside them."""
+        self.provenance = replace(self.provenance, warnings=(*self.provenance.warnings, *warnings))
+        for warning in warnings:
+            self.say(Note(warning))
 
     def score_unit(self, unit: Sequence[PreparedTask], wanted: Sequence[bool]) -> None:
         """Score the wanted tasks of a unit, each stored as soon as its last answer is there."""

@@ -12,6 +12,7 @@ import pytest
 from tiny_models import save_model
 from tiny_worlds import QUIET
 
+from qeval.base.places import tasks_dir
 from qeval.base.redirect import libraries_to
 
 TEXT = "The cat sat under the tree and saw a big red dog on the mat. " * 40
@@ -21,6 +22,7 @@ def test_noise_goes_to_a_file_and_words_to_the_person(tmp_path: Path) -> None:
     code = """
 import os, sys
 from pathlib import Path
+from qeval.base.places import tasks_dir
 from qeval.base.redirect import libraries_to
 with libraries_to(Path(sys.argv[1])) as say:
     print("by Python"); print("an error", file=sys.stderr); os.write(1, b"by C\\n"); say("for you")
@@ -67,6 +69,22 @@ class TestCheckpoints:
         )
         fp32, made, shipped = ([cell["metrics"] for cell in found["cells"]] for found in run["variants"])
         assert made == shipped != fp32
+
+    def test_calibration_text_that_holds_the_questions_is_named(self, qeval, tmp_path: Path) -> None:
+        pytest.importorskip("gptqmodel")
+        model, text, asked = (
+            save_model(tmp_path / "llama"),
+            tmp_path / "text.txt",
+            tasks_dir() / "demo" / "facts.jsonl",
+        )
+        questions = [json.loads(line)["question"] for line in asked.read_text("utf-8").splitlines()]
+        text.write_text(TEXT + "\n".join(questions[:4]))
+        scheme = f"gptq[bits=3,group_size=32,samples=4,length=64,calibration={text}]"
+        words = ("--schemes", f"fp32,{scheme}", "--tasks", "qeval_facts:acc", "--limit", 6)
+        made = qeval("run", "--model", model, "--device", "cpu", *words)
+        said = "The calibration text holds 4 of 6 questions of qeval_facts: its score may be flattered."
+        assert said in made.stderr
+        assert said in qeval("gate", "--max-drop", 99, "--allow-limited", code=None).stdout
 
     def test_costs_of_what_calibrates(self, qeval, tmp_path: Path, scheme: str) -> None:
         pytest.importorskip("gptqmodel")

@@ -45,8 +45,18 @@ def identity(calibration: Calibration) -> dict[str, Any]:
     named = {"samples": calibration.samples, "length": calibration.length, "seed": calibration.seed}
     if calibration.name in HUB_SETS:
         return {"set": calibration.name, **named}
-    text = _own_text() if calibration.name == OWN else _file_text(calibration.name)
+    text = text_at_hand(calibration) or ""
     return {"text": hashlib.sha256(text.encode()).hexdigest(), **named}
+
+
+def text_at_hand(calibration: Calibration) -> str | None:
+    """The whole text that is calibrated on; None for a set, of which only a part is drawn, from the Hub.
+
+    Raises QevalError for a file that cannot be read.
+    """
+    if calibration.name in HUB_SETS:
+        return None
+    return _own_text() if calibration.name == OWN else _file_text(calibration.name)
 
 
 def windows(calibration: Calibration, tokenizer: Any, datasets_dir: Path | None = None) -> list[list[int]]:
@@ -59,7 +69,7 @@ def windows(calibration: Calibration, tokenizer: Any, datasets_dir: Path | None 
     if calibration.name in HUB_SETS:
         tokens = _joined(_documents(calibration, datasets_dir), tokenizer, wanted)
     else:
-        text = _own_text() if calibration.name == OWN else _file_text(calibration.name)
+        text = text_at_hand(calibration) or ""
         tokens = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     count = min(calibration.samples, len(tokens) // calibration.length)
     if count == 0:
