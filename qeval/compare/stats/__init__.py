@@ -29,7 +29,7 @@ from qeval.compare.stats.paired import (
     paired_ratio_margin,
     paired_standard_error,
 )
-from qeval.compare.stats.several import holm, p_value
+from qeval.compare.stats.several import claims, holm, p_value
 from qeval.compare.stats.sizes import bounded_n, required_n, smallest_margin
 from qeval.compare.stats.unpaired import recovery, unpaired_interval, wilson_interval
 from qeval.compare.stats.unseen import effective_number, unseen_share
@@ -42,6 +42,7 @@ __all__ = [
     "average_interval",
     "bounded_n",
     "changed_interval",
+    "claims",
     "effective_number",
     "holm",
     "mcnemar_exact",
