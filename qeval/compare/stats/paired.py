@@ -90,7 +90,7 @@ def _weighted(
         sums, shares = summed(codes, sums, count), summed(codes, shares, count)
     if np.count_nonzero(shares) < fewest:
         return (float(sums.sum()), *unknown(level, ends))
-    return around(sums, shares, float(shares @ shares), level, ends)
+    return around(sums, shares, float(np.square(shares).sum()), level, ends)
 
 
 def summed(codes: NDArray[np.intp], values: Floats, count: int) -> Floats:
@@ -207,9 +207,9 @@ def leverage_reach(sums: Floats, shares: Floats, level: float) -> float:
     """
     residuals, rest = sums - float(sums.sum()) * shares, np.maximum(1 - shares, _TINY)
     variance = float((residuals**2 / rest).sum())
-    total, factor = float(shares @ shares), shares**2 / rest
+    total, factor = float(np.square(shares).sum()), shares**2 / rest
     trace = float((factor * (1 - 2 * shares + total)).sum())
-    even, odd, squared = factor.sum(), factor @ shares, factor @ shares**2
+    even, odd, squared = (float((factor * shares**power).sum()) for power in range(3))
     off = 2 * even * squared + 2 * odd**2 - 4 * total * even * odd + total**2 * even**2
     diagonal = (factor**2 * ((1 - 2 * shares + total) ** 2 - (total - 2 * shares) ** 2)).sum()
     freedom = trace**2 / float(off + diagonal) if trace > 0 else 1.0

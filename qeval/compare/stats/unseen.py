@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from qeval.compare.stats.columns import Floats
 
 _STEPS = 60
-_CLOSE = 1e-10
+_CLOSE = 1e-9
 _MIDDLE = 1e-4
 
 
@@ -39,7 +39,7 @@ def lowest_mean(sums: Floats, shares: Floats, unseen: float, worst: float, level
         return mean - max(mean - worst, 0.0) * -math.expm1(unseen * math.log((1 - level) / 2))
     add, values = np.append(shares, unseen), np.append(sums, unseen * worst)
     low, high = _start(values, add, mean, z), mean
-    at = mean - z * float(np.linalg.norm(values - mean * add)) - unseen * (mean - worst)
+    at = mean - z * _length(values - mean * add) - unseen * (mean - worst)
     for _ in range(_STEPS):
         if not low < at < high:
             at = (low + high) / 2
@@ -72,6 +72,11 @@ def effective_number(weights: Floats) -> float:
     return float(weights.sum()) ** 2 / squares if squares > 0 else 0.0
 
 
+def _length(values: Floats) -> float:
+    """The root of the sum of squares, without BLAS, whose threads cost more than they bring."""
+    return math.sqrt(float(np.square(values).sum()))
+
+
 def _all_alike(sums: Floats, shares: Floats, mean: float) -> bool:
     return float(np.abs(sums - mean * shares).max()) <= _CLOSE * float(shares.max())
 
@@ -101,23 +106,25 @@ def _distance(terms: Floats, shares: Floats) -> tuple[float, float]:
     root = math.copysign(math.sqrt(2 * max(-float(np.log(tilted).sum()), 0.0)), tilt)
     if abs(root) < _MIDDLE:
         return root, 0.0
-    width = tilt * float(np.linalg.norm(terms * tilted))
+    width = tilt * _length(terms * tilted)
     slope = tilt / root * float((shares * tilted).sum())
     return root + math.log(width / root) / root, slope
 
 
 def _tilt(terms: Floats, low: float, high: float) -> float:
-    """The u in (low, high) at which sum(terms / (1 + u terms)) is 0: Newton's steps, halving where they
-    leave the interval."""
-    tilt = 0.0
+    """The u in (low, high) at which sum(terms / (1 + u terms)) is 0.
+
+    Newton's steps for all terms but the least, whose pole at `high` is kept: often that one decides.
+    """
+    least = terms <= -(1 - _CLOSE) / high
+    poles, others, tilt = int(least.sum()), terms[~least], 0.0
     for _ in range(_STEPS):
-        ratio = terms / (1 + tilt * terms)
-        value = float(ratio.sum())
-        low, high = (tilt, high) if value > 0 else (low, tilt)
-        following = tilt + value / float(ratio @ ratio)
-        if not low < following < high:
-            following = (low + high) / 2
-        if abs(following - tilt) <= _CLOSE * abs(tilt):
+        ratio = others / (1 + tilt * others)
+        rest, steep, room = float(ratio.sum()), float(np.square(ratio).sum()), high - tilt
+        low = tilt if rest * room > poles else low
+        middle = steep * room + rest
+        step = 2 * (rest * room - poles) / (middle + math.sqrt(middle**2 - 4 * steep * (rest * room - poles)))
+        if abs(step) <= _CLOSE * abs(tilt):
             break
-        tilt = following
+        tilt = tilt + step if tilt + step > low else (tilt + low) / 2
     return tilt
