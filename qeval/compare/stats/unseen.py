@@ -38,17 +38,25 @@ def lowest_mean(sums: Floats, shares: Floats, unseen: float, worst: float, level
     if _all_alike(sums, shares, mean):
         return mean - max(mean - worst, 0.0) * -math.expm1(unseen * math.log((1 - level) / 2))
     add, values = np.append(shares, unseen), np.append(sums, unseen * worst)
-    low, high = _start(values, add, mean, z), mean
     at = mean - z * _length(values - mean * add) - unseen * (mean - worst)
+    return _search(values, add, _start(values, add, mean, z), mean, at, z)
+
+
+def _search(values: Floats, shares: Floats, low: float, mean: float, at: float, z: float) -> float:
+    """The mean between `low` and `mean` that lies `z` away: Newton's step from `at`, then secants, halving
+    where they leave the interval."""
+    high, before = mean, (math.nan, math.nan)
     for _ in range(_STEPS):
         if not low < at < high:
             at = (low + high) / 2
-        distance, slope = _distance(values - at * add, add)
+        distance, slope = _distance(values - at * shares, shares)
         low, high = (at, high) if distance > z else (low, at)
+        if not math.isnan(before[0]) and before[0] != at:
+            slope = (before[1] - distance) / (at - before[0])
         step = (distance - z) / slope if math.isfinite(distance) and slope > 0 else math.inf
         if abs(step) <= _CLOSE * (mean - at) or high - low <= _CLOSE * (mean - low):
             break
-        at += step
+        before, at = (at, distance) if math.isfinite(distance) else before, at + step
     return at
 
 
