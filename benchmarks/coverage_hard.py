@@ -277,6 +277,17 @@ def uncorrected(variants: int) -> Trial:
     return trial
 
 
+def any_fail(tasks: int, n: int, margin: float) -> Trial:
+    """So many 0/1 tasks exactly at the margin: wrong is to fail on any of them."""
+
+    def trial(random: Random) -> bool:
+        shares = [0.07 + margin / 2, 0.07 - margin / 2, 0.86]
+        drawn = random.multinomial(n, shares, tasks)
+        return any(stats.accuracy_interval(int(a), int(b), n, LEVEL)[1] < -margin for a, b, _ in drawn)
+
+    return trial
+
+
 # --- all ------------------------------------------------------------------------------------------
 
 
@@ -383,6 +394,7 @@ def without_promise() -> Iterator[Setting]:
         yield title, name, bad_documents(words, 3 / len(words), 0.5, varied=True), 1
     for variants in (5, 10):
         yield "any false claim, one task, uncorrected", f"{variants} variants", uncorrected(variants), 1
+    yield "any FAIL of four rules at the margin of 2%, 14% flips", "2000 each", any_fail(4, 2000, 0.02), 1
 
 
 def undecided() -> Iterator[Setting]:
