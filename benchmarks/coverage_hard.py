@@ -253,12 +253,12 @@ def false_claims(variants: int) -> Trial:
             losses, gains, _ = random.multinomial(n, [0.05, 0.05, 0.9])
             yield (gains - losses) / n, stats.mcnemar_midp(int(losses), int(gains))
         baseline = random.uniform(0.3, 0.7, 817)
-        score = stats.paired_interval(baseline, baseline + random.uniform(-0.2, 0.2, 817))
-        words = PAGES
-        lost = 0.01 * random.standard_t(4, len(words))
-        for delta, low, high in (score, stats.paired_interval(-2 * words, -words * (2 + lost), words)):
-            reach = delta - low if delta > 0 else high - delta
-            yield delta, stats.p_value(delta, reach / 1.959964)
+        lost = 0.01 * random.standard_t(4, len(PAGES))
+        for columns in (
+            (baseline, baseline + random.uniform(-0.2, 0.2, 817), None),
+            (-2 * PAGES, -PAGES * (2 + lost), PAGES),
+        ):
+            yield stats.paired_interval(*columns)[0], stats.paired_p_value(*columns)
 
     def trial(random: Random) -> bool:
         pairs = [pair for _ in range(variants) for pair in p_values(random)]

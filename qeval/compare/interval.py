@@ -152,13 +152,18 @@ def _averaged(
 
 
 def p_value(pairs: Pairs, low: float, high: float, confidence: float) -> float | None:
-    """The two-sided p-value of no difference: McNemar's mid-p for 0/1 scores of items that stand alone; else
-    the normal one that agrees with the interval [low, high]. None where there is no interval."""
-    clustered = pairs.values is not None and pairs.values.cluster is not None
-    if not pairs.parts and not clustered and pairs.losses is not None and pairs.gains is not None:
-        return stats.mcnemar_midp(pairs.losses, pairs.gains)
+    """The two-sided p-value of no difference: McNemar's mid-p for 0/1 scores, and no less than the texts'
+    where items share some; of other scores with items the one that the interval implies; else the normal
+    one that agrees with [low, high]. None where there is no interval."""
+    values = None if pairs.parts else pairs.values
+    found = []
+    if not pairs.parts and pairs.losses is not None and pairs.gains is not None:
+        found = [stats.mcnemar_midp(pairs.losses, pairs.gains)]
+    if values is not None and (values.cluster is not None or not found):
+        columns = (values.baseline, values.candidate, values.weight)
+        found.append(stats.paired_p_value(*columns, values.cluster))
     reach = pairs.delta - low if pairs.delta > 0 else high - pairs.delta
-    if not math.isfinite(reach):
-        return None
+    if found or not math.isfinite(reach):
+        return max(found) if found and math.isfinite(reach) else None
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     return stats.p_value(pairs.delta, reach / z)

@@ -26,6 +26,7 @@ from qeval.compare.stats.paired import (
     NO_INFORMATION,
     changed_interval,
     paired_interval,
+    paired_p_value,
     paired_ratio_margin,
     paired_standard_error,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "mcnemar_midp",
     "p_value",
     "paired_interval",
+    "paired_p_value",
     "paired_ratio_margin",
     "paired_standard_error",
     "proportion_interval",

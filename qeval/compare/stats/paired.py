@@ -16,8 +16,9 @@ from qeval.compare.stats.columns import (
     is_bounded,
     student_quantile,
 )
+from qeval.compare.stats.several import p_value
 from qeval.compare.stats.unpaired import wilson_interval
-from qeval.compare.stats.unseen import lowest_mean
+from qeval.compare.stats.unseen import chance_below, lowest_mean
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -73,24 +74,53 @@ def paired_interval(
     return _weighted(columns, clusters, level, (-1.0, 1.0) if is_bounded(*columns) else None)
 
 
+def paired_p_value(
+    baseline: ArrayLike,
+    candidate: ArrayLike,
+    weights: ArrayLike | None = None,
+    clusters: ArrayLike | None = None,
+) -> float:
+    """The two-sided p-value of no difference that `paired_interval` with the same arguments implies: 1 minus
+    the greatest level at which the interval of scores that are not 0/1 leaves 0 out. Unknown spread: 1.
+    """
+    columns = as_columns(baseline, candidate, weights)
+    if columns[2].sum() <= 0:
+        return 1.0
+    sums, shares, known = _units(columns, clusters)
+    sign = 1.0 if sums.sum() > 0 else -1.0
+    if not known or not sums.sum():
+        return 1.0
+    ends = (-1.0, 1.0) if is_bounded(*columns) else None
+    worst, _ = _ends(sign * sums, shares) if ends is None else ends
+    chance = chance_below(sign * sums, shares, float(np.square(shares).sum()), worst, 0.0)
+    if ends is not None:
+        return min(2 * chance, 1.0)
+    error, freedom = leverage_error(sums, shares)
+    return min(max(2 * chance, p_value(float(sums.sum()), error, freedom)), 1.0)
+
+
 def _weighted(
     columns: tuple[Floats, Floats, Floats], clusters: ArrayLike | None, level: float, ends: Ends | None
 ) -> tuple[float, float, float]:
     """`paired_interval` of any values; `ends` are the least and greatest difference an item can have."""
-    first, second, weight = columns
-    total = float(weight.sum())
-    if total <= 0:
+    if columns[2].sum() <= 0:
         checked_level(level)
         return NO_INFORMATION
-    sums, shares = (second - first) / total, weight / total
-    fewest = 2
-    if clusters is not None:
-        fewest = FEWEST_CLUSTERS
-        codes, count = codes_of(clusters, len(weight))
-        sums, shares = summed(codes, sums, count), summed(codes, shares, count)
-    if np.count_nonzero(shares) < fewest:
+    sums, shares, known = _units(columns, clusters)
+    if not known:
         return (float(sums.sum()), *unknown(level, ends))
     return around(sums, shares, float(np.square(shares).sum()), level, ends)
+
+
+def _units(columns: tuple[Floats, Floats, Floats], clusters: ArrayLike | None) -> tuple[Floats, Floats, bool]:
+    """What each independent unit adds to the difference, its share of all weight, and if there are enough."""
+    first, second, weight = columns
+    total = float(weight.sum())
+    sums, shares, fewest = (second - first) / total, weight / total, 2
+    if clusters is not None:
+        codes, count = codes_of(clusters, len(weight))
+        sums, shares, fewest = summed(codes, sums, count), summed(codes, shares, count), FEWEST_CLUSTERS
+    return sums, shares, int(np.count_nonzero(shares)) >= fewest
 
 
 def summed(codes: NDArray[np.intp], values: Floats, count: int) -> Floats:
@@ -187,19 +217,30 @@ def around(
     `BEYOND` times as far out as the furthest seen, and a bound is no nearer than `leverage_interval`'s.
     """
     delta = float(sums.sum())
-    if ends is None:
-        rates = sums[shares > 0] / shares[shares > 0]
-        worst, best = (delta + BEYOND * (float(end) - delta) for end in (rates.min(), rates.max()))
-        reach = leverage_reach(sums, shares, level)
-    else:
-        (worst, best), reach = ends, 0.0
+    reach = leverage_reach(sums, shares, level) if ends is None else 0.0
+    worst, best = _ends(sums, shares) if ends is None else ends
     low = lowest_mean(sums, shares, unseen, worst, level)
     high = -lowest_mean(-sums, shares, unseen, -best, level)
     return delta, min(low, delta - reach), max(high, delta + reach)
 
 
+def _ends(sums: Floats, shares: Floats) -> Ends:
+    """How far out a unit of an unbounded score that was not seen is taken to lie, to both sides."""
+    delta, rates = float(sums.sum()), sums[shares > 0] / shares[shares > 0]
+    return (
+        delta + BEYOND * (float(rates.min()) - delta),
+        delta + BEYOND * (float(rates.max()) - delta),
+    )
+
+
 def leverage_reach(sums: Floats, shares: Floats, level: float) -> float:
-    """How far Student's t interval of sum(sums) reaches, as for `around`, where units weigh unequally.
+    """How far Student's t interval of sum(sums) reaches, as for `around`, where units weigh unequally."""
+    error, freedom = leverage_error(sums, shares)
+    return student_quantile(level, freedom) * error
+
+
+def leverage_error(sums: Floats, shares: Floats) -> tuple[float, float]:
+    """The standard error of sum(sums), as for `around`, and its degrees of freedom.
 
     The variance of the linearised ratio has each squared residual divided by 1 - share, for a heavy unit
     draws the mean to itself (HC2), and Bell and McCaffrey's degrees of freedom (2002, Survey Methodology
@@ -212,8 +253,7 @@ def leverage_reach(sums: Floats, shares: Floats, level: float) -> float:
     even, odd, squared = (float((factor * shares**power).sum()) for power in range(3))
     off = 2 * even * squared + 2 * odd**2 - 4 * total * even * odd + total**2 * even**2
     diagonal = (factor**2 * ((1 - 2 * shares + total) ** 2 - (total - 2 * shares) ** 2)).sum()
-    freedom = trace**2 / float(off + diagonal) if trace > 0 else 1.0
-    return student_quantile(level, freedom) * math.sqrt(variance)
+    return math.sqrt(variance), trace**2 / float(off + diagonal) if trace > 0 else 1.0
 
 
 def changed_interval(
