@@ -103,8 +103,8 @@ def _distance(terms: Floats, shares: Floats) -> tuple[float, float]:
     how fast that falls when every term falls by its share.
 
     The saddlepoint of the sum (Lugannani and Rice 1980, Adv Appl Prob 12:475, in Barndorff-Nielsen's form
-    r + log(v / r) / r). Of the tail it is right to 2% where a single term decides, and on the safe side
-    there. Infinite where all terms have one sign.
+    r + log(v / r) / r). Where a single term decides it is right to 4% of the tail, to 2% with three terms
+    or more, and on the safe side. Infinite where all terms have one sign.
     """
     least, most = float(terms.min()), float(terms.max())
     if least >= 0 or most <= 0:
