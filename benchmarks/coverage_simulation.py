@@ -1,6 +1,6 @@
 """How often does a candidate that has lost exactly the margin pass? At most as often as promised.
 
-    python benchmarks/coverage_simulation.py [--trials 20000] [--seed 1]
+    python benchmarks/coverage_simulation.py [--trials 20000] [--seed 1] [--jobs 1] [--random 10]
 
 Prints Markdown tables and exits with 1 if a method errs more often than promised by more than three
 standard errors of the simulation. All rules have a one-sided confidence of 95%, so 5% is promised.
@@ -12,11 +12,13 @@ import argparse
 import functools
 import itertools
 import math
+import multiprocessing
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
 
+import coverage_hard as hard
 import numpy as np
 from scipy import special
 
@@ -65,8 +67,10 @@ class Measured:
 
     @property
     def cell(self) -> str:
-        """The share for a table, bold where it is too great."""
-        return f"**{self.rate:.1%}**" if self.rate > self.allowed else f"{self.rate:.1%}"
+        """The share for a table with its standard error in points, bold where it is too great."""
+        error = 100 * math.sqrt(self.rate * (1 - self.rate) / self.trials)
+        share = f"**{self.rate:.1%}**" if self.rate > self.allowed else f"{self.rate:.1%}"
+        return f"{share} ± {error:.2f}" if error else share
 
 
 # --- one task -----------------------------------------------------------------------------------
@@ -315,7 +319,7 @@ def scenarios() -> Iterator[Scenario]:
         yield Scenario("at most 5% flips", f"{n}", flip_rule(n, 0.05))
     for n, margin in ((52, 0.05), (133, 0.02), (268, 0.01)):
         yield Scenario(
-            f"one task, losses only, margin {margin * 100:.0f} %", f"unlucky: {n}", task(n, margin, 0.0)
+            f"one task, losses only, margin {margin * 100:.0f}%", f"unlucky: {n}", task(n, margin, 0.0)
         )
     yield Scenario("clusters, 14% flips, margin 2%", "100 of 5", clustered_task(100, 5, 0.02))
     for noise in ("heavy tails", "skewed losses"):
@@ -330,7 +334,7 @@ def scenarios() -> Iterator[Scenario]:
 
 def _by_size(n: int, flips: float, churn: str) -> Iterator[Scenario]:
     for margin in MARGINS:
-        yield Scenario(f"one task, {churn}, margin {margin * 100:.0f} %", f"{n}", task(n, margin, flips))
+        yield Scenario(f"one task, {churn}, margin {margin * 100:.0f}%", f"{n}", task(n, margin, flips))
     yield Scenario(f"recovery of 97%, {churn}", f"{n}", recovery(n, 0.97, flips))
     gate_trial = whole_gate(n, 0.03, flips)
     yield Scenario(f"the whole gate, three tasks, {churn}, margin 3%", f"{n}", gate_trial, cost=10)
@@ -355,11 +359,40 @@ def comparisons() -> Iterator[Scenario]:
         yield Scenario("the plain paired interval, losses only, margin 2%", f"{n}", trial)
 
 
+def hard_scenarios() -> dict[str, list[Scenario]]:
+    """Those in which a few items, documents, texts or groups carry all, by kind."""
+    return {
+        name: list(itertools.starmap(Scenario, settings)) for name, settings in hard.families(SIZES).items()
+    }
+
+
+def random_scenarios(seed: int, count: int) -> list[Scenario]:
+    """So many settings drawn at random, for which 5% is promised too."""
+    return list(itertools.starmap(Scenario, hard.at_random(np.random.default_rng(seed), count)))
+
+
 def measure(scenario: Scenario, trials: int, seed: int) -> Measured:
     """Run `trials` over the scenario's cost, at least 200, with a generator of its own."""
     random = np.random.default_rng([seed, *f"{scenario.name}, {scenario.items}".encode()])
     number = max(trials // scenario.cost, 200)
     return Measured(scenario, sum(scenario.trial(random) for _ in range(number)) / number, number)
+
+
+_WAITING: list[Scenario] = []
+
+
+def measure_all(waiting: Iterator[Scenario] | list[Scenario], options: argparse.Namespace) -> list[Measured]:
+    """Measure all, by `options.jobs` processes; the numbers do not depend on how many there are."""
+    _WAITING[:] = waiting
+    tasks = [(index, options.trials, options.seed) for index in range(len(_WAITING))]
+    if options.jobs == 1:
+        return list(itertools.starmap(_measure_at, tasks))
+    with multiprocessing.get_context("fork").Pool(options.jobs) as pool:
+        return pool.starmap(_measure_at, tasks, chunksize=1)
+
+
+def _measure_at(index: int, trials: int, seed: int) -> Measured:
+    return measure(_WAITING[index], trials, seed)
 
 
 # --- all tables of one task, enumerated ---------------------------------------------------------
@@ -425,9 +458,19 @@ def by_size(found: list[Measured]) -> Iterator[str]:
         yield f"| {name} | {' | '.join(cells[str(n)] for n in SIZES)} |"
 
 
-def one_by_one(found: list[Measured]) -> Iterator[str]:
+def matrix(found: list[Measured], heading: str) -> Iterator[str]:
+    """A table of scenarios that all have the same items, a column for each."""
+    columns = list(dict.fromkeys(one.scenario.items for one in found))
+    cells = {(one.scenario.name, one.scenario.items): one.cell for one in found}
+    yield f"| {heading} | {' | '.join(columns)} |"
+    yield "|---|" + "---:|" * len(columns)
+    for name in dict.fromkeys(one.scenario.name for one in found):
+        yield f"| {name} | {' | '.join(cells[name, column] for column in columns)} |"
+
+
+def one_by_one(found: list[Measured], heading: str = "candidate exactly at the limit") -> Iterator[str]:
     """A table of the others."""
-    yield "| candidate exactly at the limit | items | wrong verdicts |\n|---|---|---:|"
+    yield f"| {heading} | items | wrong verdicts |\n|---|---|---:|"
     for one in found:
         yield f"| {one.scenario.name} | {one.scenario.items} | {one.cell} |"
 
@@ -438,14 +481,31 @@ def main() -> int:
     )
     parser.add_argument("--trials", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--random", type=int, default=10, help="settings drawn at random")
     options = parser.parse_args()
-    found = [measure(scenario, options.trials, options.seed) for scenario in scenarios()]
-    plain = [measure(scenario, options.trials, options.seed) for scenario in comparisons()]
+    found = measure_all(scenarios(), options)
+    plain = measure_all(comparisons(), options)
     sizes = {str(n) for n in SIZES}
-    print("\n".join(by_size([one for one in found if one.scenario.items in sizes] + plain)), end="\n\n")
-    print("\n".join(one_by_one([one for one in found if one.scenario.items not in sizes])))
-    print("", *exact(), sep="\n")
-    return int(any(one.rate > one.allowed for one in found))
+    show(by_size([one for one in found if one.scenario.items in sizes] + plain))
+    show(one_by_one([one for one in found if one.scenario.items not in sizes]))
+    for name, settings in hard_scenarios().items():
+        of_kind = measure_all(settings, options)
+        show(matrix(of_kind, name))
+        found += of_kind
+    drawn = measure_all(random_scenarios(options.seed, options.random), options)
+    show(one_by_one(drawn, f"drawn at random, seed {options.seed}"))
+    for name, others in (("no promise", hard.without_promise()), ("a good candidate", hard.undecided())):
+        show(one_by_one(measure_all(list(itertools.starmap(Scenario, others)), options), name))
+    random = np.random.default_rng(options.seed)
+    show(hard.widths(random))
+    show(hard.spreads(random, max(options.trials // 20, 100)))
+    show(exact())
+    return int(any(one.rate > one.allowed for one in found + drawn))
+
+
+def show(table: Iterator[str]) -> None:
+    print(*table, "", sep="\n", flush=True)
 
 
 if __name__ == "__main__":

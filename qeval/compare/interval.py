@@ -7,9 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import NormalDist
 
+import numpy as np
+
 from qeval.base.records import Comparison
 from qeval.compare import stats
 from qeval.compare.pairs import Pairs, Values
+from qeval.compare.stats.columns import is_bounded
+
+_NONE = "none"
 
 
 def compare(pairs: Pairs, confidence: float = 0.95) -> Comparison:
@@ -74,9 +79,10 @@ def interval(pairs: Pairs, level: float) -> tuple[float, float, str]:
     """Lower and upper bound of the row's difference at the two-sided `level`, and the method's name.
 
     0/1 scores: Tango's interval; where items share texts, the wider of it and the cluster-robust one.
-    Other scores: paired t on the linearised ratio. Published scores: unpaired. The mean of a group's
-    members: stratified where all its items are known. Other means: from the rows' own intervals, whose
-    squared sides add as variances do. Bounds are infinite where the data say nothing.
+    Scores in [0, 1]: the bound of a mean with one item unseen; others: t on the linearised ratio, padded.
+    Published scores: unpaired. The mean of a group's members: stratified where all its items are known.
+    Other means: from the rows' own intervals, whose squared sides add as variances do. Bounds are infinite,
+    or -1 and 1, where the data say nothing: the method's name then says why.
     """
     if pairs.level == "macro" and pairs.values is not None:
         return _of_strata(pairs.values, level)
@@ -91,21 +97,35 @@ def interval(pairs: Pairs, level: float) -> tuple[float, float, str]:
     low, high = stats.accuracy_interval(pairs.losses, pairs.gains, pairs.n, level)
     if pairs.values.cluster is None:
         return low, high, "Tango"
-    other_low, other_high, _ = _of_values(pairs.values, level)
-    return min(low, other_low), max(high, other_high), "Tango, or cluster-robust where wider"
+    other_low, other_high, method = _of_values(pairs.values, level)
+    method = method if method.startswith(_NONE) else "Tango, or cluster-robust where wider"
+    return min(low, other_low), max(high, other_high), method
 
 
 def _of_values(values: Values, level: float) -> tuple[float, float, str]:
     _, low, high = stats.paired_interval(
         values.baseline, values.candidate, values.weight, values.cluster, level=level
     )
-    return low, high, "paired t" if values.cluster is None else "cluster-robust paired t"
+    bounded = is_bounded(values.baseline, values.candidate, values.weight)
+    return low, high, _method(values, "bounded mean" if bounded else "padded t")
 
 
 def _of_strata(values: Values, level: float) -> tuple[float, float, str]:
     assert values.stratum is not None  # noqa: S101 - every macro row has strata
-    _, low, high = stats.stratified_interval(values.baseline, values.candidate, values.stratum, level)
-    return low, high, "stratified"
+    _, low, high = stats.stratified_interval(
+        values.baseline, values.candidate, values.stratum, level, values.cluster
+    )
+    return low, high, _method(values, "stratified")
+
+
+def _method(values: Values, name: str) -> str:
+    """The name of a method, with what clusters make of it."""
+    if values.cluster is None:
+        return name
+    count = len(np.unique(values.cluster))
+    if count < stats.FEWEST_CLUSTERS:
+        return f"{_NONE}: its items share {count} texts, and {stats.FEWEST_CLUSTERS} are needed"
+    return f"cluster-robust {name}"
 
 
 def _of_published(pairs: Pairs, level: float) -> tuple[float, float, str]:
@@ -113,7 +133,7 @@ def _of_published(pairs: Pairs, level: float) -> tuple[float, float, str]:
         reach = NormalDist().inv_cdf(0.5 + level / 2) * math.hypot(*pairs.errors)
         return pairs.delta - reach, pairs.delta + reach, "unpaired, from published standard errors"
     if not _in_unit(pairs):
-        return -math.inf, math.inf, "none: the items' spread is unknown"
+        return -math.inf, math.inf, f"{_NONE}: the items' spread is unknown"
     first, second = pairs.worth
     low, high = stats.unpaired_interval(pairs.baseline, first, pairs.candidate, second, level)
     return low, high, "unpaired"
@@ -135,12 +155,18 @@ def _averaged(
 
 
 def p_value(pairs: Pairs, low: float, high: float, confidence: float) -> float | None:
-    """The two-sided p-value of no difference: McNemar's mid-p for 0/1 scores; else the normal one that
-    agrees with the interval [low, high]. None where there is no interval."""
+    """The two-sided p-value of no difference: McNemar's mid-p for 0/1 scores, and no less than the texts'
+    where items share some; of other scores with items the one that the interval implies; else the normal
+    one that agrees with [low, high]. None where there is no interval."""
+    values = None if pairs.parts else pairs.values
+    found = []
     if not pairs.parts and pairs.losses is not None and pairs.gains is not None:
-        return stats.mcnemar_midp(pairs.losses, pairs.gains)
+        found = [stats.mcnemar_midp(pairs.losses, pairs.gains)]
+    if values is not None and (values.cluster is not None or not found):
+        columns = (values.baseline, values.candidate, values.weight)
+        found.append(stats.paired_p_value(*columns, values.cluster))
     reach = pairs.delta - low if pairs.delta > 0 else high - pairs.delta
-    if not math.isfinite(reach):
-        return None
+    if found or not math.isfinite(reach):
+        return max(found) if found and math.isfinite(reach) else None
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     return stats.p_value(pairs.delta, reach / z)

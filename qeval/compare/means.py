@@ -43,7 +43,7 @@ def _macro(row: Row, parts: tuple[Pairs, ...]) -> Pairs:
     if len(values) < len(parts) or not all(np.all(one.weight == 1) for one in values):
         return mean
     strata = np.repeat(np.arange(len(values)), [len(one.weight) for one in values])
-    return replace(mean, values=_joined(values, stratum=strata))
+    return replace(mean, values=_joined(values, _joined_clusters(parts), strata))
 
 
 def _joined(
@@ -101,10 +101,7 @@ def _total(counts: Iterator[int | None]) -> int | None:
 def _pooled(row: Row, parts: tuple[Pairs, ...]) -> Pairs:
     """Every item of a group counts the same."""
     values = [part.values for part in parts if part.values is not None]
-    clusters = None
-    if any(one.cluster is not None for one in values):
-        clusters = np.concatenate([_named_clusters(part) for part in parts])
-    joined = _joined(values, clusters)
+    joined = _joined(values, _joined_clusters(parts))
     total = float(joined.weight.sum())
     mean = _mean(row, parts)
     return replace(
@@ -115,6 +112,13 @@ def _pooled(row: Row, parts: tuple[Pairs, ...]) -> Pairs:
         candidate=float(joined.candidate.sum()) / total,
         group=row.id,
     )
+
+
+def _joined_clusters(parts: Sequence[Pairs]) -> NDArray[np.str_] | None:
+    """The clusters of all items; None where every item of every part stands alone."""
+    if all(part.values is None or part.values.cluster is None for part in parts):
+        return None
+    return np.concatenate([_named_clusters(part) for part in parts])
 
 
 def _named_clusters(part: Pairs) -> NDArray[np.str_]:

@@ -100,7 +100,10 @@ def more_items(rule: Rule, comparison: Comparison, allowed: float) -> int | None
         normal = NormalDist()
         reach = 1 + normal.inv_cdf(POWER) / normal.inv_cdf(rule.confidence)
         half = (comparison.high - comparison.low) / 2
-        total = math.ceil(comparison.n * (reach * half / distance) ** 2)
+        if comparison.kind == "score" and not mean:
+            total = math.ceil(stats.bounded_n(half, comparison.n, distance / reach, rule.confidence))
+        else:
+            total = math.ceil(comparison.n * (reach * half / distance) ** 2)
     return None if total > _MOST_ITEMS else max(total - comparison.n, 1)
 
 

@@ -10,8 +10,10 @@ from statistics import NormalDist
 from qeval.base import numbers
 from qeval.base.records import Comparison
 from qeval.compare.evidence import Evidence
+from qeval.compare.pairs import Pairs
 from qeval.compare.rows import Row, score_of, subject_rows
-from qeval.compare.stats.shrink import shrink
+from qeval.compare.stats import paired_standard_error
+from qeval.compare.stats.shrink import settled, shrink
 from qeval.report.figures import n_of
 
 
@@ -56,23 +58,28 @@ def subjects(evidence: Evidence) -> tuple[Subject, ...]:
     for group in groups:
         for name in (result.variant.name for result in evidence.candidates):
             members = [row for row in rows if row.members[0].group == group]
-            pairs = [(row, c) for row in members if (c := evidence.comparison(name, row.id))]
-            found += _shrunken(group, name, pairs)
+            found += _shrunken(evidence, group, name, members)
     return tuple(found)
 
 
-def _shrunken(group: str, name: str, pairs: Sequence[tuple[Row, Comparison]]) -> list[Subject]:
-    errors = [_standard_error(comparison) for _, comparison in pairs]
-    shrunk = shrink([comparison.delta for _, comparison in pairs], [error**2 for error in errors])
-    return [_subject(group, name, row, c, value) for (row, c), value in zip(pairs, shrunk, strict=True)]
+def _shrunken(evidence: Evidence, group: str, name: str, members: Sequence[Row]) -> list[Subject]:
+    found = [(row, c) for row in members if (c := evidence.comparison(name, row.id))]
+    errors = [_standard_error(evidence.pairs[name, row.id], c) for row, c in found]
+    variances = settled(errors, [c.n for _, c in found])
+    shrunk = shrink([c.delta for _, c in found], variances)
+    return [_subject(group, name, row, c, value) for (row, c), value in zip(found, shrunk, strict=True)]
 
 
-def _standard_error(comparison: Comparison) -> float:
-    """From the interval's width; never zero, for no subject is known without error (half an item)."""
-    z = NormalDist().inv_cdf(0.5 + comparison.confidence / 2)
-    width = comparison.high - comparison.low
-    floor = 0.5 / max(comparison.n, 1)
-    return max(width / (2 * z), floor) if math.isfinite(width) else 1.0
+def _standard_error(pairs: Pairs, comparison: Comparison) -> float:
+    """The plain one, not the interval's half-width, whose care with few items would read as noise; that is
+    taken where a score was published without items."""
+    values = pairs.values
+    if values is not None:
+        error = paired_standard_error(values.baseline, values.candidate, values.weight, values.cluster)
+    else:
+        z = NormalDist().inv_cdf(0.5 + comparison.confidence / 2)
+        error = (comparison.high - comparison.low) / (2 * z)
+    return error if math.isfinite(error) else 1.0
 
 
 def _subject(group: str, name: str, row: Row, c: Comparison, shrunk: float) -> Subject:

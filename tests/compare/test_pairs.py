@@ -228,7 +228,7 @@ def test_a_p_value_agrees_with_the_interval(toy):
 
 def test_shared_texts_widen_the_interval(toy):
     run, read = toy
-    clusters = (np.arange(120) // 12).astype(str)
+    clusters = (np.arange(120) // 3).astype(str)
     clustered = edited(edited(read, "fp16-arc", cluster=clusters), "bnb4-arc", cluster=clusters)
     plain, wide = (
         next(row for row in compare_run(run, one) if (row.task, row.variant) == ("arc", "bnb4"))
@@ -238,6 +238,30 @@ def test_shared_texts_widen_the_interval(toy):
     assert wide.high >= plain.high
     assert "cluster-robust" in wide.method
     assert next(row for row in compare_run(run, clustered) if row.task == "quiz").method == "Tango"
+
+
+def test_fewer_than_twenty_texts_leave_everything_possible(toy):
+    run, read = toy
+    clusters = (np.arange(120) // 12).astype(str)
+    clustered = edited(edited(read, "fp16-arc", cluster=clusters), "bnb4-arc", cluster=clusters)
+    row = next(row for row in compare_run(run, clustered) if (row.task, row.variant) == ("arc", "bnb4"))
+    assert (row.low, row.high) == (-1, 1)
+    assert row.method == "none: its items share 10 texts, and 20 are needed"
+    assert row.p > 0.5
+
+
+def test_texts_that_members_share_reach_the_mean_of_the_members():
+    run, read, _ = make_run(2, (QUIZ,), 30)
+    clusters = (np.arange(30) // 2).astype(str)
+    shared = read
+    for result in run.results:
+        for one in result.cells:
+            shared = edited(shared, one.key, cluster=clusters)
+    plain, wide = (
+        next(row for row in compare_run(run, one) if row.level == "macro") for one in (read, shared)
+    )
+    assert (plain.method, wide.method) == ("stratified", "cluster-robust stratified")
+    assert wide.high - wide.low > plain.high - plain.low
 
 
 def test_clusters_of_one_item_are_none(toy):
@@ -416,7 +440,7 @@ def test_accuracies_between_zero_and_one_are_scores(toy):
     run, read = toy
     values = samples(toy, "arc")[1].value * 0.5
     row = compare_run(run, edited(read, "bnb4-arc", value=values))[0]
-    assert (row.kind, row.losses, row.method) == ("score", None, "paired t")
+    assert (row.kind, row.losses, row.method) == ("score", None, "bounded mean")
 
 
 # --- several runs -------------------------------------------------------------------------------

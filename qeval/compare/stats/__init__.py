@@ -22,27 +22,35 @@ from qeval.compare.stats.accuracies import (
 )
 from qeval.compare.stats.means import average_interval, side_errors, stratified_interval
 from qeval.compare.stats.paired import (
+    FEWEST_CLUSTERS,
     NO_INFORMATION,
-    UNSEEN,
+    changed_interval,
     paired_interval,
+    paired_p_value,
     paired_ratio_margin,
     paired_standard_error,
 )
-from qeval.compare.stats.several import holm, p_value
-from qeval.compare.stats.sizes import required_n, smallest_margin
+from qeval.compare.stats.several import claims, holm, p_value
+from qeval.compare.stats.sizes import bounded_n, required_n, smallest_margin
 from qeval.compare.stats.unpaired import recovery, unpaired_interval, wilson_interval
+from qeval.compare.stats.unseen import effective_number, unseen_share
 
 __all__ = [
+    "FEWEST_CLUSTERS",
     "HALF_ITEM",
     "NO_INFORMATION",
-    "UNSEEN",
     "accuracy_interval",
     "average_interval",
+    "bounded_n",
+    "changed_interval",
+    "claims",
+    "effective_number",
     "holm",
     "mcnemar_exact",
     "mcnemar_midp",
     "p_value",
     "paired_interval",
+    "paired_p_value",
     "paired_ratio_margin",
     "paired_standard_error",
     "proportion_interval",
@@ -53,5 +61,6 @@ __all__ = [
     "stratified_interval",
     "tango_interval",
     "unpaired_interval",
+    "unseen_share",
     "wilson_interval",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,32 +16,44 @@ from qeval.compare.stats.columns import (
     normal_quantile,
     refuse_nan,
 )
-from qeval.compare.stats.paired import NO_INFORMATION, around
+from qeval.compare.stats.paired import FEWEST_CLUSTERS, NO_INFORMATION, around, summed, unknown
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from qeval.compare.stats.columns import Floats
+    from qeval.compare.stats.paired import Ends
+
+
+_PULL = 10
 
 
 def stratified_interval(
-    baseline: ArrayLike, candidate: ArrayLike, strata: ArrayLike, level: float = 0.95
+    baseline: ArrayLike,
+    candidate: ArrayLike,
+    strata: ArrayLike,
+    level: float = 0.95,
+    clusters: ArrayLike | None = None,
 ) -> tuple[float, float, float]:
     """The difference of unweighted means over strata (MMLU's 57 subjects), and its interval.
 
-    The strata are fixed: another sample would have the same subjects, with other questions. For 0/1
-    values it is `accuracy_interval` at the mean rates of losses and gains and at an effective number of
-    items: the one that gives the mean its variance, but no more than if all strata churned alike, so
-    that strata without a flip do not count as certain. Other values: `_reach` within strata.
+    The strata are fixed: another sample would have the same subjects, with other questions. Items of small
+    strata weigh most, so the bounds of `around` allow for one unseen unit of the weight usual in the
+    stratum where units weigh most. For 0/1 values they are no nearer than `accuracy_interval` at the mean
+    rates of losses and gains and at an effective number of items: the one that gives the mean its variance,
+    but no more than if all strata churned alike, so that strata without a flip do not count as certain. It
+    decides alone where all strata have one size and items stand alone.
 
     Args:
         baseline: (n,) values of weight 1.
         candidate: (n,) values of the same items in the same order.
         strata: (n,) labels.
         level: two-sided.
+        clusters: (n,) labels; every item by itself by default. A cluster ends where its stratum does.
 
     Returns:
-        (difference, low, high); (0, -1, 1) without items.
+        (difference, low, high); (0, -1, 1) without items. Of one item, or with clusters fewer than
+        `FEWEST_CLUSTERS`, nothing is known of the spread.
     """
     columns = as_columns(baseline, candidate, None)
     if not len(columns[0]):
@@ -52,10 +63,47 @@ def stratified_interval(
     sizes = np.bincount(codes, minlength=count)
     difference = columns[1] - columns[0]
     delta = float((np.bincount(codes, difference, count) / sizes).mean())
-    if is_binary(*columns):
-        return (delta, *_stratified_accuracy(difference, codes, sizes, level))
-    parts, freedom = _stratified_contributions(difference, codes, sizes)
-    return around(delta, parts, _alike(sizes), freedom, level, bounded=is_bounded(*columns))
+    binary = is_binary(*columns)
+    low, high = _stratified_accuracy(difference, codes, sizes, level) if binary else (delta, delta)
+    if not binary or clusters is not None or len(set(sizes.tolist())) > 1:
+        ends = (-1.0, 1.0) if is_bounded(*columns) else None
+        changes = difference if binary else _centred(difference, codes, sizes, delta)
+        _, wide_low, wide_high = _of_units(changes, codes, sizes, clusters, level, ends)
+        low, high = min(low, wide_low), max(high, wide_high)
+    return delta, low, high
+
+
+def _of_units(
+    changes: Floats,
+    codes: NDArray[np.intp],
+    sizes: NDArray[np.intp],
+    clusters: ArrayLike | None,
+    level: float,
+    ends: Ends | None,
+) -> tuple[float, float, float]:
+    """`around` the mean over strata of `changes`, its units being items or the clusters within strata."""
+    shares = 1 / (sizes * len(sizes))[codes]
+    sums, fewest = changes * shares, 2
+    if clusters is not None:
+        fewest, numbers = FEWEST_CLUSTERS, codes_of(clusters, len(codes))[0]
+        units, count = codes_of(numbers * len(sizes) + codes, len(codes))
+        sums, shares, codes = summed(units, sums, count), summed(units, shares, count), _first(units, codes)
+    if len(sums) < fewest:
+        return (float(sums.sum()), *unknown(level, ends))
+    usual = summed(codes, shares**2, len(sizes)) * len(sizes)
+    return around(sums, shares, float(usual.max()), level, ends)
+
+
+def _first(units: NDArray[np.intp], codes: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The code of each unit, all of whose items have the same."""
+    return codes[np.unique(units, return_index=True)[1]]
+
+
+def _centred(difference: Floats, codes: NDArray[np.intp], sizes: NDArray[np.intp], delta: float) -> Floats:
+    """Differences without what is their stratum's own, for the strata are fixed: it does not add to the
+    error. A stratum of few items hardly knows its own mean, and one of a single item keeps the common one."""
+    own = (np.bincount(codes, difference, len(sizes)) / sizes - delta) * (sizes - 1) / (sizes + _PULL)
+    return np.asarray(difference - own[codes] + own.mean(), dtype=np.float64)
 
 
 def _stratified_accuracy(
@@ -78,27 +126,6 @@ def _stratified_accuracy(
 def _alike(sizes: NDArray[np.intp]) -> float:
     """The effective number of items behind the mean over strata if all churn alike."""
     return len(sizes) ** 2 / float((1 / sizes).sum())
-
-
-def _stratified_contributions(
-    difference: Floats, codes: NDArray[np.intp], sizes: NDArray[np.intp]
-) -> tuple[Floats, float]:
-    """What each item adds to the error of the mean over strata, scaled so that the squares sum to its
-    variance, and Satterthwaite's degrees of freedom. Strata of one item are compared with each other."""
-    count = len(sizes)
-    means = np.bincount(codes, difference, count) / sizes
-    single = sizes == 1
-    alone = int(single.sum())
-    means[single] = means[single].mean() if alone > 1 else means.mean()
-    factor = np.sqrt(sizes / np.maximum(sizes - 1, 1))
-    factor[single] = math.sqrt(alone / max(alone - 1, 1))
-    parts = (difference - means[codes]) * (factor / (sizes * count))[codes]
-    variances = np.bincount(codes, parts**2, count)
-    groups = np.append(variances[~single], variances[single].sum())
-    freedoms = np.append(sizes[~single] - 1, max(alone - 1, 0))
-    known = freedoms > 0
-    lost = float((groups[known] ** 2 / freedoms[known]).sum())
-    return parts, float(groups.sum()) ** 2 / lost if lost > 0 else float(freedoms.sum())
 
 
 def average_interval(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+_PULL = 10
+_LEAST = 1e-12
+
 
 def shrink(deltas: Sequence[float], variances: Sequence[float]) -> tuple[float, ...]:
     """Empirical-Bayes estimates of k true differences from k noisy ones, each with its sampling variance.
@@ -20,6 +23,18 @@ def shrink(deltas: Sequence[float], variances: Sequence[float]) -> tuple[float, 
     mean = sum(w * d for w, d in zip(weights, deltas, strict=True)) / sum(weights)
     pairs = zip(deltas, variances, strict=True)
     return tuple(mean + (delta - mean) * between / (between + variance) for delta, variance in pairs)
+
+
+def settled(errors: Sequence[float], sizes: Sequence[int]) -> tuple[float, ...]:
+    """Sampling variances of k groups' differences from their plain standard errors and numbers of items.
+
+    A group's spread of items is averaged with that of all groups, which counts as `_PULL` items: so no
+    group is known without error for want of a flip. Always above 0.
+    """
+    spreads = [n * error * error for error, n in zip(errors, sizes, strict=True)]
+    common = sum(n * spread for n, spread in zip(sizes, spreads, strict=True)) / max(sum(sizes), 1)
+    pulled = [(n * one + _PULL * common) / (n + _PULL) for n, one in zip(sizes, spreads, strict=True)]
+    return tuple(max(one / n, _LEAST) for one, n in zip(pulled, sizes, strict=True))
 
 
 def between_variance(deltas: Sequence[float], variances: Sequence[float]) -> float:

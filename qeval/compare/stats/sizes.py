@@ -45,6 +45,15 @@ def smallest_margin(n: float, discordance: float, confidence: float = 0.95, powe
     return min(max(reach * math.sqrt(discordance / n), floor), 1.0)
 
 
+def bounded_n(half: float, n: float, wanted: float, confidence: float = 0.95) -> float:
+    """How many items bring the half-width of a bounded mean's interval from `half`, with `n` items, to
+    `wanted`: noise falls as 1 / sqrt(n), the share that may be unseen as 1 / n, and squares add. They do so
+    only roughly: the half-width counts 3% more, which gives up to twice too many items, not too few."""
+    unseen = -math.log(1 - checked_level(confidence))
+    noise = max((1.03 * half) ** 2 - (unseen / n) ** 2, 0.0) * n
+    return (noise + math.sqrt(noise**2 + (2 * unseen * wanted) ** 2)) / (2 * wanted**2)
+
+
 def _one_sided(confidence: float, power: float) -> tuple[float, float]:
     """The normal quantile of `confidence`, and its sum with that of `power`."""
     z = NormalDist().inv_cdf(checked_level(confidence))
