@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from qeval.base.records import Cell, Comparison, Read, Result, Run, Samples
+from qeval.compare import stats
 from qeval.compare.interval import compare
 from qeval.compare.means import join
 from qeval.compare.pairs import Leaf, Pairs, pair
@@ -56,6 +57,17 @@ class Evidence:
     def comparisons(self) -> tuple[Comparison, ...]:
         """Every comparison at the usual confidence, in the order of `pairs`."""
         return tuple(found for place in self.pairs if (found := self.comparison(*place)))
+
+
+def claims(evidence: Evidence) -> Mapping[tuple[str, str], int]:
+    """-1 where a loss may be claimed, 1 a gain, 0 neither, by variant and row id, but for members of groups.
+
+    All of them together are corrected: a report in which nothing differs claims anything at all with a
+    probability of at most 1 - CONFIDENCE (`stats.claims`).
+    """
+    looked_at = [one for one in evidence.comparisons if one.level != "subtask"]
+    found = stats.claims([one.p for one in looked_at], [one.delta for one in looked_at], CONFIDENCE)
+    return {(one.variant, one.task): claim for one, claim in zip(looked_at, found, strict=True)}
 
 
 def gather(run: Run, read: Read) -> Evidence:

@@ -230,8 +230,6 @@ def _lines(material: Material) -> tuple[Line, ...]:
 
 def _line(material: Material, place: int, result: Result, figures: tuple[Figure | None, ...]) -> Line:
     run, name = material.run, result.variant.name
-    own = [c for c in material.evidence.comparisons if c.variant == name]
-    judged = [d for d in material.decisions if d.variant == name]
     return Line(
         name=name,
         anchor=f"variant-{place}",
@@ -239,7 +237,7 @@ def _line(material: Material, place: int, result: Result, figures: tuple[Figure 
         is_baseline=name == run.baseline,
         status=result.status,
         error=result.error or "",
-        verdict=verdict_of(result, run.baseline, own, judged),
+        verdict=verdict_of(result, material.evidence, material.claimed, material.decisions),
         figures=figures,
         facts=provenance_facts(result),
         warnings=warnings_of(result),
