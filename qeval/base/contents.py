@@ -58,7 +58,7 @@ def hashes(files: Sequence[Path], cache_dir: Path | None) -> list[str]:
 
 
 def stamp(path: Path) -> str:
-    """What changes whenever a file does: its inode, size, mtime and ctime. Raises QevalError without a file."""
+    """What changes whenever a file does: inode, size, mtime and ctime. Raises QevalError without a file."""
     try:
         found = path.stat()
     except OSError as error:

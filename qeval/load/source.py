@@ -77,13 +77,14 @@ def fingerprint(directory: Path, cache_dir: Path) -> str:
         raise QevalError(
             f"{directory} holds no model: it has no config.json.", "Name a directory made by save_pretrained."
         )
-    files, whole = list(_model_files(directory)), hashlib.sha256()
+    files, whole = list(model_files(directory)), hashlib.sha256()
     for path, held in zip(files, contents.hashes(files, cache_dir), strict=True):
         whole.update(f"{path.relative_to(directory).as_posix()}\0{held}\n".encode())
     return whole.hexdigest()
 
 
-def _model_files(directory: Path) -> Iterator[Path]:
+def model_files(directory: Path) -> Iterator[Path]:
+    """The files of a model's directory that loading can read, in the order of their names."""
     for path in sorted(directory.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(directory).parts)
         if path.is_file() and path.suffix in READ_SUFFIXES and not hidden:

@@ -11,6 +11,7 @@ from typing import Any
 
 from qeval import __version__
 from qeval.ask.order import Order, check
+from qeval.base import contents
 from qeval.base.errors import Exit, QevalError
 from qeval.base.messages import Event, Failed, Job, Stage
 from qeval.base.places import tasks_dir
@@ -42,6 +43,8 @@ def execute(order: Order, listen: Listener) -> RunDir:
     A variant that fails is recorded and the others go on. Raises QevalError for an order that cannot be
     begun at all, KeyboardInterrupt (after writing run.json) when the person stops it.
     """
+    if order.again:
+        contents.forget(order.cache_dir)
     refused = check(order)
     identities = identity.identities(order, refused)
     context = identity.context_of(order)

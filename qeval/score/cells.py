@@ -31,9 +31,13 @@ class JobCells:
         self.say = say
         self.store = Store(Path(job.runs_dir))
         self.place: RunDir = self.store.run_dir(job.run_id)
+        self.asked: dict[str, str] = {}
 
     def key(self, task: Task) -> str:
-        """The hash of everything that can change the numbers of this variant on this task."""
+        """The hash of everything that can change the numbers of this variant on this task.
+
+        What is asked is known by itself once `asked` holds it by the task's name, else by the job's context.
+        """
         return self._key(task, self.job.identity, shuffled=self._watched)
 
     @property
@@ -48,7 +52,7 @@ class JobCells:
                 "variant": identity,
                 # Scored in random order, items are packed otherwise, which moves sums in the last digits.
                 "shuffled": shuffled,
-                "context": self.job.context,
+                "context": self._context(task),
                 "task": asdict(task),
                 "settings": {
                     name: getattr(settings, name)
@@ -64,6 +68,11 @@ class JobCells:
                 },
             }
         )
+
+    def _context(self, task: Task) -> dict[str, Any]:
+        if task.name not in self.asked:
+            return self.job.context
+        return {"lm_eval": self.job.context.get("lm_eval"), "asked": self.asked[task.name]}
 
     def recall(self, task: Task) -> Cell | None:
         """Announce and return the finished cell of a task, taken over from another run if need be."""

@@ -25,6 +25,7 @@ from qeval.score.engine.materialize import can_materialize, compute_in_own_dtype
 from qeval.score.engine.requests import Answer, TokenRequest
 from qeval.score.harness import door
 from qeval.score.inputs import calibrated_on_questions, loaded_variant, questions
+from qeval.score.unchanged import Unchanged
 
 if TYPE_CHECKING:
     from qeval.load import model
@@ -42,6 +43,7 @@ _LM_EVAL_BATCH = 8  # where lm-eval's own code runs and no batch size was asked 
 def score(job: Job, cells: JobCells, say: Say) -> None:
     """Score every task of the job that is not finished. Raises QevalError where the variant cannot go on."""
     prepared = questions(job, say)
+    cells.asked = {part.task.name: part.asked for part in prepared}
     known = [cells.recall(part.task) for part in prepared]
     todo = [part for part, cell in zip(prepared, known, strict=True) if cell is None]
     say(Todo(tuple((part.task.name, _size(part)) for part in todo), len(prepared) - len(todo)))
@@ -49,7 +51,8 @@ def score(job: Job, cells: JobCells, say: Say) -> None:
         stored = next((cell.provenance for cell in known if cell is not None), None)
         say(end_without_scoring(job, stored, say))
         return
-    session = Session(job, cells, say, loaded_variant(job, say), sum(map(_tokens, prepared)))
+    files = Unchanged(job)
+    session = Session(job, cells, say, loaded_variant(job, say), files, sum(map(_tokens, prepared)))
     session.warn(calibrated_on_questions(job.variant, prepared))
     for unit in _units(prepared):
         session.score_unit(unit, [part in todo for part in unit])
@@ -100,8 +103,12 @@ class _Answers:
 class Session:
     """A loaded model at work: the engine, and the counts that a cell records."""
 
-    def __init__(self, job: Job, cells: JobCells, say: Say, loaded: model.Loaded, tokens: int) -> None:
+    def __init__(
+        self, job: Job, cells: JobCells, say: Say, loaded: model.Loaded, files: Unchanged, tokens: int
+    ) -> None:
+        files.check()
         self.job, self.cells, self.say, self.loaded, self.tokens = job, cells, say, loaded, tokens
+        self.files = files
         self.model: Any = loaded.model
         self.settings: Settings = job.settings
         self.provenance: Provenance = replace(
@@ -256,6 +263,7 @@ class Session:
             seconds=seconds,
             provenance=self.provenance,
         )
+        self.files.check()
         self.cells.add(cell, samples, door.items(part))
 
     def _tell(self, part: PreparedTask, count: int) -> None:

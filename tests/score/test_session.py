@@ -15,6 +15,7 @@ from qeval.base.errors import QevalError
 from qeval.base.messages import Done, Event, Finished, Job, Note
 from qeval.base.places import tasks_dir
 from qeval.base.records import Provenance, Result, Run, Scheme, Settings, Suite, Task, Variant
+from qeval.load.resolve import identity
 from qeval.score.cells import JobCells, StoppedEarly
 from qeval.store.runs import Store
 
@@ -36,11 +37,12 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def a_job(runs_dir: Path, llama: Path, **changes: object) -> Job:
     settings = Settings(device="cpu", **{k: changes.pop(k) for k in ("engine", "seed") if k in changes})
+    variant = changes.pop("variant", Variant("fp32", str(llama), Scheme("fp32")))
     job = Job(
         runs_dir=str(runs_dir),
         run_id="r",
-        variant=Variant("fp32", str(llama), Scheme("fp32")),
-        identity={"model": str(llama)},
+        variant=variant,
+        identity=identity(variant, runs_dir / "cache"),
         context={},
         tasks=TASKS,
         settings=settings,
@@ -300,20 +302,14 @@ def test_logits_that_are_no_numbers_fail_with_task_and_item(
 
 def test_a_gate_stops_a_real_model_too(runs_dir: Path, llama: Path, tmp_path: Path) -> None:
     tasks = (replace(TASKS[0], limit=120),)
-    good, _ = score(a_job(runs_dir, llama, tasks=tasks))
-    ruined = save_model(tmp_path / "ruined", seed=5)
+    first = a_job(runs_dir, llama, tasks=tasks)
+    good, _ = score(first)
+    bad = Variant("bad", str(save_model(tmp_path / "ruined", seed=5)), Scheme("fp32"))
     rules = policy.parse({"rule": [{"max_flips": 0.01}]})
-    job = a_job(runs_dir, ruined, tasks=tasks, run_id="s", policy=rules, baseline={"model": str(llama)})
-    job = replace_variant(job, ruined)
+    watched = {"run_id": "s", "policy": rules, "baseline": first.identity}
+    job = a_job(runs_dir, llama, tasks=tasks, variant=bad, **watched)
     run = Run("s", "2026-01-02T03:04:05Z", str(llama), Suite("facts", tasks), "fp32", ())
     Store(runs_dir).run_dir("s").write(run)
     with pytest.raises(StoppedEarly) as caught:
         score(job)
     assert caught.value.stop.items < len(good["qeval_facts"]) == 120
-
-
-def replace_variant(job: Job, model: Path) -> Job:
-    import msgspec
-
-    variant = Variant("bad", str(model), Scheme("fp32"))
-    return msgspec.structs.replace(job, variant=variant, identity={"model": str(model)})
