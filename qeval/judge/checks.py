@@ -19,7 +19,7 @@ from qeval.base.records import Decision, Policy, Samples
 from qeval.base.rules import describe
 from qeval.compare.evidence import Evidence
 from qeval.compare.pairs import known_of_one
-from qeval.compare.rows import same_model
+from qeval.compare.rows import same_model, weights_of
 from qeval.judge.matching import concerns, is_named, matches_some
 
 
@@ -84,7 +84,7 @@ def one_model(evidence: Evidence, policy: Policy, decisions: Sequence[Decision])
     for result in evidence.candidates:
         if same_model(base, result):
             continue
-        models = f"{result.variant.model} and the baseline's {base.variant.model}"
+        models = f"{weights_of(result, files=True)} and the baseline's {weights_of(base, files=True)}"
         if evidence.run.source == "qeval":
             allowed = "--allow-different-models" if policy.allow_different_models else ""
             text = f"the models differ, {models}: name runs of one model, or pass --allow-different-models."

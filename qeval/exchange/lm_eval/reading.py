@@ -36,7 +36,7 @@ from qeval.exchange.lm_eval.judging import Judge, Wishes, other_filters
 from qeval.exchange.lm_eval.results import AGAIN, ResultsFile, find_results, strange
 from qeval.exchange.lm_eval.samples import read_items, read_lines, read_samples
 from qeval.exchange.lm_eval.survey import Survey, by_filter
-from qeval.exchange.lm_eval.variants import Measured, arguments_of, by_variant
+from qeval.exchange.lm_eval.variants import Measured, adapter_of, arguments_of, by_variant, revision_of
 
 SCHEME = "imported"
 _NO_WISHES = Wishes()
@@ -126,7 +126,7 @@ def _result(
         cells.append(cell)
         notes += [*other_filters(task, draft.judges[task], one, draft.of_task(task)[0]), *_dropped(one)]
     last = variant.files[-1]
-    made = Variant(variant.name, variant.model, Scheme(SCHEME), _revision(last))
+    made = Variant(variant.name, variant.model, Scheme(SCHEME), revision_of(last), adapter_of(last))
     return Result(made, "done", tuple(cells), _provenance(variant, notes))
 
 
@@ -199,10 +199,6 @@ def _dropped(found: Survey) -> list[str]:
 # --- the run around it --------------------------------------------------------------------------
 
 
-def _revision(results: ResultsFile) -> str | None:
-    return results.config.get("model_sha") or results.config.get("model_revision") or None
-
-
 def _provenance(variant: Measured, notes: Sequence[str]) -> Provenance:
     results = variant.files[-1]
     config, table = results.config, results.table
@@ -215,7 +211,7 @@ def _provenance(variant: Measured, notes: Sequence[str]) -> Provenance:
     backend = table.get("model_source") or config.get("model") or "unknown"
     return Provenance(
         model=variant.model,
-        revision=_revision(results),
+        revision=revision_of(results),
         dtype=str(config.get("model_dtype") or ""),
         device=str(config.get("device") or ""),
         engine="lm-eval",

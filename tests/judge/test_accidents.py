@@ -1,0 +1,149 @@
+"""Ways in which exit code 0 could be had by accident, each closed, through the command line."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from dataclasses import replace
+
+import pytest
+from harness_files import results, sample, write
+from stored import WIDE, changed, store, whole
+
+from qeval.base.records import Task
+
+BRC = Task("brc", "acc_norm", num_fewshot=25, chance=0.25)
+
+
+def halves(**second):
+    """A run of three variants as two runs: fp16 and bnb4 in one, fp16 and gptq in the other."""
+    run, read, items = whole(3)
+    one = replace(run, id="one", results=run.results[:2])
+    two = replace(run, id="two", results=(run.results[0], run.results[2]), **second)
+    return (one, read, items), (two, read, items)
+
+
+def both(made, **changes):
+    """The run with fields of the provenance of both its variants replaced."""
+    for place in (0, 1):
+        made = changed(made, place, provenance=replace(made[0].results[place].provenance, **changes))
+    return made
+
+
+def letters(folder, name, *, shift=0.0, n=60, args=None, **changes):
+    """A directory of lm-eval's, whose log-likelihoods are `shift` lower."""
+    rows = [sample(at, at % 2) for at in range(n)]
+    for row in rows:
+        for response in row["resps"]:
+            response[0][0] = str(float(response[0][0]) - shift * (1 + row["doc_id"]))
+    table = results("letters", name=name, args=args, **changes)
+    return write(folder, table, samples={"letters": rows})
+
+
+def gate_import(qeval, path, baseline, *words, code):
+    """What the gate says of an import."""
+    run = qeval("import", path, "--baseline", baseline).stdout.strip()
+    return qeval("gate", run, *WIDE, *words, code=code)
+
+
+# --- one model ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", [{"revision": "1" * 40}, {"fingerprint": "f" * 64}])
+def test_a_model_that_changed_between_two_runs_is_another(change, qeval, runs_dir) -> None:
+    one, two = halves()
+    store(runs_dir, both(one, fingerprint="0" * 64))
+    store(runs_dir, both(two, **{"fingerprint": "0" * 64, **change}))
+    said = qeval("gate", "one", "two", *WIDE, code=5).stderr
+    assert "The runs are of different models" in said
+    assert next(iter(change.values()))[:8] in said
+    found = qeval("gate", "one", "two", *WIDE, "--allow-different-models").stdout
+    assert "Let pass by --allow-different-models" in found
+
+
+def test_a_variant_that_was_loaded_from_another_revision_does_not_pass(qeval, runs_dir) -> None:
+    made = whole()
+    other = replace(made[0].results[1].provenance, revision="1" * 40)
+    assert (
+        "the models differ"
+        in qeval("gate", store(runs_dir, changed(made, 1, provenance=other)), *WIDE, code=5).stdout
+    )
+
+
+def test_an_adapter_makes_another_model(qeval, runs_dir) -> None:
+    one, two = halves()
+    store(runs_dir, one)
+    variant = replace(two[0].results[1].variant, adapter="org/lora")
+    store(runs_dir, changed(two, 1, variant=variant))
+    assert "with the adapter org/lora" in qeval("gate", "one", "two", *WIDE, code=5).stderr
+
+
+def test_what_the_python_api_measured_in_directories_of_one_name_is_not_one_model(qeval, tmp_path) -> None:
+    names = {}
+    for place, name in enumerate(("fp16", "bnb4")):
+        config = {"model": "HFLM", "model_args": None}
+        letters(tmp_path / name / "out", "HFLM", shift=place, config=config)
+        names[name] = qeval("import", tmp_path / name / "out", "--name", name).stdout.strip()
+    words = (*names.values(), "--baseline", "fp16", *WIDE)
+    assert "of different models: HFLM in out (" in qeval("gate", *words, code=5).stderr
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "name"),
+    [
+        ({"base_url": "http://a"}, {"base_url": "http://b"}, ""),
+        ({"pretrained": "org/m", "revision": "v1"}, {"pretrained": "org/m", "revision": "v2"}, "org/m"),
+        ({"pretrained": "org/m"}, {"pretrained": "org/m", "lora_local_path": "l", "q": "4"}, "org/m"),
+    ],
+)
+def test_arguments_tell_one_model_from_another(one, two, name, qeval, tmp_path) -> None:
+    for place, args in enumerate((one, two)):
+        folder = letters(tmp_path / "out" / str(place), name, shift=place, args=args)
+        if not name:
+            file = next(folder.glob("results*"))
+            table = json.loads(file.read_text())
+            file.write_text(
+                json.dumps({**table, "model_name": "", "config": {**table["config"], "model": "api"}})
+            )
+    refused = qeval("import", tmp_path / "out", code=2).stderr
+    baseline = refused.split("--baseline '")[1].split("'")[0]
+    said = gate_import(qeval, tmp_path / "out", baseline, code=5).stdout
+    assert "(not proved to be one model)" in said.splitlines()[0]
+
+
+# --- which run ----------------------------------------------------------------------------------
+
+
+def test_joined_runs_are_as_old_as_the_oldest(qeval, runs_dir) -> None:
+    one, two = halves(created="2020-01-01T00:00:00Z")
+    now = dt.datetime.now(dt.UTC).isoformat()
+    store(runs_dir, one, created=now)
+    store(runs_dir, two)
+    assert "before --newer-than 1d" in qeval("gate", "one", "two", *WIDE, "--newer-than", "1d", code=5).stderr
+    assert "run one+two of 2020-01-01" in qeval("gate", "one", "two", *WIDE).stdout
+    store(runs_dir, halves(created="")[1])
+    assert "does not say when" in qeval("gate", "one", "two", *WIDE, "--newer-than", "1d", code=5).stderr
+
+
+def test_a_run_of_no_known_date_is_not_fresh(qeval, tmp_path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("variant,task,score,n,model\nfp16,a,.5,900,m\nbnb4,a,.5,900,m\n")
+    qeval("import", "--scores", table, "--baseline", "fp16")
+    result = qeval("gate", *WIDE)
+    assert "of no known date." in result.stderr
+    assert "of no known date: bnb4 against fp16" in result.stdout.splitlines()[0]
+
+
+def test_two_results_of_one_name_are_refused(qeval, runs_dir) -> None:
+    run, read, items = whole()
+    name = store(runs_dir, (replace(run, results=(*run.results, run.results[1])), read, items))
+    assert "Two results are called bnb4" in qeval("gate", name, *WIDE, code=5).stderr
+
+
+def test_what_an_import_left_out_is_said_when_it_is_joined(qeval, runs_dir) -> None:
+    one, two = halves(source="lm-eval")
+    store(runs_dir, one)
+    notes = ("Imported.", "Left out: ner (no samples).")
+    store(runs_dir, changed(two, 1, provenance=replace(two[0].results[1].provenance, notes=notes)))
+    for words in (("one", "two"), ("two", "one")):
+        assert "gptq: Left out: ner (no samples)." in qeval("gate", *words, *WIDE).stdout
