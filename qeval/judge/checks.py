@@ -37,6 +37,7 @@ class Doubt:
     allowed: str = ""
 
 
+_SHOWN = 3
 Check = Callable[[Evidence, Policy, Sequence[Decision]], Iterator[Doubt]]
 
 
@@ -97,18 +98,28 @@ def one_model(evidence: Evidence, policy: Policy, decisions: Sequence[Decision])
 def not_the_baseline_again(
     evidence: Evidence, policy: Policy, decisions: Sequence[Decision]
 ) -> Iterator[Doubt]:
-    """Some number of the candidate differs from the baseline's: two schemes never give the same
-    log-likelihoods for all items, while equal answers are common."""
+    """In each task some number of the candidate differs from the baseline's: two schemes never give the same
+    log-likelihoods for all items of a task, while equal answers are common."""
     del decisions
+    allowed = "--allow-identical" if policy.allow_identical else ""
     for result in evidence.candidates:
         name = result.variant.name
-        pairs = [found for (variant, _), found in evidence.samples.items() if variant == name]
-        counted = [equal for first, second in pairs if (equal := _equal_numbers(first, second)) is not None]
-        if counted and all(counted):
-            n = numbers.count(sum(len(first) for first, _ in pairs))
-            allowed = "--allow-identical" if policy.allow_identical else ""
-            text = f"the same numbers as the baseline's in all {n} items: is this the same model?"
+        found = {
+            task: (len(first), equal)
+            for (variant, task), (first, second) in evidence.samples.items()
+            if variant == name and (equal := _equal_numbers(first, second)) is not None
+        }
+        same = [task for task, (_, equal) in found.items() if equal]
+        if same:
+            n = numbers.count(sum(found[task][0] for task in same))
+            where = f" of {_listed(same)}" if len(same) < len(found) else ""
+            text = f"the same numbers as the baseline's in all {n} items{where}: is this the same model?"
             yield Doubt(name, f"{text} If it is meant, pass --allow-identical.", allowed=allowed)
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _equal_numbers(first: Samples, second: Samples) -> bool | None:

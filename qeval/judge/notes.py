@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from qeval.base import numbers
-from qeval.base.records import Comparison, Decision, Policy
+from qeval.base.records import Comparison, Decision, Policy, Samples
 from qeval.base.rules import describe
 from qeval.compare import stats
 from qeval.compare.evidence import Evidence
@@ -28,6 +30,7 @@ def notes(
         *_wary(decisions),
         *_toothless(decisions),
         *_improbable(evidence),
+        *_repeating(evidence),
         *_filtered(evidence, decisions),
         *_from_elsewhere(evidence),
     )
@@ -89,6 +92,29 @@ def _improbable(evidence: Evidence) -> Iterator[str]:
         if one.delta >= NOTABLE and one.low > 0 and p <= 1 - one.confidence:
             better = f"{one.variant} is better than its baseline on {one.task}, by {_gain(one)}"
             yield f"{better}: are prompts, versions and weights what you think?"
+
+
+def _repeating(evidence: Evidence) -> Iterator[str]:
+    """Candidates that say in everything what the baseline says, where no log-likelihoods could tell them
+    apart. That alone proves nothing: 8 bits often change no answer of a small task."""
+    for result in evidence.candidates:
+        name = result.variant.name
+        answers = [pair for (variant, _), pair in evidence.samples.items() if variant == name]
+        texts = [
+            pair for pair in answers if not any(map(len, pair[0].scores)) and np.any(pair[0].answer != "")
+        ]
+        if texts and len(texts) == len(answers) and all(_same_answers(*pair) for pair in texts):
+            n = numbers.count(sum(len(first) for first, _ in texts))
+            yield f"{name} gives its baseline's own answers in all {n} items: is this the same model?"
+        cells = {cell.task.name: cell.score for cell in evidence.baseline.cells if cell.aggregate_only}
+        scores = {cell.task.name: cell.score for cell in result.cells if cell.aggregate_only}
+        if scores and scores == cells:
+            tasks = "the one task" if len(scores) == 1 else f"all {len(scores)} tasks"
+            yield f"{name} has its baseline's own scores in {tasks}: is this the same model?"
+
+
+def _same_answers(first: Samples, second: Samples) -> bool:
+    return bool(np.array_equal(first.answer, second.answer) and np.array_equal(first.value, second.value))
 
 
 def _filtered(evidence: Evidence, decisions: Sequence[Decision]) -> Iterator[str]:

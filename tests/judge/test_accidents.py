@@ -6,7 +6,9 @@ import datetime as dt
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from factories import ARC
 from harness_files import results, sample, write
 from stored import WIDE, changed, store, whole
 
@@ -147,3 +149,31 @@ def test_what_an_import_left_out_is_said_when_it_is_joined(qeval, runs_dir) -> N
     store(runs_dir, changed(two, 1, provenance=replace(two[0].results[1].provenance, notes=notes)))
     for words in (("one", "two"), ("two", "one")):
         assert "gptq: Left out: ner (no samples)." in qeval("gate", *words, *WIDE).stdout
+
+
+# --- the baseline again -------------------------------------------------------------------------
+
+
+def test_one_task_that_is_the_baselines_own_is_enough(qeval, runs_dir) -> None:
+    run, read, items = whole(tasks=(ARC, BRC))
+    copied = lambda cell: read(replace(cell, key=cell.key.replace("bnb4-arc", "fp16-arc")))  # noqa: E731
+    name = store(runs_dir, (run, copied, items))
+    said = "the same numbers as the baseline's in all 400 items of arc: is this the same model?"
+    assert said in qeval("gate", name, *WIDE, code=5).stdout
+    assert (
+        f"Let pass by --allow-identical: bnb4: {said}"
+        in qeval("gate", name, *WIDE, "--allow-identical").stdout
+    )
+
+
+def test_equal_answers_and_equal_scores_are_told(qeval, runs_dir, tmp_path) -> None:
+    run, read, items = whole(tasks=(Task("sums", "exact_match", filter="strict"),))
+    bare = np.empty(400, dtype=object)
+    bare[:] = [()] * 400
+    copied = lambda cell: replace(read(replace(cell, key="fp16-sums")), scores=bare)  # noqa: E731
+    name = store(runs_dir, (run, copied, items))
+    assert "bnb4 gives its baseline's own answers in all 400 items" in qeval("gate", name, *WIDE).stdout
+    table = tmp_path / "t.csv"
+    table.write_text("variant,task,score,n,model\nfp16,a,.5,900,m\nbnb4,a,.5,900,m\n")
+    qeval("import", "--scores", table, "--baseline", "fp16")
+    assert "bnb4 has its baseline's own scores in the one task:" in qeval("gate", *WIDE).stdout
