@@ -177,3 +177,29 @@ def test_equal_answers_and_equal_scores_are_told(qeval, runs_dir, tmp_path) -> N
     table.write_text("variant,task,score,n,model\nfp16,a,.5,900,m\nbnb4,a,.5,900,m\n")
     qeval("import", "--scores", table, "--baseline", "fp16")
     assert "bnb4 has its baseline's own scores in the one task:" in qeval("gate", *WIDE).stdout
+
+
+# --- tables of scores ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("metric", ["regret", "halluc", "acc_error", "match_error_rate", "misses"])
+def test_a_metric_of_no_known_direction_is_refused_until_it_is_told(metric, qeval, tmp_path) -> None:
+    table = tmp_path / "t.csv"
+    rows = f"fp16,a,{metric},.2,9000,m,\nbnb4,a,{metric},.4,9000,m,\n"
+    table.write_text(f"variant,task,metric,score,n,model,higher_is_better\n{rows}")
+    words = ("import", "--scores", table, "--baseline", "fp16")
+    assert f"nothing says whether more {metric} is better, or less." in qeval(*words, code=2).stderr
+    table.write_text(table.read_text().replace("m,\n", "m,false\n"))
+    qeval(*words)
+    assert "20.0 points lost" in qeval("gate", "--max-drop", "1", code=3).stdout
+
+
+def test_fractions_in_a_table_in_per_cent_are_refused(qeval, tmp_path) -> None:
+    table = tmp_path / "t.toml"
+    head = 'percent = true\nbaseline = "fp16"\nmodel = "m"\n'
+    row = '[[score]]\nvariant = "{}"\ntask = "{}"\nscore = {}\nn = 1172\n'
+    rows = [row.format(*one) for one in (("fp16", "b", 53.0), ("fp16", "a", 0.53), ("bnb4", "a", 0.40))]
+    table.write_text(head + "".join(rows))
+    assert (
+        "of a none is above 1: these look like fractions" in qeval("import", "--scores", table, code=2).stderr
+    )
