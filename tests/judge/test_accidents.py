@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from factories import ARC
-from harness_files import results, sample, write
+from harness_files import generated, results, sample, write
 from stored import WIDE, changed, store, whole
 
 from qeval.base.records import Task
@@ -203,3 +203,87 @@ def test_fractions_in_a_table_in_per_cent_are_refused(qeval, tmp_path) -> None:
     assert (
         "of a none is above 1: these look like fractions" in qeval("import", "--scores", table, code=2).stderr
     )
+
+
+# --- files of lm-eval ---------------------------------------------------------------------------
+
+
+def three(tmp_path):
+    """A directory with three variants of one model."""
+    for place, name in enumerate(("fp16", "bnb4", "gptq")):
+        args = {"pretrained": "org/m", "scheme": name}
+        letters(tmp_path / "out" / name, "org/m", shift=place, args=args)
+    return tmp_path / "out"
+
+
+def test_a_link_to_a_directory_is_followed_and_once(qeval, tmp_path) -> None:
+    out = three(tmp_path)
+    (out / "gptq").rename(tmp_path / "far")
+    (out / "gptq").symlink_to(tmp_path / "far")
+    (out / "latest").symlink_to(out / "fp16")
+    (out / "fp16" / "up").symlink_to(out)
+    said = gate_import(qeval, out, "m[scheme=fp16]", code=0).stdout.splitlines()[0]
+    assert "m[scheme=bnb4], m[scheme=gptq] against m[scheme=fp16]" in said
+
+
+def test_a_variant_whose_results_cannot_be_read_does_not_vanish(qeval, tmp_path) -> None:
+    out = three(tmp_path)
+    file = next((out / "gptq").glob("results*"))
+    (out / "gptq" / "gptq.json").write_text(file.read_text()[:99])
+    file.unlink()
+    words = ("import", out, "--baseline", "m[scheme=fp16]")
+    assert "gptq has samples, and no results file that can be read." in qeval(*words, code=1).stderr
+
+
+def test_samples_that_their_results_do_not_tell_of_are_named(qeval, tmp_path) -> None:
+    out = three(tmp_path)
+    (out / "gptq" / "samples_arc_2020-01-01T00-00-00.jsonl").write_text("{}\n")
+    assert "samples_arc_2020" in gate_import(qeval, out, "m[scheme=fp16]", code=0).stdout
+
+
+def test_a_log_likelihood_of_infinity_is_refused(qeval, tmp_path) -> None:
+    out = three(tmp_path)
+    file = next((out / "gptq").glob("samples*"))
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    lines[3]["resps"][0][0][0] = "inf"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    said = qeval("import", out, "--baseline", "m[scheme=fp16]", code=1).stderr
+    assert "item 3 has a log-likelihood that is not a number (inf)" in said
+
+
+SUMS = {"output_type": "generate_until", "generation_kwargs": {"until": ["\n"]}}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"generation_kwargs": {"until": ["</s>"]}}, 'generation_kwargs is {"until": ["</s>"]} where'),
+        ({"filter_list": [{"name": "strict", "filter": [{"pattern": "b"}]}]}, "the filter strict is"),
+        ({"metric_list": [{"metric": "exact_match", "ignore_case": True}]}, "the metric exact_match is"),
+    ],
+)
+def test_what_no_hash_proves_is_compared(change, said, qeval, tmp_path) -> None:
+    config = {
+        **SUMS,
+        "filter_list": [{"name": "strict", "filter": [{"pattern": "a"}]}],
+        "metric_list": [{"metric": "exact_match", "ignore_case": False, "aggregation": "mean"}],
+    }
+    for name, more in (("fp16", {}), ("bnb4", change)):
+        table = results("sums", name="org/m", args={"pretrained": "org/m", "scheme": name})
+        table["configs"]["sums"].update(config, **more)
+        lines = [line for at in range(60) for line in generated(at, strict=at % 2 == 0)]
+        write(tmp_path / "out" / name, table, samples={"sums": lines})
+    found = gate_import(qeval, tmp_path / "out", "m[scheme=fp16]", code=5).stdout
+    assert said in found
+    assert "Settle it, or except the task with --ungated sums." in found
+
+
+def test_a_metric_of_lm_eval_of_no_known_direction_is_left_out(qeval, tmp_path) -> None:
+    for place, name in enumerate(("fp16", "bnb4")):
+        table = results("letters", "odd", name="org/m", args={"pretrained": "org/m", "scheme": name})
+        rows = [sample(at, at % 2) for at in range(60)]
+        odd = [{k: v for k, v in sample(at, 0, "odd").items() if k != "acc"} for at in range(60)]
+        odd = [{**row, "metrics": ["regret"], "regret": 0.2 + 0.2 * place} for row in odd]
+        write(tmp_path / "out" / name, table, samples={"letters": rows, "odd": odd})
+    found = gate_import(qeval, tmp_path / "out", "m[scheme=fp16]", code=5).stdout
+    assert "Left out: odd (nothing says whether more regret is better, or less)." in found
