@@ -20,7 +20,7 @@ from qeval.base.rules import describe
 from qeval.compare.evidence import Evidence
 from qeval.compare.pairs import known_of_one
 from qeval.compare.rows import same_model, weights_of
-from qeval.judge.matching import concerns, is_named, matches_some
+from qeval.judge.matching import concerns, is_named, matches_some, only_perplexities
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,8 @@ def every_rule_concerns_somebody(
     ids = [row.id for row in evidence.rows]
     for number, rule in enumerate(policy.rules, 1):
         rows = any(concerns(rule, row, ids) for row in evidence.rows)
+        if only_perplexities(rule, policy, evidence.rows):
+            continue
         if rule.tier != "required" or not rule.required or (rows and matches_some(rule.variants, names)):
             continue
         what, known = (rule.variants, names) if rows else (rule.tasks, ids)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from factories import ARC
+from factories import ARC, WIKI
 from harness_files import generated, results, sample, write
 from stored import WIDE, changed, store, whole
 
@@ -287,3 +287,80 @@ def test_a_metric_of_lm_eval_of_no_known_direction_is_left_out(qeval, tmp_path) 
         write(tmp_path / "out" / name, table, samples={"letters": rows, "odd": odd})
     found = gate_import(qeval, tmp_path / "out", "m[scheme=fp16]", code=5).stdout
     assert "Left out: odd (nothing says whether more regret is better, or less)." in found
+
+
+# --- policies -----------------------------------------------------------------------------------
+
+
+def by_policy(tmp_path, text):
+    """The words for a policy of this text."""
+    (tmp_path / "p.toml").write_text(text)
+    return "--policy", tmp_path / "p.toml"
+
+
+def test_two_limits_for_one_task_are_refused(qeval, runs_dir) -> None:
+    words = ("--max-drop", "arc=60", "--max-drop", "arc=90")
+    assert (
+        "--max-drop is given twice for arc: arc=60 and arc=90."
+        in qeval("gate", store(runs_dir), *words, code=2).stderr
+    )
+
+
+def test_a_flag_and_its_contrary_are_refused(qeval) -> None:
+    words = ("run", "-m", "toy", "--schemes", "fp16", "--cost", "--no-cost")
+    assert "--cost/--no-cost is given 2 times." in qeval(*words, code=2).stderr
+
+
+def test_a_run_of_perplexities_alone_is_judged_by_the_usual_ratio(qeval, runs_dir) -> None:
+    fine, bad = whole(tasks=(WIKI,)), whole(tasks=(WIKI,), effect=-0.3)
+    found = qeval("gate", store(runs_dir, fine), "--max-drop", "1").stdout
+    assert "1.10  PASS" in found
+    assert "Rule 1 (max_drop 1) has nothing to judge: all tasks of this run are perplexities." in found
+    qeval("gate", store(runs_dir, bad, id="bad"), "--max-drop", "1", code=3)
+
+
+def test_advice_alone_requires_nothing_of_perplexities(qeval, runs_dir, tmp_path) -> None:
+    words = by_policy(tmp_path, "[gate]\ntier = 'advisory'\nmax_drop = 1\n")
+    assert (
+        "has no required rule" in qeval("gate", store(runs_dir, whole(tasks=(WIKI,))), *words, code=2).stderr
+    )
+
+
+def test_a_rule_that_is_hidden_for_some_of_its_variants_says_for_which(qeval, runs_dir, tmp_path) -> None:
+    text = "[[rule]]\nmax_drop = 60\nvariants = '?[np]*'\n[[rule]]\nmax_drop = 70\nvariants = 'bnb4'\n"
+    said = qeval("gate", store(runs_dir, whole(3)), *by_policy(tmp_path, text)).stdout
+    assert "Rule 1 (max_drop 60) does not judge bnb4: other rules hold there." in said
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        ("max_flips = 0.99", "The limit of 99% flips on arc lets every second answer change."),
+        (
+            "min_recovery = 0.01",
+            "The limit of min_recovery 0.01 on arc lets 25.00, a score of guessing, through.",
+        ),
+        ("max_drop = 60\nconfidence = 0.51", "arc is decided at a confidence of 51%:"),
+    ],
+)
+def test_limits_that_let_everything_through_are_told(limit, said, qeval, runs_dir, tmp_path) -> None:
+    words = by_policy(tmp_path, f"[[rule]]\n{limit}\n")
+    assert said in qeval("gate", store(runs_dir), *words).stdout
+
+
+def test_an_exception_for_no_task_is_told(qeval, runs_dir) -> None:
+    assert (
+        "--ungated wikki names no task" in qeval("gate", store(runs_dir), *WIDE, "--ungated", "wikki").stdout
+    )
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (whole(limit=400, n_available=900), (*WIDE, "--allow-limited")),
+        (whole(), ("--max-drop", "0.1", "--allow-inconclusive")),
+    ],
+)
+def test_the_badge_tells_of_exceptions(made, words, qeval, runs_dir, tmp_path) -> None:
+    qeval("gate", store(runs_dir, made), *words, "--badge", tmp_path / "b.json")
+    assert "with exceptions" in (tmp_path / "b.json").read_text()

@@ -134,6 +134,7 @@ def case(name: str, runs_dir: Path, tmp_path: Path) -> tuple[str, ...]:
             store(runs_dir),
             *policy(tmp_path, mixed + "required = false\n"),
         ),
+        "`--ungated` for no task of the run": lambda: (store(runs_dir), *WIDE, "--ungated", "wikki"),
         "a candidate with the baseline's own numbers": lambda: (
             store(runs_dir, same_numbers(whole())),
             *WIDE,
@@ -199,7 +200,7 @@ def case(name: str, runs_dir: Path, tmp_path: Path) -> tuple[str, ...]:
             "--confidence",
             "0.9",
         ),
-        "two limits for all tasks": lambda: (store(runs_dir), *WIDE, "--max-drop", "1"),
+        "two limits for all tasks, or for one": lambda: (store(runs_dir), *WIDE, "--max-drop", "1"),
         "an option given twice": lambda: (
             store(runs_dir),
             *WIDE,
