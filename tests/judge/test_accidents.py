@@ -364,3 +364,22 @@ def test_an_exception_for_no_task_is_told(qeval, runs_dir) -> None:
 def test_the_badge_tells_of_exceptions(made, words, qeval, runs_dir, tmp_path) -> None:
     qeval("gate", store(runs_dir, made), *words, "--badge", tmp_path / "b.json")
     assert "with exceptions" in (tmp_path / "b.json").read_text()
+
+
+# --- a run that judges itself -------------------------------------------------------------------
+
+
+def test_a_gated_run_says_everywhere_what_was_let_pass(qeval, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    text = "[[rule]]\ntasks = 'arc_challenge'\nmax_drop = 60\n[gate]\nungated = ['wikitext']\n"
+    _, file = by_policy(tmp_path, text)
+    words = ("run", "--model", "toy[items=60]", "--tasks", "arc_challenge,wikitext", "--gate", file)
+    result = qeval(*words, "--schemes", "fp16,bnb4", "--json")
+    gate = json.loads(result.stdout)["gate"]
+    assert (gate["verdict"], gate["exit_code"]) == ("PASS", 0)
+    let = "Let pass by --ungated: bnb4: wikitext is judged by no required rule"
+    assert any(note.startswith(let) for note in gate["notes"])
+    assert let in result.stderr
+    assert let in (tmp_path / "summary.md").read_text().replace("\\", "")
+    assert "fp16 is the only scheme" in qeval(*words, "--schemes", "fp16", code=2).stderr
