@@ -108,7 +108,7 @@ def test_arguments_tell_one_model_from_another(one, two, name, qeval, tmp_path) 
                 json.dumps({**table, "model_name": "", "config": {**table["config"], "model": "api"}})
             )
     refused = qeval("import", tmp_path / "out", code=2).stderr
-    baseline = refused.split("--baseline '")[1].split("'")[0]
+    baseline = refused.split("which is the baseline: ")[1].split(", ")[0].split(".\n")[0]
     said = gate_import(qeval, tmp_path / "out", baseline, code=5).stdout
     assert "(not proved to be one model)" in said.splitlines()[0]
 
