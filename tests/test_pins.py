@@ -415,6 +415,7 @@ def test_golden_end_of_a_run(scripted, runs_dir: Path, tmp_path: Path, golden) -
     shown = json.loads(scripted("show", "--json").stdout)
     assert {one["status"] for one in told.pop("decisions")} == {"FAIL", "INCONCLUSIVE", "MISSING", "PASS"}
     assert shown.pop("decisions") == []
+    assert told.pop("gate")["verdict"] == "FAIL"
     assert told == shown
 
 

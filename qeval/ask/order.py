@@ -71,6 +71,11 @@ def order(
         Variant(name=name, model=model, scheme=scheme, revision=revision, adapter=adapter)
         for name, scheme in parse_schemes(schemes)
     )
+    if gate and len(variants) == 1:
+        raise UsageError(
+            f"--gate has nothing to judge: {variants[0].name} is the only scheme.",
+            "Name a second with --schemes.",
+        )
     chosen = suites.from_tasks(tasks) if tasks else suites.load(suite or usual_suite(model))
     return Order(
         variants=variants,

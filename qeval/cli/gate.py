@@ -74,8 +74,9 @@ def gate(
         runs, runs_dir, baseline, allow_different_models=policy.allow_different_models
     )
     if not runs:
-        age = in_words(age_of(evidence.run.created))
-        click.echo(f"Judging the newest run, {evidence.run.id}, begun {age} ago.", err=True)
+        age = age_of(evidence.run.created)
+        begun = "of no known date" if age is None else f"begun {in_words(age)} ago"
+        click.echo(f"Judging the newest run, {evidence.run.id}, {begun}.", err=True)
     if newer_than is not None:
         refuse_older(evidence.run, newer_than)
     outcome = conclude(evidence, policy)

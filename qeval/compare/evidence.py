@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from qeval.base.errors import IncomparableError
 from qeval.base.records import Cell, Comparison, Read, Result, Run, Samples
 from qeval.compare import stats
 from qeval.compare.interval import compare
@@ -82,9 +83,10 @@ def gather(run: Run, read: Read) -> Evidence:
 
     Raises:
         UsageError: the run has no such baseline.
-        IncomparableError: two variants were not given the same items in the same way.
+        IncomparableError: two variants were not given the same items in the same way, or have one name.
         QevalError: a value is not a finite number.
     """
+    _refuse_namesakes([result.variant.name for result in run.results])
     base, rows = find_baseline(run), rows_of(run)
     kept: dict[str, Samples] = {}
 
@@ -101,6 +103,16 @@ def gather(run: Run, read: Read) -> Evidence:
         samples |= {(name, task): leaf.samples for task, leaf in leaves.items() if leaf.samples}
         pairs |= {(name, task): one for task, one in _joined(rows, leaves).items()}
     return Evidence(run, rows, pairs, samples)
+
+
+def _refuse_namesakes(names: Sequence[str]) -> None:
+    """A verdict goes by a variant's name, so two of one name could have each other's."""
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise IncomparableError(
+            f"Two results are called {twice}, so nothing tells whose numbers are judged.",
+            "Leave one of their runs out, or score the variant again under a name of its own.",
+        )
 
 
 def _joined(rows: tuple[Row, ...], leaves: Mapping[str, Leaf]) -> dict[str, Pairs]:

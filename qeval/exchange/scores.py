@@ -84,6 +84,7 @@ def import_scores(path: Path, *, model: str | None = None, baseline: str | None 
     """
     head, rows = _score_rows(path)
     checked = [_score(row, head, f"{path}, score {at}") for at, row in enumerate(rows, 1)]
+    _refuse_fractions(rows, head, path)
     checked = _of_model(checked, model, path)
     seen: set[tuple[str, str]] = set()
     for row in checked:
@@ -93,6 +94,21 @@ def import_scores(path: Path, *, model: str | None = None, baseline: str | None 
     names = list(dict.fromkeys(row["variant"] for row in checked))
     chosen = chosen_baseline(names, baseline or _marked(head, checked, path), str(path))
     return _scores_run(path, head, checked, chosen)
+
+
+def _refuse_fractions(rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any], path: Path) -> None:
+    """Raises UsageError where scores are said to be in per cent and those of a task are fractions: each of
+    its points would count for a hundredth."""
+    highest: dict[str, float] = {}
+    for row in rows if head.get("percent") else ():
+        if row.get("score") is not None and not is_perplexity(str(row.get("metric") or "")):
+            highest[row["task"]] = max(highest.get(row["task"], 0.0), float(row["score"]))
+    task = next((task for task, score in highest.items() if 0 < score <= 1), None)
+    if task is not None:
+        raise UsageError(
+            f"{path} has its scores in per cent, and of {task} none is above 1: these look like fractions.",
+            "Write all scores in per cent, or leave percent out; or give the number of right answers.",
+        )
 
 
 def _marked(head: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], path: Path) -> str | None:
