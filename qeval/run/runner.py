@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +14,7 @@ from qeval import __version__
 from qeval.ask.order import Order, check
 from qeval.base import contents
 from qeval.base.errors import Exit, QevalError
-from qeval.base.messages import Event, Failed, Job, Stage
+from qeval.base.messages import Event, Failed, Job, Note, Stage
 from qeval.base.places import tasks_dir
 from qeval.base.records import Cell, Cost, Result, Run, Variant
 from qeval.run import identity
@@ -29,7 +30,9 @@ def farewell(run: Run, path: Path) -> str:
     if exit_code(run) != Exit.PASS:
         kept += f" Library logs: {path / 'logs'}."
     scored = any(result.cells for result in run.results)
-    return f"{kept} Next: qeval report -o report.html, qeval gate --max-drop 1.0" if scored else kept
+    if not scored:
+        return kept
+    return f"{kept}\nNext: qeval report {path} -o report.html\n      qeval gate {path} --max-drop 1.0"
 
 
 def exit_code(run: Run) -> Exit:
@@ -45,11 +48,16 @@ def execute(order: Order, listen: Listener) -> RunDir:
     """
     if order.again:
         contents.forget(order.cache_dir)
+    store = Store(order.runs_dir)
+    store.mark_newest("")
     refused = check(order)
     identities = identity.identities(order, refused)
     context = identity.context_of(order)
-    place = Store(order.runs_dir).run_dir(identity.run_id(order, identities, context))
+    place = store.run_dir(identity.run_id(order, identities, context))
     run = _begin(order, place)
+    if not (place.path / "cells").exists() and (before := _before(order, store, place)):
+        listen(order.variants[0], Note(_ANEW.format(before)))
+    store.mark_newest(place.path.name)
     for variant in order.variants:
         if variant.name in refused:
             run = _with(run, _refused(variant, refused[variant.name], listen), order.cost)
@@ -67,7 +75,23 @@ def execute(order: Order, listen: Listener) -> RunDir:
             raise
         run = _learned(_with(run, result, order.cost))
         place.write(run)
+    store.mark_newest(place.path.name)
     return place
+
+
+_ANEW = "{} asked the same of other files, or of older versions; what that changes is scored anew."
+
+
+def _before(order: Order, store: Store, place: RunDir) -> str | None:
+    """The newest other run of the same variants, suite and settings, if there is one."""
+    for other in store.runs():
+        with contextlib.suppress(QevalError):
+            run = other.read()
+            same = tuple(result.variant for result in run.results) == order.variants
+            names = [task.name for task in run.suite.tasks] == [task.name for task in order.suite.tasks]
+            if same and names and run.settings == order.settings and other.path != place.path:
+                return run.id
+    return None
 
 
 def _refused(variant: Variant, error: QevalError, listen: Listener) -> Result:

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qeval.base.hashing import digest
+from qeval.base.hashing import digest, digested
 from qeval.base.messages import Event, Finished, Job
 from qeval.base.records import Cell, Item, Samples, Stop, Task
 from qeval.judge import early
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 SCORING_VERSION = 1
 """Raised when a change of qeval's own code changes numbers: cells of an older version are not taken over."""
+
+_SETTINGS = ("seed", "batch_size", "device", "dtype", "engine", "chat_template", "materialize")
+"""Those that can change a number."""
 
 Say = Callable[[Event], None]
 
@@ -45,29 +48,18 @@ class JobCells:
         return self.job.policy is not None and self.job.baseline is not None
 
     def _key(self, task: Task, identity: dict[str, Any], *, shuffled: bool) -> str:
-        settings = self.job.settings
-        return digest(
-            {
-                "scoring": SCORING_VERSION,
-                "variant": identity,
-                # Scored in random order, items are packed otherwise, which moves sums in the last digits.
-                "shuffled": shuffled,
-                "context": self._context(task),
-                "task": asdict(task),
-                "settings": {
-                    name: getattr(settings, name)
-                    for name in (
-                        "seed",
-                        "batch_size",
-                        "device",
-                        "dtype",
-                        "engine",
-                        "chat_template",
-                        "materialize",
-                    )
-                },
-            }
-        )
+        return digest(self._made_of(task, identity, shuffled=shuffled))
+
+    def _made_of(self, task: Task, identity: dict[str, Any], *, shuffled: bool) -> dict[str, Any]:
+        return {
+            "scoring": SCORING_VERSION,
+            "variant": identity,
+            # Scored in random order, items are packed otherwise, which moves sums in the last digits.
+            "shuffled": shuffled,
+            "context": self._context(task),
+            "task": asdict(task),
+            "settings": {name: getattr(self.job.settings, name) for name in _SETTINGS},
+        }
 
     def _context(self, task: Task) -> dict[str, Any]:
         if task.name not in self.asked:
@@ -109,7 +101,8 @@ class JobCells:
 
     def add(self, cell: Cell, samples: Samples, items: Sequence[Item]) -> None:
         """Store a cell and announce it."""
-        cell = self.place.add(cell, samples, items)
+        made_of = self._made_of(cell.task, self.job.identity, shuffled=self._watched)
+        cell = self.place.add(cell, samples, items, digested(made_of))
         self.say(Finished(replace(cell, provenance=None)))
 
 

@@ -13,6 +13,7 @@ from factories import ARC, QUIZ, WIKI, edited, without_cell
 from stored import WIDE, changed, store, whole
 
 from qeval.base.records import Result, Rule, Stop
+from qeval.store.runs import Store
 
 PAGE = (Path(__file__).parents[2] / "docs" / "gate.md").read_text(encoding="utf-8")
 ROWS = {
@@ -84,6 +85,12 @@ def two_runs(runs_dir):
 def other_model_baseline(made):
     run, _, _ = made
     return changed(made, 0, variant=replace(run.results[0].variant, model="other/model"))
+
+
+def did_not_begin(runs_dir):
+    store(runs_dir)
+    Store(runs_dir).mark_newest("")
+    return WIDE
 
 
 def case(name: str, runs_dir: Path, tmp_path: Path) -> tuple[str, ...]:
@@ -187,6 +194,7 @@ def case(name: str, runs_dir: Path, tmp_path: Path) -> tuple[str, ...]:
         "variants that were not asked the same": lambda: (store(runs_dir, other_prompts(whole())), *WIDE),
         "a run with one variant": lambda: (store(runs_dir, whole(1)), *WIDE),
         "a run older than `--newer-than`": lambda: (store(runs_dir), *WIDE, "--newer-than", "1d"),
+        "no run is named, and the newest did not begin to score": lambda: did_not_begin(runs_dir),
         "no run": lambda: WIDE,
         "no policy": lambda: (store(runs_dir),),
         "`--policy` beside `--max-drop`": lambda: (
