@@ -29,3 +29,10 @@ MMLU_SUBJECTS: dict[str, tuple[int, str]] = {
     for name, size in subjects.items()
 }
 """Task name -> (items in the test split, category)."""
+
+
+def size_of(task: str) -> int | None:
+    """The items of a task, of a subject of MMLU or of MMLU as a whole; None where that is not known."""
+    if task == "mmlu":
+        return sum(size for size, _ in MMLU_SUBJECTS.values())
+    return MMLU_SUBJECTS[task][0] if task in MMLU_SUBJECTS else TASK_SIZES.get(task)

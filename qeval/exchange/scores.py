@@ -15,6 +15,7 @@ import msgspec
 from qeval.base.errors import UsageError, did_you_mean
 from qeval.base.hashing import digest
 from qeval.base.records import Cell, Provenance, Result, Run, Scheme, Suite, Task, Variant
+from qeval.base.sizes import size_of
 from qeval.base.tables import read, typed
 from qeval.exchange.choosing import chosen_baseline
 from qeval.exchange.units import Published, is_perplexity, stored
@@ -182,6 +183,9 @@ def _score(row: Mapping[str, Any], head: Mapping[str, Any], where: str) -> dict[
         raise UsageError(f"{where} needs a score, or the number of right answers.", _ROW)
     found["baseline"] = bool(_yes_or_no("baseline", row, where))
     _check_sizes(found, where)
+    whole = size_of(found["task"])
+    if whole is not None and found["n"] < whole:
+        found.setdefault("n_available", whole)
     rises, percent = _yes_or_no("higher_is_better", row, where), bool(head.get("percent"))
     published = Published(found["metric"], _fraction(found, percent), found["n"], rises, where)
     kept = asdict(stored(published, _error(found, percent)))
@@ -207,6 +211,9 @@ def _check_sizes(row: Mapping[str, Any], where: str) -> None:
         raise UsageError(f"{where}: {row['right']} of {row['n']} cannot be right.", "Look at n.")
     if row.get("n_available", row["n"]) < row["n"]:
         raise UsageError(f"{where}: n_available is less than n.", "It is the number of the whole task.")
+    whole = size_of(row["task"])
+    if whole is not None and row["n"] > whole:
+        raise UsageError(f"{where}: {row['task']} has {whole} items, not {row['n']}.", "Look at n.")
     if row.get("n_effective", 0) > row["n"]:
         raise UsageError(f"{where}: n_effective is more than n.", "It is at most n.")
     if "n_effective" in row and "stderr" in row:
