@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+_SHIFT = 0.01
+"""How far a scheme moves the log-likelihoods of an item that it does not change, as every real one does."""
 _CHOICES = 4
 _DEFAULT_ITEMS = 200
 _SUBJECT_SHARE = 10  # so that subjects differ in size, and their mean from that of all items
@@ -110,6 +112,7 @@ def _choices(task: Task, scheme: Scheme, n: int, seed: int) -> tuple[Samples, tu
     scores[changed] = noise.normal(-12.0, 3.0, size=(int(changed.sum()), _CHOICES))
     _prefer(scores, gold, right, changed & (noise.integers(2, size=n) == 1))
     _prefer(scores, gold, np.zeros(n, dtype=bool), right & (noise.random(n) < loss))
+    scores += _generator("shift", task.name, seed, scheme.kind, scheme.options).normal(0.0, _SHIFT, (n, 1))
     answer = scores.argmax(axis=1)
     value = (answer == gold).astype(float) if task.kind == "accuracy" else _probability(scores, gold)
     samples = _samples(task, value, np.ones(n), [str(a) for a in answer], [str(g) for g in gold], scores)
