@@ -34,7 +34,7 @@ class JobCells:
 
     def key(self, task: Task) -> str:
         """The hash of everything that can change the numbers of this variant on this task."""
-        return self._key(task, self.job.identity, shuffled=self._watched)
+        return self._key(task, self.job.identity, shuffled=self._watched or self.job.shuffled)
 
     @property
     def _watched(self) -> bool:
@@ -78,9 +78,10 @@ class JobCells:
         return cell
 
     def watcher(self, tasks: Sequence[Task], sizes: Sequence[int]) -> Watcher | None:
-        """What may stop these tasks early; None where nothing may, or the baseline has not all of them."""
+        """What scores these tasks in blocks of random order, and may stop them early; None where nothing may,
+        or the baseline has not all of them."""
         if self.job.policy is None or self.job.baseline is None:
-            return None
+            return Watcher(self.job, tasks, sizes, {}) if self.job.shuffled else None
         base = {}
         for task in tasks:
             found = self.store.find(self._key(task, self.job.baseline, shuffled=False))
