@@ -118,6 +118,6 @@ def _not_made(evidence: Evidence) -> Iterator[str]:
             if one.status != "done":
                 why = f": {one.error}" if one.error else "."
                 yield f"{one.variant.name} was not scored to its end{why}"
-    plain = [one.variant.name for one in evidence.candidates if not one.seeds]
-    if plain:
-        yield f"Not quantised again, as no seed acts on them here: {', '.join(plain)}."
+    once = [one.variant.name for one in evidence.candidates if one.status == "done" and not one.seeds]
+    if once:
+        yield f"Made once, as no seed acts or nobody asked: {', '.join(once)}."
