@@ -34,6 +34,8 @@ class Order:
     cost: bool | None = False
     again: bool = False
     policy: Policy | None = None
+    repeat_baseline: bool = False
+    repeat_quantisation: int = 0
 
 
 def order(
@@ -56,6 +58,8 @@ def order(
     datasets_dir: Path | None,
     gate: Path | None,
     executor: str = "local",
+    repeat_baseline: bool = False,
+    repeat_quantisation: int | None = None,
     **settings: Any,
 ) -> Order:
     """The words of the command line as an Order. Raises UsageError where they make no sense."""
@@ -95,6 +99,8 @@ def order(
         cost=cost,
         again=again,
         policy=load_policy(gate) if gate else None,
+        repeat_baseline=repeat_baseline,
+        repeat_quantisation=repeat_quantisation or 0,
     )
 
 

@@ -85,6 +85,17 @@ def _executor(command: options.Command) -> options.Command:
     metavar="POLICY",
     help="Judge by this policy at the end; stop a variant as soon as it certainly breaks a required rule.",
 )
+@click.option(
+    "--repeat-baseline",
+    is_flag=True,
+    help="Score the baseline once more, by another path and packing: the noise floor of all differences.",
+)
+@click.option(
+    "--repeat-quantisation",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Quantise with N other seeds too, where a seed acts: how much of a difference is luck.",
+)
 @_executor
 @click.option("--again", is_flag=True, help="Check every variant anew, even those that are finished.")
 @options.runs_dir

@@ -23,13 +23,16 @@ class Evidence:
 
     `pairs` are by variant and row id, in the order of variants and rows, only where nothing behind a row
     is missing; `samples` by variant and leaf task: the baseline's and the candidate's, in the same order of
-    items.
+    items. `again` are the pairs, by row id, of the baseline with its second scoring, `seeds` those of the
+    baseline with each further checkpoint of a variant; both tell of noise, and no candidate is among them.
     """
 
     run: Run
     rows: tuple[Row, ...]
     pairs: Mapping[tuple[str, str], Pairs]
     samples: Mapping[tuple[str, str], tuple[Samples, Samples]]
+    again: Mapping[str, Pairs] = field(default_factory=dict)
+    seeds: Mapping[str, tuple[Mapping[str, Pairs], ...]] = field(default_factory=dict)
     _compared: dict[tuple[str, str], Comparison] = field(default_factory=dict, repr=False)
 
     @property
@@ -72,7 +75,7 @@ def claims(evidence: Evidence) -> Mapping[tuple[str, str], int]:
 
 
 def gather(run: Run, read: Read) -> Evidence:
-    """Pair every candidate of `run` with its baseline.
+    """Pair every candidate of `run` with its baseline, and what was scored once more.
 
     A row stands only where nothing behind it is missing: failed variants have none, nor has anybody where
     the baseline failed.
@@ -102,7 +105,20 @@ def gather(run: Run, read: Read) -> Evidence:
         leaves = {leaf.pairs.task: leaf for leaf in pair(base, result, read_base, read)}
         samples |= {(name, task): leaf.samples for task, leaf in leaves.items() if leaf.samples}
         pairs |= {(name, task): one for task, one in _joined(rows, leaves).items()}
-    return Evidence(run, rows, pairs, samples)
+
+    def paired(result: Result) -> dict[str, Pairs]:
+        return _joined(rows, {leaf.pairs.task: leaf for leaf in pair(base, result, read_base, read)})
+
+    again = paired(base.again) if base.again and _both_done(base, base.again) else {}
+    repeated = {
+        result.variant.name: tuple(paired(one) for one in result.seeds if _both_done(base, one))
+        for result in run.results
+    }
+    return Evidence(run, rows, pairs, samples, again, {name: made for name, made in repeated.items() if made})
+
+
+def _both_done(base: Result, repeat: Result) -> bool:
+    return base.status == repeat.status == "done"
 
 
 def _refuse_namesakes(names: Sequence[str]) -> None:

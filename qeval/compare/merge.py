@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from qeval.base.errors import IncomparableError, UsageError, did_you_mean
 from qeval.base.records import Result, Run, Settings, Suite, Task
+from qeval.base.repeats import with_repeats_of
 from qeval.compare.pairs import AGAIN
 from qeval.compare.rows import find_baseline, same_model, weights_of
 
@@ -93,8 +94,11 @@ def _distinct(runs: Sequence[Run]) -> list[tuple[str, Result]]:
     kept: list[tuple[str, Result]] = []
     for run in runs:
         for result in run.results:
-            if not any(_alike(result, other) for _, other in kept):
+            place = next((i for i, (_, other) in enumerate(kept) if _alike(result, other)), None)
+            if place is None:
                 kept.append((run.id, result))
+            else:
+                kept[place] = (kept[place][0], with_repeats_of(kept[place][1], [result]))
     names = [result.variant.name for _, result in kept]
     return [
         (run_id, result if names.count(result.variant.name) == 1 else _renamed(result, run_id))

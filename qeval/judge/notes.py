@@ -10,7 +10,7 @@ import numpy as np
 from qeval.base import numbers
 from qeval.base.records import Comparison, Decision, Policy, Rule, Samples
 from qeval.base.rules import describe
-from qeval.compare import stats
+from qeval.compare import noise, stats
 from qeval.compare.evidence import Evidence
 from qeval.compare.pairs import UNPAIRED
 from qeval.judge.checks import Doubt
@@ -39,6 +39,7 @@ def notes(
         *_improbable(evidence),
         *_repeating(evidence),
         *_filtered(evidence, decisions),
+        *_noise(evidence),
         *_warnings(evidence),
     )
     return tuple(dict.fromkeys(found))
@@ -145,6 +146,14 @@ def _filtered(evidence: Evidence, decisions: Sequence[Decision]) -> Iterator[str
     named = [f"{row.id} ({row.judged_by})" for row in rows if any(task.filtered for task in row.members)]
     if named:
         yield f"Judged by the answers that a filter finds: {', '.join(named)}."
+
+
+def _noise(evidence: Evidence) -> Iterator[str]:
+    """The noise floor, and who is no further from the baseline than twice that. It decides nothing."""
+    yield noise.sentence(evidence)
+    for result in evidence.candidates:
+        if words := noise.within_sentence(evidence, result.variant.name):
+            yield f"{result.variant.name} is {words[0].lower()}{words[1:]}"
 
 
 def _warnings(evidence: Evidence) -> Iterator[str]:

@@ -63,7 +63,7 @@ def _resolve(variant: Variant) -> Meant:
         model,
         None,
         f"{variant.name} is quantised here, with {chosen.samples} samples of {chosen.length} tokens"
-        f" of calibration text ({chosen.name}).",
+        f" of calibration text ({chosen.name}{f', seed {chosen.seed}' if chosen.seed else ''}).",
     )
 
 

@@ -25,7 +25,7 @@ def identities(order: Order, refused: dict[str, QevalError]) -> dict[str, dict[s
     found: dict[str, dict[str, Any]] = {}
     for variant in order.variants:
         try:
-            found[variant.name] = _identity(variant, order.cache_dir)
+            found[variant.name] = identity_of(variant, order.cache_dir)
         except QevalError as error:
             if variant.name == order.baseline:
                 raise
@@ -36,7 +36,8 @@ def identities(order: Order, refused: dict[str, QevalError]) -> dict[str, dict[s
     return found
 
 
-def _identity(variant: Variant, cache_dir: Path) -> dict[str, Any]:
+def identity_of(variant: Variant, cache_dir: Path) -> dict[str, Any]:
+    """What a variant is. Raises QevalError where it cannot be found."""
     if is_toy(variant.model):
         return {"model": variant.model, "scheme": msgspec.to_builtins(variant.scheme)}
     from qeval.load.resolve import identity

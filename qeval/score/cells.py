@@ -41,11 +41,15 @@ class JobCells:
 
         What is asked is known by itself once `asked` holds it by the task's name, else by the job's context.
         """
-        return self._key(task, self.job.identity, shuffled=self._watched)
+        return self._key(task, self.job.identity, shuffled=self._shuffled)
 
     @property
     def _watched(self) -> bool:
         return self.job.policy is not None and self.job.baseline is not None
+
+    @property
+    def _shuffled(self) -> bool:
+        return self._watched or self.job.shuffled
 
     def _key(self, task: Task, identity: dict[str, Any], *, shuffled: bool) -> str:
         return digest(self._made_of(task, identity, shuffled=shuffled))
@@ -79,9 +83,10 @@ class JobCells:
         return cell
 
     def watcher(self, tasks: Sequence[Task], sizes: Sequence[int]) -> Watcher | None:
-        """What may stop these tasks early; None where nothing may, or the baseline has not all of them."""
+        """What scores these tasks in blocks of random order, and may stop them early; None where nothing may,
+        or the baseline has not all of them."""
         if self.job.policy is None or self.job.baseline is None:
-            return None
+            return Watcher(self.job, tasks, sizes, {}) if self.job.shuffled else None
         base = {}
         for task in tasks:
             found = self.store.find(self._key(task, self.job.baseline, shuffled=False))
@@ -101,7 +106,7 @@ class JobCells:
 
     def add(self, cell: Cell, samples: Samples, items: Sequence[Item]) -> None:
         """Store a cell and announce it."""
-        made_of = self._made_of(cell.task, self.job.identity, shuffled=self._watched)
+        made_of = self._made_of(cell.task, self.job.identity, shuffled=self._shuffled)
         cell = self.place.add(cell, samples, items, digested(made_of))
         self.say(Finished(replace(cell, provenance=None)))
 

@@ -165,9 +165,10 @@ class Session:
 
     def _by_engine(self, unit: Sequence[PreparedTask], wanted: Sequence[bool], start: float) -> None:
         sizes = [part.n for part in unit]
-        watcher = self.cells.watcher([part.task for part in unit], sizes) if all(wanted) else None
-        if watcher is not None and watcher.state:
-            self._in_blocks(unit, watcher, start)
+        in_blocks = all(wanted) or self.job.shuffled
+        watcher = self.cells.watcher([part.task for part in unit], sizes) if in_blocks else None
+        if watcher is not None and (watcher.state or self.job.shuffled):
+            self._in_blocks(unit, watcher, wanted, start)
         else:
             self._all_at_once(unit, wanted, start)
 
@@ -182,8 +183,11 @@ class Session:
                 self._store(unit[place.part], answers[place.part].found, tokens, seconds)
                 start, fed = time.perf_counter(), self._fed()
 
-    def _in_blocks(self, unit: Sequence[PreparedTask], watcher: Watcher, start: float) -> None:
-        """Score a unit in blocks of items in random order, looking after each whether it may stop."""
+    def _in_blocks(
+        self, unit: Sequence[PreparedTask], watcher: Watcher, wanted: Sequence[bool], start: float
+    ) -> None:
+        """Score a unit in blocks of items in random order, looking after each whether it may stop where
+        anything is watched. All parts shape the blocks, and the wanted ones are stored."""
         import numpy as np
 
         answers = [_Answers(len(part.requests)) for part in unit]
@@ -195,13 +199,16 @@ class Session:
                 for p in range(len(unit))
                 for i in np.flatnonzero(np.isin(documents[p], block[block[:, 0] == p, 1]))
             ]
-            for place, answer in self._answered(unit, places, [True] * len(unit)):
+            for place, answer in self._answered(unit, places, wanted):
                 answers[place.part].fill(place.request, answer)
-            pairs = zip(unit, answers, strict=True)
-            watcher.judge_block(block, [door.collect(part, known.filled()).samples for part, known in pairs])
-        share = (self._fed() - fed) // len(unit), (time.perf_counter() - start) / len(unit)
-        for part, known in zip(unit, answers, strict=True):
-            self._store(part, known.found, *share)
+            if watcher.state:
+                pairs = zip(unit, answers, strict=True)
+                judged = [door.collect(part, known.filled()).samples for part, known in pairs]
+                watcher.judge_block(block, judged)
+        share = (self._fed() - fed) // sum(wanted), (time.perf_counter() - start) / sum(wanted)
+        for part, known, want in zip(unit, answers, wanted, strict=True):
+            if want:
+                self._store(part, known.found, *share)
 
     def _answered(
         self, unit: Sequence[PreparedTask], places: Sequence[_Place], wanted: Sequence[bool]

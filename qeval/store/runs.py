@@ -34,6 +34,7 @@ from qeval.base.errors import IncomparableError, QevalError, did_you_mean
 from qeval.base.files import disk_errors, write_atomic
 from qeval.base.names import slug
 from qeval.base.records import Cell, Item, Run, Samples
+from qeval.base.repeats import scorings
 from qeval.store.columns import items_from_parquet, items_to_parquet, samples_from_parquet, samples_to_parquet
 
 NEWEST_FILE = ".newest"
@@ -288,7 +289,9 @@ class Reader:
 
 def reader(runs: Sequence[tuple[RunDir, Run]]) -> Reader:
     """A Reader for all cells of these runs."""
-    return Reader({cell.key: place for place, run in runs for result in run.results for cell in result.cells})
+    return Reader(
+        {cell.key: place for place, run in runs for result in scorings(run) for cell in result.cells}
+    )
 
 
 # --- the directory of all runs ------------------------------------------------------------------

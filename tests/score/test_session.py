@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tiny_models import save_model
 
 from qeval.ask import policy
 from qeval.base.errors import QevalError
-from qeval.base.messages import Done, Event, Finished, Job, Note
+from qeval.base.messages import Done, Event, Finished, Job, Note, Todo
 from qeval.base.places import tasks_dir
 from qeval.base.records import Provenance, Result, Run, Scheme, Settings, Suite, Task, Variant
 from qeval.load.resolve import identity
@@ -28,6 +29,9 @@ TASKS = tuple(
         ("qeval_prose", "word_perplexity"),
     ]
 )
+
+
+GROUP = tuple(replace(task, group="g") for task in TASKS[:2])
 
 
 @pytest.fixture(scope="module")
@@ -313,3 +317,35 @@ def test_a_gate_stops_a_real_model_too(runs_dir: Path, llama: Path, tmp_path: Pa
     with pytest.raises(StoppedEarly) as caught:
         score(job)
     assert caught.value.stop.items < len(good["qeval_facts"]) == 120
+
+
+# --- scored a second time ------------------------------------------------------------------------
+
+
+def test_the_other_path_asks_the_same_and_says_nearly_the_same(runs_dir: Path, llama: Path) -> None:
+    tree, first = score(a_job(runs_dir, llama))
+    again, events = score(a_job(runs_dir, llama, engine="plain", shuffled=True))
+    assert tree.keys() == again.keys()
+    for name, samples in tree.items():
+        for column in ("key", "doc_hash", "prompt_hash", "target_hash", "weight", "gold"):
+            assert getattr(samples, column).tolist() == getattr(again[name], column).tolist()
+        np.testing.assert_allclose(samples.value, again[name].value, rtol=1e-5, atol=1e-5)
+    assert any(tree[name].scores.tolist() != again[name].scores.tolist() for name in tree)
+    keys = [{e.cell.key for e in said if isinstance(e, Finished)} for said in (first, events)]
+    assert len(keys[0] | keys[1]) == 2 * len(TASKS)
+    assert [next(e for e in said if isinstance(e, Done)).provenance.engine for said in (first, events)] == [
+        "tree",
+        "plain",
+    ]
+
+
+def test_part_of_a_group_that_is_stored_leaves_the_rest_as_it_was(runs_dir: Path, llama: Path) -> None:
+    job = a_job(runs_dir, llama, engine="plain", shuffled=True, tasks=GROUP)
+    whole, events = score(job)
+    lost, kept = (event.cell for event in events if isinstance(event, Finished))
+    shutil.rmtree(Store(runs_dir).run_dir("r").path / "cells" / lost.key)
+    resumed, said = score(job)
+    assert [e.found for e in said if isinstance(e, Todo)] == [1]
+    assert sorted(e.cell.key for e in said if isinstance(e, Finished)) == sorted([lost.key, kept.key])
+    for name, samples in whole.items():
+        assert samples.scores.tolist() == resumed[name].scores.tolist()

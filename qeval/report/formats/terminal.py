@@ -14,6 +14,7 @@ from qeval.compare.rows import Row, score_of, summary_rows
 from qeval.report.costs import cost_table
 from qeval.report.facts import Fact, provenance_facts, run_facts, warnings_of
 from qeval.report.formats import Format
+from qeval.report.noise import noise_of
 from qeval.report.verdicts import verdict_of
 
 
@@ -112,9 +113,12 @@ def _change(comparison: Comparison) -> list[str]:
 
 def _sentences(evidence: Evidence, decisions: Sequence[Decision]) -> list[str]:
     """A sentence for each variant, and what a reader must know before trusting the table."""
-    claimed = claims(evidence)
+    claimed, noise = claims(evidence), noise_of(evidence)
     verdicts = [verdict_of(result, evidence, claimed, decisions) for result in evidence.candidates]
-    lines = [f"{v.mark} {short(v.variant)}: {v.word}. {v.sentence}" for v in verdicts]
+    lines = [
+        f"{v.mark} {short(v.variant)}: {v.word}. {v.sentence} {noise.within[v.variant]}" for v in verdicts
+    ]
+    lines += [noise.sentence, *noise.seed_sentences]
     notes = {note: None for result in evidence.run.results for note in warnings_of(result)}
     return [one_line(line) for line in (*lines, *(f"! {note}" for note in notes))]
 
