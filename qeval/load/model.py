@@ -10,7 +10,7 @@ from typing import Any
 from qeval.base.errors import QevalError, UsageError
 from qeval.base.names import scheme_text
 from qeval.base.records import Provenance, Scheme, Variant
-from qeval.load import adapter
+from qeval.load import adapter, decoding
 from qeval.load.checks import check_available, check_checkpoint, check_device
 from qeval.load.demo import prepare as prepare_demo
 from qeval.load.device import resolve_device, resolve_dtypes
@@ -68,7 +68,8 @@ def load(
     if variant.adapter is not None:
         model = adapter.attach(model, variant.adapter, recipe)
     seconds = time.perf_counter() - start
-    _check_vocabulary(model, tokenizer, recipe)
+    decoding.settle(model, recipe)
+    notes += _fitted(tokenizer, model, recipe)
     found = provenance(variant, meant, recipe, spec, model)
     return Loaded(model, tokenizer, replace(found, notes=(*found.notes, *notes)), seconds)
 
@@ -182,11 +183,22 @@ def _completed(tokenizer: Any) -> list[str]:
     return notes
 
 
-def _check_vocabulary(model: Any, tokenizer: Any, recipe: Recipe) -> None:
+def _fitted(tokenizer: Any, model: Any, recipe: Recipe) -> list[str]:
+    """Replace a padding token that the model has no row for; what a tokenizer that is too long means, in
+    sentences. Whether a question holds such a token is asked where the questions are known."""
+    rows = token_rows(model)
+    if len(tokenizer) <= rows:
+        return []
+    held = f"{recipe.source.path} has embeddings for {rows} tokens, and its tokenizer counts {len(tokenizer)}"
+    notes = [f"{held}; a question that holds one of the others is refused."]
+    if tokenizer.pad_token_id >= rows:
+        notes.append(f"The padding token {tokenizer.pad_token!r} is one of them; its end-of-text stands in.")
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.bos_token
+    return notes
+
+
+def token_rows(model: Any) -> int:
+    """How many tokens a model can read and answer: the rows of its embeddings and of its head."""
+    head = getattr(model.get_output_embeddings(), "out_features", None)
     rows = int(model.get_input_embeddings().weight.shape[0])
-    if len(tokenizer) > rows:
-        raise QevalError(
-            f"{recipe.source.path} has embeddings for {rows} tokens, and the tokenizer of"
-            f" {recipe.base.path} has {len(tokenizer)}.",
-            "The checkpoint belongs to another model than --model names.",
-        )
+    return min(rows, head) if isinstance(head, int) else rows

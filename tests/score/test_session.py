@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
-from tiny_models import save_model
+from tiny_models import edit_json, save_model
 
 from qeval.ask import policy
 from qeval.base.errors import QevalError
@@ -313,3 +314,80 @@ def test_a_gate_stops_a_real_model_too(runs_dir: Path, llama: Path, tmp_path: Pa
     with pytest.raises(StoppedEarly) as caught:
         score(job)
     assert caught.value.stop.items < len(good["qeval_facts"]) == 120
+
+
+def generating(folder: Path) -> Path:
+    """A folder of tasks with one that generates."""
+    import yaml
+
+    fixtures = Path(__file__).parent / "harness" / "fixtures"
+    task = yaml.safe_load((fixtures / "sums.yaml").read_text())
+    task["dataset_kwargs"]["data_files"]["test"] = str(fixtures / "sums.jsonl")
+    task["generation_kwargs"]["max_gen_toks"] = 24
+    folder.mkdir()
+    (folder / "sums.yaml").write_text(yaml.safe_dump(task))
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_checkpoints_that_differ_in_generation_settings_alone_answer_alike(
+    tmp_path: Path, llama: Path
+) -> None:
+    from qeval.load import model
+
+    loaded = model.load(
+        Variant("bnb4", str(llama), Scheme("bnb4")), device="cpu", cache_dir=tmp_path / "cache"
+    )
+    ready = [tmp_path / "of" / "plain", tmp_path / "of" / "odd"]
+    for place in ready:
+        loaded.model.save_pretrained(place)
+    edit_json(ready[1] / "generation_config.json", repetition_penalty=5.0, min_new_tokens=9)
+    tasks = (Task("fix_sums", "exact_match", filter="whole"),)
+    folder, answers, said = str(generating(tmp_path / "tasks")), [], []
+    for place in ready:
+        variant = Variant(place.name, str(llama), Scheme("bnb4", {}, str(place)))
+        job = a_job(tmp_path, llama, variant=variant, tasks=tasks, tasks_dir=folder, run_id=place.name)
+        samples, events = score(job)
+        answers.append(samples["fix_sums"].answer.tolist())
+        said.append([event.text for event in events if isinstance(event, Note)])
+    assert any(answers[0])
+    assert answers[0] == answers[1]
+    told = [[text for text in texts if "generation settings of its own" in text] for texts in said]
+    assert [len(texts) for texts in told] == [0, 1]
+    assert "(min_new_tokens, repetition_penalty)" in told[1][0]
+
+
+def longer_tokenizer(llama: Path, place: Path, *words: str) -> Path:
+    """A copy whose tokenizer knows words that the model has no embeddings for."""
+    from transformers import AutoTokenizer
+
+    shutil.copytree(llama, place)
+    tokenizer = AutoTokenizer.from_pretrained(llama)
+    tokenizer.add_tokens([f"~{at}~" for at in range(60)])
+    tokenizer.add_tokens(list(words))
+    tokenizer.save_pretrained(place)
+    return place
+
+
+def test_a_longer_tokenizer_is_refused_only_where_a_question_holds_such_a_token(
+    tmp_path: Path, llama: Path
+) -> None:
+    plain, _ = score(a_job(tmp_path, llama))
+    fits = longer_tokenizer(llama, tmp_path / "of-fits")
+    same, events = score(a_job(tmp_path, fits, run_id="fits"))
+    for name, samples in plain.items():
+        assert samples.value.tolist() == same[name].value.tolist()
+    told = [event.text for event in events if isinstance(event, Note) and "embeddings for 300" in event.text]
+    assert len(told) == 1
+    holds = longer_tokenizer(llama, tmp_path / "of-holds", "the")
+    with pytest.raises(QevalError, match=r"asks for the token 'the' \(\d+\), and .* for 300 tokens"):
+        score(a_job(tmp_path, holds, run_id="holds"))
+    job = a_job(
+        tmp_path,
+        longer_tokenizer(llama, tmp_path / "of-asks", "How"),
+        run_id="asks",
+        tasks=(Task("fix_sums", "exact_match", filter="whole"),),
+        tasks_dir=str(generating(tmp_path / "tasks")),
+    )
+    with pytest.raises(QevalError, match=r"fix_sums asks for the token 'How'"):
+        score(job)
