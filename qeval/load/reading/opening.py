@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from qeval.base.errors import MissingPackageError, QevalError
+from qeval.load.reading import kept
 from qeval.load.source import Source, hub_refusal
 from qeval.load.spec import OptionSpec, Recipe
 
@@ -37,11 +38,12 @@ def open_model(recipe: Recipe, *, dtype: str | None = None, **keywords: Any) -> 
     from transformers import AutoModelForCausalLM
 
     keywords.setdefault("device_map", {"": recipe.device})
+    held = getattr(torch, dtype or recipe.store)
     try:
         model, found = AutoModelForCausalLM.from_pretrained(
             recipe.source.place,
             revision=recipe.source.revision or "main",
-            dtype=getattr(torch, dtype or recipe.store),
+            dtype=held,
             trust_remote_code=recipe.trust_remote_code,
             output_loading_info=True,
             **(attention(recipe) | keywords),
@@ -51,6 +53,9 @@ def open_model(recipe: Recipe, *, dtype: str | None = None, **keywords: Any) -> 
     except Exception as error:
         raise explain(error, recipe.source, recipe.device) from error
     _check_complete(found["missing_keys"], recipe)
+    stays = kept.mark(model, held)
+    if stays:
+        recipe.notes.append(kept.in_words(stays))
     return model.eval()
 
 
@@ -142,17 +147,18 @@ def _root(error: BaseException) -> BaseException:
 def compute_in(model: Any, dtype: str, keep: tuple[type, ...] = ()) -> Any:
     """Hold every plain floating tensor of the model in `dtype`, so that it is calculated in; returns it.
 
-    Modules of the classes `keep` (quantised ones) stay as they are. Casting down or up happens in place,
-    so that tied weights stay tied.
+    Modules of the classes `keep` (quantised ones) stay as they are, and so do the parameters that
+    transformers keeps in float32. Casting down or up happens in place, so that tied weights stay tied.
     """
     import torch
 
     wanted = getattr(torch, dtype)
+    stays = {id(model.get_parameter(name)) for name in kept.names(model)}
     for module in model.modules():
         if isinstance(module, keep):
             continue
         for tensor in module.parameters(recurse=False):
-            if tensor.is_floating_point() and tensor.dtype.itemsize > 1:
+            if tensor.is_floating_point() and tensor.dtype.itemsize > 1 and id(tensor) not in stays:
                 tensor.data = tensor.data.to(wanted)
     model.config.dtype = wanted
     return model
