@@ -39,6 +39,7 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     trust_remote_code: bool = False,
+    allow_unused: tuple[str, ...] = (),
     cache_dir: Path,
     datasets_dir: Path | None = None,
     progress: Progress = say_nothing,
@@ -53,7 +54,9 @@ def load(
     spec = SCHEMES[variant.scheme.kind]
     meant = resolve(variant)
     recipe = recipe_of(variant, meant, device, dtype, cache_dir, progress)
-    recipe = replace(recipe, trust_remote_code=trust_remote_code, datasets_dir=datasets_dir)
+    recipe = replace(
+        recipe, trust_remote_code=trust_remote_code, allow_unused=allow_unused, datasets_dir=datasets_dir
+    )
     check_device(recipe, spec, variant.scheme)
     check_checkpoint(recipe, spec)
     if variant.adapter is not None:
@@ -151,7 +154,7 @@ def _tokenizer(base: Source, trust_remote_code: bool) -> tuple[Any, list[str]]:
     """The model's tokenizer, with a padding token, and what was done to it."""
     from transformers import AutoTokenizer
 
-    from qeval.load.reading.opening import explain
+    from qeval.load.reading.failures import explain
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(

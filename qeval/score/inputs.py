@@ -64,11 +64,12 @@ def loaded_variant(job: Job, say: Say) -> model.Loaded:
         device=settings.device,
         dtype=settings.dtype,
         trust_remote_code=settings.trust_remote_code,
+        allow_unused=settings.allow_unused,
         cache_dir=Path(job.cache_dir),
         datasets_dir=Path(settings.datasets_dir) if settings.datasets_dir else None,
         progress=lambda text: say(Stage(text)),
     )
-    for note in loaded.provenance.notes:
+    for note in (*loaded.provenance.warnings, *loaded.provenance.notes):
         say(Note(note))
     forget_peak(settings.device)  # what is scored counts, not what loading took
     return loaded
