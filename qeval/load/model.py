@@ -62,7 +62,7 @@ def load(
     if variant.adapter is not None:
         adapter.check(variant.adapter, spec, recipe.options)
     check_fits(recipe, spec)
-    tokenizer, notes = _tokenizer(recipe.base, trust_remote_code)
+    tokenizer, notes = _tokenizer_of(variant, recipe.base, trust_remote_code)
     if spec.make is not None and not recipe.ready:
         spec.make(recipe)  # cached, so that loading it is what is timed
         forget_peak(recipe.device)
@@ -82,10 +82,11 @@ def load_tokenizer(
 ) -> tuple[Any, int | None]:
     """The tokenizer of the unquantised model, and the longest sequence the model takes (None: no limit).
 
-    All variants of a model are asked in the same tokens, so a checkpoint's own tokenizer is not used.
+    All variants of a model are asked in the same tokens, so a checkpoint's own tokenizer is not used; that of
+    an adapter, which all variants have, is where it adds tokens.
     """
     base = _base(resolve(variant), cache_dir, say_nothing)
-    tokenizer, _ = _tokenizer(base, trust_remote_code)
+    tokenizer, _ = _tokenizer_of(variant, base, trust_remote_code)
     config = read_config(base)
     text: dict[str, Any] = config.get("text_config") or config
     for name in ("n_positions", "max_position_embeddings", "n_ctx"):  # in the order of lm-eval's HFLM
@@ -148,6 +149,19 @@ def recipe_of(
 def _base(meant: Meant, cache_dir: Path, progress: Progress) -> Source:
     """Where the unquantised model's files are; those of `demo` are made at the first call."""
     return Source(str(prepare_demo(cache_dir, progress))) if meant.model.path == DEMO else meant.model
+
+
+def _tokenizer_of(variant: Variant, base: Source, trust_remote_code: bool) -> tuple[Any, list[str]]:
+    """The tokenizer that the variant is asked with, and what a reader must know of it."""
+    tokenizer, notes = _tokenizer(base, trust_remote_code)
+    place = adapter.tokenizer_source(variant.adapter)
+    if place is None:
+        return tokenizer, notes
+    theirs, more = _tokenizer(place, trust_remote_code)
+    if not theirs.get_vocab().items() > tokenizer.get_vocab().items():
+        return tokenizer, notes
+    added = len(theirs) - len(tokenizer)
+    return theirs, [*more, f"The tokenizer is that of {place.path}, which adds {added} tokens."]
 
 
 def _tokenizer(base: Source, trust_remote_code: bool) -> tuple[Any, list[str]]:

@@ -391,3 +391,25 @@ def test_a_longer_tokenizer_is_refused_only_where_a_question_holds_such_a_token(
     )
     with pytest.raises(QevalError, match=r"fix_sums asks for the token 'How'"):
         score(job)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+def test_an_adapter_that_brings_new_tokens_is_scored_as_by_lm_eval(tmp_path: Path, llama: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(llama, dtype="float32")
+    tokenizer = AutoTokenizer.from_pretrained(llama)
+    tokenizer.add_tokens(["the", *(f"~{at}~" for at in range(309 - len(tokenizer)))])
+    model.resize_token_embeddings(310)
+    config = LoraConfig(r=4, target_modules=["q_proj"], modules_to_save=["embed_tokens", "lm_head"])
+    get_peft_model(model, config).save_pretrained(tmp_path / "adapter")
+    tokenizer.save_pretrained(tmp_path / "adapter")
+    variant = Variant("fp32", str(llama), Scheme("fp32"), adapter=str(tmp_path / "adapter"))
+    ours, events = score(a_job(tmp_path, llama, variant=variant, run_id="tree"))
+    theirs, _ = score(a_job(tmp_path, llama, variant=variant, run_id="other", engine="lm-eval"))
+    assert events[-1].provenance.engine == "tree"
+    plain, _ = score(a_job(tmp_path, llama, run_id="plain"))
+    for name, samples in ours.items():
+        np.testing.assert_allclose(samples.value, theirs[name].value, rtol=1e-5, atol=1e-5)
+    assert not np.allclose(ours["qeval_prose"].value, plain["qeval_prose"].value)

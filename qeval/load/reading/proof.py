@@ -88,7 +88,7 @@ def linear_count(model: nn.Module) -> int:
     return sum(
         is_linear(module) or is_quantised(module)
         for name, module in model.named_modules()
-        if ".lora_" not in name
+        if ".lora_" not in name and ".modules_to_save." not in name
     )
 
 
