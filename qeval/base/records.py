@@ -259,7 +259,10 @@ class Result:
 
 @dataclass(frozen=True)
 class Settings:
-    """How a run was asked for, beyond model, schemes and suite; None and "auto" mean chosen by qeval."""
+    """How a run was asked for, beyond model, schemes and suite; None and "auto" mean chosen by qeval.
+
+    `allow_unused` are globs of tensors that a checkpoint may hold though the model has no place for them.
+    """
 
     seed: int = 1234
     limit: int | None = None
@@ -271,6 +274,7 @@ class Settings:
     materialize: bool = True
     trust_remote_code: bool = False
     datasets_dir: str | None = None
+    allow_unused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

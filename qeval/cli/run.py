@@ -78,6 +78,12 @@ def _executor(command: options.Command) -> options.Command:
 )
 @click.option("--chat-template", is_flag=True, help="Put prompts into the tokenizer's chat template.")
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
+@click.option(
+    "--allow-unused",
+    multiple=True,
+    metavar="PATTERN",
+    help="Score a checkpoint without those of its tensors that the model has no place for; repeatable.",
+)
 @options.mirror
 @click.option(
     "--gate",
@@ -158,6 +164,12 @@ def _check_tasks(order: Order) -> None:
 @click.option("--device", default="auto", show_default=True, help="cuda, cuda:1, cpu ...")
 @click.option("--dtype", default="auto", show_default=True, help="What is calculated in.")
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
+@click.option(
+    "--allow-unused",
+    multiple=True,
+    metavar="PATTERN",
+    help="Score a checkpoint without those of its tensors that the model has no place for; repeatable.",
+)
 @options.mirror
 @_executor
 @options.runs_dir

@@ -10,7 +10,7 @@ from typing import Any
 from qeval.base.errors import QevalError, UsageError
 from qeval.base.names import scheme_text
 from qeval.base.records import Provenance, Scheme, Variant
-from qeval.load import adapter
+from qeval.load import adapter, decoding
 from qeval.load.checks import check_available, check_checkpoint, check_device
 from qeval.load.demo import prepare as prepare_demo
 from qeval.load.device import resolve_device, resolve_dtypes
@@ -39,6 +39,7 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     trust_remote_code: bool = False,
+    allow_unused: tuple[str, ...] = (),
     cache_dir: Path,
     datasets_dir: Path | None = None,
     progress: Progress = say_nothing,
@@ -53,13 +54,15 @@ def load(
     spec = SCHEMES[variant.scheme.kind]
     meant = resolve(variant)
     recipe = recipe_of(variant, meant, device, dtype, cache_dir, progress)
-    recipe = replace(recipe, trust_remote_code=trust_remote_code, datasets_dir=datasets_dir)
+    recipe = replace(
+        recipe, trust_remote_code=trust_remote_code, allow_unused=allow_unused, datasets_dir=datasets_dir
+    )
     check_device(recipe, spec, variant.scheme)
     check_checkpoint(recipe, spec)
     if variant.adapter is not None:
         adapter.check(variant.adapter, spec, recipe.options)
     check_fits(recipe, spec)
-    tokenizer, notes = _tokenizer(recipe.base, trust_remote_code)
+    tokenizer, notes = _tokenizer_of(variant, recipe.base, trust_remote_code)
     if spec.make is not None and not recipe.ready:
         spec.make(recipe)  # cached, so that loading it is what is timed
         forget_peak(recipe.device)
@@ -68,7 +71,8 @@ def load(
     if variant.adapter is not None:
         model = adapter.attach(model, variant.adapter, recipe)
     seconds = time.perf_counter() - start
-    _check_vocabulary(model, tokenizer, recipe)
+    decoding.settle(model, recipe)
+    notes += _fitted(tokenizer, model, recipe)
     found = provenance(variant, meant, recipe, spec, model)
     return Loaded(model, tokenizer, replace(found, notes=(*found.notes, *notes)), seconds)
 
@@ -78,10 +82,11 @@ def load_tokenizer(
 ) -> tuple[Any, int | None]:
     """The tokenizer of the unquantised model, and the longest sequence the model takes (None: no limit).
 
-    All variants of a model are asked in the same tokens, so a checkpoint's own tokenizer is not used.
+    All variants of a model are asked in the same tokens, so a checkpoint's own tokenizer is not used; that of
+    an adapter, which all variants have, is where it adds tokens.
     """
     base = _base(resolve(variant), cache_dir, say_nothing)
-    tokenizer, _ = _tokenizer(base, trust_remote_code)
+    tokenizer, _ = _tokenizer_of(variant, base, trust_remote_code)
     config = read_config(base)
     text: dict[str, Any] = config.get("text_config") or config
     for name in ("n_positions", "max_position_embeddings", "n_ctx"):  # in the order of lm-eval's HFLM
@@ -146,11 +151,24 @@ def _base(meant: Meant, cache_dir: Path, progress: Progress) -> Source:
     return Source(str(prepare_demo(cache_dir, progress))) if meant.model.path == DEMO else meant.model
 
 
+def _tokenizer_of(variant: Variant, base: Source, trust_remote_code: bool) -> tuple[Any, list[str]]:
+    """The tokenizer that the variant is asked with, and what a reader must know of it."""
+    tokenizer, notes = _tokenizer(base, trust_remote_code)
+    place = adapter.tokenizer_source(variant.adapter)
+    if place is None:
+        return tokenizer, notes
+    theirs, more = _tokenizer(place, trust_remote_code)
+    if not theirs.get_vocab().items() > tokenizer.get_vocab().items():
+        return tokenizer, notes
+    added = len(theirs) - len(tokenizer)
+    return theirs, [*more, f"The tokenizer is that of {place.path}, which adds {added} tokens."]
+
+
 def _tokenizer(base: Source, trust_remote_code: bool) -> tuple[Any, list[str]]:
     """The model's tokenizer, with a padding token, and what was done to it."""
     from transformers import AutoTokenizer
 
-    from qeval.load.reading.opening import explain
+    from qeval.load.reading.failures import explain
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(
@@ -182,11 +200,22 @@ def _completed(tokenizer: Any) -> list[str]:
     return notes
 
 
-def _check_vocabulary(model: Any, tokenizer: Any, recipe: Recipe) -> None:
+def _fitted(tokenizer: Any, model: Any, recipe: Recipe) -> list[str]:
+    """Replace a padding token that the model has no row for; what a tokenizer that is too long means, in
+    sentences. Whether a question holds such a token is asked where the questions are known."""
+    rows = token_rows(model)
+    if len(tokenizer) <= rows:
+        return []
+    held = f"{recipe.source.path} has embeddings for {rows} tokens, and its tokenizer counts {len(tokenizer)}"
+    notes = [f"{held}; a question that holds one of the others is refused."]
+    if tokenizer.pad_token_id >= rows:
+        notes.append(f"The padding token {tokenizer.pad_token!r} is one of them; its end-of-text stands in.")
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.bos_token
+    return notes
+
+
+def token_rows(model: Any) -> int:
+    """How many tokens a model can read and answer: the rows of its embeddings and of its head."""
+    head = getattr(model.get_output_embeddings(), "out_features", None)
     rows = int(model.get_input_embeddings().weight.shape[0])
-    if len(tokenizer) > rows:
-        raise QevalError(
-            f"{recipe.source.path} has embeddings for {rows} tokens, and the tokenizer of"
-            f" {recipe.base.path} has {len(tokenizer)}.",
-            "The checkpoint belongs to another model than --model names.",
-        )
+    return min(rows, head) if isinstance(head, int) else rows

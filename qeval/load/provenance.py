@@ -45,7 +45,8 @@ def provenance(variant: Variant, meant: Meant, recipe: Recipe, spec: SchemeSpec,
     found = replace(found, **recipe.evidence)
     _check_quantised(variant, spec, found, recipe)
     check_options(variant.scheme, spec, found.quantization, recipe)
-    return replace(found, notes=(*recipe.notes, *_notes(variant, recipe, found)))
+    notes = (*recipe.notes, *_notes(variant, recipe, found))
+    return replace(found, notes=tuple(dict.fromkeys(notes)), warnings=tuple(dict.fromkeys(recipe.warnings)))
 
 
 def _dtype(recipe: Recipe) -> str:

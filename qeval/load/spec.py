@@ -61,7 +61,9 @@ class Recipe:
     quantised checkpoint of it where `ready`. `base` is the unquantised model. `options` are complete,
     defaults filled in. `store` and
     `compute` are torch dtype names: what plain weights are rounded to, and what is calculated in.
-    `device` is a torch device name. What a loader wants a reader to know it appends to `notes`; what the
+    `device` is a torch device name. `allow_unused` are globs of the tensors that a checkpoint may hold in
+    vain. What a loader wants a reader to know it appends to `notes`, what a gate must print as well to
+    `warnings`; what the
     loaded modules cannot tell themselves (a file's types, since unpacked) it puts into `evidence` under the
     name of a field of Provenance.
     """
@@ -78,7 +80,9 @@ class Recipe:
     trust_remote_code: bool = False
     datasets_dir: Path | None = None
     progress: Progress = say_nothing
+    allow_unused: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     evidence: dict[str, Any] = field(default_factory=dict)
 
 

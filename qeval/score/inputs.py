@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from qeval.base.errors import QevalError
 from qeval.base.messages import Job, Note, Stage
 from qeval.base.records import Variant
 from qeval.load import model, resolve
@@ -63,11 +64,40 @@ def loaded_variant(job: Job, say: Say) -> model.Loaded:
         device=settings.device,
         dtype=settings.dtype,
         trust_remote_code=settings.trust_remote_code,
+        allow_unused=settings.allow_unused,
         cache_dir=Path(job.cache_dir),
         datasets_dir=Path(settings.datasets_dir) if settings.datasets_dir else None,
         progress=lambda text: say(Stage(text)),
     )
-    for note in loaded.provenance.notes:
+    for note in (*loaded.provenance.warnings, *loaded.provenance.notes):
         say(Note(note))
     forget_peak(settings.device)  # what is scored counts, not what loading took
     return loaded
+
+
+def check_vocabulary(loaded: model.Loaded, prepared: Sequence[PreparedTask]) -> None:
+    """Raise QevalError where a question holds a token that the model has no embedding for.
+
+    A tokenizer may well count more tokens than the model (one for padding, for instance); lm-eval scores such
+    models too, and as long as none of these tokens is asked for no number depends on them.
+    """
+    rows = model.token_rows(loaded.model)
+    if len(loaded.tokenizer) <= rows:
+        return
+    for part in prepared:
+        for token in _greatest(part, loaded.tokenizer):
+            if token >= rows:
+                word = loaded.tokenizer.convert_ids_to_tokens(token)
+                raise QevalError(
+                    f"{part.task.name} asks for the token {word!r} ({token}), and {loaded.provenance.model}"
+                    f" has embeddings for {rows} tokens.",
+                    "The checkpoint belongs to another model than --model names, or its tokenizer does.",
+                )
+
+
+def _greatest(part: PreparedTask, tokenizer: Any) -> Iterator[int]:
+    """The greatest token of each request, or of each text that a generated answer follows."""
+    yield from (int(request.tokens.max()) for request in part.requests)
+    if part.generates:
+        for context, *_ in part.content.arguments():
+            yield max(tokenizer(context)["input_ids"], default=0)

@@ -24,7 +24,7 @@ from qeval.score.engine.body import NonFiniteError
 from qeval.score.engine.materialize import can_materialize, compute_in_own_dtype, materialize
 from qeval.score.engine.requests import Answer, TokenRequest
 from qeval.score.harness import door
-from qeval.score.inputs import calibrated_on_questions, loaded_variant, questions
+from qeval.score.inputs import calibrated_on_questions, check_vocabulary, loaded_variant, questions
 from qeval.score.unchanged import Unchanged
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ def score(job: Job, cells: JobCells, say: Say) -> None:
         say(end_without_scoring(job, stored, say))
         return
     files = Unchanged(job)
-    session = Session(job, cells, say, loaded_variant(job, say), files, sum(map(_tokens, prepared)))
+    loaded = loaded_variant(job, say)
+    check_vocabulary(loaded, prepared)
+    session = Session(job, cells, say, loaded, files, sum(map(_tokens, prepared)))
     session.warn(calibrated_on_questions(job.variant, prepared))
     for unit in _units(prepared):
         session.score_unit(unit, [part in todo for part in unit])

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from tiny_models import save_model
+from tiny_models import edit_json, save_model
 
 from qeval.ask import policy
 from qeval.base.errors import QevalError
@@ -349,3 +349,102 @@ def test_part_of_a_group_that_is_stored_leaves_the_rest_as_it_was(runs_dir: Path
     assert sorted(e.cell.key for e in said if isinstance(e, Finished)) == sorted([lost.key, kept.key])
     for name, samples in whole.items():
         assert samples.scores.tolist() == resumed[name].scores.tolist()
+
+
+def generating(folder: Path) -> Path:
+    """A folder of tasks with one that generates."""
+    import yaml
+
+    fixtures = Path(__file__).parent / "harness" / "fixtures"
+    task = yaml.safe_load((fixtures / "sums.yaml").read_text())
+    task["dataset_kwargs"]["data_files"]["test"] = str(fixtures / "sums.jsonl")
+    task["generation_kwargs"]["max_gen_toks"] = 24
+    folder.mkdir()
+    (folder / "sums.yaml").write_text(yaml.safe_dump(task))
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_checkpoints_that_differ_in_generation_settings_alone_answer_alike(
+    tmp_path: Path, llama: Path
+) -> None:
+    from qeval.load import model
+
+    loaded = model.load(
+        Variant("bnb4", str(llama), Scheme("bnb4")), device="cpu", cache_dir=tmp_path / "cache"
+    )
+    ready = [tmp_path / "of" / "plain", tmp_path / "of" / "odd"]
+    for place in ready:
+        loaded.model.save_pretrained(place)
+    edit_json(ready[1] / "generation_config.json", repetition_penalty=5.0, min_new_tokens=9)
+    tasks = (Task("fix_sums", "exact_match", filter="whole"),)
+    folder, answers, said = str(generating(tmp_path / "tasks")), [], []
+    for place in ready:
+        variant = Variant(place.name, str(llama), Scheme("bnb4", {}, str(place)))
+        job = a_job(tmp_path, llama, variant=variant, tasks=tasks, tasks_dir=folder, run_id=place.name)
+        samples, events = score(job)
+        answers.append(samples["fix_sums"].answer.tolist())
+        said.append([event.text for event in events if isinstance(event, Note)])
+    assert any(answers[0])
+    assert answers[0] == answers[1]
+    told = [[text for text in texts if "generation settings of its own" in text] for texts in said]
+    assert [len(texts) for texts in told] == [0, 1]
+    assert "(min_new_tokens, repetition_penalty)" in told[1][0]
+
+
+def longer_tokenizer(llama: Path, place: Path, *words: str) -> Path:
+    """A copy whose tokenizer knows words that the model has no embeddings for."""
+    from transformers import AutoTokenizer
+
+    shutil.copytree(llama, place)
+    tokenizer = AutoTokenizer.from_pretrained(llama)
+    tokenizer.add_tokens([f"~{at}~" for at in range(60)])
+    tokenizer.add_tokens(list(words))
+    tokenizer.save_pretrained(place)
+    return place
+
+
+def test_a_longer_tokenizer_is_refused_only_where_a_question_holds_such_a_token(
+    tmp_path: Path, llama: Path
+) -> None:
+    plain, _ = score(a_job(tmp_path, llama))
+    fits = longer_tokenizer(llama, tmp_path / "of-fits")
+    same, events = score(a_job(tmp_path, fits, run_id="fits"))
+    for name, samples in plain.items():
+        assert samples.value.tolist() == same[name].value.tolist()
+    told = [event.text for event in events if isinstance(event, Note) and "embeddings for 300" in event.text]
+    assert len(told) == 1
+    holds = longer_tokenizer(llama, tmp_path / "of-holds", "the")
+    with pytest.raises(QevalError, match=r"asks for the token 'the' \(\d+\), and .* for 300 tokens"):
+        score(a_job(tmp_path, holds, run_id="holds"))
+    job = a_job(
+        tmp_path,
+        longer_tokenizer(llama, tmp_path / "of-asks", "How"),
+        run_id="asks",
+        tasks=(Task("fix_sums", "exact_match", filter="whole"),),
+        tasks_dir=str(generating(tmp_path / "tasks")),
+    )
+    with pytest.raises(QevalError, match=r"fix_sums asks for the token 'How'"):
+        score(job)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+def test_an_adapter_that_brings_new_tokens_is_scored_as_by_lm_eval(tmp_path: Path, llama: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(llama, dtype="float32")
+    tokenizer = AutoTokenizer.from_pretrained(llama)
+    tokenizer.add_tokens(["the", *(f"~{at}~" for at in range(309 - len(tokenizer)))])
+    model.resize_token_embeddings(310)
+    config = LoraConfig(r=4, target_modules=["q_proj"], modules_to_save=["embed_tokens", "lm_head"])
+    get_peft_model(model, config).save_pretrained(tmp_path / "adapter")
+    tokenizer.save_pretrained(tmp_path / "adapter")
+    variant = Variant("fp32", str(llama), Scheme("fp32"), adapter=str(tmp_path / "adapter"))
+    ours, events = score(a_job(tmp_path, llama, variant=variant, run_id="tree"))
+    theirs, _ = score(a_job(tmp_path, llama, variant=variant, run_id="other", engine="lm-eval"))
+    assert events[-1].provenance.engine == "tree"
+    plain, _ = score(a_job(tmp_path, llama, run_id="plain"))
+    for name, samples in ours.items():
+        np.testing.assert_allclose(samples.value, theirs[name].value, rtol=1e-5, atol=1e-5)
+    assert not np.allclose(ours["qeval_prose"].value, plain["qeval_prose"].value)

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 from qeval.base.errors import QevalError
-from qeval.load.reading.opening import explain
+from qeval.load.reading.failures import explain
 from qeval.load.source import Source, locate, read_json
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"

@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from qeval.base.errors import QevalError
+from qeval.load.reading import kept
 
 
 def linears(model: Any) -> list[tuple[str, Any]]:
-    """The plain linear layers of a model with their names, all but the head."""
+    """The plain linear layers of a model with their names, all but the head and those that transformers keeps
+    in float32."""
     from torch import nn
 
-    head = model.get_output_embeddings()
+    head, stay = model.get_output_embeddings(), kept.names(model)
     return [
         (name, module)
         for name, module in model.named_modules()
-        if type(module) is nn.Linear and module is not head
+        if type(module) is nn.Linear and module is not head and f"{name}.weight" not in stay
     ]
 
 

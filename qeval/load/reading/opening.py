@@ -1,12 +1,13 @@
-"""Opening a model through transformers, with its failures turned into sentences."""
+"""Opening a model through transformers, whole and as it was saved, or not at all."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Any
 
-from qeval.base.errors import MissingPackageError, QevalError
-from qeval.load.source import Source, hub_refusal
+from qeval.base.errors import QevalError
+from qeval.load.reading import kept, unused
+from qeval.load.reading.failures import explain
 from qeval.load.spec import OptionSpec, Recipe
 
 ATTENTION = OptionSpec(
@@ -37,20 +38,26 @@ def open_model(recipe: Recipe, *, dtype: str | None = None, **keywords: Any) -> 
     from transformers import AutoModelForCausalLM
 
     keywords.setdefault("device_map", {"": recipe.device})
+    held = getattr(torch, dtype or recipe.store)
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(
-            recipe.source.place,
-            revision=recipe.source.revision or "main",
-            dtype=getattr(torch, dtype or recipe.store),
-            trust_remote_code=recipe.trust_remote_code,
-            output_loading_info=True,
-            **(attention(recipe) | keywords),
-        )
+        with unused.watched() as loading:
+            model, found = AutoModelForCausalLM.from_pretrained(
+                recipe.source.place,
+                revision=recipe.source.revision or "main",
+                dtype=held,
+                trust_remote_code=recipe.trust_remote_code,
+                output_loading_info=True,
+                **(attention(recipe) | keywords),
+            )
     except QevalError:
         raise
     except Exception as error:
         raise explain(error, recipe.source, recipe.device) from error
-    _check_complete(found["missing_keys"], recipe)
+    _check_complete(unused.made_up(model, loading, found["missing_keys"]), recipe)
+    unused.check(recipe, model, loading, found["unexpected_keys"])
+    stays = kept.mark(model, held)
+    if stays:
+        recipe.notes.append(kept.in_words(stays))
     return model.eval()
 
 
@@ -87,72 +94,21 @@ def _check_complete(missing: Collection[str], recipe: Recipe) -> None:
         )
 
 
-def explain(error: Exception, source: Source, device: str) -> Exception:
-    """`error` as a QevalError where its cause is known, else as it is."""
-    name, text = source.path, str(error)
-    refusal = hub_refusal(name, source.revision, _root(error))
-    if refusal is not None:
-        return refusal
-    for applies, found in _known(error, text, name, device):
-        if applies:
-            return found
-    return error
-
-
-def _known(error: Exception, text: str, name: str, device: str) -> Iterator[tuple[bool, QevalError]]:
-    """Whether `error` is of a kind that is known, and what is said then; the first that applies counts."""
-    first = " ".join(text.split())[:300]
-    yield (
-        type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text,
-        QevalError(
-            f"{name} does not fit into the memory of {device}.", "Choose a smaller model or another device."
-        ),
-    )
-    yield (
-        "trust_remote_code" in text,
-        QevalError(
-            f"{name} brings code of its own, which is not run unasked.",
-            "Read that code, and if you trust it add --trust-remote-code.",
-        ),
-    )
-    yield (
-        type(error).__name__ == "SafetensorError",
-        QevalError(f"A weight file of {name} is damaged: {first}.", "Download or save the model again."),
-    )
-    yield (
-        isinstance(error, ImportError),
-        MissingPackageError(f"{name} cannot be loaded: {first}", "Install what it names."),
-    )
-    yield (
-        isinstance(error, (ValueError, OSError, RuntimeError, KeyError, NotImplementedError)),
-        QevalError(
-            f"{name} cannot be loaded: {first}",
-            "A run's log shows where, another command after `qeval --debug`.",
-        ),
-    )
-
-
-def _root(error: BaseException) -> BaseException:
-    """The first cause in a chain: transformers wraps the Hub's errors in OSError."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
 def compute_in(model: Any, dtype: str, keep: tuple[type, ...] = ()) -> Any:
     """Hold every plain floating tensor of the model in `dtype`, so that it is calculated in; returns it.
 
-    Modules of the classes `keep` (quantised ones) stay as they are. Casting down or up happens in place,
-    so that tied weights stay tied.
+    Modules of the classes `keep` (quantised ones) stay as they are, and so do the parameters that
+    transformers keeps in float32. Casting down or up happens in place, so that tied weights stay tied.
     """
     import torch
 
     wanted = getattr(torch, dtype)
+    stays = {id(model.get_parameter(name)) for name in kept.names(model)}
     for module in model.modules():
         if isinstance(module, keep):
             continue
         for tensor in module.parameters(recurse=False):
-            if tensor.is_floating_point() and tensor.dtype.itemsize > 1:
+            if tensor.is_floating_point() and tensor.dtype.itemsize > 1 and id(tensor) not in stays:
                 tensor.data = tensor.data.to(wanted)
     model.config.dtype = wanted
     return model

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qeval.load.reading import kept
+
 Beside = Callable[[Any], Iterable[tuple[str, Tensor]]]
 """Gives the tensors, with their names, that a module keeps elsewhere than in its parameters and buffers."""
 _CONSTANTS = {"code", "wf", "wf_unsqueeze_zero", "wf_unsqueeze_neg_one", "bias"}
@@ -86,7 +88,7 @@ def linear_count(model: nn.Module) -> int:
     return sum(
         is_linear(module) or is_quantised(module)
         for name, module in model.named_modules()
-        if ".lora_" not in name
+        if ".lora_" not in name and ".modules_to_save." not in name
     )
 
 
@@ -128,18 +130,21 @@ def weight_bytes(model: nn.Module, held: str, beside: Beside | None = None) -> i
     """Bytes of all parameters, buffers and scales; tied tensors count once.
 
     Plain weights count in the dtype `held` that they are rounded to, though a CPU may calculate in a wider
-    copy; the tensors of quantised modules count as they are, unless these are unpacked or simulated.
+    copy, and those that transformers keeps in float32 in that; the tensors of quantised modules count as
+    they are, unless these are unpacked or simulated.
     """
     import torch
 
     plain = getattr(torch, held).itemsize
     found = quantised_modules(model).values()
     packed = {id(each) for each in found if not hasattr(each, "bits_per_weight")}
+    wide = {id(model.get_parameter(name)) for name in kept.names(model)}
     seen: dict[int, int] = {}
     for module in model.modules():
         for _, tensor in own_tensors(module, beside):
             size = tensor_bytes(tensor)
-            if id(module) not in packed and tensor.is_floating_point() and not _is_subclass(tensor):
+            plainly = id(module) not in packed and id(tensor) not in wide
+            if plainly and tensor.is_floating_point() and not _is_subclass(tensor):
                 size = min(size, tensor.numel() * plain)
             seen[id(tensor) if _is_subclass(tensor) else tensor.data_ptr() or id(tensor)] = size
     return sum(seen.values())

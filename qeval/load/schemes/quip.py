@@ -12,8 +12,9 @@ from contextlib import ExitStack
 from typing import Any
 
 from qeval.base.errors import QevalError
+from qeval.load.reading.failures import explain
 from qeval.load.reading.headers import Tensors
-from qeval.load.reading.opening import ATTENTION, attention, compute_in, explain
+from qeval.load.reading.opening import ATTENTION, attention, compute_in
 from qeval.load.source import Source, read_config
 from qeval.load.spec import Recipe, SchemeSpec
 

@@ -1,0 +1,60 @@
+"""What a library raises while it opens a model, as a sentence and a remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from qeval.base.errors import MissingPackageError, QevalError
+from qeval.load.source import Source, hub_refusal
+
+
+def explain(error: Exception, source: Source, device: str) -> Exception:
+    """`error` as a QevalError where its cause is known, else as it is."""
+    name, text = source.path, str(error)
+    refusal = hub_refusal(name, source.revision, _root(error))
+    if refusal is not None:
+        return refusal
+    for applies, found in _known(error, text, name, device):
+        if applies:
+            return found
+    return error
+
+
+def _known(error: Exception, text: str, name: str, device: str) -> Iterator[tuple[bool, QevalError]]:
+    """Whether `error` is of a kind that is known, and what is said then; the first that applies counts."""
+    first = " ".join(text.split())[:300]
+    yield (
+        type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text,
+        QevalError(
+            f"{name} does not fit into the memory of {device}.", "Choose a smaller model or another device."
+        ),
+    )
+    yield (
+        "trust_remote_code" in text,
+        QevalError(
+            f"{name} brings code of its own, which is not run unasked.",
+            "Read that code, and if you trust it add --trust-remote-code.",
+        ),
+    )
+    yield (
+        type(error).__name__ == "SafetensorError",
+        QevalError(f"A weight file of {name} is damaged: {first}.", "Download or save the model again."),
+    )
+    yield (
+        isinstance(error, ImportError),
+        MissingPackageError(f"{name} cannot be loaded: {first}", "Install what it names."),
+    )
+    yield (
+        isinstance(error, (ValueError, OSError, RuntimeError, KeyError, NotImplementedError)),
+        QevalError(
+            f"{name} cannot be loaded: {first}",
+            "A run's log shows where, another command after `qeval --debug`.",
+        ),
+    )
+
+
+def _root(error: BaseException) -> BaseException:
+    """The first cause in a chain: transformers wraps the Hub's errors in OSError."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
