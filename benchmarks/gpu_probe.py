@@ -111,7 +111,8 @@ def speeds(shape: str, lengths: list[int]) -> None:
     model = AutoModelForCausalLM.from_config(LlamaConfig(**SHAPES[shape]), dtype=dtype).eval()
     torch.set_default_device(None)
     lm = CausalModel(model)
-    print(json.dumps({"chosen budget": memory.limits(lm).budget, "bytes per token": memory.token_bytes(lm)}))
+    each = memory.token_bytes(vars(lm.config), next(lm.model.parameters()).element_size())
+    print(json.dumps({"chosen budget": memory.limits(lm).budget, "bytes per token": each}))
     for length in lengths:
         # One long document's tree per chunk: 1000 tokens of examples, questions of 60, choices of 12.
         requests = questions(np.random.default_rng(1), 30000, (length - 1000) // 108 - 1, 1000, 60, 12)

@@ -272,8 +272,7 @@ def tenth(requests: list[TokenRequest], least: int) -> slice:
 def opened(model: Any, sample: list[TokenRequest], args: argparse.Namespace, *, compiled: bool) -> Any:
     """The tree engine with or without a compiled body, warmed up."""
     began = time.perf_counter()
-    ahead = 10**13 if compiled else None
-    engine = engines.open_engine(model, "tree", sample=sample, budget=args.budget, expected_tokens=ahead)
+    engine = engines.open_engine(model, "tree", sample=sample, budget=args.budget, compiled=compiled)
     say(f"opened in {time.perf_counter() - began:.1f} s, budget {engine.budget}: {engine.note}")
     return engine
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from qeval.base.packing import Packing
 from qeval.base.records import Cell, Cost, Policy, Provenance, Settings, Stop, Task, Variant
 
 
@@ -20,7 +21,7 @@ class Job(msgspec.Struct, frozen=True):
     tasks (lm-eval's version, the data sets' place, the project's own tasks). `log` receives what the
     libraries print. Where `policy` is given, scoring may stop early; `baseline` is then the identity of the
     finished variant that this one is judged against. `shuffled`: the items come in a random order, for a
-    second scoring that packs them otherwise.
+    second scoring that packs them otherwise. `packing` is what the run knows of how the variant is fed.
     """
 
     runs_dir: str
@@ -38,6 +39,7 @@ class Job(msgspec.Struct, frozen=True):
     policy: Policy | None = None
     baseline: dict[str, Any] | None = None
     shuffled: bool = False
+    packing: Packing | None = None
 
 
 class Stage(msgspec.Struct, frozen=True, tag="stage"):
@@ -58,6 +60,12 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
 
     task: str
     done: int
+
+
+class Fed(msgspec.Struct, frozen=True, tag="fed"):
+    """How the variant is fed, as far as it is known by now."""
+
+    packing: Packing
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished"):
@@ -95,4 +103,4 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     cost: Cost | None = None
 
 
-Event = Stage | Todo | Progress | Finished | Note | Failed | Stopped | Done
+Event = Stage | Todo | Progress | Fed | Finished | Note | Failed | Stopped | Done

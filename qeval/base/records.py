@@ -1,4 +1,4 @@
-"""The nouns of qeval, frozen and importing nothing of qeval.
+"""The nouns of qeval, frozen.
 
 A score is always sum(value) / sum(weight) over items, and higher is better. For accuracies value
 is 0 or 1 and weight 1. For perplexities value is the log-likelihood of a document in nats and weight
@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+
+from qeval.base.packing import Packing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -244,6 +246,7 @@ class Result:
 
     `again` is the same variant scored a second time by another path, `seeds` its scheme quantised with other
     seeds. They tell how far numbers move by themselves, and are never candidates (qeval.base.repeats).
+    `packing` is how its requests were fed, None where nothing was loaded.
     """
 
     variant: Variant
@@ -255,6 +258,7 @@ class Result:
     stop: Stop | None = None
     again: Result | None = None
     seeds: tuple[Result, ...] = ()
+    packing: Packing | None = None
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,22 @@ def device_name(device: str) -> str:
     return f"CPU: {_cpu_name()}"
 
 
+def device_kind(device: str) -> str:
+    """What of a device decides how sums are rounded: a GPU's name, a CPU's instruction set."""
+    if device != "cpu":
+        return device_name(device)
+    import torch
+
+    return f"CPU {torch.backends.cpu.get_cpu_capability()}"
+
+
+def threads(device: str) -> int:
+    """The threads that share a sum on a CPU; 0 on other devices."""
+    import torch
+
+    return torch.get_num_threads() if device == "cpu" else 0
+
+
 def _cpu_name() -> str:
     import os
     import platform

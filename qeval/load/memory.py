@@ -44,15 +44,15 @@ def estimate(recipe: Recipe, spec: SchemeSpec) -> int | None:
         return None
     each: float = max(_BYTES[recipe.compute], _BYTES[recipe.store])
     if recipe.ready:
-        weights = _weights(recipe.base) or 8 * files / (spec.weight_bits or USUAL_BITS)
-        plain = weights * each if spec.unpacks(recipe.options) else 0
+        count = weights(recipe.base) or 8 * files / (spec.weight_bits or USUAL_BITS)
+        plain = count * each if spec.unpacks(recipe.options) else 0
         return int((files + plain) * SPARE)
     if spec.weight_bits is not None and spec.make is None and recipe.device != "cpu":
         each = spec.weight_bits / 8
-    return int(_weights(recipe.source) * each * SPARE)
+    return int(weights(recipe.source) * each * SPARE)
 
 
-def _weights(plain: Source) -> float:
+def weights(plain: Source) -> float:
     """The number of weights of a model that is not quantised, by its files; 0 where it cannot be told."""
     config = read_config(plain)
     dtype = str(config.get("dtype") or config.get("torch_dtype") or "float16")

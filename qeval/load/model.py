@@ -146,6 +146,11 @@ def recipe_of(
     )
 
 
+def base_of(variant: Variant, cache_dir: Path) -> Source:
+    """Where the files of a variant's unquantised model are."""
+    return _base(resolve(variant), cache_dir, say_nothing)
+
+
 def _base(meant: Meant, cache_dir: Path, progress: Progress) -> Source:
     """Where the unquantised model's files are; those of `demo` are made at the first call."""
     return Source(str(prepare_demo(cache_dir, progress))) if meant.model.path == DEMO else meant.model

@@ -6,7 +6,6 @@ import contextlib
 import datetime as dt
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from qeval.ask.order import Order, check
 from qeval.ask.repeats import Repeat, nothing_to_repeat, repeats
 from qeval.base import contents
 from qeval.base.errors import Exit, QevalError
-from qeval.base.messages import Event, Failed, Job, Note, Stage
+from qeval.base.messages import Event, Failed, Fed, Job, Note, Stage
+from qeval.base.packing import Packing
 from qeval.base.places import tasks_dir
 from qeval.base.records import Cell, Cost, Result, Run, Variant
 from qeval.base.repeats import repeats_of, scorings, with_repeat, with_repeats_of
@@ -69,7 +69,9 @@ def execute(order: Order, listen: Listener) -> RunDir:
             run = _with(run, _refused(variant, refused[variant.name], listen), order.cost)
     for variant in sorted(order.variants, key=lambda variant: variant.name != order.baseline):
         if variant.name not in refused:
-            run = _scored(order, run, _job(order, variant, identities, context, place), place, listen)
+            job = _job(order, variant, identities, context, place)
+            job = msgspec.structs.replace(job, packing=_result(run, variant.name).packing)
+            run = _scored(order, run, job, place, listen)
     for variant in order.variants:
         if why := nothing_to_repeat(order, refused).get(variant.name):
             listen(variant, Note(f"Nothing to repeat: {why}."))
@@ -90,12 +92,26 @@ def _scored(order: Order, run: Run, job: Job, place: RunDir, listen: Listener) -
 
 
 def _carry_out(order: Order, job: Job, run: Run, place: RunDir, listen: Listener) -> Result:
-    """The result of a job; run.json is written where the person stops it."""
+    """The result of a job; run.json tells at once how it is fed, and is written where the person stops it."""
+
+    def hear(event: Event) -> None:
+        nonlocal run
+        if isinstance(event, Fed):
+            run = _fed(run, job.variant.name, event.packing)
+            place.write(run)
+        listen(job.variant, event)
+
     try:
-        return EXECUTORS[order.executor](job, partial(listen, job.variant))
+        return EXECUTORS[order.executor](job, hear)
     except KeyboardInterrupt:
         place.write(run)
         raise
+
+
+def _fed(run: Run, name: str, packing: Packing) -> Run:
+    """The run that knows how one of its variants is fed, from now on, whatever becomes of the worker."""
+    results = (replace(one, packing=packing) if one.variant.name == name else one for one in run.results)
+    return replace(run, results=tuple(results))
 
 
 def _repeated(
@@ -154,12 +170,17 @@ def _refused(variant: Variant, error: QevalError, listen: Listener) -> Result:
 def _with(run: Run, result: Result, asked: bool | None) -> Run:
     """The run with a result in its place; `asked`: costs were asked for (None: neither way)."""
     results = tuple(
-        with_repeats_of(replace(result, cost=_kept(old.cost, result.cost, asked)), [old])
+        with_repeats_of(_beside(old, result, asked), [old])
         if old.variant.name == result.variant.name
         else old
         for old in run.results
     )
     return replace(run, results=results)
+
+
+def _beside(old: Result, new: Result, asked: bool | None) -> Result:
+    """The newer result, and what the older one knows that it does not tell."""
+    return replace(new, cost=_kept(old.cost, new.cost, asked), packing=new.packing or old.packing)
 
 
 def _result(run: Run, name: str) -> Result:

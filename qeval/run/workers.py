@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from qeval.base.messages import Done, Event, Failed, Finished, Job, Stopped
+from qeval.base.messages import Done, Event, Failed, Fed, Finished, Job, Stopped
 from qeval.base.records import Result
 
 Listener = Callable[[Event], None]
@@ -81,6 +81,8 @@ def after(event: Event, result: Result) -> Result:
     """The result, once this event has been told."""
     if isinstance(event, Finished):
         return replace(result, cells=(*result.cells, event.cell))
+    if isinstance(event, Fed):
+        return replace(result, packing=event.packing)
     if isinstance(event, Failed):
         return replace(result, status="failed", error=f"{event.message} {event.hint}".strip())
     if isinstance(event, Stopped):

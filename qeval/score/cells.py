@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qeval.base.errors import QevalError
 from qeval.base.hashing import digest, digested
-from qeval.base.messages import Event, Finished, Job
+from qeval.base.messages import Event, Finished, Job, Note
+from qeval.base.packing import Packing
 from qeval.base.records import Cell, Item, Samples, Stop, Task
 from qeval.judge import early
 from qeval.store.runs import RunDir, Store
@@ -23,6 +26,11 @@ SCORING_VERSION = 1
 _SETTINGS = ("seed", "batch_size", "device", "dtype", "engine", "chat_template", "materialize")
 """Those that can change a number."""
 
+_OTHERWISE = (
+    "{} was scored on another device, with other threads or in other chunks before; it is scored anew, for"
+    " that moves sums in the last digits."
+)
+
 Say = Callable[[Event], None]
 
 
@@ -35,11 +43,14 @@ class JobCells:
         self.store = Store(Path(job.runs_dir))
         self.place: RunDir = self.store.run_dir(job.run_id)
         self.asked: dict[str, str] = {}
+        self.packing: Packing | None = None
+        self._told = False
 
     def key(self, task: Task) -> str:
         """The hash of everything that can change the numbers of this variant on this task.
 
-        What is asked is known by itself once `asked` holds it by the task's name, else by the job's context.
+        What is asked is known by itself once `asked` holds it by the task's name, else by the job's context;
+        how it is fed by `packing`.
         """
         return self._key(task, self.job.identity, shuffled=self._shuffled)
 
@@ -62,8 +73,16 @@ class JobCells:
             "shuffled": shuffled,
             "context": self._context(task),
             "task": asdict(task),
-            "settings": {name: getattr(self.job.settings, name) for name in _SETTINGS},
+            **self._fed(task),
         }
+
+    def _fed(self, task: Task) -> dict[str, Any]:
+        """The settings that can change a number, and the packing, which settles two of them."""
+        settings = {name: getattr(self.job.settings, name) for name in _SETTINGS}
+        if self.packing is None:
+            return {"settings": settings}
+        kept = {name: value for name, value in settings.items() if name not in {"device", "batch_size"}}
+        return {"settings": kept, "packing": self.packing.in_key(task.name)}
 
     def _context(self, task: Task) -> dict[str, Any]:
         if task.name not in self.asked:
@@ -75,12 +94,29 @@ class JobCells:
         key = self.key(task)
         found = self.store.find(key)
         if found is None:
+            self._tell_of_other_packing(task)
             return None
         place, cell = found
         if place.path != self.place.path:
             self.place.adopt(place, cell)
         self.say(Finished(replace(cell, provenance=None)))
         return cell
+
+    def _tell_of_other_packing(self, task: Task) -> None:
+        """Say, once, that this run holds numbers of the same under another packing."""
+        if self.packing is not None and not self._told and self._fed_otherwise(task, self.job.identity):
+            self._told = True
+            self.say(Note(_OTHERWISE.format(self.job.variant.name)))
+
+    def _fed_otherwise(self, task: Task, identity: dict[str, Any]) -> tuple[RunDir, Cell] | None:
+        """A cell of this run that differs from the task's by its packing alone, its order included."""
+        want = _but_packing(self._made_of(task, identity, shuffled=False))
+        with contextlib.suppress(QevalError):
+            for result in self.place.read().results:
+                for cell in result.cells:
+                    if cell.task.name == task.name and _but_packing(self.place.made_of(cell)) == want:
+                        return self.place, cell
+        return None
 
     def watcher(self, tasks: Sequence[Task], sizes: Sequence[int]) -> Watcher | None:
         """What scores these tasks in blocks of random order, and may stop them early; None where nothing may,
@@ -90,6 +126,7 @@ class JobCells:
         base = {}
         for task in tasks:
             found = self.store.find(self._key(task, self.job.baseline, shuffled=False))
+            found = found or self._fed_otherwise(task, self.job.baseline)
             if found is None:
                 return None
             base[task.name] = found[0].samples(found[1])
@@ -109,6 +146,11 @@ class JobCells:
         made_of = self._made_of(cell.task, self.job.identity, shuffled=self._shuffled)
         cell = self.place.add(cell, samples, items, digested(made_of))
         self.say(Finished(replace(cell, provenance=None)))
+
+
+def _but_packing(made_of: dict[str, Any]) -> str:
+    """A hash of what a key is made of, but for how the requests are fed."""
+    return digest({name: value for name, value in made_of.items() if name not in {"packing", "shuffled"}})
 
 
 class StoppedEarly(Exception):  # noqa: N818 - no error: the question that was asked is answered

@@ -11,11 +11,13 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qeval.base.errors import QevalError
-from qeval.base.messages import Done, Job, Note, Progress, Stage, Todo
+from qeval.base.messages import Done, Fed, Job, Note, Progress, Stage, Todo
+from qeval.base.packing import Packing, Smaller
 from qeval.base.records import Cell, Cost, Provenance, Settings
 from qeval.score import verify
 from qeval.score.costing import cost_of_scored, end_without_scoring
@@ -25,6 +27,7 @@ from qeval.score.engine.materialize import can_materialize, compute_in_own_dtype
 from qeval.score.engine.requests import Answer, TokenRequest
 from qeval.score.harness import door
 from qeval.score.inputs import calibrated_on_questions, check_vocabulary, loaded_variant, questions
+from qeval.score.packing import decide, in_words
 from qeval.score.unchanged import Unchanged
 
 if TYPE_CHECKING:
@@ -44,6 +47,7 @@ def score(job: Job, cells: JobCells, say: Say) -> None:
     """Score every task of the job that is not finished. Raises QevalError where the variant cannot go on."""
     prepared = questions(job, say)
     cells.asked = {part.task.name: part.asked for part in prepared}
+    cells.packing = packing = decide(job, sum(map(_tokens, prepared)))
     known = [cells.recall(part.task) for part in prepared]
     todo = [part for part, cell in zip(prepared, known, strict=True) if cell is None]
     say(Todo(tuple((part.task.name, _size(part)) for part in todo), len(prepared) - len(todo)))
@@ -54,7 +58,7 @@ def score(job: Job, cells: JobCells, say: Say) -> None:
     files = Unchanged(job)
     loaded = loaded_variant(job, say)
     check_vocabulary(loaded, prepared)
-    session = Session(job, cells, say, loaded, files, sum(map(_tokens, prepared)))
+    session = Session(job, cells, say, loaded, files, packing)
     session.warn(calibrated_on_questions(job.variant, prepared))
     for unit in _units(prepared):
         session.score_unit(unit, [part in todo for part in unit])
@@ -106,10 +110,16 @@ class Session:
     """A loaded model at work: the engine, and the counts that a cell records."""
 
     def __init__(
-        self, job: Job, cells: JobCells, say: Say, loaded: model.Loaded, files: Unchanged, tokens: int
+        self,
+        job: Job,
+        cells: JobCells,
+        say: Say,
+        loaded: model.Loaded,
+        files: Unchanged,
+        packing: Packing,
     ) -> None:
         files.check()
-        self.job, self.cells, self.say, self.loaded, self.tokens = job, cells, say, loaded, tokens
+        self.job, self.cells, self.say, self.loaded, self.packing = job, cells, say, loaded, packing
         self.files = files
         self.model: Any = loaded.model
         self.settings: Settings = job.settings
@@ -118,7 +128,7 @@ class Session:
         )
         self.engine: engines.Engine | None = None
         self.answers: dict[str, Sequence[Any]] = {}
-        self.done = 0
+        self.done = self.under_way = 0
         self.spoke = 0.0
         self._materialize()
 
@@ -220,15 +230,43 @@ class Session:
 
         requests = [unit[place.part].requests[place.request] for place in places]
         mask = np.array([wanted[place.part] for place in places], dtype=bool)
+        engine = self._opened(requests)
+        engine.on_pass = partial(self._passed, unit[0].task.group or unit[0].task.name)
+        engine.on_smaller = partial(self._smaller, unit, places)
         try:
-            for index, answer in self._opened(requests).score(requests, wanted=mask):
-                place = places[index]
-                if wanted[place.part]:
-                    self._tell(unit[place.part], 1)
-                    yield place, answer
+            for index, answer in engine.score(requests, wanted=mask):
+                self.under_way = max(self.under_way - 1, 0)
+                self.done += 1
+                yield places[index], answer
         except NonFiniteError as error:
             place = places[error.index]
             raise _not_a_number(unit[place.part], place.request) from error
+
+    def _passed(self, row: str, count: int) -> None:
+        """Tell of answers that are there, though their shard is not finished."""
+        self.under_way += count
+        self._say_progress(row)
+
+    def _smaller(
+        self, unit: Sequence[PreparedTask], places: Sequence[_Place], shard: str, size: int, members: Any
+    ) -> None:
+        """A shard did not fit in memory: remembered beyond this process, and told."""
+        self.under_way = 0
+        tasks = {unit[places[index].part].task.name for index in members}
+        self._know(self.packing.with_smaller(Smaller(shard, size, tuple(sorted(tasks)))))
+        self._tell_of_smaller()
+
+    def _know(self, packing: Packing) -> None:
+        self.packing = self.cells.packing = packing
+        self.say(Fed(packing))
+
+    def _tell_of_smaller(self) -> None:
+        """Say which tasks are fed in smaller pieces than others, and keep it beside their numbers."""
+        path = self.engine.path if self.engine else ""
+        for note in in_words(self.packing, tokens=path == "tree"):
+            if note not in self.provenance.notes:
+                self.provenance = replace(self.provenance, notes=(*self.provenance.notes, note))
+                self.say(Note(note))
 
     def _fed(self) -> int:
         return self.engine.tokens_fed if self.engine else 0
@@ -240,9 +278,14 @@ class Session:
                 self.model,
                 "tree" if self.settings.engine == "tree" else "plain",
                 sample=requests,
-                batch_size=None if self.settings.batch_size == "auto" else int(self.settings.batch_size),
-                expected_tokens=self.tokens,
+                batch_size=self.packing.batch_size,
+                budget=self.packing.budget,
+                compiled=self.packing.compiled,
+                rung=self.packing.rung,
+                smaller={one.shard: one.size for one in self.packing.smaller},
             )
+            self._know(replace(self.packing, rung=self.engine.rung))
+            self._tell_of_smaller()
             failures = tuple(f"{failure}; see {self.job.log}." for failure in self.engine.failures)
             self.provenance = replace(
                 self.provenance,
@@ -277,10 +320,13 @@ class Session:
 
     def _tell(self, part: PreparedTask, count: int) -> None:
         self.done += count
+        self._say_progress(part.task.name)
+
+    def _say_progress(self, row: str) -> None:
         now = time.monotonic()
         if now - self.spoke >= _SAY_EVERY_SECONDS:
             self.spoke = now
-            self.say(Progress(part.task.name, self.done))
+            self.say(Progress(row, self.done + self.under_way))
 
     def verify(self, parts: Sequence[PreparedTask]) -> None:
         """Tell how far lm-eval's own code is from the answers to as many documents as the job names."""

@@ -26,7 +26,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -105,16 +105,22 @@ class RunDir:
         cell = _decode(data, Cell, file)
         if cell.key != key:
             raise _damaged(file, "is another cell's: it was copied or renamed")
-        self._check_made_of(cell)
+        self.made_of(cell)
         return cell
 
-    def _check_made_of(self, cell: Cell) -> None:
-        """Raises QevalError where a cell's key is not of its task. Older cells do not tell what it is of."""
+    def made_of(self, cell: Cell) -> dict[str, Any]:
+        """What a cell's key is the hash of; empty for older cells, which do not tell.
+
+        Raises QevalError where it is not of the cell's task.
+        """
         file = self._cell_dir(cell.key) / MADE_OF_FILE
-        if file.exists():
-            told, task = msgspec.json.decode(_read_proved(file, cell.key)), msgspec.to_builtins(cell.task)
-            if any(task.get(name) != value for name, value in told["task"].items()):
-                raise _damaged(file, f"is of another task than {cell.task.name}")
+        if not file.exists():
+            return {}
+        told: dict[str, Any] = msgspec.json.decode(_read_proved(file, cell.key))
+        task = msgspec.to_builtins(cell.task)
+        if any(task.get(name) != value for name, value in told["task"].items()):
+            raise _damaged(file, f"is of another task than {cell.task.name}")
+        return told
 
     def samples(self, cell: Cell) -> Samples:
         """The items of a cell. Raises QevalError where they are missing or were changed."""

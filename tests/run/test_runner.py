@@ -1,4 +1,4 @@
-"""What a later command does to the costs that an earlier one stored."""
+"""What a run keeps of its variants: costs that an earlier command stored, and how they are fed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from qeval.ask import order as orders
-from qeval.base.messages import Job
-from qeval.base.records import Cost, Timing
+from qeval.base.messages import Fed, Job
+from qeval.base.packing import Packing
+from qeval.base.records import Cost, Result, Timing
 from qeval.run import runner
 from qeval.run.executors import EXECUTORS
 
@@ -33,26 +34,31 @@ def run(qeval: Any, runs_dir: Path, monkeypatch: pytest.MonkeyPatch):
             return replace(score(job, listen), cost=found)
 
         monkeypatch.setitem(EXECUTORS, "local", execute)
-        asked = dict.fromkeys(("suite", "num_fewshot", "baseline", "revision", "adapter", "gate"))
-        order = orders.order(
-            model="toy[items=5]",
-            schemes="fp16",
-            tasks="arc_easy",
-            limit=None,
-            runs_dir=runs_dir,
-            command=(),
-            verify=0,
-            cost=cost,
-            again=again,
-            no_materialize=False,
-            datasets_dir=None,
-            **asked,
-        )
+        order = an_order(runs_dir, cost=cost, again=again)
         [result] = runner.execute(order, lambda *_: None).read().results
         assert result.cells
         return result.cost, bool(jobs)
 
     return call
+
+
+def an_order(runs_dir: Path, *, cost: bool | None = None, again: bool = False) -> orders.Order:
+    """One toy variant on one task."""
+    asked = dict.fromkeys(("suite", "num_fewshot", "baseline", "revision", "adapter", "gate"))
+    return orders.order(
+        model="toy[items=5]",
+        schemes="fp16",
+        tasks="arc_easy",
+        limit=None,
+        runs_dir=runs_dir,
+        command=(),
+        verify=0,
+        cost=cost,
+        again=again,
+        no_materialize=False,
+        datasets_dir=None,
+        **asked,
+    )
 
 
 def test_a_finished_run_is_measured_once_where_that_is_asked_for(run) -> None:
@@ -89,3 +95,26 @@ def test_a_failed_measuring_keeps_load_time_and_peak_and_says_why(run) -> None:
     run(SCORED)
     failed = Cost("here", notes=("Not measured: it broke.",))
     assert run(failed, cost=True) == (replace(SCORED, notes=failed.notes), True)
+
+
+def test_how_a_variant_is_fed_is_kept_though_its_worker_dies(
+    qeval: Any, runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert qeval
+    packing, jobs = Packing("CPU AVX2", 2, 4096, 4, 4, rung="Plain batches"), []
+
+    def dies(_: Job, listen: Any) -> Result:
+        listen(Fed(packing))
+        raise KeyboardInterrupt
+
+    def looks(job: Job, _: Any) -> Result:
+        jobs.append(job)
+        return Result(job.variant, "done")
+
+    monkeypatch.setitem(EXECUTORS, "local", dies)
+    with pytest.raises(KeyboardInterrupt):
+        runner.execute(an_order(runs_dir), lambda *_: None)
+    monkeypatch.setitem(EXECUTORS, "local", looks)
+    [result] = runner.execute(an_order(runs_dir), lambda *_: None).read().results
+    assert [job.packing for job in jobs] == [packing]
+    assert result.packing == packing

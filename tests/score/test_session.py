@@ -9,63 +9,24 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from small_jobs import TASKS, a_job, score
 from tiny_models import edit_json, save_model
 
 from qeval.ask import policy
 from qeval.base.errors import QevalError
-from qeval.base.messages import Done, Event, Finished, Job, Note, Todo
+from qeval.base.messages import Done, Finished, Note, Todo
 from qeval.base.places import tasks_dir
-from qeval.base.records import Provenance, Result, Run, Scheme, Settings, Suite, Task, Variant
-from qeval.load.resolve import identity
-from qeval.score.cells import JobCells, StoppedEarly
+from qeval.base.records import Provenance, Result, Run, Scheme, Suite, Task, Variant
+from qeval.score.cells import StoppedEarly
 from qeval.store.runs import Store
 
 pytestmark = pytest.mark.torch
-TASKS = tuple(
-    Task(name, metric, limit=6)
-    for name, metric in [
-        ("qeval_facts", "acc"),
-        ("qeval_continuations", "acc_norm"),
-        ("qeval_prose", "word_perplexity"),
-    ]
-)
-
-
 GROUP = tuple(replace(task, group="g") for task in TASKS[:2])
 
 
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(tmp_path_factory.mktemp("llama"))
-
-
-def a_job(runs_dir: Path, llama: Path, **changes: object) -> Job:
-    settings = Settings(device="cpu", **{k: changes.pop(k) for k in ("engine", "seed") if k in changes})
-    variant = changes.pop("variant", Variant("fp32", str(llama), Scheme("fp32")))
-    job = Job(
-        runs_dir=str(runs_dir),
-        run_id="r",
-        variant=variant,
-        identity=identity(variant, runs_dir / "cache"),
-        context={},
-        tasks=TASKS,
-        settings=settings,
-        tasks_dir=str(tasks_dir()),
-        cache_dir=str(runs_dir / "cache"),
-        log=str(runs_dir / "log"),
-    )
-    return msgspec.structs.replace(job, **changes)
-
-
-def score(job: Job) -> tuple[dict[str, object], list[Event]]:
-    """The samples of each task, and everything that was said."""
-    from qeval.score.session import score as score_job
-
-    events: list[Event] = []
-    score_job(job, JobCells(job, events.append), events.append)
-    place = Store(Path(job.runs_dir)).run_dir(job.run_id)
-    cells = [event.cell for event in events if isinstance(event, Finished)]
-    return {cell.task.name: place.samples(cell) for cell in cells}, events
 
 
 def test_the_numbers_are_those_of_lm_eval(runs_dir: Path, llama: Path) -> None:

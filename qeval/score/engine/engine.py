@@ -7,18 +7,19 @@ built to be difficult, came out as they do one by one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from qeval.score.engine import attention, batches, memory, reach, selfcheck, tree
+from qeval.score.engine import attention, batches, memory, reach, selfcheck, shards, tree
 from qeval.score.engine.body import CausalModel, NonFiniteError, UnsupportedError, log_probs, on_device
 from qeval.score.engine.requests import Answer
+from qeval.score.engine.shards import Pass, Scored
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import torch
     from numpy.typing import NDArray
@@ -31,54 +32,41 @@ Path = Literal["tree", "kv", "head", "plain"]
 PATHS: tuple[Path, ...] = ("tree", "kv", "head", "plain")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Scored:
-    """What one forward pass found, perhaps still being computed on the device.
-
-    requests: (m,), offsets: (m + 1,) as in `tree.Chunk`; log_probs: (s,) float32; greedy: (s,) bool.
-    """
-
-    requests: NDArray[np.int64]
-    offsets: NDArray[np.int64]
-    log_probs: torch.Tensor
-    greedy: torch.Tensor
-
-    def renamed(self, members: NDArray[np.int64]) -> Scored:
-        """The same, with request k called members[k]."""
-        return Scored(members[self.requests], self.offsets, self.log_probs, self.greedy)
-
-    def fetch(self) -> Iterator[tuple[int, NDArray[np.float32], bool]]:
-        """Each request's index, log-probabilities of its scored tokens, and whether all were most likely."""
-        values, best = self.log_probs.cpu().numpy(), self.greedy.cpu().numpy()
-        for k, index in enumerate(self.requests.tolist()):
-            part = slice(self.offsets[k], self.offsets[k + 1])
-            yield index, values[part], bool(best[part].all())
+def _nothing(*_: Any) -> None:
+    """Told of something that nobody listens to."""
 
 
 class Engine:
     """Scores requests with one model along one path.
 
-    path: the rung in use. note: a sentence on why, for the run's record. failures: a sentence, without its
-    full stop, on each faster path that failed as none should. budget: tokens per chunk of the
-    tree. batch_size: sequences per batch on the other rungs. tokens_fed: tokens that went through the
-    model so far, without padding; tokens_padded: with it.
+    path: the rung in use, rung: what the self-check calls it. note: a sentence on why, for the run's record.
+    failures: a sentence, without its full stop, on each faster path that failed as none should. budget:
+    tokens per chunk of the tree. batch_size: sequences per batch on the other rungs. smaller: the shards that
+    did not fit in memory and the size, of the same kind, by which each is fed instead. tokens_fed: tokens
+    that went through the model so far, without padding; tokens_padded: with it.
+
+    on_pass is told how many wanted requests a pass has answered, on_smaller the name, the new size and the
+    requests of a shard that is fed again: nothing of it has been yielded before.
     """
 
     def __init__(self, lm: CausalModel, path: Path, layout: Layout | None, limits: memory.Limits) -> None:
         self.lm, self.path, self.layout = lm, path, layout
         self.budget, self.batch_size = limits.budget, limits.batch_size
-        self.note = ""
+        self.rung = self.note = ""
         self.failures: tuple[str, ...] = ()
+        self.smaller: dict[str, int] = {}
+        self.on_pass: Callable[[int], None] = _nothing
+        self.on_smaller: Callable[[str, int, NDArray[np.int64]], None] = _nothing
         self.tokens_fed = self.tokens_padded = 0
 
     def score(
         self, requests: Sequence[TokenRequest], wanted: NDArray[np.bool_] | None = None
     ) -> Iterator[tuple[int, Answer]]:
-        """Yield (index, answer) of every wanted request, as forward passes finish.
+        """Yield (index, answer) of every wanted request, as shards are finished.
 
         All requests shape the passes, so that numbers do not depend on which of them are `wanted` (None:
         all); a pass of which nothing is wanted is skipped. Raises NonFiniteError with the index of a
-        request whose logits are NaN or infinite.
+        request whose logits are NaN or infinite, and QevalError where a single sequence does not fit.
         """
         for index, values, greedy in self.log_probs(requests, wanted):
             if not np.isfinite(values).all():
@@ -90,61 +78,95 @@ class Engine:
     ) -> Iterator[tuple[int, NDArray[np.float32], bool]]:
         """Like `score`, but yields each scored token's log-probability (n_scored,) in nats, unchecked."""
         want = np.ones(len(requests), bool) if wanted is None else np.asarray(wanted, bool)
-        waiting: Scored | None = None
-        # One pass stays in flight while the next is prepared, so that a GPU does not wait for Python.
-        for scored in self._passes(requests, want):
-            if waiting is not None:
-                yield from (answer for answer in waiting.fetch() if want[answer[0]])
-            waiting = scored
-        if waiting is not None:
-            yield from (answer for answer in waiting.fetch() if want[answer[0]])
+        waiting: list[Scored] = []
+        # A shard's answers are fetched once the next is under way, so that a GPU does not wait for Python.
+        for shard in shards.cut(self._passes(requests, self._size())):
+            if any(want[one.members].any() for one in shard):
+                found = self._whole(requests, shard, want)
+                yield from shards.fetched(waiting, want)
+                waiting = found
+        yield from shards.fetched(waiting, want)
 
-    def _passes(self, requests: Sequence[TokenRequest], want: NDArray[np.bool_]) -> Iterator[Scored]:
-        """Run forward passes until every wanted request is scored."""
-        everyone = np.arange(len(requests))
+    def _size(self) -> int:
+        return self.budget if self.path == "tree" else self.batch_size
+
+    def _whole(
+        self, requests: Sequence[TokenRequest], shard: Sequence[Pass], want: NDArray[np.bool_]
+    ) -> list[Scored]:
+        """Run a shard; where memory runs out, again as a whole at half the size. No other shard changes."""
+        everyone = shards.members(shard)
+        name = shards.name([requests[i] for i in everyone])
+        size = self.smaller.get(name, self._size())
+        while True:
+            whole = size == self._size()
+            passes = shard if whole else self._passes([requests[i] for i in everyone], size, everyone)
+            found, stuck = self._run(passes, want)
+            if stuck is None:
+                return found
+            if stuck.alone:
+                raise memory.too_long(stuck.tokens)
+            found.clear()
+            memory.free()
+            size = max(1, size // 2)
+            self.smaller[name] = size
+            self.on_smaller(name, size, everyone)
+
+    def _run(self, passes: Iterable[Pass], want: NDArray[np.bool_]) -> tuple[list[Scored], Pass | None]:
+        """What the wanted passes found, and the one for which memory ran out."""
+        found: list[Scored] = []
+        for one in passes:
+            wanted = int(want[one.members].sum())
+            if wanted:
+                try:
+                    found.append(one.run())
+                except (RuntimeError, MemoryError) as error:
+                    if not memory.ran_out(error):
+                        raise
+                    return found, one
+                self.on_pass(wanted)
+        return found, None
+
+    def _passes(
+        self, requests: Sequence[TokenRequest], size: int, names: NDArray[np.int64] | None = None
+    ) -> Iterator[Pass]:
+        """The forward passes over all requests, which are called by `names` (None: by their places)."""
+        names = np.arange(len(requests)) if names is None else names
         if self.path == "tree":
             for members in reach.apart(self.lm.config, requests):
-                yield from self._tree(requests, members, want)
+                yield from self._tree([requests[i] for i in members], size, names[members])
         else:
             make = batches.context_batches if self.path == "kv" else batches.plain_batches
             run = {"kv": self._after_context, "head": self._head_only, "plain": self._plain}[self.path]
-            yield from self._batched(make, run, requests, everyone, want)
+            for batch in make(requests, size):
+                members, alone = names[batch.requests], len(batch.tokens) == 1
+                call = partial(self._batch, run, batch, names)
+                yield Pass(members, call, batch.n_tokens, alone)
 
     # --- the tree
 
     def _tree(
-        self, requests: Sequence[TokenRequest], members: NDArray[np.int64], want: NDArray[np.bool_]
-    ) -> Iterator[Scored]:
-        """Score some of the requests by chunks; a chunk that does not fit is cut with half the budget."""
-        packing = self._packed([requests[i] for i in members])
+        self, requests: Sequence[TokenRequest], budget: int, names: NDArray[np.int64]
+    ) -> Iterator[Pass]:
+        """A pass for each chunk of the tree."""
+        packing = self._packed(requests, budget)
         for c in range(len(packing)):
-            who = members[packing.members(c)]
-            if not want[who].any():
-                continue
-            one_path = packing.sizes[c] == max(len(requests[i].tokens) - 1 for i in who)
-            scored = None
-            if one_path or packing.sizes[c] <= self.budget:
-                scored = self._if_it_fits(partial(self._chunk, packing, c))
-            if scored is not None:
-                yield scored.renamed(members)
-            elif one_path:
-                raise memory.too_long(int(packing.sizes[c]))
-            else:
-                yield from self._tree(requests, who, want)
+            who, tokens = packing.members(c), int(packing.sizes[c])
+            alone = tokens == max(len(requests[i].tokens) - 1 for i in who)
+            yield Pass(names[who], partial(self._chunk, packing, c, budget, names), tokens, alone)
 
-    def _packed(self, requests: Sequence[TokenRequest]) -> tree.Packing:
-        """The tree of requests, cut for this engine's budget and padding."""
+    def _packed(self, requests: Sequence[TokenRequest], budget: int) -> tree.Packing:
+        """The tree of requests, cut for a budget and this engine's padding."""
         assert self.layout is not None  # noqa: S101  # the tree path has one
-        padded = self.layout.padded(1, self.budget) > 1
-        return tree.pack(requests, self.budget, self.budget if padded else memory.PASS_OVERHEAD)
+        padded = self.layout.padded(1, budget) > 1
+        return tree.pack(requests, budget, budget if padded else memory.PASS_OVERHEAD)
 
-    def _chunk(self, packing: tree.Packing, c: int) -> Scored:
+    def _chunk(self, packing: tree.Packing, c: int, budget: int, names: NDArray[np.int64]) -> Scored:
         """One forward pass over chunk c."""
         import torch
 
         assert self.layout is not None  # noqa: S101  # the tree path has one
         lm, n = self.lm, int(packing.sizes[c])
-        chunk = tree.padded(packing.chunk(c), self.layout.padded(n, self.budget))
+        chunk = tree.padded(packing.chunk(c), self.layout.padded(n, budget))
         with torch.no_grad(), attention.using(lm.model, self.layout.implementation):
             hidden = lm.hidden(
                 on_device(chunk.tokens, lm.device)[None],
@@ -154,7 +176,7 @@ class Engine:
         scored = self._scored(chunk, lambda at: lm.logits(hidden[at.to(hidden.device)]))
         self.tokens_fed += n
         self.tokens_padded += len(chunk.tokens)
-        return scored
+        return scored.renamed(names)
 
     def _scored(self, of: tree.Chunk | Batch, logits_of: Callable[[torch.Tensor], torch.Tensor]) -> Scored:
         """The scored tokens of a chunk or batch, given its logits by row."""
@@ -168,30 +190,12 @@ class Engine:
 
     # --- the rungs below
 
-    def _batched(
-        self,
-        make: Callable[[Sequence[TokenRequest], int], Iterator[Batch]],
-        run: Callable[[Batch], Scored],
-        requests: Sequence[TokenRequest],
-        members: NDArray[np.int64],
-        want: NDArray[np.bool_],
-    ) -> Iterator[Scored]:
-        """Score some of the requests by batches; one that does not fit in memory is run in halves."""
-        for batch in make([requests[i] for i in members], self.batch_size):
-            who = members[batch.requests]
-            if not want[who].any():
-                continue
-            scored = None
-            if len(batch.tokens) <= self.batch_size:
-                scored = self._if_it_fits(partial(run, batch))
-            if scored is not None:
-                self.tokens_fed += batch.n_tokens
-                self.tokens_padded += len(batch.prefix) + batch.tokens.size
-                yield scored.renamed(members)
-            elif len(batch.tokens) == 1:
-                raise memory.too_long(batch.n_tokens)
-            else:
-                yield from self._batched(make, run, requests, who, want)
+    def _batch(self, run: Callable[[Batch], Scored], batch: Batch, names: NDArray[np.int64]) -> Scored:
+        """One forward pass over a batch."""
+        scored = run(batch)
+        self.tokens_fed += batch.n_tokens
+        self.tokens_padded += len(batch.prefix) + batch.tokens.size
+        return scored.renamed(names)
 
     def _after_context(self, batch: Batch) -> Scored:
         """The prefix once, then its continuations over copies of its KV cache."""
@@ -232,22 +236,6 @@ class Engine:
             flat = self.lm.plain(on_device(batch.tokens, self.lm.device)).flatten(0, 1)
         return self._scored(batch, lambda at: flat[at.to(flat.device)])
 
-    # --- memory
-
-    def _if_it_fits(self, run: Callable[[], Scored]) -> Scored | None:
-        """The result, or None and half the budget if memory ran out."""
-        try:
-            return run()
-        except (RuntimeError, MemoryError) as error:
-            if not memory.ran_out(error):
-                raise
-        memory.free()
-        if self.path == "tree":
-            self.budget = max(1, self.budget // 2)
-        else:
-            self.batch_size = max(1, self.batch_size // 2)
-        return None
-
 
 def open_engine(
     model: Any,
@@ -256,28 +244,39 @@ def open_engine(
     sample: Sequence[TokenRequest],
     batch_size: int | None = None,
     budget: int | None = None,
-    expected_tokens: int | None = None,
+    compiled: bool = False,
+    rung: str = "",
+    smaller: Mapping[str, int] | None = None,
 ) -> Engine:
     """An engine on the highest rung, from `kind` downwards, whose answers are those of one-by-one scoring.
 
     `model` is a causal language model of transformers, in evaluation on its device. `sample` holds
     requests of the run (all of them, best); a few are scored by each rung tried. `batch_size` is used by
     the rungs below the tree; with kind="plain" batches are composed as lm-eval composes them, and
-    nothing is checked. `budget` is the tokens per chunk. `expected_tokens`, the tokens of all requests of
-    the run counted one by one, decides whether compiling pays (None: it does not); give the same number
-    to a resumed run.
+    nothing is checked. `budget` is the tokens per chunk. `compiled`: the tree's body is compiled, where its
+    weights are plain. `rung` names the rung that another worker found right: none above it is tried.
+    `smaller` tells of shards that are known not to fit.
     """
     lm = CausalModel(model)
     limits = memory.limits(lm, budget, batch_size)
     paths = PATHS[PATHS.index(kind) :]
-    candidates = [c for path in paths for c in _candidates(lm, path, limits, expected_tokens)]
+    candidates = [c for path in paths for c in _candidates(lm, path, limits, compiled=compiled)]
+    candidates = _from_rung(candidates, rung)
     if len(candidates) == 1:
         engine = candidates[0].make()
-        engine.note = "Plain batches, as asked."
-        return engine
-    reference, batched = (Engine(lm, "plain", None, replace(limits, batch_size=size)) for size in (1, 4))
-    requests = selfcheck.choose(sample, limits.check_tokens, reach.shortest_window(lm.config))
-    return selfcheck.climb(candidates, reference, batched, requests)
+        engine.rung, engine.note = candidates[0].name, "Plain batches, as asked."
+    else:
+        reference, batched = (Engine(lm, "plain", None, replace(limits, batch_size=size)) for size in (1, 4))
+        requests = selfcheck.choose(sample, limits.check_tokens, reach.shortest_window(lm.config))
+        engine = selfcheck.climb(candidates, reference, batched, requests)
+    engine.smaller = dict(smaller or {})
+    return engine
+
+
+def _from_rung(candidates: list[selfcheck.Candidate], rung: str) -> list[selfcheck.Candidate]:
+    """The candidates from the one called `rung` on; all where there is none."""
+    names = [candidate.name for candidate in candidates]
+    return candidates[names.index(rung) :] if rung in names else candidates
 
 
 def _with_cache(lm: CausalModel, limits: memory.Limits) -> Engine:
@@ -291,7 +290,7 @@ def _with_cache(lm: CausalModel, limits: memory.Limits) -> Engine:
 
 
 def _candidates(
-    lm: CausalModel, path: Path, limits: memory.Limits, expected_tokens: int | None
+    lm: CausalModel, path: Path, limits: memory.Limits, *, compiled: bool
 ) -> list[selfcheck.Candidate]:
     """The ways to make a rung's engine, best first."""
     if path == "kv":
@@ -310,8 +309,8 @@ def _candidates(
         selfcheck.Candidate(f"Token tree with {name}", partial(tree_with, layout, compiled=False))
         for name, layout in attention.layouts(lm)
     ]
-    if memory.compiling_pays(lm, expected_tokens):
+    if compiled and not getattr(lm.model, "is_quantized", False):
         name, layout = attention.layouts(lm)[0]
-        compiled = partial(tree_with, layout, compiled=True)
-        found.insert(0, selfcheck.Candidate(f"Token tree with {name}, compiled", compiled))
+        make = partial(tree_with, layout, compiled=True)
+        found.insert(0, selfcheck.Candidate(f"Token tree with {name}, compiled", make))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,47 +34,69 @@ class Limits:
 
 
 def limits(lm: Any, budget: int | None = None, batch_size: int | None = None) -> Limits:
-    """Limits for a model on its device, by the device's whole memory, which is the same in every run.
+    """Limits for a model on its device, by the device's whole memory, which is the same in every run."""
+    weights = sum(p.numel() * p.element_size() for p in lm.model.parameters())
+    each = token_bytes(getattr(lm.config, "__dict__", {}), next(lm.model.parameters()).element_size())
+    return limits_of(lm.device.type, total_memory(lm.device), weights, each, budget, batch_size)
+
+
+def limits_of(
+    device: str,
+    memory: int,
+    weights: int,
+    token: int,
+    budget: int | None = None,
+    batch_size: int | None = None,
+) -> Limits:
+    """Limits by the kind of a device, its memory, the model's weights and a token's activations, in bytes.
 
     What is free at the moment would differ between a run and its continuation, and so would the chunks.
     """
-    if lm.device.type != "cuda":
+    if device != "cuda":
         return Limits(budget or CPU_BUDGET, batch_size or 4, 600)
-    return Limits(budget or _cuda_budget(lm), batch_size or 16, 6000)
+    return Limits(budget or _cuda_budget(memory, weights, token), batch_size or 16, 6000)
 
 
-def _cuda_budget(lm: Any) -> int:
-    """The largest power of two, within LEAST_TOKENS and MOST_TOKENS, whose activations fit their share."""
+def total_memory(device: Any) -> int:
+    """A GPU's memory in bytes; 0 for other devices, whose limits do not depend on it."""
     import torch
 
-    total = torch.cuda.get_device_properties(lm.device).total_memory
-    weights = sum(p.numel() * p.element_size() for p in lm.model.parameters())
-    room = SHARE * max(0.0, 0.95 * total - weights)
+    if torch.device(device).type != "cuda":
+        return 0
+    return int(torch.cuda.get_device_properties(device).total_memory)
+
+
+def _cuda_budget(memory: int, weights: int, token: int) -> int:
+    """The largest power of two, within LEAST_TOKENS and MOST_TOKENS, whose activations fit their share."""
+    room = SHARE * max(0.0, 0.95 * memory - weights)
     tokens = MOST_TOKENS
-    while tokens > LEAST_TOKENS and tokens * token_bytes(lm) > room:
+    while tokens > LEAST_TOKENS and tokens * token > room:
         tokens //= 2
     return tokens
 
 
-def token_bytes(lm: Any) -> int:
-    """An estimate from above of the activations of one token while one layer runs, in bytes."""
-    config, size = lm.config, next(lm.model.parameters()).element_size()
-    hidden = getattr(config, "hidden_size", 4096)
-    inner = getattr(config, "intermediate_size", None) or 4 * hidden
-    experts = getattr(config, "num_experts_per_tok", None) or 1
+def token_bytes(config: Mapping[str, Any], size: int) -> int:
+    """An estimate from above of the activations of one token while one layer runs, in bytes.
+
+    `config` is a text model's configuration, `size` the bytes of a number that is calculated with.
+    """
+    hidden = _first(config, ("hidden_size", "n_embd", "d_model", "dim"), 4096)
+    inner = _first(config, ("intermediate_size", "ffn_dim", "n_inner"), 4 * hidden)
+    experts = _first(config, ("num_experts_per_tok",), 1)
     # Residual, norm, query, key, value, attention's output and float32 copies: about 12 vectors of the
     # hidden size; gate, up and their product: 3 of the inner one. Weights that are unpacked for a layer
     # (4-bit ones) do not grow with the tokens.
-    vectors: int = 12 * hidden + 3 * inner * int(experts)
-    return int(max(size, 2) * vectors)
+    return max(size, 2) * (12 * hidden + 3 * inner * experts)
 
 
-def compiling_pays(lm: Any, expected_tokens: int | None) -> bool:
-    """Whether compiling the body saves more time than it takes, over a whole run's requests."""
-    if expected_tokens is None or lm.device.type != "cuda" or getattr(lm.model, "is_quantized", False):
-        return False
-    flops = 2.0 * sum(p.numel() for p in lm.model.parameters()) * expected_tokens / SHARED
-    return bool(flops * SAVED_SECONDS_PER_FLOP > COMPILE_SECONDS)
+def _first(config: Mapping[str, Any], names: Sequence[str], otherwise: int) -> int:
+    return next((int(config[name]) for name in names if config.get(name)), otherwise)
+
+
+def compiling_pays(device: str, parameters: int, tokens: int) -> bool:
+    """Whether compiling saves more time than it takes, over all tokens of a run counted one by one."""
+    flops = 2.0 * parameters * tokens / SHARED
+    return device == "cuda" and flops * SAVED_SECONDS_PER_FLOP > COMPILE_SECONDS
 
 
 def ran_out(error: BaseException) -> bool:

@@ -236,6 +236,8 @@ def _largest(x: NDArray[np.float64]) -> float:
 
 def _noted(engine: Engine, name: str, verdict: str, refused: list[str], failures: list[str]) -> Engine:
     """The engine with a note of how it was found."""
+    engine.rung = name
+    engine.smaller.clear()
     engine.note = f"{name}: {verdict}" + (f" (refused: {'; '.join(refused)})" if refused else "") + "."
     engine.failures = tuple(failures)
     return engine

@@ -104,8 +104,12 @@ def test_a_chunk_that_does_not_fit_is_halved(requests, monkeypatch):
         return run(input_ids=input_ids, **more)
 
     monkeypatch.setattr(engine.lm, "run_body", small)
+    told = []
+    engine.on_smaller = lambda name, size, _: told.append((name, size))
     halved = dict(engine.score(requests))
-    assert engine.budget == 128
+    assert engine.budget == 256
+    assert dict(told) == engine.smaller
+    assert {size for _, size in told} <= {128, 64}
     for i, answer in whole.items():
         assert answer.loglikelihood == pytest.approx(halved[i].loglikelihood, abs=1e-4)
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from architectures import tiny_model
 
-from qeval.score.engine import memory
 from qeval.score.engine.dense import Dense
 from qeval.score.engine.engine import Engine, open_engine
 from qeval.score.engine.reach import reaches
@@ -42,10 +41,9 @@ def test_flex_attention_is_right(architecture, dtype, requests):
 
 
 @pytest.mark.slow
-def test_a_compiled_body_is_right(requests, monkeypatch):
-    monkeypatch.setattr(memory, "compiling_pays", lambda *_: True)
+def test_a_compiled_body_is_right(requests):
     model = tiny_model("llama", "float32", head=64).cuda()
-    engine = open_engine(model, sample=requests, budget=256)
+    engine = open_engine(model, sample=requests, budget=256, compiled=True)
     assert "compiled" in engine.note.partition("(")[0]
     plain = open_engine(model, "plain", sample=requests, batch_size=1)
     assert sums(engine, requests) == pytest.approx(sums(plain, requests), abs=1e-3)
@@ -69,5 +67,7 @@ def test_memory_that_runs_out_is_survived(requests):
         got = sums(greedy, [*requests, *many])[: len(requests)]
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert greedy.budget < limits.budget
+    assert greedy.budget == limits.budget
+    assert all(size < limits.budget for size in greedy.smaller.values())
+    assert greedy.smaller
     assert got == pytest.approx(want, abs=1e-3)

@@ -1,0 +1,61 @@
+"""How a variant is fed, decided before it is loaded: from its configuration and the device alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qeval.base.messages import Job
+from qeval.base.packing import Packing
+from qeval.load.device import device_kind, resolve_dtypes, threads
+from qeval.load.memory import weights
+from qeval.load.model import base_of
+from qeval.load.schemes import SCHEMES
+from qeval.load.source import read_config
+from qeval.score.engine import memory, shards
+
+_SIZE = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+def decide(job: Job, tokens: int) -> Packing:
+    """The packing of a job's variant, of all whose requests hold so many `tokens` counted one by one.
+
+    Weights are taken for unpacked, as they are scored, so that all schemes of a model are fed alike. What a
+    run found out before about the same packing (the rung, shards that do not fit) is taken over.
+    """
+    settings = job.settings
+    device = settings.device
+    source = base_of(job.variant, Path(job.cache_dir))
+    config = read_config(source)
+    size = _SIZE[resolve_dtypes(SCHEMES[job.variant.scheme.kind], settings.dtype, device)[1]]
+    count = int(weights(source)) if device.startswith("cuda") else 0
+    limits = memory.limits_of(
+        device.partition(":")[0],
+        memory.total_memory(device),
+        count * size,
+        memory.token_bytes(config.get("text_config") or config, size),
+        batch_size=None if settings.batch_size == "auto" else int(settings.batch_size),
+    )
+    found = Packing(
+        device=device_kind(device),
+        threads=threads(device),
+        budget=limits.budget,
+        batch_size=limits.batch_size,
+        shard=shards.PASSES,
+        compiled=memory.compiling_pays(device.partition(":")[0], count, tokens),
+    )
+    return job.packing if job.packing is not None and found.same_as(job.packing) else found
+
+
+def in_words(packing: Packing, *, tokens: bool) -> list[str]:
+    """A sentence for each task of which memory did not hold a shard; `tokens`: sizes count tokens, not
+    sequences."""
+    least: dict[str, int] = {}
+    for one in packing.smaller:
+        for task in one.tasks:
+            least[task] = min(one.size, least.get(task, one.size))
+    unit = "tokens" if tokens else "sequences"
+    return [
+        f"Memory ran out in {task}: some of it was fed in pieces of at most {size} {unit}, which moves sums"
+        " in the last digits."
+        for task, size in sorted(least.items())
+    ]
