@@ -28,8 +28,9 @@ import pytest
 from factories import ARC, QUIZ, WIKI, make_run, with_cell, without_cell
 from outline import outline, rounded
 
+from qeval.base.costs import Cost, Timing
 from qeval.base.messages import Done, Failed, Finished, Job, Stopped
-from qeval.base.records import Cost, Policy, Result, Rule, Scheme, Settings, Stop, Task, Timing, Variant
+from qeval.base.records import Policy, Result, Rule, Scheme, Settings, Stop, Task, Variant
 from qeval.run.executors import EXECUTORS
 from qeval.score.cells import JobCells
 from qeval.store.runs import RunDir, Store

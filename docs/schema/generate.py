@@ -16,7 +16,8 @@ from typing import Any, Literal, get_type_hints
 import msgspec
 
 from qeval.base import records
-from qeval.base.records import Cost, Kind, Level, Provenance, Rule, Scheme, Settings, Stop
+from qeval.base.costs import Cost
+from qeval.base.records import Kind, Level, Provenance, Rule, Scheme, Settings, Stop
 
 Status = get_type_hints(records.Result)["status"]
 SCHEMA = 1

@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 
+from qeval.base.costs import Cost
 from qeval.base.packing import Packing
-from qeval.base.records import Cell, Cost, Policy, Provenance, Settings, Stop, Task, Variant
+from qeval.base.records import Cell, Policy, Provenance, Settings, Stop, Task, Variant
 
 
 class Job(msgspec.Struct, frozen=True):

@@ -15,11 +15,12 @@ from qeval import __version__
 from qeval.ask.order import Order, check
 from qeval.ask.repeats import Repeat, nothing_to_repeat, repeats
 from qeval.base import contents
+from qeval.base.costs import Cost
 from qeval.base.errors import Exit, QevalError
 from qeval.base.messages import Event, Failed, Fed, Job, Note, Stage
 from qeval.base.packing import Packing
 from qeval.base.places import tasks_dir
-from qeval.base.records import Cell, Cost, Result, Run, Variant
+from qeval.base.records import Cell, Result, Run, Variant
 from qeval.base.repeats import repeats_of, scorings, with_repeat, with_repeats_of
 from qeval.run import identity
 from qeval.run.executors import EXECUTORS

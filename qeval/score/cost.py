@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from qeval.base.costs import Cost, Timing
 from qeval.base.errors import QevalError
-from qeval.base.records import Cost, Timing
 
 if TYPE_CHECKING:
     from qeval.load.model import Loaded

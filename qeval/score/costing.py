@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from qeval.base.costs import Cost
 from qeval.base.messages import Done, Job, Note, Stage
-from qeval.base.records import Cost, Provenance
+from qeval.base.records import Provenance
 from qeval.load.memory import PROCESS_NOTE, peak_bytes
 from qeval.score import cost
 from qeval.score.inputs import loaded_variant

@@ -15,10 +15,11 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from qeval.base.costs import Cost
 from qeval.base.errors import QevalError
 from qeval.base.messages import Done, Fed, Job, Note, Progress, Stage, Todo
 from qeval.base.packing import Packing, Smaller
-from qeval.base.records import Cell, Cost, Provenance, Settings
+from qeval.base.records import Cell, Provenance, Settings
 from qeval.score import verify
 from qeval.score.costing import cost_of_scored, end_without_scoring
 from qeval.score.engine import engine as engines

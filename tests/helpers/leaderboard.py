@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qeval.base.costs import Cost, Timing
 from qeval.base.records import (
     Cell,
-    Cost,
     Item,
     Provenance,
     Result,
@@ -19,7 +19,6 @@ from qeval.base.records import (
     Settings,
     Suite,
     Task,
-    Timing,
     Variant,
 )
 

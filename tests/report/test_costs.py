@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from factories import ARC, context, make_run
 
-from qeval.base.records import Cost, Run, Timing
+from qeval.base.costs import Cost, Timing
+from qeval.base.records import Run
 from qeval.compare.evidence import Evidence
 from qeval.report import costs
 from qeval.report.charts import charts as draw_all

@@ -9,7 +9,8 @@ import pytest
 from factories import ARC, QUIZ, TRUTH, WIKI, judge, make_run
 from outline import outline, rounded
 
-from qeval.base.records import Cost, Policy, Result, Rule, Timing
+from qeval.base.costs import Cost, Timing
+from qeval.base.records import Policy, Result, Rule
 from qeval.compare.evidence import gather
 from qeval.report.context import build
 from qeval.report.formats import json as document

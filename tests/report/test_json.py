@@ -11,7 +11,8 @@ import jsonschema
 import pytest
 from factories import judge, make_run, with_cell
 
-from qeval.base.records import Cost, Policy, Result, Rule, Timing
+from qeval.base.costs import Cost, Timing
+from qeval.base.records import Policy, Result, Rule
 from qeval.compare.evidence import gather
 from qeval.report.formats.json import SCHEMA, document
 

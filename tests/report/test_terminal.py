@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from factories import ARC, WIKI, judge, make_run
 
-from qeval.base.records import Cost, Policy, Result, Rule, Timing
+from qeval.base.costs import Cost, Timing
+from qeval.base.records import Policy, Result, Rule
 from qeval.compare.evidence import gather
 from qeval.report.formats import terminal
 

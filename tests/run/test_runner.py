@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from qeval.ask import order as orders
+from qeval.base.costs import Cost, Timing
 from qeval.base.messages import Fed, Job
 from qeval.base.packing import Packing
-from qeval.base.records import Cost, Result, Timing
+from qeval.base.records import Result
 from qeval.run import runner
 from qeval.run.executors import EXECUTORS
 
