@@ -51,7 +51,7 @@ def order(
     adapter: str | None,
     runs_dir: Path,
     command: tuple[str, ...],
-    verify: int,
+    verify: int | None,
     cost: bool | None,
     again: bool,
     no_materialize: bool,
@@ -95,13 +95,20 @@ def order(
         cache_dir=cache_dir(),
         command=command,
         executor=executor,
-        verify=verify,
+        verify=_verified(verify, None if tasks else suite or usual_suite(model)),
         cost=cost,
         again=again,
         policy=load_policy(gate) if gate else None,
         repeat_baseline=repeat_baseline,
         repeat_quantisation=repeat_quantisation or 0,
     )
+
+
+def _verified(asked: int | None, suite: str | None) -> int:
+    """How many documents of each row lm-eval scores too: as asked, else as the suite's file says."""
+    if asked is not None:
+        return asked
+    return suites.documents_verified(suite) if suite else 0
 
 
 def cost_order(**asked: Any) -> Order:

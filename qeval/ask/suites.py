@@ -19,6 +19,7 @@ from qeval.base.tables import read, typed
 Name = Annotated[str, Meta(pattern=r"\S", description="a name in quotes")]
 Limit = Annotated[int, Meta(ge=1, description="a whole number of items, 1 or more")]
 Examples = Annotated[int, Meta(ge=0, description="a whole number of examples, 0 or more")]
+Documents = Annotated[int, Meta(ge=0, description="a whole number of documents, 0 or more")]
 Chance = Annotated[float, Meta(ge=0, lt=1, description="a share of items, such as 0.25")]
 
 
@@ -35,12 +36,13 @@ class TaskTable(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class SuiteTable(msgspec.Struct, forbid_unknown_fields=True):
-    """A suite's file; the keys are those of Suite."""
+    """A suite's file; the keys are those of Suite, and `verify`, see `documents_verified`."""
 
     task: Annotated[tuple[TaskTable, ...], Meta(min_length=1, description="a list of tables, one a task")]
     name: Name | None = None
     description: str = ""
     average: tuple[str, ...] = ()
+    verify: Documents = 0
 
 
 def names() -> tuple[str, ...]:
@@ -53,10 +55,7 @@ def load(name: str) -> Suite:
 
     Raises UsageError where there is none, or where the file has a key that means nothing.
     """
-    path = Path(name) if name.endswith(".toml") else tasks_dir() / f"{name}.toml"
-    if not path.is_file() or path == tasks_dir() / SIZES:
-        raise UsageError(f"There is no suite {name!r}.", did_you_mean(name, names()))
-    table = typed(read(path, "suite"), SuiteTable, f"The suite {path}")
+    path, table = _table(name)
     _distinct([task.name for task in table.task], f"The suite {path}")
     return Suite(
         name=table.name or path.stem,
@@ -64,6 +63,18 @@ def load(name: str) -> Suite:
         average=table.average,
         description=table.description,
     )
+
+
+def documents_verified(name: str) -> int:
+    """How many documents of each of its rows lm-eval's own code scores too, where nobody says otherwise."""
+    return _table(name)[1].verify
+
+
+def _table(name: str) -> tuple[Path, SuiteTable]:
+    path = Path(name) if name.endswith(".toml") else tasks_dir() / f"{name}.toml"
+    if not path.is_file() or path == tasks_dir() / SIZES:
+        raise UsageError(f"There is no suite {name!r}.", did_you_mean(name, names()))
+    return path, typed(read(path, "suite"), SuiteTable, f"The suite {path}")
 
 
 def _distinct(task_names: Sequence[str], who: str) -> None:

@@ -67,7 +67,11 @@ def _executor(command: options.Command) -> options.Command:
     help="How log-likelihoods are computed; lm-eval is the harness's own code.",
 )
 @click.option(
-    "--verify", type=click.IntRange(min=0), default=0, metavar="N", help="Score N documents with lm-eval too."
+    "--verify",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Have lm-eval's own code score N documents of each task or group too, and fail where it finds other"
+    " numbers; as many as the suite says by default.",
 )
 @click.option("--no-materialize", is_flag=True, help="Never dequantise weights ahead of scoring.")
 @click.option(

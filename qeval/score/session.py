@@ -11,32 +11,29 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from qeval.base.costs import Cost
-from qeval.base.errors import QevalError
-from qeval.base.messages import Done, Fed, Job, Note, Progress, Stage, Todo
-from qeval.base.packing import Packing, Smaller
-from qeval.base.records import Cell, Provenance, Settings
-from qeval.score import verify
+from qeval.base.messages import Done, Job, Stage, Todo
+from qeval.base.packing import Packing
+from qeval.base.records import Cell, Settings
+from qeval.score.account import Account
 from qeval.score.costing import cost_of_scored, end_without_scoring
-from qeval.score.engine import engine as engines
-from qeval.score.engine.body import NonFiniteError
 from qeval.score.engine.materialize import can_materialize, compute_in_own_dtype, materialize
-from qeval.score.engine.requests import Answer, TokenRequest
+from qeval.score.engine.requests import Answer
+from qeval.score.feeding import Answers, Feeder, Place, SteppedDown, not_a_number
 from qeval.score.harness import door
 from qeval.score.inputs import calibrated_on_questions, check_vocabulary, loaded_variant, questions
-from qeval.score.packing import decide, in_words
+from qeval.score.packing import decide
 from qeval.score.unchanged import Unchanged
+from qeval.score.verify import Proof
 
 if TYPE_CHECKING:
     from qeval.load import model
     from qeval.score.cells import JobCells, Say, Watcher
     from qeval.score.harness.prepared import PreparedTask
 
-_SAY_EVERY_SECONDS = 0.2
 _CPU_KERNEL_NOTE = (
     "bitsandbytes' 4-bit kernel for this CPU would round activations to bfloat16; it is switched off, so that"
     " the numbers are those of other devices."
@@ -60,11 +57,12 @@ def score(job: Job, cells: JobCells, say: Say) -> None:
     loaded = loaded_variant(job, say)
     check_vocabulary(loaded, prepared)
     session = Session(job, cells, say, loaded, files, packing)
-    session.warn(calibrated_on_questions(job.variant, prepared))
+    session.expect(prepared)
+    session.account.warn(calibrated_on_questions(job.variant, prepared))
     for unit in _units(prepared):
         session.score_unit(unit, [part in todo for part in unit])
-    session.verify(todo)
-    say(Done(session.provenance, session.cost()))
+    session.tell_proof()
+    say(Done(session.account.provenance, session.cost()))
 
 
 def _tokens(part: PreparedTask) -> int:
@@ -82,31 +80,6 @@ def _units(prepared: Sequence[PreparedTask]) -> Iterator[list[PreparedTask]]:
         yield list(parts)
 
 
-class _Place(NamedTuple):
-    """Where a request of a unit belongs: the task's place in the unit, the request's in the task."""
-
-    part: int
-    request: int
-
-
-class _Answers:
-    """The answers to a task's requests as they come."""
-
-    def __init__(self, count: int) -> None:
-        self.found: list[Answer | None] = [None] * count
-        self.missing = count
-
-    def fill(self, place: int, answer: Answer) -> bool:
-        """Take an answer; whether it was the last one."""
-        self.missing -= self.found[place] is None
-        self.found[place] = answer
-        return self.missing == 0
-
-    def filled(self) -> list[Answer]:
-        """All answers, with a stand-in for those that are still to come."""
-        return [Answer(-1.0, greedy=False) if answer is None else answer for answer in self.found]
-
-
 class Session:
     """A loaded model at work: the engine, and the counts that a cell records."""
 
@@ -120,37 +93,34 @@ class Session:
         packing: Packing,
     ) -> None:
         files.check()
-        self.job, self.cells, self.say, self.loaded, self.packing = job, cells, say, loaded, packing
-        self.files = files
+        self.job, self.cells, self.say, self.loaded, self.files = job, cells, say, loaded, files
         self.model: Any = loaded.model
         self.settings: Settings = job.settings
-        self.provenance: Provenance = replace(
-            loaded.provenance, engine=job.settings.engine, batch_size=job.settings.batch_size
-        )
-        self.engine: engines.Engine | None = None
-        self.answers: dict[str, Sequence[Any]] = {}
-        self.done = self.under_way = 0
-        self.spoke = 0.0
+        self.account = Account(say, loaded.provenance)
+        self.account.learn(engine=job.settings.engine, batch_size=job.settings.batch_size)
+        self.proof = Proof(job.verify, self.settings.seed)
+        self.stored: set[str] = set()
         self._materialize()
+        known = self.account.provenance
+        mates = bool(known.modules) and not known.materialized
+        self.feeder = Feeder(job, cells, self.account, self.model, packing, mates=mates)
 
     def _materialize(self) -> None:
         self.native = True
         if compute_in_own_dtype(self.model):
             self.native = False
-            note = _CPU_KERNEL_NOTE
-            self.provenance = replace(self.provenance, notes=(*self.provenance.notes, note))
-            self.say(Note(note))
+            self.account.note([_CPU_KERNEL_NOTE])
         if self.settings.materialize and self.settings.engine == "tree" and can_materialize(self.model):
             self.say(Stage("dequantising the weights for scoring"))
             self.model, _ = materialize(self.model)
             self.native = False
-            self.provenance = replace(self.provenance, materialized=True)
+            self.account.learn(materialized=True)
 
-    def warn(self, warnings: Sequence[str]) -> None:
-        """Say what a reader of the numbers must know, and keep it beside them."""
-        self.provenance = replace(self.provenance, warnings=(*self.provenance.warnings, *warnings))
-        for warning in warnings:
-            self.say(Note(warning))
+    def expect(self, prepared: Sequence[PreparedTask]) -> None:
+        """Know what will be asked, for the checks that must see all of it."""
+        asked = [part for part in prepared if not part.generates]
+        self.feeder.sample = [request for part in asked for request in part.requests]
+        self.proof.choose(prepared)
 
     def score_unit(self, unit: Sequence[PreparedTask], wanted: Sequence[bool]) -> None:
         """Score the wanted tasks of a unit, each stored as soon as its last answer is there."""
@@ -159,7 +129,7 @@ class Session:
             if want and (part.generates or self.settings.engine == "lm-eval"):
                 begin = time.perf_counter()
                 self._store(part, self._by_lm_eval(part), 0, time.perf_counter() - begin)
-                self._tell(part, _size(part))
+                self.account.finished(part.task.name, _size(part))
         packed = [part for part in unit if not part.generates]
         if self.settings.engine != "lm-eval" and packed:
             needed = [want for part, want in zip(unit, wanted, strict=True) if not part.generates]
@@ -173,7 +143,7 @@ class Session:
         answers: Sequence[Any] = ask(part, self.model, self.loaded.tokenizer, batch_size=size)
         for place, answer in enumerate(answers):
             if isinstance(answer, Answer) and not math.isfinite(answer.loglikelihood):
-                raise _not_a_number(part, place)  # lm-eval itself would call the item wrong and go on
+                raise not_a_number(part, place)  # lm-eval itself would call the item wrong and go on
         return answers
 
     def _by_engine(self, unit: Sequence[PreparedTask], wanted: Sequence[bool], start: float) -> None:
@@ -186,15 +156,24 @@ class Session:
             self._all_at_once(unit, wanted, start)
 
     def _all_at_once(self, unit: Sequence[PreparedTask], wanted: Sequence[bool], start: float) -> None:
-        """Score a unit, storing each wanted task as soon as its last answer is there."""
-        places = [_Place(p, i) for p, part in enumerate(unit) for i in range(len(part.requests))]
-        answers = [_Answers(len(part.requests)) for part in unit]
-        fed = self._fed()
-        for place, answer in self._answered(unit, places, wanted):
-            if answers[place.part].fill(place.request, answer):
-                tokens, seconds = self._fed() - fed, time.perf_counter() - start
-                self._store(unit[place.part], answers[place.part].found, tokens, seconds)
-                start, fed = time.perf_counter(), self._fed()
+        """Score a unit, storing each wanted task as soon as its last answer is there; what is not stored when
+        a path turns out not to do is scored again by the next."""
+        places = [Place(p, i) for p, part in enumerate(unit) for i in range(len(part.requests))]
+        fed = self.feeder.fed
+        while True:
+            answers = [Answers(len(part.requests)) for part in unit]
+            needed = [
+                want and part.task.name not in self.stored for part, want in zip(unit, wanted, strict=True)
+            ]
+            try:
+                for place, answer in self.feeder.answered(unit, places, needed):
+                    if answers[place.part].fill(place.request, answer):
+                        tokens, seconds = self.feeder.fed - fed, time.perf_counter() - start
+                        self._store(unit[place.part], answers[place.part].found, tokens, seconds)
+                        start, fed = time.perf_counter(), self.feeder.fed
+            except SteppedDown:
+                continue
+            return
 
     def _in_blocks(
         self, unit: Sequence[PreparedTask], watcher: Watcher, wanted: Sequence[bool], start: float
@@ -203,104 +182,44 @@ class Session:
         anything is watched. All parts shape the blocks, and the wanted ones are stored."""
         import numpy as np
 
-        answers = [_Answers(len(part.requests)) for part in unit]
+        answers = [Answers(len(part.requests)) for part in unit]
         documents = [np.repeat(part.content.owner, np.diff(part.content.spans)) for part in unit]
-        fed = self._fed()
+        fed = self.feeder.fed
         for block in watcher.blocks():
             places = [
-                _Place(p, int(i))
+                Place(p, int(i))
                 for p in range(len(unit))
                 for i in np.flatnonzero(np.isin(documents[p], block[block[:, 0] == p, 1]))
             ]
-            for place, answer in self._answered(unit, places, wanted):
-                answers[place.part].fill(place.request, answer)
+            self._fill(unit, places, wanted, answers)
             if watcher.state:
                 pairs = zip(unit, answers, strict=True)
                 judged = [door.collect(part, known.filled()).samples for part, known in pairs]
                 watcher.judge_block(block, judged)
-        share = (self._fed() - fed) // sum(wanted), (time.perf_counter() - start) / sum(wanted)
+        share = (self.feeder.fed - fed) // sum(wanted), (time.perf_counter() - start) / sum(wanted)
         for part, known, want in zip(unit, answers, wanted, strict=True):
             if want:
                 self._store(part, known.found, *share)
 
-    def _answered(
-        self, unit: Sequence[PreparedTask], places: Sequence[_Place], wanted: Sequence[bool]
-    ) -> Iterator[tuple[_Place, Answer]]:
-        """The engine's answers to the requests at `places`, of the wanted tasks only."""
-        import numpy as np
-
-        requests = [unit[place.part].requests[place.request] for place in places]
-        mask = np.array([wanted[place.part] for place in places], dtype=bool)
-        engine = self._opened(requests)
-        engine.on_pass = partial(self._passed, unit[0].task.group or unit[0].task.name)
-        engine.on_smaller = partial(self._smaller, unit, places)
-        try:
-            for index, answer in engine.score(requests, wanted=mask):
-                self.under_way = max(self.under_way - 1, 0)
-                self.done += 1
-                yield places[index], answer
-        except NonFiniteError as error:
-            place = places[error.index]
-            raise _not_a_number(unit[place.part], place.request) from error
-
-    def _passed(self, row: str, count: int) -> None:
-        """Tell of answers that are there, though their shard is not finished."""
-        self.under_way += count
-        self._say_progress(row)
-
-    def _smaller(
-        self, unit: Sequence[PreparedTask], places: Sequence[_Place], shard: str, size: int, members: Any
+    def _fill(
+        self,
+        unit: Sequence[PreparedTask],
+        places: Sequence[Place],
+        wanted: Sequence[bool],
+        answers: Sequence[Answers],
     ) -> None:
-        """A shard did not fit in memory: remembered beyond this process, and told."""
-        self.under_way = 0
-        tasks = {unit[places[index].part].task.name for index in members}
-        self._know(self.packing.with_smaller(Smaller(shard, size, tuple(sorted(tasks)))))
-        self._tell_of_smaller()
-
-    def _know(self, packing: Packing) -> None:
-        self.packing = self.cells.packing = packing
-        self.say(Fed(packing))
-
-    def _tell_of_smaller(self) -> None:
-        """Say which tasks are fed in smaller pieces than others, and keep it beside their numbers."""
-        path = self.engine.path if self.engine else ""
-        for note in in_words(self.packing, tokens=path == "tree"):
-            if note not in self.provenance.notes:
-                self.provenance = replace(self.provenance, notes=(*self.provenance.notes, note))
-                self.say(Note(note))
-
-    def _fed(self) -> int:
-        return self.engine.tokens_fed if self.engine else 0
-
-    def _opened(self, requests: Sequence[TokenRequest]) -> engines.Engine:
-        if self.engine is None:
-            self.say(Stage("checking the engine against the plain path"))
-            self.engine = engines.open_engine(
-                self.model,
-                "tree" if self.settings.engine == "tree" else "plain",
-                sample=requests,
-                batch_size=self.packing.batch_size,
-                budget=self.packing.budget,
-                compiled=self.packing.compiled,
-                rung=self.packing.rung,
-                smaller={one.shard: one.size for one in self.packing.smaller},
-            )
-            self._know(replace(self.packing, rung=self.engine.rung))
-            self._tell_of_smaller()
-            failures = tuple(f"{failure}; see {self.job.log}." for failure in self.engine.failures)
-            self.provenance = replace(
-                self.provenance,
-                engine=self.engine.path,
-                engine_note=self.engine.note,
-                notes=(*self.provenance.notes, *failures),
-            )
-            for note in (self.engine.note, *failures):
-                self.say(Note(note))
-        return self.engine
+        """Score some requests, all by one path."""
+        while True:
+            try:
+                for place, answer in self.feeder.answered(unit, places, wanted):
+                    answers[place.part].fill(place.request, answer)
+            except SteppedDown:
+                continue
+            return
 
     def _store(self, part: PreparedTask, answers: Sequence[Any], tokens: int, seconds: float) -> None:
         outcome = door.collect(part, answers)
-        self.answers[part.task.name] = answers if self.job.verify else ()
+        self._prove(part, answers)
         samples = outcome.samples
         cell = Cell(
             key=self.cells.key(part.task),
@@ -314,52 +233,37 @@ class Session:
             truncated=part.truncated,
             tokens=tokens,
             seconds=seconds,
-            provenance=self.provenance,
+            provenance=self.account.provenance,
         )
         self.files.check()
         self.cells.add(cell, samples, door.items(part))
+        self.stored.add(part.task.name)
 
-    def _tell(self, part: PreparedTask, count: int) -> None:
-        self.done += count
-        self._say_progress(part.task.name)
+    def _prove(self, part: PreparedTask, answers: Sequence[Any]) -> None:
+        """Have lm-eval's own code score some documents of a task, before anything of it is stored. Raises
+        QevalError where it finds other numbers."""
+        if self.proof.concerns(part):
+            self.say(Stage(f"scoring some documents of {part.task.name} with lm-eval too"))
+            self.proof.hold(part, answers, self._reference, self.feeder.tolerance)
 
-    def _say_progress(self, row: str) -> None:
-        now = time.monotonic()
-        if now - self.spoke >= _SAY_EVERY_SECONDS:
-            self.spoke = now
-            self.say(Progress(row, self.done + self.under_way))
-
-    def verify(self, parts: Sequence[PreparedTask]) -> None:
-        """Tell how far lm-eval's own code is from the answers to as many documents as the job names."""
-        chosen = verify.chosen_documents(parts, self.job.verify, self.settings.seed)
-        if chosen:
-            self.say(Stage("scoring some documents with lm-eval too"))
-            self.say(Note(verify.difference_in_words(chosen, self.answers, self._reference)))
+    def tell_proof(self) -> None:
+        """Tell how far lm-eval's own code was from the answers, and keep it beside the numbers."""
+        if self.proof.found:
+            self.account.note([self.proof.in_words()])
 
     def _reference(self, part: PreparedTask, wanted: Sequence[int]) -> Sequence[Answer]:
         return door.score_with_lm_eval(part, self.model, self.loaded.tokenizer, batch_size=1, wanted=wanted)
 
     def cost(self) -> Cost:
         """What the variant costs, by `cost_of_scored`."""
-        known = Cost(self.provenance.device, self.loaded.load_seconds)
+        known = Cost(self.account.provenance.device, self.loaded.load_seconds)
         kind = self.loaded.model.device.type
         return cost_of_scored(self.job, known, self._as_loaded, self.say, kind=kind, native=self.native)
 
     def _as_loaded(self) -> model.Loaded:
         """The variant on its own kernels; nothing can be scored any more where that had to be loaded."""
         if not self.native:
-            self.engine, self.model = None, None
+            self.feeder.engine = self.feeder.model = self.model = None
             self.loaded = replace(self.loaded, model=None)
             self.loaded = loaded_variant(self.job, self.say)
         return self.loaded
-
-
-def _not_a_number(part: PreparedTask, request: int) -> QevalError:
-    import numpy as np
-
-    question = int(np.searchsorted(part.content.spans, request, side="right")) - 1
-    document = int(part.content.owner[question])
-    return QevalError(
-        f"The model's logits are not finite numbers at item {document} of {part.task.name}.",
-        "The weights overflow in this dtype or are damaged; try --dtype bfloat16 or float32.",
-    )

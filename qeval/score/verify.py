@@ -1,44 +1,80 @@
-"""Some random documents scored by lm-eval's own code too, to check the engine; nothing is stored."""
+"""Some random documents scored by lm-eval's own code too, to check the engine before anything is stored."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from qeval.base.errors import QevalError
 from qeval.score.engine.requests import Answer
+from qeval.score.engine.selfcheck import TIMES_LARGEST
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from qeval.score.harness.prepared import PreparedTask
 
 Ask = Callable[["PreparedTask", Sequence[int]], Sequence[Answer]]
 """lm-eval's answers to some questions of a task, by their positions."""
 
 
-def chosen_documents(parts: Sequence[PreparedTask], count: int, seed: int) -> list[tuple[PreparedTask, int]]:
-    """At most `count` documents of the tasks that are not generated, drawn by the seed: (task, position)."""
-    import numpy as np
+class Proof:
+    """Which documents lm-eval scores too, and what it found: ours, lm-eval's and the number of scored tokens
+    of each request."""
 
-    places = [(part, at) for part in parts if not part.generates for at in range(part.n)]
-    draw = np.random.default_rng(seed).permutation(len(places))[:count]
-    return [places[i] for i in draw]
+    def __init__(self, count: int, seed: int) -> None:
+        self.count, self.seed = count, seed
+        self.documents: dict[str, set[int]] = {}
+        self.found: list[tuple[Answer, Answer, int]] = []
+        self.proved = 0
+
+    def choose(self, parts: Sequence[PreparedTask]) -> None:
+        """Draw `count` documents of every row of the suite, where a group is one row; of all that is not
+        generated."""
+        rows: dict[str, list[PreparedTask]] = defaultdict(list)
+        for part in parts:
+            if not part.generates:
+                rows[part.task.group or part.task.name].append(part)
+        for number, members in enumerate(rows.values()):
+            places = [(part.task.name, at) for part in members for at in range(part.n)]
+            draw = np.random.default_rng([self.seed, number]).permutation(len(places))[: self.count]
+            for name, at in (places[i] for i in draw):
+                self.documents.setdefault(name, set()).add(at)
+
+    def concerns(self, part: PreparedTask) -> bool:
+        """Whether documents of a task were drawn."""
+        return bool(self.documents.get(part.task.name))
+
+    def hold(self, part: PreparedTask, answers: Sequence[Answer], ask: Ask, tolerance: float) -> None:
+        """Compare our answers to a task with lm-eval's. Raises QevalError where a request differs by more, in
+        nats a scored token, than rounding explains: `TIMES_LARGEST` times `tolerance`."""
+        found = _both(part, self.documents[part.task.name], answers, ask)
+        apart, most = _apart(found), TIMES_LARGEST * tolerance
+        if not np.isfinite(apart).all() or apart.max() > most:
+            raise QevalError(
+                f"lm-eval's own code gives other numbers for {part.task.name}: they differ by up to"
+                f" {apart.max():.1e} nat per scored token, where rounding explains {most:.1e}.",
+                "Score with --engine lm-eval, which is that code.",
+            )
+        self.found += found
+        self.proved += len(self.documents[part.task.name])
+
+    def in_words(self) -> str:
+        """How far lm-eval's numbers were, in a sentence."""
+        greedy = sum(ours.greedy != theirs.greedy for ours, theirs, _ in self.found)
+        return (
+            f"Verified {self.proved} documents ({len(self.found)} log-likelihoods) with lm-eval: the largest"
+            f" difference is {_apart(self.found).max():.1e} nat per scored token, {greedy} greedy flags"
+            " differ."
+        )
 
 
-def difference_in_words(
-    chosen: Sequence[tuple[PreparedTask, int]], answers: Mapping[str, Sequence[Answer]], ask: Ask
-) -> str:
-    """How far our `answers` (by task) to the chosen documents are from lm-eval's, in a sentence."""
-    parts = list({id(part): part for part, _ in chosen}.values())
-    found = [
-        pair
-        for part in parts
-        for pair in _both(part, {at for other, at in chosen if other is part}, answers[part.task.name], ask)
-    ]
-    largest = max(abs(ours.loglikelihood - theirs.loglikelihood) / n for ours, theirs, n in found)
-    greedy = sum(ours.greedy != theirs.greedy for ours, theirs, _ in found)
-    return (
-        f"Verified {len(chosen)} documents ({len(found)} log-likelihoods) with lm-eval: the largest "
-        f"difference is {largest:.1e} nat per scored token, {greedy} greedy flags differ."
-    )
+def _apart(found: Sequence[tuple[Answer, Answer, int]]) -> NDArray[np.float64]:
+    """Differences of log-likelihoods, nats a scored token."""
+    return np.array([abs(ours.loglikelihood - theirs.loglikelihood) / n for ours, theirs, n in found])
 
 
 def _both(

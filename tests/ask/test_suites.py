@@ -85,3 +85,11 @@ def test_the_table_of_sizes_is_no_suite() -> None:
     assert "sizes" not in suites.names()
     with pytest.raises(UsageError, match="no suite 'sizes'"):
         suites.load("sizes")
+
+
+def test_a_suite_says_how_many_documents_lm_eval_verifies(tmp_path: Path) -> None:
+    assert suites.documents_verified("leaderboard-v1") == 8
+    assert suites.documents_verified("quick") == 0
+    own = tmp_path / "own.toml"
+    own.write_text('average = []\nverify = 3\n[[task]]\nname = "arc_easy"\n')
+    assert suites.documents_verified(str(own)) == 3

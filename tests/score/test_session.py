@@ -116,7 +116,7 @@ def test_a_faster_path_that_fails_by_a_bug_is_told_where_the_report_tells_it(
 def test_verify_tells_the_largest_difference(runs_dir: Path, llama: Path) -> None:
     _, events = score(a_job(runs_dir, llama, verify=4))
     [note] = [event.text for event in events if isinstance(event, Note) and "Verified" in event.text]
-    assert "Verified 4 documents" in note
+    assert "Verified 12 documents" in note  # four of each task
     largest = float(note.split("difference is ")[1].split()[0])
     assert 0 <= largest < 1e-4
     assert "0 greedy flags differ" in note
@@ -409,3 +409,70 @@ def test_an_adapter_that_brings_new_tokens_is_scored_as_by_lm_eval(tmp_path: Pat
     for name, samples in ours.items():
         np.testing.assert_allclose(samples.value, theirs[name].value, rtol=1e-5, atol=1e-5)
     assert not np.allclose(ours["qeval_prose"].value, plain["qeval_prose"].value)
+
+
+# --- paths that fail, and lm-eval's word ------------------------------------------------------------
+
+
+def test_a_path_that_fails_in_the_middle_is_left_for_the_next(
+    runs_dir: Path, llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qeval.score.engine.engine import Engine
+
+    plain, _ = score(a_job(runs_dir / "plain", llama))
+    run, seen = Engine._chunk, []
+
+    def fails_later(self: Engine, packing: object, *more: object) -> object:
+        if len(packing.requests) > 30:  # more than the check asks at once
+            seen.append(len(packing.requests))
+            raise ValueError("The size of tensor a (2048) must match the size of tensor b (64).")
+        return run(self, packing, *more)
+
+    monkeypatch.setattr(Engine, "_chunk", fails_later)
+    tasks = (replace(TASKS[0], limit=40), *TASKS[1:])
+    _, events = score(a_job(runs_dir, llama, tasks=tasks))
+    assert seen
+    (done,) = (event for event in events if isinstance(event, Done))
+    assert done.provenance.engine == "kv"
+    left = [note for note in done.provenance.notes if "was left at qeval_facts" in note]
+    assert len(left) == 1
+    assert "must match the size" in left[0]
+    place = Store(runs_dir).run_dir("r")
+    cells = {event.cell.task.name: event.cell for event in events if isinstance(event, Finished)}
+    np.testing.assert_allclose(
+        [list(row) for row in place.samples(cells["qeval_facts"]).scores[:6]],
+        [list(row) for row in plain["qeval_facts"].scores],
+        atol=1e-4,
+    )
+    assert len(cells) == len(TASKS)
+
+
+def test_where_lm_eval_finds_other_numbers_the_variant_fails_and_nothing_wrong_is_stored(
+    runs_dir: Path, llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qeval.score.engine.engine import Engine
+    from qeval.score.engine.requests import Answer
+
+    run = Engine.score
+
+    def off(self: Engine, requests: object, wanted: object = None) -> object:
+        for index, answer in run(self, requests, wanted=wanted):
+            yield index, Answer(answer.loglikelihood - 0.05, answer.greedy)
+
+    monkeypatch.setattr(Engine, "score", off)
+    with pytest.raises(QevalError, match=r"lm-eval's own code gives other numbers for qeval_facts") as caught:
+        score(a_job(runs_dir, llama, verify=2))
+    assert "--engine lm-eval" in caught.value.hint
+    assert list(runs_dir.glob("r/cells/*/cell.json")) == []
+    monkeypatch.undo()
+    _, events = score(a_job(runs_dir, llama, verify=2))
+    assert [event.found for event in events if isinstance(event, Todo)] == [0]
+
+
+def test_lm_eval_verifies_documents_of_every_row(runs_dir: Path, llama: Path) -> None:
+    tasks = (*GROUP, TASKS[2])
+    _, events = score(a_job(runs_dir, llama, verify=3, tasks=tasks))
+    (done,) = (event for event in events if isinstance(event, Done))
+    notes = [note for note in done.provenance.notes if note.startswith("Verified 6 documents")]
+    assert len(notes) == 1
+    assert "0 greedy flags differ" in notes[0]

@@ -16,6 +16,7 @@ import numpy as np
 from qeval.score.engine import attention, batches, memory, reach, selfcheck, shards, tree
 from qeval.score.engine.body import CausalModel, NonFiniteError, UnsupportedError, log_probs, on_device
 from qeval.score.engine.requests import Answer
+from qeval.score.engine.sample import Shape, choose, windows
 from qeval.score.engine.shards import Pass, Scored
 
 if TYPE_CHECKING:
@@ -40,10 +41,13 @@ class Engine:
     """Scores requests with one model along one path.
 
     path: the rung in use, rung: what the self-check calls it. note: a sentence on why, for the run's record.
-    failures: a sentence, without its full stop, on each faster path that failed as none should. budget:
-    tokens per chunk of the tree. batch_size: sequences per batch on the other rungs. smaller: the shards that
-    did not fit in memory and the size, of the same kind, by which each is fed instead. tokens_fed: tokens
-    that went through the model so far, without padding; tokens_padded: with it.
+    failures: a sentence, without its full stop, on each faster path that failed as none should. warnings:
+    sentences that belong beside the numbers. below: the rungs that are left. tolerance: the root mean square
+    of what rounding explains, nats per token, None where nothing was checked; checked: how far the requests
+    went that it was checked by. budget: tokens per chunk of the tree. batch_size: sequences per batch on the
+    other rungs. smaller: the shards that did not fit in memory and the size, of the same kind, by which each
+    is fed instead. tokens_fed: tokens that went through the model so far, without padding; tokens_padded:
+    with it.
 
     on_pass is told how many wanted requests a pass has answered, on_smaller the name, the new size and the
     requests of a shard that is fed again: nothing of it has been yielded before.
@@ -54,6 +58,10 @@ class Engine:
         self.budget, self.batch_size = limits.budget, limits.batch_size
         self.rung = self.note = ""
         self.failures: tuple[str, ...] = ()
+        self.warnings: tuple[str, ...] = ()
+        self.below: tuple[str, ...] = ()
+        self.tolerance: float | None = None
+        self.checked = Shape()
         self.smaller: dict[str, int] = {}
         self.on_pass: Callable[[int], None] = _nothing
         self.on_smaller: Callable[[str, int, NDArray[np.int64]], None] = _nothing
@@ -135,12 +143,8 @@ class Engine:
             for members in reach.apart(self.lm.config, requests):
                 yield from self._tree([requests[i] for i in members], size, names[members])
         else:
-            make = batches.context_batches if self.path == "kv" else batches.plain_batches
-            run = {"kv": self._after_context, "head": self._head_only, "plain": self._plain}[self.path]
-            for batch in make(requests, size):
-                members, alone = names[batch.requests], len(batch.tokens) == 1
-                call = partial(self._batch, run, batch, names)
-                yield Pass(members, call, batch.n_tokens, alone)
+            for members in reach.apart(self.lm.config, requests):
+                yield from self._batches([requests[i] for i in members], size, names[members])
 
     # --- the tree
 
@@ -189,6 +193,16 @@ class Engine:
         return Scored(of.requests, of.offsets, values, best)
 
     # --- the rungs below
+
+    def _batches(
+        self, requests: Sequence[TokenRequest], size: int, names: NDArray[np.int64]
+    ) -> Iterator[Pass]:
+        """A pass for each batch."""
+        make = batches.context_batches if self.path == "kv" else batches.plain_batches
+        run = {"kv": self._after_context, "head": self._head_only, "plain": self._plain}[self.path]
+        for batch in make(requests, size):
+            call = partial(self._batch, run, batch, names)
+            yield Pass(names[batch.requests], call, batch.n_tokens, len(batch.tokens) == 1)
 
     def _batch(self, run: Callable[[Batch], Scored], batch: Batch, names: NDArray[np.int64]) -> Scored:
         """One forward pass over a batch."""
@@ -247,6 +261,7 @@ def open_engine(
     compiled: bool = False,
     rung: str = "",
     smaller: Mapping[str, int] | None = None,
+    mates: bool = False,
 ) -> Engine:
     """An engine on the highest rung, from `kind` downwards, whose answers are those of one-by-one scoring.
 
@@ -255,7 +270,7 @@ def open_engine(
     the rungs below the tree; with kind="plain" batches are composed as lm-eval composes them, and
     nothing is checked. `budget` is the tokens per chunk. `compiled`: the tree's body is compiled, where its
     weights are plain. `rung` names the rung that another worker found right: none above it is tried.
-    `smaller` tells of shards that are known not to fit.
+    `smaller` tells of shards that are known not to fit. `mates`: see `selfcheck.climb`.
     """
     lm = CausalModel(model)
     limits = memory.limits(lm, budget, batch_size)
@@ -267,10 +282,18 @@ def open_engine(
         engine.rung, engine.note = candidates[0].name, "Plain batches, as asked."
     else:
         reference, batched = (Engine(lm, "plain", None, replace(limits, batch_size=size)) for size in (1, 4))
-        requests = selfcheck.choose(sample, limits.check_tokens, reach.shortest_window(lm.config))
-        engine = selfcheck.climb(candidates, reference, batched, requests)
+        requests, few = choose(sample, limits.check_tokens, windows(model), memory.longest_checked(lm))
+        engine = selfcheck.climb(candidates, reference, batched, requests, few, mates=mates)
     engine.smaller = dict(smaller or {})
     return engine
+
+
+def probe(engine: Engine, requests: Sequence[TokenRequest]) -> str | None:
+    """Why the engine must not score these requests, by those that go farthest; None where it may."""
+    lm = engine.lm
+    one = Engine(lm, "plain", None, memory.Limits(engine.budget, 1, 0))
+    chosen, _ = choose(requests, 0, windows(lm.model), memory.longest_checked(lm))
+    return selfcheck.probe(engine, one, chosen)
 
 
 def _from_rung(candidates: list[selfcheck.Candidate], rung: str) -> list[selfcheck.Candidate]:

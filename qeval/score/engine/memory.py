@@ -17,6 +17,8 @@ SHARE = 0.25
 """The share of the memory left beside the weights that a chunk's activations may take."""
 SHARED = 4
 """How many times fewer tokens a tree feeds, at the least, on the suites that are long enough to matter."""
+LOGITS_BYTES = 2**32
+"""The most that the self-check spends on the logits of one sequence."""
 COMPILE_SECONDS = 60.0
 """What compiling must save to be worth its half minute."""
 SAVED_SECONDS_PER_FLOP = 1 / 415e12 - 1 / 540e12
@@ -91,6 +93,11 @@ def token_bytes(config: Mapping[str, Any], size: int) -> int:
 
 def _first(config: Mapping[str, Any], names: Sequence[str], otherwise: int) -> int:
     return next((int(config[name]) for name in names if config.get(name)), otherwise)
+
+
+def longest_checked(lm: Any) -> int:
+    """The longest sequence, in tokens, of which a plain forward's float32 logits are worth their memory."""
+    return int(LOGITS_BYTES // (4 * max(lm.vocabulary, 1)))
 
 
 def compiling_pays(device: str, parameters: int, tokens: int) -> bool:

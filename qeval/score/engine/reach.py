@@ -55,15 +55,6 @@ def reaches(config: Any) -> dict[str, Reach]:
     return {kind: known[kind] for kind in sorted(set(kinds))}
 
 
-def shortest_window(config: Any) -> int | None:
-    """The fewest tokens that some layer looks back over, None where all layers see everything."""
-    try:
-        limits = [r.window or r.block for r in reaches(config).values()]
-    except UnsupportedError:
-        return None
-    return min((x for x in limits if x is not None), default=None)
-
-
 def apart(config: Any, requests: Sequence[TokenRequest]) -> list[NDArray[np.int64]]:
     """Indices of requests that may share a chunk: all of them, but for models with LongRoPE.
 

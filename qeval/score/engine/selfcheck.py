@@ -11,14 +11,15 @@ import numpy as np
 
 from qeval.base.errors import QevalError
 from qeval.score.engine import attention, memory
-from qeval.score.engine.requests import TokenRequest
+from qeval.score.engine.sample import shape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from qeval.score.engine.engine import Engine
+    from qeval.score.engine.requests import TokenRequest
 
 FLOOR = {"float64": 1e-8, "float32": 2e-5, "float16": 4e-3, "bfloat16": 3e-2}
 """Differences of a token's log-probability (root mean square, nats) that rounding in each dtype explains."""
@@ -27,8 +28,13 @@ TIMES_NOISE = 3.0
 TIMES_ROUNDING = 1.5
 """How much further than attention written out in full, in 16 bits: some GPUs give batches of any size the
 same numbers to the last digit, and other right kernels others."""
+TIMES_LARGEST = 10.0
+"""How much further than the root mean square the largest difference may be."""
 MOST_ROUNDING = 5.0
 """The most of that, in times the dtype's floor: beyond it, attention written out is another attention."""
+
+CEILING = {"float64": 1e-6, "float32": 2e-3, "float16": 5e-2, "bfloat16": 1e-1}
+"""What no noise excuses, in the same unit: beyond it the numbers of a model are a matter of its batches."""
 
 _COMPILERS = ("torch._dynamo", "torch._inductor", "torch._functorch", "triton")
 """Where the exceptions of compilers are defined."""
@@ -48,44 +54,106 @@ class Candidate:
 
 
 def climb(
-    candidates: Sequence[Candidate], reference: Engine, batched: Engine, requests: Sequence[TokenRequest]
+    candidates: Sequence[Candidate],
+    reference: Engine,
+    batched: Engine,
+    requests: Sequence[TokenRequest],
+    few: int | None = None,
+    *,
+    mates: bool = False,
 ) -> Engine:
     """The engine of the first candidate that agrees with `reference` on `requests`; its note says why.
 
-    reference: plain, one by one. batched: plain, several at once: how far it is from the reference is the
-    noise that no one can avoid. The last candidate is plain itself and is not checked.
+    reference: plain, one by one. batched: plain, several at once: how far it is from the reference, on the
+    first `few` requests, is the noise that no one can avoid. The last candidate is plain itself and is not
+    checked; where its batches move numbers beyond CEILING it is made to take sequences one by one, with a
+    warning. `mates`: the weights' own layers round the activations of a batch together, so that noise is
+    theirs, has no ceiling, and is told.
     """
-    measure = _measure(reference, batched, requests)
+    measure = _measure(reference, batched, requests, few, mates=mates)
     refused: list[str] = []
     failures: list[str] = []
-    for candidate in candidates[:-1]:
+    for place, candidate in enumerate(candidates[:-1]):
         engine, verdict = _tried(candidate, measure, failures)
         if engine is not None:
-            return _noted(engine, candidate.name, verdict, refused, failures)
+            below = tuple(other.name for other in candidates[place + 1 :])
+            return _known(_noted(engine, candidate.name, verdict, refused, failures), measure, below)
         refused.append(f"{candidate.name}: {verdict}")
         log.info("Self-check: %s: %s", candidate.name, verdict)
-    return _noted(candidates[-1].make(), candidates[-1].name, "as lm-eval does it", refused, failures)
+    last = candidates[-1].make()
+    verdict = "as lm-eval does it"
+    if not measure.mates and _rms(measure.noise) > CEILING.get(measure.dtype, CEILING["bfloat16"]):
+        last.batch_size, verdict = 1, "one by one"
+    return _known(_noted(last, candidates[-1].name, verdict, refused, failures), measure, ())
+
+
+def _known(engine: Engine, measure: _Measure, below: tuple[str, ...]) -> Engine:
+    """The engine, which knows what was found out beside its path."""
+    engine.below, engine.tolerance, engine.checked = below, measure.allowed, shape(measure.requests)
+    loose = _rms(measure.noise) > CEILING.get(measure.dtype, CEILING["bfloat16"])
+    moved = (
+        f"what else is in a batch moves a token's log-probability by up to {_largest(measure.noise):.1e} nat"
+    )
+    if measure.mates and loose:
+        fed = "one token tree" if engine.path == "tree" else f"batches of {engine.batch_size}"
+        engine.warnings = (f"Its layers round activations together, so {moved}; it was scored in {fed}.",)
+    elif loose:
+        engine.warnings = (f"The path in use was checked all the same, but {moved}.",)
+        if engine.path == "plain":
+            engine.warnings = (f"It was scored one by one, for {moved}.",)
+    return engine
+
+
+def probe(engine: Engine, reference: Engine, requests: Sequence[TokenRequest]) -> str | None:
+    """Why an engine must not score requests that go further than those of its check; None where it may."""
+    try:
+        far = _difference(_values(engine, requests), _values(reference, requests))
+    except Exception as error:  # noqa: BLE001  # whatever it is, the next rung is tried
+        return known_refusal(error, reference.lm.model) or _in_a_line(error)
+    if engine.tolerance is None or _within(far, engine.tolerance):
+        engine.checked = engine.checked.and_(shape(requests))
+        return None
+    return f"off by up to {_largest(far):.1e} nat per token"
 
 
 @dataclass(frozen=True, eq=False)
 class _Measure:
     """What candidates are held against: the requests, their log-probabilities one by one (`want`), how far
-    batches are from those (`noise`, nats) and attention written out in full (`_rounding`)."""
+    batches are from those (`noise`, nats), attention written out in full (`_rounding`), and what follows
+    from it all: how far a candidate may be (`allowed`, see `allowance`)."""
 
     model: Any
     dtype: str
     requests: Sequence[TokenRequest]
     want: list[NDArray[np.float32]]
     noise: NDArray[np.float64]
-    rounding: float
+    allowed: float
+    mates: bool
 
 
-def _measure(reference: Engine, batched: Engine, requests: Sequence[TokenRequest]) -> _Measure:
+def _measure(
+    reference: Engine,
+    batched: Engine,
+    requests: Sequence[TokenRequest],
+    few: int | None,
+    *,
+    mates: bool = False,
+) -> _Measure:
     dtype = str(reference.lm.dtype).removeprefix("torch.")
-    want = _values(reference, requests)
-    noise = _difference(_values(batched, requests), want)
-    rounding = _rounding(reference, requests, want, dtype)
-    return _Measure(reference.lm.model, dtype, requests, want, noise, rounding)
+    some = requests[:few]
+    want = _values(reference, some)
+    noise = _difference(_values(batched, some), want)
+    rounding = _rounding(reference, some, want, dtype)
+    known = list(some)
+    for request in requests[len(some) :]:  # long ones: where one does not fit, the others are checked
+        try:
+            want += _values(reference, [request])
+        except QevalError:
+            log.info("Self-check: a request of %d tokens does not fit in memory.", len(request.tokens))
+        else:
+            known.append(request)
+    allowed = allowance(noise, dtype, rounding, bounded=not mates)
+    return _Measure(reference.lm.model, dtype, known, want, noise, allowed, mates)
 
 
 def _tried(candidate: Candidate, measure: _Measure, failures: list[str]) -> tuple[Engine | None, str]:
@@ -107,7 +175,7 @@ def _tried(candidate: Candidate, measure: _Measure, failures: list[str]) -> tupl
         return None, f"failed unexpectedly ({what})"
     noise = _largest(measure.noise)
     verdict = f"off by up to {_largest(got):.1e} nat per token, plain batches by {noise:.1e}"
-    if not agrees(got, measure.noise, measure.dtype, measure.rounding):
+    if not _within(got, measure.allowed):
         return None, verdict
     engine.tokens_fed = engine.tokens_padded = 0
     return engine, verdict
@@ -151,14 +219,24 @@ def agrees(
 
     Their root mean square may be `TIMES_NOISE` that of `noise` (differences between two plain batch
     sizes), or `TIMES_ROUNDING` times `rounding` (see `_rounding`) if that is more, plus the floor of the
-    dtype, and their largest ten times as much as that: a stranger seen or a position missed at few tokens
-    stands out there.
+    dtype, but no more than its ceiling; and their largest `TIMES_LARGEST` times as much as that: a stranger
+    seen or a position missed at few tokens stands out there.
     """
-    if not np.isfinite(difference).all():
-        return False
+    return _within(difference, allowance(noise, dtype, rounding))
+
+
+def allowance(
+    noise: NDArray[np.float64], dtype: str, rounding: float = 0.0, *, bounded: bool = True
+) -> float:
+    """How far a path may be from one-by-one scoring, see `agrees`; at most CEILING where `bounded`."""
     allowed = max(TIMES_NOISE * _rms(noise), TIMES_ROUNDING * rounding)
     allowed += FLOOR.get(dtype, FLOOR["bfloat16"])
-    return _rms(difference) <= allowed and _largest(difference) <= 10 * allowed
+    return min(allowed, CEILING.get(dtype, CEILING["bfloat16"])) if bounded else allowed
+
+
+def _within(difference: NDArray[np.float64], allowed: float) -> bool:
+    finite = bool(np.isfinite(difference).all())
+    return finite and _rms(difference) <= allowed and _largest(difference) <= TIMES_LARGEST * allowed
 
 
 def _rounding(
@@ -176,41 +254,6 @@ def _rounding(
     except Exception:  # noqa: BLE001  # a model's own code may fail in any way; then the floor alone counts
         return 0.0
     return min(found, MOST_ROUNDING * FLOOR[dtype]) if np.isfinite(found) else 0.0
-
-
-def choose(sample: Sequence[TokenRequest], most_tokens: int, window: int | None) -> list[TokenRequest]:
-    """A few real requests of at most `most_tokens` together, and some built from them to be difficult.
-
-    The real ones are neighbours of middling length (the choices of a question, most likely) and the
-    shortest; where the model's layers look back over `window` tokens only and some request is longer,
-    the shortest of those comes along whatever its length.
-    """
-    if not sample:
-        return []
-    lengths = np.array([len(r.tokens) for r in sample])
-    short = np.flatnonzero(lengths <= max(most_tokens // 4, int(lengths.min())))
-    middle = int(short[np.argsort(lengths[short], kind="stable")[len(short) // 2]])
-    wished = [middle, middle - 1, middle + 1, middle + 2, int(lengths.argmin())]
-    chosen: list[int] = []
-    for i in wished:
-        if 0 <= i < len(sample) and i not in chosen and lengths[[*chosen, i]].sum() <= most_tokens:
-            chosen.append(i)
-    beyond = np.flatnonzero(lengths > window + 1) if window is not None else np.array([], int)
-    if len(beyond):
-        chosen.append(int(beyond[lengths[beyond].argmin()]))
-    real = [sample[i] for i in chosen or [middle]]
-    return [*real, *_difficult(real[0].tokens)]
-
-
-def _difficult(tokens: NDArray[np.int32]) -> Iterator[TokenRequest]:
-    """Requests that branch at several depths, with every token scored, made of a real sequence."""
-    stem = np.resize(tokens, 40).astype(np.int32)
-    tail = stem[::-1]
-    for depth in (1, 9, 17, 33):
-        for n in (7, 3):
-            branch = np.concatenate([stem[:depth], tail[depth % 5 : depth % 5 + n]])
-            yield TokenRequest(branch, len(branch) - 1)
-    yield TokenRequest(stem, len(stem) - 1)
 
 
 def _values(engine: Engine, requests: Sequence[TokenRequest]) -> list[NDArray[np.float32]]:

@@ -1,5 +1,7 @@
 """The self-check: what counts as rounding, which requests it picks, and models that cannot do it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from architectures import VOCABULARY, tiny_model
@@ -9,6 +11,7 @@ from qeval.score.engine import selfcheck
 from qeval.score.engine.body import UnsupportedError
 from qeval.score.engine.engine import open_engine
 from qeval.score.engine.requests import TokenRequest
+from qeval.score.engine.sample import choose
 
 
 def test_rounding_agrees_and_a_mistake_does_not():
@@ -59,20 +62,20 @@ def sample(lengths):
 
 
 def test_few_real_tokens_are_picked():
-    picked = selfcheck.choose(sample(range(20, 220)), 600, None)
-    real = [r for r in picked if r.n_scored == 2 and len(r.tokens) >= 20]
+    picked, few = choose(sample(range(20, 220)), 600)
+    real = [r for r in picked[:few] if r.n_scored == 2 and len(r.tokens) >= 20]
     assert 2 <= len(real) <= 5
     assert sum(len(r.tokens) for r in real) <= 600
 
 
 def test_a_request_beyond_the_window_comes_along_whatever_its_length():
-    picked = selfcheck.choose(sample([30, 40, 50, 900, 800]), 100, 512)
-    assert 800 in [len(r.tokens) for r in picked]
-    assert 900 not in [len(r.tokens) for r in picked]
+    picked, few = choose(sample([30, 40, 50, 1000, 900, 800]), 100, [512])
+    assert max(len(r.tokens) for r in picked[:few]) < 100
+    assert sorted(len(r.tokens) for r in picked[few:]) == [800, 1000]
 
 
 def test_long_requests_only_are_still_a_sample():
-    picked = selfcheck.choose(sample([900, 800]), 100, None)
+    picked, _ = choose(sample([900, 800]), 100)
     assert 800 in [len(r.tokens) for r in picked]
 
 
@@ -224,3 +227,115 @@ def test_long_rope_keeps_long_and_short_apart(requests):
     assert [got[i].loglikelihood for i in range(len(requests))] == pytest.approx(
         plain_sums(model, requests), abs=1e-4
     )
+
+
+# --- what later requests could break ---------------------------------------------------------------
+
+
+def lengthy(lengths, scored=2):
+    """Requests that share nothing."""
+    rng = np.random.default_rng(5)
+    return [TokenRequest(rng.integers(3, VOCABULARY, n).astype(np.int32), scored) for n in lengths]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("architecture", ["gpt_neo", "mistral", "gemma3", "phi3"])
+def test_a_window_that_the_first_task_does_not_reach_is_seen(architecture, requests):
+    """Short requests first, then long ones: every path sees both before it is trusted."""
+    model = tiny_model(architecture)
+    everything = [*lengthy([4, 5, 6]), *requests, *lengthy([80, 90])]
+    engine = open_engine(model, sample=everything)
+    got = dict(engine.score(everything))
+    want = plain_sums(model, everything)
+    for i, one in enumerate(everything):
+        assert abs(got[i].loglikelihood - want[i]) < 1e-5 * one.n_scored
+
+
+@pytest.mark.torch
+def test_requests_beyond_what_was_checked_are_probed(monkeypatch):
+    from qeval.score.engine import engine as engines
+    from qeval.score.engine.tiles import Tiles
+
+    model = tiny_model("mistral")
+    engine = open_engine(model, sample=lengthy([4, 5, 6]))
+    assert engine.path == "tree"
+    assert engine.below[-1] == "Plain batches"
+    far = lengthy([80, 90])
+    assert engines.probe(engine, far) is None
+    assert engine.checked.longest == 90
+    masks = Tiles.masks
+
+    def wrong(self, chunk):
+        """Right for short chunks alone: in long ones requests see their neighbours."""
+        n = len(chunk.tokens)
+        return masks(self, replace(chunk, end=np.full_like(chunk.end, n)) if n > 200 else chunk)
+
+    monkeypatch.setattr(Tiles, "masks", wrong)
+    reason = engines.probe(engine, lengthy([120, 125, 100]))
+    assert reason is not None
+    assert "nat per token" in reason
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("path", ["tree", "kv", "head", "plain"])
+def test_longrope_parts_lengths_on_every_path(path, requests):
+    model = tiny_model("phi3_longrope")
+    everything = [*requests, *lengthy([30, 60, 100, 45])]
+    engine = open_engine(model, path, sample=everything)
+    want = plain_sums(model, everything)
+    got = dict(engine.score(everything))
+    for i, one in enumerate(everything):
+        assert abs(got[i].loglikelihood - want[i]) < 1e-4 * one.n_scored
+
+
+def swayed(by):
+    """A model whose logits depend on how many sequences stand in its batch."""
+    import torch
+
+    class Swayed(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.table = torch.nn.Embedding(VOCABULARY, VOCABULARY)
+
+        def forward(self, input_ids):
+            turned = torch.roll(self.table(input_ids), 1, dims=-1)
+            return (self.table(input_ids) + by * (len(input_ids) - 1) * turned,)
+
+    return Swayed()
+
+
+@pytest.mark.torch
+def test_beyond_the_ceiling_items_are_scored_one_by_one_with_a_warning(requests):
+    model = swayed(0.3)
+    engine = open_engine(model, sample=requests)
+    assert (engine.path, engine.batch_size) == ("plain", 1)
+    assert "one by one" in engine.warnings[0]
+    assert "nat" in engine.warnings[0]
+    got = dict(engine.score(requests))
+    want = plain_sums(model, requests)
+    assert [got[i].loglikelihood for i in range(len(requests))] == pytest.approx(want, abs=1e-4)
+
+
+@pytest.mark.torch
+def test_noise_within_the_ceiling_is_no_reason_for_a_warning(requests):
+    engine = open_engine(swayed(1e-5), sample=requests)
+    assert engine.warnings == ()
+    assert engine.batch_size == 4
+
+
+@pytest.mark.torch
+def test_layers_that_round_a_batch_together_are_told_and_left_to_it(requests):
+    engine = open_engine(swayed(0.3), sample=requests, mates=True)
+    assert engine.batch_size == 4
+    assert "round activations together" in engine.warnings[0]
+    assert "batches of 4" in engine.warnings[0]
+
+
+def test_no_noise_excuses_what_lies_beyond_the_ceiling():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 0.1, 500)
+    for dtype, ceiling in selfcheck.CEILING.items():
+        assert selfcheck.allowance(noise * 10, dtype) == ceiling
+        assert selfcheck.allowance(noise * 10, dtype, bounded=False) > ceiling
+        assert not selfcheck.agrees(np.full(500, 1.1 * ceiling), noise * 10, dtype)

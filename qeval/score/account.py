@@ -1,0 +1,65 @@
+"""What a job says while it is at work, and what is kept of it beside its numbers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from qeval.base.messages import Note, Progress
+from qeval.base.records import Provenance
+
+if TYPE_CHECKING:
+    from qeval.score.cells import Say
+
+_SAY_EVERY_SECONDS = 0.2
+
+
+class Account:
+    """The provenance of a variant as it grows, and how many requests are answered."""
+
+    def __init__(self, say: Say, provenance: Provenance) -> None:
+        self.say = say
+        self.provenance = provenance
+        self._done = self._under_way = 0
+        self._spoke = 0.0
+
+    def learn(self, **facts: Any) -> None:
+        """Keep facts by the names that Provenance has for them."""
+        self.provenance = replace(self.provenance, **facts)
+
+    def note(self, texts: Sequence[str]) -> None:
+        """Say what a reader of the report must know, and keep it; each sentence once."""
+        for text in texts:
+            if text not in self.provenance.notes:
+                self.learn(notes=(*self.provenance.notes, text))
+                self.say(Note(text))
+
+    def warn(self, texts: Sequence[str]) -> None:
+        """Say what a gate prints too, and keep it; each sentence once."""
+        for text in texts:
+            if text not in self.provenance.warnings:
+                self.learn(warnings=(*self.provenance.warnings, text))
+                self.say(Note(text))
+
+    def begun(self, row: str, count: int) -> None:
+        """Requests are answered, though their shard is not finished."""
+        self._under_way += count
+        self._tell(row)
+
+    def dropped(self) -> None:
+        """What was begun and not finished is done again."""
+        self._under_way = 0
+
+    def finished(self, row: str, count: int) -> None:
+        """Requests are answered for good."""
+        self._under_way = max(self._under_way - count, 0)
+        self._done += count
+        self._tell(row)
+
+    def _tell(self, row: str) -> None:
+        now = time.monotonic()
+        if now - self._spoke >= _SAY_EVERY_SECONDS:
+            self._spoke = now
+            self.say(Progress(row, self._done + self._under_way))
