@@ -22,6 +22,7 @@ def _device():
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
+    torch._dynamo.reset()  # each test is a process of its own where models are scored
 
 
 def sums(engine, requests):
