@@ -50,6 +50,7 @@ class Score(msgspec.Struct):
     kind: Kind
     n: int
     n_available: int
+    texts: int | None
     score: float
     perplexity: float
 

@@ -17,7 +17,7 @@ from qeval.base.places import tasks_dir
 from qeval.base.records import Cell, Cost, Result, Run, Variant
 from qeval.run import identity
 from qeval.run.executors import EXECUTORS
-from qeval.store.runs import RunDir, Store
+from qeval.store.runs import RunDir, Store, tells_texts
 
 Listener = Callable[[Variant, Event], None]
 
@@ -150,7 +150,8 @@ def _finished(run: Run, variant: Variant, place: RunDir, cost: bool | None) -> b
 
 def _whole(place: RunDir, cell: Cell) -> bool:
     try:
-        return place.cell(cell.key) is not None and len(place.samples(cell)) == cell.n
+        found = place.cell(cell.key)
+        return found is not None and tells_texts(found) and len(place.samples(cell)) == cell.n
     except QevalError:
         return False
 

@@ -25,6 +25,7 @@ from qeval.score.engine.materialize import can_materialize, compute_in_own_dtype
 from qeval.score.engine.requests import Answer, TokenRequest
 from qeval.score.harness import door
 from qeval.score.inputs import calibrated_on_questions, loaded_variant, questions
+from qeval.store.clusters import count_texts
 
 if TYPE_CHECKING:
     from qeval.load import model
@@ -191,7 +192,8 @@ class Session:
             for place, answer in self._answered(unit, places, [True] * len(unit)):
                 answers[place.part].fill(place.request, answer)
             pairs = zip(unit, answers, strict=True)
-            watcher.judge_block(block, [door.collect(part, known.filled()).samples for part, known in pairs])
+            some = [door.collect(part, known.filled(), partly=True) for part, known in pairs]
+            watcher.judge_block(block, [outcome.samples for outcome in some])
         share = (self._fed() - fed) // len(unit), (time.perf_counter() - start) / len(unit)
         for part, known in zip(unit, answers, strict=True):
             self._store(part, known.found, *share)
@@ -255,8 +257,9 @@ class Session:
             tokens=tokens,
             seconds=seconds,
             provenance=self.provenance,
+            texts=count_texts(samples.cluster),
         )
-        self.cells.add(cell, samples, door.items(part))
+        self.cells.add(cell, samples, outcome.items)
 
     def _tell(self, part: PreparedTask, count: int) -> None:
         self.done += count

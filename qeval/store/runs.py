@@ -21,7 +21,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -29,7 +29,18 @@ from qeval.base.errors import QevalError, did_you_mean
 from qeval.base.files import disk_errors, write_atomic
 from qeval.base.names import slug
 from qeval.base.records import Cell, Item, Run, Samples
-from qeval.store.columns import items_from_parquet, items_to_parquet, samples_from_parquet, samples_to_parquet
+from qeval.store.clusters import clusters
+from qeval.store.columns import (
+    items_from_parquet,
+    items_to_parquet,
+    questions_from_parquet,
+    samples_from_parquet,
+    samples_to_parquet,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 RUN_FILE = "run.json"
 CELL_FILE = "cell.json"
@@ -56,6 +67,12 @@ def _damaged(path: Path, what: str) -> QevalError:
     )
 
 
+def tells_texts(cell: Cell) -> bool:
+    """Whether it is known which items of a cell share texts, or its stored items can tell. Older versions did
+    not look; a cell of theirs without items is scored anew."""
+    return cell.texts is not None or cell.aggregate_only or ITEMS_FILE in cell.files
+
+
 # --- one run's directory ------------------------------------------------------------------------
 
 
@@ -65,6 +82,9 @@ class RunDir:
 
     path: Path
     _items: dict[str, Mapping[str, Item]] = field(default_factory=dict, compare=False, repr=False)
+    _clusters: dict[tuple[str, bytes], NDArray[np.str_]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     def read(self) -> Run:
         """The run as it stands. Raises QevalError when it is missing, truncated or of a later version."""
@@ -93,11 +113,37 @@ class RunDir:
         return _decode(data, Cell, file)
 
     def samples(self, cell: Cell) -> Samples:
-        """The items of a cell. Raises QevalError where they are missing or were changed."""
+        """The items of a cell, with their clusters, which a cell of an older version gets from its stored
+        texts.
+
+        Raises QevalError where the items are missing or were changed.
+        """
         if cell.aggregate_only:
             raise QevalError(f"{cell.task.name} has a published score but no items.", "")
         file = self._cell_dir(cell.key) / SAMPLES_FILE
-        return samples_from_parquet(_read_proved(file, cell.files[SAMPLES_FILE]))
+        samples = samples_from_parquet(_read_proved(file, cell.files[SAMPLES_FILE]))
+        if cell.texts is not None or (samples.cluster != "").any():
+            return samples
+        return replace(samples, cluster=self._found_clusters(cell, samples))
+
+    def _found_clusters(self, cell: Cell, samples: Samples) -> NDArray[np.str_]:
+        """The clusters of a cell that were not stored; looked for once for all variants."""
+        place = (cell.files.get(ITEMS_FILE, ""), samples.doc_hash.tobytes())
+        if place not in self._clusters:
+            self._clusters[place] = clusters(samples, self._questions(cell))
+        return self._clusters[place]
+
+    def _questions(self, cell: Cell) -> Mapping[str, Item]:
+        """The items of a cell without their prompts, as far as they can be read; none of documents that were
+        read from end to end. What cannot be read is refused where it is needed to be read by a person."""
+        sha = cell.files.get(ITEMS_FILE)
+        if sha is None:
+            return {}
+        with contextlib.suppress(QevalError):
+            found = questions_from_parquet(_read_proved(self._items_file(sha), sha))
+            whole = cell.task.kind == "perplexity" and not any(item.choices for item in found.values())
+            return {} if whole else found
+        return {}
 
     def items(self, cell: Cell) -> Mapping[str, Item]:
         """The texts of a cell's items by key; empty where none were kept. Read once for all variants."""
@@ -148,6 +194,14 @@ class RunDir:
     def _items_file(self, sha256: str) -> Path:
         return self.path / "items" / f"{sha256}.parquet"
 
+    def _displace(self, folder: Path, key: str) -> None:
+        """Put a new cell in the place of one that cannot tell which of its items share texts."""
+        with contextlib.suppress(QevalError):
+            old = self.cell(key)
+            if old is not None and not tells_texts(old):
+                shutil.rmtree(self._cell_dir(key))
+                folder.rename(self._cell_dir(key))
+
     @contextlib.contextmanager
     def _appearing(self, key: str) -> Iterator[Path]:
         """A directory that becomes the cell's by one rename at the end; another's that was quicker stays."""
@@ -162,6 +216,7 @@ class RunDir:
             except OSError as error:
                 if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
                     raise
+                self._displace(folder, key)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -241,12 +296,12 @@ class Store:
         return [RunDir(file.parent) for file in found]
 
     def find(self, key: str) -> tuple[RunDir, Cell] | None:
-        """A finished, undamaged cell under `key` in any run."""
+        """A finished, undamaged cell under `key` in any run, of which it is known what items share texts."""
         for file in sorted(self.root.glob(f"*/cells/{key}/{CELL_FILE}")):
             place = RunDir(file.parent.parent.parent)
             with contextlib.suppress(QevalError):
                 cell = place.cell(key)
-                if cell is not None and place.samples(cell) is not None:
+                if cell is not None and tells_texts(cell) and place.samples(cell) is not None:
                     place.items(cell)
                     return place, cell
         return None
