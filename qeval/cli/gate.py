@@ -134,7 +134,8 @@ def _rows(
     run = measured.run if measured else None
     asked = run.suite if run and tasks is None else suites.from_tasks(tasks) if tasks else suites.load(suite)
     asked = suites.adjust(asked, limit=limit)
-    counted = sizing.sizes(asked, dict(map(_count, counts)), run)
+    shared = sizing.shared_texts(measured) if measured else None
+    counted = sizing.sizes(asked, dict(map(_count, counts)), run, shared)
     known = sizing.measure(measured) if measured else None
     guess = plan.CHURN if churn is None else churn
     return plan.plan(asked, counted, policy.choose(**limits), churn=guess, power=power, measured=known)
