@@ -149,7 +149,7 @@ def test_the_id_of_a_run_stays(qeval, runs_dir: Path, tmp_path: Path, monkeypatc
     Path("policy.toml").write_text("[[rule]]\nmax_drop = 60.0\n")
     code = 5 if "--gate" in words else 0  # the policy does not speak of wikitext
     qeval("run", "--model", "toy[items=4]", "--tasks", "arc_challenge:acc_norm,wikitext", *words, code=code)
-    assert [place.name for place in runs_dir.iterdir()] == [run_id], NO_CHANGE
+    assert [place.name for place in runs_dir.glob("*-*")] == [run_id], NO_CHANGE
 
 
 # --- runs of an earlier version -----------------------------------------------------------------
@@ -157,7 +157,11 @@ def test_the_id_of_a_run_stays(qeval, runs_dir: Path, tmp_path: Path, monkeypatc
 
 def _files(folder: Path) -> dict[str, bytes]:
     """What lies below a folder, by path, but for the logs."""
-    found = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".log")
+    found = (
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".log" and path.name != ".newest"
+    )
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
 
@@ -408,13 +412,14 @@ def test_golden_end_of_a_run(scripted, runs_dir: Path, tmp_path: Path, golden) -
     schemes = f"fp16,bnb4,{STOPPED},{FAILED},{KILLED}"
     words = ("run", "--model", "toy", "--schemes", schemes, "--suite", "toy.toml", "--gate", "policy.toml")
     ended = scripted(*words, code=1)
-    [place] = runs_dir.iterdir()
+    [place] = runs_dir.glob("*/")
     said = _said(ended).replace(place.name, "RUN").replace(str(tmp_path), ".")
     golden("pins/run.txt", re.sub(r"of 20[\d-]+T[\d:+]+:", "of DATE:", said))
     told = json.loads(scripted(*words, "--json", code=1).stdout)
     shown = json.loads(scripted("show", "--json").stdout)
     assert {one["status"] for one in told.pop("decisions")} == {"FAIL", "INCONCLUSIVE", "MISSING", "PASS"}
     assert shown.pop("decisions") == []
+    assert told.pop("gate")["verdict"] == "FAIL"
     assert told == shown
 
 

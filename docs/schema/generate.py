@@ -106,6 +106,52 @@ class Decision(records.Decision):
     comparison: Comparison | None = field(kw_only=True)
 
 
+class Floor(msgspec.Struct):
+    """What two scorings of the same weights differ by on one row."""
+
+    task: str
+    level: Level
+    kind: Kind
+    n: int
+    flips: int | None
+    share: float | None
+    delta: float
+    reach: float
+    ratio: float | None
+
+
+class Within(msgspec.Struct):
+    """A variant on a task that differs by at most twice the floor."""
+
+    variant: str
+    task: str
+
+
+class Seeds(msgspec.Struct):
+    """The differences of a scheme made with several seeds, on one row."""
+
+    variant: str
+    task: str
+    level: Level
+    kind: Kind
+    deltas: list[float]
+    low: float
+    median: float
+    high: float
+
+
+class Noise(msgspec.Struct):
+    """How far numbers move by themselves."""
+
+    measured: bool
+    sentence: str
+    variant: str | None
+    floor: list[Floor]
+    within_twice: list[Within]
+    seeds: list[Seeds]
+    seed_sentences: list[str]
+
+
 class Document(msgspec.Struct):
     """What --json prints; docs/json.md says what each key means."""
 
@@ -118,6 +164,7 @@ class Document(msgspec.Struct):
     variants: list[Variant]
     comparisons: list[Comparison]
     decisions: list[Decision]
+    noise: Noise
 
 
 def schema() -> dict[str, Any]:

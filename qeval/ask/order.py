@@ -34,6 +34,8 @@ class Order:
     cost: bool | None = False
     again: bool = False
     policy: Policy | None = None
+    repeat_baseline: bool = False
+    repeat_quantisation: int = 0
 
 
 def order(
@@ -56,6 +58,8 @@ def order(
     datasets_dir: Path | None,
     gate: Path | None,
     executor: str = "local",
+    repeat_baseline: bool = False,
+    repeat_quantisation: int | None = None,
     **settings: Any,
 ) -> Order:
     """The words of the command line as an Order. Raises UsageError where they make no sense."""
@@ -71,6 +75,11 @@ def order(
         Variant(name=name, model=model, scheme=scheme, revision=revision, adapter=adapter)
         for name, scheme in parse_schemes(schemes)
     )
+    if gate and len(variants) == 1:
+        raise UsageError(
+            f"--gate has nothing to judge: {variants[0].name} is the only scheme.",
+            "Name a second with --schemes.",
+        )
     chosen = suites.from_tasks(tasks) if tasks else suites.load(suite or usual_suite(model))
     return Order(
         variants=variants,
@@ -90,6 +99,8 @@ def order(
         cost=cost,
         again=again,
         policy=load_policy(gate) if gate else None,
+        repeat_baseline=repeat_baseline,
+        repeat_quantisation=repeat_quantisation or 0,
     )
 
 

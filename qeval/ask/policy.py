@@ -117,7 +117,9 @@ def parse(table: Mapping[str, Any], source: str = "") -> Policy:
     for number, entry in enumerate(found.rule, 1):
         rules.append(_rule({**defaults, **msgspec.to_builtins(entry)}, f"{source}, rule {number}"))
     if "max_drop" in said and not any(rule.max_ppl_ratio is not None for rule in rules):
-        rules += _perplexities(defaults.get("confidence", Rule().confidence))
+        rules += _perplexities(
+            defaults.get("confidence", Rule().confidence), defaults.get("tier", "required")
+        )
     return checked(
         Policy(
             tuple(rules),
@@ -142,14 +144,11 @@ def from_max_drop(
     `NAME=POINTS` for the rows whose id matches NAME, over the bare number. A drop in points means nothing
     for a perplexity: that is judged by `max_ppl_ratio`, or by PERPLEXITY_LIMITS where it is not given.
 
-    Raises UsageError for anything that is not such a number, and for two bare numbers.
+    Raises UsageError for anything that is not such a number, and for two of them for the same tasks.
     """
     rules = [_drop(value, confidence) for value in values]
     bare = [value for value, rule in zip(values, rules, strict=True) if rule.tasks == "*"]
-    if len(bare) > 1:
-        raise UsageError(
-            f"--max-drop is given twice for all tasks: {' and '.join(bare)}.", "Leave one of them out."
-        )
+    _refuse_two_limits(values, rules)
     rules.sort(key=lambda rule: rule.tasks != "*")  # later rules win, so the general one goes first
     if max_ppl_ratio is not None:
         entry = {"max_ppl_ratio": max_ppl_ratio, "confidence": confidence}
@@ -168,10 +167,21 @@ def from_max_drop(
     )
 
 
-def _perplexities(confidence: float) -> list[Rule]:
+def _refuse_two_limits(values: Sequence[str], rules: Sequence[Rule]) -> None:
+    said: dict[str, str] = {}
+    for value, rule in zip(values, rules, strict=True):
+        whom = "all tasks" if rule.tasks == "*" else rule.tasks
+        if whom in said:
+            raise UsageError(
+                f"--max-drop is given twice for {whom}: {said[whom]} and {value}.", "Leave one of them out."
+            )
+        said[whom] = value
+
+
+def _perplexities(confidence: float, tier: Tier = "required") -> list[Rule]:
     """The limits of perplexities where only points were spoken of."""
     return [
-        Rule(metric=metric, max_ppl_ratio=ratio, confidence=confidence, required=False)
+        Rule(metric=metric, max_ppl_ratio=ratio, confidence=confidence, tier=tier, required=False)
         for metric, ratio in PERPLEXITY_LIMITS.items()
     ]
 

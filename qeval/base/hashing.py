@@ -15,9 +15,13 @@ def digest(value: Any, *, spaced: bool = False) -> str:
     `spaced`: with a space behind each comma and colon, as names on disk that are older than this function
     were made. What JSON does not have is written as the plain data of its record, else as its text.
     """
+    return hashlib.sha256(digested(value, spaced=spaced).encode()).hexdigest()
+
+
+def digested(value: Any, *, spaced: bool = False) -> str:
+    """The text whose hash `digest` is."""
     separators = (", ", ": ") if spaced else (",", ":")
-    text = json.dumps(value, sort_keys=True, separators=separators, default=_plain)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return json.dumps(value, sort_keys=True, separators=separators, default=_plain)
 
 
 def _plain(value: Any) -> Any:

@@ -19,7 +19,8 @@ class Job(msgspec.Struct, frozen=True):
     `identity` is everything about the variant that can change its numbers; `context` the same for the
     tasks (lm-eval's version, the data sets' place, the project's own tasks). `log` receives what the
     libraries print. Where `policy` is given, scoring may stop early; `baseline` is then the identity of the
-    finished variant that this one is judged against.
+    finished variant that this one is judged against. `shuffled`: the items come in a random order, for a
+    second scoring that packs them otherwise.
     """
 
     runs_dir: str
@@ -36,6 +37,7 @@ class Job(msgspec.Struct, frozen=True):
     cost: bool | None = False
     policy: Policy | None = None
     baseline: dict[str, Any] | None = None
+    shuffled: bool = False
 
 
 class Stage(msgspec.Struct, frozen=True, tag="stage"):

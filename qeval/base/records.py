@@ -244,7 +244,11 @@ class Stop:
 @dataclass(frozen=True)
 class Result:
     """One Variant scored on one Suite. A failed or stopped variant keeps the cells it finished, and the
-    error or the stop that ended it."""
+    error or the stop that ended it.
+
+    `again` is the same variant scored a second time by another path, `seeds` its scheme quantised with other
+    seeds. They tell how far numbers move by themselves, and are never candidates (qeval.base.repeats).
+    """
 
     variant: Variant
     status: Literal["done", "failed", "partial", "stopped"]
@@ -253,6 +257,8 @@ class Result:
     cost: Cost | None = None
     error: str | None = None
     stop: Stop | None = None
+    again: Result | None = None
+    seeds: tuple[Result, ...] = ()
 
 
 @dataclass(frozen=True)

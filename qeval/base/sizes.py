@@ -46,3 +46,10 @@ TASK_TEXTS = {
 }
 """Task name -> what was counted on its test split; in the other tasks items hardly share texts. (Not in
 sizes.toml, for a change of that file would change the keys of cells.)"""
+
+
+def size_of(task: str) -> int | None:
+    """The items of a task, of a subject of MMLU or of MMLU as a whole; None where that is not known."""
+    if task == "mmlu":
+        return sum(size for size, _ in MMLU_SUBJECTS.values())
+    return MMLU_SUBJECTS[task][0] if task in MMLU_SUBJECTS else TASK_SIZES.get(task)

@@ -11,12 +11,12 @@ from qeval.base.records import Run
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-def age_of(created: str, now: dt.datetime | None = None) -> dt.timedelta:
-    """The time since an ISO 8601 moment, UTC where it names no zone; no time at all where it is no moment."""
+def age_of(created: str, now: dt.datetime | None = None) -> dt.timedelta | None:
+    """The time since an ISO 8601 moment, UTC where it names no zone; None where it is no moment."""
     try:
         moment = _moment(created)
     except ValueError:
-        return dt.timedelta(0)
+        return None
     return (now or dt.datetime.now(dt.UTC)) - moment
 
 

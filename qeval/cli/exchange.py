@@ -107,7 +107,8 @@ def _keep(imported: Imported, runs_dir: Path) -> RunDir:
     from qeval.store.runs import Store, check_readable
 
     check_readable(imported.run)
-    place = Store(runs_dir).run_dir(imported.run.id)
+    store = Store(runs_dir)
+    place = store.run_dir(imported.run.id)
     fresh = not place.path.exists()
     try:
         _write(imported, place)
@@ -115,6 +116,7 @@ def _keep(imported: Imported, runs_dir: Path) -> RunDir:
         if fresh:
             shutil.rmtree(place.path, ignore_errors=True)
         raise
+    store.mark_newest(imported.run.id)
     return place
 
 

@@ -74,8 +74,9 @@ def gate(
         runs, runs_dir, baseline, allow_different_models=policy.allow_different_models
     )
     if not runs:
-        age = in_words(age_of(evidence.run.created))
-        click.echo(f"Judging the newest run, {evidence.run.id}, begun {age} ago.", err=True)
+        age = age_of(evidence.run.created)
+        begun = "of no known date" if age is None else f"begun {in_words(age)} ago"
+        click.echo(f"Judging the newest run, {evidence.run.id}, {begun}.", err=True)
     if newer_than is not None:
         refuse_older(evidence.run, newer_than)
     outcome = conclude(evidence, policy)
@@ -104,13 +105,15 @@ def gate(
 def plan(runs_dir: Path, as_json: bool, from_run: str | None, **asked: Any) -> None:
     """Before you rent a GPU: which limits can this suite decide?"""
     from qeval.judge import plan as plans
+    from qeval.judge.undecidable import undecidable
 
     measured = options.open_runs([from_run], runs_dir)[0] if from_run else None
     rows = _rows(measured=measured, **asked)
+    noise = undecidable(rows, measured) if measured else ()
     if as_json:
-        options.print_json(plans.document(rows))
+        options.print_json(plans.document(rows, noise))
     else:
-        click.echo(plans.table(rows))
+        click.echo(plans.table(rows, noise))
 
 
 def _rows(

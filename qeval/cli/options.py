@@ -24,12 +24,13 @@ class Strict(click.Command):
         _, _, order = self.make_parser(ctx).parse_args(list(args))
         for parameter in order:
             if isinstance(parameter, click.Option) and order.count(parameter) > 1 and not _repeats(parameter):
-                raise click.UsageError(f"{parameter.opts[-1]} is given {order.count(parameter)} times.", ctx)
+                names = "/".join((*parameter.opts[-1:], *parameter.secondary_opts[-1:]))
+                raise click.UsageError(f"{names} is given {order.count(parameter)} times.", ctx)
         return super().parse_args(ctx, args)
 
 
 def _repeats(option: click.Option) -> bool:
-    return option.multiple or option.is_flag or option.count
+    return option.multiple or (option.is_flag and not option.secondary_opts) or option.count
 
 
 def runs_dir(command: Command) -> Command:

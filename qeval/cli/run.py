@@ -85,6 +85,17 @@ def _executor(command: options.Command) -> options.Command:
     metavar="POLICY",
     help="Judge by this policy at the end; stop a variant as soon as it certainly breaks a required rule.",
 )
+@click.option(
+    "--repeat-baseline",
+    is_flag=True,
+    help="Score the baseline once more, by another path and packing: the noise floor of all differences.",
+)
+@click.option(
+    "--repeat-quantisation",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Quantise with N other seeds too, where a seed acts: how much of a difference is luck.",
+)
 @_executor
 @click.option("--again", is_flag=True, help="Check every variant anew, even those that are finished.")
 @options.runs_dir
@@ -97,7 +108,8 @@ def run(ctx: click.Context, /, runs_dir: Path, as_json: bool, **asked: Any) -> N
     """
     from qeval.ask import order as orders
     from qeval.cli import progress
-    from qeval.judge.formats import formats
+    from qeval.judge.formats import formats, publish
+    from qeval.judge.formats.json import document as gate_document
     from qeval.judge.gate import conclude
     from qeval.report.formats import json as document
     from qeval.report.formats import terminal
@@ -110,8 +122,11 @@ def run(ctx: click.Context, /, runs_dir: Path, as_json: bool, **asked: Any) -> N
         place = runner.execute(order, listen)
     evidence, _ = options.open_runs([str(place.path)], runs_dir)
     outcome = conclude(evidence, order.policy) if order.policy else None
+    if outcome:
+        publish(outcome, {})
     if as_json:
-        options.print_json(document.document(evidence, outcome.decisions if outcome else ()))
+        judged = {"gate": gate_document(outcome)} if outcome else {}
+        options.print_json(document.document(evidence, outcome.decisions if outcome else ()) | judged)
     else:
         click.echo(terminal.summary(evidence, outcome.decisions if outcome else ()))
         click.echo(f"\n{formats()['table'].render(outcome)}" if outcome else "", nl=bool(outcome))

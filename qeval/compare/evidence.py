@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from qeval.base.errors import IncomparableError
 from qeval.base.records import Cell, Comparison, Read, Result, Run, Samples
+from qeval.compare import stats
 from qeval.compare.interval import compare
 from qeval.compare.means import join
 from qeval.compare.pairs import Leaf, Pairs, pair
@@ -21,13 +23,16 @@ class Evidence:
 
     `pairs` are by variant and row id, in the order of variants and rows, only where nothing behind a row
     is missing; `samples` by variant and leaf task: the baseline's and the candidate's, in the same order of
-    items.
+    items. `again` are the pairs, by row id, of the baseline with its second scoring, `seeds` those of the
+    baseline with each further checkpoint of a variant; both tell of noise, and no candidate is among them.
     """
 
     run: Run
     rows: tuple[Row, ...]
     pairs: Mapping[tuple[str, str], Pairs]
     samples: Mapping[tuple[str, str], tuple[Samples, Samples]]
+    again: Mapping[str, Pairs] = field(default_factory=dict)
+    seeds: Mapping[str, tuple[Mapping[str, Pairs], ...]] = field(default_factory=dict)
     _compared: dict[tuple[str, str], Comparison] = field(default_factory=dict, repr=False)
 
     @property
@@ -77,8 +82,19 @@ def _stored_texts(run: Run, row: Row) -> int | None:
     return None
 
 
+def claims(evidence: Evidence) -> Mapping[tuple[str, str], int]:
+    """-1 where a loss may be claimed, 1 a gain, 0 neither, by variant and row id, but for members of groups.
+
+    All of them together are corrected: a report in which nothing differs claims anything at all with a
+    probability of at most 1 - CONFIDENCE (`stats.claims`).
+    """
+    looked_at = [one for one in evidence.comparisons if one.level != "subtask"]
+    found = stats.claims([one.p for one in looked_at], [one.delta for one in looked_at], CONFIDENCE)
+    return {(one.variant, one.task): claim for one, claim in zip(looked_at, found, strict=True)}
+
+
 def gather(run: Run, read: Read) -> Evidence:
-    """Pair every candidate of `run` with its baseline.
+    """Pair every candidate of `run` with its baseline, and what was scored once more.
 
     A row stands only where nothing behind it is missing: failed variants have none, nor has anybody where
     the baseline failed.
@@ -89,9 +105,10 @@ def gather(run: Run, read: Read) -> Evidence:
 
     Raises:
         UsageError: the run has no such baseline.
-        IncomparableError: two variants were not given the same items in the same way.
+        IncomparableError: two variants were not given the same items in the same way, or have one name.
         QevalError: a value is not a finite number.
     """
+    _refuse_namesakes([result.variant.name for result in run.results])
     base, rows = find_baseline(run), rows_of(run)
     kept: dict[str, Samples] = {}
 
@@ -107,7 +124,30 @@ def gather(run: Run, read: Read) -> Evidence:
         leaves = {leaf.pairs.task: leaf for leaf in pair(base, result, read_base, read)}
         samples |= {(name, task): leaf.samples for task, leaf in leaves.items() if leaf.samples}
         pairs |= {(name, task): one for task, one in _joined(rows, leaves).items()}
-    return Evidence(run, rows, pairs, samples)
+
+    def paired(result: Result) -> dict[str, Pairs]:
+        return _joined(rows, {leaf.pairs.task: leaf for leaf in pair(base, result, read_base, read)})
+
+    again = paired(base.again) if base.again and _both_done(base, base.again) else {}
+    repeated = {
+        result.variant.name: tuple(paired(one) for one in result.seeds if _both_done(base, one))
+        for result in run.results
+    }
+    return Evidence(run, rows, pairs, samples, again, {name: made for name, made in repeated.items() if made})
+
+
+def _both_done(base: Result, repeat: Result) -> bool:
+    return base.status == repeat.status == "done"
+
+
+def _refuse_namesakes(names: Sequence[str]) -> None:
+    """A verdict goes by a variant's name, so two of one name could have each other's."""
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise IncomparableError(
+            f"Two results are called {twice}, so nothing tells whose numbers are judged.",
+            "Leave one of their runs out, or score the variant again under a name of its own.",
+        )
 
 
 def _joined(rows: tuple[Row, ...], leaves: Mapping[str, Leaf]) -> dict[str, Pairs]:

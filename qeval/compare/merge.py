@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from datetime import UTC, datetime
 
 from qeval.base.errors import IncomparableError, UsageError, did_you_mean
 from qeval.base.records import Result, Run, Settings, Suite, Task
+from qeval.base.repeats import with_repeats_of
 from qeval.compare.pairs import AGAIN
-from qeval.compare.rows import find_baseline, same_model
+from qeval.compare.rows import find_baseline, same_model, weights_of
 
 
 def merge(runs: Sequence[Run], baseline: str | None = None, *, allow_different_models: bool = False) -> Run:
     """One run holding the variants of all, so that results of several machines or days can be compared.
 
     Variants of the same name and the same cells are one; of the same name with other cells they are
-    named "name@run". The suite is the first's, with the tasks that only others have appended. Samples of
-    every cell are found by its key, which is unique over all runs.
+    named "name@run". The suite is the first's, with the tasks that only others have appended. It is as old as
+    the oldest, and of no known age where one of them does not tell. Samples of every cell are found by its
+    key, which is unique over all runs.
 
     Raises:
         UsageError: no run, or the runs have different baselines and `baseline` does not choose.
@@ -33,6 +36,8 @@ def merge(runs: Sequence[Run], baseline: str | None = None, *, allow_different_m
     merged = replace(
         runs[0],
         id="+".join(dict.fromkeys(run.id for run in runs)),
+        created=_oldest([run.created for run in runs]),
+        source=", ".join(dict.fromkeys(run.source for run in runs)),
         model=", ".join(dict.fromkeys(run.model for run in runs)),
         suite=_joined_suite([run.suite for run in runs]),
         baseline=name,
@@ -40,6 +45,19 @@ def merge(runs: Sequence[Run], baseline: str | None = None, *, allow_different_m
     )
     find_baseline(merged)
     return merged
+
+
+def _oldest(created: Sequence[str]) -> str:
+    """The earliest of these moments, "" where one of them is none."""
+    try:
+        return min(created, key=_moment)
+    except ValueError:
+        return ""
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _same_settings(first: Run, other: Run) -> None:
@@ -61,7 +79,7 @@ def _same_models(first: Run, other: Run) -> None:
             built = [r.provenance.architecture if r.provenance else "" for r in (one, result)]
             if not same_model(one, result) or (all(built) and built[0] != built[1]):
                 models = [
-                    f"{r.variant.model} {shape}".strip()
+                    f"{weights_of(r, files=True)} {shape}".strip()
                     for r, shape in zip((one, result), built, strict=True)
                 ]
                 where = f"{models[0]} in {first.id} and {models[1]} in {other.id}"
@@ -76,8 +94,11 @@ def _distinct(runs: Sequence[Run]) -> list[tuple[str, Result]]:
     kept: list[tuple[str, Result]] = []
     for run in runs:
         for result in run.results:
-            if not any(_alike(result, other) for _, other in kept):
+            place = next((i for i, (_, other) in enumerate(kept) if _alike(result, other)), None)
+            if place is None:
                 kept.append((run.id, result))
+            else:
+                kept[place] = (kept[place][0], with_repeats_of(kept[place][1], [result]))
     names = [result.variant.name for _, result in kept]
     return [
         (run_id, result if names.count(result.variant.name) == 1 else _renamed(result, run_id))

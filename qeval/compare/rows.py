@@ -241,11 +241,39 @@ def find_baseline(run: Run, name: str | None = None) -> Result:
 
 
 def same_model(base: Result, result: Result) -> bool:
-    """Whether the recorded models are the same: by name and revision, or by the files that were loaded."""
+    """Whether the recorded models are the same: by name, revision and adapter, or by the files that were
+    loaded. What was truly loaded from one place counts for more than the name: it may have changed since."""
     one, two = base.variant, result.variant
+    if one.adapter != two.adapter or _loaded_otherwise(base, result):
+        return False
     if one.model == two.model != "":
-        return one.revision == two.revision or None in (one.revision, two.revision)
+        return _may_be_equal(one.revision, two.revision)
     first, second = base.provenance, result.provenance
     if first is None or second is None or first.fingerprint is None:
         return False
     return first.fingerprint == second.fingerprint
+
+
+def weights_of(result: Result, *, files: bool = False) -> str:
+    """What `same_model` looks at, for a person: "org/model@revision with the adapter org/lora", and with
+    `files` the hash of what was loaded."""
+    variant, made = result.variant, result.provenance
+    revision = (made.revision if made else None) or variant.revision
+    adapter = f" with the adapter {variant.adapter}" if variant.adapter else ""
+    hashed = f" (files {made.fingerprint[:8]})" if files and made and made.fingerprint else ""
+    return (
+        (variant.model or "a model without a name") + (f"@{revision}" if revision else "") + adapter + hashed
+    )
+
+
+def _loaded_otherwise(base: Result, result: Result) -> bool:
+    """Whether the same place held other weights for the one than for the other."""
+    one, two = base.provenance, result.provenance
+    if one is None or two is None or one.model != two.model:
+        return False
+    alike = _may_be_equal(one.revision, two.revision) and _may_be_equal(one.fingerprint, two.fingerprint)
+    return not alike
+
+
+def _may_be_equal(one: str | None, two: str | None) -> bool:
+    return one == two or None in (one, two)

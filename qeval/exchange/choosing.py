@@ -21,6 +21,6 @@ def chosen_baseline(names: Sequence[str], wanted: str | None, where: str) -> str
     if len(names) > 1:
         raise UsageError(
             f"{where} has {len(names)} variants, and nothing says which is the baseline: {', '.join(names)}.",
-            f"Name it, for instance with: --baseline '{names[0]}'",
+            "Name the one that the others are made from: --baseline NAME",
         )
     return names[0]

@@ -15,6 +15,7 @@ import msgspec
 from qeval.base.errors import UsageError, did_you_mean
 from qeval.base.hashing import digest
 from qeval.base.records import Cell, Provenance, Result, Run, Scheme, Suite, Task, Variant
+from qeval.base.sizes import size_of
 from qeval.base.tables import read, typed
 from qeval.exchange.choosing import chosen_baseline
 from qeval.exchange.units import Published, is_perplexity, stored
@@ -84,6 +85,7 @@ def import_scores(path: Path, *, model: str | None = None, baseline: str | None 
     """
     head, rows = _score_rows(path)
     checked = [_score(row, head, f"{path}, score {at}") for at, row in enumerate(rows, 1)]
+    _refuse_fractions(rows, head, path)
     checked = _of_model(checked, model, path)
     seen: set[tuple[str, str]] = set()
     for row in checked:
@@ -93,6 +95,21 @@ def import_scores(path: Path, *, model: str | None = None, baseline: str | None 
     names = list(dict.fromkeys(row["variant"] for row in checked))
     chosen = chosen_baseline(names, baseline or _marked(head, checked, path), str(path))
     return _scores_run(path, head, checked, chosen)
+
+
+def _refuse_fractions(rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any], path: Path) -> None:
+    """Raises UsageError where scores are said to be in per cent and those of a task are fractions: each of
+    its points would count for a hundredth."""
+    highest: dict[str, float] = {}
+    for row in rows if head.get("percent") else ():
+        if row.get("score") is not None and not is_perplexity(str(row.get("metric") or "")):
+            highest[row["task"]] = max(highest.get(row["task"], 0.0), float(row["score"]))
+    task = next((task for task, score in highest.items() if 0 < score <= 1), None)
+    if task is not None:
+        raise UsageError(
+            f"{path} has its scores in per cent, and of {task} none is above 1: these look like fractions.",
+            "Write all scores in per cent, or leave percent out; or give the number of right answers.",
+        )
 
 
 def _marked(head: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], path: Path) -> str | None:
@@ -166,6 +183,9 @@ def _score(row: Mapping[str, Any], head: Mapping[str, Any], where: str) -> dict[
         raise UsageError(f"{where} needs a score, or the number of right answers.", _ROW)
     found["baseline"] = bool(_yes_or_no("baseline", row, where))
     _check_sizes(found, where)
+    whole = size_of(found["task"])
+    if whole is not None and found["n"] < whole:
+        found.setdefault("n_available", whole)
     rises, percent = _yes_or_no("higher_is_better", row, where), bool(head.get("percent"))
     published = Published(found["metric"], _fraction(found, percent), found["n"], rises, where)
     kept = asdict(stored(published, _error(found, percent)))
@@ -191,6 +211,9 @@ def _check_sizes(row: Mapping[str, Any], where: str) -> None:
         raise UsageError(f"{where}: {row['right']} of {row['n']} cannot be right.", "Look at n.")
     if row.get("n_available", row["n"]) < row["n"]:
         raise UsageError(f"{where}: n_available is less than n.", "It is the number of the whole task.")
+    whole = size_of(row["task"])
+    if whole is not None and row["n"] > whole:
+        raise UsageError(f"{where}: {row['task']} has {whole} items, not {row['n']}.", "Look at n.")
     if row.get("n_effective", 0) > row["n"]:
         raise UsageError(f"{where}: n_effective is more than n.", "It is at most n.")
     if "n_effective" in row and "stderr" in row:

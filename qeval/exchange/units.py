@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from qeval.base.errors import UsageError
 from qeval.base.records import Kind
-from qeval.score.harness.rules import less_is_better, more_is_better
+from qeval.score.harness.rules import has_a_direction, less_is_better, more_is_better
 
 _BITS = ("bits_per_byte", "bpb", "bits_per_character", "bpc")
 
@@ -47,15 +47,22 @@ def is_perplexity(metric: str) -> bool:
 def stored(found: Published, stderr: float | None = None) -> Stored:
     """What is kept of a number and its standard error.
 
-    Raises UsageError where its metric and `rises` contradict each other, or it is on a scale that is not
-    compared.
+    Raises UsageError where its metric and `rises` contradict each other or neither says whether more is
+    better, or it is on a scale that is not compared.
     """
     falls = less_is_better(found.metric) or is_perplexity(found.metric)
-    if (falls and found.rises) or (more_is_better(found.metric) and found.rises is False):
+    told = has_a_direction(found.metric) or is_perplexity(found.metric)
+    contradicted = found.rises is False and more_is_better(found.metric) and told
+    if (falls and found.rises) or contradicted:
         one, other = ("more", "less") if found.rises else ("less", "more")
         raise UsageError(
             f"{found.where} says that {one} {found.metric} is better, where its name says that {other} is.",
             "Leave higher_is_better out, or name what is measured.",
+        )
+    if found.rises is None and not told:
+        raise UsageError(
+            f"{found.where}: nothing says whether more {found.metric} is better, or less.",
+            "Add a column higher_is_better with true or false.",
         )
     if is_perplexity(found.metric):
         return _perplexity(found, stderr)

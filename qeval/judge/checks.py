@@ -19,8 +19,8 @@ from qeval.base.records import Decision, Policy, Samples
 from qeval.base.rules import describe
 from qeval.compare.evidence import Evidence
 from qeval.compare.pairs import known_of_one
-from qeval.compare.rows import same_model
-from qeval.judge.matching import concerns, is_named, matches_some
+from qeval.compare.rows import same_model, weights_of
+from qeval.judge.matching import concerns, is_named, matches_some, only_perplexities
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Doubt:
     allowed: str = ""
 
 
+_SHOWN = 3
 Check = Callable[[Evidence, Policy, Sequence[Decision]], Iterator[Doubt]]
 
 
@@ -68,6 +69,8 @@ def every_rule_concerns_somebody(
     ids = [row.id for row in evidence.rows]
     for number, rule in enumerate(policy.rules, 1):
         rows = any(concerns(rule, row, ids) for row in evidence.rows)
+        if only_perplexities(rule, policy, evidence.rows):
+            continue
         if rule.tier != "required" or not rule.required or (rows and matches_some(rule.variants, names)):
             continue
         what, known = (rule.variants, names) if rows else (rule.tasks, ids)
@@ -84,7 +87,7 @@ def one_model(evidence: Evidence, policy: Policy, decisions: Sequence[Decision])
     for result in evidence.candidates:
         if same_model(base, result):
             continue
-        models = f"{result.variant.model} and the baseline's {base.variant.model}"
+        models = f"{weights_of(result, files=True)} and the baseline's {weights_of(base, files=True)}"
         if evidence.run.source == "qeval":
             allowed = "--allow-different-models" if policy.allow_different_models else ""
             text = f"the models differ, {models}: name runs of one model, or pass --allow-different-models."
@@ -97,18 +100,28 @@ def one_model(evidence: Evidence, policy: Policy, decisions: Sequence[Decision])
 def not_the_baseline_again(
     evidence: Evidence, policy: Policy, decisions: Sequence[Decision]
 ) -> Iterator[Doubt]:
-    """Some number of the candidate differs from the baseline's: two schemes never give the same
-    log-likelihoods for all items, while equal answers are common."""
+    """In each task some number of the candidate differs from the baseline's: two schemes never give the same
+    log-likelihoods for all items of a task, while equal answers are common."""
     del decisions
+    allowed = "--allow-identical" if policy.allow_identical else ""
     for result in evidence.candidates:
         name = result.variant.name
-        pairs = [found for (variant, _), found in evidence.samples.items() if variant == name]
-        counted = [equal for first, second in pairs if (equal := _equal_numbers(first, second)) is not None]
-        if counted and all(counted):
-            n = numbers.count(sum(len(first) for first, _ in pairs))
-            allowed = "--allow-identical" if policy.allow_identical else ""
-            text = f"the same numbers as the baseline's in all {n} items: is this the same model?"
+        found = {
+            task: (len(first), equal)
+            for (variant, task), (first, second) in evidence.samples.items()
+            if variant == name and (equal := _equal_numbers(first, second)) is not None
+        }
+        same = [task for task, (_, equal) in found.items() if equal]
+        if same:
+            n = numbers.count(sum(found[task][0] for task in same))
+            where = f" of {_listed(same)}" if len(same) < len(found) else ""
+            text = f"the same numbers as the baseline's in all {n} items{where}: is this the same model?"
             yield Doubt(name, f"{text} If it is meant, pass --allow-identical.", allowed=allowed)
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _equal_numbers(first: Samples, second: Samples) -> bool | None:

@@ -15,7 +15,7 @@ from qeval.base.errors import Exit, IncomparableError
 from qeval.base.records import Decision, Policy, Result, Rule
 from qeval.base.rules import describe
 from qeval.compare.evidence import Evidence
-from qeval.compare.rows import Row
+from qeval.compare.rows import Row, weights_of
 from qeval.judge.checks import Doubt, doubts
 from qeval.judge.deciding import decide, name_culprits
 from qeval.judge.matching import check_limits, rules_for
@@ -58,7 +58,7 @@ class Outcome:
         """The verdict, and what it is about: the first line of every output."""
         candidates = ", ".join(self.verdicts)
         by = self.policy.source or "a policy"
-        about = f"{self.model}, run {self.run} of {self.created}"
+        about = f"{self.model}, run {self.run} of {self.created or 'no known date'}"
         return f"{WORDS[int(self.exit)]}: {about}: {candidates} against {self.baseline}, by {by}"
 
 
@@ -131,10 +131,7 @@ def _doubted(doubt: Doubt) -> Decision:
 
 def _model_of(evidence: Evidence) -> str:
     """The baseline's model with the revision that was loaded, and whether the others are proved to be it."""
-    base = evidence.baseline
-    loaded = base.provenance.revision if base.provenance else None
-    revision = loaded or base.variant.revision
-    name = base.variant.model + (f"@{revision}" if revision else "")
+    name = weights_of(evidence.baseline)
     return name if evidence.one_model else f"{name} (not proved to be one model)"
 
 

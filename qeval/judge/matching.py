@@ -63,9 +63,20 @@ def check_limits(policy: Policy, rows: Sequence[Row]) -> None:
     ids = [row.id for row in rows]
     for number, rule in enumerate(policy.rules, 1):
         named = [row for row in rows if _names(rule, row, ids)]
-        if named and not any(_means_something(rule, row) for row in named) and rule.required:
+        if not named or not rule.required or only_perplexities(rule, policy, rows):
+            continue
+        if not any(_means_something(rule, row) for row in named):
             where = f"Rule {number} ({describe(rule)})"
             raise UsageError(f"{where} means nothing for {named[0].id}.", _better_limit(rule, named[0]))
+
+
+def only_perplexities(rule: Rule, policy: Policy, rows: Sequence[Row]) -> bool:
+    """Whether a limit of points for all tasks meets perplexities alone, and all of them have a rule: it is no
+    slip of the pen then, and has nothing to judge."""
+    tasks, ids = [row for row in rows if row.headline], [row.id for row in rows]
+    judged = all(any(concerns(other, row, ids) for other in policy.rules) for row in tasks)
+    points = rule.tasks == "*" and rule.max_drop is not None
+    return bool(tasks) and points and judged and all(row.kind == "perplexity" for row in tasks)
 
 
 def check_rules(policy: Policy, rows: Sequence[Row]) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from qeval.base import numbers
-from qeval.base.records import Comparison, Decision, Policy
+from qeval.base.records import Comparison, Decision, Policy, Rule, Samples
 from qeval.base.rules import describe
-from qeval.compare import stats
+from qeval.compare import noise, stats
 from qeval.compare.evidence import Evidence
 from qeval.compare.pairs import UNPAIRED
 from qeval.judge.checks import Doubt
-from qeval.judge.matching import concerns, matches_some
+from qeval.judge.matching import concerns, is_named, matches_some, only_perplexities
 
+_LEAST_CONFIDENCE, _MANY_FLIPS, _GREAT_RATIO = 0.8, 0.5, 2.0
 NOTABLE = 0.01
 """The least gain that is worth a warning: a point, or a hundredth of a nat per word."""
 
@@ -25,10 +29,17 @@ def notes(
         *_forgiven(policy),
         *(f"Let pass by {one.allowed}: {one.variant}: {one.text}" for one in doubts if one.allowed),
         *_idle(evidence, policy, decisions),
+        *(
+            f"--ungated {pattern} names no task of this run."
+            for pattern in policy.ungated
+            if not matches_some(pattern, [row.id for row in evidence.rows])
+        ),
         *_wary(decisions),
         *_toothless(decisions),
         *_improbable(evidence),
+        *_repeating(evidence),
         *_filtered(evidence, decisions),
+        *_noise(evidence),
         *_warnings(evidence),
     )
     return tuple(dict.fromkeys(found))
@@ -49,14 +60,16 @@ def _idle(evidence: Evidence, policy: Policy, decisions: Sequence[Decision]) -> 
         judged = {one.variant for one in decisions if one.rule == rule}
         where = f"Rule {number} ({describe(rule)})"
         rows = any(concerns(rule, row, ids) for row in evidence.rows)
-        if not (rows and matches_some(rule.variants, names)):
+        if only_perplexities(rule, policy, evidence.rows):
+            yield f"{where} has nothing to judge: all tasks of this run are perplexities."
+        elif not (rows and matches_some(rule.variants, names)):
             general = rule.tasks == rule.variants == "*"  # such as those that --max-drop brings with it
             if not (rule.required and rule.tier == "required") and not general:
                 yield f"{where} concerns nobody in this run: {rule.tasks!r}, {rule.variants!r}."
         elif not judged:
             yield f"{where} judges nothing: later or more literal rules hold for all that it names."
-        elif rule.variants == "*" and len(judged) < len(names):
-            yield f"{where} does not judge {', '.join(name for name in names if name not in judged)}."
+        elif others := [n for n in names if is_named(n, rule.variants, names) and n not in judged]:
+            yield f"{where} does not judge {', '.join(others)}: other rules hold there."
 
 
 def _wary(decisions: Sequence[Decision]) -> Iterator[str]:
@@ -68,16 +81,28 @@ def _wary(decisions: Sequence[Decision]) -> Iterator[str]:
 
 
 def _toothless(decisions: Sequence[Decision]) -> Iterator[str]:
-    """Limits that let a score of guessing through."""
+    """Limits that let a score of guessing through, and confidences that let nearly everything."""
     for one in decisions:
-        comparison = one.comparison
-        if comparison is None or one.allowed is None or comparison.kind != "accuracy":
+        comparison, allowed = one.comparison, one.allowed
+        if comparison is None or allowed is None:
             continue
+        if one.rule.confidence < _LEAST_CONFIDENCE:
+            sure = one.rule.confidence
+            rest = numbers.percent(1 - sure, 0)
+            decided = f"{one.task} is decided at a confidence of {numbers.percent(sure, 0)}"
+            yield f"{decided}: what is too bad may pass {rest} of the time."
         floor = comparison.chance or 0.0
-        if one.rule.max_drop is not None and comparison.baseline - one.allowed <= floor:
-            limit = numbers.as_written(one.rule.max_drop)
-            reach = f"{numbers.points(floor)}, a score of guessing" if floor else "a score of nothing"
-            yield f"The limit of {limit} points on {one.task} lets {reach}, through."
+        if one.rule.max_flips is not None and allowed >= _MANY_FLIPS:
+            yield f"The limit of {allowed:.0%} flips on {one.task} lets every second answer change."
+        elif comparison.kind == "perplexity" and allowed >= math.log(_GREAT_RATIO):
+            yield f"The limit of x{numbers.exp(allowed):.3g} on {one.task} allows twice as much or more."
+        elif comparison.kind != "perplexity" and comparison.baseline - allowed <= floor:
+            reach = f"{numbers.points(floor)}, a score of guessing," if floor else "a score of nothing"
+            yield f"The limit of {_limit(one.rule)} on {one.task} lets {reach} through."
+
+
+def _limit(rule: Rule) -> str:
+    return describe(rule) if rule.max_drop is None else f"{numbers.as_written(rule.max_drop)} points"
 
 
 def _improbable(evidence: Evidence) -> Iterator[str]:
@@ -91,6 +116,29 @@ def _improbable(evidence: Evidence) -> Iterator[str]:
             yield f"{better}: are prompts, versions and weights what you think?"
 
 
+def _repeating(evidence: Evidence) -> Iterator[str]:
+    """Candidates that say in everything what the baseline says, where no log-likelihoods could tell them
+    apart. That alone proves nothing: 8 bits often change no answer of a small task."""
+    for result in evidence.candidates:
+        name = result.variant.name
+        answers = [pair for (variant, _), pair in evidence.samples.items() if variant == name]
+        texts = [
+            pair for pair in answers if not any(map(len, pair[0].scores)) and np.any(pair[0].answer != "")
+        ]
+        if texts and len(texts) == len(answers) and all(_same_answers(*pair) for pair in texts):
+            n = numbers.count(sum(len(first) for first, _ in texts))
+            yield f"{name} gives its baseline's own answers in all {n} items: is this the same model?"
+        cells = {cell.task.name: cell.score for cell in evidence.baseline.cells if cell.aggregate_only}
+        scores = {cell.task.name: cell.score for cell in result.cells if cell.aggregate_only}
+        if scores and scores == cells:
+            tasks = "the one task" if len(scores) == 1 else f"all {len(scores)} tasks"
+            yield f"{name} has its baseline's own scores in {tasks}: is this the same model?"
+
+
+def _same_answers(first: Samples, second: Samples) -> bool:
+    return bool(np.array_equal(first.answer, second.answer) and np.array_equal(first.value, second.value))
+
+
 def _filtered(evidence: Evidence, decisions: Sequence[Decision]) -> Iterator[str]:
     """By which metric and filter the tasks are judged whose answers go through one."""
     judged = {one.task for one in decisions}
@@ -98,6 +146,14 @@ def _filtered(evidence: Evidence, decisions: Sequence[Decision]) -> Iterator[str
     named = [f"{row.id} ({row.judged_by})" for row in rows if any(task.filtered for task in row.members)]
     if named:
         yield f"Judged by the answers that a filter finds: {', '.join(named)}."
+
+
+def _noise(evidence: Evidence) -> Iterator[str]:
+    """The noise floor, and who is no further from the baseline than twice that. It decides nothing."""
+    yield noise.sentence(evidence)
+    for result in evidence.candidates:
+        if words := noise.within_sentence(evidence, result.variant.name):
+            yield f"{result.variant.name} is {words[0].lower()}{words[1:]}"
 
 
 def _warnings(evidence: Evidence) -> Iterator[str]:

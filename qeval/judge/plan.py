@@ -238,8 +238,8 @@ def _flips_of_texts(row: Row, guess: Guess, confidence: float, share: float, mos
 # --- for a person and a machine -----------------------------------------------------------------
 
 
-def table(rows: Sequence[Planned]) -> str:
-    """The plan as text: a row per rule, and the sentences of what cannot be decided."""
+def table(rows: Sequence[Planned], noise: Sequence[str] = ()) -> str:
+    """The plan as text: a row per rule, the sentences of what cannot be decided, and those of `noise`."""
     if any(row.limit for row in rows):
         headers = ["task", "rule", "items", "churn", "smallest", "items needed", "answer"]
         cells = [[row.task, row.limit, *_numbers(row), _count(_one(row)), row.answer] for row in rows]
@@ -249,7 +249,8 @@ def table(rows: Sequence[Planned]) -> str:
     align = ["right" if header in ("items", "churn", "smallest") else "left" for header in headers]
     text = tabulate(cells, headers=headers, tablefmt="simple", disable_numparse=True, colalign=align)
     reasons = [f"{row.task}: {row.reason}" for row in rows if row.reason and row.answer != "provable"]
-    return "\n\n".join([text, *(["\n".join(reasons)] if reasons else []), *_plainly(rows)])
+    below = ["\n".join(lines) for lines in (reasons, noise) if lines]
+    return "\n\n".join([text, *below, *_plainly(rows)])
 
 
 def _plainly(rows: Sequence[Planned]) -> list[str]:
@@ -289,6 +290,6 @@ def _count(n: int | None) -> str:
     return "" if n is None else numbers.count(n)
 
 
-def document(rows: Sequence[Planned]) -> dict[str, Any]:
-    """The plan as JSON-able data; the fields are those of Planned."""
-    return {"schema": "qeval.plan/1", "rows": [asdict(row) for row in rows]}
+def document(rows: Sequence[Planned], noise: Sequence[str] = ()) -> dict[str, Any]:
+    """The plan as JSON-able data; the fields are those of Planned, `noise` are sentences."""
+    return {"schema": "qeval.plan/1", "rows": [asdict(row) for row in rows], "noise": list(noise)}

@@ -10,7 +10,7 @@ from qeval.base.records import Variant
 from qeval.load import adapter
 from qeval.load.making import calibration, checkpoint
 from qeval.load.schemes import SCHEMES
-from qeval.load.source import Source, model_identity, refuse_revision
+from qeval.load.source import Source, model_files, model_identity, refuse_revision
 from qeval.load.versions import versions
 
 
@@ -63,7 +63,7 @@ def _resolve(variant: Variant) -> Meant:
         model,
         None,
         f"{variant.name} is quantised here, with {chosen.samples} samples of {chosen.length} tokens"
-        f" of calibration text ({chosen.name}).",
+        f" of calibration text ({chosen.name}{f', seed {chosen.seed}' if chosen.seed else ''}).",
     )
 
 
@@ -87,6 +87,17 @@ def identity(variant: Variant, cache_dir: Path) -> dict[str, Any]:
         "adapter": adapter.identity(variant.adapter, cache_dir) if variant.adapter else None,
         "versions": versions(*libraries, *(["peft"] if variant.adapter else [])),
     }
+
+
+def local_files(variant: Variant) -> tuple[Path, ...]:
+    """The files here that a variant is made of: model, ready checkpoint, adapter, calibration text."""
+    meant = resolve(variant)
+    parts = [meant.model, *filter(None, (meant.ready,))]
+    parts += [adapter.split(variant.adapter)[0]] if variant.adapter else []
+    text = _calibration(variant, meant)
+    named = [Path(text.name).expanduser()] if text else []
+    found = [path for part in parts if part.local for path in model_files(Path(part.place))]
+    return (*found, *(path for path in named if path.is_file()))
 
 
 def calibration_text(variant: Variant) -> str | None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qeval.base import contents
 from qeval.base.errors import QevalError
-from qeval.base.files import write_atomic
 
 DEMO = "demo"
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
@@ -70,48 +70,25 @@ def refuse_revision(source: Source) -> None:
 def fingerprint(directory: Path, cache_dir: Path) -> str:
     """SHA-256 over names and contents of the files that loading reads, in the order of their names.
 
-    A file's hash is kept under its path, size and time of change, so that tens of gigabytes are read
-    once. Raises QevalError where there is no config.json or a file cannot be read.
+    A file is read once and remembered for as long as it cannot have changed; see `contents.hashes`. Raises
+    QevalError where there is no config.json or a file cannot be read.
     """
     if not any((directory / name).is_file() for name in CONFIGS) and not any(directory.glob("*.gguf")):
         raise QevalError(
             f"{directory} holds no model: it has no config.json.", "Name a directory made by save_pretrained."
         )
-    book = cache_dir / "fingerprints.json"
-    known = _read_book(book)
-    whole, fresh = hashlib.sha256(), {}
-    for path in _model_files(directory):
-        stat = path.stat()
-        key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
-        if key not in known:
-            fresh[key] = _file_hash(path)
-        whole.update(f"{path.relative_to(directory).as_posix()}\0{known.get(key) or fresh[key]}\n".encode())
-    if fresh:
-        write_atomic(book, json.dumps(_read_book(book) | fresh).encode())
+    files, whole = list(model_files(directory)), hashlib.sha256()
+    for path, held in zip(files, contents.hashes(files, cache_dir), strict=True):
+        whole.update(f"{path.relative_to(directory).as_posix()}\0{held}\n".encode())
     return whole.hexdigest()
 
 
-def _model_files(directory: Path) -> Iterator[Path]:
+def model_files(directory: Path) -> Iterator[Path]:
+    """The files of a model's directory that loading can read, in the order of their names."""
     for path in sorted(directory.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(directory).parts)
         if path.is_file() and path.suffix in READ_SUFFIXES and not hidden:
             yield path
-
-
-def _file_hash(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise QevalError(f"{path} cannot be read: {error.strerror}.", "Check its permissions.") from error
-
-
-def _read_book(book: Path) -> dict[str, str]:
-    try:
-        found = json.loads(book.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def resolve_commit(model: str, revision: str | None) -> str:

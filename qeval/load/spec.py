@@ -154,6 +154,11 @@ class SchemeSpec:
         """Whether weights that are made here depend on calibration text."""
         return "calibration" in self.defaults
 
+    @property
+    def seeded(self) -> bool:
+        """Whether weights that are made here depend on a seed."""
+        return self.make is not None and "seed" in self.defaults
+
     def complete(self, options: Mapping[str, Option]) -> dict[str, Any]:
         """`options` with the defaults filled in."""
         return {**self.defaults, **options}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qeval.base import numbers
 from qeval.base.names import scheme_text, short
@@ -15,6 +15,7 @@ from qeval.report.documents import Documents, documents
 from qeval.report.facts import OWN, Fact, commands, provenance_facts, run_facts, warnings_of
 from qeval.report.figures import Column, Figure, Material, column, figure, scale_of, widest, with_bars
 from qeval.report.flips import Explorer, explore
+from qeval.report.noise import Noise, noise_of
 from qeval.report.subjects import Category, Subject, categories, subjects
 from qeval.report.verdicts import Verdict, verdict_of
 
@@ -33,6 +34,7 @@ class Line:
     figures: tuple[Figure | None, ...]
     facts: tuple[Fact, ...]
     warnings: tuple[str, ...]
+    noise: str = ""
 
     @property
     def short(self) -> str:
@@ -66,6 +68,7 @@ class Context:
     documents: tuple[Documents, ...]
     explorer: Explorer
     cost: CostTable | None
+    noise: Noise
     commands: tuple[Fact, ...]
     warnings: tuple[str, ...]
     forgiven: tuple[str, ...]
@@ -150,19 +153,20 @@ def build(
     `read_items` gives a stored cell's items; it is not asked for cells that hold only a score. `decisions`
     and `policy` are a gate's, if one was asked for. Nothing is recomputed that the evidence already says.
     """
-    run, material = evidence.run, Material(evidence, decisions)
+    run, material, noise = evidence.run, Material(evidence, decisions), noise_of(evidence)
     return Context(
         title=title or f"What quantisation cost {run.model}",
         evidence=evidence,
         decisions=decisions,
         run_facts=run_facts(run),
         columns=tuple(column(material, row) for row in material.rows),
-        lines=_lines(material),
+        lines=tuple(replace(line, noise=noise.within.get(line.name, "")) for line in _lines(material)),
         subjects=subjects(evidence),
         categories=categories(evidence),
         documents=documents(evidence),
         explorer=explore(evidence, read_items),
         cost=cost_table(run),
+        noise=noise,
         commands=commands(run),
         warnings=_run_warnings(run),
         forgiven=_forgiven(policy),
@@ -230,8 +234,6 @@ def _lines(material: Material) -> tuple[Line, ...]:
 
 def _line(material: Material, place: int, result: Result, figures: tuple[Figure | None, ...]) -> Line:
     run, name = material.run, result.variant.name
-    own = [c for c in material.evidence.comparisons if c.variant == name]
-    judged = [d for d in material.decisions if d.variant == name]
     return Line(
         name=name,
         anchor=f"variant-{place}",
@@ -239,7 +241,7 @@ def _line(material: Material, place: int, result: Result, figures: tuple[Figure 
         is_baseline=name == run.baseline,
         status=result.status,
         error=result.error or "",
-        verdict=verdict_of(result, run.baseline, own, judged),
+        verdict=verdict_of(result, material.evidence, material.claimed, material.decisions),
         figures=figures,
         facts=provenance_facts(result),
         warnings=warnings_of(result),

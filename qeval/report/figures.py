@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from qeval.base import numbers
 from qeval.base.records import Comparison, Decision, Result, Run
 from qeval.compare.columns import in_words
-from qeval.compare.evidence import Evidence
+from qeval.compare.evidence import Evidence, claims
 from qeval.compare.rows import Row, Score, score_of, summary_rows
 from qeval.report.verdicts import WORST_FIRST
 
@@ -64,6 +65,11 @@ class Material:
 
     evidence: Evidence
     decisions: Sequence[Decision]
+
+    @cached_property
+    def claimed(self) -> Mapping[tuple[str, str], int]:
+        """What may be claimed of each variant on each row; see `evidence.claims`."""
+        return claims(self.evidence)
 
     @property
     def run(self) -> Run:
@@ -127,10 +133,10 @@ def figure(material: Material, result: Result, row: Row) -> Figure | None:
     if shown is None:
         return plain
     judged = [d for d in material.decisions if d.variant == name and d.task == row.id]
-    return _compared(plain, shown, judged)
+    return _compared(plain, shown, judged, material.claimed.get((name, row.id), 0))
 
 
-def _compared(plain: Figure, shown: Comparison, decisions: Sequence[Decision]) -> Figure:
+def _compared(plain: Figure, shown: Comparison, decisions: Sequence[Decision], claim: int) -> Figure:
     """The figure with its difference. Where a rule judged the row, the interval is the one that decided."""
     deciding = _deciding(decisions)
     used, margin = (deciding.comparison or shown, _margin(deciding)) if deciding else (shown, None)
@@ -148,7 +154,7 @@ def _compared(plain: Figure, shown: Comparison, decisions: Sequence[Decision]) -
         statistics=in_words(shown),
         status=deciding.status if deciding else "",
         advisory=deciding is not None and deciding.rule.tier == "advisory",
-        real=_real(used),
+        real=_REAL[claim],
         notes=shown.notes,
         comparison=used,
         margin=margin,
@@ -166,12 +172,7 @@ def _margin(decision: Decision) -> float | None:
     return None if decision.allowed is None or decision.rule.max_flips is not None else -decision.allowed
 
 
-def _real(comparison: Comparison) -> str:
-    """Whether the interval tells the difference from zero."""
-    if comparison.high < 0:
-        return "lower"
-    return "higher" if comparison.low > 0 else "unclear"
-
+_REAL = {-1: "lower", 0: "unclear", 1: "higher"}
 
 Scale = tuple[float, float]
 

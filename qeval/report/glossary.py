@@ -19,6 +19,8 @@ def _terms(context: Context) -> list[tuple[str, str, bool]]:
         ("Interval", _INTERVAL, compared),
         ("Pass, fail, undecided", _VERDICTS, context.judged),
         ("Lost, gained, changed", _FLIPS, bool(context.explorer.counts)),
+        ("Noise floor", _NOISE, bool(context.noise.floor)),
+        ("Spread over seeds", _SEEDS, bool(context.noise.seeds)),
         ("Kept, and kept above chance", _RECOVERY, compared),
         ("Two means of one group", _MEANS, any(column.row.level == "macro" for column in context.columns)),
         ("Shrunken differences", _SHRUNKEN, bool(context.subjects)),
@@ -51,6 +53,17 @@ _FLIPS = (
     "Lost answers were right and became wrong; gained ones were wrong and became right; changed counts "
     "every answer that is another one than before. A variant that loses 50 and gains 50 has the same "
     "score, but it is another model on 100 questions."
+)
+_NOISE = (
+    "The baseline was scored twice: by another path through the same code, in other batches and another "
+    "order. What differs then is no loss of anything. A variant is within twice the noise floor where "
+    "its changed answers and its difference are at most twice those, the floor of a difference taken no "
+    "smaller than so many changes make by chance. Another GPU or another version of a library moves "
+    "numbers too, and was not tried. It decides no verdict."
+)
+_SEEDS = (
+    "Some schemes draw texts at random while they quantise. They were made several times, each with "
+    "another draw; the spread between those is luck, and so is a choice between schemes closer than that."
 )
 _RECOVERY = (
     "The variant's score as a share of the baseline's. Guessing alone scores something: with four "

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from qeval.base import numbers
 from qeval.base.records import Comparison, Decision, Result
-from qeval.compare import stats
+from qeval.compare.evidence import Evidence
+
+Claims = Mapping[tuple[str, str], int]
+"""What `evidence.claims` gives."""
 
 WORST_FIRST = ("FAIL", "MISSING", "INCONCLUSIVE", "PASS")
 MARKS = {
@@ -61,14 +64,13 @@ class Verdict:
         return WORDS[self.status]
 
 
-def verdict_of(
-    result: Result, baseline: str, own: Sequence[Comparison], decisions: Sequence[Decision]
-) -> Verdict:
-    """The verdict on one variant, from its own comparisons and decisions."""
+def verdict_of(result: Result, evidence: Evidence, claimed: Claims, decisions: Sequence[Decision]) -> Verdict:
+    """The verdict on one variant, from the decisions on it and what `claims` lets say of it."""
     name = result.variant.name
+    decisions = [one for one in decisions if one.variant == name]
     if result.status == "failed":
         return Verdict(name, "BROKEN", result.error or "The variant failed and left no message.")
-    if name == baseline:
+    if name == evidence.run.baseline:
         return Verdict(name, "BASELINE", "The others are compared with this one.")
     required = _worst_first(d for d in decisions if d.rule.tier == "required")
     if required:
@@ -78,7 +80,8 @@ def verdict_of(
         return Verdict(name, "FAIL", result.error or "Scoring stopped early: a rule is certainly broken.")
     if result.status == "stopped":
         return Verdict(name, "MISSING", "Scoring stopped early, for a rule about another baseline.")
-    return described(name, own)
+    own = [one for one in evidence.comparisons if one.variant == name]
+    return _described(name, own, claimed)
 
 
 def _worst_first(decisions: Iterable[Decision]) -> list[Decision]:
@@ -98,9 +101,9 @@ def _judged(decisions: Sequence[Decision]) -> str:
     return f"{worst.reason}{beside}"
 
 
-def described(name: str, comparisons: Sequence[Comparison]) -> Verdict:
+def _described(name: str, comparisons: Sequence[Comparison], claimed: Claims) -> Verdict:
     """What can be said without a rule: the change on the row that sums the variant up, and if it is real."""
-    told = _telling(comparisons)
+    told = _telling(comparisons, claimed)
     if told is None:
         return Verdict(name, "NONE", "It has no task in common with the baseline.")
     level = f"{numbers.percent(told.confidence, 0)} interval"
@@ -110,29 +113,19 @@ def described(name: str, comparisons: Sequence[Comparison]) -> Verdict:
     else:
         change = f"{numbers.signed_points(told.delta)} points"
         around = numbers.interval_points(told.low, told.high)
-    return Verdict(name, _outcome(told), f"{told.task}: {change} ({level} {around}).")
+    status = {-1: "LOSS", 1: "GAIN"}.get(claimed.get((name, told.task), 0), "UNCLEAR")
+    apart = told.high < 0 or told.low > 0
+    chance = f" Among {len(claimed)} comparisons it may be chance." if apart and status == "UNCLEAR" else ""
+    return Verdict(name, status, f"{told.task}: {change} ({level} {around}).{chance}")
 
 
-def _telling(comparisons: Sequence[Comparison]) -> Comparison | None:
+def _telling(comparisons: Sequence[Comparison], claimed: Claims) -> Comparison | None:
     """The row that sums a variant up: the average if there is one, else the first task, else the first
-    perplexity. Where that row shows nothing, the surest real loss of any other row goes before it: a variant
-    that ruined one task may not read as unchanged."""
+    perplexity. Where nothing is claimed of that row, the surest loss of any other row goes before it: a
+    variant that ruined one task may not read as unchanged."""
     order = ("average", "macro", "pooled", "task", "subtask")
     ranked = sorted(comparisons, key=lambda c: (c.kind == "perplexity", order.index(c.level)))
-    if not ranked or _outcome(ranked[0]) != "UNCLEAR":
+    if not ranked or claimed.get((ranked[0].variant, ranked[0].task)):
         return ranked[0] if ranked else None
-    return min(_real_losses(comparisons), key=lambda c: c.p or 0.0, default=ranked[0])
-
-
-def _real_losses(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """The headline rows whose loss stands after Holm's correction for how many rows were looked at."""
-    rows = [c for c in comparisons if c.level in {"task", "pooled", "macro"} and c.p is not None]
-    adjusted = stats.holm([row.p for row in rows if row.p is not None]) if rows else ()
-    return [row for row, p in zip(rows, adjusted, strict=True) if row.high < 0 and p <= 1 - row.confidence]
-
-
-def _outcome(comparison: Comparison) -> str:
-    """Whether the interval tells the difference from zero."""
-    if comparison.high < 0:
-        return "LOSS"
-    return "GAIN" if comparison.low > 0 else "UNCLEAR"
+    losses = [one for one in comparisons if claimed.get((one.variant, one.task)) == -1]
+    return min(losses, key=lambda c: c.p or 0.0, default=ranked[0])

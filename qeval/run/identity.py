@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from qeval.ask.order import Order
+from qeval.base import contents
 from qeval.base.errors import QevalError
 from qeval.base.hashing import digest
 from qeval.base.names import slug
@@ -24,7 +25,7 @@ def identities(order: Order, refused: dict[str, QevalError]) -> dict[str, dict[s
     found: dict[str, dict[str, Any]] = {}
     for variant in order.variants:
         try:
-            found[variant.name] = _identity(variant, order.cache_dir)
+            found[variant.name] = identity_of(variant, order.cache_dir)
         except QevalError as error:
             if variant.name == order.baseline:
                 raise
@@ -35,7 +36,8 @@ def identities(order: Order, refused: dict[str, QevalError]) -> dict[str, dict[s
     return found
 
 
-def _identity(variant: Variant, cache_dir: Path) -> dict[str, Any]:
+def identity_of(variant: Variant, cache_dir: Path) -> dict[str, Any]:
+    """What a variant is. Raises QevalError where it cannot be found."""
     if is_toy(variant.model):
         return {"model": variant.model, "scheme": msgspec.to_builtins(variant.scheme)}
     from qeval.load.resolve import identity
@@ -44,9 +46,14 @@ def _identity(variant: Variant, cache_dir: Path) -> dict[str, Any]:
 
 
 def context_of(order: Order) -> dict[str, Any]:
-    """What can change a task's items: lm-eval, the mirror of data sets, the project's own tasks."""
+    """What can change a task's items: lm-eval, the mirror of data sets, tasks of one's own.
+
+    A cell is known by the questions themselves; this is for telling that a whole order is finished, without
+    building them.
+    """
     mirror = order.settings.datasets_dir
-    own = any(task.name.startswith("qeval_") for task in order.suite.tasks)
+    toy = is_toy(order.variants[0].model)  # it invents the items of every task but ours
+    own = not toy or any(task.name.startswith("qeval_") for task in order.suite.tasks)
     return {
         "lm_eval": importlib.metadata.version("lm_eval"),
         "datasets_dir": fingerprint(Path(mirror)) if mirror else None,
@@ -55,17 +62,13 @@ def context_of(order: Order) -> dict[str, Any]:
 
 
 def fingerprint(folder: Path) -> str:
-    """A hash of the names, sizes and times of the files below `folder` (contents, for small text files)."""
+    """A hash of the names and contents of the files below `folder`; of data files that are no text, of what
+    changes whenever they do, for a mirror may hold more than can be read."""
     seen = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".md":
-            stat = path.stat()
             small = path.suffix in {".yaml", ".yml", ".jsonl", ".json", ".py", ".txt"}
-            state = (
-                hashlib.sha256(path.read_bytes()).hexdigest()
-                if small
-                else f"{stat.st_size} {stat.st_mtime_ns}"
-            )
+            state = hashlib.sha256(path.read_bytes()).hexdigest() if small else contents.stamp(path)
             seen.update(f"{path.relative_to(folder)}\0{state}\0".encode())
     return seen.hexdigest()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,12 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from qeval import __version__
 from qeval.ask.order import Order, check
+from qeval.ask.repeats import Repeat, nothing_to_repeat, repeats
+from qeval.base import contents
 from qeval.base.errors import Exit, QevalError
-from qeval.base.messages import Event, Failed, Job, Stage
+from qeval.base.messages import Event, Failed, Job, Note, Stage
 from qeval.base.places import tasks_dir
 from qeval.base.records import Cell, Cost, Result, Run, Variant
+from qeval.base.repeats import repeats_of, scorings, with_repeat, with_repeats_of
 from qeval.run import identity
 from qeval.run.executors import EXECUTORS
 from qeval.store.runs import RunDir, Store, tells_texts
@@ -28,43 +34,115 @@ def farewell(run: Run, path: Path) -> str:
     if exit_code(run) != Exit.PASS:
         kept += f" Library logs: {path / 'logs'}."
     scored = any(result.cells for result in run.results)
-    return f"{kept} Next: qeval report -o report.html, qeval gate --max-drop 1.0" if scored else kept
+    if not scored:
+        return kept
+    return f"{kept}\nNext: qeval report {path} -o report.html\n      qeval gate {path} --max-drop 1.0"
 
 
 def exit_code(run: Run) -> Exit:
-    """ERROR where a variant failed; the others' results stand all the same."""
-    return Exit.PASS if all(result.status in {"done", "stopped"} for result in run.results) else Exit.ERROR
+    """ERROR where a variant or a repeat of one failed; the others' results stand all the same."""
+    return Exit.PASS if all(result.status in {"done", "stopped"} for result in scorings(run)) else Exit.ERROR
 
 
 def execute(order: Order, listen: Listener) -> RunDir:
-    """Score every variant, resuming what an earlier attempt finished; returns the run's directory.
+    """Score every variant, then what is to be scored once more, resuming what an earlier attempt finished;
+    returns the run's directory.
 
     A variant that fails is recorded and the others go on. Raises QevalError for an order that cannot be
     begun at all, KeyboardInterrupt (after writing run.json) when the person stops it.
     """
+    if order.again:
+        contents.forget(order.cache_dir)
+    store = Store(order.runs_dir)
+    store.mark_newest("")
     refused = check(order)
     identities = identity.identities(order, refused)
     context = identity.context_of(order)
-    place = Store(order.runs_dir).run_dir(identity.run_id(order, identities, context))
+    more = repeats(order, refused)
+    place = store.run_dir(identity.run_id(order, identities, context))
     run = _begin(order, place)
+    if not (place.path / "cells").exists() and (before := _before(order, store, place)):
+        listen(order.variants[0], Note(_ANEW.format(before)))
+    store.mark_newest(place.path.name)
     for variant in order.variants:
         if variant.name in refused:
             run = _with(run, _refused(variant, refused[variant.name], listen), order.cost)
     for variant in sorted(order.variants, key=lambda variant: variant.name != order.baseline):
-        if variant.name in refused:
-            continue
-        if _finished(run, variant, place, order.cost) and not order.again:
-            listen(variant, Stage("finished earlier"))
-            continue
-        job = _job(order, variant, identities, context, place)
-        try:
-            result = EXECUTORS[order.executor](job, partial(listen, variant))
-        except KeyboardInterrupt:
-            place.write(run)
-            raise
-        run = _learned(_with(run, result, order.cost))
-        place.write(run)
+        if variant.name not in refused:
+            run = _scored(order, run, _job(order, variant, identities, context, place), place, listen)
+    for variant in order.variants:
+        if why := nothing_to_repeat(order, refused).get(variant.name):
+            listen(variant, Note(f"Nothing to repeat: {why}."))
+    for repeat in more:
+        run = _repeated(order, run, repeat, context, place, listen)
+    store.mark_newest(place.path.name)
     return place
+
+
+def _scored(order: Order, run: Run, job: Job, place: RunDir, listen: Listener) -> Run:
+    """The run with a variant's result, which is scored now unless it was before."""
+    if _finished(_result(run, job.variant.name), place, order.cost) and not order.again:
+        listen(job.variant, Stage("finished earlier"))
+        return run
+    run = _learned(_with(run, _carry_out(order, job, run, place, listen), order.cost))
+    place.write(run)
+    return run
+
+
+def _carry_out(order: Order, job: Job, run: Run, place: RunDir, listen: Listener) -> Result:
+    """The result of a job; run.json is written where the person stops it."""
+    try:
+        return EXECUTORS[order.executor](job, partial(listen, job.variant))
+    except KeyboardInterrupt:
+        place.write(run)
+        raise
+
+
+def _repeated(
+    order: Order, run: Run, repeat: Repeat, context: dict[str, Any], place: RunDir, listen: Listener
+) -> Run:
+    """The run with a further scoring of one of its results, which must be whole to be compared with it."""
+    variant, first = repeat.variant, _result(run, repeat.of)
+    known = next((one for one in repeats_of(first) if one.variant.name == variant.name), None)
+    if first.status != "done":
+        listen(variant, Note(f"{repeat.of} was not scored to its end, so it is not scored once more."))
+        return run
+    if known and _finished(known, place, cost=None) and not order.again:
+        listen(variant, Stage("finished earlier"))
+        return run
+    try:
+        job = _job_of_repeat(order, repeat, context, place)
+    except QevalError as error:
+        result = _refused(variant, error, listen)
+    else:
+        result = _carry_out(order, job, run, place, listen)
+    changed = with_repeat(first, result, path=repeat.by_path)
+    run = replace(run, results=tuple(changed if one is first else one for one in run.results))
+    place.write(run)
+    return run
+
+
+def _job_of_repeat(order: Order, repeat: Repeat, context: dict[str, Any], place: RunDir) -> Job:
+    """The job of a repeat: nothing stops it, and neither costs nor lm-eval's numbers are wanted of it."""
+    plain = replace(order, policy=None, settings=repeat.settings, verify=0, cost=False)
+    found = {repeat.variant.name: identity.identity_of(repeat.variant, order.cache_dir)}
+    job = _job(plain, repeat.variant, found, context, place)
+    return msgspec.structs.replace(job, shuffled=repeat.by_path)
+
+
+_ANEW = "{} asked the same of other files, or of older versions; what that changes is scored anew."
+
+
+def _before(order: Order, store: Store, place: RunDir) -> str | None:
+    """The newest other run of the same variants, suite and settings, if there is one."""
+    for other in store.runs():
+        with contextlib.suppress(QevalError):
+            run = other.read()
+            same = tuple(result.variant for result in run.results) == order.variants
+            names = [task.name for task in run.suite.tasks] == [task.name for task in order.suite.tasks]
+            if same and names and run.settings == order.settings and other.path != place.path:
+                return run.id
+    return None
 
 
 def _refused(variant: Variant, error: QevalError, listen: Listener) -> Result:
@@ -76,12 +154,16 @@ def _refused(variant: Variant, error: QevalError, listen: Listener) -> Result:
 def _with(run: Run, result: Result, asked: bool | None) -> Run:
     """The run with a result in its place; `asked`: costs were asked for (None: neither way)."""
     results = tuple(
-        replace(result, cost=_kept(old.cost, result.cost, asked))
+        with_repeats_of(replace(result, cost=_kept(old.cost, result.cost, asked)), [old])
         if old.variant.name == result.variant.name
         else old
         for old in run.results
     )
     return replace(run, results=results)
+
+
+def _result(run: Run, name: str) -> Result:
+    return next(result for result in run.results if result.variant.name == name)
 
 
 def _kept(old: Cost | None, new: Cost | None, asked: bool | None) -> Cost | None:
@@ -135,14 +217,12 @@ def _begin(order: Order, place: RunDir) -> Run:
         place.write(fresh)
         return fresh
     known = {result.variant.name: result for result in old.results}
-    return replace(
-        fresh, created=old.created, results=tuple(known.get(r.variant.name, r) for r in fresh.results)
-    )
+    results = tuple(known.get(r.variant.name, r) for r in fresh.results)
+    return _learned(replace(fresh, created=old.created, results=results))
 
 
-def _finished(run: Run, variant: Variant, place: RunDir, cost: bool | None) -> bool:
+def _finished(result: Result, place: RunDir, cost: bool | None) -> bool:
     """Whether every cell is there, and measures where costs are asked for."""
-    result = next(r for r in run.results if r.variant.name == variant.name)
     lacking = cost and not (result.cost and result.cost.measures)
     scored = result.status == "done" and bool(result.cells) and not lacking
     return scored and all(_whole(place, cell) for cell in result.cells)

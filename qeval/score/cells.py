@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qeval.base.hashing import digest
+from qeval.base.hashing import digest, digested
 from qeval.base.messages import Event, Finished, Job
 from qeval.base.records import Cell, Item, Samples, Stop, Task
 from qeval.judge import early
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 SCORING_VERSION = 1
 """Raised when a change of qeval's own code changes numbers: cells of an older version are not taken over."""
 
+_SETTINGS = ("seed", "batch_size", "device", "dtype", "engine", "chat_template", "materialize")
+"""Those that can change a number."""
+
 Say = Callable[[Event], None]
 
 
@@ -31,39 +34,41 @@ class JobCells:
         self.say = say
         self.store = Store(Path(job.runs_dir))
         self.place: RunDir = self.store.run_dir(job.run_id)
+        self.asked: dict[str, str] = {}
 
     def key(self, task: Task) -> str:
-        """The hash of everything that can change the numbers of this variant on this task."""
-        return self._key(task, self.job.identity, shuffled=self._watched)
+        """The hash of everything that can change the numbers of this variant on this task.
+
+        What is asked is known by itself once `asked` holds it by the task's name, else by the job's context.
+        """
+        return self._key(task, self.job.identity, shuffled=self._shuffled)
 
     @property
     def _watched(self) -> bool:
         return self.job.policy is not None and self.job.baseline is not None
 
+    @property
+    def _shuffled(self) -> bool:
+        return self._watched or self.job.shuffled
+
     def _key(self, task: Task, identity: dict[str, Any], *, shuffled: bool) -> str:
-        settings = self.job.settings
-        return digest(
-            {
-                "scoring": SCORING_VERSION,
-                "variant": identity,
-                # Scored in random order, items are packed otherwise, which moves sums in the last digits.
-                "shuffled": shuffled,
-                "context": self.job.context,
-                "task": asdict(task),
-                "settings": {
-                    name: getattr(settings, name)
-                    for name in (
-                        "seed",
-                        "batch_size",
-                        "device",
-                        "dtype",
-                        "engine",
-                        "chat_template",
-                        "materialize",
-                    )
-                },
-            }
-        )
+        return digest(self._made_of(task, identity, shuffled=shuffled))
+
+    def _made_of(self, task: Task, identity: dict[str, Any], *, shuffled: bool) -> dict[str, Any]:
+        return {
+            "scoring": SCORING_VERSION,
+            "variant": identity,
+            # Scored in random order, items are packed otherwise, which moves sums in the last digits.
+            "shuffled": shuffled,
+            "context": self._context(task),
+            "task": asdict(task),
+            "settings": {name: getattr(self.job.settings, name) for name in _SETTINGS},
+        }
+
+    def _context(self, task: Task) -> dict[str, Any]:
+        if task.name not in self.asked:
+            return self.job.context
+        return {"lm_eval": self.job.context.get("lm_eval"), "asked": self.asked[task.name]}
 
     def recall(self, task: Task) -> Cell | None:
         """Announce and return the finished cell of a task, taken over from another run if need be."""
@@ -78,9 +83,10 @@ class JobCells:
         return cell
 
     def watcher(self, tasks: Sequence[Task], sizes: Sequence[int]) -> Watcher | None:
-        """What may stop these tasks early; None where nothing may, or the baseline has not all of them."""
+        """What scores these tasks in blocks of random order, and may stop them early; None where nothing may,
+        or the baseline has not all of them."""
         if self.job.policy is None or self.job.baseline is None:
-            return None
+            return Watcher(self.job, tasks, sizes, {}) if self.job.shuffled else None
         base = {}
         for task in tasks:
             found = self.store.find(self._key(task, self.job.baseline, shuffled=False))
@@ -100,7 +106,8 @@ class JobCells:
 
     def add(self, cell: Cell, samples: Samples, items: Sequence[Item]) -> None:
         """Store a cell and announce it."""
-        cell = self.place.add(cell, samples, items)
+        made_of = self._made_of(cell.task, self.job.identity, shuffled=self._shuffled)
+        cell = self.place.add(cell, samples, items, digested(made_of))
         self.say(Finished(replace(cell, provenance=None)))
 
 
@@ -125,7 +132,7 @@ class Watcher:
     ) -> None:
         self.tasks, self.sizes, self.baseline = tasks, sizes, baseline
         self.seed = job.settings.seed
-        self.clusters = [baseline[task.name].cluster for task in tasks]
+        self.clusters = [baseline[task.name].cluster for task in tasks] if baseline else []
         largest = [early.largest_text(cluster) for cluster in self.clusters]
         name = job.variant.name
         self.state = early.watches(job.policy, name, tasks, sizes, among, largest) if job.policy else ()

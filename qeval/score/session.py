@@ -25,6 +25,7 @@ from qeval.score.engine.materialize import can_materialize, compute_in_own_dtype
 from qeval.score.engine.requests import Answer, TokenRequest
 from qeval.score.harness import door
 from qeval.score.inputs import calibrated_on_questions, loaded_variant, questions
+from qeval.score.unchanged import Unchanged
 from qeval.store.clusters import count_texts
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ _LM_EVAL_BATCH = 8  # where lm-eval's own code runs and no batch size was asked 
 def score(job: Job, cells: JobCells, say: Say) -> None:
     """Score every task of the job that is not finished. Raises QevalError where the variant cannot go on."""
     prepared = questions(job, say)
+    cells.asked = {part.task.name: part.asked for part in prepared}
     known = [cells.recall(part.task) for part in prepared]
     todo = [part for part, cell in zip(prepared, known, strict=True) if cell is None]
     say(Todo(tuple((part.task.name, _size(part)) for part in todo), len(prepared) - len(todo)))
@@ -50,7 +52,8 @@ def score(job: Job, cells: JobCells, say: Say) -> None:
         stored = next((cell.provenance for cell in known if cell is not None), None)
         say(end_without_scoring(job, stored, say))
         return
-    session = Session(job, cells, say, loaded_variant(job, say), sum(map(_tokens, prepared)))
+    files = Unchanged(job)
+    session = Session(job, cells, say, loaded_variant(job, say), files, sum(map(_tokens, prepared)))
     session.warn(calibrated_on_questions(job.variant, prepared))
     for unit in _units(prepared):
         session.score_unit(unit, [part in todo for part in unit])
@@ -101,8 +104,12 @@ class _Answers:
 class Session:
     """A loaded model at work: the engine, and the counts that a cell records."""
 
-    def __init__(self, job: Job, cells: JobCells, say: Say, loaded: model.Loaded, tokens: int) -> None:
+    def __init__(
+        self, job: Job, cells: JobCells, say: Say, loaded: model.Loaded, files: Unchanged, tokens: int
+    ) -> None:
+        files.check()
         self.job, self.cells, self.say, self.loaded, self.tokens = job, cells, say, loaded, tokens
+        self.files = files
         self.model: Any = loaded.model
         self.settings: Settings = job.settings
         self.provenance: Provenance = replace(
@@ -159,9 +166,10 @@ class Session:
 
     def _by_engine(self, unit: Sequence[PreparedTask], wanted: Sequence[bool], start: float) -> None:
         sizes = [part.n for part in unit]
-        watcher = self.cells.watcher([part.task for part in unit], sizes) if all(wanted) else None
-        if watcher is not None and watcher.state:
-            self._in_blocks(unit, watcher, start)
+        in_blocks = all(wanted) or self.job.shuffled
+        watcher = self.cells.watcher([part.task for part in unit], sizes) if in_blocks else None
+        if watcher is not None and (watcher.state or self.job.shuffled):
+            self._in_blocks(unit, watcher, wanted, start)
         else:
             self._all_at_once(unit, wanted, start)
 
@@ -176,8 +184,11 @@ class Session:
                 self._store(unit[place.part], answers[place.part].found, tokens, seconds)
                 start, fed = time.perf_counter(), self._fed()
 
-    def _in_blocks(self, unit: Sequence[PreparedTask], watcher: Watcher, start: float) -> None:
-        """Score a unit in blocks of items in random order, looking after each whether it may stop."""
+    def _in_blocks(
+        self, unit: Sequence[PreparedTask], watcher: Watcher, wanted: Sequence[bool], start: float
+    ) -> None:
+        """Score a unit in blocks of items in random order, looking after each whether it may stop where
+        anything is watched. All parts shape the blocks, and the wanted ones are stored."""
         import numpy as np
 
         answers = [_Answers(len(part.requests)) for part in unit]
@@ -189,14 +200,16 @@ class Session:
                 for p in range(len(unit))
                 for i in np.flatnonzero(np.isin(documents[p], block[block[:, 0] == p, 1]))
             ]
-            for place, answer in self._answered(unit, places, [True] * len(unit)):
+            for place, answer in self._answered(unit, places, wanted):
                 answers[place.part].fill(place.request, answer)
-            pairs = zip(unit, answers, strict=True)
-            some = [door.collect(part, known.filled(), partly=True) for part, known in pairs]
-            watcher.judge_block(block, [outcome.samples for outcome in some])
-        share = (self._fed() - fed) // len(unit), (time.perf_counter() - start) / len(unit)
-        for part, known in zip(unit, answers, strict=True):
-            self._store(part, known.found, *share)
+            if watcher.state:
+                pairs = zip(unit, answers, strict=True)
+                some = [door.collect(part, known.filled(), partly=True) for part, known in pairs]
+                watcher.judge_block(block, [outcome.samples for outcome in some])
+        share = (self._fed() - fed) // sum(wanted), (time.perf_counter() - start) / sum(wanted)
+        for part, known, want in zip(unit, answers, wanted, strict=True):
+            if want:
+                self._store(part, known.found, *share)
 
     def _answered(
         self, unit: Sequence[PreparedTask], places: Sequence[_Place], wanted: Sequence[bool]
@@ -259,6 +272,7 @@ class Session:
             provenance=self.provenance,
             texts=count_texts(samples.cluster),
         )
+        self.files.check()
         self.cells.add(cell, samples, outcome.items)
 
     def _tell(self, part: PreparedTask, count: int) -> None:

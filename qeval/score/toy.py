@@ -24,9 +24,16 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+_SHIFT = 0.01
+"""How far a scheme moves the log-likelihoods of an item that it does not change, as every real one does."""
+PATH, OTHER_PATH = "toy", "toy-again"
+"""The names of its two ways to answer."""
 _CHOICES = 4
 _DEFAULT_ITEMS = 200
 _SUBJECT_SHARE = 10  # so that subjects differ in size, and their mean from that of all items
+# On the other path: the share of items whose two best choices change places, and how far log-likelihoods
+# move, of a choice or a word, in nats.
+_SWAPPED, _MOVED = 0.015, 1e-4
 # The share of answers that change, and the share of right answers that are lost on top.
 _DAMAGE = {
     "fp32": (0.0, 0.0),
@@ -60,14 +67,14 @@ def available(task: Task, toy: Toy) -> int:
     return toy.items or (subject // _SUBJECT_SHARE if subject and task.group else _DEFAULT_ITEMS)
 
 
-def provenance(scheme: Scheme) -> Provenance:
+def provenance(scheme: Scheme, engine: str = PATH) -> Provenance:
     """The toy's provenance, which says that it is one."""
     return Provenance(
         model="toy",
         architecture="Toy",
         dtype="none",
         quantization={"scheme": scheme.kind, **scheme.options},
-        engine="toy",
+        engine=engine,
         notes=("This is the toy model: every number here is invented.",),
     )
 
@@ -80,6 +87,27 @@ def score(task: Task, scheme: Scheme, toy: Toy, seed: int) -> tuple[Samples, tup
     n = min(available(task, toy), task.limit or math.inf)
     make = _perplexity if task.kind == "perplexity" else _choices
     return make(task, scheme, int(n), seed)
+
+
+def by_another_path(task: Task, samples: Samples, seed: int) -> Samples:
+    """The same answers as they come out on the toy's other path: nearly the same."""
+    import numpy as np
+
+    noise = _generator(task.name, seed, OTHER_PATH)
+    if task.kind == "perplexity":
+        moved = noise.normal(0.0, _MOVED, size=len(samples)) * samples.weight
+        return replace(samples, value=samples.value + moved)
+    scores: NDArray[np.float64] = np.array([list(row) for row in samples.scores]).reshape(-1, _CHOICES)
+    for item in np.flatnonzero(noise.random(len(samples)) < _SWAPPED):
+        second, best = np.argsort(scores[item])[-2:]
+        scores[item, [best, second]] = scores[item, [second, best]]
+    scores = scores + noise.normal(0.0, _MOVED, size=scores.shape)
+    gold = samples.gold.astype(int)
+    answer = scores.argmax(axis=1)
+    rows = np.empty(len(samples), dtype=object)
+    rows[:] = [tuple(row) for row in scores.tolist()]
+    value = (answer == gold).astype(float) if task.kind == "accuracy" else _probability(scores, gold)
+    return replace(samples, value=value, answer=answer.astype(np.str_), scores=rows)
 
 
 def _generator(*parts: object) -> np.random.Generator:
@@ -110,6 +138,7 @@ def _choices(task: Task, scheme: Scheme, n: int, seed: int) -> tuple[Samples, tu
     scores[changed] = noise.normal(-12.0, 3.0, size=(int(changed.sum()), _CHOICES))
     _prefer(scores, gold, right, changed & (noise.integers(2, size=n) == 1))
     _prefer(scores, gold, np.zeros(n, dtype=bool), right & (noise.random(n) < loss))
+    scores += _generator("shift", task.name, seed, scheme.kind, scheme.options).normal(0.0, _SHIFT, (n, 1))
     answer = scores.argmax(axis=1)
     value = (answer == gold).astype(float) if task.kind == "accuracy" else _probability(scores, gold)
     samples = _samples(task, value, np.ones(n), [str(a) for a in answer], [str(g) for g in gold], scores)

@@ -32,10 +32,13 @@ def score_toy(job: Job, say: Say) -> None:
     tasks = tuple(toy.leaf_tasks(job.tasks))
     todo = [task for task in tasks if cells.recall(task) is None]
     say(Todo(tuple((task.name, toy.available(task, settings)) for task in todo), len(tasks) - len(todo)))
+    provenance = toy.provenance(job.variant.scheme, engine=toy.OTHER_PATH if job.shuffled else toy.PATH)
     done = 0
     for task in todo:
         start = time.perf_counter()
         samples, items = toy.score(task, job.variant.scheme, settings, job.settings.seed)
+        if job.shuffled:
+            samples = toy.by_another_path(task, samples, job.settings.seed)
         watcher = cells.watcher([task], [len(samples)])
         if watcher is not None:
             for block in watcher.blocks():
@@ -51,12 +54,12 @@ def score_toy(job: Job, say: Say) -> None:
             task_version="toy",
             dataset="invented",
             seconds=seconds,
-            provenance=toy.provenance(job.variant.scheme),
+            provenance=provenance,
             texts=count_texts(samples.cluster),
         )
         cells.add(cell, samples, items)
         say(Progress(task.name, done))
-    say(Done(toy.provenance(job.variant.scheme)))
+    say(Done(provenance))
 
 
 def score_model(job: Job, say: Say) -> None:

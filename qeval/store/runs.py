@@ -1,13 +1,17 @@
 """Runs on disk: self-contained directories, content-addressed cells, written last-to-first.
 
+    <runs>/.newest                              the run that began or ended last
     <runs>/<run id>/run.json                    what was asked, what came of it; replaced atomically
     <runs>/<run id>/cells/<key>/samples.parquet one row an item
+    <runs>/<run id>/cells/<key>/made-of.json    what the key is the SHA-256 of
     <runs>/<run id>/cells/<key>/cell.json       the header; the directory appears by one rename
     <runs>/<run id>/items/<sha256>.parquet      texts of the items, shared by the variants
     <runs>/<run id>/logs/<variant>.log          what the libraries printed
 
 A cell's key is a hash of everything that can change its numbers, so a cell found under its key anywhere
-below <runs> is taken over instead of computed again.
+below <runs> is taken over instead of computed again. Nothing is believed by its place: run.json and
+cell.json hold a checksum of themselves (the SHA-256 of the file with 64 zeros in the checksum's place) and
+the hashes of the files that they tell of; a cell says what its key is made of.
 """
 
 from __future__ import annotations
@@ -21,14 +25,16 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from qeval.base.errors import QevalError, did_you_mean
+from qeval.base.errors import IncomparableError, QevalError, did_you_mean
 from qeval.base.files import disk_errors, write_atomic
 from qeval.base.names import slug
 from qeval.base.records import Cell, Item, Run, Samples
+from qeval.base.repeats import scorings
+from qeval.store.checksums import damaged, decode, read_proved, sha256_of, summed
 from qeval.store.clusters import clusters
 from qeval.store.columns import (
     items_from_parquet,
@@ -42,29 +48,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+NEWEST_FILE = ".newest"
 RUN_FILE = "run.json"
 CELL_FILE = "cell.json"
 SAMPLES_FILE = "samples.parquet"
 ITEMS_FILE = "items.parquet"
-_Record = TypeVar("_Record", Run, Cell)
-
-
-def _read_proved(path: Path, expected_sha256: str) -> bytes:
-    """A file whose hash is known. Raises QevalError where it is missing or was changed."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise _damaged(path, "is missing") from error
-    if hashlib.sha256(data).hexdigest() != expected_sha256:
-        raise _damaged(path, "is not what was written (its SHA-256 differs)")
-    return data
-
-
-def _damaged(path: Path, what: str) -> QevalError:
-    return QevalError(
-        f"{path} {what}.",
-        f"Delete {path.parent} and run the same command again: only what is damaged is computed again.",
-    )
+MADE_OF_FILE = "made-of.json"
 
 
 def tells_texts(cell: Cell) -> bool:
@@ -96,12 +85,12 @@ class RunDir:
                 f"{self.path} is not a run: it has no readable {RUN_FILE}.",
                 "List the runs there are with: qeval list runs",
             ) from error
-        return _decode(data, Run, file)
+        return decode(data, Run, file)
 
     def write(self, run: Run) -> None:
         """Replace run.json atomically."""
         with disk_errors(self.path):
-            write_atomic(self.path / RUN_FILE, msgspec.json.format(msgspec.json.encode(run), indent=1))
+            write_atomic(self.path / RUN_FILE, summed(run))
 
     def cell(self, key: str) -> Cell | None:
         """The finished cell under `key`, or None."""
@@ -110,7 +99,19 @@ class RunDir:
             data = file.read_bytes()
         except OSError:
             return None
-        return _decode(data, Cell, file)
+        cell = decode(data, Cell, file)
+        if cell.key != key:
+            raise damaged(file, "is another cell's: it was copied or renamed")
+        self._check_made_of(cell)
+        return cell
+
+    def _check_made_of(self, cell: Cell) -> None:
+        """Raises QevalError where a cell's key is not of its task. Older cells do not tell what it is of."""
+        file = self._cell_dir(cell.key) / MADE_OF_FILE
+        if file.exists():
+            told, task = msgspec.json.decode(read_proved(file, cell.key)), msgspec.to_builtins(cell.task)
+            if any(task.get(name) != value for name, value in told["task"].items()):
+                raise damaged(file, f"is of another task than {cell.task.name}")
 
     def samples(self, cell: Cell) -> Samples:
         """The items of a cell, with their clusters, which a cell of an older version gets from its stored
@@ -121,7 +122,7 @@ class RunDir:
         if cell.aggregate_only:
             raise QevalError(f"{cell.task.name} has a published score but no items.", "")
         file = self._cell_dir(cell.key) / SAMPLES_FILE
-        samples = samples_from_parquet(_read_proved(file, cell.files[SAMPLES_FILE]))
+        samples = samples_from_parquet(read_proved(file, cell.files[SAMPLES_FILE]))
         if cell.texts is not None or (samples.cluster != "").any():
             return samples
         return replace(samples, cluster=self._found_clusters(cell, samples))
@@ -140,7 +141,7 @@ class RunDir:
         if sha is None:
             return {}
         with contextlib.suppress(QevalError):
-            found = questions_from_parquet(_read_proved(self._items_file(sha), sha))
+            found = questions_from_parquet(read_proved(self._items_file(sha), sha))
             whole = cell.task.kind == "perplexity" and not any(item.choices for item in found.values())
             return {} if whole else found
         return {}
@@ -151,27 +152,30 @@ class RunDir:
         if sha is None:
             return {}
         if sha not in self._items:
-            self._items[sha] = items_from_parquet(_read_proved(self._items_file(sha), sha))
+            self._items[sha] = items_from_parquet(read_proved(self._items_file(sha), sha))
         return self._items[sha]
 
-    def add(self, cell: Cell, samples: Samples, items: Sequence[Item]) -> Cell:
+    def add(self, cell: Cell, samples: Samples, items: Sequence[Item], made_of: str | None = None) -> Cell:
         """Store a cell: its items, then its samples, then its header, seen by others all at once.
 
-        Returns the cell with the hashes of its files. Where another process was quicker, its cell stays.
+        `made_of` is the text whose SHA-256 is the cell's key. Returns the cell with the hashes of its files.
+        Where another process was quicker, its cell stays, unless it is damaged.
         """
         with disk_errors(self.path):
             files = {}
             if items:
                 data = items_to_parquet(items)
                 files[ITEMS_FILE] = sha = hashlib.sha256(data).hexdigest()
-                if not self._items_file(sha).exists():
+                if not self._items_file(sha).exists() or sha256_of(self._items_file(sha)) != sha:
                     write_atomic(self._items_file(sha), data)
             data = samples_to_parquet(samples)
             files[SAMPLES_FILE] = hashlib.sha256(data).hexdigest()
             cell = replace(cell, files=files)
             with self._appearing(cell.key) as folder:
                 write_atomic(folder / SAMPLES_FILE, data)
-                write_atomic(folder / CELL_FILE, msgspec.json.encode(cell))
+                if made_of is not None:
+                    write_atomic(folder / MADE_OF_FILE, made_of.encode())
+                write_atomic(folder / CELL_FILE, summed(cell))
         return cell
 
     def adopt(self, other: RunDir, cell: Cell) -> None:
@@ -181,26 +185,33 @@ class RunDir:
             if sha is not None:
                 _link(other._items_file(sha), self._items_file(sha))
             with self._appearing(cell.key) as folder:
-                for name in (SAMPLES_FILE, CELL_FILE):
-                    _link(other._cell_dir(cell.key) / name, folder / name)
+                for name in (SAMPLES_FILE, MADE_OF_FILE, CELL_FILE):
+                    if (other._cell_dir(cell.key) / name).exists():
+                        _link(other._cell_dir(cell.key) / name, folder / name)
 
     def log(self, variant: str) -> Path:
         """Where the libraries' output of a variant goes."""
         return self.path / "logs" / f"{slug(variant, 80)}.log"
 
     def _cell_dir(self, key: str) -> Path:
-        return self.path / "cells" / key
+        return self.path / "cells" / self._name(key)
 
     def _items_file(self, sha256: str) -> Path:
-        return self.path / "items" / f"{sha256}.parquet"
+        return self.path / "items" / f"{self._name(sha256)}.parquet"
 
-    def _displace(self, folder: Path, key: str) -> None:
-        """Put a new cell in the place of one that cannot tell which of its items share texts."""
-        with contextlib.suppress(QevalError):
-            old = self.cell(key)
-            if old is not None and not tells_texts(old):
-                shutil.rmtree(self._cell_dir(key))
-                folder.rename(self._cell_dir(key))
+    def _name(self, name: str) -> str:
+        """A name as it is. Raises QevalError where it would lead out of its folder."""
+        if name != Path(name).name or name.startswith("."):
+            raise damaged(self.path / RUN_FILE, f"names a file outside of the run ({name!r})")
+        return name
+
+    def _is_whole(self, key: str) -> bool:
+        """Whether a cell is undamaged, and can tell which of its items share texts."""
+        try:
+            cell = self.cell(key)
+            return cell is not None and tells_texts(cell) and self.samples(cell) is not None
+        except QevalError:
+            return False
 
     @contextlib.contextmanager
     def _appearing(self, key: str) -> Iterator[Path]:
@@ -211,14 +222,16 @@ class RunDir:
         folder.chmod(0o755)
         try:
             yield folder
+            if self._cell_dir(key).exists() and not self._is_whole(key):
+                self._cell_dir(key).rename(folder.with_name(f"{folder.name}.damaged"))
             try:
                 folder.rename(self._cell_dir(key))
             except OSError as error:
                 if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
                     raise
-                self._displace(folder, key)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder.with_name(f"{folder.name}.damaged"), ignore_errors=True)
 
 
 def _link(source: Path, target: Path) -> None:
@@ -231,15 +244,6 @@ def _link(source: Path, target: Path) -> None:
     except OSError:
         shutil.copyfile(source, temporary)
     temporary.replace(target)
-
-
-def _decode(data: bytes, kind: type[_Record], file: Path) -> _Record:
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except msgspec.ValidationError as error:
-        raise _damaged(file, f"is not what this version of qeval writes ({error})") from error
-    except msgspec.DecodeError as error:
-        raise _damaged(file, "is truncated or damaged") from error
 
 
 def check_readable(run: Run) -> None:
@@ -273,7 +277,9 @@ class Reader:
 
 def reader(runs: Sequence[tuple[RunDir, Run]]) -> Reader:
     """A Reader for all cells of these runs."""
-    return Reader({cell.key: place for place, run in runs for result in run.results for cell in result.cells})
+    return Reader(
+        {cell.key: place for place, run in runs for result in scorings(run) for cell in result.cells}
+    )
 
 
 # --- the directory of all runs ------------------------------------------------------------------
@@ -290,10 +296,26 @@ class Store:
         return RunDir(self.root / run_id)
 
     def runs(self) -> list[RunDir]:
-        """All run directories, the newest first, by the time of their last change."""
+        """All run directories: the one that began or ended last, then by the time of their last change."""
         found = [file for file in self.root.glob(f"*/{RUN_FILE}") if file.is_file()]
-        found.sort(key=lambda file: (file.stat().st_mtime_ns, file.parent.name), reverse=True)
+        newest = self._marked()
+        found.sort(
+            key=lambda file: (file.parent.name == newest, file.stat().st_mtime_ns, file.parent.name),
+            reverse=True,
+        )
         return [RunDir(file.parent) for file in found]
+
+    def mark_newest(self, run_id: str) -> None:
+        """Remember that a run began or ended now; "" for one that does not have an id yet."""
+        with disk_errors(self.root):
+            write_atomic(self.root / NEWEST_FILE, f"{run_id}\n".encode())
+
+    def _marked(self) -> str | None:
+        """The run that began or ended last, "" for one that never got so far, None where nothing tells."""
+        try:
+            return (self.root / NEWEST_FILE).read_text("utf-8").strip()
+        except (OSError, ValueError):
+            return None
 
     def find(self, key: str) -> tuple[RunDir, Cell] | None:
         """A finished, undamaged cell under `key` in any run, of which it is known what items share texts."""
@@ -332,4 +354,9 @@ class Store:
         runs = self.runs()
         if not runs:
             raise QevalError(f"There is no run in {self.root} yet.", "Make one with: qeval run --model demo")
+        if self._marked() == "":
+            raise IncomparableError(
+                "The newest run did not get so far as to have results, so older ones are not taken for it.",
+                "Run it again, or name a run; list them with: qeval list runs",
+            )
         return runs[0]

@@ -541,3 +541,18 @@ def test_items_that_are_0_or_1_by_chance_pair_with_others(qeval, tmp_path):
     run, _ = imported(qeval, pair(tmp_path / "out", many(6), {"letters": half}))
     assert {result.cells[0].task.kind for result in run.results} == {"score"}
     qeval("gate", run.id, "--max-drop", "99", code=None)
+
+
+def test_a_table_of_more_items_than_the_task_has_is_refused(qeval, tmp_path, runs_dir):
+    head = "model,variant,task,score,n\n"
+    file = table(tmp_path / "x.csv", f"{head}m,a,arc_challenge,0.5,3000\nm,b,arc_challenge,0.5,3000\n")
+    said = refused(qeval, runs_dir, file, "--scores", "--baseline", "a", code=2)
+    assert "arc_challenge has 1172 items, not 3000" in said
+
+
+def test_a_table_of_fewer_items_than_the_task_has_is_a_limited_run(qeval, tmp_path):
+    head = "model,variant,task,score,n\n"
+    file = table(tmp_path / "x.csv", f"{head}m,a,mmlu,0.5,14000\nm,b,mmlu,0.5,14000\n")
+    place = runs(qeval("import", file, "--scores", "--baseline", "a"))
+    assert "limited" in qeval("gate", place, "--max-drop", "9", code=4).stdout
+    qeval("gate", place, "--max-drop", "9", "--allow-limited", code=0)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from factories import ARC, QUIZ, WIKI, edited, make_run, without_cell
+from factories import ARC, QUIZ, WIKI, edited, without_cell
+from stored import WIDE, changed, store, whole
 
 from qeval.base.records import Result, Rule, Stop
 from qeval.store.runs import Store
@@ -20,32 +22,6 @@ ROWS = {
         r"^\| ([^|]+) \| ([^|]+) \| (\d) \|$", PAGE[PAGE.index("## Every case") :], re.MULTILINE
     )
 }
-WIDE = ("--max-drop", "60")
-
-
-def store(runs_dir: Path, made=None, **changes) -> str:
-    """A made run in the store; its id."""
-    run, read, items = made or whole()
-    run = replace(run, **changes)
-    place = Store(runs_dir).run_dir(run.id)
-    results = [
-        replace(result, cells=tuple(place.add(c, read(c), items(c)) for c in result.cells))
-        for result in run.results
-    ]
-    place.write(replace(run, results=tuple(results)))
-    return run.id
-
-
-def whole(n_variants=2, tasks=(ARC,), **more):
-    return make_run(n_variants, tasks, more.pop("n_items", 400), **{"churn": 0.05, "seed": 5, **more})
-
-
-def changed(made, place, **changes):
-    """The made run with one result replaced."""
-    run, read, items = made
-    results = list(run.results)
-    results[place] = replace(results[place], **changes)
-    return replace(run, results=tuple(results)), read, items
 
 
 def policy(tmp_path: Path, text: str) -> tuple[str, str]:
@@ -71,6 +47,10 @@ def unproved(made):
 
 def unversioned(made):
     return changed(made, 1, provenance=replace(made[0].results[1].provenance, versions={}))
+
+
+def reloaded(made):
+    return changed(made, 1, provenance=replace(made[0].results[1].provenance, revision="1" * 40))
 
 
 def stopped(made):
@@ -105,6 +85,12 @@ def two_runs(runs_dir):
 def other_model_baseline(made):
     run, _, _ = made
     return changed(made, 0, variant=replace(run.results[0].variant, model="other/model"))
+
+
+def did_not_begin(runs_dir):
+    store(runs_dir)
+    Store(runs_dir).mark_newest("")
+    return WIDE
 
 
 def case(name: str, runs_dir: Path, tmp_path: Path) -> tuple[str, ...]:
@@ -155,6 +141,7 @@ def case(name: str, runs_dir: Path, tmp_path: Path) -> tuple[str, ...]:
             store(runs_dir),
             *policy(tmp_path, mixed + "required = false\n"),
         ),
+        "`--ungated` for no task of the run": lambda: (store(runs_dir), *WIDE, "--ungated", "wikki"),
         "a candidate with the baseline's own numbers": lambda: (
             store(runs_dir, same_numbers(whole())),
             *WIDE,
@@ -172,6 +159,17 @@ def case(name: str, runs_dir: Path, tmp_path: Path) -> tuple[str, ...]:
             store(runs_dir, other_model(whole()), source="lm-eval"),
             *WIDE,
             "--allow-unproved-model",
+        ),
+        "a variant of another revision or adapter than the baseline's, or of changed files": lambda: (
+            store(runs_dir, reloaded(whole())),
+            *WIDE,
+        ),
+        "joined runs of which one is older than `--newer-than`": lambda: (
+            store(runs_dir, created=dt.datetime.now(dt.UTC).isoformat()),
+            store(runs_dir, id="old"),
+            *WIDE,
+            "--newer-than",
+            "1d",
         ),
         "what an import could not prove of a task": lambda: (
             store(runs_dir, unproved(whole()), source="lm-eval"),
@@ -196,6 +194,7 @@ def case(name: str, runs_dir: Path, tmp_path: Path) -> tuple[str, ...]:
         "variants that were not asked the same": lambda: (store(runs_dir, other_prompts(whole())), *WIDE),
         "a run with one variant": lambda: (store(runs_dir, whole(1)), *WIDE),
         "a run older than `--newer-than`": lambda: (store(runs_dir), *WIDE, "--newer-than", "1d"),
+        "no run is named, and the newest did not begin to score": lambda: did_not_begin(runs_dir),
         "no run": lambda: WIDE,
         "no policy": lambda: (store(runs_dir),),
         "`--policy` beside `--max-drop`": lambda: (
@@ -209,7 +208,7 @@ def case(name: str, runs_dir: Path, tmp_path: Path) -> tuple[str, ...]:
             "--confidence",
             "0.9",
         ),
-        "two limits for all tasks": lambda: (store(runs_dir), *WIDE, "--max-drop", "1"),
+        "two limits for all tasks, or for one": lambda: (store(runs_dir), *WIDE, "--max-drop", "1"),
         "an option given twice": lambda: (
             store(runs_dir),
             *WIDE,

@@ -105,7 +105,7 @@ def test_the_workflows_commands_run_on_the_toy(tmp_path):
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "MODEL": "toy[items=30]",
-        "SCHEMES": "fp16,shipped-3bit=bf16",
+        "SCHEMES": "fp16,shipped-3bit=bnb4",
         "SUITE": "leaderboard-v1",
         "GITHUB_ACTIONS": "true",
         "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),

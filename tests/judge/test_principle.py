@@ -13,7 +13,18 @@ from qeval.base.errors import Exit, QevalError
 from qeval.base.records import Policy, Rule
 from qeval.judge import checks
 
-FAULTS = ("none", "cell", "failed", "partial", "model", "identical", "limited", "unproved")
+FAULTS = (
+    "none",
+    "cell",
+    "failed",
+    "partial",
+    "model",
+    "weights",
+    "identical",
+    "copied",
+    "limited",
+    "unproved",
+)
 LIMITS = st.sampled_from([{"max_drop": 60.0}, {"max_drop": 0.5}, {"max_ppl_ratio": 1.5}])
 RULES = st.builds(
     lambda limit, tasks, variants, tier, required: Rule(
@@ -52,15 +63,16 @@ def built(n_variants, tasks, fault):
         "failed": {"status": "failed", "error": "no"},
         "partial": {"status": "partial", "cells": last.cells[:-1]},
         "model": {"variant": replace(last.variant, model="other")},
+        "weights": {"provenance": replace(last.provenance, revision="1" * 40)},
         "unproved": {"cells": (replace(last.cells[0], unproved=("Nobody knows.",)), *last.cells[1:])},
     }
     if fault in changes:
         run = replace(run, results=(*run.results[:-1], replace(last, **changes[fault])))
     if fault == "cell":
         run = without_cell(run, name, last.cells[0].task.name)
-    if fault == "identical":
-        plain = read
-        read = lambda cell: plain(replace(cell, key=cell.key.replace(f"{name}-", "fp16-")))  # noqa: E731
+    if fault in ("identical", "copied"):
+        plain, task = read, last.cells[0].task.name if fault == "copied" else ""
+        read = lambda cell: plain(replace(cell, key=cell.key.replace(f"{name}-{task}", f"fp16-{task}")))  # noqa: E731
     return run, read
 
 
@@ -87,7 +99,9 @@ def holds(case) -> bool:
         "failed": False,
         "partial": False,
         "model": policy.allow_different_models and "--allow-different-models" in said,
+        "weights": policy.allow_different_models and "--allow-different-models" in said,
         "identical": policy.allow_identical and "--allow-identical" in said,
+        "copied": policy.allow_identical and "--allow-identical" in said,
         "limited": policy.allow_limited and "--allow-limited" in said,
         "unproved": bool(policy.ungated) and "--ungated" in said,
     }

@@ -53,3 +53,12 @@ def test_the_articles_averages_are_in_the_published_example(rendered):
     for average in ("58.66", "58.03", "56.90"):
         assert average in text
     assert "Only scores are known" in text
+
+
+def test_the_readme_shows_what_the_example_says(tmp_path, qeval):
+    qeval("report", example.EXAMPLES / example.STORED, "-o", tmp_path / "demo.txt")
+    said = (tmp_path / "demo.txt").read_text(encoding="utf-8").splitlines()
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    shown = readme.split("```\ntask   ", 1)[1].split("```")[0].splitlines()[1:]
+    assert len(shown) > 10
+    assert not [line for line in shown if line not in {"...", ""} and line not in said]

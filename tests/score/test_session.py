@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from tiny_models import save_model
 
 from qeval.ask import policy
 from qeval.base.errors import QevalError
-from qeval.base.messages import Done, Event, Finished, Job, Note
+from qeval.base.messages import Done, Event, Finished, Job, Note, Todo
 from qeval.base.places import tasks_dir
 from qeval.base.records import Provenance, Result, Run, Scheme, Settings, Suite, Task, Variant
+from qeval.load.resolve import identity
 from qeval.score.cells import JobCells, StoppedEarly
 from qeval.store.runs import Store
 
@@ -29,6 +31,9 @@ TASKS = tuple(
 )
 
 
+GROUP = tuple(replace(task, group="g") for task in TASKS[:2])
+
+
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(tmp_path_factory.mktemp("llama"))
@@ -36,11 +41,12 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def a_job(runs_dir: Path, llama: Path, **changes: object) -> Job:
     settings = Settings(device="cpu", **{k: changes.pop(k) for k in ("engine", "seed") if k in changes})
+    variant = changes.pop("variant", Variant("fp32", str(llama), Scheme("fp32")))
     job = Job(
         runs_dir=str(runs_dir),
         run_id="r",
-        variant=Variant("fp32", str(llama), Scheme("fp32")),
-        identity={"model": str(llama)},
+        variant=variant,
+        identity=identity(variant, runs_dir / "cache"),
         context={},
         tasks=TASKS,
         settings=settings,
@@ -300,11 +306,12 @@ def test_logits_that_are_no_numbers_fail_with_task_and_item(
 
 def test_a_gate_stops_a_real_model_too(runs_dir: Path, llama: Path, tmp_path: Path) -> None:
     tasks = (replace(TASKS[0], limit=120),)
-    good, _ = score(a_job(runs_dir, llama, tasks=tasks))
-    ruined = save_model(tmp_path / "ruined", seed=5)
+    first = a_job(runs_dir, llama, tasks=tasks)
+    good, _ = score(first)
+    bad = Variant("bad", str(save_model(tmp_path / "ruined", seed=5)), Scheme("fp32"))
     rules = policy.parse({"rule": [{"max_flips": 0.01}]})
-    job = a_job(runs_dir, ruined, tasks=tasks, run_id="s", policy=rules, baseline={"model": str(llama)})
-    job = replace_variant(job, ruined)
+    watched = {"run_id": "s", "policy": rules, "baseline": first.identity}
+    job = a_job(runs_dir, llama, tasks=tasks, variant=bad, **watched)
     run = Run("s", "2026-01-02T03:04:05Z", str(llama), Suite("facts", tasks), "fp32", ())
     Store(runs_dir).run_dir("s").write(run)
     with pytest.raises(StoppedEarly) as caught:
@@ -312,8 +319,33 @@ def test_a_gate_stops_a_real_model_too(runs_dir: Path, llama: Path, tmp_path: Pa
     assert caught.value.stop.items < len(good["qeval_facts"]) == 120
 
 
-def replace_variant(job: Job, model: Path) -> Job:
-    import msgspec
+# --- scored a second time ------------------------------------------------------------------------
 
-    variant = Variant("bad", str(model), Scheme("fp32"))
-    return msgspec.structs.replace(job, variant=variant, identity={"model": str(model)})
+
+def test_the_other_path_asks_the_same_and_says_nearly_the_same(runs_dir: Path, llama: Path) -> None:
+    tree, first = score(a_job(runs_dir, llama))
+    again, events = score(a_job(runs_dir, llama, engine="plain", shuffled=True))
+    assert tree.keys() == again.keys()
+    for name, samples in tree.items():
+        for column in ("key", "doc_hash", "prompt_hash", "target_hash", "weight", "gold"):
+            assert getattr(samples, column).tolist() == getattr(again[name], column).tolist()
+        np.testing.assert_allclose(samples.value, again[name].value, rtol=1e-5, atol=1e-5)
+    assert any(tree[name].scores.tolist() != again[name].scores.tolist() for name in tree)
+    keys = [{e.cell.key for e in said if isinstance(e, Finished)} for said in (first, events)]
+    assert len(keys[0] | keys[1]) == 2 * len(TASKS)
+    assert [next(e for e in said if isinstance(e, Done)).provenance.engine for said in (first, events)] == [
+        "tree",
+        "plain",
+    ]
+
+
+def test_part_of_a_group_that_is_stored_leaves_the_rest_as_it_was(runs_dir: Path, llama: Path) -> None:
+    job = a_job(runs_dir, llama, engine="plain", shuffled=True, tasks=GROUP)
+    whole, events = score(job)
+    lost, kept = (event.cell for event in events if isinstance(event, Finished))
+    shutil.rmtree(Store(runs_dir).run_dir("r").path / "cells" / lost.key)
+    resumed, said = score(job)
+    assert [e.found for e in said if isinstance(e, Todo)] == [1]
+    assert sorted(e.cell.key for e in said if isinstance(e, Finished)) == sorted([lost.key, kept.key])
+    for name, samples in whole.items():
+        assert samples.scores.tolist() == resumed[name].scores.tolist()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import itertools
 import os
+import re
+import shutil
 import subprocess
 import sys
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +19,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qeval.base.errors import QevalError
-from qeval.base.hashing import digest
+from qeval.base.errors import IncomparableError, QevalError
+from qeval.base.hashing import digest, digested
 from qeval.base.names import slug
 from qeval.base.records import Cell, Item, Result, Run, Samples, Scheme, Suite, Task, Variant
 from qeval.load.toy import Toy
@@ -121,6 +125,91 @@ def test_tampered_files_are_refused(tmp_path: Path, file: str, how: str) -> None
     with pytest.raises(QevalError, match=r"SHA-256|missing"):
         RunDir(place.path).samples(stored) if file != "items" else RunDir(place.path).items(stored)
     assert Store(tmp_path).find("k1") is None, "a damaged cell is computed again"
+
+
+@given(st.data())
+def test_a_flipped_bit_of_a_header_is_never_believed(fresh, data) -> None:
+    """It is refused, or it lies in the name of the checksum and the rest is as it was."""
+    place = fresh()
+    stored = place.add(*a_cell())
+    place.write(a_run(stored))
+    file = data.draw(st.sampled_from([place.path / "run.json", place.path / "cells" / "k1" / "cell.json"]))
+    text = bytearray(file.read_bytes())
+    at = data.draw(st.integers(0, len(text) - 1))
+    text[at] ^= 1 << data.draw(st.integers(0, 7))
+    file.write_bytes(text)
+    with contextlib.suppress(QevalError):
+        again = RunDir(place.path)
+        assert again.read() == a_run(stored)
+        assert again.cell("k1") == stored
+
+
+def keyed(n: int = 5, **changes: object) -> tuple[Cell, Samples, tuple[Item, ...], str]:
+    """A cell under its true key."""
+    text = digested({"task": asdict(TASK), **changes})
+    cell, samples, items = a_cell(hashlib.sha256(text.encode()).hexdigest(), n)
+    return cell, samples, items, text
+
+
+def test_a_copied_cell_is_not_believed_and_gives_way(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    place = store.run_dir("r")
+    one, two = place.add(*keyed()), keyed(6, variant="other")
+    copy = place.path / "cells" / two[0].key
+    shutil.copytree(place.path / "cells" / one.key, copy)
+    assert store.find(two[0].key) is None
+    header = copy / "cell.json"
+    header.write_bytes(header.read_bytes().replace(one.key.encode(), two[0].key.encode()))
+    assert store.find(two[0].key) is None
+    header.write_bytes(re.sub(rb'"checksum":"[0-9a-f]+",', b"", header.read_bytes()))
+    assert store.find(two[0].key) is None, "its key is not of what it says"
+    stored = place.add(*two)
+    assert RunDir(place.path).cell(stored.key) == stored
+    assert len(RunDir(place.path).samples(stored)) == 6
+    assert sorted(path.name for path in (place.path / "cells").iterdir()) == sorted([one.key, stored.key])
+
+
+def test_a_cell_of_another_task_than_its_key_is_not_believed(tmp_path: Path) -> None:
+    cell, *rest = keyed()
+    place = RunDir(tmp_path / "r")
+    place.add(replace(cell, task=replace(TASK, name="hellaswag")), *rest)
+    with pytest.raises(QevalError, match="is of another task than hellaswag"):
+        place.cell(cell.key)
+
+
+@pytest.mark.parametrize("key", ["../../x", "..", "/etc", "a/b", ".hidden"])
+def test_a_key_that_leads_out_of_the_run_is_refused(tmp_path: Path, key: str) -> None:
+    place = RunDir(tmp_path / "r")
+    stored = place.add(*a_cell())
+    with pytest.raises(QevalError, match="names a file outside of the run"):
+        place.samples(replace(stored, key=key))
+    with pytest.raises(QevalError, match="names a file outside of the run"):
+        place.items(replace(stored, files={**stored.files, "items.parquet": key}))
+
+
+def test_a_run_without_a_checksum_is_read_as_before(tmp_path: Path) -> None:
+    place = RunDir(tmp_path / "r")
+    place.write(a_run())
+    file = place.path / "run.json"
+    file.write_bytes(re.sub(rb'"checksum": "[0-9a-f]+",', b"", file.read_bytes()))
+    assert place.read() == a_run()
+
+
+def test_the_newest_run_is_the_one_that_began_or_ended_last(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for name in ("a", "b"):
+        store.run_dir(name).write(a_run())
+        os.utime(tmp_path / name / "run.json", (1, 1))
+    assert store.open(None).path.name == "b"
+    store.mark_newest("a")
+    assert store.open(None).path.name == "a"
+    assert [run.path.name for run in store.runs()] == ["a", "b"]
+    store.mark_newest("")
+    with pytest.raises(IncomparableError, match="did not get so far"):
+        store.open(None)
+    assert store.open("b").path.name == "b"
+    store.mark_newest("gone")
+    assert store.open(None).path.name == "b"
 
 
 def test_a_cell_is_found_in_another_run_and_taken_over(tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Iterator
+from typing import Any
 
 from qeval.base import numbers
 from qeval.base.errors import QevalError
@@ -65,6 +68,40 @@ def _check_mean(survey: Survey, judge: Judge) -> Iterator[str]:
             f"{survey.path}: the mean of {name} is {mean:.6g}, and {survey.results.path.name} says {said}.",
             _OTHER_RUN,
         )
+
+
+def differing(survey: Survey, baseline: Survey, judge: Judge) -> Iterator[str]:
+    """A sentence for each part of a task's configuration that neither hashes nor names prove to be the
+    baseline's: how texts were generated, what a filter does, what a metric ignores."""
+    first, second = (_deciding(one, judge) for one in (baseline, survey))
+    for name in first:
+        if name in second and first[name] != second[name]:
+            yield (
+                f"{survey.task}: {name} is {second[name]} where the baseline has {first[name]}, so nothing "
+                "proves that they did the same."
+            )
+
+
+def _deciding(survey: Survey, judge: Judge) -> dict[str, str]:
+    """What decides a value besides the prompt, by name; only what the file tells. qeval's own files say of
+    it what they need, which is less."""
+    if survey.results.ours:
+        return {}
+    config = survey.said.config
+    known = {name: config[name] for name in ("output_type", "generation_kwargs", "repeats") if name in config}
+    for name, entries, mine in (
+        ("filter", config.get("filter_list"), {"name": judge.filter}),
+        ("metric", config.get("metric_list"), {"metric": judge.metric}),
+    ):
+        found = [entry for entry in entries or () if mine.items() <= entry.items()]
+        known |= {f"the {name} {next(iter(mine.values()))}": found[0] for _ in found[:1]}
+    return {name: _as_text(value) for name, value in known.items()}
+
+
+def _as_text(value: Any) -> str:
+    """As JSON, without what is each process's own (the address of a function), or is compared elsewhere."""
+    kept = {k: v for k, v in value.items() if k != "aggregation"} if isinstance(value, dict) else value
+    return re.sub(r" at 0x[0-9a-f]+", "", json.dumps(kept, sort_keys=True, default=str))
 
 
 def as_lm_eval_says(score: float, aggregation: str) -> float:

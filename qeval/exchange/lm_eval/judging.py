@@ -10,7 +10,13 @@ from qeval.base.errors import QevalError, UsageError, did_you_mean
 from qeval.base.records import Kind, Task
 from qeval.exchange.lm_eval.samples import Format
 from qeval.exchange.lm_eval.survey import Survey
-from qeval.score.harness.rules import judging_filter, judging_metric, kind_of
+from qeval.score.harness.rules import (
+    PERPLEXITIES,
+    has_a_direction,
+    judging_filter,
+    judging_metric,
+    kind_of,
+)
 
 _NOISE = 1e-9
 
@@ -90,6 +96,9 @@ def _metric(wanted: Task, surveys: Sequence[Survey], wishes: Wishes) -> tuple[st
     wish = wish or (everywhere if everywhere in shared else "")
     falling = {name: False for survey in surveys for name, more in survey.rises.items() if not more}
     metric = judging_metric(wanted.name, wish, shared, first.rises | falling)
+    told = metric in first.rises | falling or shared[metric] in PERPLEXITIES or has_a_direction(metric)
+    if not told:
+        raise QevalError(f"nothing says whether more {metric} is better, or less", "")
     return metric, shared[metric]
 
 

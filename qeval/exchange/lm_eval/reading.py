@@ -29,15 +29,15 @@ from qeval.base.records import (
     Variant,
 )
 from qeval.exchange.choosing import chosen_baseline
-from qeval.exchange.lm_eval.checking import check
+from qeval.exchange.lm_eval.checking import check, differing
 from qeval.exchange.lm_eval.drafting import Draft, judge, look_through
 from qeval.exchange.lm_eval.groups import groups_in
 from qeval.exchange.lm_eval.judging import Judge, Wishes, other_filters
-from qeval.exchange.lm_eval.results import AGAIN, ResultsFile, find_results, strange
+from qeval.exchange.lm_eval.results import AGAIN, ResultsFile, find_results, strange, unclaimed
 from qeval.exchange.lm_eval.samples import read_items, read_lines, read_samples
 from qeval.exchange.lm_eval.survey import Survey, by_filter
 from qeval.exchange.lm_eval.texts import clusters_of
-from qeval.exchange.lm_eval.variants import Measured, arguments_of, by_variant
+from qeval.exchange.lm_eval.variants import Measured, adapter_of, arguments_of, by_variant, revision_of
 from qeval.store.clusters import count_texts
 
 SCHEME = "imported"
@@ -97,7 +97,7 @@ def _imported(
     """Files are from anywhere: what comes of their having another shape is caught above."""
     found = find_results(path)
     variants = by_variant(found, name)
-    names = [variant.name for variant in variants]
+    names, strays = [variant.name for variant in variants], unclaimed(path, found)
     chosen = chosen_baseline(names, baseline, str(path))
     draft = Draft(sorted(variants, key=lambda one: one.name != chosen), groups_in(found), suite)
     for variant in draft.variants:
@@ -106,6 +106,7 @@ def _imported(
     samples: dict[str, Samples] = {}
     items: dict[str, tuple[Item, ...]] = {}
     results = [_result(draft, variant, samples, items) for variant in variants]
+    results = [_with_strays(one, strays, chosen) for one in results]
     return Imported(_run(found, results, suite or _suite_of(draft, results), chosen), samples, items)
 
 
@@ -122,14 +123,26 @@ def _result(
             continue
         try:
             cell, columns, texts = _cell(variant.name, one, draft.tasks[task], draft.judges[task])
+            otherwise = differing(one, draft.of_task(task)[0], draft.judges[task])
+            cell = replace(cell, unproved=(*cell.unproved, *otherwise))
         except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError) as error:
             raise strange(one.results, task, error) from error
         samples[cell.key], items[cell.key] = columns, texts
         cells.append(cell)
         notes += [*other_filters(task, draft.judges[task], one, draft.of_task(task)[0]), *_dropped(one)]
     last = variant.files[-1]
-    made = Variant(variant.name, variant.model, Scheme(SCHEME), _revision(last))
+    made = Variant(variant.name, variant.model, Scheme(SCHEME), revision_of(last), adapter_of(last))
     return Result(made, "done", tuple(cells), _provenance(variant, notes))
+
+
+def _with_strays(result: Result, files: Sequence[Path], baseline: str) -> Result:
+    """The baseline's result with a note on samples that are nobody's: something may be missing with them."""
+    if not files or result.variant.name != baseline or result.provenance is None:
+        return result
+    more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+    note = f"Left out, as no results file beside it tells of it: {files[0]}{more}."
+    made = replace(result.provenance, notes=(*result.provenance.notes, note))
+    return replace(result, provenance=made)
 
 
 def _left_out(draft: Draft, variant: Measured) -> list[str]:
@@ -202,10 +215,6 @@ def _dropped(found: Survey) -> list[str]:
 # --- the run around it --------------------------------------------------------------------------
 
 
-def _revision(results: ResultsFile) -> str | None:
-    return results.config.get("model_sha") or results.config.get("model_revision") or None
-
-
 def _provenance(variant: Measured, notes: Sequence[str]) -> Provenance:
     results = variant.files[-1]
     config, table = results.config, results.table
@@ -218,7 +227,7 @@ def _provenance(variant: Measured, notes: Sequence[str]) -> Provenance:
     backend = table.get("model_source") or config.get("model") or "unknown"
     return Provenance(
         model=variant.model,
-        revision=_revision(results),
+        revision=revision_of(results),
         dtype=str(config.get("model_dtype") or ""),
         device=str(config.get("device") or ""),
         engine="lm-eval",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -123,11 +124,42 @@ def find_results(path: Path) -> list[ResultsFile]:
     if not path.exists():
         raise UsageError(f"There is no {path}.", "Name the directory that lm_eval --output_path made.")
     root = path.parent if path.is_file() else path
-    files = [path] if path.is_file() else sorted(path.rglob("*.json"))
+    files = [path] if path.is_file() else _files(path, "*.json")
     found = [results for file in files if (results := _read_results(file, root)) is not None]
     if not found:
         raise QevalError(f"{path} holds no results of lm-eval.", AGAIN)
     return sorted(found, key=lambda results: (results.stamp, str(results.path)))
+
+
+def unclaimed(path: Path, found: Sequence[ResultsFile]) -> list[Path]:
+    """The files of samples below a directory of which none of the results beside them tell.
+
+    Raises QevalError for samples without any results beside them: a variant would be missing in silence.
+    """
+    known = {results.samples_of(task) for results in found for task in results.tasks()}
+    files = [] if path.is_file() else [f for f in _files(path, "samples_*.jsonl") if f not in known]
+    lonely = [file for file in files if file.parent not in {results.path.parent for results in found}]
+    if lonely:
+        raise QevalError(
+            f"{lonely[0].parent} has samples, and no results file that can be read.",
+            "Lay the results beside them, or move the samples away.",
+        )
+    return files
+
+
+def _files(root: Path, pattern: str) -> list[Path]:
+    """The files below a directory, through links too; each directory once, whatever links lead to it."""
+    seen: set[str] = set()
+    found: list[Path] = []
+    for place, below, _ in os.walk(root, followlinks=True):
+        real = os.path.realpath(place)
+        below.sort(key=lambda name: (Path(place, name).is_symlink(), name))
+        if real in seen:
+            below.clear()
+        else:
+            seen.add(real)
+            found += Path(place).glob(pattern)
+    return sorted(found)
 
 
 def _read_results(path: Path, root: Path) -> ResultsFile | None:

@@ -128,10 +128,11 @@ def _answer(path: Path, line: Line, how: Format) -> tuple[str, tuple[float, ...]
     if how.output_type == "loglikelihood_rolling":
         return "", ()
     scores = tuple(float(response[0][0]) for response in line["resps"])
-    if any(math.isnan(score) for score in scores):
+    bad = next((score for score in scores if math.isnan(score) or score == math.inf), None)
+    if bad is not None:
         raise QevalError(
-            f"{path}: item {line['doc_id']} has a log-likelihood that is not a number.",
-            "The model gave NaN there: run lm_eval again, for instance with another dtype.",
+            f"{path}: item {line['doc_id']} has a log-likelihood that is not a number ({bad}).",
+            "The model gave none there: run lm_eval again, for instance with another dtype.",
         )
     if "answer" in line and how.ours:
         return str(line["answer"]), scores

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -76,9 +77,31 @@ def _traits(results: ResultsFile) -> dict[str, str]:
 def _anonymous(results: ResultsFile) -> bool:
     """Whether nothing tells which weights were loaded, as with lm-eval's Python API, which records the name
     of a class."""
+    return not _has_own_name(results) and not arguments_of(results.config.get("model_args"))
+
+
+def _has_own_name(results: ResultsFile) -> bool:
+    """Whether the recorded name is a model's, not a backend's."""
     named = results.table.get("model_name")
-    own_name = bool(named) and named != results.config.get("model")
-    return not own_name and not arguments_of(results.config.get("model_args"))
+    return bool(named) and named != results.config.get("model")
+
+
+_WEIGHTS = {"pretrained", "model", "path", "engine", "peft", "delta"}
+"""The arguments that say which weights are loaded."""
+_ADAPTERS = ("peft", "delta", "lora_local_path")
+
+
+def revision_of(results: ResultsFile) -> str | None:
+    """The revision that was loaded, or asked for."""
+    config = results.config
+    asked = arguments_of(config.get("model_args")).get("revision")
+    return config.get("model_sha") or asked or config.get("model_revision") or None
+
+
+def adapter_of(results: ResultsFile) -> str | None:
+    """What was put upon the model's weights."""
+    asked = arguments_of(results.config.get("model_args"))
+    return next((asked[name] for name in _ADAPTERS if asked.get(name)), None)
 
 
 def _alike(found: Sequence[ResultsFile]) -> list[list[ResultsFile]]:
@@ -142,11 +165,16 @@ def _plain_name(part: Sequence[ResultsFile], parts: Sequence[Sequence[ResultsFil
 
 
 def _model(part: Sequence[ResultsFile], parts: Sequence[Sequence[ResultsFile]]) -> str:
-    """The recorded name; a class's name proves nothing, so the directory stands beside it."""
+    """The recorded name. A class's or a server's name proves nothing: the directory stands beside it, and
+    what tells these results from any others in a directory of that name."""
     last = part[-1]
-    if not _anonymous(last):
+    if _has_own_name(last) or _WEIGHTS & arguments_of(last.config.get("model_args")).keys():
         return last.model_name
-    return f"{last.model_name} in {_directory(last, [other[0] for other in parts])}"
+    content = hashlib.sha256(json.dumps(last.table, sort_keys=True).encode())
+    for samples in (last.samples_of(task) for task in last.tasks()):
+        content.update(samples.read_bytes() if samples.is_file() else b"")
+    where = _directory(last, [other[0] for other in parts])
+    return f"{last.model_name} in {where} ({content.hexdigest()[:8]})"
 
 
 def _directory(results: ResultsFile, all_of_them: Sequence[ResultsFile]) -> str:

@@ -28,11 +28,18 @@ def badge(outcome: Outcome, label: str = "quantisation") -> str:
         message = ", ".join(
             f"{list(found.values()).count(s)} {s.lower()}" for s in dict.fromkeys(found.values())
         )
-    if outcome.exit == Exit.PASS and any(one.startswith("Let pass") for one in outcome.notes):
+    if outcome.exit == Exit.PASS and _excepted(outcome):
         message += " (with exceptions)"
     return json.dumps(
         {"schemaVersion": 1, "label": label, "message": message, "color": _COLOURS[worst]}, ensure_ascii=False
     )
+
+
+def _excepted(outcome: Outcome) -> bool:
+    """Whether the gate passes by what it was told to let pass."""
+    limited = any(one.comparison is not None and one.comparison.limited for one in outcome.decisions)
+    undecided = any(one.status == "INCONCLUSIVE" for one in outcome.decisions if one.rule.tier == "required")
+    return limited or undecided or any(one.startswith("Let pass") for one in outcome.notes)
 
 
 FORMAT = Format("badge", badge, "Write a shields.io endpoint badge here.")

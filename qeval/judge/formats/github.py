@@ -87,7 +87,8 @@ def github_annotations(outcome: Outcome) -> tuple[str, ...]:
     lines = [_command("notice", "qeval", outcome.headline)]
     lines += [_command("notice", "qeval: note", note) for note in outcome.notes]
     for level, decisions in by_level.items():
-        shown = decisions if len(decisions) <= ANNOTATIONS else decisions[: ANNOTATIONS - 1]
+        room = max(ANNOTATIONS - (len(outcome.notes) + 1 if level == "notice" else 0), 1)
+        shown = decisions if len(decisions) <= room else decisions[: room - 1]
         lines += [_command(level, f"qeval: {one.variant} {one.status}", one.reason) for one in shown]
         if len(shown) < len(decisions):
             rest = len(decisions) - len(shown)

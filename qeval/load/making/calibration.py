@@ -41,12 +41,16 @@ def complete(name: str, samples: int, length: int, seed: int, *, demo: bool) -> 
 
 
 def identity(calibration: Calibration) -> dict[str, Any]:
-    """What the calibration is, for the key of a checkpoint: a text by its hash, a Hub set by its name."""
+    """What the calibration is, for the key of a checkpoint: a text by its hash, a Hub set by its name.
+
+    Windows of a text are drawn for seeds other than 0 alone; before, no seed acted on a text.
+    """
     named = {"samples": calibration.samples, "length": calibration.length, "seed": calibration.seed}
     if calibration.name in HUB_SETS:
         return {"set": calibration.name, **named}
     text = text_at_hand(calibration) or ""
-    return {"text": hashlib.sha256(text.encode()).hexdigest(), **named}
+    drawn = {"drawn": True} if calibration.seed else {}
+    return {"text": hashlib.sha256(text.encode()).hexdigest(), **named, **drawn}
 
 
 def text_at_hand(calibration: Calibration) -> str | None:
@@ -62,8 +66,8 @@ def text_at_hand(calibration: Calibration) -> str | None:
 def windows(calibration: Calibration, tokenizer: Any, datasets_dir: Path | None = None) -> list[list[int]]:
     """(samples, length) token ids. Raises QevalError where the text cannot be had or is too short.
 
-    A short text (our own, a file) is cut into windows in its order; from a set, documents are drawn at
-    random and joined, as many as fill the windows.
+    From a set, documents are drawn by the seed and joined, as many as fill the windows. A text (our own, a
+    file) is cut into windows in its order where the seed is 0; another seed draws where each begins.
     """
     wanted = calibration.samples * calibration.length
     if calibration.name in HUB_SETS:
@@ -78,10 +82,30 @@ def windows(calibration: Calibration, tokenizer: Any, datasets_dir: Path | None 
             f" {calibration.length}.",
             "Give a longer text or a smaller length.",
         )
-    return [
-        tokens[start : start + calibration.length]
-        for start in range(0, count * calibration.length, calibration.length)
-    ]
+    drawn = calibration.seed != 0 and calibration.name not in HUB_SETS
+    starts = (
+        _drawn_starts(calibration, count, len(tokens))
+        if drawn
+        else range(0, count * calibration.length, calibration.length)
+    )
+    return [tokens[start : start + calibration.length] for start in starts]
+
+
+def _drawn_starts(calibration: Calibration, count: int, available: int) -> list[int]:
+    """Where `count` windows of a text of `available` tokens begin: one somewhere in each of as many equal
+    parts of it, so that every seed sees the whole text. Neighbours may overlap.
+
+    Raises QevalError for a text that is a single window, of which there is nothing to draw.
+    """
+    places = available - calibration.length + 1
+    if places == 1:
+        raise QevalError(
+            f"The calibration text {calibration.name} is one sample of {calibration.length} tokens, so no"
+            " seed acts on it.",
+            "Give a longer text or a smaller length, or leave the seed out.",
+        )
+    draw = random.Random(calibration.seed)  # noqa: S311 - a reproducible draw, no secret
+    return [draw.randrange(i * places // count, (i + 1) * places // count) for i in range(count)]
 
 
 def _joined(documents: Iterable[str], tokenizer: Any, wanted: int) -> list[int]:

@@ -23,7 +23,7 @@ OPTIONS = (
     OptionSpec("calibration", str, "auto", "c4, wikitext2, own (comes with qeval) or a text file"),
     OptionSpec("samples", int, 0, "calibration samples; 0 for 128 of a set, 16 of our own text", low=0),
     OptionSpec("length", int, 0, "tokens of a sample; 0 for 2048 of a set, 256 of our own text", low=0),
-    OptionSpec("seed", int, 0, "seed of the draw of samples from a set", low=0),
+    OptionSpec("seed", int, 0, "seed of the draw of samples; 0 cuts a text in its order", low=0),
 )
 """What every scheme that calibrates here can be told about the text."""
 

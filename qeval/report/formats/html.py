@@ -19,6 +19,7 @@ from qeval.report.context import Context
 from qeval.report.flips import payload
 from qeval.report.formats import Format
 from qeval.report.glossary import glossary
+from qeval.report.noise import FLOOR_HEADERS, SEED_HEADERS
 from qeval.report.verdicts import MARKS, WORDS
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ def render_html(context: Context) -> str:
         cost_charts=[chart for chart in drawn if chart.id.startswith("cost-")],
         sections=sections(context, drawn),
         data=as_script_data(payload(context.explorer, context.run)),
+        noise_tables=(
+            ("Noise floor by task", FLOOR_HEADERS, context.noise.floor),
+            ("Spread over seeds by task", SEED_HEADERS, context.noise.seeds),
+        ),
         glossary=glossary(context),
         marks=MARKS,
         words=WORDS,

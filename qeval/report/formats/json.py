@@ -16,6 +16,7 @@ from qeval.compare.rows import score_of, summary_rows
 from qeval.report.context import Context
 from qeval.report.costs import comparable
 from qeval.report.formats import Format, Options
+from qeval.report.noise import as_data
 
 SCHEMA = 1
 
@@ -47,6 +48,7 @@ def document(evidence: Evidence, decisions: Sequence[Decision] = ()) -> dict[str
         "variants": [_variant(evidence, result) for result in run.results],
         "comparisons": [_comparison(comparison) for comparison in evidence.comparisons],
         "decisions": [_decision(decision) for decision in decisions],
+        "noise": as_data(evidence),
     }
     cleaned: dict[str, Any] = plain(made)
     return cleaned

@@ -19,6 +19,7 @@ from qeval.report.figures import Figure
 from qeval.report.flips import DIRECTIONS, Flip, shorten
 from qeval.report.formats import Format, Options
 from qeval.report.glossary import glossary
+from qeval.report.noise import FLOOR_HEADERS, SEED_HEADERS
 from qeval.report.subjects import Subject
 
 if TYPE_CHECKING:
@@ -154,6 +155,8 @@ def _folds(context: Context) -> list[tuple[str, Markdown]]:
     """(title, body) of every folded part that there is something for."""
     parts = [
         ("Every number", _every_number(context)),
+        ("Noise floor", _table_of_words(FLOOR_HEADERS, context.noise.floor)),
+        ("Spread over seeds", _table_of_words(SEED_HEADERS, context.noise.seeds, words=2)),
         ("Cost", _costs(context.cost) if context.cost else Markdown("")),
         ("By category", _categories(context)),
         ("By subject, differences pulled towards their mean", _subjects(context)),
@@ -168,6 +171,11 @@ def _folds(context: Context) -> list[tuple[str, Markdown]]:
         ),
     ]
     return [(title, body) for title, body in parts if body]
+
+
+def _table_of_words(headers: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> Markdown:
+    """A table, or nothing where it has no rows."""
+    return table(headers, rows, words=words) if rows else Markdown("")
 
 
 def _costs(cost: CostTable) -> Markdown:

@@ -9,13 +9,14 @@ from qeval.base import numbers
 from qeval.base.names import one_line, short
 from qeval.base.records import Comparison, Decision, Result, Run
 from qeval.compare.columns import COLUMNS, in_words
-from qeval.compare.evidence import Evidence
+from qeval.compare.evidence import Evidence, claims
 from qeval.compare.rows import Row, score_of, summary_rows
 from qeval.report.costs import cost_table
 from qeval.report.facts import Fact, provenance_facts, run_facts, warnings_of
 from qeval.report.figures import n_of
 from qeval.report.formats import Format
-from qeval.report.verdicts import Verdict, verdict_of
+from qeval.report.noise import noise_of
+from qeval.report.verdicts import verdict_of
 
 
 def summary(evidence: Evidence, decisions: Sequence[Decision] = ()) -> str:
@@ -110,17 +111,14 @@ def _change(comparison: Comparison) -> list[str]:
 
 def _sentences(evidence: Evidence, decisions: Sequence[Decision]) -> list[str]:
     """A sentence for each variant, and what a reader must know before trusting the table."""
-    verdicts = [_verdict(evidence, result, decisions) for result in evidence.candidates]
-    lines = [f"{v.mark} {short(v.variant)}: {v.word}. {v.sentence}" for v in verdicts]
+    claimed, noise = claims(evidence), noise_of(evidence)
+    verdicts = [verdict_of(result, evidence, claimed, decisions) for result in evidence.candidates]
+    lines = [
+        f"{v.mark} {short(v.variant)}: {v.word}. {v.sentence} {noise.within[v.variant]}" for v in verdicts
+    ]
+    lines += [noise.sentence, *noise.seed_sentences]
     notes = {note: None for result in evidence.run.results for note in warnings_of(result)}
     return [one_line(line) for line in (*lines, *(f"! {note}" for note in notes))]
-
-
-def _verdict(evidence: Evidence, result: Result, decisions: Sequence[Decision]) -> Verdict:
-    name = result.variant.name
-    own = [comparison for comparison in evidence.comparisons if comparison.variant == name]
-    judged = [decision for decision in decisions if decision.variant == name]
-    return verdict_of(result, evidence.run.baseline, own, judged)
 
 
 def details(run: Run) -> str:

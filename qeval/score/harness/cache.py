@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import json
 import os
 import zipfile
@@ -21,6 +19,7 @@ from qeval.base.hashing import digest
 from qeval.base.records import Task
 from qeval.score.engine.requests import TokenRequest
 from qeval.score.harness import sources
+from qeval.score.harness.asked import config_text
 from qeval.score.harness.catalogue import version
 from qeval.score.harness.leaves import Leaf
 from qeval.score.harness.prepared import Arguments, Content, Docs, PreparedTask
@@ -42,7 +41,7 @@ def key(leaf: Leaf, tokenizer: str, datasets_dir: Path | None, settings: dict[st
     import datasets
 
     data = sources.identity(leaf, datasets_dir)
-    config = _dump(leaf.config)
+    config = config_text(leaf.config)
     if data is None or config is None:
         return None
     parts = {
@@ -74,33 +73,6 @@ def fingerprint(tokenizer: Any) -> str:
     }
     words = [type(tokenizer).__qualname__, parts, marks, getattr(tokenizer, "add_bos_token", None)]
     return digest(words, spaced=True)
-
-
-def _dump(config: dict[str, Any]) -> str | None:
-    """A task's configuration as text, each function as a hash of its file; None if a file is not found."""
-    slim = {name: value for name, value in config.items() if name != "metadata"}
-    meta = {name: value for name, value in (config.get("metadata") or {}).items() if name != "config_source"}
-    try:
-        return json.dumps({**slim, "metadata": meta}, sort_keys=True, default=_code)
-    except (TypeError, OSError, ValueError):
-        return None
-
-
-def _code(value: Any) -> str:
-    """A function in words. Of a task of one's own every Python file beside the function counts: it may call
-    them; lm-eval's own are covered by its version."""
-    if not callable(value):
-        raise TypeError(value)
-    file = Path(inspect.getfile(value))
-    beside = [file] if "lm_eval" in file.parts else sorted(file.parent.glob("*.py"))
-    return f"{getattr(value, '__qualname__', value)} {_hashed(beside)}"
-
-
-def _hashed(files: Sequence[Path]) -> str:
-    total = hashlib.sha256()
-    for file in files:
-        total.update(file.read_bytes())
-    return total.hexdigest()
 
 
 def read_prepared(folder: Path, name: str, leaf: Leaf) -> PreparedTask | None:

@@ -88,6 +88,11 @@ def _stock(cache_dir: Path | None) -> Catalogue:
     return found
 
 
+def is_stock(file: Path) -> bool:
+    """Whether a file of code belongs to lm-eval itself, so that its version says what it does."""
+    return file.resolve().is_relative_to(_stock_root().parent.resolve())
+
+
 def _stock_root() -> Path:
     spec = util.find_spec("lm_eval")
     if spec is None or not spec.submodule_search_locations:

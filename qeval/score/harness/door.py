@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from qeval.base.records import Task
+from qeval.score.harness.asked import asked
 from qeval.score.harness.leaves import Leaf
 from qeval.score.harness.outcome import collect, items
 from qeval.score.harness.prepared import PreparedTask
@@ -56,7 +58,8 @@ def prepare(
     for done, leaf in enumerate(found):
         if progress is not None:
             progress(leaf.task.name, done, len(found))
-        prepared.append(_remembered(leaf, place, datasets_dir, settings, build))
+        part = _remembered(leaf, place, datasets_dir, settings, build)
+        prepared.append(replace(part, asked=asked(leaf, part)))
     if progress is not None:
         progress("", len(found), len(found))
     return tuple(prepared)

@@ -10,6 +10,7 @@ from typing import Any
 from qeval.base.errors import QevalError, UsageError, did_you_mean
 from qeval.base.records import Task
 from qeval.score.harness.catalogue import Catalogue, catalogue
+from qeval.score.harness.tame import code_from_source
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +32,9 @@ def expand(tasks: Sequence[Task], tasks_dir: Path | None, cache_dir: Path | None
     for task in tasks:
         if task.name not in known.names:
             raise UsageError(f"There is no task {task.name!r}.", did_you_mean(task.name, known.names))
-    registry = _registry([task.name for task in tasks], known)
-    leaves = [leaf for task in tasks for leaf in _leaves(task, registry)]
+    with code_from_source(tasks_dir):
+        registry = _registry([task.name for task in tasks], known)
+        leaves = [leaf for task in tasks for leaf in _leaves(task, registry)]
     _once(leaves)
     return leaves
 

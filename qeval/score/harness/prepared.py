@@ -50,6 +50,7 @@ class PreparedTask:
     scored of `n_available`. `dataset` says where the items came from. `requests` are the token requests
     of all items in order, empty where the task `generates`. `truncated` requests were cut on the left
     to fit `max_length`. `output_type` is lm-eval's. `view()` is lm-eval's task object over the documents.
+    `asked` is the hash of all that can change a score but the model; see `asked.asked`.
     """
 
     task: Task
@@ -65,6 +66,7 @@ class PreparedTask:
     repeats: int
     content: Content
     view: Callable[[], Any] = field(repr=False)
+    asked: str = ""
 
 
 @dataclass(frozen=True, eq=False)

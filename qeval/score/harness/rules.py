@@ -53,11 +53,13 @@ _FALLING = frozenset(
         "cer",
         "distance",
         "ece",
+        "entropy",
         "eer",
         "err",
         "error",
         "errors",
         "hallucination",
+        "hallucinations",
         "loss",
         "mae",
         "mape",
@@ -77,6 +79,47 @@ _FALLING = frozenset(
 _RISING = frozenset(["acc", "accuracy", "match", "em", "f1", "auc", "auroc", "recall", "precision"])
 ASKED_TWICE = "acc_mutual_info"
 """The metric for which each choice is asked without the question as well."""
+
+
+_OFTEN_RISING = frozenset(
+    [
+        "bleu",
+        "chrf",
+        "consistency",
+        "correct",
+        "correlation",
+        "hits",
+        "iou",
+        "map",
+        "mc1",
+        "mc2",
+        "mcc",
+        "meteor",
+        "mrr",
+        "ndcg",
+        "pass",
+        "pearson",
+        "rouge",
+        "rouge1",
+        "rouge2",
+        "rougel",
+        "rougelsum",
+        "sari",
+        "score",
+        "similarity",
+        "spearman",
+        "success",
+        "win",
+    ]
+)
+"""Words of which more is better, unless one of _FALLING stands beside them."""
+
+
+def has_a_direction(metric: str) -> bool:
+    """Whether a metric's name tells if more or less of it is better, and does not tell both."""
+    if less_is_better(metric):
+        return True
+    return bool(_words(metric) & (_RISING | _OFTEN_RISING)) and not _words(metric) & _FALLING
 
 
 def less_is_better(metric: str) -> bool:

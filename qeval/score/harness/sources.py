@@ -6,11 +6,14 @@ import hashlib
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from glob import glob
 from pathlib import Path
 from typing import Any
 
+from qeval.base import contents
 from qeval.base.errors import QevalError
 from qeval.base.hashing import digest
+from qeval.score.harness.catalogue import is_stock
 from qeval.score.harness.leaves import Leaf
 
 
@@ -36,21 +39,36 @@ def opener(leaf: Leaf, datasets_dir: Path | None) -> Callable[..., Any]:
         place = mirrored(str(path), datasets_dir)
         try:
             options = _beside(options, leaf.folder)
-            if place is not None:
-                return load_dataset(path=str(place), name=name, **{**options, "cache_dir": _shelf(place)})
-            return load_dataset(path=path, name=name, **options)
+            local = _local_files(str(place or path), options)
+            if local:
+                options = {**options, "cache_dir": _shelf(local)}
+            return load_dataset(path=str(place or path) if local else path, name=name, **options)
         except Exception as error:
             raise _explained(error, leaf.task.name, str(path), name, datasets_dir) from error
 
     return load
 
 
-def _shelf(place: Path) -> str:
-    """Where `datasets` may keep what it prepares of a mirrored repository. By itself it tells local folders
-    apart by their README alone, and would serve another mirror's rows, or those before a change."""
+def _local_files(path: str, options: dict[str, Any]) -> tuple[Path, ...]:
+    """The files here that a data set is read from: those of its folder, and those named by pattern."""
+    from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
+
+    named = [str(options.get("data_dir") or ""), *map(str, _named_files(options))]
+    named += [] if path in _PACKAGED_DATASETS_MODULES else [path]
+    found = {Path(one) for name in named if name and "://" not in name for one in glob(name)}  # noqa: PTH207 - of any folder
+    return tuple(sorted({file for place in found for file in _files(place)}))
+
+
+def _files(place: Path) -> Iterable[Path]:
+    return [place] if place.is_file() else _folder_files(place)
+
+
+def _shelf(files: tuple[Path, ...]) -> str:
+    """Where `datasets` may keep what it prepares of files here. By itself it tells folders apart by their
+    README alone, and files by their times: it would serve another mirror's rows, or old ones."""
     from datasets import config
 
-    return str(Path(config.HF_DATASETS_CACHE) / "qeval-mirrors" / _folder_stamp(place)[:16])
+    return str(Path(config.HF_DATASETS_CACHE) / "qeval-mirrors" / _stamp(files)[:16])
 
 
 def _beside(options: dict[str, Any], folder: Path | None) -> dict[str, Any]:
@@ -116,10 +134,10 @@ def identity(leaf: Leaf, datasets_dir: Path | None) -> str | None:
     options = _beside(dict(config.get("dataset_kwargs") or {}), leaf.folder)
     place = mirrored(path, datasets_dir) or (Path(path) if Path(path).is_dir() else None)
     if place is not None:
-        return _folder_stamp(place)
+        return _stamp(_folder_files(place))
     files = list(_named_files(options))
     if files:
-        local = [Path(file) for file in files]
+        local = tuple(Path(file) for file in files)
         return _stamp(local) if all(file.is_file() for file in local) else None
     return _hub_revision(path, options.get("revision"))
 
@@ -128,7 +146,7 @@ def _made(config: dict[str, Any]) -> str | None:
     """A hash of the documents that a function of a task of one's own returns: only the documents tell whether
     they changed. lm-eval's own functions of this kind make data by the gigabyte; they are not asked."""
     make = config["custom_dataset"]
-    if "lm_eval" in Path(inspect.getfile(make)).parts:
+    if is_stock(Path(inspect.getfile(make))):
         return None
     try:
         splits = make(**(config.get("metadata") or {}), **(config.get("dataset_kwargs") or {}))
@@ -147,21 +165,20 @@ def _named_files(options: dict[str, Any]) -> Iterable[str]:
 
 def look_again() -> None:
     """Forget what folders looked like: to be called before each preparation, for they may have changed."""
-    _folder_stamp.cache_clear()
+    _folder_files.cache_clear()
+    _stamp.cache_clear()
 
 
 @cache
-def _folder_stamp(place: Path) -> str:
-    """The stamp of all files of a folder; the 57 subjects of MMLU ask about one."""
-    return _stamp(sorted(file for file in place.rglob("*") if file.is_file()))
+def _folder_files(place: Path) -> tuple[Path, ...]:
+    """All files of a folder; the 57 subjects of MMLU ask about one."""
+    return tuple(sorted(file for file in place.rglob("*") if file.is_file()))
 
 
-def _stamp(files: Iterable[Path]) -> str:
-    """A hash over names, sizes and times of change: reading the files would take longer than all else."""
-    lines = []
-    for file in files:
-        status = file.stat()
-        lines.append(f"{file} {status.st_size} {status.st_mtime_ns}")
+@cache
+def _stamp(files: tuple[Path, ...]) -> str:
+    """A hash over names and what changes whenever a file does: to read them would take too long."""
+    lines = [f"{file} {contents.stamp(file)}" for file in files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

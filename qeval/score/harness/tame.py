@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -124,3 +127,23 @@ def _seeded() -> Iterator[None]:
     finally:
         random.setstate(before)
         np.random.set_state(np_before)  # noqa: NPY002 - see above
+
+
+@contextmanager
+def code_from_source(folder: Path | None) -> Iterator[None]:
+    """Within it Python files are read themselves, those below `folder` even if they were imported before:
+    Python and lm-eval know compiled code by the file's size and time, which do not tell a change."""
+    below = () if folder is None else tuple(_modules_below(folder))
+    for name in below:
+        del sys.modules[name]
+    nowhere = str(Path(tempfile.gettempdir()) / f"qeval-no-bytecode-{os.getpid()}")  # nothing is written
+    with replaced(sys, "pycache_prefix", nowhere), replaced(sys, "dont_write_bytecode", value=True):
+        yield
+
+
+def _modules_below(folder: Path) -> Iterator[str]:
+    place = folder.resolve()
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file and Path(file).resolve().is_relative_to(place):
+            yield name

@@ -33,6 +33,28 @@ def test_a_file_is_cut_in_its_order(tmp_path: Path) -> None:
     assert len(windows(Calibration(str(file), 2, 3), Letters())) == 2
 
 
+def test_another_seed_draws_other_windows_of_the_whole_text(tmp_path: Path) -> None:
+    file = tmp_path / "t.txt"
+    text = "".join(map(chr, range(100, 1100)))
+    file.write_text(text, encoding="utf-8")
+    drawn = {seed: windows(Calibration(str(file), 40, 20, seed), Letters()) for seed in range(4)}
+    begins = {seed: [window[0] - 100 for window in found] for seed, found in drawn.items()}
+    assert begins[0] == list(range(0, 800, 20))
+    assert windows(Calibration(str(file), 40, 20, 1), Letters()) == drawn[1]
+    assert len({tuple(found) for found in begins.values()}) == 4
+    for seed in (1, 2, 3):
+        assert all("".join(map(chr, window)) in text and len(window) == 20 for window in drawn[seed])
+        assert all(981 * i // 40 <= at < 981 * (i + 1) // 40 for i, at in enumerate(begins[seed]))
+
+
+def test_where_there_is_nothing_to_draw_another_seed_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "t.txt"
+    file.write_text("abc")
+    assert windows(Calibration(str(file), 5, 3), Letters()) == [[97, 98, 99]]
+    with pytest.raises(QevalError, match="is one sample of 3 tokens, so no seed acts on it"):
+        windows(Calibration(str(file), 5, 3, 1), Letters())
+
+
 def test_a_text_too_short_or_absent_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "t.txt"
     file.write_text("ab")
@@ -96,6 +118,16 @@ def test_the_identity_follows_the_text(tmp_path: Path) -> None:
     file.write_text("b")
     assert identity(Calibration(str(file), 1, 1)) != first
     assert identity(Calibration("c4", 1, 1)) != identity(Calibration("c4", 1, 1, 2))
+
+
+def test_the_key_of_a_text_that_is_cut_in_order_stays(tmp_path: Path) -> None:
+    """What was quantised with seed 0 is found again; a text of another seed was cut in order before, too."""
+    file = tmp_path / "t.txt"
+    file.write_text("a")
+    text = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
+    assert identity(Calibration(str(file), 1, 1)) == {"text": text, "samples": 1, "length": 1, "seed": 0}
+    assert identity(Calibration(str(file), 1, 1, 3)) != {"text": text, "samples": 1, "length": 1, "seed": 3}
+    assert identity(Calibration("c4", 1, 1, 3)) == {"set": "c4", "samples": 1, "length": 1, "seed": 3}
 
 
 def phrases(text: str, words: int = 6) -> set[tuple[str, ...]]:

@@ -1,0 +1,62 @@
+"""Which run is meant where none is named: the one that began, or was found finished, last."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+TASKS = ("--tasks", "arc_challenge:acc_norm")
+GOOD = ("run", "--model", "toy[items=60]", "--schemes", "fp16,bnb4", *TASKS)
+OTHER = ("run", "--model", "toy[items=50]", "--schemes", "fp16,bnb4", *TASKS)
+GATE = ("gate", "--max-drop", "60")
+
+
+def judged(result) -> str:
+    """The id of the run that a gate judged."""
+    return result.stdout.splitlines()[0].split("run ", 1)[1].split(" ")[0]
+
+
+def test_a_run_that_is_found_finished_is_the_newest(qeval, runs_dir: Path) -> None:
+    qeval(*GOOD)
+    first = judged(qeval(*GATE))
+    qeval(*OTHER)
+    assert judged(qeval(*GATE)) != first
+    again = qeval(*GOOD)
+    assert "finished earlier" in again.stderr
+    for place in runs_dir.glob("*/run.json"):
+        os.utime(place)  # whatever their times say
+    assert judged(qeval(*GATE)) == first
+    assert f"qeval gate {runs_dir / first} --max-drop 1.0" in again.stderr
+
+
+@pytest.mark.parametrize("words", [("--model", "toy[fail=fp16]"), ("--model", "toy[items=60,fail=bnb4]")])
+def test_a_newest_run_that_broke_off_does_not_pass(qeval, words) -> None:
+    qeval(*GOOD)
+    qeval("run", *words, "--schemes", "fp16,bnb4", *TASKS, code=1)
+    qeval(*GATE, code=5)
+
+
+def test_an_older_run_is_not_taken_for_one_that_did_not_begin(qeval, tmp_path: Path) -> None:
+    qeval(*GOOD)
+    old = judged(qeval(*GATE))
+    qeval("run", "--model", str(tmp_path / "nowhere"), "--schemes", "fp16,bnb4", *TASKS, code=None)
+    said = qeval(*GATE, code=5).stderr
+    assert "did not get so far as to have results" in said
+    assert "qeval list runs" in said
+    assert judged(qeval("gate", old, "--max-drop", "60")) == old
+    qeval(*GOOD)
+    assert judged(qeval(*GATE)) == old
+
+
+def test_the_same_order_of_changed_files_says_that_it_is_scored_anew(qeval, tmp_path: Path) -> None:
+    mirror = tmp_path / "mirror" / "org" / "set"
+    mirror.mkdir(parents=True)
+    (mirror / "a.jsonl").write_text("1")
+    words = (*GOOD, "--datasets-dir", tmp_path / "mirror")
+    assert "scored anew" not in qeval(*words).stderr
+    (mirror / "a.jsonl").write_text("2")
+    said = qeval(*words).stderr
+    assert "asked the same of other files" in said
+    assert "finished earlier" not in said
