@@ -125,7 +125,7 @@ def stored(place: Path) -> dict[str, list[str]]:
 def test_a_run_fills_clusters_tells_and_judges_by_them(qeval, runs_dir, llama) -> None:
     names = ",".join(f"own_{name}" for name in TASKS)
     qeval("run", "--model", llama, "--schemes", "fp32,bf16", "--tasks", names, "--device", "cpu")
-    [place] = runs_dir.iterdir()
+    [place] = runs_dir.glob("*/")
     found = stored(place)
     assert found.pop("own_lone") == [""] * N
     assert found == dict.fromkeys((f"own_{name}" for name in TASKS if name != "lone"), THREES)
@@ -153,7 +153,7 @@ def test_a_chat_frame_is_no_text_and_few_texts_decide_nothing(qeval, runs_dir, l
     words = ("run", "--model", model, "--schemes", "fp32,bf16", "--tasks", "own_history,own_lone")
     ran = qeval(*words, "--chat-template", "--limit", "45", "--device", "cpu")
     assert "45 of 66 in 15 texts" in ran.stdout
-    [place] = runs_dir.iterdir()
+    [place] = runs_dir.glob("*/")
     assert stored(place) == {"own_history": THREES[:45], "own_lone": [""] * 45}
 
     judged = qeval("gate", "--max-drop", "90", "--allow-limited", "--allow-identical", "--json", code=4)
@@ -169,7 +169,7 @@ def test_a_history_of_mmlu_is_counted_by_run_and_import(qeval, runs_dir, llama, 
     words = ("run", "--model", llama, "--schemes", "fp32,bf16", "--tasks", "mmlu_high_school_us_history")
     ran = qeval(*words, "--num-fewshot", "1", "--device", "cpu", "--datasets-dir", MIRROR)
     assert "204 in 66 texts" in ran.stdout
-    [place] = runs_dir.iterdir()
+    [place] = runs_dir.glob("*/")
     run = RunDir(place).read()
     assert [cell.texts for result in run.results for cell in result.cells] == [66, 66]
     told = as_lm_eval_logs(run, RunDir(place), tmp_path / "logged")
