@@ -105,11 +105,12 @@ def gate(
 def plan(runs_dir: Path, as_json: bool, from_run: str | None, **asked: Any) -> None:
     """Before you rent a GPU: which limits can this suite decide?"""
     from qeval.judge import plan as plans
-    from qeval.judge.undecidable import undecidable
+    from qeval.judge.undecidable import held_to_noise, undecidable
 
     measured = options.open_runs([from_run], runs_dir)[0] if from_run else None
     rows = _rows(measured=measured, **asked)
     noise = undecidable(rows, measured) if measured else ()
+    rows = held_to_noise(rows, measured) if measured else rows
     if as_json:
         options.print_json(plans.document(rows, noise))
     else:

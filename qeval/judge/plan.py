@@ -31,9 +31,10 @@ from qeval.judge.margins import (
 from qeval.judge.matching import check_rules, rules_for
 from qeval.judge.sizing import Churn, Size, rows_of_sizes
 
-Answer = Literal["provable", "too few items", "impossible", "unknown"]
-"""too few items: a candidate that loses nothing passes with less than `power`. impossible: not even the
-baseline itself would pass. unknown: a run is needed to tell (`measure`)."""
+Answer = Literal["provable", "below noise", "too few items", "impossible", "unknown"]
+"""below noise: the items would do, but scoring the same weights twice differs by as much (`undecidable`). too
+few items: a candidate that loses nothing passes with less than `power`. impossible: not even the baseline
+itself would pass. unknown: a run is needed to tell (`measure`)."""
 CHURN = 0.1
 """The share of answers that change between right and wrong, where no run tells: 8 to 14% is usual for
 4-bit schemes on multiple choice."""
@@ -248,7 +249,8 @@ def table(rows: Sequence[Planned], noise: Sequence[str] = ()) -> str:
         cells = [[row.task, *_numbers(row), *_all_needed(row)] for row in rows]
     align = ["right" if header in ("items", "churn", "smallest") else "left" for header in headers]
     text = tabulate(cells, headers=headers, tablefmt="simple", disable_numparse=True, colalign=align)
-    reasons = [f"{row.task}: {row.reason}" for row in rows if row.reason and row.answer != "provable"]
+    told = [row for row in rows if row.answer not in ("provable", "below noise")]
+    reasons = [f"{row.task}: {row.reason}" for row in told if row.reason]
     below = ["\n".join(lines) for lines in (reasons, noise) if lines]
     return "\n\n".join([text, *below, *_plainly(rows)])
 

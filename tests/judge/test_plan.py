@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from factories import ARC, MEMBERS, QUIZ, TRUTH, WIKI, compare_run, judge, make_run, pair
+from noisy import flipped, repeated
 
 from qeval.ask import policy, suites
 from qeval.base.errors import UsageError
@@ -18,6 +19,7 @@ from qeval.base.sizes import Shared
 from qeval.compare import stats
 from qeval.compare.evidence import gather
 from qeval.judge import plan, sizing
+from qeval.judge.undecidable import held_to_noise, undecidable
 
 
 def suite_of(*tasks, average=()):
@@ -336,6 +338,37 @@ def test_the_reach_of_documents_is_that_of_their_interval():
     assert sizing.measure(evidence)["wiki"].reach(0.95) == pytest.approx(reach)
     rows = plan.plan(run.suite, sizing.sizes(run.suite, run=run), measured=sizing.measure(evidence))
     assert reach < rows[0].smallest < 2 * reach
+
+
+# --- noise --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [{"max_drop": 3.0}, {"max_flips": 0.05}])
+def test_no_limit_below_twice_the_noise_floor_is_called_provable(limit):
+    """The same weights lose no, few or many answers of 2000 when scored again; the candidate changes none."""
+    made = make_run(2, (ARC, TRUTH), 2000, churn=0.0)
+    rules = Policy((Rule(**limit),) if "max_flips" not in limit else (Rule(tasks="arc", **limit),))
+    for flips, answer in ((0, "provable"), (20, "provable"), (700, "below noise")):
+        run, read, _ = repeated(made, lambda task, one, k=flips: flipped(one, k, 0) if task == "arc" else one)
+        evidence = gather(run, read)
+        rows = plan.plan(
+            run.suite, sizing.sizes(run.suite, run=run), rules, measured=sizing.measure(evidence)
+        )
+        assert {row.answer for row in rows} == {"provable"}
+        held = {row.task: row.answer for row in held_to_noise(rows, evidence)}
+        assert held["arc"] == answer
+        assert set(held.values()) <= {"provable", answer}
+        told = plan.table(held_to_noise(rows, evidence), undecidable(rows, evidence))
+        assert (answer == "below noise") == ("arc: " in told and "so it is undecidable" in told)
+
+
+def test_too_few_items_stay_too_few_whatever_the_noise():
+    run, read, _ = repeated(make_run(2, (ARC,), 200), lambda _, one: flipped(one, 60, 0))
+    evidence = gather(run, read)
+    rows = plan.plan(run.suite, sizing.sizes(run.suite, run=run), Policy((Rule(max_drop=0.5),)))
+    assert [row.answer for row in held_to_noise(rows, evidence)] == [row.answer for row in rows]
+    alone = gather(*make_run(2, (ARC,), 200)[:2])
+    assert held_to_noise(rows, alone) == rows
 
 
 # --- bad input, outputs -------------------------------------------------------------------------
