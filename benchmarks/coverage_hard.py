@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy import optimize, special
@@ -20,73 +21,7 @@ from qeval.compare.stats.shrink import between_variance, settled
 
 LEVEL = 0.9
 ERROR = 0.05
-PAGES = np.array(  # words of wikitext-2's 62 test pages, as lm-eval counts them
-    [
-        "28",
-        "249",
-        "463",
-        "485",
-        "911",
-        "925",
-        "966",
-        "1007",
-        "1019",
-        "1031",
-        "1044",
-        "1093",
-        "1119",
-        "1252",
-        "1285",
-        "1322",
-        "1351",
-        "1474",
-        "1556",
-        "1604",
-        "1709",
-        "1721",
-        "1745",
-        "1944",
-        "2025",
-        "2189",
-        "2234",
-        "2250",
-        "2293",
-        "2425",
-        "2434",
-        "2665",
-        "2682",
-        "2966",
-        "3087",
-        "3479",
-        "3584",
-        "3755",
-        "3904",
-        "3976",
-        "4130",
-        "4426",
-        "4498",
-        "4751",
-        "5130",
-        "5363",
-        "6052",
-        "6379",
-        "6659",
-        "6681",
-        "6777",
-        "7104",
-        "7320",
-        "7573",
-        "8851",
-        "9327",
-        "10259",
-        "10507",
-        "10549",
-        "10685",
-        "10762",
-        "14301",
-    ],
-    dtype=float,
-)
+PAGES = np.loadtxt(Path(__file__).with_name("wikitext_pages.txt"))
 DOCUMENTS = {
     "20 equal": np.ones(20),
     "20 unequal": np.geomspace(1, 20, 20),
