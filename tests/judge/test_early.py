@@ -205,3 +205,22 @@ def test_a_run_with_a_gate_stops_the_ruined_variant_and_the_gate_fails_it(qeval,
         "finished earlier"
         in qeval(*words, "--tasks", "qeval_facts,qeval_words", "--gate", policy_file, code=3).stderr
     )
+
+
+def test_a_run_with_a_gate_bets_on_the_texts_that_the_baseline_stored(
+    qeval, policy_file, monkeypatch
+) -> None:
+    scored = toy.score
+
+    def of_texts(task, *words):
+        samples, items = scored(task, *words)
+        return replace(samples, cluster=_texts(5, len(samples))), items
+
+    monkeypatch.setattr(toy, "score", of_texts)
+    words = ("run", "--model", "toy[items=2000]", "--schemes", "fp16,bad=rtn[bits=2]", "--gate", policy_file)
+    qeval(*words, "--tasks", "qeval_facts", code=3)
+    shown = json.loads(qeval("show", "--json").stdout)
+    base, bad = shown["variants"]
+    assert base["cells"][0]["texts"] == 400
+    assert (bad["stop"]["of"], bad["stop"]["items"] % 5) == (2000, 0)
+    assert bad["stop"]["items"] < 2000
