@@ -90,11 +90,11 @@ def sizes(
 
     Raises UsageError for a task whose size is nowhere to be found.
     """
-    texts = {**TASK_TEXTS, **(shared or {})}
     known = {**TASK_SIZES, **{name: size for name, (size, _) in MMLU_SUBJECTS.items()}}
     if run is not None:
         known.update((cell.task.name, cell.n_available) for r in run.results for cell in r.cells)
     known.update(given or {})
+    texts = {**_public_texts(known, run), **(shared or {})}
     found: dict[str, Size] = {}
     for task in suite.tasks:
         found.update(_task_sizes(task, known, _members(task, run, known), texts))
@@ -102,6 +102,16 @@ def sizes(
     if parts and len(parts) == len(suite.average):
         found[AVERAGE] = _mean_size(parts)
     return found
+
+
+def _public_texts(known: Mapping[str, int], run: Run | None) -> dict[str, Shared]:
+    """How the items of public tasks share texts, for as many as are known; those of a run tell of theirs."""
+    scored = {cell.task.name for result in run.results for cell in result.cells} if run else set()
+    return {
+        name: one._replace(texts=math.ceil(one.texts * known[name] / MMLU_SUBJECTS[name][0]))
+        for name, one in TASK_TEXTS.items()
+        if name not in scored
+    }
 
 
 def _members(task: Task, run: Run | None, known: Mapping[str, int]) -> tuple[str, ...]:

@@ -246,6 +246,16 @@ def test_the_texts_of_mmlu_are_known():
     assert found["mmlu"].unit == pytest.approx(found["mmlu"].together / 14042)
 
 
+def test_the_texts_of_mmlu_are_as_many_as_there_are_items_for():
+    history = "mmlu_high_school_us_history"
+    suite = suite_of(Task(history, "acc"))
+    assert sizing.sizes(suite, {history: 102})[history].texts == 33
+    limited = suite_of(Task(history, "acc", limit=51))
+    assert sizing.sizes(limited)[history].texts == 16
+    run, _, _ = make_run(1, (Task(history, "acc"),), 20)
+    assert sizing.sizes(suite, run=run)[history].texts is None
+
+
 @pytest.mark.parametrize("churn", [0.05, 0.1])
 @pytest.mark.parametrize("points", [1.0, 2.0])
 def test_what_was_decidable_of_mmlu_stays_so(points, churn):
