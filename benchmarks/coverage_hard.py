@@ -1,13 +1,16 @@
 """Candidates exactly at the limit that are hard to tell: all is carried by a few items, documents or texts.
 
 A trial draws once and says whether the verdict was wrong; `coverage_simulation.py` counts. The true loss is
-always the margin.
+always the margin. What a candidate's columns look like is a Draw of its own, for `coverage_gate.py` writes
+them to files and asks the gate.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy import optimize, special
@@ -18,73 +21,7 @@ from qeval.compare.stats.shrink import between_variance, settled
 
 LEVEL = 0.9
 ERROR = 0.05
-PAGES = np.array(  # words of wikitext-2's 62 test pages, as lm-eval counts them
-    [
-        "28",
-        "249",
-        "463",
-        "485",
-        "911",
-        "925",
-        "966",
-        "1007",
-        "1019",
-        "1031",
-        "1044",
-        "1093",
-        "1119",
-        "1252",
-        "1285",
-        "1322",
-        "1351",
-        "1474",
-        "1556",
-        "1604",
-        "1709",
-        "1721",
-        "1745",
-        "1944",
-        "2025",
-        "2189",
-        "2234",
-        "2250",
-        "2293",
-        "2425",
-        "2434",
-        "2665",
-        "2682",
-        "2966",
-        "3087",
-        "3479",
-        "3584",
-        "3755",
-        "3904",
-        "3976",
-        "4130",
-        "4426",
-        "4498",
-        "4751",
-        "5130",
-        "5363",
-        "6052",
-        "6379",
-        "6659",
-        "6681",
-        "6777",
-        "7104",
-        "7320",
-        "7573",
-        "8851",
-        "9327",
-        "10259",
-        "10507",
-        "10549",
-        "10685",
-        "10762",
-        "14301",
-    ],
-    dtype=float,
-)
+PAGES = np.loadtxt(Path(__file__).with_name("wikitext_pages.txt"))
 DOCUMENTS = {
     "20 equal": np.ones(20),
     "20 unequal": np.geomspace(1, 20, 20),
@@ -99,6 +36,41 @@ Setting = tuple[str, str, Trial, int]
 """Name, items, trial, cost."""
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """The columns of one draw, as the functions of qeval.compare.stats take them, and the loss allowed. With
+    `flips` it is a share of changed answers that is allowed, not a loss."""
+
+    baseline: np.ndarray
+    candidate: np.ndarray
+    margin: float
+    weights: np.ndarray | None = None
+    clusters: np.ndarray | None = None
+    strata: np.ndarray | None = None
+    flips: bool = False
+
+
+Draw = Callable[[Random], Drawn]
+
+
+def passes(drawn: Drawn) -> bool:
+    """Whether the candidate passes by the functions that the gate uses."""
+    columns = drawn.baseline, drawn.candidate
+    if drawn.flips:
+        return stats.changed_interval(columns[0] != columns[1], drawn.clusters, LEVEL)[1] < drawn.margin
+    if drawn.strata is not None:
+        return stats.stratified_interval(*columns, drawn.strata, LEVEL)[1] > -drawn.margin
+    low = stats.paired_interval(*columns, drawn.weights, drawn.clusters, LEVEL)[1]
+    if drawn.clusters is not None:
+        low = min(low, stats.paired_interval(*columns, level=LEVEL)[1])
+    return low > -drawn.margin
+
+
+def passing(draw: Draw) -> Trial:
+    """The trial that calls a PASS wrong."""
+    return lambda random: passes(draw(random))
+
+
 # --- bounded scores -------------------------------------------------------------------------------
 
 
@@ -109,16 +81,15 @@ def centre(mean: float, spread: float) -> float:
     return float(optimize.brentq(lambda c: weights @ special.expit(c + spread * points) - mean, -60, 60))
 
 
-def lost_whole(n: int, margin: float, times: float, spread: float) -> Trial:
+def lost_whole(n: int, margin: float, times: float, spread: float) -> Draw:
     """A share of `times` margins of all items loses all; the others have noise on their logits."""
     middle = centre(1 / times, spread)
 
-    def trial(random: Random) -> bool:
+    def draw(random: Random) -> Drawn:
         baseline, candidate = special.expit(middle + spread * random.standard_normal((2, n)))
-        candidate = np.where(random.random(n) < times * margin, 0.0, candidate)
-        return stats.paired_interval(baseline, candidate, level=LEVEL)[1] > -margin
+        return Drawn(baseline, np.where(random.random(n) < times * margin, 0.0, candidate), margin)
 
-    return trial
+    return draw
 
 
 def moved(n: int, margin: float, spread: float) -> Trial:
@@ -135,18 +106,17 @@ def moved(n: int, margin: float, spread: float) -> Trial:
 # --- perplexities ---------------------------------------------------------------------------------
 
 
-def bad_documents(words: np.ndarray, share: float, noise: float, *, varied: bool = False) -> Trial:
+def bad_documents(words: np.ndarray, share: float, noise: float, *, varied: bool = False) -> Draw:
     """A share of the documents carries all the loss; `noise` is the others' spread, in margins. If `varied`
     the bad lose exponential amounts instead of one."""
     margin, n = math.log(1.02), len(words)
 
-    def trial(random: Random) -> bool:
+    def draw(random: Random) -> Drawn:
         amount = random.exponential(margin / share, n) if varied else margin / share
         lost = np.where(random.random(n) < share, amount, 0.0) + noise * margin * random.standard_normal(n)
-        _, low, _ = stats.paired_interval(-2 * words, -words * (2 + lost), words, level=LEVEL)
-        return low > -margin
+        return Drawn(-2 * words, -words * (2 + lost), margin, words)
 
-    return trial
+    return draw
 
 
 def even_documents(words: np.ndarray, spread: float) -> Trial:
@@ -187,28 +157,25 @@ def changes(random: Random, sizes: np.ndarray, together: float, loss: float, gai
     return np.where(drawn < loss, -1.0, np.where(drawn < loss + gain, 1.0, 0.0))
 
 
-def shared_texts(sizes: np.ndarray, together: float, margin: float, flips: float) -> Trial:
+def shared_texts(sizes: np.ndarray, together: float, margin: float, flips: float) -> Draw:
     loss, gain = (margin, 0.0) if not flips else ((flips + margin) / 2, (flips - margin) / 2)
     texts = np.repeat(np.arange(len(sizes)), sizes)
 
-    def trial(random: Random) -> bool:
+    def draw(random: Random) -> Drawn:
         change = changes(random, sizes, together, loss, gain)
-        baseline, candidate = (change < 0).astype(float), (change > 0).astype(float)
-        plain = stats.paired_interval(baseline, candidate, level=LEVEL)
-        wide = stats.paired_interval(baseline, candidate, None, texts, LEVEL)
-        return min(plain[1], wide[1]) > -margin
+        return Drawn((change < 0).astype(float), (change > 0).astype(float), margin, clusters=texts)
 
-    return trial
+    return draw
 
 
-def shared_flips(sizes: np.ndarray, together: float, allowed: float) -> Trial:
+def shared_flips(sizes: np.ndarray, together: float, allowed: float) -> Draw:
     texts = np.repeat(np.arange(len(sizes)), sizes)
 
-    def trial(random: Random) -> bool:
-        changed = changes(random, sizes, together, allowed, 0.0) < 0
-        return stats.changed_interval(changed, texts, LEVEL)[1] < allowed
+    def draw(random: Random) -> Drawn:
+        changed = (changes(random, sizes, together, allowed, 0.0) < 0).astype(float)
+        return Drawn(np.zeros(len(texts)), changed, allowed, clusters=texts, flips=True)
 
-    return trial
+    return draw
 
 
 # --- small groups ---------------------------------------------------------------------------------
@@ -221,12 +188,12 @@ GROUPS = {
 }
 
 
-def small_groups(sizes: np.ndarray, losing: int, margin: float, flips: float, *, whole: bool = True) -> Trial:
+def small_groups(sizes: np.ndarray, losing: int, margin: float, flips: float, *, whole: bool = True) -> Draw:
     """The `losing` smallest groups carry all the loss of the mean; if not `whole` scores are continuous."""
     strata = np.repeat(np.arange(len(sizes)), sizes)
     extra = np.where(strata < losing, margin * len(sizes) / losing, 0.0)
 
-    def trial(random: Random) -> bool:
+    def draw(random: Random) -> Drawn:
         drawn = random.random(len(strata))
         change = np.where(
             drawn < extra + flips / 2, -1.0, np.where(drawn > 1 - flips / 2 * (extra < 1), 1.0, 0.0)
@@ -237,9 +204,9 @@ def small_groups(sizes: np.ndarray, losing: int, margin: float, flips: float, *,
             noise = random.normal(0, 0.03, len(strata))
             baseline = np.where(change < 0, 1.0, np.where(change > 0, 0.0, 0.5))
             candidate = np.where(change, 1 - baseline, 0.5 + np.clip(noise, -0.5, 0.5))
-        return stats.stratified_interval(baseline, candidate, strata, LEVEL)[1] > -margin
+        return Drawn(baseline, candidate, margin, strata=strata)
 
-    return trial
+    return draw
 
 
 # --- many statements ------------------------------------------------------------------------------
@@ -310,17 +277,17 @@ def _scores(sizes: Sequence[int]) -> Iterator[Setting]:
         for times, spread in ((1.2, 0.02), (1.2, 0.5), (3, 0.1), (9, 0.1)):
             for n in sizes:
                 name = f"{times:g} margins lost whole, logit noise {spread:g}, margin {margin:.1%}"
-                yield name, f"n = {n}", lost_whole(n, margin, times, spread), 1
+                yield name, f"n = {n}", passing(lost_whole(n, margin, times, spread)), 1
 
 
 def _documents() -> Iterator[Setting]:
     for name, words in DOCUMENTS.items():
         n = len(words)
         for times, noise in ((3, 0.05), (3, 0.5), (3, 2.0), (5, 0.5)):
-            trial = bad_documents(words, times / n, noise)
+            trial = passing(bad_documents(words, times / n, noise))
             yield f"{times} / n bad, noise {noise:g} margins", name, trial, 1
-        yield "half are bad, noise 0.5 margins", name, bad_documents(words, 0.5, 0.5), 1
-        trial = bad_documents(words, 8 / n, 0.5, varied=True)
+        yield "half are bad, noise 0.5 margins", name, passing(bad_documents(words, 0.5, 0.5)), 1
+        trial = passing(bad_documents(words, 8 / n, 0.5, varied=True))
         yield "8 / n bad by unlike amounts, noise 0.5 margins", name, trial, 1
 
 
@@ -329,9 +296,9 @@ def _texts() -> Iterator[Setting]:
         for together in (0.1, 0.5, 1.0):
             for margin, flips in ((0.1, 0.0), (0.05, 0.14), (0.2, 0.3)):
                 churn = f"{flips:.0%} flips" if flips else "losses only"
-                trial = shared_texts(sizes, together, margin, flips)
+                trial = passing(shared_texts(sizes, together, margin, flips))
                 yield f"{together:.0%} as one, {churn}, margin {margin:.0%}", name, trial, 1
-            trial = shared_flips(sizes, together, 0.1)
+            trial = passing(shared_flips(sizes, together, 0.1))
             yield f"{together:.0%} as one, at most 10% flips", name, trial, 1
 
 
@@ -339,9 +306,9 @@ def _groups() -> Iterator[Setting]:
     for name, groups in GROUPS.items():
         for losing, most, flips in ((1, 0.04, 0.0), (3, 0.05, 0.0), (3, 0.05, 0.14), (7, 0.1, 0.0)):
             margin = min(most, 0.9 * losing / len(groups))
-            trial = small_groups(groups, losing, margin, flips)
+            trial = passing(small_groups(groups, losing, margin, flips))
             yield f"the smallest {losing} of them, {flips:.0%} flips, margin up to {most:.0%}", name, trial, 1
-        trial = small_groups(groups, 3, 0.04, 0.0, whole=False)
+        trial = passing(small_groups(groups, 3, 0.04, 0.0, whole=False))
         yield "the smallest 3 of them, continuous scores, margin 4%", name, trial, 1
 
 
@@ -356,7 +323,7 @@ def at_random(random: Random, count: int) -> Iterator[Setting]:
 def _random_scores(random: Random, n: int) -> Setting:
     margin, times, spread = random.uniform(0.005, 0.1), random.uniform(1.2, 10), random.uniform(0.02, 1)
     title = f"{times * margin:.1%} of scores lost whole, logit noise {spread:.2f}, margin {margin:.1%}"
-    return title, f"{n} items", lost_whole(n, margin, times, spread), 1
+    return title, f"{n} items", passing(lost_whole(n, margin, times, spread)), 1
 
 
 def _random_documents(random: Random, n: int) -> Setting:
@@ -364,7 +331,7 @@ def _random_documents(random: Random, n: int) -> Setting:
     share, noise = random.uniform(3 / len(words), 0.6), random.uniform(0.05, 2)
     title = f"{share:.0%} of documents carry the loss, noise {noise:.1f} margins"
     items = f"{len(words)} worth {stats.effective_number(words):.0f}"
-    return title, items, bad_documents(words, share, noise), 1
+    return title, items, passing(bad_documents(words, share, noise)), 1
 
 
 def _random_texts(random: Random, n: int) -> Setting:
@@ -372,7 +339,8 @@ def _random_texts(random: Random, n: int) -> Setting:
     sizes = 1 + random.poisson(random.uniform(0, 8), texts)
     together, margin, flips = random.random(), random.uniform(0.01, 0.15), random.choice([0.0, 0.2])
     title = f"{together:.0%} of texts change as one, {flips:.0%} flips, margin {margin:.1%}"
-    return title, f"{sizes.sum()} in {texts}", shared_texts(sizes, together, margin, flips), 1
+    trial = passing(shared_texts(sizes, together, margin, flips))
+    return title, f"{sizes.sum()} in {texts}", trial, 1
 
 
 def _random_groups(random: Random, _: int) -> Setting:
@@ -380,7 +348,7 @@ def _random_groups(random: Random, _: int) -> Setting:
     losing = int(random.integers(1, len(sizes) + 1))
     margin, flips = 0.5 * random.random() * losing / len(sizes), random.choice([0.0, 0.1])
     title = f"the {losing} smallest groups lose, {flips:.0%} flips, margin {margin:.1%}"
-    return title, f"{len(sizes)} of 2 to 99", small_groups(sizes, losing, margin, flips), 1
+    return title, f"{len(sizes)} of 2 to 99", passing(small_groups(sizes, losing, margin, flips)), 1
 
 
 def without_promise() -> Iterator[Setting]:
@@ -389,9 +357,9 @@ def without_promise() -> Iterator[Setting]:
         words = DOCUMENTS[name]
         for times in (1, 2):
             title = f"{times / len(words):.1%} of documents carry the loss: rarer than 3 / n"
-            yield title, name, bad_documents(words, times / len(words), 0.5), 1
+            yield title, name, passing(bad_documents(words, times / len(words), 0.5)), 1
         title = f"{3 / len(words):.0%} of documents lose unlike amounts"
-        yield title, name, bad_documents(words, 3 / len(words), 0.5, varied=True), 1
+        yield title, name, passing(bad_documents(words, 3 / len(words), 0.5, varied=True)), 1
     for variants in (5, 10):
         yield "any false claim, one task, uncorrected", f"{variants} variants", uncorrected(variants), 1
     yield "any FAIL of four rules at the margin of 2%, 14% flips", "2000 each", any_fail(4, 2000, 0.02), 1

@@ -1,9 +1,11 @@
 """How often does a candidate that has lost exactly the margin pass? At most as often as promised.
 
     python benchmarks/coverage_simulation.py [--trials 20000] [--seed 1] [--jobs 1] [--random 10]
+    python benchmarks/coverage_simulation.py --through-gate 200 [--seed 1] [--jobs 1]
 
 Prints Markdown tables and exits with 1 if a method errs more often than promised by more than three
 standard errors of the simulation. All rules have a one-sided confidence of 95%, so 5% is promised.
+`--through-gate` takes so many candidates a setting through `qeval import` and `qeval gate` instead.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
 
+import coverage_gate
 import coverage_hard as hard
+import coverage_plan
 import numpy as np
 from scipy import special
 
@@ -483,7 +487,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--random", type=int, default=10, help="settings drawn at random")
+    parser.add_argument("--through-gate", type=int, default=0, metavar="N", help="candidates a setting")
     options = parser.parse_args()
+    if options.through_gate:
+        return through_gate(options)
     found = measure_all(scenarios(), options)
     plain = measure_all(comparisons(), options)
     sizes = {str(n) for n in SIZES}
@@ -500,8 +507,27 @@ def main() -> int:
     random = np.random.default_rng(options.seed)
     show(hard.widths(random))
     show(hard.spreads(random, max(options.trials // 20, 100)))
+    show(coverage_plan.table(options.trials, options.seed))
+    show(coverage_plan.widths(random))
     show(exact())
     return int(any(one.rate > one.allowed for one in found + drawn))
+
+
+def through_gate(options: argparse.Namespace) -> int:
+    """The verdicts of the whole gate on files."""
+    settings = list(coverage_gate.settings())
+    tasks = [(setting, options.through_gate, options.seed) for setting in range(len(settings))]
+    if options.jobs == 1:
+        found = list(itertools.starmap(_through_gate_at, tasks))
+    else:
+        with multiprocessing.get_context("fork").Pool(options.jobs) as pool:
+            found = pool.starmap(_through_gate_at, tasks, chunksize=1)
+    show(coverage_gate.table(found))
+    return int(not all(one.holds for one in found))
+
+
+def _through_gate_at(index: int, trials: int, seed: int) -> coverage_gate.Judged:
+    return coverage_gate.judge(list(coverage_gate.settings())[index], trials, seed)
 
 
 def show(table: Iterator[str]) -> None:

@@ -51,6 +51,7 @@ class Score(msgspec.Struct):
     kind: Kind
     n: int
     n_available: int
+    texts: int | None
     score: float
     perplexity: float
 

@@ -138,6 +138,9 @@ class Cell:
     aggregate-only cell (a published score without items). `provenance` is kept in the cell's own file, so
     that a cell taken over by a later run still says what made it; a Run's list of cells leaves it out.
     `unproved` are sentences on what nobody knows or proved of the cell; with any of them it never passes.
+    `texts` counts the texts behind the items, those that share one once: `n` where every item stands alone;
+    None where nobody looked, as in cells that older versions stored, whose clusters are found when they are
+    read.
     """
 
     key: str
@@ -154,6 +157,7 @@ class Cell:
     files: dict[str, str] = field(default_factory=dict)
     provenance: Provenance | None = None
     unproved: tuple[str, ...] = ()
+    texts: int | None = None
 
     @property
     def limited(self) -> bool:
@@ -288,7 +292,8 @@ class Comparison:
     `confidence` are scores as in this module's head (fractions, or mean log-likelihoods). `method`
     names the interval. `losses` and `gains` count right-to-wrong and wrong-to-right answers (accuracy
     only); `flips` counts answers that changed at all, `flips` >= losses + gains. `p` is the two-sided
-    p-value of no difference. `n` pairs of items stand behind it, of `n_available`.
+    p-value of no difference. `n` pairs of items stand behind it, of `n_available`; where some share a text,
+    `texts` counts the texts, which are its independent units (None where every item stands alone).
     """
 
     variant: str
@@ -313,6 +318,7 @@ class Comparison:
     group: str | None = None
     category: str | None = None
     notes: tuple[str, ...] = ()
+    texts: int | None = None
 
     @property
     def limited(self) -> bool:

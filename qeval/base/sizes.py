@@ -1,8 +1,9 @@
-"""How many items the tasks of the leaderboard suite have, as tasks/sizes.toml tells."""
+"""How many items the tasks of the leaderboard suite have, as tasks/sizes.toml tells, and which share
+texts."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -20,6 +21,14 @@ class _Sizes(msgspec.Struct, forbid_unknown_fields=True):
     mmlu: dict[str, dict[str, _Count]]
 
 
+class Shared(NamedTuple):
+    """How a task's items share texts: how many texts there are, and how many items stand under an item's text
+    on average over items, itself included."""
+
+    texts: int
+    together: float
+
+
 _sizes = msgspec.convert(read(tasks_dir() / FILE, "table of sizes"), _Sizes)
 TASK_SIZES: dict[str, int] = _sizes.tasks
 """Task name -> items that are scored."""
@@ -29,6 +38,14 @@ MMLU_SUBJECTS: dict[str, tuple[int, str]] = {
     for name, size in subjects.items()
 }
 """Task name -> (items in the test split, category)."""
+TASK_TEXTS = {
+    "mmlu_formal_logic": Shared(106, 2.92),
+    "mmlu_high_school_european_history": Shared(59, 3.17),
+    "mmlu_high_school_us_history": Shared(66, 3.5),
+    "mmlu_high_school_world_history": Shared(75, 3.47),
+}
+"""Task name -> what was counted on its test split; in the other tasks items hardly share texts. (Not in
+sizes.toml, for a change of that file would change the keys of cells.)"""
 
 
 def size_of(task: str) -> int | None:

@@ -105,11 +105,12 @@ def gate(
 def plan(runs_dir: Path, as_json: bool, from_run: str | None, **asked: Any) -> None:
     """Before you rent a GPU: which limits can this suite decide?"""
     from qeval.judge import plan as plans
-    from qeval.judge.undecidable import undecidable
+    from qeval.judge.undecidable import held_to_noise, undecidable
 
     measured = options.open_runs([from_run], runs_dir)[0] if from_run else None
     rows = _rows(measured=measured, **asked)
     noise = undecidable(rows, measured) if measured else ()
+    rows = held_to_noise(rows, measured) if measured else rows
     if as_json:
         options.print_json(plans.document(rows, noise))
     else:
@@ -137,7 +138,8 @@ def _rows(
     run = measured.run if measured else None
     asked = run.suite if run and tasks is None else suites.from_tasks(tasks) if tasks else suites.load(suite)
     asked = suites.adjust(asked, limit=limit)
-    counted = sizing.sizes(asked, dict(map(_count, counts)), run)
+    shared = sizing.shared_texts(measured) if measured else None
+    counted = sizing.sizes(asked, dict(map(_count, counts)), run, shared)
     known = sizing.measure(measured) if measured else None
     guess = plan.CHURN if churn is None else churn
     return plan.plan(asked, counted, policy.choose(**limits), churn=guess, power=power, measured=known)

@@ -11,7 +11,7 @@ from qeval.compare import stats
 from qeval.compare.interval import compare
 from qeval.compare.means import join
 from qeval.compare.pairs import Leaf, Pairs, pair
-from qeval.compare.rows import Row, find_baseline, rows_of, same_model
+from qeval.compare.rows import Row, cell_of, find_baseline, rows_of, same_model
 
 CONFIDENCE = 0.95
 """The two-sided confidence of intervals that nothing else decides."""
@@ -57,10 +57,29 @@ class Evidence:
             self._compared[place] = compare(self.pairs[place], CONFIDENCE)
         return self._compared.get(place)
 
+    def texts(self, row: Row) -> int | None:
+        """How many texts stand behind the row's items, where some share one; None where each stands alone."""
+        places = ((result.variant.name, row.id) for result in self.candidates)
+        found = next((self.pairs[place] for place in places if place in self.pairs), None)
+        if found is not None:
+            return found.texts
+        return _stored_texts(self.run, row)
+
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
         """Every comparison at the usual confidence, in the order of `pairs`."""
         return tuple(found for place in self.pairs if (found := self.comparison(*place)))
+
+
+def _stored_texts(run: Run, row: Row) -> int | None:
+    """The same from the stored cells of any variant that has them all: where nothing is compared."""
+    for result in run.results:
+        cells = [cell for task in row.members if (cell := cell_of(result, task)) is not None]
+        known = [(cell.texts, cell.n) for cell in cells if cell.texts is not None]
+        if row.level != "average" and known and len(known) == len(row.members):
+            texts, n = (sum(column) for column in zip(*known, strict=True))
+            return texts if texts < n else None
+    return None
 
 
 def claims(evidence: Evidence) -> Mapping[tuple[str, str], int]:

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import NormalDist
 
-import numpy as np
-
 from qeval.base.records import Comparison
 from qeval.compare import stats
 from qeval.compare.pairs import Pairs, Values
@@ -43,7 +41,36 @@ def compare(pairs: Pairs, confidence: float = 0.95) -> Comparison:
         group=pairs.group,
         category=pairs.category,
         notes=pairs.notes,
+        texts=pairs.texts,
     )
+
+
+def compare_agreement(pairs: Pairs, confidence: float) -> Comparison:
+    """The share of answers that stayed the same, against all of them, with the interval that decides a limit
+    on flips; only of rows whose flips are counted."""
+    flips = pairs.flips or 0
+    low, high, method = _changed(pairs, confidence)
+    share = flips / pairs.n
+    return replace(
+        compare(pairs, confidence),
+        metric="agreement",
+        baseline=1.0,
+        candidate=1.0 - share,
+        delta=-share,
+        low=-high,
+        high=-low,
+        method=method,
+        p=None,
+    )
+
+
+def _changed(pairs: Pairs, level: float) -> tuple[float, float, str]:
+    """The interval of the share of answers that changed, and the method's name."""
+    values = pairs.values
+    if values is None or values.changed is None or values.cluster is None:
+        return (*stats.proportion_interval(pairs.flips or 0, pairs.n, level), "Clopper-Pearson")
+    low, high = stats.changed_interval(values.changed, values.cluster, level)
+    return low, high, _wider_of("Clopper-Pearson", pairs)
 
 
 def compare_recovery(pairs: Pairs, recovery: float, confidence: float) -> Comparison:
@@ -85,7 +112,7 @@ def interval(pairs: Pairs, level: float) -> tuple[float, float, str]:
     or -1 and 1, where the data say nothing: the method's name then says why.
     """
     if pairs.level == "macro" and pairs.values is not None:
-        return _of_strata(pairs.values, level)
+        return _of_strata(pairs, pairs.values, level)
     if pairs.parts:
         deltas = [part.delta for part in pairs.parts]
         bounds = [interval(part, level)[:2] for part in pairs.parts]
@@ -93,39 +120,45 @@ def interval(pairs: Pairs, level: float) -> tuple[float, float, str]:
     if pairs.values is None:
         return _of_published(pairs, level)
     if pairs.losses is None or pairs.gains is None:
-        return _of_values(pairs.values, level)
+        return _of_values(pairs, pairs.values, level)
     low, high = stats.accuracy_interval(pairs.losses, pairs.gains, pairs.n, level)
     if pairs.values.cluster is None:
         return low, high, "Tango"
-    other_low, other_high, method = _of_values(pairs.values, level)
-    method = method if method.startswith(_NONE) else "Tango, or cluster-robust where wider"
-    return min(low, other_low), max(high, other_high), method
+    other_low, other_high, _ = _of_values(pairs, pairs.values, level)
+    return min(low, other_low), max(high, other_high), _wider_of("Tango", pairs)
 
 
-def _of_values(values: Values, level: float) -> tuple[float, float, str]:
+def _of_values(pairs: Pairs, values: Values, level: float) -> tuple[float, float, str]:
     _, low, high = stats.paired_interval(
         values.baseline, values.candidate, values.weight, values.cluster, level=level
     )
     bounded = is_bounded(values.baseline, values.candidate, values.weight)
-    return low, high, _method(values, "bounded mean" if bounded else "padded t")
+    return low, high, _method(pairs, "bounded mean" if bounded else "padded t")
 
 
-def _of_strata(values: Values, level: float) -> tuple[float, float, str]:
+def _of_strata(pairs: Pairs, values: Values, level: float) -> tuple[float, float, str]:
     assert values.stratum is not None  # noqa: S101 - every macro row has strata
     _, low, high = stats.stratified_interval(
         values.baseline, values.candidate, values.stratum, level, values.cluster
     )
-    return low, high, _method(values, "stratified")
+    return low, high, _method(pairs, "stratified")
 
 
-def _method(values: Values, name: str) -> str:
+def _method(pairs: Pairs, name: str) -> str:
     """The name of a method, with what clusters make of it."""
-    if values.cluster is None:
+    if pairs.texts is None:
         return name
-    count = len(np.unique(values.cluster))
-    if count < stats.FEWEST_CLUSTERS:
-        return f"{_NONE}: its items share {count} texts, and {stats.FEWEST_CLUSTERS} are needed"
-    return f"cluster-robust {name}"
+    return f"cluster-robust {name}" if pairs.texts >= stats.FEWEST_CLUSTERS else _too_few(pairs.texts)
+
+
+def _wider_of(name: str, pairs: Pairs) -> str:
+    """The name of the method that takes the wider of two, of which one counts texts."""
+    few = pairs.texts is not None and pairs.texts < stats.FEWEST_CLUSTERS
+    return _too_few(pairs.texts or 0) if few else f"{name}, or cluster-robust where wider"
+
+
+def _too_few(texts: int) -> str:
+    return f"{_NONE}: its items share {texts} texts, and {stats.FEWEST_CLUSTERS} are needed"
 
 
 def _of_published(pairs: Pairs, level: float) -> tuple[float, float, str]:

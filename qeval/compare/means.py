@@ -43,20 +43,18 @@ def _macro(row: Row, parts: tuple[Pairs, ...]) -> Pairs:
     if len(values) < len(parts) or not all(np.all(one.weight == 1) for one in values):
         return mean
     strata = np.repeat(np.arange(len(values)), [len(one.weight) for one in values])
-    return replace(mean, values=_joined(values, _joined_clusters(parts), strata))
+    return replace(mean, values=_joined(values, strata))
 
 
-def _joined(
-    values: Sequence[Values],
-    cluster: NDArray[np.str_] | None = None,
-    stratum: NDArray[np.intp] | None = None,
-) -> Values:
+def _joined(values: Sequence[Values], stratum: NDArray[np.intp] | None = None) -> Values:
+    changed = [one.changed for one in values if one.changed is not None]
     return Values(
         np.concatenate([one.baseline for one in values]),
         np.concatenate([one.candidate for one in values]),
         np.concatenate([one.weight for one in values]),
-        cluster,
+        _joined_clusters(values),
         stratum,
+        np.concatenate(changed) if len(changed) == len(values) else None,
     )
 
 
@@ -101,7 +99,7 @@ def _total(counts: Iterator[int | None]) -> int | None:
 def _pooled(row: Row, parts: tuple[Pairs, ...]) -> Pairs:
     """Every item of a group counts the same."""
     values = [part.values for part in parts if part.values is not None]
-    joined = _joined(values, _joined_clusters(parts))
+    joined = _joined(values)
     total = float(joined.weight.sum())
     mean = _mean(row, parts)
     return replace(
@@ -114,17 +112,11 @@ def _pooled(row: Row, parts: tuple[Pairs, ...]) -> Pairs:
     )
 
 
-def _joined_clusters(parts: Sequence[Pairs]) -> NDArray[np.str_] | None:
-    """The clusters of all items; None where every item of every part stands alone."""
-    if all(part.values is None or part.values.cluster is None for part in parts):
+def _joined_clusters(values: Sequence[Values]) -> NDArray[np.intp] | None:
+    """The clusters of all items, none of which is of two members; None where every item stands alone."""
+    if all(one.cluster is None for one in values):
         return None
-    return np.concatenate([_named_clusters(part) for part in parts])
-
-
-def _named_clusters(part: Pairs) -> NDArray[np.str_]:
-    """Cluster names that no other member can share; lone items become clusters of their own."""
-    values = part.values
-    assert values is not None  # noqa: S101 - the caller chose parts with values
-    numbers = np.arange(len(values.weight)).astype(np.str_)
-    names = numbers if values.cluster is None else values.cluster
-    return np.char.add(f"{part.task}/", names)
+    codes = [np.arange(len(one.weight)) if one.cluster is None else one.cluster for one in values]
+    before = np.cumsum([0, *(int(some.max()) + 1 for some in codes[:-1])])
+    joined: NDArray[np.intp] = np.concatenate([b + some for b, some in zip(before, codes, strict=True)])
+    return joined

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
@@ -36,14 +37,16 @@ _HASHES = {
 @dataclass(frozen=True, eq=False)
 class Values:
     """The paired values of one row, one entry per item: baseline, candidate and weight are (n,) float64;
-    cluster is (n,) str naming the text an item shares with others, None where every item stands alone;
-    stratum is (n,) int numbering the member of a group that an item belongs to, None but in macro rows."""
+    cluster is (n,) int numbering the texts behind the items, None where every item stands alone; stratum is
+    (n,) int numbering the member of a group that an item belongs to, None but in macro rows; changed is (n,)
+    bool, whether the answer is another one, None where answers are not right or wrong."""
 
     baseline: NDArray[np.float64]
     candidate: NDArray[np.float64]
     weight: NDArray[np.float64]
-    cluster: NDArray[np.str_] | None = None
+    cluster: NDArray[np.intp] | None = None
     stratum: NDArray[np.intp] | None = None
+    changed: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +84,12 @@ class Pairs:
     def delta(self) -> float:
         """Candidate minus baseline."""
         return self.candidate - self.baseline
+
+    @functools.cached_property
+    def texts(self) -> int | None:
+        """How many texts stand behind the items, None where each stands alone or none is known."""
+        cluster = None if self.values is None else self.values.cluster
+        return None if cluster is None else len(np.unique(cluster))
 
     @property
     def paired(self) -> bool:
@@ -130,7 +139,7 @@ def _paired(variant: str, cell: Cell, first: Samples, second: Samples) -> Pairs:
     weight = float(first.weight.sum())
     task = cell.task
     binary = task.kind == "accuracy" and _is_binary(first) and _is_binary(second)
-    losses = gains = flips = None
+    losses = gains = flips = changed = None
     if binary:
         losses = int(np.count_nonzero(first.value > second.value))
         gains = int(np.count_nonzero(first.value < second.value))
@@ -146,7 +155,7 @@ def _paired(variant: str, cell: Cell, first: Samples, second: Samples) -> Pairs:
         n_available=cell.n_available,
         baseline=float(first.value.sum()) / weight,
         candidate=float(second.value.sum()) / weight,
-        values=Values(first.value, second.value, first.weight, _clusters(first.cluster)),
+        values=Values(first.value, second.value, first.weight, _clusters(first, second), changed=changed),
         losses=losses,
         gains=gains,
         flips=flips,
@@ -161,13 +170,23 @@ def _is_binary(samples: Samples) -> bool:
     return bool(np.all((value == 0) | (value == 1)) and np.all(samples.weight == 1))
 
 
-def _clusters(names: NDArray[np.str_]) -> NDArray[np.str_] | None:
-    """Cluster names with lone items ("") numbered, or None where no two items share a cluster."""
+def _clusters(first: Samples, second: Samples) -> NDArray[np.intp] | None:
+    """The texts of the items, numbered, None where no two share one. The two hold the same items: where more
+    is known of one of them, that holds."""
+    found = [_numbered(first.cluster)]
+    if not _equal(first.cluster, second.cluster):
+        found.append(_numbered(second.cluster))
+    known = [codes for codes in found if codes is not None]
+    return min(known, key=lambda codes: len(np.unique(codes)), default=None)
+
+
+def _numbered(names: NDArray[np.str_]) -> NDArray[np.intp] | None:
+    """Names as numbers, lone items ("") each with one of its own; None where all items are alone."""
     if not np.any(names != ""):
         return None
-    numbers = np.arange(len(names)).astype(np.str_)
-    filled = np.where(names == "", np.char.add("alone/", numbers), names)
-    return filled if len(np.unique(filled)) < len(filled) else None
+    known, codes = np.unique(names, return_inverse=True)
+    codes = np.where(names == "", len(known) + np.arange(len(names)), codes)
+    return codes if len(np.unique(codes)) < len(codes) else None
 
 
 def _unpaired(variant: str, first: Cell, second: Cell) -> Pairs:
@@ -334,9 +353,3 @@ def _refuse(keys: NDArray[np.str_], what: str, results: tuple[Result, Result], t
         f"{task.name} is not the same experiment for {names}: {what} differs for {items} {named}{more}.",
         AGAIN,
     )
-
-
-# --- intervals ----------------------------------------------------------------------------------
-
-
-# --- several runs as one ------------------------------------------------------------------------

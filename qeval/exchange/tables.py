@@ -20,7 +20,8 @@ def _scores(source: Source) -> list[dict[str, Any]]:
         for row in source.rows:
             score = score_of(run, result, row)
             if score is not None:
-                rows.append(_score_row(run, result, row, asdict(score)))
+                texts = source.evidence.texts(row)
+                rows.append(_score_row(run, result, row, {**asdict(score), "texts": texts}))
     return rows
 
 

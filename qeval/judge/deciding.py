@@ -11,7 +11,7 @@ from qeval.base import numbers
 from qeval.base.records import Comparison, Decision, Policy, Rule, Verdict
 from qeval.base.rules import limit_of
 from qeval.compare import stats
-from qeval.compare.interval import compare, compare_recovery
+from qeval.compare.interval import compare, compare_agreement, compare_recovery
 from qeval.compare.pairs import UNPAIRED, Pairs
 from qeval.judge import reasons
 
@@ -56,33 +56,16 @@ def measure(rule: Rule, pairs: Pairs, level: float) -> tuple[Comparison, float]:
 
     The row passes where low > -allowed and fails where high < -allowed. Points and perplexities: the
     row's own interval. Flips: the share of answers that stayed the same against all of them (the exact
-    interval). Recovery r: the interval of candidate - r * baseline, moved by (1 - r) * baseline so that it
-    lies about the difference, as does the loss allowed.
+    interval, or that of texts where wider). Recovery r: the interval of candidate - r * baseline, moved by (1
+    - r) * baseline so that it lies about the difference, as does the loss allowed.
     """
     limit, value = limit_of(rule)
     if limit == "max_flips":
-        return _agreement(pairs, level), value
+        return compare_agreement(pairs, level), value
     if limit == "min_recovery":
         return compare_recovery(pairs, value, level), (1 - value) * pairs.baseline
     comparison = compare(pairs, level)
     return comparison, math.log(value) if limit == "max_ppl_ratio" else value / 100
-
-
-def _agreement(pairs: Pairs, level: float) -> Comparison:
-    flips = pairs.flips or 0
-    low, high = stats.proportion_interval(flips, pairs.n, level)
-    share = flips / pairs.n
-    return replace(
-        compare(pairs, level),
-        metric="agreement",
-        baseline=1.0,
-        candidate=1.0 - share,
-        delta=-share,
-        low=-high,
-        high=-low,
-        method="Clopper-Pearson",
-        p=None,
-    )
 
 
 def more_items(rule: Rule, comparison: Comparison, allowed: float) -> int | None:
@@ -90,24 +73,37 @@ def more_items(rule: Rule, comparison: Comparison, allowed: float) -> int | None
     None where no practicable number would, or where the churn is not known."""
     distance = abs(comparison.delta + allowed)
     unknown = UNPAIRED in comparison.notes or not math.isfinite(comparison.high - comparison.low)
-    if unknown or not distance:
+    if unknown or _few_texts(comparison) or not distance:
         return None
     mean = comparison.level in ("macro", "average")
-    if rule.max_drop is not None and not mean and comparison.losses is not None:
+    if rule.max_drop is not None and not mean and comparison.losses is not None and comparison.texts is None:
         changed = comparison.losses + (comparison.gains or 0)
         total = stats.required_n(changed / comparison.n, min(distance, 0.99), rule.confidence, POWER)
     else:
-        normal = NormalDist()
-        reach = 1 + normal.inv_cdf(POWER) / normal.inv_cdf(rule.confidence)
-        half = (comparison.high - comparison.low) / 2
-        if comparison.kind == "score" and not mean:
-            total = math.ceil(stats.bounded_n(half, comparison.n, distance / reach, rule.confidence))
-        else:
-            total = math.ceil(comparison.n * (reach * half / distance) ** 2)
+        total = math.ceil(_items_for(comparison, distance, rule.confidence, mean=mean))
     return None if total > _MOST_ITEMS else max(total - comparison.n, 1)
 
 
+def _items_for(comparison: Comparison, distance: float, confidence: float, *, mean: bool) -> float:
+    """How many items bring the interval's half-width so far below `distance` that luck seldom matters."""
+    reach = 1 + NormalDist().inv_cdf(POWER) / NormalDist().inv_cdf(confidence)
+    half = (comparison.high - comparison.low) / 2
+    bounded = comparison.kind == "score" or (comparison.kind == "accuracy" and comparison.texts is not None)
+    if mean or not bounded:
+        return comparison.n * (reach * half / distance) ** 2
+    units = comparison.texts or comparison.n
+    return stats.bounded_n(half, units, distance / reach, confidence) * comparison.n / units
+
+
+def _few_texts(comparison: Comparison) -> bool:
+    """Whether the items share so few texts that their interval is everything possible."""
+    return comparison.texts is not None and comparison.texts < stats.FEWEST_CLUSTERS
+
+
 def _what_would_decide(comparison: Comparison, needed: int | None) -> str:
+    if _few_texts(comparison):
+        shared = f"{numbers.count(comparison.n)} items share only {numbers.count(comparison.texts)} texts"
+        return f", as its {shared}, and {stats.FEWEST_CLUSTERS} are needed to tell how texts differ"
     if UNPAIRED in comparison.notes:
         return "; compared item by item it would say more"
     if needed is None:

@@ -1,12 +1,14 @@
 """Early stop: while a variant is scored, is a required rule certainly broken already?
 
-Items are scored in a seeded random order, and each rule on bounded scores is a bet against the variant
-(`judge.betting`), so looking after every item is allowed. Only breaking a rule can stop a variant: a pass is
-decided on all items, by the gate. Rules on perplexities, macro means and the average are left to the gate.
+Items are scored in a seeded random order, those that share a text one after the other, and each rule on
+bounded scores is a bet against the variant (`judge.betting`), so looking after every text is allowed. Only
+breaking a rule can stop a variant: a pass is decided on all items, by the gate. Rules on perplexities, macro
+means and the average are left to the gate.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -36,24 +38,43 @@ class Watch:
 
 
 def watches(
-    policy: Policy, variant: str, tasks: Sequence[Task], sizes: Sequence[int], among: int = 1
+    policy: Policy,
+    variant: str,
+    tasks: Sequence[Task],
+    sizes: Sequence[int],
+    among: int = 1,
+    largest: Sequence[int] = (),
 ) -> tuple[Watch, ...]:
     """A watch for each required rule that can be bet on, of each task and each group in `tasks`.
 
     `sizes` are the tasks' numbers of items, in the same order. `among` is how many watches the variant has in
     all: its chance of being stopped although it is within every limit is divided among them (Bonferroni).
+    `largest` are the most items under one text of each task, 1 by default.
     """
-    rows = [row for row in _rows(tasks) if row.level in ("task", "pooled", "subtask")]
-    count = {
-        row.id: sum(n for task, n in zip(tasks, sizes, strict=True) if row.id in {task.name, task.group})
-        for row in rows
-    }
     return tuple(
-        Watch(row.id, rule, betting.start(_margin(rule), 1 - (1 - rule.confidence) / among), count[row.id])
-        for row in rows
+        _watch(row.id, rule, 1 - (1 - rule.confidence) / among, _mine(row.id, tasks), sizes, largest)
+        for row in _rows(tasks)
+        if row.level in ("task", "pooled", "subtask")
         for rule in rules_for(policy, row, variant)
         if rule.tier == "required" and rule.max_ppl_ratio is None
     )
+
+
+def _watch(
+    row: str,
+    rule: Rule,
+    confidence: float,
+    mine: Sequence[int],
+    sizes: Sequence[int],
+    largest: Sequence[int],
+) -> Watch:
+    most = max((largest[task] for task in mine), default=1) if largest else 1
+    return Watch(row, rule, betting.start(_margin(rule), confidence, most), sum(sizes[task] for task in mine))
+
+
+def _mine(row: str, tasks: Sequence[Task]) -> list[int]:
+    """The places of the tasks behind a row."""
+    return [place for place, task in enumerate(tasks) if row in {task.name, task.group}]
 
 
 def _rows(tasks: Sequence[Task]) -> tuple[Row, ...]:
@@ -73,15 +94,46 @@ def _margin(rule: Rule) -> float:
     return rule.max_flips or 0.0
 
 
-def blocks(sizes: Sequence[int], seed: int) -> Iterator[NDArray[np.int64]]:
-    """All items of several tasks in a seeded random order, in blocks: (k, 2), task and item each."""
+def largest_text(cluster: NDArray[np.str_]) -> int:
+    """The most items under one text."""
+    return max(Counter(cluster[cluster != ""].tolist()).values(), default=1)
+
+
+def blocks(
+    sizes: Sequence[int], seed: int, clusters: Sequence[NDArray[np.str_]] = ()
+) -> Iterator[NDArray[np.int64]]:
+    """All items of several tasks in a seeded random order, in blocks: (k, 2), task and item each.
+
+    It is the texts that are shuffled (`clusters` has them by task, as in Samples; every item is one by
+    default), all alike, however many items they have: the items of one stand together, in one block.
+    """
     import numpy as np
 
     places = np.array([(task, item) for task, n in enumerate(sizes) for item in range(n)], dtype=np.int64)
-    shuffled = places[np.random.default_rng(seed).permutation(len(places))]
-    size = max(_LEAST, -(-len(places) // _BLOCKS))
-    for start in range(0, len(places), size):
-        yield shuffled[start : start + size]
+    if not len(places):
+        return
+    texts = _numbered(places, clusters)
+    order = np.random.default_rng(seed).permutation(int(texts.max()) + 1)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    shuffled = places[np.argsort(rank[texts], kind="stable")]
+    ranks = np.sort(rank[texts])
+    block = np.searchsorted(ranks, ranks) // max(_LEAST, -(-len(places) // _BLOCKS))
+    yield from np.split(shuffled, np.flatnonzero(np.diff(block)) + 1)
+
+
+def _numbered(places: NDArray[np.int64], clusters: Sequence[NDArray[np.str_]]) -> NDArray[np.int64]:
+    """The number of each place's text, in the order in which texts come first."""
+    import numpy as np
+
+    numbers: dict[tuple[int, str | int], int] = {}
+    labels = ((task, _text(clusters[task] if clusters else None, item)) for task, item in places.tolist())
+    return np.array([numbers.setdefault(label, len(numbers)) for label in labels], dtype=np.int64)
+
+
+def _text(cluster: NDArray[np.str_] | None, item: int) -> str | int:
+    """What tells the text of an item from others of its task: its name, or the item itself."""
+    return item if cluster is None else str(cluster[item]) or item
 
 
 def see(
@@ -93,7 +145,8 @@ def see(
 ) -> tuple[Watch, ...]:
     """The watches after one more block of items; `samples` need be right only where the block says.
 
-    `baseline` maps task names to the baseline's samples of the same items in the same order.
+    `baseline` maps task names to the baseline's samples of the same items in the same order, whose clusters
+    hold for both.
     """
     after = (_seen(watch, block, tasks, samples, baseline) for watch in state)
     return tuple(watch for watch in after if watch is not None)
@@ -107,17 +160,17 @@ def _seen(
     baseline: Mapping[str, Samples],
 ) -> Watch | None:
     """The watch after a block; None where its items cannot be bet on, so that the gate must judge them."""
-    import numpy as np
-
-    mine = [i for i, task in enumerate(tasks) if watch.row in {task.name, task.group}]
-    differences = [
-        _difference(watch.rule, samples[task], baseline[tasks[task].name], item)
-        for task, item in block.tolist()
-        if task in mine
-    ]
-    if any(not abs(difference) <= 1 for difference in differences):
+    mine = _mine(watch.row, tasks)
+    texts: dict[tuple[int, str | int], list[float]] = {}
+    for task, item in block.tolist():
+        if task in mine:
+            base = baseline[tasks[task].name]
+            difference = _difference(watch.rule, samples[task], base, item)
+            texts.setdefault((task, _text(base.cluster, item)), []).append(difference)
+    if any(not abs(difference) <= 1 for some in texts.values() for difference in some):
         return None
-    return replace(watch, bet=betting.update(watch.bet, np.array(differences, dtype=float)))
+    sums, sizes = [sum(some) for some in texts.values()], [len(some) for some in texts.values()]
+    return replace(watch, bet=betting.update(watch.bet, sums, sizes))
 
 
 def _difference(rule: Rule, candidate: Samples, base: Samples, item: int) -> float:

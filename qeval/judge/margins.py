@@ -1,11 +1,15 @@
-"""The smallest loss that so many items can prove, under what is supposed of the candidates to come."""
+"""The smallest loss that so many items can prove, under what is supposed of the candidates to come.
+
+A candidate as good as the baseline passes where the lower bound of its interval is above the loss: where the
+interval's reach, and as much bad luck as the power allows for, are below it. Both shrink with more items:
+noise as 1 / sqrt(n), what was not seen as 1 / n, and their squares add.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from statistics import NormalDist
 
 from qeval.base.records import Suite
@@ -13,18 +17,17 @@ from qeval.compare import stats
 from qeval.compare.rows import Row
 from qeval.judge.sizing import Churn, Size, rows_of_sizes
 
-_MANY = 2000
-
-
+_CARE = 1.05
+"""Simulated, the reach of bounded scores and of texts is up to so much greater than its two parts tell."""
+_CARE_UNBOUNDED = 1.15
+"""And that of documents, whose worst one in one run tells little of the worst in the next."""
 _DOUBLINGS = 20.0
-
-
 _FINE = 1e-5
 
 
 @dataclass(frozen=True)
 class Guess:
-    """What is supposed of the candidates to come."""
+    """What is supposed of the candidates to come, if all tasks had `scale` times as many items."""
 
     churn: float
     power: float
@@ -34,14 +37,29 @@ class Guess:
     scale: float = 1.0
 
     def worth(self, row: Row) -> float:
-        """The items of a row, if all tasks had `scale` times as many."""
+        """The items of a row, as plain ones."""
         return self.sizes[row.id].worth * self.scale
+
+    def unit(self, row: Row) -> float:
+        """The share of a text, or of an item alone, in the row's score."""
+        return min(self.sizes[row.id].share / self.scale, 1.0)
 
     def square(self, row: Row) -> float | None:
         """The mean square of the items' differences; None where only a run could tell."""
         if row.id in self.measured:
             return self.measured[row.id].square
         return None if row.kind == "perplexity" else self.churn
+
+    def design(self, row: Row) -> float:
+        """How many times the variance of items alone the difference has: as measured, else as if the items of
+        a text changed as one."""
+        known = self.measured.get(row.id)
+        return self.sizes[row.id].together if known is None else known.design
+
+    def few_texts(self, row: Row) -> bool:
+        """Whether items share so few texts that the gate's interval is everything possible."""
+        texts = self.sizes[row.id].texts
+        return texts is not None and texts * self.scale < stats.FEWEST_CLUSTERS
 
 
 def smallest_loss(row: Row, guess: Guess, confidence: float) -> float | None:
@@ -52,12 +70,35 @@ def smallest_loss(row: Row, guess: Guess, confidence: float) -> float | None:
     square, worth = guess.square(row), guess.worth(row)
     if square is None:
         return None
-    if row.kind == "accuracy":
-        return _reach(worth, min(square, 1.0), confidence, guess.power)
-    if not worth:
+    if row.kind == "perplexity":
+        return _documents(guess.measured[row.id], guess, confidence)
+    if not worth or guess.few_texts(row):
         return 1.0
-    reach = (quantile(confidence) + quantile(guess.power)) * math.sqrt(square / worth)
+    if row.kind == "accuracy" and not guess.sizes[row.id].by_units:
+        return _reach(worth, min(square, 1.0), confidence, guess.power)
+    error = math.sqrt(square * guess.design(row) / worth)
+    reach = bounded_loss(error, guess.unit(row), confidence, guess.power)
+    if row.kind == "accuracy":
+        reach = max(reach, _reach(worth, min(square, 1.0), confidence, guess.power))
     return max(reach, identical_loss(row, guess, confidence) or 0.0)
+
+
+def bounded_loss(error: float, unit: float, confidence: float, power: float) -> float:
+    """What a bounded score proves whose difference has this standard error, a `unit` of its weight being what
+    may be unseen: the reach of `stats.paired_interval` and the luck of a draw."""
+    reach = math.hypot(quantile(confidence) * error, -math.log1p(-confidence) * unit)
+    return min(_CARE * (reach + quantile(power) * error), 1.0)
+
+
+def _documents(known: Churn, guess: Guess, confidence: float) -> float:
+    """The same of documents: the reach of the measured interval, parted into noise and what may be unseen."""
+    error = known.error()
+    noise, reach = quantile(confidence) * error, known.reach(confidence)
+    if not math.isfinite(reach):
+        return math.inf
+    unseen = math.sqrt(max(reach**2 - noise**2, 0.0))
+    luck = quantile(guess.power) * error / math.sqrt(guess.scale)
+    return _CARE_UNBOUNDED * (math.hypot(noise / math.sqrt(guess.scale), unseen / guess.scale) + luck)
 
 
 def _reach(worth: float, churn: float, confidence: float, power: float) -> float:
@@ -79,18 +120,14 @@ def identical_loss(row: Row, guess: Guess, confidence: float) -> float | None:
         return _averaged([identical_loss(one, guess, confidence) for one in _parts(guess)])
     if row.kind == "perplexity":
         return 0.0
-    worth = guess.worth(row)
-    if row.kind == "accuracy":
-        return -stats.accuracy_interval(0, 0, worth, 2 * confidence - 1)[0]
-    return _identical_score(math.floor(worth), 2 * confidence - 1)
-
-
-@lru_cache(maxsize=1024)
-def _identical_score(n: int, level: float) -> float:
-    """The lower side of the interval of `n` continuous scores without any difference."""
-    few = min(n, _MANY)  # beyond, it shrinks as 1 / n
-    values = [0.5] * few
-    return -stats.paired_interval(values, values, level=level)[1] * few / max(n, 1) if n else 1.0
+    worth, size = guess.worth(row), guess.sizes[row.id]
+    if guess.few_texts(row) or (row.kind == "score" and worth < 2):  # noqa: PLR2004 - a spread needs two
+        return 1.0
+    unseen = -math.expm1(guess.unit(row) * math.log1p(-confidence))
+    if row.kind != "accuracy":
+        return unseen
+    alone = -stats.accuracy_interval(0, 0, worth, 2 * confidence - 1)[0]
+    return max(alone, unseen) if size.by_units else alone
 
 
 def _parts(guess: Guess) -> list[Row]:
@@ -107,22 +144,27 @@ def _averaged(losses: Sequence[float | None]) -> float | None:
 def needed_items(row: Row, guess: Guess, confidence: float, wanted: float) -> int | None:
     """The items with which `wanted` is the smallest provable loss, all tasks behind the row growing alike;
     None where more than a million times those there are would not do, or there are none to begin with."""
+
+    def proves(grown: Guess) -> bool:
+        smallest = smallest_loss(row, grown, confidence)
+        return smallest is not None and smallest <= wanted
+
+    return least_items(row, guess, proves)
+
+
+def least_items(row: Row, guess: Guess, proves: Callable[[Guess], bool]) -> int | None:
+    """The items of a row from which on something is proved, as `needed_items`."""
     low, high = -_DOUBLINGS, _DOUBLINGS
     n = guess.sizes[row.id].n
-    if not n or not _proves(row, replace(guess, scale=math.exp2(high)), confidence, wanted):
+    if not n or not proves(replace(guess, scale=math.exp2(high))):
         return None
     while high - low > _FINE:
         middle = (low + high) / 2
-        if _proves(row, replace(guess, scale=math.exp2(middle)), confidence, wanted):
+        if proves(replace(guess, scale=math.exp2(middle))):
             high = middle
         else:
             low = middle
     return math.ceil(n * math.exp2(high))
-
-
-def _proves(row: Row, guess: Guess, confidence: float, wanted: float) -> bool:
-    smallest = smallest_loss(row, guess, confidence)
-    return smallest is not None and smallest <= wanted
 
 
 def quantile(probability: float) -> float:

@@ -19,13 +19,22 @@ from qeval.base.records import Kind, Level, Policy, Rule, Suite
 from qeval.base.rules import describe, limit_of
 from qeval.compare.rows import Row
 from qeval.judge.deciding import POWER
-from qeval.judge.margins import Guess, identical_loss, needed_items, quantile, smallest_loss
+from qeval.judge.margins import (
+    Guess,
+    bounded_loss,
+    identical_loss,
+    least_items,
+    needed_items,
+    quantile,
+    smallest_loss,
+)
 from qeval.judge.matching import check_rules, rules_for
 from qeval.judge.sizing import Churn, Size, rows_of_sizes
 
-Answer = Literal["provable", "too few items", "impossible", "unknown"]
-"""too few items: a candidate that loses nothing passes with less than `power`. impossible: not even the
-baseline itself would pass. unknown: a run is needed to tell (`measure`)."""
+Answer = Literal["provable", "below noise", "too few items", "impossible", "unknown"]
+"""below noise: the items would do, but scoring the same weights twice differs by as much (`undecidable`). too
+few items: a candidate that loses nothing passes with less than `power`. impossible: not even the baseline
+itself would pass. unknown: a run is needed to tell (`measure`)."""
 CHURN = 0.1
 """The share of answers that change between right and wrong, where no run tells: 8 to 14% is usual for
 4-bit schemes on multiple choice."""
@@ -39,7 +48,7 @@ class Planned:
 
     `allowed` is the loss allowed, `smallest` the smallest that can be proved, `identical` the smallest that
     the baseline itself would pass. `needed` maps a loss in points (or the rule's own limit) to the items
-    that it takes. `reason` is one sentence.
+    that it takes. `reason` is one sentence. `texts` counts the texts behind the items where some share one.
     """
 
     task: str
@@ -55,12 +64,7 @@ class Planned:
     needed: Mapping[str, int | None] | None = None
     answer: Answer = "unknown"
     reason: str = ""
-
-
-# --- how many items there are -------------------------------------------------------------------
-
-
-# --- how much answers change --------------------------------------------------------------------
+    texts: int | None = None
 
 
 # --- what can be decided ------------------------------------------------------------------------
@@ -131,6 +135,7 @@ def _unruled(row: Row, guess: Guess) -> Planned:
         identical=identical_loss(row, guess, confidence),
         needed=needed,
         reason=reason,
+        texts=size.texts,
     )
 
 
@@ -139,7 +144,8 @@ _UNKNOWN = "How much its items change is not known: measure it with --from RUN."
 
 def _ruled(rule: Rule, row: Row, guess: Guess) -> Planned:
     limit, value = limit_of(rule)
-    base = Planned(row.id, row.level, row.kind, guess.sizes[row.id].n, rule.confidence, describe(rule))
+    size = guess.sizes[row.id]
+    base = Planned(row.id, row.level, row.kind, size.n, rule.confidence, describe(rule), texts=size.texts)
     if limit == "max_flips":
         return _flips(base, row, guess, value)
     allowed = _allowed(limit, value, row, guess)
@@ -172,7 +178,8 @@ def _answered(row: Planned, what: Row, guess: Guess) -> Planned:
     allowed, best = row.allowed or 0.0, _loss(row.kind, row.smallest or 0.0)
     asked = _loss(row.kind, allowed)
     if row.identical is not None and row.identical >= allowed:
-        words = f"{asked} cannot be proved with {_items(row.n)}: not even the baseline would pass"
+        shared = "" if row.texts is None else f" under {numbers.count(row.texts)} texts"
+        words = f"{asked} cannot be proved with {_items(row.n)}{shared}: not even the baseline would pass"
         answer: Answer = "impossible"
     elif row.smallest is None:
         return replace(row, reason=_UNKNOWN)
@@ -191,18 +198,26 @@ def _items(n: int) -> str:
 
 
 def _flips(base: Planned, row: Row, guess: Guess, most: float) -> Planned:
-    """Flips: provable where the exact interval of the expected share stays below the limit."""
+    """Flips: provable where the interval of the expected share, the exact one or that of texts, stays below
+    the limit."""
     known = guess.measured.get(row.id)
     share = guess.churn if known is None or known.flips is None else known.flips
     tail = 1 - base.confidence
     alone = math.ceil(math.log(tail) / math.log(1 - most))  # items of which none may flip
-    base = replace(base, allowed=most, churn=share, identical=1 - tail ** (1 / base.n) if base.n else 1.0)
+    identical = 1 - tail ** (1 / base.n) if base.n else 1.0
+    if base.texts is not None:
+        identical = (
+            1.0 if guess.few_texts(row) else max(identical, -math.expm1(guess.unit(row) * math.log(tail)))
+        )
+    base = replace(base, allowed=most, churn=share, identical=identical)
     reach = quantile(base.confidence) + quantile(guess.power)
     needed = None
     if share < most:
         needed = max(alone, math.ceil(reach**2 * share * (1 - share) / (most - share) ** 2))
-    answer: Answer = "impossible" if base.n < alone else "too few items"
-    if needed is not None and needed <= base.n:
+        shared = None if base.texts is None else _flips_of_texts(row, guess, base.confidence, share, most)
+        needed = needed if shared is None else max(needed, shared)
+    answer: Answer = "impossible" if base.n < alone or identical >= most else "too few items"
+    if answer != "impossible" and needed is not None and needed <= base.n:
         answer = "provable"
     words = f"{100 * share:.3g}% of answers change, {100 * most:.3g}% asked"
     takes = "no number of items proves it" if needed is None else f"it takes {_items(needed)}"
@@ -210,7 +225,15 @@ def _flips(base: Planned, row: Row, guess: Guess, most: float) -> Planned:
     return replace(base, answer=answer, needed={base.limit: needed}, reason=reason)
 
 
-# --- the smallest loss --------------------------------------------------------------------------
+def _flips_of_texts(row: Row, guess: Guess, confidence: float, share: float, most: float) -> int | None:
+    """The items from which on the interval that counts texts stays below the limit."""
+
+    def proves(grown: Guess) -> bool:
+        error = math.sqrt(share * (1 - share) * grown.design(row) / grown.worth(row))
+        reach = bounded_loss(error, grown.unit(row), confidence, grown.power)
+        return not grown.few_texts(row) and share + reach < most
+
+    return least_items(row, guess, proves)
 
 
 # --- for a person and a machine -----------------------------------------------------------------
@@ -226,7 +249,8 @@ def table(rows: Sequence[Planned], noise: Sequence[str] = ()) -> str:
         cells = [[row.task, *_numbers(row), *_all_needed(row)] for row in rows]
     align = ["right" if header in ("items", "churn", "smallest") else "left" for header in headers]
     text = tabulate(cells, headers=headers, tablefmt="simple", disable_numparse=True, colalign=align)
-    reasons = [f"{row.task}: {row.reason}" for row in rows if row.reason and row.answer != "provable"]
+    told = [row for row in rows if row.answer not in ("provable", "below noise")]
+    reasons = [f"{row.task}: {row.reason}" for row in told if row.reason]
     below = ["\n".join(lines) for lines in (reasons, noise) if lines]
     return "\n\n".join([text, *below, *_plainly(rows)])
 
@@ -243,7 +267,12 @@ def _plainly(rows: Sequence[Planned]) -> list[str]:
 
 def _numbers(row: Planned) -> list[str]:
     churn = "" if row.churn is None or row.kind != "accuracy" else f"{100 * row.churn:.1f}%"
-    return [numbers.count(row.n), churn, "" if row.smallest is None else _loss(row.kind, row.smallest)]
+    shared = "" if row.texts is None else f" in {numbers.count(row.texts)} texts"
+    return [
+        f"{numbers.count(row.n)}{shared}",
+        churn,
+        "" if row.smallest is None else _loss(row.kind, row.smallest),
+    ]
 
 
 def _loss(kind: Kind, loss: float) -> str:

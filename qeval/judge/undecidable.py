@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from qeval.base import numbers
 from qeval.compare import noise
@@ -14,11 +15,26 @@ from qeval.judge.plan import MARGINS, Planned
 def undecidable(rows: Sequence[Planned], evidence: Evidence) -> tuple[str, ...]:
     """A sentence for each row with such a margin: two scorings of the same weights differ by as much, so no
     verdict there tells of the weights. Where the floor was not measured, that it was not."""
-    found = {floor.row.id: floor for floor in noise.floors(evidence)}
+    found = _floors(evidence)
     if not found:
         return (noise.sentence(evidence),)
     told = (line for row in rows if row.task in found for line in _sentences(row, found[row.task]))
     return tuple(dict.fromkeys(told))
+
+
+def held_to_noise(rows: Sequence[Planned], evidence: Evidence) -> tuple[Planned, ...]:
+    """The rows, none of which is called provable where its limit lies below twice the noise floor."""
+    found = _floors(evidence)
+    return tuple(
+        replace(row, answer="below noise")
+        if row.answer == "provable" and row.task in found and any(_sentences(row, found[row.task]))
+        else row
+        for row in rows
+    )
+
+
+def _floors(evidence: Evidence) -> dict[str, noise.Floor]:
+    return {floor.row.id: floor for floor in noise.floors(evidence)}
 
 
 def _sentences(row: Planned, floor: noise.Floor) -> Iterator[str]:

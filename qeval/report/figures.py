@@ -89,17 +89,22 @@ def column(material: Material, row: Row) -> Column:
     score = next((s for result in ordered if (s := score_of(run, result, row))), None)
     allowed = {_allowed_text(d) for d in material.decisions if d.task == row.id}
     return Column(
-        row, row.title, row.measure, n_of(score), "; ".join(sorted(allowed - {""})), row.kind == "perplexity"
+        row,
+        row.title,
+        row.measure,
+        n_of(score, material.evidence.texts(row)),
+        "; ".join(sorted(allowed - {""})),
+        row.kind == "perplexity",
     )
 
 
-def n_of(score: Score | None) -> str:
-    """How many items a score is of, and of how many there are."""
+def n_of(score: Score | None, texts: int | None = None) -> str:
+    """How many items a score is of, of how many there are, and in how many texts where some share one."""
     if score is None:
         return numbers.NONE
-    if score.n < score.n_available:
-        return f"{numbers.count(score.n)} of {numbers.count(score.n_available)}"
-    return numbers.count(score.n)
+    of = f" of {numbers.count(score.n_available)}" if score.n < score.n_available else ""
+    shared = "" if texts is None else f" in {numbers.count(texts)} texts"
+    return f"{numbers.count(score.n)}{of}{shared}" if of or shared else numbers.count(score.n)
 
 
 def _allowed_text(decision: Decision) -> str:
@@ -122,7 +127,7 @@ def figure(material: Material, result: Result, row: Row) -> Figure | None:
     if score is None:
         return None
     text = numbers.perplexity(score.score) if row.kind == "perplexity" else numbers.points(score.score)
-    plain = Figure(text, n_of(score), score.score)
+    plain = Figure(text, n_of(score, material.evidence.texts(row)), score.score)
     name = result.variant.name
     shown = material.evidence.comparison(name, row.id)
     if shown is None:

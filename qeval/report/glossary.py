@@ -24,6 +24,7 @@ def _terms(context: Context) -> list[tuple[str, str, bool]]:
         ("Kept, and kept above chance", _RECOVERY, compared),
         ("Two means of one group", _MEANS, any(column.row.level == "macro" for column in context.columns)),
         ("Shrunken differences", _SHRUNKEN, bool(context.subjects)),
+        ("Texts", _TEXTS, any(" texts" in column.n for column in context.columns)),
         ("Perplexity", _PERPLEXITY, perplexed),
     ]
 
@@ -77,6 +78,11 @@ _SHRUNKEN = (
     "Among 57 subjects of 100 questions some look terrible and some splendid by luck alone. Shrinking "
     "draws every difference towards the mean of all by as much as luck explains. What still stands out "
     "deserves a look."
+)
+_TEXTS = (
+    "Questions under one text are answered well or badly together. So where items share texts, the texts are "
+    "what counts as independent: 204 questions under 66 texts say less than 204 that stand alone. From fewer "
+    "than 20 texts nothing is known of how texts differ."
 )
 _PERPLEXITY = (
     "How surprised the model is by a text, word by word: with a perplexity of 8 it is as unsure as if it "

@@ -11,7 +11,7 @@ from qeval.base import numbers
 from qeval.base.records import Comparison
 from qeval.compare.evidence import Evidence
 from qeval.compare.pairs import Pairs
-from qeval.compare.rows import Row, score_of, subject_rows
+from qeval.compare.rows import Row, Score, score_of, subject_rows
 from qeval.compare.stats import paired_standard_error
 from qeval.compare.stats.shrink import settled, shrink
 from qeval.report.figures import n_of
@@ -20,13 +20,14 @@ from qeval.report.figures import n_of
 @dataclass(frozen=True)
 class Subject:
     """One variant on one member of a group. `shrunk`, `low`, `high`, `value` (the difference) are
-    fractions; the other fields are words."""
+    fractions; the other fields are words: `n` the items, `size` them with the texts that they share."""
 
     variant: str
     subject: str
     group: str
     category: str
     n: str
+    size: str
     baseline: str
     score: str
     delta: str
@@ -89,6 +90,7 @@ def _subject(group: str, name: str, row: Row, c: Comparison, shrunk: float) -> S
         group=group,
         category=row.members[0].category or "",
         n=numbers.count(c.n),
+        size=n_of(Score(c.candidate, c.n, c.n_available), c.texts),
         baseline=numbers.points(c.baseline, 1),
         score=numbers.points(c.candidate, 1),
         delta=numbers.signed_points(c.delta),

@@ -24,7 +24,7 @@ from qeval.base.records import Cell, Result, Run, Variant
 from qeval.base.repeats import repeats_of, scorings, with_repeat, with_repeats_of
 from qeval.run import identity
 from qeval.run.executors import EXECUTORS
-from qeval.store.runs import RunDir, Store
+from qeval.store.runs import RunDir, Store, tells_texts
 
 Listener = Callable[[Variant, Event], None]
 
@@ -252,7 +252,8 @@ def _finished(result: Result, place: RunDir, cost: bool | None) -> bool:
 
 def _whole(place: RunDir, cell: Cell) -> bool:
     try:
-        return place.cell(cell.key) is not None and len(place.samples(cell)) == cell.n
+        found = place.cell(cell.key)
+        return found is not None and tells_texts(found) and len(place.samples(cell)) == cell.n
     except QevalError:
         return False
 

@@ -174,11 +174,14 @@ class Watcher:
     ) -> None:
         self.tasks, self.sizes, self.baseline = tasks, sizes, baseline
         self.seed = job.settings.seed
-        self.state = early.watches(job.policy, job.variant.name, tasks, sizes, among) if job.policy else ()
+        self.clusters = [baseline[task.name].cluster for task in tasks] if baseline else []
+        largest = [early.largest_text(cluster) for cluster in self.clusters]
+        name = job.variant.name
+        self.state = early.watches(job.policy, name, tasks, sizes, among, largest) if job.policy else ()
 
     def blocks(self) -> Iterator[NDArray[np.int64]]:
         """(k, 2) task and item, as `early.blocks`; one block of all where nothing is watched."""
-        return early.blocks(self.sizes, self.seed)
+        return early.blocks(self.sizes, self.seed, self.clusters)
 
     def judge_block(self, block: NDArray[np.int64], samples: Sequence[Samples]) -> None:
         """Bet on a scored block too. Raises StoppedEarly where a required rule is certainly broken."""

@@ -28,6 +28,7 @@ from qeval.score.inputs import calibrated_on_questions, check_vocabulary, loaded
 from qeval.score.packing import decide
 from qeval.score.unchanged import Unchanged
 from qeval.score.verify import Proof
+from qeval.store.clusters import count_texts
 
 if TYPE_CHECKING:
     from qeval.load import model
@@ -194,8 +195,8 @@ class Session:
             self._fill(unit, places, wanted, answers)
             if watcher.state:
                 pairs = zip(unit, answers, strict=True)
-                judged = [door.collect(part, known.filled()).samples for part, known in pairs]
-                watcher.judge_block(block, judged)
+                some = [door.collect(part, known.filled(), partly=True) for part, known in pairs]
+                watcher.judge_block(block, [outcome.samples for outcome in some])
         share = (self.feeder.fed - fed) // sum(wanted), (time.perf_counter() - start) / sum(wanted)
         for part, known, want in zip(unit, answers, wanted, strict=True):
             if want:
@@ -234,9 +235,10 @@ class Session:
             tokens=tokens,
             seconds=seconds,
             provenance=self.account.provenance,
+            texts=count_texts(samples.cluster),
         )
         self.files.check()
-        self.cells.add(cell, samples, door.items(part))
+        self.cells.add(cell, samples, outcome.items)
         self.stored.add(part.task.name)
 
     def _prove(self, part: PreparedTask, answers: Sequence[Any]) -> None:

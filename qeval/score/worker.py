@@ -20,6 +20,7 @@ from qeval.base.messages import Done, Event, Failed, Job, Progress, Stopped, Tod
 from qeval.base.records import Cell
 from qeval.load.toy import is_toy, parse
 from qeval.score.cells import JobCells, Say, StoppedEarly
+from qeval.store.clusters import count_texts
 
 
 def score_toy(job: Job, say: Say) -> None:
@@ -54,6 +55,7 @@ def score_toy(job: Job, say: Say) -> None:
             dataset="invented",
             seconds=seconds,
             provenance=provenance,
+            texts=count_texts(samples.cluster),
         )
         cells.add(cell, samples, items)
         say(Progress(task.name, done))

@@ -43,6 +43,12 @@ def items_from_parquet(data: bytes) -> dict[str, Item]:
     return {item.key: item for item in rows}
 
 
+def questions_from_parquet(data: bytes) -> dict[str, Item]:
+    """The same without the prompts, which are most of the file: they are empty."""
+    rows = _file_table(data, [field.name for field in fields(Item) if field.name != "prompt"]).to_pylist()
+    return {row["key"]: Item(**{**row, "prompt": "", "choices": tuple(row["choices"])}) for row in rows}
+
+
 def _samples_table(samples: Samples) -> pa.Table:
     import pyarrow as pa
 
@@ -164,9 +170,10 @@ def _file_bytes(table: pa.Table) -> bytes:
     return bytes(sink.getvalue())
 
 
-def _file_table(data: bytes) -> pa.Table:
+def _file_table(data: bytes, columns: list[str] | None = None) -> pa.Table:
+    """All columns of a file, or those."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     # Not pq.read_table: it loads pandas too, and threads that it leaves behind may abort the process at exit.
-    return pq.ParquetFile(pa.BufferReader(data)).read()
+    return pq.ParquetFile(pa.BufferReader(data)).read(columns)

@@ -20,13 +20,12 @@ import contextlib
 import errno
 import hashlib
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -35,7 +34,19 @@ from qeval.base.files import disk_errors, write_atomic
 from qeval.base.names import slug
 from qeval.base.records import Cell, Item, Run, Samples
 from qeval.base.repeats import scorings
-from qeval.store.columns import items_from_parquet, items_to_parquet, samples_from_parquet, samples_to_parquet
+from qeval.store.checksums import damaged, decode, read_proved, sha256_of, summed
+from qeval.store.clusters import clusters
+from qeval.store.columns import (
+    items_from_parquet,
+    items_to_parquet,
+    questions_from_parquet,
+    samples_from_parquet,
+    samples_to_parquet,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 NEWEST_FILE = ".newest"
 RUN_FILE = "run.json"
@@ -43,29 +54,12 @@ CELL_FILE = "cell.json"
 SAMPLES_FILE = "samples.parquet"
 ITEMS_FILE = "items.parquet"
 MADE_OF_FILE = "made-of.json"
-_Record = TypeVar("_Record", Run, Cell)
 
 
-def _read_proved(path: Path, expected_sha256: str) -> bytes:
-    """A file whose hash is known. Raises QevalError where it is missing or was changed."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise _damaged(path, "is missing") from error
-    if hashlib.sha256(data).hexdigest() != expected_sha256:
-        raise _damaged(path, "is not what was written (its SHA-256 differs)")
-    return data
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _damaged(path: Path, what: str) -> QevalError:
-    return QevalError(
-        f"{path} {what}.",
-        f"Delete {path.parent} and run the same command again: only what is damaged is computed again.",
-    )
+def tells_texts(cell: Cell) -> bool:
+    """Whether it is known which items of a cell share texts, or its stored items can tell. Older versions did
+    not look; a cell of theirs without items is scored anew."""
+    return cell.texts is not None or cell.aggregate_only or ITEMS_FILE in cell.files
 
 
 # --- one run's directory ------------------------------------------------------------------------
@@ -77,6 +71,9 @@ class RunDir:
 
     path: Path
     _items: dict[str, Mapping[str, Item]] = field(default_factory=dict, compare=False, repr=False)
+    _clusters: dict[tuple[str, bytes], NDArray[np.str_]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     def read(self) -> Run:
         """The run as it stands. Raises QevalError when it is missing, truncated or of a later version."""
@@ -88,12 +85,12 @@ class RunDir:
                 f"{self.path} is not a run: it has no readable {RUN_FILE}.",
                 "List the runs there are with: qeval list runs",
             ) from error
-        return _decode(data, Run, file)
+        return decode(data, Run, file)
 
     def write(self, run: Run) -> None:
         """Replace run.json atomically."""
         with disk_errors(self.path):
-            write_atomic(self.path / RUN_FILE, _summed(run))
+            write_atomic(self.path / RUN_FILE, summed(run))
 
     def cell(self, key: str) -> Cell | None:
         """The finished cell under `key`, or None."""
@@ -102,9 +99,9 @@ class RunDir:
             data = file.read_bytes()
         except OSError:
             return None
-        cell = _decode(data, Cell, file)
+        cell = decode(data, Cell, file)
         if cell.key != key:
-            raise _damaged(file, "is another cell's: it was copied or renamed")
+            raise damaged(file, "is another cell's: it was copied or renamed")
         self.made_of(cell)
         return cell
 
@@ -116,18 +113,44 @@ class RunDir:
         file = self._cell_dir(cell.key) / MADE_OF_FILE
         if not file.exists():
             return {}
-        told: dict[str, Any] = msgspec.json.decode(_read_proved(file, cell.key))
+        told: dict[str, Any] = msgspec.json.decode(read_proved(file, cell.key))
         task = msgspec.to_builtins(cell.task)
         if any(task.get(name) != value for name, value in told["task"].items()):
-            raise _damaged(file, f"is of another task than {cell.task.name}")
+            raise damaged(file, f"is of another task than {cell.task.name}")
         return told
 
     def samples(self, cell: Cell) -> Samples:
-        """The items of a cell. Raises QevalError where they are missing or were changed."""
+        """The items of a cell, with their clusters, which a cell of an older version gets from its stored
+        texts.
+
+        Raises QevalError where the items are missing or were changed.
+        """
         if cell.aggregate_only:
             raise QevalError(f"{cell.task.name} has a published score but no items.", "")
         file = self._cell_dir(cell.key) / SAMPLES_FILE
-        return samples_from_parquet(_read_proved(file, cell.files[SAMPLES_FILE]))
+        samples = samples_from_parquet(read_proved(file, cell.files[SAMPLES_FILE]))
+        if cell.texts is not None or (samples.cluster != "").any():
+            return samples
+        return replace(samples, cluster=self._found_clusters(cell, samples))
+
+    def _found_clusters(self, cell: Cell, samples: Samples) -> NDArray[np.str_]:
+        """The clusters of a cell that were not stored; looked for once for all variants."""
+        place = (cell.files.get(ITEMS_FILE, ""), samples.doc_hash.tobytes())
+        if place not in self._clusters:
+            self._clusters[place] = clusters(samples, self._questions(cell))
+        return self._clusters[place]
+
+    def _questions(self, cell: Cell) -> Mapping[str, Item]:
+        """The items of a cell without their prompts, as far as they can be read; none of documents that were
+        read from end to end. What cannot be read is refused where it is needed to be read by a person."""
+        sha = cell.files.get(ITEMS_FILE)
+        if sha is None:
+            return {}
+        with contextlib.suppress(QevalError):
+            found = questions_from_parquet(read_proved(self._items_file(sha), sha))
+            whole = cell.task.kind == "perplexity" and not any(item.choices for item in found.values())
+            return {} if whole else found
+        return {}
 
     def items(self, cell: Cell) -> Mapping[str, Item]:
         """The texts of a cell's items by key; empty where none were kept. Read once for all variants."""
@@ -135,7 +158,7 @@ class RunDir:
         if sha is None:
             return {}
         if sha not in self._items:
-            self._items[sha] = items_from_parquet(_read_proved(self._items_file(sha), sha))
+            self._items[sha] = items_from_parquet(read_proved(self._items_file(sha), sha))
         return self._items[sha]
 
     def add(self, cell: Cell, samples: Samples, items: Sequence[Item], made_of: str | None = None) -> Cell:
@@ -149,7 +172,7 @@ class RunDir:
             if items:
                 data = items_to_parquet(items)
                 files[ITEMS_FILE] = sha = hashlib.sha256(data).hexdigest()
-                if not self._items_file(sha).exists() or _sha256(self._items_file(sha)) != sha:
+                if not self._items_file(sha).exists() or sha256_of(self._items_file(sha)) != sha:
                     write_atomic(self._items_file(sha), data)
             data = samples_to_parquet(samples)
             files[SAMPLES_FILE] = hashlib.sha256(data).hexdigest()
@@ -158,7 +181,7 @@ class RunDir:
                 write_atomic(folder / SAMPLES_FILE, data)
                 if made_of is not None:
                     write_atomic(folder / MADE_OF_FILE, made_of.encode())
-                write_atomic(folder / CELL_FILE, _summed(cell))
+                write_atomic(folder / CELL_FILE, summed(cell))
         return cell
 
     def adopt(self, other: RunDir, cell: Cell) -> None:
@@ -185,13 +208,14 @@ class RunDir:
     def _name(self, name: str) -> str:
         """A name as it is. Raises QevalError where it would lead out of its folder."""
         if name != Path(name).name or name.startswith("."):
-            raise _damaged(self.path / RUN_FILE, f"names a file outside of the run ({name!r})")
+            raise damaged(self.path / RUN_FILE, f"names a file outside of the run ({name!r})")
         return name
 
     def _is_whole(self, key: str) -> bool:
+        """Whether a cell is undamaged, and can tell which of its items share texts."""
         try:
             cell = self.cell(key)
-            return cell is not None and self.samples(cell) is not None
+            return cell is not None and tells_texts(cell) and self.samples(cell) is not None
         except QevalError:
             return False
 
@@ -216,32 +240,6 @@ class RunDir:
             shutil.rmtree(folder.with_name(f"{folder.name}.damaged"), ignore_errors=True)
 
 
-_NOT_YET = b'"checksum":"' + b"0" * 64 + b'",'
-
-
-def _summed(record: Run | Cell) -> bytes:
-    """A record as JSON that begins with a checksum of itself."""
-    data = msgspec.json.encode(record)
-    text = msgspec.json.format(b"{" + _NOT_YET + data[1:], indent=1 if isinstance(record, Run) else -1)
-    return text.replace(b"0" * 64, hashlib.sha256(text).hexdigest().encode(), 1)
-
-
-def _check_sum(data: bytes, file: Path) -> None:
-    """Raises QevalError where a file is not what its checksum says. Older files have none."""
-    found = re.search(rb'"checksum":\s?"([0-9a-f]{64})"', data[:_HEAD])
-    if found is None:
-        if b"checksum" in data[:_HEAD]:
-            raise _damaged(file, "is not what was written (its checksum is damaged)")
-        return
-    before = data[: found.start(1)] + b"0" * 64 + data[found.end(1) :]
-    if hashlib.sha256(before).hexdigest().encode() != found[1]:
-        raise _damaged(file, "is not what was written (its checksum differs)")
-
-
-_HEAD = 128
-"""Bytes that a checksum lies within."""
-
-
 def _link(source: Path, target: Path) -> None:
     if target.exists():
         return
@@ -252,16 +250,6 @@ def _link(source: Path, target: Path) -> None:
     except OSError:
         shutil.copyfile(source, temporary)
     temporary.replace(target)
-
-
-def _decode(data: bytes, kind: type[_Record], file: Path) -> _Record:
-    _check_sum(data, file)
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except msgspec.ValidationError as error:
-        raise _damaged(file, f"is not what this version of qeval writes ({error})") from error
-    except msgspec.DecodeError as error:
-        raise _damaged(file, "is truncated or damaged") from error
 
 
 def check_readable(run: Run) -> None:
@@ -336,12 +324,12 @@ class Store:
             return None
 
     def find(self, key: str) -> tuple[RunDir, Cell] | None:
-        """A finished, undamaged cell under `key` in any run."""
+        """A finished, undamaged cell under `key` in any run, of which it is known what items share texts."""
         for file in sorted(self.root.glob(f"*/cells/{key}/{CELL_FILE}")):
             place = RunDir(file.parent.parent.parent)
             with contextlib.suppress(QevalError):
                 cell = place.cell(key)
-                if cell is not None and place.samples(cell) is not None:
+                if cell is not None and tells_texts(cell) and place.samples(cell) is not None:
                     place.items(cell)
                     return place, cell
         return None

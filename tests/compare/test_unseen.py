@@ -1,6 +1,7 @@
 """What a bound allows for that no item showed: bounded scores, heavy documents, clusters, small groups."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,73 +14,7 @@ from qeval.compare.stats.paired import leverage_reach
 from qeval.compare.stats.unseen import chance_below, lowest_mean
 
 properties = settings(max_examples=min(60, settings.default.max_examples))
-PAGES = np.array(  # words of wikitext-2's 62 test pages, as lm-eval counts them
-    [
-        "28",
-        "249",
-        "463",
-        "485",
-        "911",
-        "925",
-        "966",
-        "1007",
-        "1019",
-        "1031",
-        "1044",
-        "1093",
-        "1119",
-        "1252",
-        "1285",
-        "1322",
-        "1351",
-        "1474",
-        "1556",
-        "1604",
-        "1709",
-        "1721",
-        "1745",
-        "1944",
-        "2025",
-        "2189",
-        "2234",
-        "2250",
-        "2293",
-        "2425",
-        "2434",
-        "2665",
-        "2682",
-        "2966",
-        "3087",
-        "3479",
-        "3584",
-        "3755",
-        "3904",
-        "3976",
-        "4130",
-        "4426",
-        "4498",
-        "4751",
-        "5130",
-        "5363",
-        "6052",
-        "6379",
-        "6659",
-        "6681",
-        "6777",
-        "7104",
-        "7320",
-        "7573",
-        "8851",
-        "9327",
-        "10259",
-        "10507",
-        "10549",
-        "10685",
-        "10762",
-        "14301",
-    ],
-    dtype=float,
-)
+PAGES = np.loadtxt(Path(__file__).parents[2] / "benchmarks" / "wikitext_pages.txt")
 
 
 def equal(values):

@@ -262,12 +262,12 @@ def test_a_limited_import_of_a_task_of_unknown_size_says_so(qeval, tmp_path):
 
 
 def test_copies_under_other_numbers_say_so_where_the_size_is_unknown(qeval, tmp_path):
-    rows = {"letters": [*letters(), *(row | {"doc_id": row["doc_id"] + 6} for row in letters())]}
+    rows = {"letters": [*letters(30), *(row | {"doc_id": row["doc_id"] + 30} for row in letters(30))]}
     run, told = imported(qeval, pair(tmp_path / "out", rows, rows, **{"n-samples": None}))
     assert len(unproved(run)) == 2
     assert f"{unproved(run)[0].rstrip('.')}. Settle it" in qeval("gate", run.id, *ALL, code=5).stdout
     qeval("gate", run.id, *ALL, "--ungated", "letters", code=0)
-    assert "letters: 6 items are copies of others" in told
+    assert "letters: 30 items are copies of others" in told
 
 
 def test_results_without_the_mean_say_so(qeval, tmp_path):

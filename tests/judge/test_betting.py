@@ -116,6 +116,69 @@ def test_nothing_changes_nothing():
     assert capital(state) == pytest.approx(1)
 
 
+# --- texts --------------------------------------------------------------------------------------
+
+
+@properties
+@given(
+    st.lists(st.tuples(st.integers(1, 4), st.floats(-1, 1)), max_size=40), st.sampled_from([0.0, 0.02, 0.3])
+)
+def test_the_capital_on_texts_is_that_of_gamblers_one_by_one(texts, margin):
+    sizes = [size for size, _ in texts]
+    sums = [size * mean for size, mean in texts]
+    state = betting.update(betting.start(margin, largest=4), sums, sizes)
+    excess = [(total + margin * size) / 4 - margin for total, size in zip(sums, sizes, strict=True)]
+    assert capital(state) == pytest.approx(capital_by_hand(excess, margin), rel=1e-9)
+    assert state.n == sum(sizes)
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.05, 0.3])
+def test_every_sequence_of_harmless_texts_enumerated(margin):
+    """Texts of one or three items that all change as one; losses are exactly as likely as allowed."""
+    chances = {
+        (size, change): share * chance
+        for size, share in ((1, 0.5), (3, 0.5))
+        for change, chance in ((-1.0, margin + 0.1), (1.0, 0.1), (0.0, 0.8 - margin))
+    }
+    broken = mean = 0.0
+    for texts in itertools.product(chances, repeat=5):
+        chance = math.prod(chances[text] for text in texts)
+        state = betting.start(margin, 0.6, largest=3)
+        state = betting.update(state, [size * change for size, change in texts], [size for size, _ in texts])
+        broken += chance * (state.broken_at is not None)
+        mean += chance * capital(state)
+    assert mean == pytest.approx(1)
+    assert broken <= 0.4
+
+
+def test_the_end_is_counted_in_items():
+    state = betting.update(betting.start(0.01, largest=5), [-5.0] * 60, [5] * 60)
+    assert state.n == 300
+    assert state.broken_at % 5 == 0
+    assert state.broken_at == 5 * broken_at([-1.0] * 60, 0.01)
+
+
+def test_items_that_change_as_one_would_break_a_bet_on_items_and_not_one_on_texts():
+    random = np.random.default_rng(3)
+    runs, texts, size, margin = 600, 60, 10, 0.1
+    on_items = on_texts = 0
+    for _ in range(runs):
+        lost = -(random.random(texts) < margin).astype(float)
+        on_items += broken_at(np.repeat(lost, size), margin) is not None
+        bet = betting.update(betting.start(margin, largest=size), size * lost, [size] * texts)
+        on_texts += bet.broken_at is not None
+    assert on_items / runs > 0.15
+    assert on_texts / runs <= 0.05
+
+
+@pytest.mark.parametrize("sizes", [[0], [3], [1, 1]])
+def test_texts_of_other_sizes_than_promised_are_refused(sizes):
+    with pytest.raises(ValueError, match="units of 1 to 2"):
+        betting.update(betting.start(0.01, largest=2), [0.0], sizes)
+    with pytest.raises(ValueError, match="units of 0"):
+        betting.start(0.01, largest=0)
+
+
 @pytest.mark.parametrize("items", [[0.0, 1.5], [math.nan], [-300.0]])
 def test_differences_that_have_no_bound_are_refused(items):
     with pytest.raises(QevalError, match="outside"):

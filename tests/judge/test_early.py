@@ -103,6 +103,81 @@ def test_flips_and_recovery_are_watched_too() -> None:
         assert _run(Scheme("fp32"), rules) is None
 
 
+# --- texts --------------------------------------------------------------------------------------
+
+
+def _texts(size: int, n: int = 600) -> np.ndarray:
+    return (np.arange(n) // size).astype(str) if size > 1 else np.full(n, "")
+
+
+def test_without_shared_texts_the_order_is_that_of_items() -> None:
+    sizes = [30, 70, 5]
+    plain = list(early.blocks(sizes, seed=3))
+    for clusters in ([np.full(n, "") for n in sizes], [np.arange(n).astype(str) for n in sizes]):
+        for one, other in zip(plain, early.blocks(sizes, 3, clusters), strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert [len(block) for block in plain] == [25, 25, 25, 25, 5]
+
+
+def test_the_items_of_a_text_come_together_in_one_block_and_texts_in_any_order() -> None:
+    clusters = [np.array(["a"] * 40 + [""] * 10 + ["b"] * 3), np.array(["a"] * 5 + [""] * 50)]
+    firsts = []
+    for seed in range(300):
+        found = list(early.blocks([53, 55], seed, clusters))
+        places = [tuple(place) for block in found for place in block.tolist()]
+        assert sorted(places) == [(t, i) for t, n in enumerate([53, 55]) for i in range(n)]
+        for members in (
+            [(0, i) for i in range(40)],
+            [(0, i) for i in range(50, 53)],
+            [(1, i) for i in range(5)],
+        ):
+            start = places.index(members[0])
+            assert places[start : start + len(members)] == members
+            assert sum((members[0] in map(tuple, block.tolist())) for block in found) == 1
+        firsts.append(places[0])
+    assert sum(place[0] == 0 and place[1] < 40 for place in firsts) / 300 < 0.08  # one of 63 texts
+
+
+def _run_texts(lost: np.ndarray, clusters: np.ndarray, seed: int, rules=LOOSE):
+    base = replace(_scored(Scheme("fp16"), items=len(lost)), value=np.ones(len(lost)), cluster=clusters)
+    other = replace(base, value=1.0 - lost, answer=np.where(lost, "x", base.answer))
+    sizes, most = [len(lost)], [early.largest_text(clusters)]
+    state = early.watches(rules, "v", [FACTS], sizes, largest=most)
+    for block in early.blocks(sizes, seed, [clusters]):
+        state = early.see(state, block, [FACTS], [other], {"qeval_facts": base})
+    return early.broken(state)
+
+
+@pytest.mark.parametrize("limit", [{"max_drop": 10.0}, {"min_recovery": 0.9}, {"max_flips": 0.1}])
+def test_a_variant_at_the_limit_whose_texts_are_lost_as_one_is_hardly_ever_stopped(limit) -> None:
+    rules = policy.parse({"rule": [limit]})
+    random = np.random.default_rng(5)
+    stopped = {1: 0, 10: 0}
+    for seed in range(200):
+        lost = np.repeat(random.random(60) < 0.1, 10)
+        for size in stopped:
+            stopped[size] += _run_texts(lost, _texts(size), seed, rules) is not None
+    assert stopped[10] / 200 <= 0.05
+    assert stopped[1] > stopped[10]
+
+
+def test_a_ruined_variant_is_stopped_between_two_texts() -> None:
+    lost = np.repeat(np.random.default_rng(6).random(200) < 0.6, 3)
+    stop = _run_texts(lost, _texts(3), 1)
+    assert stop is not None
+    assert (stop.of, stop.items % 3) == (600, 0)
+    assert stop.items < 600
+
+
+def test_a_group_is_watched_by_its_largest_text() -> None:
+    members = [replace(FACTS, name=f"part_{i}", group="whole") for i in range(2)]
+    rules = policy.parse({"rule": [{"tasks": "*", "max_drop": 2.0}, {"tasks": "part_1", "max_drop": 2.0}]})
+    state = early.watches(rules, "v", members, [10, 10], largest=[4, 2])
+    assert {watch.row: watch.bet.largest for watch in state} == {"whole": 4, "part_1": 2}
+    assert early.largest_text(np.array(["", "a", "a", "b"])) == 2
+    assert early.largest_text(np.array(["", ""])) == 1
+
+
 @pytest.fixture
 def policy_file(tmp_path: Path) -> Path:
     file = tmp_path / "gate.toml"
@@ -130,3 +205,22 @@ def test_a_run_with_a_gate_stops_the_ruined_variant_and_the_gate_fails_it(qeval,
         "finished earlier"
         in qeval(*words, "--tasks", "qeval_facts,qeval_words", "--gate", policy_file, code=3).stderr
     )
+
+
+def test_a_run_with_a_gate_bets_on_the_texts_that_the_baseline_stored(
+    qeval, policy_file, monkeypatch
+) -> None:
+    scored = toy.score
+
+    def of_texts(task, *words):
+        samples, items = scored(task, *words)
+        return replace(samples, cluster=_texts(5, len(samples))), items
+
+    monkeypatch.setattr(toy, "score", of_texts)
+    words = ("run", "--model", "toy[items=2000]", "--schemes", "fp16,bad=rtn[bits=2]", "--gate", policy_file)
+    qeval(*words, "--tasks", "qeval_facts", code=3)
+    shown = json.loads(qeval("show", "--json").stdout)
+    base, bad = shown["variants"]
+    assert base["cells"][0]["texts"] == 400
+    assert (bad["stop"]["of"], bad["stop"]["items"] % 5) == (2000, 0)
+    assert bad["stop"]["items"] < 2000

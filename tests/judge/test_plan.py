@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from factories import ARC, MEMBERS, QUIZ, TRUTH, WIKI, compare_run, judge, make_run, pair
+from noisy import flipped, repeated
 
 from qeval.ask import policy, suites
 from qeval.base.errors import UsageError
 from qeval.base.records import Policy, Rule, Suite, Task
+from qeval.base.sizes import Shared
 from qeval.compare import stats
 from qeval.compare.evidence import gather
 from qeval.judge import plan, sizing
+from qeval.judge.undecidable import held_to_noise, undecidable
 
 
 def suite_of(*tasks, average=()):
@@ -92,7 +96,10 @@ def test_the_items_needed_are_just_enough(tasks):
     for row in plan.plan(run.suite, few, rules):
         for factor, answer in ((1.01, "provable"), (0.97, "too few items")):
             grow = factor * row.needed[row.limit] / row.n
-            more = {name: sizing.Size(round(one.n * grow), one.worth * grow) for name, one in few.items()}
+            more = {
+                name: replace(one, n=round(one.n * grow), worth=one.worth * grow, unit=one.unit / grow)
+                for name, one in few.items()
+            }
             again = next(r for r in plan.plan(run.suite, more, rules) if r.task == row.task)
             assert again.answer == answer
 
@@ -219,6 +226,164 @@ def test_the_measured_reach_of_a_perplexity_is_that_of_its_interval():
     square = sizing.measure(gather(run, read))["wiki"].square
     error = stats.paired_standard_error(row.values.baseline, row.values.candidate, row.values.weight)
     assert math.sqrt(square / 400) == pytest.approx(error, rel=0.01)
+
+
+# --- texts --------------------------------------------------------------------------------------
+
+
+def sharing(texts, together, n=300):
+    return sizing.sizes(suite_of(ARC), {"arc": n}, shared={"arc": Shared(texts, together)})
+
+
+def test_the_texts_of_mmlu_are_known():
+    found = sizing.sizes(suites.load("leaderboard-v1"))
+    us, law = found["mmlu_high_school_us_history"], found["mmlu_professional_law"]
+    assert (us.n, us.texts, us.together) == (204, 66, 3.5)
+    assert (law.texts, law.together) == (None, 1.0)
+    assert found["mmlu"].texts == found["mmlu_macro"].texts == 14042 - 306 - 120
+    assert 1 < found["mmlu"].together < found["mmlu_macro"].together < 1.2
+    assert found["mmlu_macro"].unit == pytest.approx(2.92 / 126 / 57)
+    assert found["mmlu"].unit == pytest.approx(found["mmlu"].together / 14042)
+
+
+def test_the_texts_of_mmlu_are_as_many_as_there_are_items_for():
+    history = "mmlu_high_school_us_history"
+    suite = suite_of(Task(history, "acc"))
+    assert sizing.sizes(suite, {history: 102})[history].texts == 33
+    limited = suite_of(Task(history, "acc", limit=51))
+    assert sizing.sizes(limited)[history].texts == 16
+    run, _, _ = make_run(1, (Task(history, "acc"),), 20)
+    assert sizing.sizes(suite, run=run)[history].texts is None
+
+
+@pytest.mark.parametrize("churn", [0.05, 0.1])
+@pytest.mark.parametrize("points", [1.0, 2.0])
+def test_what_was_decidable_of_mmlu_stays_so(points, churn):
+    """It was from 3238 and 9289 items on, pooled and averaged, before texts were counted."""
+    rules = Policy((Rule(tasks="mmlu", max_drop=points), Rule(tasks="mmlu_macro", max_drop=points)))
+    rows = {row.task: row for row in plan.plan(*leaderboard(), rules, churn=churn)}
+    assert {row.answer for row in rows.values()} == {"provable"}
+    assert rows["mmlu"].smallest <= 0.0074
+    assert rows["mmlu_macro"].smallest <= 0.0093
+
+
+@pytest.mark.parametrize("limit", [{"max_drop": 50.0}, {"max_flips": 0.5}])
+@pytest.mark.parametrize("task", [ARC, TRUTH])
+def test_fewer_than_twenty_texts_prove_nothing(task, limit):
+    if task is TRUTH and "max_flips" in limit:
+        return
+    suite = suite_of(task)
+    for texts, answer in ((19, "impossible"), (20, "provable")):
+        found = sizing.sizes(suite, {task.name: 300}, shared={task.name: Shared(texts, 300 / texts)})
+        [row] = plan.plan(suite, found, Policy((Rule(**limit),)), churn=0.02)
+        assert (row.answer, row.texts) == (answer, texts)
+        assert f"300 in {texts} texts" in plan.table([row])
+
+
+@pytest.mark.parametrize("limit", [{"max_drop": 4.0}, {"max_flips": 0.14}])
+def test_texts_take_more_items(limit):
+    rules = Policy((Rule(**limit),))
+    [alone] = planned((ARC,), (Rule(**limit),), 300)
+    [shared] = plan.plan(suite_of(ARC), sharing(100, 3.0), rules)
+    [hardly] = plan.plan(suite_of(ARC), sharing(299, 1.01), rules)
+    [needed], [few], [near] = (row.needed.values() for row in (alone, shared, hardly))
+    assert 2.2 * needed < few < 4 * needed
+    assert needed <= near < 1.3 * needed
+    assert shared.smallest is None or shared.smallest > alone.smallest
+
+
+@pytest.mark.parametrize("limit", [{"max_drop": 4.0}, {"max_flips": 0.14}])
+def test_the_items_needed_of_texts_are_just_enough(limit):
+    rules = Policy((Rule(**limit),))
+    [row] = plan.plan(suite_of(ARC), sharing(100, 3.0), rules)
+    [needed] = row.needed.values()
+    for factor, answer in ((1.01, "provable"), (0.97, "too few items")):
+        n = round(factor * needed)
+        [again] = plan.plan(suite_of(ARC), sharing(n // 3, 3.0, n), rules)
+        assert again.answer == answer
+
+
+def clustered(run, read, size):
+    def shared(cell):
+        samples = read(cell)
+        return replace(samples, cluster=(np.arange(len(samples)) // size).astype(str))
+
+    return gather(run, shared)
+
+
+def test_a_measured_run_tells_its_texts_and_how_they_change():
+    run, read, _ = make_run(2, (ARC, QUIZ), 240)
+    evidence = clustered(run, read, 4)
+    found = sizing.sizes(run.suite, run=run, shared=sizing.shared_texts(evidence))
+    assert {name: (one.texts, one.together) for name, one in found.items() if name != "average"} == {
+        **dict.fromkeys(["arc", *(task.name for task in MEMBERS)], (60, 4.0)),
+        **dict.fromkeys(["quiz", "quiz_macro"], (180, 4.0)),
+    }
+    measured = sizing.measure(evidence)
+    values = evidence.pairs["bnb4", "arc"].values
+    errors = [
+        stats.paired_standard_error(values.baseline, values.candidate, values.weight, clusters)
+        for clusters in (values.cluster, None)
+    ]
+    assert measured["arc"].design == pytest.approx(max((errors[0] / errors[1]) ** 2, 1), rel=0.03)
+    assert sizing.measure(clustered(run, read, 1))["arc"].design == 1
+    assert sizing.shared_texts(clustered(run, read, 1)) == {}
+
+
+@pytest.mark.parametrize("task", [ARC, TRUTH])
+@pytest.mark.parametrize("size", [3, 5, 30])
+def test_the_plan_and_the_gate_agree_on_what_an_identical_model_with_texts_passes(task, size):
+    run, read, _ = make_run(2, (task,), 300, churn=0.0)
+    same = replace(read(run.results[0].cells[0]), cluster=(np.arange(300) // size).astype(str))
+    shared = {task.name: Shared(300 // size, float(size))}
+    for points in (2.0, 4.0, 8.0):
+        rules = Policy((Rule(max_drop=points),))
+        (decision,) = judge(run, lambda _: same, rules)
+        [row] = plan.plan(
+            suite_of(task), sizing.sizes(suite_of(task), {task.name: 300}, shared=shared), rules
+        )
+        assert (decision.status == "PASS") == (row.answer != "impossible")
+
+
+def test_the_reach_of_documents_is_that_of_their_interval():
+    run, read, _ = make_run(2, (WIKI,), 60)
+    evidence = gather(run, read)
+    one = compare_run(run, read, confidence=0.9)[0]
+    reach = max(one.delta - one.low, one.high - one.delta)
+    assert sizing.measure(evidence)["wiki"].reach(0.95) == pytest.approx(reach)
+    rows = plan.plan(run.suite, sizing.sizes(run.suite, run=run), measured=sizing.measure(evidence))
+    assert reach < rows[0].smallest < 2 * reach
+
+
+# --- noise --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [{"max_drop": 3.0}, {"max_flips": 0.05}])
+def test_no_limit_below_twice_the_noise_floor_is_called_provable(limit):
+    """The same weights lose no, few or many answers of 2000 when scored again; the candidate changes none."""
+    made = make_run(2, (ARC, TRUTH), 2000, churn=0.0)
+    rules = Policy((Rule(**limit),) if "max_flips" not in limit else (Rule(tasks="arc", **limit),))
+    for flips, answer in ((0, "provable"), (20, "provable"), (700, "below noise")):
+        run, read, _ = repeated(made, lambda task, one, k=flips: flipped(one, k, 0) if task == "arc" else one)
+        evidence = gather(run, read)
+        rows = plan.plan(
+            run.suite, sizing.sizes(run.suite, run=run), rules, measured=sizing.measure(evidence)
+        )
+        assert {row.answer for row in rows} == {"provable"}
+        held = {row.task: row.answer for row in held_to_noise(rows, evidence)}
+        assert held["arc"] == answer
+        assert set(held.values()) <= {"provable", answer}
+        told = plan.table(held_to_noise(rows, evidence), undecidable(rows, evidence))
+        assert (answer == "below noise") == ("arc: " in told and "so it is undecidable" in told)
+
+
+def test_too_few_items_stay_too_few_whatever_the_noise():
+    run, read, _ = repeated(make_run(2, (ARC,), 200), lambda _, one: flipped(one, 60, 0))
+    evidence = gather(run, read)
+    rows = plan.plan(run.suite, sizing.sizes(run.suite, run=run), Policy((Rule(max_drop=0.5),)))
+    assert [row.answer for row in held_to_noise(rows, evidence)] == [row.answer for row in rows]
+    alone = gather(*make_run(2, (ARC,), 200)[:2])
+    assert held_to_noise(rows, alone) == rows
 
 
 # --- bad input, outputs -------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from qeval.base.names import slug
 from qeval.base.records import Cell, Item, Result, Run, Samples, Scheme, Suite, Task, Variant
 from qeval.load.toy import Toy
 from qeval.score import toy
+from qeval.store.clusters import clusters
 from qeval.store.runs import RunDir, Store, reader
 
 TASK = Task("arc_challenge", "acc_norm")
@@ -311,3 +312,70 @@ def test_a_slug_is_always_a_file_name(text: str) -> None:
     assert "/" not in name
     assert not name.startswith(".")
     assert len(name) <= 40
+
+
+# --- cells of versions that did not look which items share texts -----------------------------------
+
+
+def an_old_cell(key: str = "k1", *, texts: int | None = None) -> tuple[Cell, Samples, tuple[Item, ...]]:
+    """Six items of which three each stand under one quotation; nobody looked."""
+    cell, samples, items = a_cell(key, 6)
+    asked = tuple(
+        replace(
+            item, question=" ".join([*(f"word{at // 3}.{number}" for number in range(60)), item.question])
+        )
+        for at, item in enumerate(items)
+    )
+    return replace(cell, texts=texts), samples, asked
+
+
+def test_a_cell_that_does_not_tell_its_texts_gets_them_from_its_items(tmp_path: Path) -> None:
+    place = RunDir(tmp_path / "r")
+    old = place.add(*an_old_cell())
+    assert RunDir(place.path).samples(old).cluster.tolist() == ["0", "0", "0", "3", "3", "3"]
+    told = place.add(*an_old_cell("k2", texts=6))
+    assert RunDir(place.path).samples(told).cluster.tolist() == [""] * 6
+    assert Store(tmp_path).find("k1") == (place, old)
+
+
+def test_texts_are_looked_for_once_for_all_variants(tmp_path: Path, monkeypatch) -> None:
+    place = RunDir(tmp_path / "r")
+    cells = [place.add(*an_old_cell(f"k{number}")) for number in range(3)]
+    calls = []
+
+    def counted(*words: object) -> object:
+        calls.append(words)
+        return clusters(*words)
+
+    monkeypatch.setattr("qeval.store.runs.clusters", counted)
+    assert {tuple(place.samples(cell).cluster) for cell in cells} == {("0", "0", "0", "3", "3", "3")}
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("how", ["flip", "delete"])
+def test_items_that_cannot_be_read_cost_their_texts_and_no_more(tmp_path: Path, how: str) -> None:
+    place = RunDir(tmp_path / "r")
+    old = place.add(*an_old_cell())
+    [file] = (place.path / "items").iterdir()
+    file.unlink() if how == "delete" else file.write_bytes(file.read_bytes()[::-1])
+    assert RunDir(place.path).samples(old).cluster.tolist() == [""] * 6
+
+
+def test_pages_are_texts_themselves(tmp_path: Path) -> None:
+    cell, samples, items = an_old_cell()
+    pages = tuple(replace(item, choices=()) for item in items)
+    cell = replace(cell, task=replace(cell.task, kind="perplexity"))
+    stored = RunDir(tmp_path / "r").add(cell, samples, pages)
+    assert RunDir(tmp_path / "r").samples(stored).cluster.tolist() == [""] * 6
+
+
+def test_a_cell_that_cannot_tell_its_texts_is_scored_anew_and_read_meanwhile(tmp_path: Path) -> None:
+    place = RunDir(tmp_path / "r")
+    cell, samples, items = an_old_cell()
+    old = place.add(cell, samples, ())
+    assert place.samples(old).cluster.tolist() == [""] * 6
+    assert Store(tmp_path).find("k1") is None
+    new = place.add(replace(cell, texts=2), replace(samples, cluster=np.array(["0"] * 3 + ["3"] * 3)), items)
+    assert Store(tmp_path).find("k1") == (place, new)
+    assert RunDir(tmp_path / "r").samples(new).cluster.tolist() == ["0", "0", "0", "3", "3", "3"]
+    assert [path.name for path in (place.path / "cells").iterdir()] == ["k1"]

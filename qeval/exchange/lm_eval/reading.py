@@ -36,7 +36,9 @@ from qeval.exchange.lm_eval.judging import Judge, Wishes, other_filters
 from qeval.exchange.lm_eval.results import AGAIN, ResultsFile, find_results, strange, unclaimed
 from qeval.exchange.lm_eval.samples import read_items, read_lines, read_samples
 from qeval.exchange.lm_eval.survey import Survey, by_filter
+from qeval.exchange.lm_eval.texts import clusters_of
 from qeval.exchange.lm_eval.variants import Measured, adapter_of, arguments_of, by_variant, revision_of
+from qeval.store.clusters import count_texts
 
 SCHEME = "imported"
 _NO_WISHES = Wishes()
@@ -155,8 +157,8 @@ def _cell(name: str, found: Survey, task: Task, judged: Judge) -> tuple[Cell, Sa
     path, said = found.path, found.said
     data = path.read_bytes()
     how, lines = judged.format(found), by_filter(path, read_lines(path, data), said)[judged.filter]
-    samples = read_samples(path, lines, how)
-    n = len(lines)
+    samples, items, n = read_samples(path, lines, how), read_items(lines, how), len(lines)
+    samples = replace(samples, cluster=clusters_of(samples, lines, items, how))
     key = f"{name}\0{task.name}\0{task.metric}\0{task.filter}\0".encode() + data
     cell = Cell(
         key=hashlib.sha256(key).hexdigest(),
@@ -171,8 +173,9 @@ def _cell(name: str, found: Survey, task: Task, judged: Judge) -> tuple[Cell, Sa
         ),
         files={path.name: hashlib.sha256(data).hexdigest()},
         unproved=unproved,
+        texts=count_texts(samples.cluster),
     )
-    return cell, samples, read_items(lines, how)
+    return cell, samples, items
 
 
 def _score(samples: Samples) -> float:

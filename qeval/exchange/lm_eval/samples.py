@@ -1,7 +1,8 @@
 """lm-eval's lines of samples, both ways: a line of JSON an item becomes samples and texts, and the reverse.
 
-A line that qeval wrote says two things more than lm-eval's: `answer`, the answer that a run keeps, and under
-`doc` the question without the examples; a metric that it lacks has weight 0, as in lm-eval's own means.
+A line that qeval wrote says more than lm-eval's: `answer`, the answer that a run keeps, `cluster`, the text
+that the item shares with others (if it does), and under `doc` the question without the examples; a metric
+that it lacks has weight 0, as in lm-eval's own means.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from qeval.exchange.lm_eval.results import AGAIN
 from qeval.score.harness.rules import answered_choice, generated_text, gold_text, read_target, weighed
 
 HASHES = ("doc_hash", "prompt_hash", "target_hash")
+CLUSTER = "cluster"
 _FIXED = {
-    "doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics", "answer", *HASHES,
+    "doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics", "answer", CLUSTER,
+    *HASHES,
 }  # fmt: skip
 """The fields of a line that are no metrics."""
 SCORED = ("multiple_choice", "loglikelihood")
@@ -79,8 +82,8 @@ def metric_names(line: Line) -> list[str]:
 
 
 def read_samples(path: Path, lines: Sequence[Line], how: Format) -> Samples:
-    """The lines as columns. Raises QevalError where a log-likelihood is not a number; a value that is none
-    stays so, and is refused when compared."""
+    """The lines as columns, without clusters (see `texts`). Raises QevalError where a log-likelihood is not a
+    number; a value that is none stays so, and is refused when compared."""
     pairs = [weighed(line.get(how.metric), how.aggregation) for line in lines]
     values = np.array(pairs, dtype=np.float64).reshape(-1, 2)
     answers = [_answer(path, line, how) for line in lines]
@@ -191,6 +194,7 @@ def sample_lines(samples: Samples, items: Mapping[str, Item], how: Format, chose
             "metrics": [how.metric] if weight else [],
             **{name: str(getattr(samples, name)[place]) for name in HASHES},
             "answer": str(samples.answer[place]),
+            **({CLUSTER: str(samples.cluster[place])} if samples.cluster[place] else {}),
             **({how.metric: _value(samples, place, how)} if weight else {}),
         }
 

@@ -73,7 +73,19 @@ def _decision(one: Decision) -> dict[str, Any]:
 
 def _comparison(one: Comparison) -> dict[str, Any]:
     values = ("baseline", "candidate", "delta", "low", "high", "confidence", "p")
-    names = ("metric", "kind", "level", "method", "n", "n_available", "losses", "gains", "flips", "limited")
+    names = (
+        "metric",
+        "kind",
+        "level",
+        "method",
+        "n",
+        "n_available",
+        "texts",
+        "losses",
+        "gains",
+        "flips",
+        "limited",
+    )
     return {
         **{name: getattr(one, name) for name in names},
         **{name: plain(getattr(one, name)) for name in values},

@@ -84,6 +84,7 @@ def _scores(evidence: Evidence, result: Result) -> list[dict[str, Any]]:
             "kind": row.kind,
             "n": score.n,
             "n_available": score.n_available,
+            "texts": evidence.texts(row),
             "score": score.score,
             "perplexity": numbers.exp(-score.score) if row.kind == "perplexity" else None,
         }

@@ -259,7 +259,7 @@ def _subjects(context: Context) -> Markdown:
         by_name.setdefault((subject.group, subject.subject), {})[subject.variant] = subject
     names = [line.name for line in context.candidates]
     rows = [
-        (name, next(iter(found.values())).n, *(found[v].shrunk_text if v in found else "–" for v in names))
+        (name, next(iter(found.values())).size, *(found[v].shrunk_text if v in found else "–" for v in names))
         for (_, name), found in by_name.items()
     ]
     return table(("Subject", "Items", *names), rows)

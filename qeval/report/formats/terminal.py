@@ -13,6 +13,7 @@ from qeval.compare.evidence import Evidence, claims
 from qeval.compare.rows import Row, score_of, summary_rows
 from qeval.report.costs import cost_table
 from qeval.report.facts import Fact, provenance_facts, run_facts, warnings_of
+from qeval.report.figures import n_of
 from qeval.report.formats import Format
 from qeval.report.noise import noise_of
 from qeval.report.verdicts import verdict_of
@@ -79,9 +80,6 @@ def _line(evidence: Evidence, result: Result, row: Row) -> list[str] | None:
     if score is None:
         return None
     is_ratio = row.kind == "perplexity"
-    n = numbers.count(score.n) + (
-        f" of {numbers.count(score.n_available)}" if score.n < score.n_available else ""
-    )
     shown = numbers.perplexity(score.score) if is_ratio else numbers.points(score.score)
     name = result.variant.name
     comparison = evidence.comparison(name, row.id)
@@ -89,7 +87,7 @@ def _line(evidence: Evidence, result: Result, row: Row) -> list[str] | None:
     change = [first, *("" for column in COLUMNS if column.brief)]
     return [
         one_line(row.title),
-        n,
+        n_of(score, evidence.texts(row)),
         one_line(short(name)),
         shown,
         *(_change(comparison) if comparison else change),

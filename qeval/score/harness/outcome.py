@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from qeval.base.errors import QevalError
@@ -14,13 +15,18 @@ from qeval.score.harness.metrics import aggregation_names
 from qeval.score.harness.prepared import Outcome, PreparedTask
 from qeval.score.harness.rules import ASKED_TWICE, answered_choice, generated_text, gold_text, weighed
 from qeval.score.harness.tame import lm_eval_tamed
+from qeval.store.clusters import clusters
 
 
-def collect(prepared: PreparedTask, answers: Sequence[Answer] | Sequence[str]) -> Outcome:
+def collect(
+    prepared: PreparedTask, answers: Sequence[Answer] | Sequence[str], *, partly: bool = False
+) -> Outcome:
     """The items of a task, scored.
 
     `answers` are one Answer for each of `prepared.requests`, or, where the task generates, the texts that
-    `generate` returned. Raises QevalError for an answer that is no finite number, naming the item.
+    `generate` returned. `partly`: some of them are stand-ins, so that only the scores of the others are
+    wanted; then nobody looks which items share a text, nor what they looked like. Raises QevalError for an
+    answer that is no finite number, naming the item.
     """
     with lm_eval_tamed():
         view = prepared.view()
@@ -32,7 +38,16 @@ def collect(prepared: PreparedTask, answers: Sequence[Answer] | Sequence[str]) -
         }
         samples = _samples(prepared, view, judged[prepared.task.filter], groups)
         metrics = dict(_metrics(view, judged))
-    return Outcome(samples, metrics)
+    if partly:
+        return Outcome(samples, metrics)
+    made = items(prepared)
+    return Outcome(replace(samples, cluster=_clusters(prepared, samples, made)), metrics, made)
+
+
+def _clusters(prepared: PreparedTask, samples: Samples, made: Sequence[Item]) -> Any:
+    """Which items share a text; documents that are read from end to end are texts themselves."""
+    rolling = prepared.output_type == "loglikelihood_rolling"
+    return clusters(samples, {} if rolling else {item.key: item for item in made}, prepared.content.docs())
 
 
 def _responses(prepared: PreparedTask, answers: Sequence[Any]) -> list[Any]:

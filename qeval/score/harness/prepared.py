@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from qeval.base.records import Samples, Task
+from qeval.base.records import Item, Samples, Task
 from qeval.score.engine.requests import TokenRequest
 
 if TYPE_CHECKING:
@@ -71,7 +71,9 @@ class PreparedTask:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """A task's scored items, and every metric that lm-eval defines for it as "metric,filter" -> value."""
+    """A task's scored items, every metric that lm-eval defines for it as "metric,filter" -> value, and what
+    the items looked like."""
 
     samples: Samples
     metrics: dict[str, float]
+    items: tuple[Item, ...] = ()
