@@ -61,6 +61,7 @@ def load(
     check_checkpoint(recipe, spec)
     if variant.adapter is not None:
         adapter.check(variant.adapter, spec, recipe.options)
+        adapter.check_kind(variant.adapter)
     check_fits(recipe, spec)
     tokenizer, notes = _tokenizer_of(variant, recipe.base, trust_remote_code)
     if spec.make is not None and not recipe.ready:

@@ -70,14 +70,14 @@ def find(recipe: Recipe) -> Path:
 def evidence(file: Path) -> dict[str, Any]:
     """Types and bits of the weight matrices in a GGUF file, embeddings and head apart.
 
-    `modules` counts matrices by type, `bits_per_weight` is bytes by weights of the quantised ones.
+    `modules` counts matrices by type, `bits_per_weight` is bytes by weights of the quantised ones,
+    `bits_overall` that of the whole file.
     """
     from gguf import GGUFReader
 
+    tensors = GGUFReader(file).tensors
     matrices = [
-        tensor
-        for tensor in GGUFReader(file).tensors
-        if len(tensor.shape) > 1 and not tensor.name.startswith(EMBEDDINGS)
+        tensor for tensor in tensors if len(tensor.shape) > 1 and not tensor.name.startswith(EMBEDDINGS)
     ]
     packed = [tensor for tensor in matrices if tensor.tensor_type.name not in PLAIN]
     counts = Counter(tensor.tensor_type.name for tensor in packed)
@@ -85,6 +85,10 @@ def evidence(file: Path) -> dict[str, Any]:
     return {
         "modules": dict(counts),
         "bits_per_weight": 8 * sum(int(tensor.n_bytes) for tensor in packed) / weights if weights else None,
+        "quantised_share": weights / max(1, sum(int(tensor.n_elements) for tensor in matrices)),
+        "bits_overall": 8
+        * sum(int(tensor.n_bytes) for tensor in tensors)
+        / sum(int(tensor.n_elements) for tensor in tensors),
         "quantization": {
             "quant_method": "gguf",
             "file": file.name,
