@@ -14,19 +14,22 @@ _OURS = (ImportError, NotImplementedError, RuntimeError, ValueError, AssertionEr
 NOTE = "gptqmodel's own choice of kernel does not run here ({reason}); {name} does and is used."
 
 
-def open_stepping_down(recipe: Recipe, names: Sequence[str], config: Callable[[str], Any]) -> Any:
+def open_stepping_down(
+    recipe: Recipe, names: Sequence[str], choose: Callable[[str], Any], **others: Any
+) -> Any:
     """The model with the first of the kernels `names` that loads it, the library's choice "auto" among them.
 
     gptqmodel chooses by the GPU and the checkpoint, and raises where the kernel takes not all layers of the
-    model or cannot be compiled (no nvcc, no network); plain transformers ends there. `config` makes a
-    quantization_config for a kernel's name. Which kernel it is in the end, provenance tells. Raises the
-    first kernel's QevalError where none loads, and every error that is not a kernel's at once.
+    model or cannot be compiled (no nvcc, no network); plain transformers ends there. `choose` makes a
+    quantization_config for a kernel's name, `others` go to from_pretrained as they are. Which kernel it is in
+    the end, provenance tells. Raises the first kernel's QevalError where none loads, and every error that is
+    not a kernel's at once.
     """
     first: QevalError | None = None
     for name in names:
-        keywords = {} if name == "auto" else {"quantization_config": config(name)}
+        keywords = {} if name == "auto" else {"quantization_config": choose(name)}
         try:
-            model = open_model(recipe, **keywords)
+            model = open_model(recipe, **keywords, **others)
         except QevalError as error:
             if not isinstance(error.__cause__, _OURS) or _out_of_memory(error.__cause__):
                 raise
