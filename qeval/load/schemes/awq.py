@@ -59,12 +59,12 @@ CPU_NOTE = (
 
 
 def load(recipe: Recipe) -> Any:
-    """The checkpoint, made first if none is ready, with the kernel asked for. Raises QevalError for one in
+    """The checkpoint, ready or made here, with the kernel asked for. Raises QevalError for one in
     a packing that cannot be read here."""
     from gptqmodel.nn_modules.qlinear import BaseQuantLinear
     from transformers import AwqConfig
 
-    place = recipe.source if recipe.ready else Source(str(make(recipe)))
+    place = recipe.weights
     backend = str(recipe.options["backend"])
     on_cpu = recipe.device == "cpu" and backend in {"auto", "torch"}
     old = recipe.ready and _old_settings(place)

@@ -86,15 +86,14 @@ def recognise(source: Source, config: Mapping[str, Any]) -> bool:
 
 
 def load(recipe: Recipe) -> Any:
-    """The checkpoint, made first if none is ready, with the kernel asked for."""
+    """The checkpoint, ready or made here, with the kernel asked for."""
     from gptqmodel.nn_modules.qlinear import BaseQuantLinear
     from transformers import GPTQConfig
 
-    place = recipe.source if recipe.ready else Source(str(make(recipe)))
     with ready.as_stored(recipe) as keywords:
         # bits are read from the checkpoint; transformers takes only the loading attributes from here
         model = open_stepping_down(
-            replace(recipe, source=place),
+            replace(recipe, source=recipe.weights),
             _kernels(recipe),
             lambda name: GPTQConfig(bits=4, backend=name),
             **keywords,
