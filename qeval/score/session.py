@@ -15,6 +15,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qeval.base.errors import QevalError
+from qeval.base.listening import KEYS, Heard, listening
 from qeval.base.messages import Done, Job, Note, Progress, Stage, Todo
 from qeval.base.records import Cell, Cost, Provenance, Settings
 from qeval.score import verify
@@ -42,6 +43,11 @@ _LM_EVAL_BATCH = 8  # where lm-eval's own code runs and no batch size was asked 
 
 def score(job: Job, cells: JobCells, say: Say) -> None:
     """Score every task of the job that is not finished. Raises QevalError where the variant cannot go on."""
+    with listening() as heard:
+        _score(job, cells, say, heard)
+
+
+def _score(job: Job, cells: JobCells, say: Say, heard: Heard) -> None:
     prepared = questions(job, say)
     cells.asked = {part.task.name: part.asked for part in prepared}
     known = [cells.recall(part.task) for part in prepared]
@@ -54,11 +60,14 @@ def score(job: Job, cells: JobCells, say: Say) -> None:
     files = Unchanged(job)
     loaded = loaded_variant(job, say)
     check_vocabulary(loaded, prepared)
-    session = Session(job, cells, say, loaded, files, sum(map(_tokens, prepared)))
+    heard.forget(KEYS)  # the notes of what was loaded name these tensors
+    heard.told(loaded.provenance.notes)
+    session = Session(job, cells, say, loaded, files, sum(map(_tokens, prepared)), heard)
     session.warn(calibrated_on_questions(job.variant, prepared))
     for unit in _units(prepared):
         session.score_unit(unit, [part in todo for part in unit])
     session.verify(todo)
+    session.note(heard.drain())
     say(Done(session.provenance, session.cost()))
 
 
@@ -106,11 +115,18 @@ class Session:
     """A loaded model at work: the engine, and the counts that a cell records."""
 
     def __init__(
-        self, job: Job, cells: JobCells, say: Say, loaded: model.Loaded, files: Unchanged, tokens: int
+        self,
+        job: Job,
+        cells: JobCells,
+        say: Say,
+        loaded: model.Loaded,
+        files: Unchanged,
+        tokens: int,
+        heard: Heard,
     ) -> None:
         files.check()
         self.job, self.cells, self.say, self.loaded, self.tokens = job, cells, say, loaded, tokens
-        self.files = files
+        self.files, self.heard = files, heard
         self.model: Any = loaded.model
         self.settings: Settings = job.settings
         self.provenance: Provenance = replace(
@@ -126,9 +142,7 @@ class Session:
         self.native = True
         if compute_in_own_dtype(self.model):
             self.native = False
-            note = _CPU_KERNEL_NOTE
-            self.provenance = replace(self.provenance, notes=(*self.provenance.notes, note))
-            self.say(Note(note))
+            self.note([_CPU_KERNEL_NOTE])
         if self.settings.materialize and self.settings.engine == "tree" and can_materialize(self.model):
             self.say(Stage("dequantising the weights for scoring"))
             self.model, _ = materialize(self.model)
@@ -140,6 +154,12 @@ class Session:
         self.provenance = replace(self.provenance, warnings=(*self.provenance.warnings, *warnings))
         for warning in warnings:
             self.say(Note(warning))
+
+    def note(self, notes: Sequence[str]) -> None:
+        """Say what a reader of the report must know, and keep it beside the numbers."""
+        self.provenance = replace(self.provenance, notes=(*self.provenance.notes, *notes))
+        for note in notes:
+            self.say(Note(note))
 
     def score_unit(self, unit: Sequence[PreparedTask], wanted: Sequence[bool]) -> None:
         """Score the wanted tasks of a unit, each stored as soon as its last answer is there."""
@@ -241,16 +261,16 @@ class Session:
                 self.provenance,
                 engine=self.engine.path,
                 engine_note=self.engine.note,
-                notes=(*self.provenance.notes, *failures),
             )
-            for note in (self.engine.note, *failures):
-                self.say(Note(note))
+            self.say(Note(self.engine.note))
+            self.note(failures)
         return self.engine
 
     def _store(self, part: PreparedTask, answers: Sequence[Any], tokens: int, seconds: float) -> None:
         outcome = door.collect(part, answers)
         self.answers[part.task.name] = answers if self.job.verify else ()
         samples = outcome.samples
+        self.note(self.heard.drain())
         cell = Cell(
             key=self.cells.key(part.task),
             task=part.task,
