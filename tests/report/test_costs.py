@@ -70,6 +70,27 @@ def test_a_share_is_shown_beside_the_bits_where_one_is_known():
     assert bits.value(result) == 14.2  # charts are drawn by what was loaded
 
 
+def test_the_share_and_its_warning_stand_in_every_form():
+    run, read, _ = make_run(2, (ARC,), n_items=40)
+    warning = "ONLY 9% OF THE WEIGHTS ARE QUANTISED"
+    told = {"bits_per_weight": 4.5, "bits_overall": 14.2, "quantised_share": 0.093, "warnings": (warning,)}
+    result = replace(run.results[1], provenance=replace(run.results[1].provenance, **told), cost=Cost("H100"))
+    run = replace(run, results=(run.results[0], result))
+    whole = context(run, read, lambda _: {})
+    assert run.results[1].provenance.mostly_plain
+    for text in (
+        render_markdown(whole),
+        render_html(whole),
+        terminal.summary(whole.evidence) + terminal.details(run),
+    ):
+        assert warning in text
+        assert "9.3%" in text
+        assert "14.2" in text
+    (found,) = [each for each in document(whole.evidence)["variants"] if each["name"] == "bnb4"]
+    assert found["provenance"]["quantised_share"] == 0.093
+    assert found["provenance"]["bits_overall"] == 14.2
+
+
 @pytest.mark.parametrize(("hardware", "comparable"), [(("H100", "H100"), True), (("H100", "A10"), False)])
 def test_only_costs_of_the_same_hardware_are_laid_out_against_each_other(hardware, comparable):
     run, context = measured(*hardware)
