@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 Format = Literal["gptq", "gptq_v2"]
 """How zero points are stored: less one, as auto-gptq did, or as they are."""
-WORD = 32
 _LAYERS, _OUTPUTS = 8, 512
 """How many layers, and how many outputs of each, are looked at."""
 _NEAR = 0.25
@@ -59,8 +58,8 @@ def packed_layers(source: Source) -> dict[str, Layer]:
 def _layer(parts: Mapping[str, Stored]) -> Layer:
     """Bits are told by the zero points, which hold one code for each scale."""
     groups, outputs = parts["scales"].shape
-    bits = parts["qzeros"].shape[1] * WORD // outputs
-    inputs = parts["qweight"].shape[0] * WORD // bits
+    bits = parts["qzeros"].shape[1] * parts["qzeros"].width // outputs
+    inputs = parts["qweight"].shape[0] * parts["qweight"].width // bits
     return Layer(bits, -(-inputs // groups), inputs)
 
 
@@ -104,8 +103,8 @@ def _off(read: Callable[[str], Any], layer: Layer) -> NDArray[np.float32]:
     """Mean code less stored zero point, for each group and output; of symmetric layers what settles it."""
     import numpy as np
 
-    part = _OUTPUTS * layer.bits // WORD
-    zeros = _unpack(read("qzeros").numpy()[:, :part], layer.bits)
+    words = read("qzeros").numpy()
+    zeros = _unpack(words[:, : _OUTPUTS * layer.bits // (8 * words.itemsize)], layer.bits)
     middle = 2 ** (layer.bits - 1)
     for stored, off in ((middle, 0), (middle - 1, 1)):
         if (zeros == stored).all():
@@ -131,7 +130,7 @@ def _groups(read: Callable[[str], Any], layer: Layer) -> NDArray[np.int64]:
 
 
 def _unpack(words: NDArray[np.int32], bits: int) -> NDArray[np.int64]:
-    """The codes in rows of 32-bit words, one after the other from the lowest bit."""
+    """The codes in rows of words, one after the other from the lowest bit."""
     import numpy as np
 
     stream = np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=1, bitorder="little")

@@ -214,6 +214,18 @@ def test_packed_experts_are_calculated_as_their_layers_are(mixtures: dict[str, P
     assert packed.held is None
 
 
+@pytest.mark.parametrize("scheme", ["bnb4", "hqq", "torchao", "quanto"])
+def test_a_mixture_is_scored_on_its_layers_as_they_are(
+    mixtures: dict[str, Path], tmp_path: Path, scheme: str
+) -> None:
+    """What dequantises a model once for scoring knows no stacks, and leaves such a model alone."""
+    from qeval.score.engine.materialize import can_materialize
+
+    pytest.importorskip({"bnb4": "bitsandbytes", "quanto": "optimum.quanto"}.get(scheme, scheme))
+    options = {"group_size": 32} if scheme == "hqq" else {}
+    assert not can_materialize(load(mixtures["mixtral"], Scheme(scheme, options), tmp_path).model)
+
+
 def test_stacks_that_are_stored_packed_tell_their_weights() -> None:
     """As transformers' classes for fp8 and mxfp4 hold them, which run on GPUs only."""
     import torch
