@@ -162,7 +162,7 @@ class _Ear(logging.Handler):
 
 @contextmanager
 def listening() -> Iterator[Heard]:
-    """Within it what libraries log or warn of is heard; it is printed and raised as without."""
+    """Within it what libraries log or warn of is heard, even where a logger was told to be quiet."""
     heard = Heard()
     ear = _Ear(heard)
     loggers = [logging.getLogger(name) for name in LIBRARIES]
@@ -172,12 +172,15 @@ def listening() -> Iterator[Heard]:
         heard.hear(str(message))
         show(message, *given, **more)
 
+    levels = [logger.level for logger in loggers]
     for logger in loggers:
+        logger.setLevel(min(logger.level, logging.WARNING))
         logger.addHandler(ear)
     warnings.showwarning = hear
     try:
         yield heard
     finally:
         warnings.showwarning = show
-        for logger in loggers:
+        for logger, level in zip(loggers, levels, strict=True):
             logger.removeHandler(ear)
+            logger.setLevel(level)

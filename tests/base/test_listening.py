@@ -191,6 +191,19 @@ def test_logs_are_heard_and_go_on_as_before(library: str, caplog: pytest.LogCapt
     del caplog
 
 
+def test_a_quiet_logger_is_heard_too_and_quiet_again_afterwards() -> None:
+    logger = logging.getLogger("lm_eval")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with listening() as heard:
+            logging.getLogger("lm_eval.api.task").warning("Applied prompt returns empty string")
+        assert heard.drain() == ("Applied prompt returns empty string.",)
+        assert logger.level == logging.ERROR
+    finally:
+        logger.setLevel(before)
+
+
 def test_warnings_are_heard_and_shown_all_the_same() -> None:
     show = warnings.showwarning
     text = "Found missing adapter keys while loading the checkpoint: ['x']."
