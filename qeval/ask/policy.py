@@ -26,6 +26,7 @@ FORGIVENESS = (
     "allow_different_models",
     "allow_unproved_model",
     "allow_identical",
+    "allow_unquantised",
 )
 PERPLEXITY_LIMITS = {"word_perplexity": 1.10, "byte_perplexity": 1.018}
 """The ratios that --max-drop alone allows, by metric: x1.10 of word perplexity, where published 4-bit files
@@ -74,6 +75,7 @@ class GateTable(Limits, forbid_unknown_fields=True, omit_defaults=True):
     allow_different_models: bool = False
     allow_unproved_model: bool = False
     allow_identical: bool = False
+    allow_unquantised: bool = False
     ungated: tuple[Pattern, ...] = ()
 
 

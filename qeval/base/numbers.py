@@ -147,12 +147,13 @@ def interval_ratio(low: float, high: float, limits: Iterable[float] = ()) -> Num
     return Numeral(f"{ratio(high, kept)} to {ratio(low, kept)}")
 
 
-def percent(share: float | None, digits: int = 1) -> Numeral:
-    """A share as per cent: "98.7%". A share below 1 never shows as 100%, nor one above 0 as 0%."""
+def percent(share: float | None, digits: int = 1, limits: Iterable[float] = ()) -> Numeral:
+    """A share as per cent: "98.7%". A share below 1 never shows as 100%, nor one above 0 as 0%; `limits` are
+    other shares that it must not be rounded across."""
     if share is None or not math.isfinite(share):
         return NONE
-    value = 100 * share
-    return Numeral(f"{plain(value, digits_to_keep(value, (0.0, 100.0), least=digits))}%")
+    value, kept = 100 * share, (0.0, 100.0, *(100 * limit for limit in limits))
+    return Numeral(f"{plain(value, digits_to_keep(value, kept, least=digits))}%")
 
 
 def level(confidence: float) -> Numeral:

@@ -176,6 +176,9 @@ ReadItems = Callable[[Cell], Mapping[str, Item]]
 """Gives the items of a stored cell, by key."""
 
 
+ENOUGH_QUANTISED = 0.6  # the least share of its weights by which a model bears the name of a scheme
+
+
 @dataclass(frozen=True)
 class Provenance:
     """What was truly loaded and how it was scored, read from the live objects.
@@ -183,11 +186,12 @@ class Provenance:
     `revision` is the resolved commit; `fingerprint` a hash of the weight files. `quantization` is the
     checkpoint's or the loaded model's own configuration. `modules` counts quantised modules by class;
     `linears` counts all linear modules. `bits_per_weight` includes scales and zeros, over the quantised
-    layers alone; `weight_bytes` is the size of all parameters and buffers as a checkpoint holds them.
+    layers alone; `quantised_share` is their part of all weights but those of embeddings and head, and
+    `bits_overall` the bits of a weight over the whole model, those included. `weight_bytes` is the size of
+    all parameters and buffers as a checkpoint holds them.
     `engine` is the path that scored ("tree", "kv", "head", "plain", "lm-eval") and `engine_note` its
     self-check's result.
-    `notes` are sentences that a reader of the report must see, `warnings` those that a gate prints too.
-    """
+    `notes` are sentences that a reader of the report must see, `warnings` those that a gate prints too."""
 
     model: str
     revision: str | None = None
@@ -207,6 +211,13 @@ class Provenance:
     versions: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    quantised_share: float | None = None
+    bits_overall: float | None = None
+
+    @property
+    def mostly_plain(self) -> bool:
+        """Whether less than 60% of the weights are quantised: the scheme's name promises too much then."""
+        return self.quantised_share is not None and self.quantised_share < ENOUGH_QUANTISED
 
 
 @dataclass(frozen=True)
@@ -244,9 +255,7 @@ class Result:
 @dataclass(frozen=True)
 class Settings:
     """How a run was asked for, beyond model, schemes and suite; None and "auto" mean chosen by qeval.
-
-    `allow_unused` are globs of tensors that a checkpoint may hold though the model has no place for them.
-    """
+    `allow_unused` are globs of tensors that a checkpoint may hold though the model has no place for them."""
 
     seed: int = 1234
     limit: int | None = None
@@ -350,9 +359,8 @@ class Policy:
     """The rules of a gate, and what it forgives; every forgiveness is printed wherever a verdict is.
 
     `ungated` names tasks that no rule need judge. The others let pass: runs with a limit, what is undecided,
-    variants of different models, variants that nothing proves to be of one model, and a candidate whose
-    numbers are the baseline's own.
-    """
+    variants of different models, variants that nothing proves to be of one model, a candidate whose numbers
+    are the baseline's own, and one whose scheme left most of its weights plain."""
 
     rules: tuple[Rule, ...]
     allow_limited: bool = False
@@ -362,6 +370,7 @@ class Policy:
     allow_unproved_model: bool = False
     allow_identical: bool = False
     ungated: tuple[str, ...] = ()
+    allow_unquantised: bool = False
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,11 @@ def policy(command: Command) -> Command:
             is_flag=True,
             help="Let pass numbers that are the baseline's own. Printed everywhere.",
         ),
+        click.option(
+            "--allow-unquantised",
+            is_flag=True,
+            help="Let pass a variant whose weights are mostly plain. Printed everywhere.",
+        ),
     )
     for option in reversed(options):
         command = option(command)

@@ -3,19 +3,20 @@
 A rule that passes proves its loss small on the items there are. The checks ask whether these items are
 those of one model's two variants, whole, and whether the rules cover what was scored. A check yields a
 Doubt for each thing that it cannot vouch for; what the policy allows by name is told and lets pass, all
-else is MISSING.
+else is MISSING, or where data cannot mend it INCONCLUSIVE.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from qeval.base import numbers
 from qeval.base.errors import did_you_mean
-from qeval.base.records import Decision, Policy, Samples
+from qeval.base.records import ENOUGH_QUANTISED, Decision, Policy, Samples
 from qeval.base.rules import describe
 from qeval.compare.evidence import Evidence
 from qeval.compare.pairs import known_of_one
@@ -28,13 +29,15 @@ class Doubt:
     """Why a variant may not pass, in a sentence with its remedy.
 
     `task` is the row concerned, "" for the variant as a whole; `allowed` the option by which the policy lets
-    it pass all the same, "" where it does not.
+    it pass all the same, "" where it does not. `status` is what the variant is until then: data are missing,
+    or all are there and decide nothing about the scheme that was named.
     """
 
     variant: str
     text: str
     task: str = ""
     allowed: str = ""
+    status: Literal["MISSING", "INCONCLUSIVE"] = "MISSING"
 
 
 _SHOWN = 3
@@ -172,6 +175,22 @@ def every_cell_is_proved(
             yield Doubt(result.variant.name, text, task, "--ungated" if excepted else "")
 
 
+def weights_are_quantised(
+    evidence: Evidence, policy: Policy, decisions: Sequence[Decision]
+) -> Iterator[Doubt]:
+    """Most weights of a candidate are held as its scheme says: a small loss proves nothing of a scheme that
+    left them plain."""
+    del decisions
+    allowed = "--allow-unquantised" if policy.allow_unquantised else ""
+    for result in evidence.candidates:
+        made = result.provenance
+        if made is not None and made.quantised_share is not None and made.mostly_plain:
+            share = numbers.percent(made.quantised_share, 0, (ENOUGH_QUANTISED,))
+            text = f"only {share} of the weights are quantised, embeddings and head apart: what was measured"
+            text += " is mostly the plain model. If that is what ships, pass --allow-unquantised."
+            yield Doubt(result.variant.name, text, allowed=allowed, status="INCONCLUSIVE")
+
+
 CHECKS: tuple[Check, ...] = (
     every_variant_is_whole,
     every_cell_is_proved,
@@ -179,6 +198,7 @@ CHECKS: tuple[Check, ...] = (
     every_rule_concerns_somebody,
     one_model,
     not_the_baseline_again,
+    weights_are_quantised,
 )
 
 

@@ -125,7 +125,7 @@ def conclude(evidence: Evidence, policy: Policy) -> Outcome:
 def _doubted(doubt: Doubt) -> Decision:
     """A doubt as the decision that keeps its variant from passing."""
     return Decision(
-        Rule(), doubt.variant, doubt.task or "(variant)", "MISSING", f"{doubt.variant}: {doubt.text}"
+        Rule(), doubt.variant, doubt.task or "(variant)", doubt.status, f"{doubt.variant}: {doubt.text}"
     )
 
 
@@ -150,7 +150,8 @@ def verdicts(decisions: Sequence[Decision], policy: Policy) -> dict[str, str]:
 def exit_code(decisions: Sequence[Decision], policy: Policy) -> Exit:
     """The exit code of all variants together: a certain FAIL first (no missing data could mend it), then
     missing data, then what is undecided. Nothing judged is missing data. `allow_inconclusive` forgives
-    what is undecided, but not a limited run, which `allow_limited` alone can forgive."""
+    what is undecided, but not a limited run, which `allow_limited` alone can forgive, nor what a check found,
+    which has its own option."""
     required = [decision for decision in decisions if decision.rule.tier == "required"]
     if not required:
         return Exit.MISSING
@@ -161,7 +162,8 @@ def exit_code(decisions: Sequence[Decision], policy: Policy) -> Exit:
 def _status_to_exit(decision: Decision, policy: Policy) -> str:
     comparison = decision.comparison
     limited = comparison is not None and comparison.limited and not policy.allow_limited
-    forgiven = decision.status == "INCONCLUSIVE" and policy.allow_inconclusive and not limited
+    undecided = decision.status == "INCONCLUSIVE" and comparison is not None
+    forgiven = undecided and policy.allow_inconclusive and not limited
     return "PASS" if forgiven else decision.status
 
 

@@ -41,23 +41,27 @@ def identity(adapter: str, cache_dir: Path) -> dict[str, Any]:
 
 
 def check(adapter: str, spec: SchemeSpec, options: Mapping[str, Any]) -> None:
-    """Raise MissingPackageError without peft, QevalError for a trained prompt, and where merged weights would
-    be quantised no more: what is unpacked or simulated holds plain numbers, and would go on telling the bits
-    that they had."""
+    """Raise MissingPackageError without peft, QevalError where merged weights would be quantised no more:
+    what is unpacked or simulated holds plain numbers, and would go on telling the bits that they had."""
     if version_of("peft") is None:
         raise MissingPackageError("An adapter needs peft.", "Install it with: pip install 'qeval[adapter]'")
     source, merged = split(adapter)
+    if merged and spec.unpacks(options):
+        raise QevalError(
+            f"{spec.name} holds plain weights here, which are off its grid once {source.path} is merged.",
+            _unmerged(source),
+        )
+
+
+def check_kind(adapter: str) -> None:
+    """Refuse a trained prompt, before weights are read. QevalError where the adapter cannot be found."""
+    source, _ = split(adapter)
     kind = str((read_json(source, "adapter_config.json") or {}).get("peft_type"))
     if kind in PROMPTS:
         raise QevalError(
             f"The adapter {source.path} is {PROMPTS[kind]}: it puts trained states before every text, and"
             " none of qeval's engines does so.",
             "Score an adapter that changes layers, such as LoRA or IA3.",
-        )
-    if merged and spec.unpacks(options):
-        raise QevalError(
-            f"{spec.name} holds plain weights here, which are off its grid once {source.path} is merged.",
-            _unmerged(source),
         )
 
 

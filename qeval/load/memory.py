@@ -37,7 +37,7 @@ def estimate(recipe: Recipe, spec: SchemeSpec) -> int | None:
     A ready checkpoint takes its files' size, and where it is unpacked the plain weights of the model as
     well: as many as the model's files tell, else as its own do. Otherwise the files tell the number of
     weights, each of which takes the compute type's bytes, or the scheme's bits where the library quantises on
-    the way in; a scheme that quantises here first holds the plain model.
+    the way in; a scheme that quantises here first holds the plain model, and so does one that packs experts.
     """
     files = weight_files_bytes(recipe.source, str(recipe.options.get("file") or spec.files))
     if files is None:
@@ -47,9 +47,17 @@ def estimate(recipe: Recipe, spec: SchemeSpec) -> int | None:
         count = weights(recipe.base) or 8 * files / (spec.weight_bits or USUAL_BITS)
         plain = count * each if spec.unpacks(recipe.options) else 0
         return int((files + plain) * SPARE)
-    if spec.weight_bits is not None and spec.make is None and recipe.device != "cpu":
+    on_the_way = spec.make is None and recipe.device != "cpu" and not _is_mixture(recipe.source)
+    if spec.weight_bits is not None and on_the_way:
         each = spec.weight_bits / 8
     return int(weights(recipe.source) * each * SPARE)
+
+
+def _is_mixture(source: Source) -> bool:
+    """Whether a model has stacks of experts, which are packed, if at all, once the plain model is loaded."""
+    config = read_config(source)
+    text = config.get("text_config") or config
+    return any(text.get(name) for name in ("num_local_experts", "num_experts", "n_routed_experts"))
 
 
 def weights(plain: Source) -> float:

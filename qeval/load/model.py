@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qeval.base.errors import QevalError, UsageError
+from qeval.base.listening import KEYS, listening
 from qeval.base.names import scheme_text
 from qeval.base.records import Provenance, Scheme, Variant
 from qeval.load import adapter, decoding
@@ -46,25 +47,35 @@ def load(
 ) -> Loaded:
     """Load a variant and prove that it is what was asked.
 
-    `dtype` is what is calculated in; auto is the scheme's own, and float32 on a CPU. Raises QevalError where
-    the model, its packages or the memory are missing, where the checkpoint is of another scheme, and where
-    nothing came out quantised.
+    `dtype` is what is calculated in; auto is the scheme's own, and float32 on a CPU. What libraries warn of
+    and changes what is loaded stands in the notes. Raises QevalError where the model, its packages or the
+    memory are missing, where the checkpoint is of another scheme, and where nothing came out quantised.
     """
     check_available(variant.scheme)
-    spec = SCHEMES[variant.scheme.kind]
     meant = resolve(variant)
     recipe = recipe_of(variant, meant, device, dtype, cache_dir, progress)
     recipe = replace(
         recipe, trust_remote_code=trust_remote_code, allow_unused=allow_unused, datasets_dir=datasets_dir
     )
+    with listening() as heard:
+        loaded = _loaded(variant, meant, recipe)
+    heard.forget(KEYS)  # `reading.unused` and `adapter` have named these tensors, or refused them
+    heard.told(loaded.provenance.notes)
+    notes = (*loaded.provenance.notes, *heard.drain())
+    return replace(loaded, provenance=replace(loaded.provenance, notes=notes))
+
+
+def _loaded(variant: Variant, meant: Meant, recipe: Recipe) -> Loaded:
+    spec = SCHEMES[variant.scheme.kind]
     check_device(recipe, spec, variant.scheme)
     check_checkpoint(recipe, spec)
     if variant.adapter is not None:
         adapter.check(variant.adapter, spec, recipe.options)
+        adapter.check_kind(variant.adapter)
     check_fits(recipe, spec)
-    tokenizer, notes = _tokenizer_of(variant, recipe.base, trust_remote_code)
+    tokenizer, notes = _tokenizer_of(variant, recipe.base, recipe.trust_remote_code)
     if spec.make is not None and not recipe.ready:
-        spec.make(recipe)  # cached, so that loading it is what is timed
+        recipe = replace(recipe, made=Source(str(spec.make(recipe))))  # so that its loading is what is timed
         forget_peak(recipe.device)
     start = time.perf_counter()
     model = spec.load(recipe)

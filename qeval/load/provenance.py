@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from qeval.base import numbers
 from qeval.base.errors import QevalError
-from qeval.base.records import Provenance, Scheme, Variant
+from qeval.base.records import ENOUGH_QUANTISED, Provenance, Scheme, Variant
 from qeval.load.demo import NOTE as DEMO_NOTE
 from qeval.load.device import device_name
 from qeval.load.resolve import Meant
 from qeval.load.source import DEMO
 from qeval.load.spec import Recipe, SchemeSpec
 from qeval.load.versions import versions
+
+if TYPE_CHECKING:
+    from qeval.load.reading.proof import Weights
 
 CPU_NOTE = (
     "On this CPU, which is slow in 16-bit arithmetic, plain weights are rounded to {store} and calculated in"
@@ -42,11 +48,45 @@ def provenance(variant: Variant, meant: Meant, recipe: Recipe, spec: SchemeSpec,
         device=device_name(recipe.device),
         versions=versions(*(package.distribution for package in spec.packages), "lm_eval"),
     )
-    found = replace(found, **recipe.evidence)
+    counted = proof.count_weights(model, modules) if spec.quantised else None
+    found = replace(found, **_shares(found, recipe, counted))
     _check_quantised(variant, spec, found, recipe)
     check_options(variant.scheme, spec, found.quantization, recipe)
     notes = (*recipe.notes, *_notes(variant, recipe, found))
-    return replace(found, notes=tuple(dict.fromkeys(notes)), warnings=tuple(dict.fromkeys(recipe.warnings)))
+    warnings = (*_mostly_plain(variant, found, counted), *recipe.warnings)
+    return replace(found, notes=tuple(dict.fromkeys(notes)), warnings=tuple(dict.fromkeys(warnings)))
+
+
+def _shares(found: Provenance, recipe: Recipe, counted: Weights | None) -> dict[str, Any]:
+    """What the loader told as evidence, with how much of the model is quantised, and its bits over all."""
+    import torch
+
+    told = dict(recipe.evidence)
+    share, bits = told.get("quantised_share"), told.get("bits_per_weight", found.bits_per_weight)
+    if counted is None or not counted.body:
+        return told
+    if share is None and found.modules:
+        share = counted.quantised / counted.body
+    plain = 8 * getattr(torch, recipe.store).itemsize
+    if share is not None and bits is not None and "bits_overall" not in told:
+        whole = counted.body + counted.ends
+        told["bits_overall"] = plain + (bits - plain) * share * counted.body / whole
+    return {**told, "quantised_share": share}
+
+
+def _mostly_plain(variant: Variant, found: Provenance, counted: Weights | None) -> Iterator[str]:
+    """What is said first of a model of which too little is quantised."""
+    if not found.mostly_plain or found.quantised_share is None:
+        return
+    kinds: Counter[str] = Counter()
+    for name, count in (counted.plain if counted else {}).items():
+        kinds[re.sub(r"\.\d+(?=\.)", ".*", name)] += count
+    most = f", most of them in {kinds.most_common(1)[0][0]}" if kinds else ""
+    share = numbers.percent(found.quantised_share, 0, (ENOUGH_QUANTISED,))
+    yield (
+        f"ONLY {share} OF THE WEIGHTS ARE QUANTISED (embeddings and head apart): in"
+        f" {variant.name} the others are plain{most}."
+    )
 
 
 def _dtype(recipe: Recipe) -> str:

@@ -65,7 +65,8 @@ class Recipe:
     vain. What a loader wants a reader to know it appends to `notes`, what a gate must print as well to
     `warnings`; what the
     loaded modules cannot tell themselves (a file's types, since unpacked) it puts into `evidence` under the
-    name of a field of Provenance.
+    name of a field of Provenance. `made` is the checkpoint that was made here of the source, None where
+    none was.
     """
 
     model: str
@@ -84,6 +85,12 @@ class Recipe:
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     evidence: dict[str, Any] = field(default_factory=dict)
+    made: Source | None = None
+
+    @property
+    def weights(self) -> Source:
+        """What is read: the checkpoint that was made here, else the source."""
+        return self.made or self.source
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from qeval.base import numbers
-from qeval.base.records import Result, Run
+from qeval.base.records import ENOUGH_QUANTISED, Provenance, Result, Run
 
 _MOST_MEASURES = 6
 _LARGE = 2 * 2**30
@@ -67,7 +67,11 @@ def _tells(axis: Axis, run: Run) -> bool:
 
 
 def _bits(result: Result) -> float | None:
-    return result.provenance.bits_per_weight if result.provenance else None
+    """Bits of a weight in the quantised layers; over the whole model where these are not most of it."""
+    made = result.provenance
+    if made is None:
+        return None
+    return made.bits_overall if made.mostly_plain else made.bits_per_weight
 
 
 def _memory(identity: str, title: str, run: Run, read: Callable[[Result], int | None]) -> Axis:
@@ -114,16 +118,18 @@ def cost_table(run: Run) -> CostTable | None:
     if not any(result.cost for result in run.results):
         return None
     names = dict.fromkeys(n for r in run.results if r.cost for n in r.cost.measures)
+    shares = any(r.provenance and r.provenance.quantised_share is not None for r in run.results)
     headers = (
         "Variant",
         "Weights",
         "Bits per weight",
+        *(("Over the model", "Quantised share") if shares else ()),
         "Quantised layers",
         "Load (s)",
         "Peak memory",
         *(_heading(run, n) for n in names),
     )
-    rows = tuple(_row(result, tuple(names)) for result in run.results)
+    rows = tuple(_row(result, tuple(names), shares) for result in run.results)
     return CostTable(headers, rows, _notes(run))
 
 
@@ -132,18 +138,28 @@ def _heading(run: Run, name: str) -> str:
     return f"{name.replace('/', ', ')} ({', '.join(sorted(units))})"
 
 
-def _row(result: Result, names: Sequence[str]) -> tuple[str, ...]:
+def _row(result: Result, names: Sequence[str], shares: bool) -> tuple[str, ...]:
     made, cost = result.provenance, result.cost
     bits = made.bits_per_weight if made else None
     fixed = (
         result.variant.name,
         numbers.size(made.weight_bytes if made else None),
         numbers.significant(bits),
+        *(_overall(made) if shares else ()),
         ", ".join(made.modules) if made and made.modules else numbers.NONE,
         numbers.significant(cost.load_seconds if cost else None),
         numbers.size(cost.peak_bytes if cost else None),
     )
     return (*fixed, *(_timing(result, name) for name in names))
+
+
+def _overall(made: Provenance | None) -> tuple[str, str]:
+    """Bits over the whole model, and the share of its weights that is quantised."""
+    if made is None:
+        return numbers.NONE, numbers.NONE
+    return numbers.significant(made.bits_overall), numbers.percent(
+        made.quantised_share, limits=(ENOUGH_QUANTISED,)
+    )
 
 
 def _timing(result: Result, name: str) -> str:

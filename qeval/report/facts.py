@@ -9,7 +9,7 @@ from typing import Any
 
 from qeval.base import numbers
 from qeval.base.names import option_text, scheme_text
-from qeval.base.records import Provenance, Result, Run
+from qeval.base.records import ENOUGH_QUANTISED, Provenance, Result, Run
 
 Fact = tuple[str, str]
 OWN = "qeval"  # the source of a run that qeval itself scored
@@ -26,11 +26,6 @@ def provenance_facts(result: Result) -> tuple[Fact, ...]:
 
 
 def _loaded(made: Provenance) -> list[Fact]:
-    bits = (
-        ""
-        if made.bits_per_weight is None
-        else f"{numbers.significant(made.bits_per_weight)} in the quantised layers"
-    )
     return [
         ("Model loaded", made.model),
         ("Revision", made.revision or ""),
@@ -39,7 +34,8 @@ def _loaded(made: Provenance) -> list[Fact]:
         ("Data type", made.dtype),
         ("Quantisation", _mapping(made.quantization)),
         ("Quantised modules", _modules(made)),
-        ("Bits per weight", bits),
+        ("Bits per weight", _bits(made)),
+        ("Quantised share", _share(made)),
         ("Size of weights", "" if not made.weight_bytes else numbers.size(made.weight_bytes)),
         ("Device", made.device),
         ("Engine", made.engine),
@@ -48,6 +44,22 @@ def _loaded(made: Provenance) -> list[Fact]:
         ("Batch size", made.batch_size),
         ("Versions", _mapping(made.versions)),
     ]
+
+
+def _bits(made: Provenance) -> str:
+    if made.bits_per_weight is None:
+        return ""
+    layers = f"{numbers.significant(made.bits_per_weight)} in the quantised layers"
+    whole = "" if made.bits_overall is None else f", {numbers.significant(made.bits_overall)} over the model"
+    return layers + whole
+
+
+def _share(made: Provenance) -> str:
+    share = made.quantised_share
+    if share is None:
+        return ""
+    told = numbers.percent(share, limits=(ENOUGH_QUANTISED,))
+    return f"{told} of the weights, embeddings and head apart"
 
 
 def _modules(made: Provenance) -> str:

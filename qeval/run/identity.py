@@ -84,7 +84,7 @@ def _asked(policy: Policy | None) -> Any:
     return _without(plain, usual)
 
 
-_FORGIVEN = ("allow_different_models", "allow_unproved_model", "allow_identical")
+_FORGIVEN = ("allow_different_models", "allow_unproved_model", "allow_identical", "allow_unquantised")
 
 
 def _without(plain: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from qeval.base.costs import Cost
+from qeval.base.listening import KEYS, Heard, listening
 from qeval.base.messages import Done, Job, Stage, Todo
 from qeval.base.packing import Packing
 from qeval.base.records import Cell, Settings
@@ -44,6 +45,11 @@ _LM_EVAL_BATCH = 8  # where lm-eval's own code runs and no batch size was asked 
 
 def score(job: Job, cells: JobCells, say: Say) -> None:
     """Score every task of the job that is not finished. Raises QevalError where the variant cannot go on."""
+    with listening() as heard:
+        _score(job, cells, say, heard)
+
+
+def _score(job: Job, cells: JobCells, say: Say, heard: Heard) -> None:
     prepared = questions(job, say)
     cells.asked = {part.task.name: part.asked for part in prepared}
     cells.packing = packing = decide(job, sum(map(_tokens, prepared)))
@@ -57,12 +63,15 @@ def score(job: Job, cells: JobCells, say: Say) -> None:
     files = Unchanged(job)
     loaded = loaded_variant(job, say)
     check_vocabulary(loaded, prepared)
-    session = Session(job, cells, say, loaded, files, packing)
+    heard.forget(KEYS)  # the notes of what was loaded name these tensors
+    heard.told(loaded.provenance.notes)
+    session = Session(job, cells, say, loaded, files, packing, heard)
     session.expect(prepared)
     session.account.warn(calibrated_on_questions(job.variant, prepared))
     for unit in _units(prepared):
         session.score_unit(unit, [part in todo for part in unit])
     session.tell_proof()
+    session.account.note(heard.drain())
     say(Done(session.account.provenance, session.cost()))
 
 
@@ -92,9 +101,11 @@ class Session:
         loaded: model.Loaded,
         files: Unchanged,
         packing: Packing,
+        heard: Heard,
     ) -> None:
         files.check()
         self.job, self.cells, self.say, self.loaded, self.files = job, cells, say, loaded, files
+        self.heard = heard
         self.model: Any = loaded.model
         self.settings: Settings = job.settings
         self.account = Account(say, loaded.provenance)
@@ -222,6 +233,7 @@ class Session:
         outcome = door.collect(part, answers)
         self._prove(part, answers)
         samples = outcome.samples
+        self.account.note(self.heard.drain())
         cell = Cell(
             key=self.cells.key(part.task),
             task=part.task,

@@ -80,6 +80,11 @@ def test_a_share_below_one_never_shows_as_all(share, text):
     assert numbers.percent(share) == text
 
 
+def test_a_share_below_a_limit_never_shows_as_the_limit():
+    assert numbers.percent(0.59996, 0, (0.6,)) == "59.996%"
+    assert numbers.percent(0.55, 0, (0.6,)) == "55%"
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

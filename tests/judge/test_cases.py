@@ -67,6 +67,11 @@ def failed(made):
     return changed(made, 1, status="failed", error="No kernel for this device.")
 
 
+def plain(made):
+    run, _, _ = made
+    return changed(made, 1, provenance=replace(run.results[1].provenance, quantised_share=0.093))
+
+
 def half(made):
     run, read, items = made
     return without_cell(run, "bnb4", "quiz_law"), read, items
@@ -150,6 +155,17 @@ def case(name: str, runs_dir: Path, tmp_path: Path) -> tuple[str, ...]:
             store(runs_dir, same_numbers(whole())),
             *WIDE,
             "--allow-identical",
+        ),
+        "a candidate that its scheme left mostly plain": lambda: (store(runs_dir, plain(whole())), *WIDE),
+        "the same with `--allow-inconclusive` only": lambda: (
+            store(runs_dir, plain(whole())),
+            *WIDE,
+            "--allow-inconclusive",
+        ),
+        "the same with `--allow-unquantised`": lambda: (
+            store(runs_dir, plain(whole())),
+            *WIDE,
+            "--allow-unquantised",
         ),
         "imported results of which nothing proves that they are of one model": lambda: (
             store(runs_dir, other_model(whole()), source="lm-eval"),
@@ -241,13 +257,15 @@ def test_what_is_let_pass_is_named_in_every_output(qeval, runs_dir, tmp_path, mo
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.chdir(tmp_path)
-    run = store(runs_dir, same_numbers(whole()))
+    run = store(runs_dir, plain(same_numbers(whole())))
     files = ("--junit", tmp_path / "j.xml", "--badge", tmp_path / "b.json")
-    result = qeval("gate", run, *WIDE, "--allow-identical", *files)
-    document = qeval("gate", run, *WIDE, "--allow-identical", "--json").stdout
+    allowed = ("--allow-identical", "--allow-unquantised")
+    result = qeval("gate", run, *WIDE, *allowed, *files)
+    document = qeval("gate", run, *WIDE, *allowed, "--json").stdout
     texts = (result.stdout, result.stderr, document, (tmp_path / "j.xml").read_text())
     for text in (*texts, (tmp_path / "summary.md").read_text().replace("\\", "")):
         assert "Let pass by --allow-identical" in text
+        assert "Let pass by --allow-unquantised" in text
     assert "with exceptions" in (tmp_path / "b.json").read_text()
 
 

@@ -24,6 +24,7 @@ FAULTS = (
     "copied",
     "limited",
     "unproved",
+    "plain",
 )
 LIMITS = st.sampled_from([{"max_drop": 60.0}, {"max_drop": 0.5}, {"max_ppl_ratio": 1.5}])
 RULES = st.builds(
@@ -43,6 +44,7 @@ POLICIES = st.builds(
     allow_inconclusive=st.booleans(),
     allow_different_models=st.booleans(),
     allow_identical=st.booleans(),
+    allow_unquantised=st.booleans(),
     ungated=st.sampled_from([(), (), ("wiki",), ("*",)]),
 )
 CASES = st.tuples(
@@ -64,6 +66,7 @@ def built(n_variants, tasks, fault):
         "partial": {"status": "partial", "cells": last.cells[:-1]},
         "model": {"variant": replace(last.variant, model="other")},
         "weights": {"provenance": replace(last.provenance, revision="1" * 40)},
+        "plain": {"provenance": replace(last.provenance, quantised_share=0.59)},
         "unproved": {"cells": (replace(last.cells[0], unproved=("Nobody knows.",)), *last.cells[1:])},
     }
     if fault in changes:
@@ -104,6 +107,7 @@ def holds(case) -> bool:
         "copied": policy.allow_identical and "--allow-identical" in said,
         "limited": policy.allow_limited and "--allow-limited" in said,
         "unproved": bool(policy.ungated) and "--ungated" in said,
+        "plain": policy.allow_unquantised and "--allow-unquantised" in said,
     }
     names = {result.variant.name for result in run.results[1:]}
     idle = [
@@ -141,6 +145,7 @@ WITNESSES = {
     "every_rule_concerns_somebody": (2, (ARC,), "none", Policy((WIDE, replace(WIDE, variants="awq")))),
     "one_model": (2, (ARC,), "model", Policy((WIDE,))),
     "not_the_baseline_again": (2, (ARC,), "identical", Policy((WIDE,))),
+    "weights_are_quantised": (2, (ARC,), "plain", Policy((WIDE,), allow_inconclusive=True)),
 }
 
 

@@ -96,3 +96,14 @@ def test_the_hub_tells_the_sizes_of_files_that_are_not_here(monkeypatch: pytest.
     assert weight_files_bytes(source, "q8.gguf") == 8
     assert weight_files_bytes(source, "*.gguf") is None
     assert weight_files_bytes(Source("org/other")) is None
+
+
+def test_a_mixture_is_held_plain_before_its_experts_are_packed(base: Path) -> None:
+    place = Source(str(base))
+    recipe = Recipe("m", place, place, False, {}, "float16", "float16", "cuda:0", base / "cache")
+    dense = memory.estimate(recipe, SCHEMES["bnb4"])
+    assert dense == int(GIB * 5 / 8 * memory.SPARE)
+    edit_json(base / "config.json", num_local_experts=8)
+    assert memory.estimate(recipe, SCHEMES["bnb4"]) == int(2 * GIB * memory.SPARE)
+    edit_json(base / "config.json", num_local_experts=None, text_config={"num_experts": 8})
+    assert memory.estimate(recipe, SCHEMES["bnb4"]) == int(2 * GIB * memory.SPARE)

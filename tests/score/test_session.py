@@ -479,3 +479,73 @@ def test_lm_eval_verifies_documents_of_every_row(runs_dir: Path, llama: Path) ->
     notes = [note for note in done.provenance.notes if note.startswith("Verified 6 documents")]
     assert len(notes) == 1
     assert "0 greedy flags differ" in notes[0]
+
+
+def test_what_libraries_warn_of_stands_beside_the_numbers_once(
+    tmp_path: Path, llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import logging
+    import warnings
+
+    from qeval.load import model as models
+    from qeval.score.harness import door
+
+    load, collect = models.load, door.collect
+
+    def loading(*given: object, **more: object) -> object:
+        logging.getLogger("transformers.x").warning("The fast path is not available because of this machine.")
+        return load(*given, **more)
+
+    def collecting(*given: object) -> object:
+        for length in (300, 400):
+            logging.getLogger("lm_eval.models.huggingface").warning(
+                "Combined length of context (%d) and continuation (1) exceeds model's maximum length (256).",
+                length,
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.warn("Applied prompt returns empty string", stacklevel=1)
+        return collect(*given)
+
+    monkeypatch.setattr(models, "load", loading)
+    monkeypatch.setattr(door, "collect", collecting)
+    _, said = score(a_job(tmp_path, llama))
+    expected = (
+        "The fast path is not available because of this machine.",
+        "lm-eval cuts questions from the left where they are longer than the model takes (256 tokens).",
+    )
+    (done,) = [event for event in said if isinstance(event, Done)]
+    assert [note for note in done.provenance.notes if note in expected] == list(expected)
+    notes = [event.text for event in said if isinstance(event, Note)]
+    assert [note for note in notes if note in expected] == list(expected)
+
+
+def test_a_warning_while_loading_stands_in_the_notes(tmp_path: Path, llama: Path) -> None:
+    from qeval.load import model as models
+
+    strange = tmp_path / "strange"
+    shutil.copytree(llama, strange)
+    yarn = {"rope_type": "yarn", "factor": 7.25, "original_max_position_embeddings": 64, "rope_theta": 1e4}
+    edit_json(strange / "config.json", rope_parameters=yarn)
+    variant = Variant("v", str(strange), Scheme("fp32"))
+    loaded = models.load(variant, device="cpu", cache_dir=tmp_path / "cache")
+    (note,) = [note for note in loaded.provenance.notes if "RoPE scaling factor" in note]
+    assert "7.25" in note
+
+
+def test_lm_evals_warnings_are_heard_where_it_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    import logging
+
+    from qeval.base.listening import listening
+    from qeval.score.harness.tame import lm_eval_tamed
+
+    logger = logging.getLogger("lm_eval")
+    before = logger.level, logger.propagate, list(logger.handlers)
+    with listening() as heard, lm_eval_tamed():
+        logging.getLogger("lm_eval.api.task").warning("Applied prompt returns empty string")
+        logging.getLogger("lm_eval.api.task").error("This is broken.")
+    assert heard.drain() == ("Applied prompt returns empty string.",)
+    assert (logger.level, logger.propagate, list(logger.handlers)) == before
+    printed = capsys.readouterr()
+    assert "Applied prompt" not in printed.out + printed.err
+    assert "This is broken." in printed.err

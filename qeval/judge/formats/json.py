@@ -34,6 +34,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
             "allow_different_models": policy.allow_different_models,
             "allow_unproved_model": policy.allow_unproved_model,
             "allow_identical": policy.allow_identical,
+            "allow_unquantised": policy.allow_unquantised,
             "ungated": list(policy.ungated),
         },
         "exit_code": int(outcome.exit),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 
 from qeval.base.errors import MissingPackageError, QevalError
@@ -45,12 +46,42 @@ def _known(error: Exception, text: str, name: str, device: str) -> Iterator[tupl
         MissingPackageError(f"{name} cannot be loaded: {first}", "Install what it names."),
     )
     yield (
-        isinstance(error, (ValueError, OSError, RuntimeError, KeyError, NotImplementedError)),
+        isinstance(error, (ValueError, OSError, RuntimeError, KeyError, NotImplementedError))
+        or of_kernel(error),
         QevalError(
             f"{name} cannot be loaded: {first}",
             "A run's log shows where, another command after `qeval --debug`.",
         ),
     )
+
+
+_BUILDERS = (
+    "gptqmodel",
+    "triton",
+    "kernels",
+    "torch.utils.cpp_extension",
+    "torch._inductor",
+    "torch._dynamo",
+)
+"""Packages that choose, fetch, build or start kernels."""
+
+
+def of_kernel(error: BaseException) -> bool:
+    """Whether an error comes from where kernels are chosen, fetched, built or started, whatever its class:
+    no network, no compiler, a compiler that failed or took too long, a layer that a kernel does not take."""
+    chain = list(_chain(error))
+    if any(type(each).__name__ in {"OutOfMemoryError", "SafetensorError"} for each in chain):
+        return False
+    frames = (frame for each in chain for frame, _ in traceback.walk_tb(each.__traceback__))
+    places = {str(frame.f_globals.get("__name__")) for frame in frames}
+    return any(place == name or place.startswith(f"{name}.") for place in places for name in _BUILDERS)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it came of."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _root(error: BaseException) -> BaseException:

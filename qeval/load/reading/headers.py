@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from qeval.base.errors import QevalError
@@ -46,9 +47,9 @@ class Tensors:
     def __init__(self, source: Source, stack: ExitStack) -> None:
         self.source, self._stack = source, stack
         self._opened: dict[str, Any] = {}
-        index = read_json(source, INDEX)
+        index, single = read_json(source, INDEX), single_file(source) or SINGLE
         self.files: dict[str, str] = (
-            dict.fromkeys(self._handle(SINGLE).keys(), SINGLE) if index is None else dict(index["weight_map"])
+            dict.fromkeys(self._handle(single).keys(), single) if index is None else dict(index["weight_map"])
         )
 
     def _handle(self, file: str) -> Any:
@@ -74,9 +75,29 @@ class Tensors:
         return Stored(found.get_dtype(), tuple(found.get_shape()))
 
 
+def single_file(source: Source) -> str:
+    """The one safetensors file of a checkpoint, under the name that auto-gptq gave it where it has no usual
+    one; empty where there is none."""
+    if locate(source, SINGLE) is not None:
+        return SINGLE
+    settings = read_json(source, "quantize_config.json")
+    if settings is None:
+        return ""
+    told = settings.get("model_file_base_name")
+    if told and locate(source, f"{told}.safetensors") is not None:
+        return f"{told}.safetensors"
+    found = list(Path(source.place).glob("*.safetensors")) if source.local else []
+    return found[0].name if len(found) == 1 else ""
+
+
+def holds_safetensors(source: Source) -> bool:
+    """Whether a checkpoint's weights are in safetensors files."""
+    return locate(source, INDEX) is not None or bool(single_file(source))
+
+
 def stored_tensors(source: Source) -> dict[str, Stored]:
     """Every tensor of a checkpoint by name; empty where it has no safetensors files."""
-    if locate(source, INDEX) is None and locate(source, SINGLE) is None:
+    if not holds_safetensors(source):
         return {}
     with ExitStack() as stack:
         tensors = Tensors(source, stack)

@@ -1,15 +1,17 @@
 """What a loaded model truly is, read from its modules and tensors: classes, counts, bits, bytes.
 
 A layer that its tensors do not give away may say it itself, by attributes: `bits_per_weight`, what packing
-its weights takes, which are plain numbers here but lie on a grid; `form`, in which they were stored; and
-`quantization`, a dictionary, how they were rounded, where the model's configuration does not tell.
+its weights takes, which are plain numbers here but lie on a grid; `form`, in which they were stored;
+`quantization`, a dictionary, how they were rounded, where the model's configuration does not tell; and where
+it holds a stack of experts `stacked_weights`, their number, and `stands_for`, the name of their class.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +22,11 @@ Beside = Callable[[Any], Iterable[tuple[str, Tensor]]]
 """Gives the tensors, with their names, that a module keeps elsewhere than in its parameters and buffers."""
 _CONSTANTS = {"code", "wf", "wf_unsqueeze_zero", "wf_unsqueeze_neg_one", "bias"}
 """Tensors of a layer that its library could recompute (codebooks of 16 values, shift tables), and biases."""
+
+
+_STACK = 3
+_NO_WEIGHT = re.compile(r"bias$|\.default(\.|$)")
+"""Tensors that are no weights though they have two dimensions: biases of experts, an adapter's own."""
 
 
 def is_quantised(module: nn.Module) -> bool:
@@ -80,13 +87,13 @@ def _class_name(module: nn.Module) -> str:
     form = getattr(module, "form", None)
     if isinstance(form, str):
         inner = f"[{form}]"
-    return f"{type(module).__name__}{inner}"
+    return f"{getattr(module, 'stands_for', type(module).__name__)}{inner}"
 
 
 def linear_count(model: nn.Module) -> int:
-    """The number of linear layers, quantised or not; an adapter's own do not count."""
+    """The number of linear layers, quantised or not; an adapter's own and stacks of experts do not count."""
     return sum(
-        is_linear(module) or is_quantised(module)
+        is_linear(module) or (is_quantised(module) and not hasattr(module, "stacked_weights"))
         for name, module in model.named_modules()
         if ".lora_" not in name and ".modules_to_save." not in name
     )
@@ -99,11 +106,20 @@ def is_linear(module: nn.Module) -> bool:
 
 def weights_of(module: nn.Module) -> int | None:
     """The number of weights that a quantised layer stands for, None if it does not tell."""
+    if hasattr(module, "stacked_weights"):
+        return int(module.stacked_weights)
     for first, second in (("in_features", "out_features"), ("infeatures", "outfeatures"), ("nx", "nf")):
         sizes = getattr(module, first, None), getattr(module, second, None)
         if all(isinstance(size, int) for size in sizes):
             return int(sizes[0] * sizes[1])  # type: ignore[operator]
-    return None
+    return sum(_stacked(name, tensor) for name, tensor in own_tensors(module)) or None
+
+
+def _stacked(name: str, tensor: Tensor) -> int:
+    """The weights in a packed stack of experts: those of 8 bits, or two of 4 bits in a byte."""
+    if tensor.dim() < _STACK or not _is_packed(tensor) or _is_subclass(tensor) or "scale" in name:
+        return 0
+    return int(tensor.numel()) * (1 if tensor.is_floating_point() else 2)
 
 
 def bits_per_weight(modules: dict[str, nn.Module], beside: Beside | None = None) -> float | None:
@@ -148,6 +164,40 @@ def weight_bytes(model: nn.Module, held: str, beside: Beside | None = None) -> i
                 size = min(size, tensor.numel() * plain)
             seen[id(tensor) if _is_subclass(tensor) else tensor.data_ptr() or id(tensor)] = size
     return sum(seen.values())
+
+
+class Weights(NamedTuple):
+    """How many weights a model has: in quantised layers, in plain matrices by name, and in its embeddings and
+    head. Vectors and biases do not count, nor do an adapter's own tensors."""
+
+    quantised: int
+    plain: dict[str, int]
+    ends: int
+
+    @property
+    def body(self) -> int:
+        """All weights but those of embeddings and head."""
+        return self.quantised + sum(self.plain.values())
+
+
+def count_weights(model: Any, modules: dict[str, nn.Module]) -> Weights | None:
+    """The weights of a model of which `modules` are quantised; None where one of them does not tell."""
+    ends = {id(each) for each in (model.get_input_embeddings(), model.get_output_embeddings())}
+    packed = {id(each): weights_of(each) for each in modules.values() if id(each) not in ends}
+    if None in packed.values():
+        return None
+    plain: dict[str, int] = {}
+    outer: dict[int, int] = {}
+    for place, module in model.named_modules():
+        if id(module) in packed:
+            continue
+        for own, tensor in module.named_parameters(recurse=False):
+            name = f"{place}.{own}"
+            if id(module) in ends or isinstance(module, nn.Embedding):
+                outer[id(tensor)] = int(tensor.numel())
+            elif tensor.dim() > 1 and tensor.is_floating_point() and not _NO_WEIGHT.search(name):
+                plain[name] = int(tensor.numel())
+    return Weights(sum(count or 0 for count in packed.values()), plain, sum(outer.values()))
 
 
 def permuted_groups(modules: dict[str, nn.Module]) -> bool | None:

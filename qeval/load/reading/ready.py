@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from qeval.base.errors import QevalError
+from qeval.load.reading import experts
 from qeval.load.reading.headers import Stored, bits_per_weight, owner_of, stored_tensors
 from qeval.load.reading.opening import compute_in, open_in_compute
 from qeval.load.source import read_config
@@ -24,15 +25,24 @@ def load_ready(recipe: Recipe) -> Any:
     return open_in_compute(recipe)
 
 
-def quantising(config: Callable[[Recipe], Any]) -> Load:
-    """A loader that quantises while loading, as `config` says; a ready checkpoint keeps its own settings."""
+def quantising(
+    config: Callable[[Recipe], Any], library: str = "", layer: Callable[[Any, Any], Any] | None = None
+) -> Load:
+    """A loader that quantises while loading, as `config` says; a ready checkpoint keeps its own settings.
+
+    transformers lets most libraries take linear layers only. `layer`, where there is one, makes a layer of
+    the `library` out of a plain one and the configuration, for each expert of a mixture.
+    """
 
     def load(recipe: Recipe) -> Any:
-        return (
-            load_ready(recipe)
-            if recipe.ready
-            else open_in_compute(recipe, quantization_config=config(recipe))
-        )
+        if recipe.ready:
+            return load_ready(recipe)
+        chosen = config(recipe)
+        model = open_in_compute(recipe, quantization_config=chosen)
+        if layer is not None:
+            notes = experts.pack(model, library, lambda _, plain: layer(plain, chosen), _unpacked)
+            recipe.notes.extend(notes)
+        return model
 
     return load
 
@@ -40,6 +50,10 @@ def quantising(config: Callable[[Recipe], Any]) -> Load:
 def or_unpacked(load: Load, unpacked: Load) -> Load:
     """The loader of a scheme with the option `unpack`."""
     return lambda recipe: (unpacked if recipe.options["unpack"] else load)(recipe)
+
+
+def _unpacked(layer: Any) -> Any:
+    return layer.weight.dequantize()
 
 
 def quantization_config(recipe: Recipe) -> dict[str, Any]:
@@ -63,6 +77,7 @@ def unpack(recipe: Recipe, config: Any, dtype: str, forms: Mapping[str, str] | N
     quantization = quantization_config(recipe)
     model = compute_in(open_in_compute(recipe, quantization_config=config), recipe.compute)
     weights = {name: int(_parameter(model, name).numel()) for name in packed}
+    tell_share(recipe, model, sum(weights.values()))
     recipe.evidence.update(
         modules=dict(Counter(packed.values())),
         bits_per_weight=bits_per_weight(tensors, weights),
@@ -70,6 +85,15 @@ def unpack(recipe: Recipe, config: Any, dtype: str, forms: Mapping[str, str] | N
     )
     recipe.notes.append(UNPACKED.format(name=recipe.source.path, why=""))
     return model
+
+
+def tell_share(recipe: Recipe, model: Any, packed: int) -> None:
+    """The share of a model's weights that its files pack, where it holds them in plain numbers."""
+    from qeval.load.reading import proof
+
+    counted = proof.count_weights(model, {})
+    if counted is not None and counted.body:
+        recipe.evidence["quantised_share"] = min(1.0, packed / counted.body)
 
 
 def _packed(tensors: dict[str, Stored], dtype: str, forms: Mapping[str, str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from qeval.base.errors import QevalError
+from qeval.load.reading import experts
 from qeval.load.reading.layers import linears
 from qeval.load.reading.opening import ATTENTION, compute_in, open_model
 from qeval.load.spec import OptionSpec, Recipe, SchemeSpec
@@ -44,7 +45,8 @@ def simulated(
     check: Check | None = None,
     **fields: Any,
 ) -> Simulated:
-    """A scheme that rounds the weight of every linear layer but the head; `fields` are others of SchemeSpec.
+    """A scheme that rounds the weight of every linear layer but the head, and of every expert; `fields` are
+    others of SchemeSpec.
 
     The loaded model is calculated in plain numbers, on any device. It tells the bits that packing would take,
     and its options as its quantization. Loading raises QevalError where rounding changes no weight at all.
@@ -59,6 +61,11 @@ def simulated(
                 check(layer_name, layer.out_features, layer.in_features, recipe.options)
             changed = _round(name, layer, round_weight, recipe.options) or changed
             _mark(layer, bits(layer.out_features, layer.in_features, recipe.options), told)
+        for stack in experts.stacks(model):
+            if check is not None:
+                check(stack.name, *stack.shape, recipe.options)
+            changed = _round_stack(name, stack, round_weight, recipe.options) or changed
+            _mark_stack(stack, bits(*stack.shape, recipe.options), told)
         if layers and not changed:
             raise QevalError(
                 f"{name} has changed no weight of {len(layers)} layers, so nothing is quantised.",
@@ -84,17 +91,40 @@ def simulated(
 def _round(name: str, layer: Any, round_weight: RoundWeight, options: Options) -> bool:
     """Round a layer's weight in place, and tell whether that changed any of it."""
     weight = layer.weight.data
+    layer.weight.data = _rounded(name, weight, round_weight, options)
+    return bool((layer.weight.data != weight).any())
+
+
+def _round_stack(name: str, stack: experts.Stack, round_weight: RoundWeight, options: Options) -> bool:
+    """Round the weight of each expert in place, and tell whether that changed any of them."""
+    changed = False
+    for weight in stack.weights():
+        rounded = _rounded(name, weight, round_weight, options)
+        changed = changed or bool((rounded != weight).any())
+        weight.copy_(rounded)
+    return changed
+
+
+def _rounded(name: str, weight: Any, round_weight: RoundWeight, options: Options) -> Any:
     rounded = round_weight(weight.float(), options)
     if rounded.shape != weight.shape:
         raise QevalError(
             f"{name} makes a weight of the shape {list(rounded.shape)} out of one of {list(weight.shape)}.",
             "This is a mistake in the scheme's own code: rounding keeps the shape.",
         )
-    layer.weight.data = rounded.to(weight.dtype)
-    return bool((layer.weight.data != weight).any())
+    return rounded.to(weight.dtype)
 
 
 def _mark(layer: Any, bits: float, told: dict[str, Any]) -> None:
     from qeval.load.reading.grid import mark_rounded
 
     mark_rounded(layer, bits, told)
+
+
+def _mark_stack(stack: experts.Stack, bits: float, told: dict[str, Any]) -> None:
+    """Make a module of experts say how many of its weights were rounded, and to how many bits of a weight."""
+    module, count = stack.module, int(stack.tensor.numel())
+    before = getattr(module, "stacked_weights", 0)
+    held = before * getattr(module, "bits_per_weight", 0.0) + count * bits
+    module.stacked_weights, module.bits_per_weight = before + count, held / (before + count)
+    module.quantization, module.form = told, "rounded"

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from qeval.base.errors import QevalError
-from qeval.load.reading.headers import INDEX, SINGLE, Tensors
+from qeval.load.reading.headers import Tensors, holds_safetensors
 from qeval.load.source import Source, locate, read_json
 from qeval.load.spec import Recipe
 
@@ -167,7 +167,7 @@ class _Stored:
         return None if known is None else self._readers[known](known)
 
     def _open(self) -> Iterator[tuple[str, Callable[[str], Any]]]:
-        if locate(self._source, INDEX) is not None or locate(self._source, SINGLE) is not None:
+        if holds_safetensors(self._source):
             tensors = Tensors(self._source, self._stack)
             yield from dict.fromkeys(tensors.files, tensors.read).items()
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 from qeval.base.errors import QevalError
 from qeval.load.making import checkpoint
 from qeval.load.packages import ACCELERATE, GPTQMODEL
+from qeval.load.reading.gptq_ready import OLD_NOTE, with_settings
 from qeval.load.reading.kernels import open_stepping_down
 from qeval.load.reading.opening import ATTENTION, compute_in
-from qeval.load.source import Source, read_config
+from qeval.load.source import Source, read_config, read_json
 from qeval.load.spec import OptionSpec, Recipe, SchemeSpec
 
 DOC = """\
@@ -46,6 +48,8 @@ KERNELS = {
 """Our names of kernels, and transformers'."""
 STEPS = ("auto", "marlin", "exllama_v2", "gemm_triton", "torch")
 """Kernels of a GPU from the library's choice to the one that runs everywhere."""
+SETTINGS = "quant_config.json"
+"""Where AutoAWQ first wrote what stands in config.json today."""
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
 """Models whose blocks are known to be those of `making.awq.PAIRS`, with norms that multiply by a weight."""
 CPU_NOTE = (
@@ -55,14 +59,18 @@ CPU_NOTE = (
 
 
 def load(recipe: Recipe) -> Any:
-    """The checkpoint, made first if none is ready, with the kernel asked for. Raises QevalError for one in
+    """The checkpoint, ready or made here, with the kernel asked for. Raises QevalError for one in
     a packing that cannot be read here."""
     from gptqmodel.nn_modules.qlinear import BaseQuantLinear
     from transformers import AwqConfig
 
-    place = recipe.source if recipe.ready else Source(str(make(recipe)))
+    place = recipe.weights
     backend = str(recipe.options["backend"])
     on_cpu = recipe.device == "cpu" and backend in {"auto", "torch"}
+    old = recipe.ready and _old_settings(place)
+    keywords = {"config": with_settings(recipe, old)} if old else {}
+    if old:
+        recipe.notes.append(OLD_NOTE.format(name=place.path, file=SETTINGS, library="AutoAWQ"))
     if on_cpu:
         _check_packing(place)
         backend = "torch"
@@ -70,7 +78,7 @@ def load(recipe: Recipe) -> Any:
     names = STEPS if backend == "auto" and recipe.device.startswith("cuda") else (backend,)
     # all else is read from the checkpoint; transformers takes only the loading attributes from here
     model = open_stepping_down(
-        replace(recipe, source=place), names, lambda name: AwqConfig(backend=KERNELS[name])
+        replace(recipe, source=place), names, lambda name: AwqConfig(backend=KERNELS[name]), **keywords
     )
     told = model.config.quantization_config
     told.sym = not told.zero_point  # transformers fills in GPTQ's default, which would be recorded
@@ -79,9 +87,22 @@ def load(recipe: Recipe) -> Any:
     return compute_in(model, recipe.compute, (BaseQuantLinear,))
 
 
+def recognise(source: Source, config: Mapping[str, Any]) -> bool:
+    """Whether it is one of AutoAWQ's older checkpoints, whose settings stand in a file of their own."""
+    return not config and "w_bit" in (read_json(source, SETTINGS) or {})
+
+
+def _old_settings(place: Source) -> dict[str, Any]:
+    """The settings in AutoAWQ's own file, as they stand in a config.json today; empty where that has them."""
+    found = {} if read_config(place).get("quantization_config") else read_json(place, SETTINGS) or {}
+    names = {"w_bit": "bits", "q_group_size": "group_size", "zero_point": "zero_point", "version": "version"}
+    told = {now: found[then] for then, now in names.items() if then in found}
+    return {"quant_method": "awq", **told} if told else {}
+
+
 def _check_packing(place: Source) -> None:
     """Refuse, before weights are read, a checkpoint in one of AutoAWQ's packings for GPUs."""
-    config = read_config(place).get("quantization_config") or {}
+    config = read_config(place).get("quantization_config") or _old_settings(place)
     packing = str(config.get("version") or config.get("format") or "gemm").lower()
     if packing != "gemm":
         raise QevalError(
@@ -196,6 +217,7 @@ SPEC = SchemeSpec(
     weight_bits=4.5,
     checkpoint="optional",
     methods=("awq",),
+    recognise=recognise,
     config_keys={"bits": "bits", "group_size": "group_size"},
 )
 SPECS = (SPEC,)

@@ -8,9 +8,11 @@ from typing import Any
 
 from qeval.base.errors import QevalError, did_you_mean
 from qeval.load.packages import ACCELERATE
+from qeval.load.reading.experts import NOTE, stacks
 from qeval.load.reading.opening import ATTENTION, compute_in, open_model, outline
 from qeval.load.spec import OptionSpec, Package, Recipe, SchemeSpec
 
+BLOCK = 64
 PACKAGES = (Package("bitsandbytes", "bitsandbytes", "0.46"), ACCELERATE)
 SKIP = OptionSpec(
     "skip_modules", str, "", "modules to leave plain beside the head, joined by +, such as down_proj+q_proj"
@@ -37,7 +39,33 @@ def load_4bit(recipe: Recipe) -> Any:
     model = compute_in(open_model(recipe, **keywords), recipe.compute, (bitsandbytes.nn.Linear4bit,))
     if recipe.ready:
         _compute_4bit(model, compute)
+    else:
+        _quantise_experts(model, recipe)
     return model
+
+
+def _quantise_experts(model: Any, recipe: Recipe) -> None:
+    """Stacks of experts in the same 4 bits, unpacked by bitsandbytes when they are read: transformers leaves
+    them as they are, since they are no linear layers."""
+    from bitsandbytes.nn.parametrize import replace_parameter_4bit
+
+    options = recipe.options
+    words = str(options["skip_modules"]).split("+")
+    found = [stack for stack in stacks(model) if not any(_answers(stack.name, word) for word in words)]
+    for stack in found:
+        kind, count = type(stack.module).__name__, int(stack.tensor.numel())
+        kind = kind.removeprefix("Parametrized")
+        replace_parameter_4bit(
+            stack.module,
+            stack.parameter,
+            compress_statistics=bool(options["double_quant"]),
+            quant_type=options["quant_type"],
+            blocksize=BLOCK,
+        )
+        packed = stack.module.parametrizations[stack.parameter]
+        packed.stacked_weights, packed.stands_for, packed.form = count, kind, options["quant_type"]
+    if found:
+        recipe.notes.append(NOTE.format(library="bitsandbytes"))
 
 
 def _compute_4bit(model: Any, dtype: str) -> None:
@@ -83,11 +111,12 @@ def skipped(recipe: Recipe) -> list[str] | None:
     model = outline(recipe)
     head = model.get_output_embeddings()
     layers = {name: module for name, module in model.named_modules() if is_linear(module)}
+    known = [*layers, *(stack.name for stack in stacks(model))]
     for word in words.split("+"):
-        if not any(_answers(name, word) for name in layers):
+        if not any(_answers(name, word) for name in known):
             raise QevalError(
                 f"skip_modules={word} names no linear layer of {recipe.source.path}.",
-                did_you_mean(word, {name.rpartition(".")[2] for name in layers}),
+                did_you_mean(word, {name.rpartition(".")[2] for name in known}),
             )
     return [*words.split("+"), *(name for name, module in layers.items() if module is head)]
 
@@ -110,6 +139,9 @@ def beside(module: Any) -> Iterator[tuple[str, Any]]:
             yield from _state_tensors(state)
         if getattr(tensor, "SCB", None) is not None:
             yield "SCB", tensor.SCB
+    if hasattr(module, "stacked_weights"):
+        for part in module.children():
+            yield from _state_tensors(part.quant_state)
 
 
 def _state_tensors(state: Any) -> Iterator[tuple[str, Any]]:

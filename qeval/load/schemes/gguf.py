@@ -17,10 +17,12 @@ from qeval.load.spec import OptionSpec, Package, Recipe, SchemeSpec
 
 PLAIN = {"F32", "F16", "BF16", "F64"}
 EMBEDDINGS = ("token_embd.", "output.")
+PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$", re.IGNORECASE)
 DOC = """\
 The file is unpacked by transformers. llama.cpp itself is not used as a runtime: PyPI has llama-cpp-python
 as source only, to be compiled where it is installed, and it would have to give log-likelihoods through an
-engine of its own. It was run with gguf 0.19.0.
+engine of its own. It was run with gguf 0.19.0. A model that is split into several files has to be joined by
+llama.cpp first: `llama-gguf-split --merge`.
 """
 
 
@@ -52,12 +54,16 @@ def settle(scheme: Scheme) -> Scheme:
 def find(recipe: Recipe) -> Path:
     """The GGUF file that the recipe names; the only one of a directory may go unnamed."""
     name = str(recipe.options["file"])
+    _refuse_part(recipe, name)
     if name:
         place = locate(recipe.source, name)
         if place is None:
             raise QevalError(f"{recipe.source.path} has no file {name}.", "Look at the names of its files.")
         return place
-    files = sorted(Path(recipe.source.place).glob("*.gguf")) if recipe.source.local else []
+    found = sorted(Path(recipe.source.place).glob("*.gguf")) if recipe.source.local else []
+    files = [file for file in found if not PART.search(file.name)]
+    if found and not files:
+        _refuse_part(recipe, found[0].name)
     if len(files) != 1:
         known = f"It has: {', '.join(file.name for file in files)}." if files else ""
         raise QevalError(
@@ -67,17 +73,31 @@ def find(recipe: Recipe) -> Path:
     return files[0]
 
 
+def _refuse_part(recipe: Recipe, name: str) -> None:
+    """Raise QevalError for one of the files into which llama.cpp splits a large model."""
+    part = PART.search(name)
+    if part is None:
+        return
+    whole = f"{name[: part.start()]}.gguf"
+    first = f"{name[: part.start()]}-00001-of-{part[1]}.gguf"
+    raise QevalError(
+        f"{name} is one of {int(part[1])} parts of a model, and transformers reads models of one file only.",
+        f"Join them with llama.cpp: llama-gguf-split --merge {first} {whole}; then write"
+        f" gguf[file={whole}]@{recipe.source.path}.",
+    )
+
+
 def evidence(file: Path) -> dict[str, Any]:
     """Types and bits of the weight matrices in a GGUF file, embeddings and head apart.
 
-    `modules` counts matrices by type, `bits_per_weight` is bytes by weights of the quantised ones.
+    `modules` counts matrices by type, `bits_per_weight` is bytes by weights of the quantised ones,
+    `bits_overall` that of the whole file.
     """
     from gguf import GGUFReader
 
+    tensors = GGUFReader(file).tensors
     matrices = [
-        tensor
-        for tensor in GGUFReader(file).tensors
-        if len(tensor.shape) > 1 and not tensor.name.startswith(EMBEDDINGS)
+        tensor for tensor in tensors if len(tensor.shape) > 1 and not tensor.name.startswith(EMBEDDINGS)
     ]
     packed = [tensor for tensor in matrices if tensor.tensor_type.name not in PLAIN]
     counts = Counter(tensor.tensor_type.name for tensor in packed)
@@ -85,6 +105,10 @@ def evidence(file: Path) -> dict[str, Any]:
     return {
         "modules": dict(counts),
         "bits_per_weight": 8 * sum(int(tensor.n_bytes) for tensor in packed) / weights if weights else None,
+        "quantised_share": weights / max(1, sum(int(tensor.n_elements) for tensor in matrices)),
+        "bits_overall": 8
+        * sum(int(tensor.n_bytes) for tensor in tensors)
+        / sum(int(tensor.n_elements) for tensor in tensors),
         "quantization": {
             "quant_method": "gguf",
             "file": file.name,

@@ -11,6 +11,7 @@ from qeval.base.errors import QevalError
 from qeval.base.records import Option
 from qeval.load.making import checkpoint
 from qeval.load.packages import ACCELERATE, GPTQMODEL
+from qeval.load.reading import gptq_ready as ready
 from qeval.load.reading.kernels import open_stepping_down
 from qeval.load.reading.opening import ATTENTION, compute_in
 from qeval.load.source import Source, read_json
@@ -37,9 +38,16 @@ made. On the demo model, with 16 samples of 256 tokens of C4 and three seeds, th
 as they stand, 45.2 in act-order and 44.3 by default ([benchmarks/RESULTS.md](../benchmarks/RESULTS.md),
 where the other orders stand that one expects).
 
-Ready `gptq` checkpoints store zero points less one, as auto-gptq did. With `symmetric=false` a zero point
-of 0 then borrows from its neighbour in the same integer. gptqmodel undoes that exactly, so transformers and
-qeval read the very weights that were solved; a reader that unpacks first and adds one afterwards does not.
+A ready checkpoint is read as its files hold it, whatever its label says: layers of several bits (`dynamic`),
+layers that are left plain, a packed head, zero points of either format, and auto-gptq's directories with a
+quantize_config.json alone. Experts that are packed one by one are refused, since transformers holds them in
+stacks.
+
+Ready `gptq` checkpoints store zero points less one, as auto-gptq did, or as they are (`gptq_v2`). Their
+numbers prove which, for the mean code of a group lies at its zero point. In the former, with
+`symmetric=false`, a zero point of 0 borrows from its neighbour in the same integer. gptqmodel undoes that
+exactly, so transformers and qeval read the very weights that were solved; a reader that unpacks first and
+adds one afterwards does not.
 """
 METHOD = 1
 """Raised when a change of qeval's own code changes the checkpoint it makes."""
@@ -74,19 +82,22 @@ def known(model: str, options: Mapping[str, Option]) -> Source | None:
 
 def recognise(source: Source, config: Mapping[str, Any]) -> bool:
     """Whether it is one of auto-gptq's older checkpoints, whose settings stand in a file of their own."""
-    return not config and bool(read_json(source, "quantize_config.json"))
+    return not config and bool(read_json(source, ready.SETTINGS))
 
 
 def load(recipe: Recipe) -> Any:
-    """The checkpoint, made first if none is ready, with the kernel asked for."""
+    """The checkpoint, ready or made here, with the kernel asked for."""
     from gptqmodel.nn_modules.qlinear import BaseQuantLinear
     from transformers import GPTQConfig
 
-    place = recipe.source if recipe.ready else Source(str(make(recipe)))
-    # bits are read from the checkpoint; transformers takes only the loading attributes from here
-    model = open_stepping_down(
-        replace(recipe, source=place), _kernels(recipe), lambda name: GPTQConfig(bits=4, backend=name)
-    )
+    with ready.as_stored(recipe) as keywords:
+        # bits are read from the checkpoint; transformers takes only the loading attributes from here
+        model = open_stepping_down(
+            replace(recipe, source=recipe.weights),
+            _kernels(recipe),
+            lambda name: GPTQConfig(bits=4, backend=name),
+            **keywords,
+        )
     if recipe.device == "cpu":
         _unpack_eagerly(model)
     return compute_in(model, recipe.compute, (BaseQuantLinear,))

@@ -9,13 +9,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from qeval.load.packages import ACCELERATE
+from qeval.load.reading import experts
 from qeval.load.reading.layers import divide, linears
 from qeval.load.reading.opening import ATTENTION, compute_in, open_model
 from qeval.load.spec import OptionSpec, Package, Recipe, SchemeSpec
 
 
 def load(recipe: Recipe) -> Any:
-    """Every linear layer but the head as HQQLinear. QevalError for a group size that does not divide one."""
+    """Every linear layer but the head, and every expert, as HQQLinear. QevalError for a group size that does
+    not divide one."""
     import torch
     from hqq.core.quantize import BaseQuantizeConfig, HQQLinear
 
@@ -23,10 +25,14 @@ def load(recipe: Recipe) -> Any:
     options = recipe.options
     group, axis = int(options["group_size"]), int(options["axis"])
     config = BaseQuantizeConfig(nbits=int(options["bits"]), group_size=group, axis=axis)
-    for name, layer in linears(model):
+
+    def pack(name: str, layer: Any) -> Any:
         divide(name, layer.in_features if axis else layer.out_features, group)
-        packed = HQQLinear(layer, config, compute_dtype=getattr(torch, recipe.compute), device=recipe.device)
-        model.set_submodule(name, packed)
+        return HQQLinear(layer, config, compute_dtype=getattr(torch, recipe.compute), device=recipe.device)
+
+    for name, layer in linears(model):
+        model.set_submodule(name, pack(name, layer))
+    recipe.notes.extend(experts.pack(model, "hqq", pack, lambda layer: layer.dequantize()))
     recipe.evidence["quantization"] = {
         "quant_method": "hqq",
         "bits": options["bits"],

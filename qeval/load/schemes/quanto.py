@@ -19,11 +19,21 @@ def config(recipe: Recipe) -> Any:
     return QuantoConfig(weights=recipe.options["weights"])
 
 
+def layer(plain: Any, chosen: Any) -> Any:
+    """The linear layer as quanto's own."""
+    from optimum import quanto
+
+    kinds = {"int8": quanto.qint8, "int4": quanto.qint4, "int2": quanto.qint2, "float8": quanto.qfloat8}
+    made = quanto.QLinear.from_module(plain, weights=kinds[chosen.weights])
+    made.freeze()
+    return made
+
+
 SPECS = (
     SchemeSpec(
         "quanto",
         "optimum-quanto, weights only",
-        quantising(config),
+        quantising(config, "quanto", layer),
         (
             OptionSpec("weights", str, "int8", "their type", choices=("int8", "int4", "int2", "float8")),
             ATTENTION,

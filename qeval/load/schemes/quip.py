@@ -15,6 +15,7 @@ from qeval.base.errors import QevalError
 from qeval.load.reading.failures import explain
 from qeval.load.reading.headers import Tensors
 from qeval.load.reading.opening import ATTENTION, attention, compute_in
+from qeval.load.reading.ready import tell_share
 from qeval.load.source import Source, read_config
 from qeval.load.spec import Recipe, SchemeSpec
 
@@ -71,6 +72,7 @@ def load(recipe: Recipe) -> Any:
             raise explain(error, recipe.source, recipe.device) from error
         layers = [weights.sizes(layer) for layer in weights.layers]
     recipe.evidence.update(evidence(name, layers, settings))
+    tell_share(recipe, model, sum(layer["SU"][0][0] * layer["SV"][0][0] for layer in layers))
     what = f"{recipe.source.path} is QuIP# of {CODEBOOKS[name].bits} bits ({name})"
     recipe.notes.append(f"{what}, unpacked into plain weights: its quality, not its speed or memory.")
     recipe.notes.append(UNTESTED)

@@ -42,6 +42,14 @@ def config(recipe: Recipe) -> Any:
     return TorchAoConfig(kinds[str(weights)]())
 
 
+def layer(plain: Any, chosen: Any) -> Any:
+    """The linear layer with its weight in torchao's form."""
+    from torchao.quantization import quantize_
+
+    quantize_(plain, chosen.quant_type)
+    return plain
+
+
 def _check_groups(recipe: Recipe, group_size: int) -> None:
     """Refuse a group size that does not divide a width of the model, before its weights are read."""
     from transformers import AutoConfig
@@ -59,7 +67,7 @@ SPECS = (
     SchemeSpec(
         "torchao",
         "torchao, weights only",
-        quantising(config),
+        quantising(config, "torchao", layer),
         (
             OptionSpec(
                 "weights",

@@ -22,7 +22,7 @@ def lm_eval_tamed(load_dataset: Callable[..., Any] | None = None) -> Iterator[No
     from lm_eval.api import task
 
     with ExitStack() as stack:
-        stack.enter_context(_log_level("lm_eval", logging.ERROR))
+        stack.enter_context(_errors_only("lm_eval"))
         stack.enter_context(_no_progress_bars())
         stack.enter_context(_seeded())
         stack.enter_context(replaced(utils, "apply_template", _remembering(utils.env)))
@@ -90,13 +90,19 @@ def _remembering(env: Any) -> Callable[[str, dict[str, Any]], str]:
 
 
 @contextmanager
-def _log_level(name: str, level: int) -> Iterator[None]:
+def _errors_only(name: str) -> Iterator[None]:
+    """Within it a logger prints errors alone; who listens hears its warnings all the same."""
     logger = logging.getLogger(name)
-    before = logger.level
-    logger.setLevel(level)
+    before, led_on, printer = logger.level, logger.propagate, logging.StreamHandler()
+    printer.setLevel(logging.ERROR)
+    logger.setLevel(logging.WARNING)
+    logger.propagate = False
+    logger.addHandler(printer)
     try:
         yield
     finally:
+        logger.removeHandler(printer)
+        logger.propagate = led_on
         logger.setLevel(before)
 
 

@@ -3,6 +3,7 @@ than rounding, and the scaling before it leaves the model its function."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -80,6 +81,29 @@ def test_a_ready_checkpoint_multiplies_by_what_its_codes_say(
     for name, matrix in expected.items():
         layer = loaded.model.get_submodule(name)
         assert torch.equal(layer(torch.eye(layer.in_features, dtype=compute)), matrix.T.to(compute))
+
+
+def test_a_directory_of_autoawq_with_settings_of_its_own_is_read(world: World, tmp_path: Path) -> None:
+    import torch
+
+    ready, expected = save_ready(world.model, tmp_path / "ready")
+    edit_json(ready / "config.json", quantization_config=None)
+    settings = {"zero_point": True, "q_group_size": GROUP, "w_bit": 4, "version": "GEMM"}
+    (ready / "quant_config.json").write_text(json.dumps(settings))
+    loaded = world.load(Scheme("awq", {}, str(ready)))
+    assert sum(loaded.provenance.modules.values()) == LINEARS
+    assert {
+        "bits": 4,
+        "group_size": GROUP,
+        "zero_point": True,
+    }.items() <= loaded.provenance.quantization.items()
+    assert any("in quant_config.json alone, as AutoAWQ wrote it" in note for note in loaded.provenance.notes)
+    for name, matrix in expected.items():
+        layer = loaded.model.get_submodule(name)
+        assert torch.equal(layer(torch.eye(layer.in_features)), matrix.T.float())
+    (ready / "quant_config.json").write_text(json.dumps({**settings, "version": "GEMV"}))
+    with pytest.raises(QevalError, match="is packed as gemv"):
+        world.load(Scheme("awq", {}, str(ready)))
 
 
 def test_dequantised_once_it_gives_the_same_numbers(world: World, tmp_path: Path) -> None:

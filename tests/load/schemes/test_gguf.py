@@ -65,6 +65,19 @@ def test_the_only_file_goes_unnamed_and_one_of_several_does_not(tmp_path: Path) 
         find(recipe(tmp_path, "c.gguf"))
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_a_part_of_a_split_model_is_refused_with_what_joins_it(tmp_path: Path, named: bool) -> None:
+    for part in (1, 2):
+        write(tmp_path / f"big-Q8_0-0000{part}-of-00002.gguf")
+    with pytest.raises(QevalError, match="is one of 2 parts of a model") as caught:
+        find(recipe(tmp_path, "big-Q8_0-00002-of-00002.gguf" if named else ""))
+    joined = "llama-gguf-split --merge big-Q8_0-00001-of-00002.gguf big-Q8_0.gguf"
+    assert joined in caught.value.hint
+    whole = write(tmp_path / "big-Q8_0.gguf")
+    assert find(recipe(tmp_path, "big-Q8_0.gguf")) == whole
+    assert find(recipe(tmp_path)) == whole
+
+
 NAMES = {
     "q_proj": "attn_q",
     "k_proj": "attn_k",

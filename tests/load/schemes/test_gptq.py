@@ -187,6 +187,17 @@ def test_what_was_made_is_what_a_run_loads(world: World) -> None:
     assert "gptqmodel" in card.text
 
 
+def test_a_load_asks_once_what_is_made_and_reads_that(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    from qeval.load.making import checkpoint
+    from qeval.load.schemes import gptq
+
+    asked: list[Path] = []
+    make = checkpoint.checkpoint
+    monkeypatch.setattr(gptq.checkpoint, "checkpoint", lambda *given: asked.append(make(*given)) or asked[-1])
+    loaded = world.load(world.scheme())
+    assert [str(place) for place in asked] == [loaded.model.config.name_or_path]
+
+
 def test_it_is_made_once(world: World) -> None:
     first = world.make()
     world.said.clear()

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import socket
+import subprocess
+import urllib.error
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +14,7 @@ import pytest
 
 from qeval.base.errors import QevalError
 from qeval.load.reading import kernels
+from qeval.load.reading.failures import explain
 from qeval.load.schemes import SCHEMES, awq, gptq
 from qeval.load.source import Source
 from qeval.load.spec import Recipe
@@ -34,6 +40,7 @@ def refusing(monkeypatch: pytest.MonkeyPatch, causes: dict[str, Exception]) -> l
         return f"loaded by {name}"
 
     monkeypatch.setattr(kernels, "open_model", open_model)
+    monkeypatch.setattr(kernels, "_try_out", lambda *_: None)
     return tried
 
 
@@ -54,6 +61,87 @@ def test_a_kernel_that_refuses_is_followed_by_the_next(
     assert tried == list(STEPS)
     (note,) = asked.notes
     assert "(out_features: 576 must be divisible by [128]); slow does and is used." in note
+
+
+def raised_in(module: str, error: Exception) -> Exception:
+    """The error as if it were raised by a function of that module."""
+    try:
+        exec("raise error", {"__name__": module, "error": error})
+    except Exception as caught:  # noqa: BLE001 - the one that was given
+        return caught
+    raise AssertionError
+
+
+REASONS: dict[str, Exception] = {
+    "no network": urllib.error.URLError("Name or service not known"),
+    "network broke off": ConnectionResetError("by peer"),
+    "timeout": TimeoutError("timed out"),
+    "compiler failed": subprocess.CalledProcessError(1, ["nvcc"], "error: no kernel image"),
+    "compiler hung": subprocess.TimeoutExpired(["ninja"], 600),
+    "no compiler": FileNotFoundError(2, "No such file or directory", "nvcc"),
+    "cache not writable": PermissionError(13, "Permission denied"),
+    "library half installed": AttributeError("module has no attribute 'gptq_marlin'"),
+    "symbol missing": KeyError("gptq_marlin_gemm"),
+    "own class": type("KernelBuildError", (Exception,), {})("boom"),
+}
+
+
+@pytest.mark.parametrize("place", ["gptqmodel.utils.cpp", "torch.utils.cpp_extension", "triton.compiler"])
+@pytest.mark.parametrize("reason", list(REASONS))
+def test_no_class_of_reason_ends_the_run(monkeypatch: pytest.MonkeyPatch, reason: str, place: str) -> None:
+    cause = raised_in(place, REASONS[reason])
+    tried, asked = refusing(monkeypatch, {"auto": cause}), recipe()
+    assert kernels.open_stepping_down(asked, STEPS, str) == "loaded by fast"
+    assert tried == ["auto", "fast"]
+    (note,) = asked.notes
+    assert "fast does and is used." in note
+
+
+@pytest.mark.parametrize("reason", list(REASONS))
+def test_every_such_reason_is_a_sentence(reason: str) -> None:
+    cause = raised_in("gptqmodel.utils.cpp", REASONS[reason])
+    assert isinstance(explain(cause, Source("model"), "cuda:0"), QevalError)
+
+
+@pytest.mark.torch
+def test_a_kernel_that_fails_at_its_first_use_is_followed_by_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import torch
+
+    class Model(torch.nn.Module):
+        device = "cpu"
+
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+        def forward(self, tokens: Any) -> Any:
+            if self.name == "auto":
+                raise raised_in("triton.runtime", subprocess.CalledProcessError(1, ["ptxas"]))
+            return tokens
+
+    held: list[Any] = []
+
+    def open_model(_: Recipe, **keywords: Any) -> Model:
+        model = Model(keywords.get("quantization_config", "auto"))
+        held.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(kernels, "open_model", open_model)
+    asked = recipe()
+    assert kernels.open_stepping_down(asked, STEPS, str).name == "fast"
+    assert len(asked.notes) == 1
+    gc.collect()
+    assert held[0]() is None  # its memory is free for the next
+
+
+def test_downloads_of_kernels_do_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    monkeypatch.setattr(kernels, "open_model", lambda *_, **__: found.append(socket.getdefaulttimeout()))
+    kernels.open_stepping_down(recipe(), ("auto",), str)
+    assert found == [kernels.PATIENCE]
+    assert socket.getdefaulttimeout() is None
 
 
 def test_where_none_runs_the_first_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -210,23 +210,20 @@ def test_layers_that_do_not_merge_take_the_adapter_beside_them(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     peft = pytest.importorskip("peft")
+    from transformers import AutoModelForCausalLM
 
-    class Unmergeable:
+    place = tmp_path / "adapter"
+    config = peft.LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False)
+    peft.get_peft_model(AutoModelForCausalLM.from_pretrained(llama), config).save_pretrained(place)
+
+    def unmergeable(_: Any) -> None:
         """As peft's layers for gptq and awq, whose error has no words."""
+        raise NotImplementedError
 
-        def eval(self) -> Unmergeable:
-            return self
-
-        def modules(self) -> tuple[()]:
-            return ()
-
-        def merge_and_unload(self) -> None:
-            raise NotImplementedError
-
-    monkeypatch.setattr(peft.PeftModel, "from_pretrained", lambda *_, **__: Unmergeable())
-    error = refusal(llama, "fp32", tmp_path, adapter="merged:org/adapter")
-    assert error.message.endswith("org/adapter cannot be merged: this kind of layer does not know how.")
-    assert "--adapter org/adapter" in error.hint
+    monkeypatch.setattr(peft.tuners.lora.LoraModel, "merge_and_unload", unmergeable)
+    error = refusal(llama, "fp32", tmp_path, adapter=f"merged:{place}")
+    assert error.message.endswith("adapter cannot be merged: this kind of layer does not know how.")
+    assert f"--adapter {place}" in error.hint
 
 
 def test_a_made_checkpoint_leaves_the_peak_of_memory_to_its_reading(
