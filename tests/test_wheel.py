@@ -31,6 +31,7 @@ def test_nothing_that_the_package_reads_is_missing(wheel: Path) -> None:
     assert not {name for name in inside if name.startswith(("tests/", "reports/"))}
 
 
+@pytest.mark.slow
 def test_it_works_where_it_is_unpacked(wheel: Path, tmp_path: Path) -> None:
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     commands = (

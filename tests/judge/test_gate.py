@@ -602,7 +602,7 @@ def tiled(run, read, n):
     [
         ({"max_drop": 3.0}, ARC, 1),
         ({"max_drop": 3.0}, ARC, 4),
-        ({"max_drop": 0.5}, TRUTH, 7),
+        pytest.param({"max_drop": 0.5}, TRUTH, 7, marks=pytest.mark.slow),
         ({"max_ppl_ratio": 1.005}, WIKI, 1),
         ({"max_flips": 0.1}, ARC, 0),
         ({"min_recovery": 0.97}, ARC, 2),
@@ -700,8 +700,11 @@ def drawn_pairs(rng, sizes, loss, gain):
     return means.join(row, {part.task: part for part in parts})
 
 
+MANY = pytest.param((5, 20, 100) * 10, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize("gain", [0.0, 0.06])
-@pytest.mark.parametrize("sizes", [(20,), (100,), (500,), (2000,), (20,) * 3, (5, 20, 100) * 10])
+@pytest.mark.parametrize("sizes", [(20,), (100,), (500,), (2000,), (20,) * 3, MANY])
 def test_a_candidate_at_the_margin_passes_no_more_often_than_promised(sizes, gain):
     """Two points lost in truth, two allowed: the gate may let through 5 % and no more than chance adds."""
     rng = np.random.default_rng(11)

@@ -19,6 +19,7 @@ def benchmark(monkeypatch):
     return importlib.import_module
 
 
+@pytest.mark.slow
 def test_a_plan_keeps_its_promise_of_power(benchmark):
     """Candidates that lose nothing pass the smallest provable loss in 80% of draws, and not nearly always."""
     simulation = benchmark("coverage_plan")

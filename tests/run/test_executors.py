@@ -38,7 +38,7 @@ def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return executors._modules(executors.__path__)["gently"]
 
 
-@pytest.fixture(params=[*EXECUTORS, "the example"])
+@pytest.fixture(params=[*EXECUTORS, pytest.param("the example", marks=pytest.mark.slow)])
 def execute(request: pytest.FixtureRequest) -> Execute:
     if request.param in EXECUTORS:
         return EXECUTORS[request.param]
