@@ -260,6 +260,7 @@ class Session:
             metrics=outcome.metrics,
             task_version=part.version,
             dataset=part.dataset,
+            output_type=part.output_type,
             truncated=part.truncated,
             tokens=tokens,
             seconds=seconds,

@@ -154,8 +154,8 @@ def _cell(name: str, found: Survey, task: Task, judged: Judge) -> tuple[Cell, Sa
     unproved = check(found, judged)
     path, said = found.path, found.said
     data = path.read_bytes()
-    how, lines = judged.format(found), by_filter(path, read_lines(path, data), said)[judged.filter]
-    samples = read_samples(path, lines, how)
+    how, parts = judged.format(found), by_filter(path, read_lines(path, data), said)
+    samples, lines = read_samples(path, parts, judged.filter, how), parts[judged.filter]
     n = len(lines)
     key = f"{name}\0{task.name}\0{task.metric}\0{task.filter}\0".encode() + data
     cell = Cell(
@@ -171,6 +171,7 @@ def _cell(name: str, found: Survey, task: Task, judged: Judge) -> tuple[Cell, Sa
         ),
         files={path.name: hashlib.sha256(data).hexdigest()},
         unproved=unproved,
+        output_type=how.output_type,
     )
     return cell, samples, read_items(lines, how)
 
