@@ -18,20 +18,18 @@ if TYPE_CHECKING:
     from qeval.score.cells import Say
     from qeval.score.harness.prepared import PreparedTask
 
-_DEFAULT_LENGTH = 2048  # lm-eval's, for a model without a limit
-
 
 def questions(job: Job, say: Say) -> tuple[PreparedTask, ...]:
     """The job's tasks with their prompts built and tokenised; raises what `door.prepare` raises."""
     say(Stage("reading the tokenizer"))
-    tokenizer, max_length = model.load_tokenizer(
+    tokenizer, config = model.load_tokenizer(
         job.variant, cache_dir=Path(job.cache_dir), trust_remote_code=job.settings.trust_remote_code
     )
     say(Stage("building the questions"))
     return door.prepare(
         job.tasks,
         tokenizer,
-        max_length=max_length or _DEFAULT_LENGTH,
+        max_length=door.longest(config, tokenizer),
         seed=job.settings.seed,
         chat_template=job.settings.chat_template,
         datasets_dir=Path(job.settings.datasets_dir) if job.settings.datasets_dir else None,

@@ -282,9 +282,11 @@ class Session:
         if chosen:
             self.say(Stage("scoring some documents with lm-eval too"))
             self.say(Note(verify.difference_in_words(chosen, self.answers, self._reference)))
+            own = door.longest(self.model.config, self.loaded.tokenizer)
+            self.warn(verify.lengths_in_words(chosen, own))
 
     def _reference(self, part: PreparedTask, wanted: Sequence[int]) -> Sequence[Answer]:
-        return door.score_with_lm_eval(part, self.model, self.loaded.tokenizer, batch_size=1, wanted=wanted)
+        return door.by_lm_eval_alone(part, self.model, self.loaded.tokenizer, wanted)
 
     def cost(self) -> Cost:
         """What the variant costs, by `cost_of_scored`."""

@@ -41,13 +41,32 @@ def difference_in_words(
     )
 
 
+def lengths_in_words(chosen: Sequence[tuple[PreparedTask, int]], own: int) -> list[str]:
+    """A sentence where lm-eval by itself would let the model see sequences of another length, `own`."""
+    given = chosen[0][0].max_length
+    if given == own:
+        return []
+    told = (
+        f"lm-eval by itself would let this checkpoint see {own} tokens at a time; it was asked with {given}"
+    )
+    return [f"{told}, the unquantised model's length, as all variants are."]
+
+
 def _both(
     part: PreparedTask, documents: set[int], answers: Sequence[Answer], ask: Ask
 ) -> list[tuple[Answer, Answer, int]]:
-    """Our answer, lm-eval's, and the number of scored tokens, of every request of some documents."""
+    """Our answer, lm-eval's, and the number of scored tokens, of every question of some documents.
+
+    The windows of a rolling question count together: lm-eval may lay them otherwise.
+    """
     wanted = [at for at, owner in enumerate(part.content.owner) if int(owner) in documents]
     spans = part.content.spans
-    places = [place for at in wanted for place in range(int(spans[at]), int(spans[at + 1]))]
-    ours = [answers[place] for place in places]
-    lengths = [part.requests[place].n_scored for place in places]
+    places = [range(int(spans[at]), int(spans[at + 1])) for at in wanted]
+    ours = [
+        Answer(
+            sum(answers[place].loglikelihood for place in some), all(answers[place].greedy for place in some)
+        )
+        for some in places
+    ]
+    lengths = [sum(part.requests[place].n_scored for place in some) for some in places]
     return list(zip(ours, ask(part, wanted), lengths, strict=True))

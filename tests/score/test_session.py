@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -156,6 +157,22 @@ def test_verify_tells_the_largest_difference(runs_dir: Path, llama: Path) -> Non
     largest = float(note.split("difference is ")[1].split()[0])
     assert 0 <= largest < 1e-4
     assert "0 greedy flags differ" in note
+
+
+def test_verify_sees_that_the_model_was_given_another_length(
+    runs_dir: Path, llama: Path, monkeypatch
+) -> None:
+    """lm-eval asks the model's own configuration, so that questions which were cut too short are off."""
+    from qeval.score.harness import door
+
+    wrong, longest = [64], door.longest  # for the questions; later calls are told the truth
+    monkeypatch.setattr(door, "longest", lambda *of: wrong.pop() if wrong else longest(*of))
+    _, events = score(a_job(runs_dir, llama, verify=40))
+    notes = [event.text for event in events if isinstance(event, Note)]
+    [note] = [text for text in notes if "Verified" in text]
+    assert float(note.split("difference is ")[1].split()[0]) > 1e-2
+    [told] = [text for text in notes if "by itself" in text]
+    assert re.search(r"see \d{3,} tokens at a time; it was asked with 64", told)
 
 
 def test_a_lost_cell_is_computed_again_to_the_very_same_bytes(runs_dir: Path, llama: Path) -> None:

@@ -13,12 +13,14 @@ from qeval.score.harness.asked import asked
 from qeval.score.harness.leaves import Leaf
 from qeval.score.harness.outcome import collect, items
 from qeval.score.harness.prepared import PreparedTask
-from qeval.score.harness.reference import generate, score_with_lm_eval
+from qeval.score.harness.reference import by_lm_eval_alone, generate, longest, score_with_lm_eval
 
 __all__ = [
+    "by_lm_eval_alone",
     "collect",
     "generate",
     "items",
+    "longest",
     "prepare",
     "score_with_lm_eval",
 ]
