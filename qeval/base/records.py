@@ -279,6 +279,7 @@ class Settings:
     trust_remote_code: bool = False
     datasets_dir: str | None = None
     allow_unused: tuple[str, ...] = ()
+    framed: bool = False  # perplexities are those of texts inside the chat template
 
 
 @dataclass(frozen=True)
@@ -306,12 +307,11 @@ class Run:
 class Comparison:
     """A candidate against the baseline on one row: a task, a group's member or a mean.
 
-    `task` is the row's id: the task's name; for a group "mmlu" (pooled: every item counts the same)
-    and "mmlu_macro" (the unweighted mean of its members); "average" for the suite's mean. `baseline`,
-    `candidate`, `delta` = candidate - baseline and the interval [low, high] at the two-sided confidence
-    `confidence` are scores as in this module's head (fractions, or mean log-likelihoods). `method` names the
-    interval. `losses` and `gains` count right-to-wrong and wrong-to-right answers (accuracy only); `flips`
-    all that changed. `p` is the two-sided p-value of no difference. `n` pairs stand behind it.
+    `task` is the row's id: the task's name; for a group "mmlu" (pooled: every item counts the same) and
+    "mmlu_macro" (the unweighted mean of its members); "average" for the suite's mean. `baseline`,
+    `candidate`, `delta` = candidate - baseline and the interval [low, high] at the two-sided `confidence` are
+    scores as in this module's head. `method` names the interval. `losses` and `gains` count right-to-wrong
+    and wrong-to-right answers (accuracy only), `flips` all that changed. `p`: two-sided, of no difference.
     """
 
     variant: str

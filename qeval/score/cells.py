@@ -65,7 +65,8 @@ class JobCells:
                         "chat_template",
                         "materialize",
                     )
-                },
+                }
+                | ({"framed": True} if settings.framed else {}),
             }
         )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,7 +25,13 @@ from qeval.score.engine.body import NonFiniteError
 from qeval.score.engine.materialize import can_materialize, compute_in_own_dtype, materialize
 from qeval.score.engine.requests import Answer, TokenRequest
 from qeval.score.harness import door
-from qeval.score.inputs import calibrated_on_questions, check_vocabulary, loaded_variant, questions
+from qeval.score.inputs import (
+    calibrated_on_questions,
+    check_vocabulary,
+    loaded_variant,
+    notes_of,
+    questions,
+)
 from qeval.score.unchanged import Unchanged
 
 if TYPE_CHECKING:
@@ -55,7 +62,7 @@ def score(job: Job, cells: JobCells, say: Say) -> None:
     loaded = loaded_variant(job, say)
     check_vocabulary(loaded, prepared)
     session = Session(job, cells, say, loaded, files, sum(map(_tokens, prepared)))
-    session.warn(calibrated_on_questions(job.variant, prepared))
+    session.warn([*calibrated_on_questions(job.variant, prepared), *notes_of(prepared)])
     for unit in _units(prepared):
         session.score_unit(unit, [part in todo for part in unit])
     session.verify(todo)
@@ -118,6 +125,7 @@ class Session:
         )
         self.engine: engines.Engine | None = None
         self.answers: dict[str, Sequence[Any]] = {}
+        self.one_start: dict[str, Sequence[Answer]] = {}
         self.done = 0
         self.spoke = 0.0
         self._materialize()
@@ -166,12 +174,22 @@ class Session:
         return answers
 
     def _by_engine(self, unit: Sequence[PreparedTask], wanted: Sequence[bool], start: float) -> None:
+        for part in (part for part, want in zip(unit, wanted, strict=True) if want):
+            self._score_with_one_start(part)
         sizes = [part.n for part in unit]
         watcher = self.cells.watcher([part.task for part in unit], sizes) if all(wanted) else None
         if watcher is not None and watcher.state:
             self._in_blocks(unit, watcher, start)
         else:
             self._all_at_once(unit, wanted, start)
+
+    def _score_with_one_start(self, part: PreparedTask) -> None:
+        """The first windows of texts that begin with two start tokens, with one; before all others,
+        since an engine answers one list of requests at a time."""
+        first = door.with_one_start(part)
+        with suppress(NonFiniteError):  # the others will say so, by their items
+            found = dict(self._opened(part.requests).score(first)) if first else {}
+            self.one_start[part.task.name] = [found[at] for at in range(len(first))]
 
     def _all_at_once(self, unit: Sequence[PreparedTask], wanted: Sequence[bool], start: float) -> None:
         """Score a unit, storing each wanted task as soon as its last answer is there."""
@@ -248,7 +266,8 @@ class Session:
         return self.engine
 
     def _store(self, part: PreparedTask, answers: Sequence[Any], tokens: int, seconds: float) -> None:
-        outcome = door.collect(part, answers)
+        outcome = door.collect(part, answers, self.one_start.get(part.task.name, ()))
+        self.warn(door.start_notes(outcome, part.task))
         self.answers[part.task.name] = answers if self.job.verify else ()
         samples = outcome.samples
         cell = Cell(

@@ -15,10 +15,11 @@ Ask = Callable[["PreparedTask", Sequence[int]], Sequence[Answer]]
 
 
 def chosen_documents(parts: Sequence[PreparedTask], count: int, seed: int) -> list[tuple[PreparedTask, int]]:
-    """At most `count` documents of the tasks that are not generated, drawn by the seed: (task, position)."""
+    """At most `count` documents, drawn by the seed: (task, position); none of generated texts, or of framed
+    perplexities, which lm-eval does not know."""
     import numpy as np
 
-    places = [(part, at) for part in parts if not part.generates for at in range(part.n)]
+    places = [(part, at) for part in parts if not (part.generates or part.frame) for at in range(part.n)]
     draw = np.random.default_rng(seed).permutation(len(places))[:count]
     return [places[i] for i in draw]
 

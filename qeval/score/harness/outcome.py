@@ -22,14 +22,18 @@ from qeval.score.harness.rules import (
     target_text,
     weighed,
 )
+from qeval.score.harness.starts import ONE_START, totals_with_one_start
 from qeval.score.harness.tame import lm_eval_tamed
 
 
-def collect(prepared: PreparedTask, answers: Sequence[Answer] | Sequence[str]) -> Outcome:
+def collect(
+    prepared: PreparedTask, answers: Sequence[Answer] | Sequence[str], one_start: Sequence[Answer] = ()
+) -> Outcome:
     """The items of a task, scored.
 
     `answers` are one Answer for each of `prepared.requests`, or, where the task generates, the texts that
-    `generate` returned. Raises QevalError for an answer that is no finite number, naming the item.
+    `generate` returned. `one_start` are those to `starts.with_one_start`, if any were asked. Raises
+    QevalError for an answer that is no finite number, naming the item.
     """
     with lm_eval_tamed():
         view = prepared.view()
@@ -41,6 +45,11 @@ def collect(prepared: PreparedTask, answers: Sequence[Answer] | Sequence[str]) -
         }
         samples = _samples(prepared, view, judged, groups)
         metrics = dict(_metrics(view, judged))
+        if one_start:
+            totals = totals_with_one_start(prepared, answers, one_start)
+            pairs = zip(prepared.content.docs(), totals, strict=True)
+            rows = {prepared.task.filter: [view.process_results(doc, [total]) for doc, total in pairs]}
+            metrics |= {key.replace(",", f"{ONE_START},"): value for key, value in _metrics(view, rows)}
     return Outcome(samples, metrics)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
+from qeval.base.errors import QevalError
 from qeval.score.engine.requests import Answer
 from qeval.score.harness.prepared import PreparedTask
 from qeval.score.harness.tame import lm_eval_tamed
@@ -32,6 +33,8 @@ def score_with_lm_eval(
     `wanted` are the positions of questions (see Content), all by default; the answers come in their
     order, a rolling question giving one for each of its windows.
     """
+    if prepared.frame:
+        raise QevalError("lm-eval has no perplexity inside a chat template.", "Leave out --engine lm-eval.")
     with lm_eval_tamed():
         lm = _hflm(prepared, model, tokenizer, batch_size)
         asked = _instances(prepared)

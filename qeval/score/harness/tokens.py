@@ -145,6 +145,24 @@ def rolling_requests(encoder: Encoder, text: str, max_length: int) -> list[Token
     ]
 
 
+def framed_requests(encoder: Encoder, frame: str, text: str, max_length: int) -> list[TokenRequest]:
+    """A text in windows, each behind `frame` by itself: every token is scored once, none of the frame's.
+
+    Raises QevalError where the frame leaves no room.
+    """
+    import numpy as np
+
+    ahead = encoder.hflm.tok_encode(frame)
+    body = encoder.hflm.tok_encode(text, add_special_tokens=False)
+    room = max_length + 1 - len(ahead)
+    if room < 1:
+        raise QevalError(
+            f"The chat template takes {len(ahead)} tokens, and the model {max_length}.", "Leave out --framed."
+        )
+    windows = [body[at : at + room] for at in range(0, len(body), room)]
+    return [TokenRequest(np.array([*ahead, *some], dtype=np.int32), len(some)) for some in windows]
+
+
 def _encoded(encoder: Encoder, pairs: Sequence[Pair]) -> Iterable[Encoded]:
     """Context and continuation of each pair in tokens, as HFLM.loglikelihood makes them."""
     while encoder.ways:
