@@ -70,6 +70,9 @@ def order(
     batch = settings.get("batch_size", "auto")
     if batch != "auto" and not (batch.isdigit() and int(batch) > 0):
         raise UsageError(f"--batch-size {batch!r} is not a number of sequences.", "Write auto, or e.g. 8.")
+    if settings.get("framed") and (settings.get("engine") == "lm-eval" or is_toy(model)):
+        who = "The toy" if is_toy(model) else "lm-eval's own engine"
+        raise UsageError(f"{who} has no perplexity inside a chat template.", "Leave out --framed.")
     model, revision = split_revision(model, revision)
     variants = tuple(
         Variant(name=name, model=model, scheme=scheme, revision=revision, adapter=adapter)

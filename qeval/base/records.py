@@ -90,11 +90,12 @@ class Suite:
 class Samples:
     """The scored items of one task, as columns of equal length n in the order of the documents.
 
-    key: (n,) str, the document's number in its split, unique. doc_hash, prompt_hash, target_hash:
-    (n,) str, lm-eval's own hashes. value, weight: (n,) float64. cluster: (n,) str, items that share a
-    text ("" where an item stands alone). answer, gold: (n,) str, the model's and the right answer:
-    the index of a choice, or generated text ("" for perplexities). scores: (n,) object, for each item a
-    tuple of floats, the log-likelihood of each choice in nats (empty where there are none).
+    key: (n,) str, the document's number in its split, unique. doc_hash, prompt_hash, target_hash: (n,) str,
+    lm-eval's own hashes. value, weight: (n,) float64. cluster: (n,) str, items that share a text ("" where an
+    item stands alone). answer, gold: (n,) str, the model's and the right answer: the index of a choice, or
+    generated text ("" for perplexities). scores: (n,) object, for each item a tuple of floats, the
+    log-likelihood of each choice in nats (empty where there are none). written: (n,) object, tuples of all
+    that the model wrote, before any filter. logged: (n,) object, str: what else lm-eval logs (base.logged).
     """
 
     key: NDArray[np.str_]
@@ -107,6 +108,14 @@ class Samples:
     answer: NDArray[np.str_]
     gold: NDArray[np.str_]
     scores: NDArray[np.object_]
+    written: NDArray[np.object_] = None  # type: ignore[assignment] # empty if not given
+    logged: NDArray[np.object_] = None  # type: ignore[assignment] # empty if not given
+
+    def __post_init__(self) -> None:
+        for name, nothing in (("written", ()), ("logged", "")):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, self.scores.copy())
+                getattr(self, name).fill(nothing)
 
     def __len__(self) -> int:
         return len(self.value)
@@ -116,8 +125,8 @@ class Samples:
 class Item:
     """What an item looked like to the model, for a person to read; the same for every variant.
 
-    `prompt` is the whole text given, `question` only its last part (without few-shot examples),
-    `choices` the continuations that were scored. All of it is untrusted text.
+    `prompt` is the whole text given, `question` only its last part (without few-shot examples), `choices` the
+    continuations that were scored, `arguments` what else was asked (see base.logged): all untrusted text.
     """
 
     key: str
@@ -125,22 +134,21 @@ class Item:
     question: str
     choices: tuple[str, ...] = ()
     gold: str = ""
+    arguments: str = ""
 
 
 @dataclass(frozen=True)
 class Cell:
     """One Variant scored on one leaf Task: the unit that is stored, resumed and never computed twice.
 
-    `n_available` is the number of items of the whole split. `score` is sum(value) / sum(weight).
-    `metrics` holds every per-item metric's mean that lm-eval defines for the task. `truncated` counts
-    requests cut on the left to fit the model. `tokens` were fed in `seconds` of scoring. `dataset`
-    says where the items came from. `files` maps file name to SHA-256; it is empty for an
-    aggregate-only cell (a published score without items). `provenance` is kept in the cell's own file, so
-    that a cell taken over by a later run still says what made it; a Run's list of cells leaves it out.
-    `unproved` are sentences on what nobody knows or proved of the cell; with any of them it never passes.
-    `texts` counts the texts behind the items, those that share one once: `n` where every item stands alone;
-    None where nobody looked, as in cells that older versions stored, whose clusters are found when they are
-    read.
+    `n_available` is the number of items of the whole split. `score` is sum(value) / sum(weight). `metrics`
+    holds every per-item metric's mean that lm-eval defines for the task. `truncated` counts requests cut on
+    the left to fit the model. `tokens` were fed in `seconds` of scoring. `dataset` says where it all is from.
+    `files` maps file name to SHA-256; it is empty for an aggregate-only cell (a published score without
+    items). `provenance` is kept in the cell's own file, so that a cell taken over by a later run still says
+    what made it; a Run's list of cells leaves it out. `unproved` are sentences on what nobody knows or proved
+    of it; with any it never passes. `texts` counts the texts behind the items, shared ones once; None where
+    nobody looked (older versions). `output_type` is lm-eval's word for how it asks, "" if not kept.
     """
 
     key: str
@@ -158,6 +166,7 @@ class Cell:
     provenance: Provenance | None = None
     unproved: tuple[str, ...] = ()
     texts: int | None = None
+    output_type: str = ""
 
     @property
     def limited(self) -> bool:
@@ -188,10 +197,10 @@ class Provenance:
     `linears` counts all linear modules. `bits_per_weight` includes scales and zeros, over the quantised
     layers alone; `quantised_share` is their part of all weights but those of embeddings and head, and
     `bits_overall` the bits of a weight over the whole model, those included. `weight_bytes` is the size of
-    all parameters and buffers as a checkpoint holds them.
-    `engine` is the path that scored ("tree", "kv", "head", "plain", "lm-eval") and `engine_note` its
-    self-check's result.
-    `notes` are sentences that a reader of the report must see, `warnings` those that a gate prints too."""
+    all parameters and buffers as a checkpoint holds them. `engine` is the path that scored ("tree", "kv",
+    "head", "plain", "lm-eval"), `engine_note` what its check found. `notes` are sentences that a reader of
+    the report must see, `warnings` those a gate prints too.
+    """
 
     model: str
     revision: str | None = None
@@ -268,6 +277,7 @@ class Settings:
     trust_remote_code: bool = False
     datasets_dir: str | None = None
     allow_unused: tuple[str, ...] = ()
+    framed: bool = False  # perplexities are those of texts inside the chat template
 
 
 @dataclass(frozen=True)
@@ -295,14 +305,12 @@ class Run:
 class Comparison:
     """A candidate against the baseline on one row: a task, a group's member or a mean.
 
-    `task` is the row's id: the task's name; for a group "mmlu" (pooled: every item counts the same)
-    and "mmlu_macro" (the unweighted mean of its members); "average" for the suite's mean. `baseline`,
-    `candidate`, `delta` = candidate - baseline and the interval [low, high] at the two-sided confidence
-    `confidence` are scores as in this module's head (fractions, or mean log-likelihoods). `method`
-    names the interval. `losses` and `gains` count right-to-wrong and wrong-to-right answers (accuracy
-    only); `flips` counts answers that changed at all, `flips` >= losses + gains. `p` is the two-sided
-    p-value of no difference. `n` pairs of items stand behind it, of `n_available`; where some share a text,
-    `texts` counts the texts, which are its independent units (None where every item stands alone).
+    `task` is the row's id: the task's name; for a group "mmlu" (pooled: every item counts the same) and
+    "mmlu_macro" (the unweighted mean of its members); "average" for the suite's mean. `baseline`,
+    `candidate`, `delta` = candidate - baseline and the interval [low, high] at the two-sided `confidence` are
+    scores as in this module's head. `method` names the interval. `losses` and `gains` count right-to-wrong
+    and wrong-to-right answers (accuracy only), `flips` all that changed. `p`: two-sided, of no difference.
+    `n` pairs of items are behind it; where some share a text, `texts` counts those independent units.
     """
 
     variant: str

@@ -81,6 +81,11 @@ def _executor(command: options.Command) -> options.Command:
     " minute on a GPU.",
 )
 @click.option("--chat-template", is_flag=True, help="Put prompts into the tokenizer's chat template.")
+@click.option(
+    "--framed",
+    is_flag=True,
+    help="Measure perplexities inside the chat template, each text as the answer to an empty message.",
+)
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
 @click.option(
     "--allow-unused",

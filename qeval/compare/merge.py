@@ -61,7 +61,9 @@ def _moment(text: str) -> datetime:
 
 
 def _same_settings(first: Run, other: Run) -> None:
-    names = [entry.name for entry in fields(Settings) if entry.name in {"seed", "limit", "chat_template"}]
+    names = [
+        entry.name for entry in fields(Settings) if entry.name in {"seed", "limit", "chat_template", "framed"}
+    ]
     differing = [
         f"{name} is {getattr(first.settings, name)} in {first.id} and {getattr(other.settings, name)} in "
         f"{other.id}"

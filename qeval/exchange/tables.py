@@ -59,10 +59,11 @@ def _stored(run: Run) -> Iterator[tuple[Result, Cell]]:
 
 
 def _items(source: Source) -> Iterator[dict[str, Any]]:
-    """A row for each item of each variant."""
+    """A row for each item of each variant; what only lm-eval's files need is left to them."""
     for result, cell in _stored(source.run):
         samples = source.read(cell)
-        columns = {field.name: getattr(samples, field.name).tolist() for field in fields(samples)}
+        names = [field.name for field in fields(samples) if field.name != "logged"]
+        columns = {name: getattr(samples, name).tolist() for name in names}
         for values in zip(*columns.values(), strict=True):
             row = dict(zip(columns, values, strict=True))
             yield {
@@ -70,6 +71,7 @@ def _items(source: Source) -> Iterator[dict[str, Any]]:
                 "task": cell.task.name,
                 **row,
                 "scores": list(row["scores"]),
+                "written": list(row["written"]),
             }
 
 
@@ -80,7 +82,8 @@ def _texts(source: Source) -> Iterator[dict[str, Any]]:
         if cell.task.name not in seen:
             seen.add(cell.task.name)
             for item in source.read_items(cell).values():
-                yield {"task": cell.task.name, **asdict(item), "choices": list(item.choices)}
+                row = {name: value for name, value in asdict(item).items() if name != "arguments"}
+                yield {"task": cell.task.name, **row, "choices": list(item.choices)}
 
 
 _TABLES: Mapping[str, Callable[[Source], Iterable[dict[str, Any]]]] = {

@@ -17,9 +17,10 @@ from qeval.load.demo import prepare as prepare_demo
 from qeval.load.device import resolve_device, resolve_dtypes
 from qeval.load.memory import check_fits, forget_peak
 from qeval.load.provenance import provenance
+from qeval.load.reading.failures import explain
 from qeval.load.resolve import Meant, resolve
 from qeval.load.schemes import SCHEMES
-from qeval.load.source import DEMO, Source, locate, read_config
+from qeval.load.source import DEMO, Source, locate
 from qeval.load.spec import Progress, Recipe, say_nothing
 
 
@@ -88,22 +89,23 @@ def _loaded(variant: Variant, meant: Meant, recipe: Recipe) -> Loaded:
     return Loaded(model, tokenizer, replace(found, notes=(*found.notes, *notes)), seconds)
 
 
-def load_tokenizer(
-    variant: Variant, *, cache_dir: Path, trust_remote_code: bool = False
-) -> tuple[Any, int | None]:
-    """The tokenizer of the unquantised model, and the longest sequence the model takes (None: no limit).
+def load_tokenizer(variant: Variant, *, cache_dir: Path, trust_remote_code: bool = False) -> tuple[Any, Any]:
+    """The tokenizer and the configuration, as transformers' objects, of the unquantised model.
 
     All variants of a model are asked in the same tokens, so a checkpoint's own tokenizer is not used; that of
     an adapter, which all variants have, is where it adds tokens.
     """
+    from transformers import AutoConfig
+
     base = _base(resolve(variant), cache_dir, say_nothing)
     tokenizer, _ = _tokenizer_of(variant, base, trust_remote_code)
-    config = read_config(base)
-    text: dict[str, Any] = config.get("text_config") or config
-    for name in ("n_positions", "max_position_embeddings", "n_ctx"):  # in the order of lm-eval's HFLM
-        if isinstance(text.get(name), int):
-            return tokenizer, text[name]
-    return tokenizer, None
+    try:
+        config = AutoConfig.from_pretrained(
+            base.place, revision=base.revision or "main", trust_remote_code=trust_remote_code
+        )
+    except Exception as error:
+        raise explain(error, base, "cpu") from error
+    return tokenizer, config
 
 
 def make_checkpoint(
@@ -183,8 +185,6 @@ def _tokenizer_of(variant: Variant, base: Source, trust_remote_code: bool) -> tu
 def _tokenizer(base: Source, trust_remote_code: bool) -> tuple[Any, list[str]]:
     """The model's tokenizer, with a padding token, and what was done to it."""
     from transformers import AutoTokenizer
-
-    from qeval.load.reading.failures import explain
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(

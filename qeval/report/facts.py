@@ -132,6 +132,7 @@ def _settings(run: Run) -> tuple[Fact, ...]:
         ("Requested batch size", settings.batch_size),
         ("Requested engine", settings.engine),
         ("Chat template", "applied" if settings.chat_template else "not applied"),
+        *([("Perplexities", "of texts inside the chat template (framed)")] if settings.framed else []),
     )
 
 

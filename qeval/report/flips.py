@@ -34,7 +34,8 @@ _LONGEST_CHOICE = 400
 class Flip:
     """One item answered differently. `base_margin` and `margin` are log-probability of the baseline's
     answer less that of the candidate's, in nats, under the baseline and under the candidate: the
-    first is mostly above zero, the second below. Both are 0 where there are no choices."""
+    first is mostly above zero, the second below. Both are 0 where there are no choices. `base_text` and
+    `text` are all that was written, "" where that is the answer or was not kept."""
 
     variant: str
     task: Task
@@ -47,6 +48,8 @@ class Flip:
     scores: tuple[float, ...] = ()
     base_margin: float = 0.0
     margin: float = 0.0
+    base_text: str = ""
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,15 @@ def _flip(task: Task, variant: str, base: Samples, other: Samples, i: int) -> Fl
         scores,
         _margin(base_scores, before, after),
         _margin(scores, before, after),
+        _text(base, i),
+        _text(other, i),
     )
+
+
+def _text(samples: Samples, i: int) -> str:
+    """All that the model wrote for item i, repeats one below the other; "" where the answer says it all."""
+    texts = samples.written[i]
+    return "" if texts == (str(samples.answer[i]),) else "\n\n".join(texts)
 
 
 def _direction(task: Task, before: str, after: str, value_before: float, value_after: float) -> str:
@@ -201,13 +212,19 @@ def _within(flips: Sequence[Flip], items: Mapping[tuple[str, str], Item], budget
     for flip in flips:
         place = (flip.task.name, flip.key)
         left -= 34 + 8 * len(flip.scores)
+        left -= _length(flip.text)
         if place not in paid and place in items:
-            left -= _bytes_of(items[place]) + 8 * len(flip.base_scores)
+            left -= _bytes_of(items[place]) + 8 * len(flip.base_scores) + _length(flip.base_text)
             paid.add(place)
         if left < 0:
             break
         kept.append(flip)
     return kept
+
+
+def _length(text: str) -> int:
+    """The bytes of a text as it is embedded."""
+    return len(json.dumps(shorten(text, _LONGEST), ensure_ascii=False).encode("utf-8", "replace")) - 2
 
 
 def _bytes_of(item: Item) -> int:
@@ -257,7 +274,8 @@ class _Prefixes:
 
 
 def _item_row(flip: Flip, item: Item | None, task: int, prefixes: _Prefixes) -> list[Any]:
-    """[task, key, question, choices, gold, baseline's answer, baseline's scores, prompt's beginning]."""
+    """[task, key, question, choices, gold, baseline's answer, baseline's scores, prompt's beginning], and the
+    baseline's whole text where there is one."""
     text = item or Item(flip.key, "", "")
     beginning = text.prompt.removesuffix(text.question)
     place = prefixes.place(beginning) if item else -1
@@ -272,11 +290,13 @@ def _item_row(flip: Flip, item: Item | None, task: int, prefixes: _Prefixes) -> 
         _answer(flip.base_answer),
         scores,
         place,
+        *_shown(flip.base_text),
     ]
 
 
 def _flip_row(flip: Flip, variants: Sequence[str], item_place: Mapping[tuple[str, str], int]) -> list[Any]:
-    """[variant, item, direction, answer, scores, margin under the baseline, margin under the candidate]."""
+    """[variant, item, direction, answer, scores, margin under the baseline, margin under the candidate], and
+    the whole text where there is one."""
     return [
         variants.index(flip.variant),
         item_place[flip.task.name, flip.key],
@@ -285,7 +305,12 @@ def _flip_row(flip: Flip, variants: Sequence[str], item_place: Mapping[tuple[str
         [round(score, 3) for score in flip.scores],
         round(flip.base_margin, 3),
         round(flip.margin, 3),
+        *_shown(flip.text),
     ]
+
+
+def _shown(text: str) -> list[str]:
+    return [shorten(text, _LONGEST)] if text else []
 
 
 def _answer(text: str) -> str:

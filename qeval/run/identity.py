@@ -98,7 +98,7 @@ def run_id(order: Order, identities: dict[str, dict[str, Any]], context: dict[st
         "identities": identities,
         "context": context,
         "suite": order.suite,
-        "settings": _without(msgspec.to_builtins(order.settings), {"allow_unused": ()}),
+        "settings": _without(msgspec.to_builtins(order.settings), {"allow_unused": (), "framed": False}),
         "baseline": order.baseline,
         "policy": _asked(order.policy),
     }

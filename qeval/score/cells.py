@@ -79,6 +79,7 @@ class JobCells:
     def _fed(self, task: Task) -> dict[str, Any]:
         """The settings that can change a number, and the packing, which settles two of them."""
         settings = {name: getattr(self.job.settings, name) for name in _SETTINGS}
+        settings |= {"framed": True} if self.job.settings.framed else {}
         if self.packing is None:
             return {"settings": settings}
         kept = {name: value for name, value in settings.items() if name not in {"device", "batch_size"}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
@@ -111,6 +112,24 @@ class Feeder:
         except Exception as error:  # noqa: BLE001 - whatever it is, the next path is tried
             traceback.print_exc()
             self._step_down(engine, row, f"{type(error).__name__}: {error}".splitlines()[0][:200], error)
+
+    def besides(self, row: str, requests: Sequence[TokenRequest]) -> list[Answer]:
+        """The answers to requests that no score of the suite is made of; nothing of them is remembered."""
+        while requests:
+            engine = self.opened()
+            engine.on_pass = engine.on_smaller = engines.nothing
+            try:
+                found = dict(engine.score(requests))
+            except QevalError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next path is tried
+                with suppress(SteppedDown):
+                    self._step_down(
+                        engine, row, f"{type(error).__name__}: {error}".splitlines()[0][:200], error
+                    )
+            else:
+                return [found[at] for at in range(len(requests))]
+        return []
 
     def opened(self, rung: str = "") -> engines.Engine:
         """The engine, opened at the rung of this name, or at the one that the run knows of."""

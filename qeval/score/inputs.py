@@ -18,27 +18,29 @@ if TYPE_CHECKING:
     from qeval.score.cells import Say
     from qeval.score.harness.prepared import PreparedTask
 
-_DEFAULT_LENGTH = 2048  # lm-eval's, for a model without a limit
-
 
 def questions(job: Job, say: Say) -> tuple[PreparedTask, ...]:
     """The job's tasks with their prompts built and tokenised; raises what `door.prepare` raises."""
     say(Stage("reading the tokenizer"))
-    tokenizer, max_length = model.load_tokenizer(
+    tokenizer, config = model.load_tokenizer(
         job.variant, cache_dir=Path(job.cache_dir), trust_remote_code=job.settings.trust_remote_code
     )
     say(Stage("building the questions"))
-    return door.prepare(
+    prepared = door.prepare(
         job.tasks,
         tokenizer,
-        max_length=max_length or _DEFAULT_LENGTH,
+        max_length=door.longest(config, tokenizer),
         seed=job.settings.seed,
         chat_template=job.settings.chat_template,
+        framed=job.settings.framed,
         datasets_dir=Path(job.settings.datasets_dir) if job.settings.datasets_dir else None,
         tasks_dir=Path(job.tasks_dir),
         cache_dir=Path(job.cache_dir),
         progress=lambda text, done, total: say(Stage(f"building the questions: {text} {done}/{total}")),
     )
+    if job.settings.framed and not any(part.frame for part in prepared):
+        raise QevalError("No task here measures the perplexity of texts.", "Leave out --framed.")
+    return prepared
 
 
 def calibrated_on_questions(variant: Variant, prepared: Sequence[PreparedTask]) -> list[str]:
@@ -53,6 +55,12 @@ def calibrated_on_questions(variant: Variant, prepared: Sequence[PreparedTask]) 
             held = f"The calibration text holds {count} of {len(questions)} questions of {part.task.name}"
             found.append(f"{held}: its score may be flattered.")
     return found
+
+
+def notes_of(prepared: Sequence[PreparedTask]) -> list[str]:
+    """What a reader must know of how tasks are asked: a sentence for each task, or group of tasks."""
+    found = {(part.task.group or part.task.name, note) for part in prepared for note in part.notes}
+    return [f"{name}: {note}" for name, note in sorted(found)]
 
 
 def loaded_variant(job: Job, say: Say) -> model.Loaded:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -21,11 +22,18 @@ from qeval.base.packing import Packing
 from qeval.base.records import Cell, Settings
 from qeval.score.account import Account
 from qeval.score.costing import cost_of_scored, end_without_scoring
+from qeval.score.engine.body import NonFiniteError
 from qeval.score.engine.materialize import can_materialize, compute_in_own_dtype, materialize
 from qeval.score.engine.requests import Answer
 from qeval.score.feeding import Answers, Feeder, Place, SteppedDown, not_a_number
 from qeval.score.harness import door
-from qeval.score.inputs import calibrated_on_questions, check_vocabulary, loaded_variant, questions
+from qeval.score.inputs import (
+    calibrated_on_questions,
+    check_vocabulary,
+    loaded_variant,
+    notes_of,
+    questions,
+)
 from qeval.score.packing import decide
 from qeval.score.unchanged import Unchanged
 from qeval.score.verify import Proof
@@ -67,7 +75,7 @@ def _score(job: Job, cells: JobCells, say: Say, heard: Heard) -> None:
     heard.told(loaded.provenance.notes)
     session = Session(job, cells, say, loaded, files, packing, heard)
     session.expect(prepared)
-    session.account.warn(calibrated_on_questions(job.variant, prepared))
+    session.account.warn([*calibrated_on_questions(job.variant, prepared), *notes_of(prepared)])
     for unit in _units(prepared):
         session.score_unit(unit, [part in todo for part in unit])
     session.tell_proof()
@@ -112,6 +120,7 @@ class Session:
         self.account.learn(engine=job.settings.engine, batch_size=job.settings.batch_size)
         self.proof = Proof(job.verify, self.settings.seed)
         self.stored: set[str] = set()
+        self.one_start: dict[str, Sequence[Answer]] = {}
         self._materialize()
         known = self.account.provenance
         mates = bool(known.modules) and not known.materialized
@@ -159,6 +168,8 @@ class Session:
         return answers
 
     def _by_engine(self, unit: Sequence[PreparedTask], wanted: Sequence[bool], start: float) -> None:
+        for part in (part for part, want in zip(unit, wanted, strict=True) if want):
+            self._score_with_one_start(part)
         sizes = [part.n for part in unit]
         in_blocks = all(wanted) or self.job.shuffled
         watcher = self.cells.watcher([part.task for part in unit], sizes) if in_blocks else None
@@ -166,6 +177,13 @@ class Session:
             self._in_blocks(unit, watcher, wanted, start)
         else:
             self._all_at_once(unit, wanted, start)
+
+    def _score_with_one_start(self, part: PreparedTask) -> None:
+        """The first windows of texts that begin with two start tokens, with one; before all others,
+        since an engine answers one list of requests at a time."""
+        first = door.with_one_start(part)
+        with suppress(NonFiniteError):  # the others will say so, by their items
+            self.one_start[part.task.name] = self.feeder.besides(part.task.name, first)
 
     def _all_at_once(self, unit: Sequence[PreparedTask], wanted: Sequence[bool], start: float) -> None:
         """Score a unit, storing each wanted task as soon as its last answer is there; what is not stored when
@@ -230,7 +248,8 @@ class Session:
             return
 
     def _store(self, part: PreparedTask, answers: Sequence[Any], tokens: int, seconds: float) -> None:
-        outcome = door.collect(part, answers)
+        outcome = door.collect(part, answers, self.one_start.get(part.task.name, ()))
+        self.account.warn(door.start_notes(outcome, part.task))
         self._prove(part, answers)
         samples = outcome.samples
         self.account.note(self.heard.drain())
@@ -243,6 +262,7 @@ class Session:
             metrics=outcome.metrics,
             task_version=part.version,
             dataset=part.dataset,
+            output_type=part.output_type,
             truncated=part.truncated,
             tokens=tokens,
             seconds=seconds,
@@ -264,9 +284,11 @@ class Session:
         """Tell how far lm-eval's own code was from the answers, and keep it beside the numbers."""
         if self.proof.found:
             self.account.note([self.proof.in_words()])
+            own = door.longest(self.model.config, self.loaded.tokenizer)
+            self.account.warn(self.proof.lengths_in_words(own))
 
     def _reference(self, part: PreparedTask, wanted: Sequence[int]) -> Sequence[Answer]:
-        return door.score_with_lm_eval(part, self.model, self.loaded.tokenizer, batch_size=1, wanted=wanted)
+        return door.by_lm_eval_alone(part, self.model, self.loaded.tokenizer, wanted)
 
     def cost(self) -> Cost:
         """What the variant costs, by `cost_of_scored`."""

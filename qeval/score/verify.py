@@ -30,13 +30,14 @@ class Proof:
         self.documents: dict[str, set[int]] = {}
         self.found: list[tuple[Answer, Answer, int]] = []
         self.proved = 0
+        self.given = 0
 
     def choose(self, parts: Sequence[PreparedTask]) -> None:
-        """Draw `count` documents of every row of the suite, where a group is one row; of all that is not
-        generated."""
+        """Draw `count` documents of every row of the suite, where a group is one row; none of generated
+        texts, or of framed perplexities, which lm-eval does not know."""
         rows: dict[str, list[PreparedTask]] = defaultdict(list)
         for part in parts:
-            if not part.generates:
+            if not (part.generates or part.frame):
                 rows[part.task.group or part.task.name].append(part)
         for number, members in enumerate(rows.values()):
             places = [(part.task.name, at) for part in members for at in range(part.n)]
@@ -60,6 +61,7 @@ class Proof:
                 "Score with --engine lm-eval, which is that code.",
             )
         self.found += found
+        self.given = part.max_length
         self.proved += len(self.documents[part.task.name])
 
     def in_words(self) -> str:
@@ -71,6 +73,13 @@ class Proof:
             " differ."
         )
 
+    def lengths_in_words(self, own: int) -> list[str]:
+        """A sentence where lm-eval by itself would let the model see sequences of another length, `own`."""
+        if self.given == own:
+            return []
+        told = f"lm-eval by itself would let this checkpoint see {own} tokens at a time; it was asked with"
+        return [f"{told} {self.given}, the unquantised model's length, as all variants are."]
+
 
 def _apart(found: Sequence[tuple[Answer, Answer, int]]) -> NDArray[np.float64]:
     """Differences of log-likelihoods, nats a scored token."""
@@ -80,10 +89,18 @@ def _apart(found: Sequence[tuple[Answer, Answer, int]]) -> NDArray[np.float64]:
 def _both(
     part: PreparedTask, documents: set[int], answers: Sequence[Answer], ask: Ask
 ) -> list[tuple[Answer, Answer, int]]:
-    """Our answer, lm-eval's, and the number of scored tokens, of every request of some documents."""
+    """Our answer, lm-eval's, and the number of scored tokens, of every question of some documents.
+
+    The windows of a rolling question count together: lm-eval may lay them otherwise.
+    """
     wanted = [at for at, owner in enumerate(part.content.owner) if int(owner) in documents]
     spans = part.content.spans
-    places = [place for at in wanted for place in range(int(spans[at]), int(spans[at + 1]))]
-    ours = [answers[place] for place in places]
-    lengths = [part.requests[place].n_scored for place in places]
+    places = [range(int(spans[at]), int(spans[at + 1])) for at in wanted]
+    ours = [
+        Answer(
+            sum(answers[place].loglikelihood for place in some), all(answers[place].greedy for place in some)
+        )
+        for some in places
+    ]
+    lengths = [sum(part.requests[place].n_scored for place in some) for some in places]
     return list(zip(ours, ask(part, wanted), lengths, strict=True))

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 _SHORT, _ASCII = 128, 127
+_KEPT_IF_ANY = frozenset({"written", "logged", "arguments"})
+"""Columns that a file lacks where they hold nothing, as all files of earlier versions do."""
 
 
 def samples_to_parquet(samples: Samples) -> bytes:
@@ -55,8 +57,15 @@ def _samples_table(samples: Samples) -> pa.Table:
     columns = {}
     for column in fields(Samples):
         values = getattr(samples, column.name)
+        if column.name in _KEPT_IF_ANY and not any(values):
+            continue
         if column.name == "scores":
             columns[column.name] = _list_column(values, _float_column(list(itertools.chain(*values))))
+        elif column.name == "written":
+            flat = _text_column(list(itertools.chain(*values)), large=True)
+            columns[column.name] = _list_column(values, flat)
+        elif column.name == "logged":
+            columns[column.name] = _text_column(values.tolist(), large=True)
         elif column.name in {"value", "weight"}:
             columns[column.name] = _float_column(values)
         else:
@@ -99,9 +108,13 @@ def _ends(parts: Iterable[Sequence[object]], number: str) -> pa.Buffer:
 def _samples(table: pa.Table) -> Samples:
     columns: dict[str, Any] = {}
     for column in fields(Samples):
+        if column.name in _KEPT_IF_ANY and column.name not in table.column_names:
+            continue
         data = table.column(column.name).combine_chunks()
-        if column.name == "scores":
+        if column.name in {"scores", "written"}:
             columns[column.name] = _tuples(data)
+        elif column.name == "logged":
+            columns[column.name] = _objects(data.to_pylist())
         elif column.name in {"value", "weight"}:
             columns[column.name] = _floats(data)
         else:
@@ -136,13 +149,17 @@ def _texts(column: pa.StringArray) -> NDArray[np.str_]:
 
 
 def _tuples(column: pa.ListArray) -> NDArray[np.object_]:
-    """Lists of numbers as tuples of floats."""
-    import numpy as np
-
+    """Lists of numbers or texts as tuples."""
     values = column.values.to_pylist()
     ends = column.offsets.to_pylist()
-    rows = np.empty(len(column), dtype=object)
-    rows[:] = [tuple(values[start:end]) for start, end in itertools.pairwise(ends)]
+    return _objects([tuple(values[start:end]) for start, end in itertools.pairwise(ends)])
+
+
+def _objects(values: Sequence[Any]) -> NDArray[np.object_]:
+    import numpy as np
+
+    rows = np.empty(len(values), dtype=object)
+    rows[:] = values
     return rows
 
 
@@ -150,15 +167,16 @@ def _items_table(items: Sequence[Item]) -> pa.Table:
     import pyarrow as pa
 
     choices = [choice for item in items for choice in item.choices]
-    return pa.table(
-        {
-            "key": _text_column([item.key for item in items]),
-            "prompt": _text_column([item.prompt for item in items], large=True),
-            "question": _text_column([item.question for item in items]),
-            "choices": _list_column([item.choices for item in items], _text_column(choices)),
-            "gold": _text_column([item.gold for item in items]),
-        }
-    )
+    columns = {
+        "key": _text_column([item.key for item in items]),
+        "prompt": _text_column([item.prompt for item in items], large=True),
+        "question": _text_column([item.question for item in items]),
+        "choices": _list_column([item.choices for item in items], _text_column(choices)),
+        "gold": _text_column([item.gold for item in items]),
+    }
+    if any(item.arguments for item in items):
+        columns["arguments"] = _text_column([item.arguments for item in items], large=True)
+    return pa.table(columns)
 
 
 def _file_bytes(table: pa.Table) -> bytes:

@@ -265,3 +265,10 @@ def test_a_command_is_added_by_its_file_alone(qeval, tmp_path: Path, monkeypatch
     monkeypatch.setattr(cli, "__path__", [*cli.__path__, str(tmp_path)])
     assert "  greet     Say good day.\n" in qeval("--help").stdout
     assert qeval("greet").stdout == "Good day.\n"
+
+
+@pytest.mark.parametrize("words", [("toy", "tree"), ("org/model", "lm-eval")])
+def test_a_framed_perplexity_is_refused_where_there_is_none(qeval, words) -> None:
+    model, engine = words
+    told = qeval("run", "--model", model, "--schemes", "fp16,bnb4", "--engine", engine, "--framed", code=2)
+    assert "no perplexity inside a chat template" in told.stderr

@@ -175,6 +175,9 @@ def test_a_run_comes_back_from_lm_evals_files_with_the_same_scores_and_items(tmp
         assert (other.n, other.n_available, other.score) == (cell.n, cell.n_available, cell.score)
         for field in fields(Samples):
             before, after = (getattr(s, field.name) for s in (samples[cell.key], again.samples[other.key]))
+            if field.name == "logged":  # nothing was kept, as in runs of earlier versions
+                assert not any(before)
+                continue
             assert after.tolist() == before.tolist(), (cell.task.name, field.name)
         assert {item.key: item for item in again.items[other.key]} == items[cell.key]
 

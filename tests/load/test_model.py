@@ -93,11 +93,12 @@ def test_provenance_tells_where_the_weights_are_from(llama: Path, tmp_path: Path
 def test_the_tokenizer_comes_before_the_weights(copy: Path, tmp_path: Path) -> None:
     (copy / "model.safetensors").unlink()
     variant = Variant("v", str(copy), Scheme("fp16"))
-    tokenizer, longest = models.load_tokenizer(variant, cache_dir=tmp_path)
-    assert longest == 128
+    tokenizer, config = models.load_tokenizer(variant, cache_dir=tmp_path)
+    assert config.max_position_embeddings == 128
     assert tokenizer.pad_token == "</s>"
-    edit_json(copy / "config.json", max_position_embeddings=None)
-    assert models.load_tokenizer(variant, cache_dir=tmp_path)[1] is None
+    edit_json(copy / "config.json", model_type="nothing-known")
+    with pytest.raises(QevalError, match="nothing-known"):
+        models.load_tokenizer(variant, cache_dir=tmp_path)
 
 
 def test_a_tokenizer_without_padding_pads_with_its_end(llama: Path, tmp_path: Path) -> None:

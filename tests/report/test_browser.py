@@ -10,9 +10,10 @@ from dataclasses import replace
 from importlib.resources import files
 from urllib.parse import quote
 
+import numpy as np
 import pytest
+from factories import ARC, edited, judge, make_run
 from factories import context as built
-from factories import judge
 from leaderboard import leaderboard
 
 from qeval.base.files import write_text
@@ -209,6 +210,28 @@ def test_a_dead_link_says_so(browser, page):
     browser.get(f"{page}#item={quote('no/such/item')}")
     time.sleep(0.2)
     assert "not in this page" in texts(browser, "#flip-lost")[0]
+
+
+def test_what_was_written_stands_side_by_side(driver, tmp_path):
+    run, read, made_items = make_run(2, n_items=3, tasks=(replace(ARC, name="writes", metric="exact_match"),))
+    for result, text in zip(run.results, ("5, as 2 and 3 are", HOSTILE), strict=True):
+        scores, texts = (np.array([*[nothing] * 3, None], dtype=object)[:-1] for nothing in ((), (text,)))
+        answer = np.array([text[0]] * 3)
+        read = edited(read, result.cells[0].key, answer=answer, scores=scores, written=texts)
+    bare = lambda cell: {i.key: replace(i, choices=()) for i in made_items(cell)}  # noqa: E731
+    path = tmp_path / "report.html"
+    write_text(path, render_html(built(run, read, bare)))
+    look(driver, 1280, "light")
+    driver.get(path.as_uri())
+    driver.execute_script("document.querySelector('#flip-list details.flip').open = true")
+    time.sleep(0.2)
+    sides = driver.execute_script(
+        "return [...document.querySelectorAll('.texts > div')].map((s) => [s.children[0].textContent,"
+        " s.children[1].textContent, s.getBoundingClientRect().top])"
+    )
+    assert [side[:2] for side in sides] == [["Baseline", "5, as 2 and 3 are"], ["bnb4", HOSTILE]]
+    assert sides[0][2] == sides[1][2]
+    assert driver.title != "owned"
 
 
 def test_tables_sort_by_number_both_ways(browser):

@@ -10,10 +10,12 @@ import pytest
 from factories import ARC, TRUTH, compare_run, edited, make_run
 
 from qeval.base.errors import IncomparableError
-from qeval.base.records import Item
+from qeval.base.records import Item, Task
 from qeval.compare.evidence import gather
 from qeval.report.flips import BUDGET, DIRECTIONS, explore, payload, shorten
 from qeval.report.formats.html import as_script_data
+
+WRITES = Task("writes", "exact_match", "strict", num_fewshot=0)
 
 
 def items(cell):
@@ -49,6 +51,44 @@ def test_directions_and_margins():
     assert [found[key].direction for key in "0123"] == ["lost", "gained", "changed", "same"]
     assert (found["0"].base_margin, found["0"].margin) == (2.0, -0.5)
     assert found["3"].margin == 2.0
+
+
+def column(values):
+    made = np.empty(len(values), dtype=object)
+    made[:] = values
+    return made
+
+
+def written(texts_before, texts_after):
+    """A run of two variants that wrote these texts, of which the answer is the first word."""
+    n = len(texts_before)
+    run, read, _ = make_run(2, n_items=n, tasks=(WRITES,))
+    for result, some in zip(run.results, (texts_before, texts_after), strict=True):
+        answers = np.array([texts[0].partition(" ")[0] for texts in some])
+        changes = {"answer": answers, "written": column(some), "scores": column([()] * n)}
+        read = edited(read, result.cells[0].key, **changes)
+    return run, read
+
+
+def test_what_both_wrote_is_embedded_beside_the_answers():
+    before = [("5 because 2 and 3 are",), ("7",), ("9 it is", "9 again")]
+    after = [("6 I think",), ("8 of them",), ("9 it is", "9 again")]
+    run, read = written(before, after)
+    made = payload(explore(gather(run, read), items), run)
+    texts = {item[1]: item[8:] for item in made["items"]}
+    assert texts == {"0": ["5 because 2 and 3 are"], "1": [], "2": ["9 it is\n\n9 again"]}
+    rows = {made["items"][row[1]][1]: row[7:] for row in made["rows"]}
+    assert rows == {"0": ["6 I think"], "1": ["8 of them"], "2": ["9 it is\n\n9 again"]}
+
+
+def test_long_texts_are_cut_and_counted_into_the_budget():
+    before = [(f"{at} " + "word " * 2_000,) for at in range(200)]
+    run, read = written(before, [(f"x{text}",) for (text,) in before])
+    explorer = explore(gather(run, read), items, 400_000)
+    assert 0 < explorer.shown < explorer.total == 200
+    made = payload(explorer, run)
+    assert len(as_script_data(made)) < 400_000
+    assert all("characters left out" in row[7] and len(row[7]) < 1_600 for row in made["rows"])
 
 
 def test_where_answers_are_worth_parts_none_is_lost_or_gained():

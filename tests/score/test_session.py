@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from qeval.base.errors import QevalError
 from qeval.base.messages import Done, Finished, Note, Todo
 from qeval.base.places import tasks_dir
 from qeval.base.records import Provenance, Result, Run, Scheme, Suite, Task, Variant
+from qeval.load.resolve import identity
 from qeval.score.cells import StoppedEarly
 from qeval.store.runs import Store
 
@@ -120,6 +122,63 @@ def test_verify_tells_the_largest_difference(runs_dir: Path, llama: Path) -> Non
     largest = float(note.split("difference is ")[1].split()[0])
     assert 0 <= largest < 1e-4
     assert "0 greedy flags differ" in note
+
+
+def test_verify_sees_that_the_model_was_given_another_length(
+    runs_dir: Path, llama: Path, monkeypatch
+) -> None:
+    """lm-eval asks the model's own configuration, so that questions which were cut too short are off."""
+    from qeval.score.harness import door
+
+    wrong, longest = [64], door.longest  # for the questions; later calls are told the truth
+    monkeypatch.setattr(door, "longest", lambda *of: wrong.pop() if wrong else longest(*of))
+    with pytest.raises(QevalError, match="lm-eval's own code gives other numbers for qeval_prose"):
+        score(a_job(runs_dir, llama, verify=40))
+    wrong.append(64)
+    _, events = score(a_job(runs_dir / "short", llama, verify=40, tasks=TASKS[:1]))
+    [told] = [event.text for event in events if isinstance(event, Note) and "by itself" in event.text]
+    assert re.search(r"see \d{3,} tokens at a time; it was asked with 64", told)
+
+
+def test_a_start_token_that_stands_twice_is_told_with_both_numbers(
+    runs_dir: Path, llama: Path, tmp_path
+) -> None:
+    """The tokenizer adds <s>: the engine scores the first windows with one of them too."""
+    copied = shutil.copytree(llama, tmp_path / "starts")
+    single = [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    special = {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}}
+    template = {"type": "TemplateProcessing", "single": single, "pair": single, "special_tokens": special}
+    edit_json(copied / "tokenizer.json", post_processor=template)
+    variant = Variant("fp32", str(copied), Scheme("fp32"))
+    _, events = score(a_job(runs_dir, llama, variant=variant, identity=identity(variant, runs_dir / "cache")))
+    [cell] = [e.cell for e in events if isinstance(e, Finished) and e.cell.task.name == "qeval_prose"]
+    one = cell.metrics["word_perplexity_with_one_start,none"]
+    assert one != pytest.approx(cell.metrics["word_perplexity,none"], rel=1e-6)
+    [note] = [e.text for e in events if isinstance(e, Note) and "start token" in e.text]
+    assert f"{one:.4g}" in note
+    [done] = [event for event in events if isinstance(event, Done)]
+    assert note in done.provenance.warnings
+
+
+def test_framed_perplexities_are_cells_of_their_own(runs_dir: Path, llama: Path, tmp_path) -> None:
+    copied = shutil.copytree(llama, tmp_path / "chats")
+    template = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}[assistant] "
+    edit_json(copied / "tokenizer_config.json", chat_template=template)
+    variant = Variant("fp32", str(copied), Scheme("fp32"))
+    changes = {"variant": variant, "identity": identity(variant, runs_dir / "cache"), "tasks": TASKS[2:]}
+    raw, events = score(a_job(runs_dir, llama, **changes))
+    [plain] = [event.cell for event in events if isinstance(event, Finished)]
+    job = a_job(runs_dir, llama, verify=4, **changes)
+    framed, events = score(msgspec.structs.replace(job, settings=replace(job.settings, framed=True)))
+    [cell] = [event.cell for event in events if isinstance(event, Finished)]
+    assert cell.key != plain.key
+    assert cell.score != pytest.approx(plain.score, rel=1e-3)
+    before, after = raw["qeval_prose"], framed["qeval_prose"]
+    assert after.weight.tolist() == before.weight.tolist()
+    assert not set(after.prompt_hash) & set(before.prompt_hash)
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert any("perplexity inside the chat template" in note for note in notes)
+    assert not any("Verified" in note for note in notes)
 
 
 def test_a_lost_cell_is_computed_again_to_the_very_same_bytes(runs_dir: Path, llama: Path) -> None:

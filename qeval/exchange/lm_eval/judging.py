@@ -52,6 +52,7 @@ class Judge:
             str(config.get("target_delimiter", " ")),
             str(config.get("fewshot_delimiter") or "\n\n"),
             survey.results.ours,
+            survey.judged_by in (None, (self.metric, self.filter)) and survey.results.ours,
         )
 
 
@@ -93,7 +94,11 @@ def _metric(wanted: Task, surveys: Sequence[Survey], wishes: Wishes) -> tuple[st
             f"The samples of {wanted.name} have no score {wish!r} for each item.", did_you_mean(wish, shared)
         )
     everywhere = wishes.metrics.get("", "")
-    wish = wish or (everywhere if everywhere in shared else "")
+    wish = (
+        wish
+        or (everywhere if everywhere in shared else "")
+        or (_told(first)[0] if _told(first)[0] in shared else "")
+    )
     falling = {name: False for survey in surveys for name, more in survey.rises.items() if not more}
     metric = judging_metric(wanted.name, wish, shared, first.rises | falling)
     told = metric in first.rises | falling or shared[metric] in PERPLEXITIES or has_a_direction(metric)
@@ -107,7 +112,15 @@ def _filter(wanted: Task, surveys: Sequence[Survey], wishes: Wishes) -> str:
     if not shared:
         raise QevalError("no filter of answers is the same for all variants", "")
     wish = _own(wishes.filters, wanted) or (wishes.filters.get("", "") if len(shared) > 1 else "")
-    return judging_filter(wanted.name, wish or wanted.filter, shared)
+    if wish or wanted.filtered:
+        return judging_filter(wanted.name, wish or wanted.filter, shared)
+    told = _told(surveys[0])[1]
+    return judging_filter(wanted.name, told if told in shared else wanted.filter, shared)
+
+
+def _told(survey: Survey) -> tuple[str, str]:
+    """What judged a task in the run that qeval wrote the files of; empty for anybody else's."""
+    return survey.judged_by or ("", "")
 
 
 def _own(wishes: Mapping[str, str], task: Task) -> str:

@@ -156,8 +156,9 @@ def _cell(name: str, found: Survey, task: Task, judged: Judge) -> tuple[Cell, Sa
     unproved = check(found, judged)
     path, said = found.path, found.said
     data = path.read_bytes()
-    how, lines = judged.format(found), by_filter(path, read_lines(path, data), said)[judged.filter]
-    samples, items, n = read_samples(path, lines, how), read_items(lines, how), len(lines)
+    how, parts = judged.format(found), by_filter(path, read_lines(path, data), said)
+    samples, lines = read_samples(path, parts, judged.filter, how), parts[judged.filter]
+    items, n = read_items(lines, how), len(lines)
     samples = replace(samples, cluster=clusters_of(samples, lines, items, how))
     key = f"{name}\0{task.name}\0{task.metric}\0{task.filter}\0".encode() + data
     cell = Cell(
@@ -174,6 +175,7 @@ def _cell(name: str, found: Survey, task: Task, judged: Judge) -> tuple[Cell, Sa
         files={path.name: hashlib.sha256(data).hexdigest()},
         unproved=unproved,
         texts=count_texts(samples.cluster),
+        output_type=how.output_type,
     )
     return cell, samples, items
 

@@ -16,6 +16,8 @@ from qeval.base.errors import QevalError, UsageError
 AGAIN = "Run lm_eval again with --log_samples, or take its scores alone with: qeval import --scores FILE"
 OURS = "qeval"
 """The `model_source` of files that qeval wrote; their samples tell more (see `samples`)."""
+JUDGED_BY = "judged_by"
+"""Where a task's configuration in such files names the metric and the filter that judged it."""
 _STAMP = re.compile(r"_(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)$")
 # What a file's name must not hold; lm-eval itself writes a task's name as it is.
 _UNSAFE = re.compile(r'["<>:/|\\?*\s]+')

@@ -2,30 +2,49 @@
 
 A line that qeval wrote says more than lm-eval's: `answer`, the answer that a run keeps, `cluster`, the text
 that the item shares with others (if it does), and under `doc` the question without the examples; a metric
-that it lacks has weight 0, as in lm-eval's own means.
+that it lacks has weight 0, as in lm-eval's own means. As in lm-eval's files there is a line for each item
+and filter, the items of one filter after those of another.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from qeval.base.errors import QevalError
+from qeval.base.logged import (
+    Filtered,
+    Logged,
+    arguments_of,
+    arguments_table,
+    as_logged,
+    listed_arguments,
+    pack,
+    pack_arguments,
+    unpack,
+)
 from qeval.base.records import Item, Samples
 from qeval.exchange.lm_eval.results import AGAIN
-from qeval.score.harness.rules import answered_choice, generated_text, gold_text, read_target, weighed
+from qeval.score.harness.rules import (
+    answered_choice,
+    generated_text,
+    gold_text,
+    read_target,
+    target_text,
+    weighed,
+)
 
 HASHES = ("doc_hash", "prompt_hash", "target_hash")
 CLUSTER = "cluster"
 _FIXED = {
-    "doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics", "answer", CLUSTER,
+    "doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics", "answer", "gold",
+    CLUSTER,
     *HASHES,
 }  # fmt: skip
 """The fields of a line that are no metrics."""
@@ -38,8 +57,9 @@ Line = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Format:
-    """How to read the lines of a task: its metric and that one's aggregation (see harness.rules), and from
-    lm-eval's configuration its output type and delimiters. `ours`: qeval wrote them."""
+    """How to read a task's lines: its metric and that one's aggregation (see harness.rules), and from
+    lm-eval's configuration its output type and delimiters. `ours`: qeval wrote them; `judged`: and this
+    metric judged there."""
 
     metric: str
     aggregation: str
@@ -47,6 +67,7 @@ class Format:
     target_delimiter: str = " "
     fewshot_delimiter: str = "\n\n"
     ours: bool = False
+    judged: bool = False
 
     @property
     def pairs(self) -> bool:
@@ -81,15 +102,17 @@ def metric_names(line: Line) -> list[str]:
     return [str(name) for name in listed] if listed is not None else [k for k in line if k not in _FIXED]
 
 
-def read_samples(path: Path, lines: Sequence[Line], how: Format) -> Samples:
-    """The lines as columns, without clusters (see `texts`). Raises QevalError where a log-likelihood is not a
-    number; a value that is none stays so, and is refused when compared."""
+def read_samples(path: Path, parts: Mapping[str, Sequence[Line]], chosen: str, how: Format) -> Samples:
+    """The lines of the filter `chosen` as columns, without clusters (see `texts`); `parts` are those of every
+    filter. Raises QevalError where a log-likelihood is not a number; a value that is none stays so, and is
+    refused when compared."""
+    lines = parts[chosen]
     pairs = [weighed(line.get(how.metric), how.aggregation) for line in lines]
     values = np.array(pairs, dtype=np.float64).reshape(-1, 2)
     answers = [_answer(path, line, how) for line in lines]
-    scores = np.empty(len(lines), dtype=object)
-    scores[:] = [some for _, some in answers]
+    scores = _objects([some for _, some in answers])
     hashes = {name: _text([str(line[name]) for line in lines]) for name in HASHES}
+    texts = [_texts(line, how) for line in lines]
     return Samples(
         key=_text([str(line["doc_id"]) for line in lines]),
         value=values[:, 0].copy(),
@@ -98,8 +121,52 @@ def read_samples(path: Path, lines: Sequence[Line], how: Format) -> Samples:
         answer=_text([answer for answer, _ in answers]),
         gold=_text([_gold(line, how) for line in lines]),
         scores=scores,
+        written=_objects(texts),
+        logged=_objects(_logged(parts, lines, how, scores, texts)),
         **hashes,
     )
+
+
+def _texts(line: Line, how: Format) -> tuple[str, ...]:
+    """What the model wrote, of all questions and repeats."""
+    if how.output_type != "generate_until":
+        return ()
+    return tuple(str(text) for some in line.get("resps") or () for text in some)
+
+
+def _logged(
+    parts: Mapping[str, Sequence[Line]],
+    lines: Sequence[Line],
+    how: Format,
+    scores: Any,
+    texts: Sequence[tuple[str, ...]],
+) -> list[str]:
+    """What the lines of every filter say of each item; "" for one that says nothing of what was answered."""
+    filters: dict[str, dict[str, Filtered]] = {str(line["doc_id"]): {} for line in lines}
+    for name, some in parts.items():
+        for line in some:
+            metrics = {metric: line[metric] for metric in metric_names(line) if metric in line}
+            answers = as_logged(line.get("filtered_resps") or [])
+            filters.setdefault(str(line["doc_id"]), {})[name] = Filtered(answers, metrics)
+    return [
+        pack(_logged_of(line, how, filters[str(line["doc_id"])]), scores[at], texts[at])
+        if any(line.get("resps") or ())
+        else ""
+        for at, line in enumerate(lines)
+    ]
+
+
+def _logged_of(line: Line, how: Format, filters: dict[str, Filtered]) -> Logged:
+    target, gold = str(line.get("target", "")), _gold(line, how)
+    return Logged(
+        as_logged(line["resps"]), filters, None if target == target_text(gold, how.output_type) else target
+    )
+
+
+def _objects(values: Sequence[Any]) -> Any:
+    column = np.empty(len(values), dtype=object)
+    column[:] = values
+    return column
 
 
 def _text(values: list[str]) -> Any:
@@ -115,16 +182,19 @@ def _item(line: Line, how: Format) -> Item:
     scored = how.output_type in SCORED
     prompt = _asked(line)[0][0]
     question = prompt.rpartition(how.fewshot_delimiter)[2] if scored else prompt
+    choices = tuple(_continuations(line, how)) if scored else ()
     if how.ours:
         question = str(line["doc"].get("question", question))
-    choices = tuple(_continuations(line)) if scored else ()
-    return Item(str(line["doc_id"]), prompt, question, choices, _gold(line, how))
+        choices = tuple(map(str, line["doc"].get("choices", choices)))
+    item = Item(str(line["doc_id"]), prompt, question, choices, _gold(line, how))
+    return replace(item, arguments=pack_arguments(listed_arguments(line["arguments"]), item))
 
 
 def _answer(path: Path, line: Line, how: Format) -> tuple[str, tuple[float, ...]]:
     """The answer (a choice's index, a text) and the log-likelihoods of the choices."""
     if how.output_type == "generate_until":
-        return generated_text(line["filtered_resps"]), ()
+        told = line.get("answer") if how.judged else None
+        return (generated_text(line["filtered_resps"]) if told is None else str(told)), ()
     if how.output_type == "loglikelihood_rolling":
         return "", ()
     scores = tuple(float(response[0][0]) for response in line["resps"])
@@ -134,8 +204,8 @@ def _answer(path: Path, line: Line, how: Format) -> tuple[str, tuple[float, ...]
             f"{path}: item {line['doc_id']} has a log-likelihood that is not a number ({bad}).",
             "The model gave none there: run lm_eval again, for instance with another dtype.",
         )
-    if "answer" in line and how.ours:
-        return str(line["answer"]), scores
+    if "answer" in line and how.judged:
+        return str(line["answer"]), scores[: len(line["doc"].get("choices") or scores)]
     if how.output_type == "loglikelihood":
         greedy = str(line["resps"][0][0][1]) == "True"
         return (_asked(line)[0][1] if greedy else ""), scores
@@ -145,28 +215,32 @@ def _answer(path: Path, line: Line, how: Format) -> tuple[str, tuple[float, ...]
 
 def _asked(line: Line) -> list[tuple[str, str]]:
     """(context, continuation) of each request, in order."""
-    arguments = line["arguments"]
-    values = arguments.values() if isinstance(arguments, dict) else arguments
-    parts = [list(part.values()) if isinstance(part, dict) else list(part) for part in values]
+    parts = listed_arguments(line["arguments"])
     return [(str(part[0]), str(part[1]) if len(part) > 1 else "") for part in parts]
 
 
-def _continuations(line: Line) -> list[str]:
-    """What was scored; those asked without a context (mutual information) repeat the others."""
+def _continuations(line: Line, how: Format) -> list[str]:
+    """What was scored; those asked without a context (mutual information) repeat the others. Where one
+    continuation follows several contexts (Winogrande), the contexts are the choices."""
     asked = _asked(line)
     half = len(asked) // 2
     twice = len(asked) % 2 == 0 and asked and asked[0][0] and not any(context for context, _ in asked[half:])
-    return [text for _, text in (asked[:half] if twice else asked)]
+    contexts, texts = zip(*(asked[:half] if twice else asked), strict=True)
+    if len(texts) > 1 and len(set(texts)) == 1 and len(set(contexts)) > 1:
+        return [context.rpartition(how.fewshot_delimiter)[2] for context in contexts]
+    return list(texts)
 
 
 def _choices(line: Line, how: Format) -> list[str]:
     """The choices themselves, without the delimiter in front."""
-    return [text.removeprefix(how.target_delimiter) for text in _continuations(line)]
+    return [text.removeprefix(how.target_delimiter) for text in _continuations(line, how)]
 
 
 def _gold(line: Line, how: Format) -> str:
     if how.output_type == "loglikelihood_rolling":
         return ""
+    if how.ours and "gold" in line:
+        return str(line["gold"])
     target = str(line.get("target", ""))
     if how.output_type != "multiple_choice":
         return gold_text(read_target(target) if target.startswith("[") else target)
@@ -174,29 +248,50 @@ def _gold(line: Line, how: Format) -> str:
 
 
 def sample_lines(samples: Samples, items: Mapping[str, Item], how: Format, chosen: str) -> Iterator[Line]:
-    """What `read_samples` and `read_items` read, for the filter `chosen`.
+    """What `read_samples` and `read_items` read: each item once for each filter, in lm-eval's order.
 
-    lm-eval also logs whether each choice was the greedy one, and the document's own fields; a run keeps
-    neither. `doc` holds the question and the choices instead.
+    Of a run that kept no more than its answers there is a line for the filter `chosen` alone, without the
+    texts that the model wrote. The document's own fields are not kept: `doc` holds question and choices.
     """
-    for place, key in enumerate(samples.key.tolist()):
-        item = items.get(key)
-        weight = float(samples.weight[place])
-        responses = _responses(samples, place, how)
-        yield {
-            "doc_id": int(key) if key.isdecimal() and str(int(key)) == key else key,
-            "doc": {"question": item.question, "choices": list(item.choices)} if item else {},
-            "target": _target(str(samples.gold[place]), how),
-            "arguments": _arguments(item) if item else {},
-            "resps": [[response] for response in responses],
-            "filtered_resps": responses,
-            "filter": chosen,
-            "metrics": [how.metric] if weight else [],
-            **{name: str(getattr(samples, name)[place]) for name in HASHES},
-            "answer": str(samples.answer[place]),
-            **({CLUSTER: str(samples.cluster[place])} if samples.cluster[place] else {}),
-            **({how.metric: _value(samples, place, how)} if weight else {}),
-        }
+    logs = [_log(samples, place, how, chosen) for place in range(len(samples))]
+    for name in dict.fromkeys(name for log in logs for name in log.filters):
+        for place, log in enumerate(logs):
+            if name in log.filters:
+                yield _line(samples, place, items.get(str(samples.key[place])), how, log, name, chosen)
+
+
+def _line(
+    samples: Samples, place: int, item: Item | None, how: Format, log: Logged, name: str, chosen: str
+) -> Line:
+    key, gold = str(samples.key[place]), str(samples.gold[place])
+    target = log.target if log.target is not None else target_text(gold, how.output_type)
+    metrics = log.filters[name].metrics
+    return {
+        "doc_id": int(key) if key.isdecimal() and str(int(key)) == key else key,
+        "doc": {"question": item.question, "choices": list(item.choices)} if item else {},
+        "target": target,
+        "arguments": arguments_table(arguments_of(item)) if item else {},
+        "resps": log.responses,
+        "filtered_resps": log.filters[name].answers,
+        "filter": name,
+        "metrics": list(metrics),
+        **{hash_: str(getattr(samples, hash_)[place]) for hash_ in HASHES},
+        **({"answer": str(samples.answer[place])} if name == chosen else {}),
+        **({"gold": gold} if log.target is not None else {}),
+        **({CLUSTER: str(samples.cluster[place])} if samples.cluster[place] else {}),
+        **metrics,
+    }
+
+
+def _log(samples: Samples, place: int, how: Format, chosen: str) -> Logged:
+    """What was kept of an item, or of an earlier version's run what its columns tell."""
+    texts = samples.written[place]
+    if samples.logged[place]:
+        return unpack(samples.logged[place], samples.scores[place], texts)
+    answers = _answers(samples, place, how)
+    responses = [list(texts)] if how.output_type == "generate_until" else [[answer] for answer in answers]
+    metrics = {how.metric: _value(samples, place, how)} if samples.weight[place] else {}
+    return Logged(responses, {chosen: Filtered(answers, metrics)})
 
 
 def _value(samples: Samples, place: int, how: Format) -> float | list[float]:
@@ -204,7 +299,8 @@ def _value(samples: Samples, place: int, how: Format) -> float | list[float]:
     return [value, float(samples.weight[place])] if how.pairs else value
 
 
-def _responses(samples: Samples, place: int, how: Format) -> list[Any]:
+def _answers(samples: Samples, place: int, how: Format) -> list[Any]:
+    """What a filter left, of which no more is known than the columns of scores and answers."""
     if how.output_type == "loglikelihood_rolling":
         return [str(float(samples.value[place]))]
     if how.output_type == "generate_until":
@@ -213,17 +309,3 @@ def _responses(samples: Samples, place: int, how: Format) -> list[Any]:
     if how.output_type == "loglikelihood":
         return [[*score, str(bool(samples.answer[place]))] for score in scores]
     return scores
-
-
-def _target(gold: str, how: Format) -> str:
-    """The right answer as lm-eval writes it, which writes several as a list."""
-    several = how.output_type == "multiple_choice" and re.fullmatch(r"\d+(?:,\d+)+", gold)
-    return f"[{gold.replace(',', ', ')}]" if several else gold
-
-
-def _arguments(item: Item) -> dict[str, dict[str, str]]:
-    parts: list[tuple[str, ...]] = [(item.prompt, choice) for choice in item.choices] or [(item.prompt,)]
-    return {
-        f"gen_args_{number}": {f"arg_{place}": text for place, text in enumerate(texts)}
-        for number, texts in enumerate(parts)
-    }

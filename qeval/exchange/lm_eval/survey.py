@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from qeval.base.errors import QevalError
-from qeval.exchange.lm_eval.results import AGAIN, ResultsFile, TaskResults
+from qeval.exchange.lm_eval.results import AGAIN, JUDGED_BY, ResultsFile, TaskResults
 from qeval.exchange.lm_eval.samples import HASHES, Line, metric_names, read_lines
 from qeval.score.harness.rules import DEFAULT_AGGREGATIONS, PERPLEXITIES, weighed
 
@@ -46,6 +46,12 @@ class Survey:
     items: Mapping[str, int]
     columns: Mapping[tuple[str, str], Column]
     copies: int = 0
+
+    @property
+    def judged_by(self) -> tuple[str, str] | None:
+        """The metric and the filter that judged the task, where qeval wrote the files."""
+        told = (self.said.config.get("metadata") or {}).get(JUDGED_BY) if self.results.ours else None
+        return (str(told[0]), str(told[1])) if told else None
 
     @property
     def rises(self) -> dict[str, bool]:

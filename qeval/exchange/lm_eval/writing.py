@@ -11,6 +11,7 @@ from qeval.base.records import Cell, Result
 from qeval.compare.rows import groups_of
 from qeval.exchange.lm_eval.checking import as_lm_eval_says
 from qeval.exchange.lm_eval.results import (
+    JUDGED_BY,
     OURS,
     TaskResults,
     results_name,
@@ -76,6 +77,7 @@ def _results(source: Source, result: Result) -> dict[str, Any]:
 def _task(source: Source, cell: Cell) -> TaskResults:
     task, how = cell.task, _format(source, cell)
     rises = task.kind != "perplexity"
+    filters = [name for name in _filters(cell) if name != "none"]
     judge = {"metric": how.metric, "aggregation": how.aggregation, "higher_is_better": rises}
     return TaskResults(
         metrics=_metrics(cell, how),
@@ -86,13 +88,19 @@ def _task(source: Source, cell: Cell) -> TaskResults:
             "dataset_path": cell.dataset.partition(",")[0],
             "num_fewshot": task.num_fewshot,
             "metric_list": [judge],
-            "metadata": {"version": cell.task_version},
+            **({"filter_list": [{"name": name} for name in filters]} if filters else {}),
+            "metadata": {"version": cell.task_version, JUDGED_BY: [how.metric, task.filter]},
         },
         version=cell.task_version,
         num_fewshot=task.num_fewshot,
         rises={how.metric: rises},
         count={"original": cell.n_available, "effective": cell.n},
     )
+
+
+def _filters(cell: Cell) -> list[str]:
+    """The filters of the answers, in the task's order."""
+    return list(dict.fromkeys(name.partition(",")[2] for name in cell.metrics if "," in name))
 
 
 def _metrics(cell: Cell, how: Format) -> dict[str, Any]:
@@ -111,11 +119,13 @@ def _format(source: Source, cell: Cell) -> Format:
         aggregation = usual if usual in PERPLEXITIES else "weighted_perplexity"
     else:
         aggregation = "mean" if samples is None or samples.weight.all() else "nanmean"
-    return Format(metric, aggregation, _output_type(cell, samples), ours=True)
+    return Format(metric, aggregation, _output_type(cell, samples), ours=True, judged=True)
 
 
 def _output_type(cell: Cell, samples: Any) -> str:
-    """What lm-eval calls the way of asking."""
+    """What lm-eval calls the way of asking; of earlier versions' runs as their items tell it."""
+    if cell.output_type:
+        return cell.output_type
     most = 0 if samples is None else max((len(scores) for scores in samples.scores), default=0)
     if cell.task.kind == "perplexity" and not most:
         return "loglikelihood_rolling"

@@ -33,7 +33,7 @@ Path = Literal["tree", "kv", "head", "plain"]
 PATHS: tuple[Path, ...] = ("tree", "kv", "head", "plain")
 
 
-def _nothing(*_: Any) -> None:
+def nothing(*_: Any) -> None:
     """Told of something that nobody listens to."""
 
 
@@ -63,8 +63,8 @@ class Engine:
         self.tolerance: float | None = None
         self.checked = Shape()
         self.smaller: dict[str, int] = {}
-        self.on_pass: Callable[[int], None] = _nothing
-        self.on_smaller: Callable[[str, int, NDArray[np.int64]], None] = _nothing
+        self.on_pass: Callable[[int], None] = nothing
+        self.on_smaller: Callable[[str, int, NDArray[np.int64]], None] = nothing
         self.tokens_fed = self.tokens_padded = 0
 
     def score(

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_SCHEMA = 2
+_SCHEMA = 3
 _BROKEN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, msgspec.MsgspecError)
 
 
@@ -137,6 +137,8 @@ _FACTS = (
     "output_type",
     "max_length",
     "repeats",
+    "frame",
+    "notes",
 )
 _CONTENT = ("features", "doc_hash", "prompt_hash", "target_hash", "truncated", "n_available")
 
@@ -157,7 +159,8 @@ def _restored(parts: dict[str, Any], leaf: Leaf) -> PreparedTask:
         **columns,
     )
     view = viewer(leaf, task, None, content)
-    return PreparedTask(task=task, requests=requests, content=content, view=view, **facts["facts"])
+    told: dict[str, Any] = {**facts["facts"], "notes": tuple(facts["facts"]["notes"])}
+    return PreparedTask(task=task, requests=requests, content=content, view=view, **told)
 
 
 def _once(make: Callable[[], Any]) -> Callable[[], Any]:

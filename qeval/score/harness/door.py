@@ -13,14 +13,19 @@ from qeval.score.harness.asked import asked
 from qeval.score.harness.leaves import Leaf
 from qeval.score.harness.outcome import collect, items
 from qeval.score.harness.prepared import PreparedTask
-from qeval.score.harness.reference import generate, score_with_lm_eval
+from qeval.score.harness.reference import by_lm_eval_alone, generate, longest, score_with_lm_eval
+from qeval.score.harness.starts import start_notes, with_one_start
 
 __all__ = [
+    "by_lm_eval_alone",
     "collect",
     "generate",
     "items",
+    "longest",
     "prepare",
     "score_with_lm_eval",
+    "start_notes",
+    "with_one_start",
 ]
 
 
@@ -31,6 +36,7 @@ def prepare(
     max_length: int,
     seed: int = 1234,
     chat_template: bool = False,
+    framed: bool = False,
     datasets_dir: Path | None = None,
     tasks_dir: Path | None = None,
     cache_dir: Path | None = None,
@@ -40,10 +46,10 @@ def prepare(
 
     A group becomes its leaves (MMLU its 57 subjects). The prompts are those of
     `lm_eval.simple_evaluate(fewshot_random_seed=seed)` with the same few-shot count and limit.
-    `max_length` is the longest sequence the model takes; longer ones lose their beginning, as in
-    lm-eval. `datasets_dir` is a mirror of Hub data set repositories, DIR/<org>/<name>; `tasks_dir` holds
-    tasks of one's own; `cache_dir` keeps what was built, for every process. `progress(name, done, total)`
-    is called before each leaf and at the end.
+    `max_length` is the longest sequence the model takes; longer ones lose their beginning, as in lm-eval.
+    `framed`: perplexities are of texts inside the chat template. `datasets_dir` is a mirror of Hub data set
+    repositories, DIR/<org>/<name>; `tasks_dir` holds tasks of one's own; `cache_dir` keeps what was built,
+    for every process. `progress(name, done, total)` is called before each leaf and at the end.
 
     Raises UsageError for unknown tasks, metrics and filters, QevalError for data that is not to be had.
     """
@@ -51,7 +57,7 @@ def prepare(
 
     sources.look_again()
     found = leaves.expand(tasks, tasks_dir, cache_dir)
-    settings = {"max_length": max_length, "seed": seed, "chat_template": chat_template}
+    settings = {"max_length": max_length, "seed": seed, "chat_template": chat_template, "framed": framed}
     place = None if cache_dir is None else (cache_dir / "requests", cache.fingerprint(tokenizer))
     build = _builder(tokenizer, datasets_dir, settings)
     prepared = []

@@ -9,24 +9,38 @@ from dataclasses import replace
 from typing import Any
 
 from qeval.base.errors import QevalError
+from qeval.base.logged import Filtered, Logged, as_logged, pack, pack_arguments
 from qeval.base.records import Item, Samples
 from qeval.score.engine.requests import Answer
 from qeval.score.harness.metrics import aggregation_names
 from qeval.score.harness.prepared import Outcome, PreparedTask
-from qeval.score.harness.rules import ASKED_TWICE, answered_choice, generated_text, gold_text, weighed
+from qeval.score.harness.rules import (
+    ASKED_TWICE,
+    answered_choice,
+    generated_text,
+    gold_text,
+    target_text,
+    weighed,
+)
+from qeval.score.harness.starts import ONE_START, totals_with_one_start
 from qeval.score.harness.tame import lm_eval_tamed
 from qeval.store.clusters import clusters
 
 
 def collect(
-    prepared: PreparedTask, answers: Sequence[Answer] | Sequence[str], *, partly: bool = False
+    prepared: PreparedTask,
+    answers: Sequence[Answer] | Sequence[str],
+    one_start: Sequence[Answer] = (),
+    *,
+    partly: bool = False,
 ) -> Outcome:
     """The items of a task, scored.
 
     `answers` are one Answer for each of `prepared.requests`, or, where the task generates, the texts that
-    `generate` returned. `partly`: some of them are stand-ins, so that only the scores of the others are
-    wanted; then nobody looks which items share a text, nor what they looked like. Raises QevalError for an
-    answer that is no finite number, naming the item.
+    `generate` returned. `one_start` are those to `starts.with_one_start`, if any were asked. `partly`: some
+    are stand-ins, so that only the scores of the others are wanted; then nobody looks which items share a
+    text, nor what they looked like. Raises QevalError for an answer that is no finite number, naming the
+    item.
     """
     with lm_eval_tamed():
         view = prepared.view()
@@ -36,8 +50,13 @@ def collect(
             name: [view.process_results(doc, results) for doc, results in rows]
             for name, rows in _results(prepared, groups).items()
         }
-        samples = _samples(prepared, view, judged[prepared.task.filter], groups)
+        samples = _samples(prepared, view, judged, groups)
         metrics = dict(_metrics(view, judged))
+        if one_start:
+            totals = totals_with_one_start(prepared, answers, one_start)
+            pairs = zip(prepared.content.docs(), totals, strict=True)
+            rows = {prepared.task.filter: [view.process_results(doc, [total]) for doc, total in pairs]}
+            metrics |= {key.replace(",", f"{ONE_START},"): value for key, value in _metrics(view, rows)}
     if partly:
         return Outcome(samples, metrics)
     made = items(prepared)
@@ -122,18 +141,28 @@ def _metrics(view: Any, judged: Mapping[str, Sequence[Mapping[str, Any]]]) -> It
 
 
 def _samples(
-    prepared: PreparedTask, view: Any, rows: Sequence[Mapping[str, Any]], groups: Sequence[Sequence[Any]]
+    prepared: PreparedTask,
+    view: Any,
+    judged: Mapping[str, Sequence[Mapping[str, Any]]],
+    groups: Sequence[Sequence[Any]],
 ) -> Samples:
     import numpy as np
+    from lm_eval.utils import handle_non_serializable
 
-    content = prepared.content
+    content, rows = prepared.content, judged[prepared.task.filter]
     metric = prepared.task.metric
     how = aggregation_names(view)[metric]
     pairs = np.array([weighed(row.get(metric), how) for row in rows], dtype=np.float64).reshape(-1, 2)
     _check(prepared, pairs[:, 0])
     said = [_said(prepared, view, mates) for mates in groups]
-    scores = np.empty(len(said), dtype=object)
+    gold = [_gold(prepared, view, doc) for doc in content.docs()]
+    scores, texts, logged = (np.empty(len(said), dtype=object) for _ in range(3))
     scores[:] = [choices for _, choices in said]
+    texts[:] = [_texts(prepared, mates) for mates in groups]
+    logged[:] = [
+        pack(log, scores[at], texts[at], handle_non_serializable)
+        for at, log in enumerate(_logs(prepared, view, judged, groups, gold))
+    ]
     return Samples(
         key=np.array([str(at) for at in range(len(rows))]),
         doc_hash=np.array(content.doc_hash),
@@ -143,9 +172,36 @@ def _samples(
         weight=pairs[:, 1].copy(),
         cluster=np.array([""] * len(rows)),
         answer=np.array([answer for answer, _ in said], dtype=np.str_),
-        gold=np.array([_gold(prepared, view, doc) for doc in content.docs()], dtype=np.str_),
+        gold=np.array(gold, dtype=np.str_),
         scores=scores,
+        written=texts,
+        logged=logged,
     )
+
+
+def _texts(prepared: PreparedTask, mates: Sequence[Any]) -> tuple[str, ...]:
+    """What the model wrote for an item, whole."""
+    if not prepared.generates:
+        return ()
+    return tuple(str(text) for instance in mates for text in instance.resps)
+
+
+def _logs(
+    prepared: PreparedTask,
+    view: Any,
+    judged: Mapping[str, Sequence[Mapping[str, Any]]],
+    groups: Sequence[Sequence[Any]],
+    gold: Sequence[str],
+) -> Iterator[Logged]:
+    """What lm-eval logs of each item beside its columns; `judged` are the values of its metrics by filter."""
+    for at, (doc, mates) in enumerate(zip(prepared.content.docs(), groups, strict=True)):
+        filters = {
+            name: Filtered([as_logged(mate.filtered_resps[name]) for mate in mates], dict(rows[at]))
+            for name, rows in judged.items()
+        }
+        target = str(view.doc_to_target(doc))
+        known = target == target_text(gold[at], prepared.output_type)
+        yield Logged([as_logged(mate.resps) for mate in mates], filters, None if known else target)
 
 
 def _check(prepared: PreparedTask, values: Any) -> None:
@@ -214,7 +270,8 @@ def _item(prepared: PreparedTask, view: Any, at: int, doc: Any, asked: Sequence[
         choices = choices[: len(choices) // 2]
     if getattr(view, "multiple_input", False) and prepared.output_type == "multiple_choice":
         choices = [str(choice) for choice in view.doc_to_choice(doc)]
-    return Item(str(at), prompt, _question(view, doc, prompt), tuple(choices), _gold(prepared, view, doc))
+    item = Item(str(at), prompt, _question(view, doc, prompt), tuple(choices), _gold(prepared, view, doc))
+    return replace(item, arguments=pack_arguments(asked, item))
 
 
 def _question(view: Any, doc: Any, prompt: str) -> str:

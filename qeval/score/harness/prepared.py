@@ -50,7 +50,9 @@ class PreparedTask:
     scored of `n_available`. `dataset` says where the items came from. `requests` are the token requests
     of all items in order, empty where the task `generates`. `truncated` requests were cut on the left
     to fit `max_length`. `output_type` is lm-eval's. `view()` is lm-eval's task object over the documents.
-    `asked` is the hash of all that can change a score but the model; see `asked.asked`.
+    `asked` is the hash of all that can change a score but the model; see `asked.asked`. `frame` is what the
+    chat template sets before each text whose perplexity is measured inside it. `notes` are sentences, without
+    the task's name, on what a reader must know.
     """
 
     task: Task
@@ -67,6 +69,8 @@ class PreparedTask:
     content: Content
     view: Callable[[], Any] = field(repr=False)
     asked: str = ""
+    frame: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

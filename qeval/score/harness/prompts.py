@@ -12,6 +12,7 @@ from typing import Any
 from qeval.base.errors import QevalError
 from qeval.base.records import Task
 from qeval.score.harness import sources, tokens
+from qeval.score.harness.chat import Chat
 from qeval.score.harness.leaves import Leaf
 from qeval.score.harness.metrics import chosen
 from qeval.score.harness.prepared import Content, PreparedTask
@@ -26,6 +27,7 @@ def build(
     max_length: int,
     seed: int,
     chat_template: bool,
+    framed: bool,
     datasets_dir: Path | None,
 ) -> PreparedTask:
     """The task with its prompts as `lm_eval.simple_evaluate(fewshot_random_seed=seed)` would make them.
@@ -36,8 +38,10 @@ def build(
         lm_task = _loaded(leaf)
         task = chosen(leaf.task, lm_task)
         _refuse(lm_task, task.name)
-        instances = _instances(lm_task, task, encoder.hflm if chat_template else None, seed)
-        content = _content(lm_task, instances, encoder, max_length, task.name)
+        chat = Chat(encoder.hflm)
+        instances = _instances(lm_task, task, chat if chat_template else None, seed)
+        frame = chat.frame() if framed and lm_task.OUTPUT_TYPE == "loglikelihood_rolling" else ""
+        content = _content(lm_task, instances, encoder, max_length, task.name, frame)
         split = lm_task.config.test_split or lm_task.config.validation_split
         dataset = sources.describe(leaf, split, datasets_dir, content.doc_hash)
     return PreparedTask(
@@ -56,6 +60,8 @@ def build(
         repeats=int(instances[0].repeats or 1),
         content=content,
         view=viewer(leaf, task, lm_task, content),
+        frame=frame,
+        notes=tuple(chat.notes(framed=bool(frame))),
     )
 
 
@@ -123,24 +129,24 @@ def _refuse(lm_task: Any, name: str) -> None:
         raise QevalError(f"The task {name!r} needs images or sound.", "qeval scores text; leave it out.")
 
 
-def _instances(lm_task: Any, task: Task, hflm: Any, seed: int) -> list[Any]:
+def _instances(lm_task: Any, task: Task, chat: Chat | None, seed: int) -> list[Any]:
     """lm-eval's requests for the first `limit` documents, in its order."""
     lm_task.set_config(key="num_fewshot", value=task.num_fewshot)
     lm_task.set_fewshot_seed(seed=seed)
     try:
         lm_task.build_all_requests(
             limit=task.limit,
-            apply_chat_template=hflm is not None,
+            apply_chat_template=chat is not None,
             fewshot_as_multiturn=True,
-            chat_template=None if hflm is None else hflm.apply_chat_template,
-            tokenizer_name="" if hflm is None else hflm.tokenizer_name,
+            chat_template=None if chat is None else chat.apply,
+            tokenizer_name="" if chat is None else chat.hflm.tokenizer_name,
         )
     except QevalError:
         raise
     except Exception as error:
         what = f"{type(error).__name__}: {' '.join(str(error).split())}"
         hint = (
-            "Leave out --chat-template, or use a model whose tokenizer has one." if hflm is not None else ""
+            "Leave out --chat-template, or use a model whose tokenizer has one." if chat is not None else ""
         )
         raise QevalError(f"lm-eval cannot build the prompts of task {task.name!r}: {what}.", hint) from error
     instances: list[Any] = lm_task.instances
@@ -150,19 +156,24 @@ def _instances(lm_task: Any, task: Task, hflm: Any, seed: int) -> list[Any]:
 
 
 def _content(
-    lm_task: Any, instances: Sequence[Any], encoder: tokens.Encoder, max_length: int, name: str
+    lm_task: Any,
+    instances: Sequence[Any],
+    encoder: tokens.Encoder,
+    max_length: int,
+    name: str,
+    frame: str,
 ) -> Content:
     import numpy as np
 
     firsts = {instance.doc_id: instance for instance in reversed(instances) if instance.idx == 0}
     docs = [firsts[at].doc for at in sorted(firsts)]
     arguments = [instance.args for instance in instances]
-    requests, spans, truncated = _token_requests(instances, encoder, max_length, name)
+    requests, spans, truncated = _token_requests(instances, encoder, max_length, name, frame)
     return Content(
         docs=lambda: docs,
         features=tuple(getattr(lm_task, "features", ())),
         doc_hash=tuple(_hash(_json(doc)) for doc in docs),
-        prompt_hash=tuple(_hash(firsts[at].arguments[0]) for at in sorted(firsts)),
+        prompt_hash=tuple(_hash(frame + firsts[at].arguments[0]) for at in sorted(firsts)),
         target_hash=tuple(_hash(str(lm_task.doc_to_target(doc))) for doc in docs),
         owner=np.array([instance.doc_id for instance in instances], dtype=np.int32),
         arguments=lambda: arguments,
@@ -187,7 +198,7 @@ def _hash(text: str) -> str:
 
 
 def _token_requests(
-    instances: Sequence[Any], encoder: tokens.Encoder, max_length: int, name: str
+    instances: Sequence[Any], encoder: tokens.Encoder, max_length: int, name: str, frame: str
 ) -> tuple[list[Any], Any, int]:
     """All token requests, where each instance's begin and end among them, and how many were cut."""
     import numpy as np
@@ -196,7 +207,13 @@ def _token_requests(
     if kind == "generate_until":
         return [], np.zeros(len(instances) + 1, dtype=np.int64), 0
     if kind == "loglikelihood_rolling":
-        windows = [tokens.rolling_requests(encoder, instance.args[0], max_length) for instance in instances]
+        texts = [instance.args[0] for instance in instances]
+        windows = [
+            tokens.framed_requests(encoder, frame, text, max_length)
+            if frame
+            else tokens.rolling_requests(encoder, text, max_length)
+            for text in texts
+        ]
         spans = np.cumsum([0, *map(len, windows)], dtype=np.int64)
         return [window for some in windows for window in some], spans, 0
     pairs = [instance.args[:2] for instance in instances]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
+from qeval.base.errors import QevalError
 from qeval.score.engine.requests import Answer
 from qeval.score.harness.prepared import PreparedTask
 from qeval.score.harness.tame import lm_eval_tamed
@@ -31,6 +33,8 @@ def score_with_lm_eval(
     `wanted` are the positions of questions (see Content), all by default; the answers come in their
     order, a rolling question giving one for each of its windows.
     """
+    if prepared.frame:
+        raise QevalError("lm-eval has no perplexity inside a chat template.", "Leave out --engine lm-eval.")
     with lm_eval_tamed():
         lm = _hflm(prepared, model, tokenizer, batch_size)
         asked = _instances(prepared)
@@ -43,14 +47,47 @@ def score_with_lm_eval(
     return [Answer(float(likelihood), bool(greedy)) for likelihood, greedy in found]
 
 
-def _hflm(prepared: PreparedTask, model: Any, tokenizer: Any, batch_size: int) -> Any:
+def by_lm_eval_alone(
+    prepared: PreparedTask, model: Any, tokenizer: Any, wanted: Sequence[int]
+) -> list[Answer]:
+    """What lm-eval would say by itself to the questions at `wanted`, one by one: one answer for each.
+
+    It is told neither our tokens nor our longest sequence, but asks the model's configuration.
+    """
+    with lm_eval_tamed():
+        lm = _hflm(None, model, tokenizer, 1)
+        every = _instances(prepared)
+        asked = [every[at] for at in wanted]
+        if prepared.output_type != "loglikelihood_rolling":
+            found = lm.loglikelihood(asked, disable_tqdm=True)
+            return [Answer(float(likelihood), bool(greedy)) for likelihood, greedy in found]
+        windows = [_rolled(lm, instance.args[0]) for instance in asked]
+    return [
+        Answer(sum(likelihood for likelihood, _ in some), all(greedy for _, greedy in some))
+        for some in windows
+    ]
+
+
+def longest(config: Any, tokenizer: Any) -> int:
+    """The longest sequence that lm-eval lets a model of this configuration see."""
+    from lm_eval.models.huggingface import HFLM
+
+    hflm = HFLM.__new__(HFLM)
+    hflm._max_length = None  # noqa: SLF001 - as its constructor leaves it where nobody names a length
+    hflm._model = SimpleNamespace(config=config)  # noqa: SLF001 - what it keeps of a model that is loaded
+    hflm.tokenizer = tokenizer
+    return int(hflm.max_length)
+
+
+def _hflm(prepared: PreparedTask | None, model: Any, tokenizer: Any, batch_size: int) -> Any:
+    """lm-eval's model class, with the longest sequence of `prepared` or its own."""
     from lm_eval.models.huggingface import HFLM
 
     return HFLM(
         pretrained=model,
         tokenizer=tokenizer,
         batch_size=batch_size,
-        max_length=prepared.max_length,
+        max_length=prepared.max_length if prepared else None,
         softmax_dtype="float32",
     )
 

@@ -241,6 +241,12 @@ def gold_text(target: Any, choices: Sequence[str] = ()) -> str:
     return str(target)
 
 
+def target_text(gold: str, output_type: str) -> str:
+    """The right answer as lm-eval writes what `gold_text` made of it; of several choices it writes a list."""
+    several = output_type == "multiple_choice" and re.fullmatch(r"\d+(?:,\d+)+", gold)
+    return f"[{gold.replace(',', ', ')}]" if several else gold
+
+
 def read_target(text: str) -> int | str | list[Any]:
     """A target from lm-eval's files, which hold `str(target)`: numbers and lists are told by their looks."""
     if text.isdecimal() and str(int(text)) == text:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from qeval.base.errors import QevalError
 from qeval.score.engine.requests import TokenRequest
+from qeval.score.harness.boundaries import Boundaries, Joint, Key, boundaries
+from qeval.score.harness.cuts import Cut, ways
+from qeval.score.harness.pieces import Text, batch, behind, doubtful
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,61 +19,12 @@ if TYPE_CHECKING:
     Tokens = NDArray[np.int32]
 
 Pair = tuple[str, str]
-Key = tuple[bool, str]  # whether a piece begins the text, and the piece
 Encoded = tuple["Tokens", "Tokens"]
-_CHECKED_AT_LEAST = 8
-_CHECKED_EVERY = 100
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A way to take text apart so that its pieces can be encoded one by one.
-
-    `after`: each piece ends after a newline, else each begins before one. GPT-2's kin take the newlines of
-    a paragraph break apart where a word follows, so no piece may end in both; Llama 3's and Qwen's glue
-    newlines to the full stop before them, so no piece may begin with one. Pieces but the first are encoded
-    behind `anchor`, whose tokens are taken off again: SentencePiece puts a space before the first word of
-    whatever it is given.
-    """
-
-    after: bool
-    anchor: str
-
-    def lines(self, text: str) -> list[str]:
-        """`text` in pieces of a line each, none empty."""
-        return [piece for piece in (_AFTER if self.after else _BEFORE).split(text) if piece]
-
-    def paragraphs(self, text: str) -> list[str]:
-        """`text` in larger pieces, none empty, cut at paragraph breaks where `lines` would cut too."""
-        first, *rest = text.split("\n\n")
-        out = [first]
-        for part in rest:
-            if self.after:
-                out[-1] += "\n\n"
-            piece = part if self.after else "\n\n" + part
-            sound = part[:1] if self.after else out[-1][-1:]
-            if sound and not sound.isspace():
-                out.append(piece)
-            else:
-                out[-1] += piece
-        return [piece for piece in out if piece]
-
-    def seam(self, text: str) -> int:
-        """Where the last word of `text` begins, or its last line if that has one word: what stands before is
-        the same for all answers and need not be encoded with each. 0 where there is no sound place."""
-        newline = text.rfind("\n")
-        word = text.rfind(" ")
-        if word > newline + 1 and not text[word - 1].isspace():
-            return word
-        if newline < 0:
-            return 0
-        at = newline + 1 if self.after else len(text[:newline].rstrip())
-        return at if not (text[at].isspace() if self.after else text[at] != "\n") else 0
-
-
-_BEFORE = re.compile(r"(?<=\S)(?=\n)")
-_AFTER = re.compile(r"(?<=\n)(?=\S)")
-_CUTS = tuple(Cut(after, anchor) for anchor in ("", "a", "a\n") for after in (False, True))
+_CHECKED = 8
+"""So many pairs of each task are encoded by lm-eval's own method too, though pieces are proved: it tells that
+a tokenizer's Python code does something of its own."""
+_MOST_WHOLE = 0.5
+"""A way that leaves a greater share of a task's texts to be encoded whole is given up."""
 
 
 @dataclass
@@ -81,7 +34,8 @@ class Encoder:
     `hflm` is lm-eval's HFLM without a model: its word on tokens is law. `prefix_text` is the text of the
     token that stands before a text without context. `before` and `behind` are the special tokens set around a
     text. `ways` are the shortcuts that have not failed yet, best first: a Cut, or None for whole texts in
-    batches. `paragraphs` and `lines` remember the pieces of the first of them.
+    batches; `bounds` is what is proved of where texts may be cut. Of the first way `paragraphs` and `lines`
+    remember the pieces, `joints` which of them may stand side by side, `unsound` those not to be used.
     """
 
     tokenizer: Any
@@ -90,8 +44,11 @@ class Encoder:
     before: Tokens
     behind: Tokens
     ways: list[Cut | None]
+    bounds: Boundaries = field(default_factory=Boundaries)
     paragraphs: dict[Key, Tokens] = field(default_factory=dict)
     lines: dict[Key, Tokens] = field(default_factory=dict)
+    joints: dict[Joint, bool] = field(default_factory=dict)
+    unsound: set[Key] = field(default_factory=set)
 
 
 def encoder(tokenizer: Any) -> Encoder:
@@ -107,14 +64,15 @@ def encoder(tokenizer: Any) -> Encoder:
     whole, body = tokenizer.encode("a"), tokenizer.encode("a", add_special_tokens=False)
     at = _position(body, whole)
     fast = bool(getattr(tokenizer, "is_fast", False))
-    ways: list[Cut | None] = [*_CUTS, None] if at >= 0 else [None]
+    bounds = boundaries(tokenizer.backend_tokenizer) if fast and at >= 0 else Boundaries()
     return Encoder(
         tokenizer=tokenizer,
         hflm=hflm,
         prefix_text=tokenizer.decode(hflm.prefix_token_id),
         before=np.array(whole[: max(at, 0)], dtype=np.int32),
         behind=np.array(whole[at + len(body) :] if at >= 0 else [], dtype=np.int32),
-        ways=ways if fast else [],
+        ways=ways(bounds) if fast else [],
+        bounds=bounds,
     )
 
 
@@ -187,6 +145,24 @@ def rolling_requests(encoder: Encoder, text: str, max_length: int) -> list[Token
     ]
 
 
+def framed_requests(encoder: Encoder, frame: str, text: str, max_length: int) -> list[TokenRequest]:
+    """A text in windows, each behind `frame` by itself: every token is scored once, none of the frame's.
+
+    Raises QevalError where the frame leaves no room.
+    """
+    import numpy as np
+
+    ahead = encoder.hflm.tok_encode(frame)
+    body = encoder.hflm.tok_encode(text, add_special_tokens=False)
+    room = max_length + 1 - len(ahead)
+    if room < 1:
+        raise QevalError(
+            f"The chat template takes {len(ahead)} tokens, and the model {max_length}.", "Leave out --framed."
+        )
+    windows = [body[at : at + room] for at in range(0, len(body), room)]
+    return [TokenRequest(np.array([*ahead, *some], dtype=np.int32), len(some)) for some in windows]
+
+
 def _encoded(encoder: Encoder, pairs: Sequence[Pair]) -> Iterable[Encoded]:
     """Context and continuation of each pair in tokens, as HFLM.loglikelihood makes them."""
     while encoder.ways:
@@ -197,13 +173,13 @@ def _encoded(encoder: Encoder, pairs: Sequence[Pair]) -> Iterable[Encoded]:
             if found is not None:
                 return found
         encoder.ways.pop(0)
-        encoder.paragraphs.clear()
-        encoder.lines.clear()
+        for memory in (encoder.paragraphs, encoder.lines, encoder.joints, encoder.unsound):
+            memory.clear()
     return _slowly(encoder, pairs)
 
 
 def _sample(pairs: Sequence[Pair]) -> Sequence[Pair]:
-    every = max(1, min(_CHECKED_EVERY, len(pairs) // _CHECKED_AT_LEAST))
+    every = max(1, len(pairs) // _CHECKED)
     return pairs[:: every - 1 + every % 2]  # an odd step meets each of four choices
 
 
@@ -240,15 +216,6 @@ def _after_prefix(encoder: Encoder, tokens: Tokens) -> Encoded:
     return np.array([prefix], dtype=np.int32), tokens
 
 
-@dataclass(frozen=True)
-class _Text:
-    """A text to be encoded: `special` tokens around it or not; `head` may be encoded apart from `tail`."""
-
-    head: str
-    tail: str
-    special: bool
-
-
 def _quickly(encoder: Encoder, way: Cut | None, pairs: Sequence[Pair]) -> list[Encoded] | None:
     """The pairs by a shortcut; None where it cannot be gone."""
     starts = {context: _start(encoder, way, context) for context in dict.fromkeys(pair[0] for pair in pairs)}
@@ -269,50 +236,43 @@ def _quickly(encoder: Encoder, way: Cut | None, pairs: Sequence[Pair]) -> list[E
     return out
 
 
-def _start(encoder: Encoder, way: Cut | None, context: str) -> _Text | None:
+def _start(encoder: Encoder, way: Cut | None, context: str) -> Text | None:
     """The context without white space at its end, which belongs to the continuation; None if it is empty.
     HFLM sets special tokens around a text unless it begins with one."""
     if context == "":
         return None
     kept = context.rstrip()
     at = 0 if way is None else way.seam(kept)
-    return _Text(kept[:at], kept[at:], special=not kept.startswith(encoder.prefix_text))
+    return Text(kept[:at], kept[at:], special=not kept.startswith(encoder.prefix_text))
 
 
-def _joined(encoder: Encoder, start: _Text | None, context: str, continuation: str) -> _Text:
+def _joined(encoder: Encoder, start: Text | None, context: str, continuation: str) -> Text:
     """Context and continuation in one."""
     if start is None:
-        return _Text("", continuation, special=False)
+        return Text("", continuation, special=False)
     length = len(start.head) + len(start.tail)
     rest = context[length:] + continuation
     special = start.special
     if length < len(encoder.prefix_text):  # the continuation may complete what looks like the prefix
         special = not (context + continuation).startswith(encoder.prefix_text)
-    return _Text(start.head, start.tail + rest, special)
+    return Text(start.head, start.tail + rest, special)
 
 
-def _whole(encoder: Encoder, texts: Sequence[_Text]) -> list[Tokens]:
+def _whole(encoder: Encoder, texts: Sequence[Text]) -> list[Tokens]:
     import numpy as np
 
     out: list[Tokens] = [np.empty(0, dtype=np.int32)] * len(texts)
     for special in (True, False):
         places = [at for at, text in enumerate(texts) if text.special is special]
         strings = [texts[at].head + texts[at].tail for at in places]
-        for at, tokens in zip(places, _batch(encoder.tokenizer, strings, special=special), strict=True):
+        for at, tokens in zip(places, batch(encoder.tokenizer, strings, special=special), strict=True):
             out[at] = tokens
     return out
 
 
-def _batch(tokenizer: Any, strings: list[str], *, special: bool) -> list[Tokens]:
-    import numpy as np
-
-    tokenizer.encode("a")  # sets the backend's truncation and padding back to none, as every call does
-    encodings = tokenizer.backend_tokenizer.encode_batch_fast(strings, add_special_tokens=special)
-    return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
-
-
-def _by_pieces(encoder: Encoder, cut: Cut, texts: Sequence[_Text]) -> list[Tokens] | None:
-    """Each text from its pieces, every distinct piece encoded once; None if the anchor does not hold.
+def _by_pieces(encoder: Encoder, cut: Cut, texts: Sequence[Text]) -> list[Tokens] | None:
+    """Each text from its pieces, every distinct piece encoded once, or whole where its pieces might differ;
+    None if most texts would be.
 
     Paragraphs come again and again (few-shot examples), and so do lines ("Answer: B"), so both are
     remembered.
@@ -323,16 +283,18 @@ def _by_pieces(encoder: Encoder, cut: Cut, texts: Sequence[_Text]) -> list[Token
     tails = [_keys(heads[text.head], cut.lines(text.tail)) for text in texts]
     new = {key: None for keys in heads.values() for key in keys if key not in encoder.paragraphs}
     lines = {key: [(key[0] and not at, line) for at, line in enumerate(cut.lines(key[1]))] for key in new}
-    if not _learn(encoder, cut, dict.fromkeys(key for keys in (*lines.values(), *tails) for key in keys)):
-        return None
+    _learn(encoder, cut, dict.fromkeys(key for keys in (*lines.values(), *tails) for key in keys))
     none = np.empty(0, dtype=np.int32)
     for key, keys in lines.items():
         encoder.paragraphs[key] = np.concatenate([none, *(encoder.lines[line] for line in keys)])
+    whole = doubtful(encoder, cut, texts, lines, heads, tails)
+    if len(whole) > max(_MOST_WHOLE * len(texts), _CHECKED):
+        return None
     begun = {
         head: np.concatenate([none, *(encoder.paragraphs[key] for key in keys)])
         for head, keys in heads.items()
     }
-    return [
+    out = [
         np.concatenate(
             [
                 encoder.before if text.special else none,
@@ -343,6 +305,9 @@ def _by_pieces(encoder: Encoder, cut: Cut, texts: Sequence[_Text]) -> list[Token
         )
         for text, tail in zip(texts, tails, strict=True)
     ]
+    for at, tokens in zip(whole, _whole(encoder, [texts[at] for at in whole]), strict=True):
+        out[at] = tokens
+    return out
 
 
 def _keys(ahead: Sequence[Any], pieces: Sequence[str]) -> list[Key]:
@@ -350,18 +315,13 @@ def _keys(ahead: Sequence[Any], pieces: Sequence[str]) -> list[Key]:
     return [(not ahead and not at, piece) for at, piece in enumerate(pieces)]
 
 
-def _learn(encoder: Encoder, cut: Cut, keys: Iterable[Key]) -> bool:
-    """Encodes the lines that are not known yet; False where the anchor runs into a piece."""
+def _learn(encoder: Encoder, cut: Cut, keys: Iterable[Key]) -> None:
+    """Encodes the lines that are not known yet; those that an anchor runs into are of no use."""
     import numpy as np
 
     unknown = [key for key in keys if key not in encoder.lines]
-    strings = [piece if first else cut.anchor + piece for first, piece in unknown]
-    anchor = _batch(encoder.tokenizer, [cut.anchor], special=False)[0]
-    for key, tokens in zip(unknown, _batch(encoder.tokenizer, strings, special=False), strict=True):
-        if key[0]:
-            encoder.lines[key] = tokens
-        elif np.array_equal(tokens[: len(anchor)], anchor):
-            encoder.lines[key] = tokens[len(anchor) :]
-        else:
-            return False
-    return True
+    anchors = ["" if first else cut.before(piece) for first, piece in unknown]
+    for key, tokens in zip(unknown, behind(encoder.tokenizer, anchors, unknown), strict=True):
+        if tokens is None:
+            encoder.unsound.add(key)
+        encoder.lines[key] = np.empty(0, dtype=np.int32) if tokens is None else tokens

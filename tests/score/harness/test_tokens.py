@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from qeval.base.errors import QevalError
-from qeval.score.harness import tokens
+from qeval.score.harness import cuts, tokens
 
 pytestmark = pytest.mark.torch
 
@@ -48,10 +48,10 @@ def test_ordinary_prompts_go_the_short_way(tokenizer):
     ]
     encoder = tokens.encoder(tokenizer)
     assert same(tokens._encoded(encoder, asked), tokens._slowly(encoder, asked))
-    assert isinstance(encoder.ways[0], tokens.Cut)
+    assert isinstance(encoder.ways[0], cuts.Cut)
 
 
-@pytest.mark.parametrize("cut", tokens._CUTS)
+@pytest.mark.parametrize("cut", cuts.CUTS)
 def test_pieces_make_up_the_text_and_paragraphs_are_whole_lines(cut):
     texts = [
         *PARAGRAPHS,

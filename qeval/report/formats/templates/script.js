@@ -67,13 +67,13 @@
       place, variant: row[0], task, group, metric, key: item[1], question: item[2], choices: item[3],
       gold: item[4][0], goldText: item[4][1], before: item[5], beforeScores: item[6], prompt: item[7],
       direction: row[2], after: row[3], afterScores: row[4], beforeMargin: row[5], margin: row[6],
-      text: null,
+      beforeText: item[8] || "", afterText: row[7] || "", text: null,
     };
   });
   const address = (entry) => [data.variants[entry.variant], entry.task, entry.key].map(encodeURIComponent).join("/");
   const haystack = (entry) => {
     if (entry.text === null) {
-      entry.text = [entry.question, entry.key, entry.task, entry.before, entry.after, ...entry.choices].join("\n").toLowerCase();
+      entry.text = [entry.question, entry.key, entry.task, entry.before, entry.after, entry.beforeText, entry.afterText, ...entry.choices].join("\n").toLowerCase();
     }
     return entry.text;
   };
@@ -149,6 +149,15 @@
       make("dt", {}, "This variant's answer"), make("dd", { class: "verbatim" }, entry.after));
   }
 
+  function texts(entry) {
+    if (!entry.beforeText && !entry.afterText) return null;
+    const side = (name, text) => make("div", {},
+      make("h4", {}, name), make("pre", { class: "written", tabindex: "0" }, text));
+    return make("div", { class: "texts" },
+      side("Baseline", entry.beforeText || entry.before),
+      side(data.variants[entry.variant], entry.afterText || entry.after));
+  }
+
   function prompt(entry) {
     if (entry.prompt < 0) return make("p", { class: "note" }, "The whole prompt is not embedded here; it is kept in the run.");
     if (!data.prompts[entry.prompt]) return null;
@@ -170,7 +179,7 @@
     const link = make("a", { href: "#item=" + address(entry), class: "permalink" }, "Link to this item");
     return make("div", { class: "flip-body" },
       entry.question ? make("pre", { class: "question", tabindex: "0" }, entry.question) : make("p", { class: "note" }, "The text of this item is not stored."),
-      entry.choices.length ? choiceTable(entry) : answers(entry), margins, prompt(entry), make("p", {}, link));
+      entry.choices.length ? choiceTable(entry) : answers(entry), texts(entry), margins, prompt(entry), make("p", {}, link));
   }
 
   function card(entry) {
