@@ -40,10 +40,11 @@ def _no_survey_of_the_machine(monkeypatch):
     monkeypatch.setattr(evaluator, "add_env_info", lambda _: None)
 
 
-def stored(name, place, model, tokenizer, fixtures, judged_by="none"):
+def stored(name, place, model, tokenizer, fixtures, judged_by=None, **judge):
     """A run of one variant and one task, stored and read again: the run, its samples and its items."""
     (prepared,) = [ours(tokenizer, name, TASKS[name], fixtures)]
-    prepared = replace(prepared, task=replace(prepared.task, filter=judged_by or prepared.task.filter))
+    judge["filter"] = judged_by or prepared.task.filter
+    prepared = replace(prepared, task=replace(prepared.task, **judge))
     outcome = door.collect(prepared, answered(prepared, model, tokenizer))
     cell = Cell(
         key="c" * 64,
@@ -141,6 +142,19 @@ def test_the_run_comes_back(name, judged_by, model, plain_tokenizer, fixtures, t
         assert [getattr(found[key], column.name) for key in kept] == [
             getattr(item, column.name) for item in kept.values()
         ], column.name
+
+
+def test_the_last_word_judged_by_perplexity_comes_back_so(model, plain_tokenizer, fixtures, tmp_path):
+    judge = {"metric": "perplexity", "kind": "perplexity"}
+    run, read, items, _ = stored("fix_cloze", tmp_path / "run", model, plain_tokenizer, fixtures, **judge)
+    export(gather(run, read), read, items, "lm-eval", tmp_path / "ours")
+    again = import_lm_eval(tmp_path / "ours", name="tiny")
+    (cell,), (other,) = run.results[0].cells, again.run.results[0].cells
+    assert (other.task.metric, other.task.kind, other.score) == ("perplexity", "perplexity", cell.score)
+    assert other.output_type == "loglikelihood"
+    for column in fields(Samples):
+        before, after = (getattr(one, column.name) for one in (read(cell), again.samples[other.key]))
+        assert after.tolist() == before.tolist(), column.name
 
 
 @pytest.mark.parametrize("name", KINDS)
