@@ -132,12 +132,12 @@ def test_verify_sees_that_the_model_was_given_another_length(
 
     wrong, longest = [64], door.longest  # for the questions; later calls are told the truth
     monkeypatch.setattr(door, "longest", lambda *of: wrong.pop() if wrong else longest(*of))
-    with pytest.raises(QevalError, match="lm-eval's own code gives other numbers for qeval_prose"):
+    with pytest.raises(QevalError, match="lm-eval's own code gives other numbers for qeval_facts"):
         score(a_job(runs_dir, llama, verify=40))
-    wrong.append(64)
+    wrong.append(200)  # long enough for these
     _, events = score(a_job(runs_dir / "short", llama, verify=40, tasks=TASKS[:1]))
     [told] = [event.text for event in events if isinstance(event, Note) and "by itself" in event.text]
-    assert re.search(r"see \d{3,} tokens at a time; it was asked with 64", told)
+    assert re.search(r"see \d{3,} tokens at a time; it was asked with 200", told)
 
 
 def test_a_start_token_that_stands_twice_is_told_with_both_numbers(
