@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -60,3 +62,21 @@ def test_the_same_order_of_changed_files_says_that_it_is_scored_anew(qeval, tmp_
     said = qeval(*words).stderr
     assert "asked the same of other files" in said
     assert "finished earlier" not in said
+
+
+@pytest.mark.parametrize("how", ["copied", "linked"])
+def test_files_of_another_run_are_not_taken_for_those_of_this_one(qeval, runs_dir: Path, how: str) -> None:
+    qeval(*GOOD)
+    good = runs_dir / judged(qeval(*GATE))
+    qeval(*OTHER)
+    other = runs_dir / judged(qeval(*GATE))
+    before = (good / "run.json").read_bytes()
+    (other / "run.json").unlink()
+    shutil.copytree(good / "cells", other / "cells", dirs_exist_ok=True)
+    if how == "copied":
+        shutil.copy(good / "run.json", other / "run.json")
+    else:
+        (other / "run.json").symlink_to(good / "run.json")
+    found = json.loads(qeval(*OTHER, "--json").stdout)
+    assert {cell["n"] for one in found["variants"] for cell in one["cells"]} == {50}
+    assert (good / "run.json").read_bytes() == before
