@@ -53,6 +53,8 @@ def _score(job: Job, cells: JobCells, say: Say, heard: Heard) -> None:
     prepared = questions(job, say)
     cells.asked = {part.task.name: part.asked for part in prepared}
     cells.packing = packing = decide(job, sum(map(_tokens, prepared)))
+    for unit in _units(prepared):
+        _settle_order(cells, unit, job.settings.engine)
     known = [cells.recall(part.task) for part in prepared]
     todo = [part for part, cell in zip(prepared, known, strict=True) if cell is None]
     say(Todo(tuple((part.task.name, _size(part)) for part in todo), len(prepared) - len(todo)))
@@ -88,6 +90,14 @@ def _units(prepared: Sequence[PreparedTask]) -> Iterator[list[PreparedTask]]:
     """Tasks that are packed together: the members of a group, or a task alone."""
     for _, parts in groupby(prepared, key=lambda part: part.task.group or part.task.name):
         yield list(parts)
+
+
+def _settle_order(cells: JobCells, unit: Sequence[PreparedTask], engine: str) -> None:
+    """Have the order decided in which a unit is scored; what lm-eval's own code answers has one."""
+    for generates in (False, True):
+        parts = [part for part in unit if part.generates == generates]
+        in_blocks = not generates and engine != "lm-eval"
+        cells.settle_order([part.task for part in parts], [part.n for part in parts], in_blocks=in_blocks)
 
 
 class Session:
@@ -159,10 +169,10 @@ class Session:
         return answers
 
     def _by_engine(self, unit: Sequence[PreparedTask], wanted: Sequence[bool], start: float) -> None:
-        sizes = [part.n for part in unit]
-        in_blocks = all(wanted) or self.job.shuffled
-        watcher = self.cells.watcher([part.task for part in unit], sizes) if in_blocks else None
-        if watcher is not None and (watcher.state or self.job.shuffled):
+        tasks = [part.task for part in unit]
+        in_blocks = self.cells.comes_in_blocks(tasks)
+        watcher = self.cells.watcher(tasks, [part.n for part in unit]) if in_blocks else None
+        if watcher is not None:
             self._in_blocks(unit, watcher, wanted, start)
         else:
             self._all_at_once(unit, wanted, start)
@@ -196,15 +206,16 @@ class Session:
 
         answers = [Answers(len(part.requests)) for part in unit]
         documents = [np.repeat(part.content.owner, np.diff(part.content.spans)) for part in unit]
-        fed = self.feeder.fed
+        fed, asked = self.feeder.fed, list[list[Place]]()
         for block in watcher.blocks():
             places = [
                 Place(p, int(i))
                 for p in range(len(unit))
                 for i in np.flatnonzero(np.isin(documents[p], block[block[:, 0] == p, 1]))
             ]
-            self._fill(unit, places, wanted, answers)
-            if watcher.state:
+            asked.append(places)
+            self._fill(unit, asked, wanted, answers)
+            if watcher.state and all(wanted):
                 pairs = zip(unit, answers, strict=True)
                 some = [door.collect(part, known.filled(), partly=True) for part, known in pairs]
                 watcher.judge_block(block, [outcome.samples for outcome in some])
@@ -216,16 +227,20 @@ class Session:
     def _fill(
         self,
         unit: Sequence[PreparedTask],
-        places: Sequence[Place],
+        blocks: Sequence[Sequence[Place]],
         wanted: Sequence[bool],
         answers: Sequence[Answers],
     ) -> None:
-        """Score some requests, all by one path."""
+        """Score the last of some blocks; all of them anew where its path turns out not to do, for the answers
+        of a unit are of one path, as they would be if it were resumed."""
+        again = blocks[-1:]
         while True:
             try:
-                for place, answer in self.feeder.answered(unit, places, wanted):
-                    answers[place.part].fill(place.request, answer)
+                for places in again:
+                    for place, answer in self.feeder.answered(unit, places, wanted):
+                        answers[place.part].fill(place.request, answer)
             except SteppedDown:
+                again = blocks
                 continue
             return
 
