@@ -18,11 +18,12 @@ from qeval.base import contents
 from qeval.base.costs import Cost
 from qeval.base.errors import Exit, QevalError
 from qeval.base.hashing import digest
-from qeval.base.messages import Event, Failed, Fed, Job, Note, Stage
+from qeval.base.messages import REFUTED, Event, Failed, Fed, Job, Note, Stage
 from qeval.base.packing import Packing
 from qeval.base.places import tasks_dir
 from qeval.base.records import Cell, Result, Run, Variant
 from qeval.base.repeats import repeats_of, scorings, with_repeat, with_repeats_of
+from qeval.load.toy import is_toy
 from qeval.run import identity
 from qeval.run.executors import EXECUTORS
 from qeval.store.runs import RunDir, Store, tells_texts
@@ -86,7 +87,11 @@ def execute(order: Order, listen: Listener) -> RunDir:
 def _scored(order: Order, run: Run, job: Job, place: RunDir, listen: Listener) -> Run:
     """The run with a variant's result, which is scored now unless it was before."""
     known = _result(run, job.variant.name)
-    if _finished(known, place, order.cost) and _is_of(job, known, place) and not order.again:
+    if known.status == "failed" and (known.error or "").startswith(REFUTED) and not order.verify:
+        listen(job.variant, Failed(known.error or "", _VERIFY))
+        return run
+    whole = _finished(known, place, order.cost) and _is_of(job, known, place)
+    if whole and not order.again and _verified(known, place, order.verify):
         listen(job.variant, Stage("finished earlier"))
         return run
     run = _learned(_with(run, _carry_out(order, job, run, place, listen), order.cost))
@@ -252,6 +257,15 @@ def _finished(result: Result, place: RunDir, cost: bool | None) -> bool:
     lacking = cost and not (result.cost and result.cost.measures)
     scored = result.status == "done" and bool(result.cells) and not lacking
     return scored and all(_whole(place, cell) for cell in result.cells)
+
+
+_VERIFY = "Add --verify to have it looked at again, or score with --engine lm-eval."
+
+
+def _verified(result: Result, place: RunDir, documents: int) -> bool:
+    """Whether every cell was held against as many of lm-eval's answers as are asked for."""
+    toy = is_toy(result.variant.model)
+    return toy or all(place.verified(cell) >= documents for cell in result.cells)
 
 
 def _is_of(job: Job, result: Result, place: RunDir) -> bool:

@@ -114,6 +114,15 @@ class JobCells:
         self.say(Finished(replace(cell, provenance=None)))
         return cell
 
+    def unverified(self, cell: Cell | None) -> bool:
+        """Whether a stored cell was never held against as many of lm-eval's answers as the job asks for."""
+        return cell is not None and self.place.verified(cell) < self.job.verify
+
+    def verified(self, cell: Cell) -> None:
+        """Keep that a stored cell was held against lm-eval's answers, where the job asks for that."""
+        if self.job.verify:
+            self.place.mark_verified(cell, self.job.verify)
+
     def _tell_of_other_packing(self, task: Task) -> None:
         """Say, once, that this run holds numbers of the same under another packing."""
         if self.packing is not None and not self._told and self._fed_otherwise(task, self.job.identity):
@@ -157,6 +166,7 @@ class JobCells:
         """Store a cell and announce it."""
         made_of = self._made_of(cell.task, self.job.identity, shuffled=self._shuffled(cell.task))
         cell = self.place.add(cell, samples, items, digested(made_of))
+        self.verified(cell)
         self.say(Finished(replace(cell, provenance=None)))
 
 

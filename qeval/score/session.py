@@ -56,7 +56,16 @@ def _score(job: Job, cells: JobCells, say: Say, heard: Heard) -> None:
     for unit in _units(prepared):
         _settle_order(cells, unit, job.settings.engine)
     known = [cells.recall(part.task) for part in prepared]
-    todo = [part for part, cell in zip(prepared, known, strict=True) if cell is None]
+    proof = Proof(job.verify, job.settings.seed)
+    proof.choose(prepared)
+    for part, cell in zip(prepared, known, strict=True):
+        if cell is not None and not proof.concerns(part):
+            cells.verified(cell)
+    todo = [
+        part
+        for part, cell in zip(prepared, known, strict=True)
+        if cell is None or (proof.concerns(part) and cells.unverified(cell))
+    ]
     say(Todo(tuple((part.task.name, _size(part)) for part in todo), len(prepared) - len(todo)))
     if not todo:
         stored = next((cell.provenance for cell in known if cell is not None), None)
@@ -67,7 +76,7 @@ def _score(job: Job, cells: JobCells, say: Say, heard: Heard) -> None:
     check_vocabulary(loaded, prepared)
     heard.forget(KEYS)  # the notes of what was loaded name these tensors
     heard.told(loaded.provenance.notes)
-    session = Session(job, cells, say, loaded, files, packing, heard)
+    session = Session(job, cells, say, loaded, files, packing, heard, proof)
     session.expect(prepared)
     session.account.warn(calibrated_on_questions(job.variant, prepared))
     for unit in _units(prepared):
@@ -112,6 +121,7 @@ class Session:
         files: Unchanged,
         packing: Packing,
         heard: Heard,
+        proof: Proof,
     ) -> None:
         files.check()
         self.job, self.cells, self.say, self.loaded, self.files = job, cells, say, loaded, files
@@ -120,7 +130,7 @@ class Session:
         self.settings: Settings = job.settings
         self.account = Account(say, loaded.provenance)
         self.account.learn(engine=job.settings.engine, batch_size=job.settings.batch_size)
-        self.proof = Proof(job.verify, self.settings.seed)
+        self.proof = proof
         self.stored: set[str] = set()
         self._materialize()
         known = self.account.provenance
@@ -142,7 +152,6 @@ class Session:
         """Know what will be asked, for the checks that must see all of it."""
         asked = [part for part in prepared if not part.generates]
         self.feeder.sample = [request for part in asked for request in part.requests]
-        self.proof.choose(prepared)
 
     def score_unit(self, unit: Sequence[PreparedTask], wanted: Sequence[bool]) -> None:
         """Score the wanted tasks of a unit, each stored as soon as its last answer is there."""

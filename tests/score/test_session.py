@@ -559,6 +559,32 @@ def test_where_lm_eval_finds_other_numbers_the_variant_fails_and_nothing_wrong_i
     assert [event.found for event in events if isinstance(event, Todo)] == [0]
 
 
+def test_what_was_stored_unverified_is_verified_when_that_is_asked_for(
+    runs_dir: Path, llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qeval.score.engine.engine import Engine
+    from qeval.score.engine.requests import Answer
+
+    job = a_job(runs_dir, llama)
+    first, _ = score(job)
+    checked, events = score(msgspec.structs.replace(job, verify=2))
+    assert [len(e.tasks) for e in events if isinstance(e, Todo)] == [len(TASKS)]
+    assert any("Verified 6 documents" in e.text for e in events if isinstance(e, Note))
+    for name, samples in first.items():
+        assert samples.scores.tolist() == checked[name].scores.tolist()
+    _, again = score(msgspec.structs.replace(job, verify=2))
+    assert [(len(e.tasks), e.found) for e in again if isinstance(e, Todo)] == [(0, len(TASKS))]
+    run = Engine.score
+
+    def off(self: Engine, requests: object, wanted: object = None) -> object:
+        for index, answer in run(self, requests, wanted=wanted):
+            yield index, Answer(answer.loglikelihood - 0.05, answer.greedy)
+
+    monkeypatch.setattr(Engine, "score", off)
+    with pytest.raises(QevalError, match="gives other numbers"):
+        score(msgspec.structs.replace(job, verify=4))
+
+
 def test_lm_eval_verifies_documents_of_every_row(runs_dir: Path, llama: Path) -> None:
     tasks = (*GROUP, TASKS[2])
     _, events = score(a_job(runs_dir, llama, verify=3, tasks=tasks))
