@@ -15,7 +15,7 @@ from typing import Any
 _READ = ("include", "dataset_path", "data_files", "data_dir", "dataset_kwargs")
 """The keys of a task under which files may be named."""
 _YAML = {".yaml", ".yml"}
-_LONGEST_NAME = 1000
+_LONGEST_NAME = 255
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -69,7 +69,7 @@ def _places(path: Path) -> Iterator[Path]:
             code = ast.parse(path.read_text("utf-8"))
             for place in (*_resolved(path, _in_python(code)), *_imported(code)):
                 yield from place.glob("*.py") if place.is_dir() else [place]
-    except (OSError, ValueError, SyntaxError, yaml.YAMLError):
+    except (OSError, ImportError, ValueError, SyntaxError, yaml.YAMLError):
         return  # building the task meets it again and explains it
 
 
@@ -100,17 +100,20 @@ def _in_yaml(value: Any, *, read: bool = False) -> Iterator[str]:
     elif isinstance(value, list):
         for part in value:
             yield from _in_yaml(part, read=read)
-    elif read and isinstance(value, str) and value and "://" not in value:
+    elif read and isinstance(value, str) and _may_be_path(value):
         yield value
 
 
 def _in_python(code: ast.AST) -> Iterator[str]:
     """The strings of code that look like paths."""
-    for node in ast.walk(code):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            name = node.value
-            if "/" in name.strip("/") and name.isprintable() and len(name) < _LONGEST_NAME:
-                yield name
+    strings = (node.value for node in ast.walk(code) if isinstance(node, ast.Constant))
+    for name in strings:
+        if isinstance(name, str) and "/" in name.strip("/") and _may_be_path(name):
+            yield name
+
+
+def _may_be_path(name: str) -> bool:
+    return 0 < len(name) <= _LONGEST_NAME and name.isprintable() and "://" not in name
 
 
 def _imported(code: ast.AST) -> Iterator[Path]:
