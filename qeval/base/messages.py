@@ -14,6 +14,9 @@ from qeval.base.costs import Cost
 from qeval.base.packing import Packing
 from qeval.base.records import Cell, Policy, Provenance, Settings, Stop, Task, Variant
 
+REFUTED = "lm-eval's own code gives other numbers"
+"""How the error of a variant begins whose numbers were shown not to be lm-eval's."""
+
 
 class Job(msgspec.Struct, frozen=True):
     """Score `variant` on `tasks` and put the cells into the run at `run_dir` of the store `runs_dir`.

@@ -67,8 +67,10 @@ def _resolve(variant: Variant) -> Meant:
     )
 
 
-def identity(variant: Variant, cache_dir: Path) -> dict[str, Any]:
+def identity(variant: Variant, cache_dir: Path, datasets_dir: Path | None = None) -> dict[str, Any]:
     """Everything about a variant that can change its numbers, as JSON values, found without torch.
+
+    `datasets_dir` is the mirror that a calibration set may come from.
 
     Raises QevalError where the model, its checkpoint or its adapter cannot be found.
     """
@@ -83,21 +85,22 @@ def identity(variant: Variant, cache_dir: Path) -> dict[str, Any]:
         "scheme": scheme.kind,
         "options": options,
         "checkpoint": meant.identity(cache_dir) if meant.ready else None,
-        "calibration": calibration.identity(text) if text else None,
+        "calibration": calibration.identity(text, datasets_dir, cache_dir) if text else None,
         "adapter": adapter.identity(variant.adapter, cache_dir) if variant.adapter else None,
         "versions": versions(*libraries, *(["peft"] if variant.adapter else [])),
     }
 
 
-def local_files(variant: Variant) -> tuple[Path, ...]:
-    """The files here that a variant is made of: model, ready checkpoint, adapter, calibration text."""
+def local_files(variant: Variant, datasets_dir: Path | None = None) -> tuple[Path, ...]:
+    """The files here that a variant is made of: model, ready checkpoint, adapter, calibration text or set."""
     meant = resolve(variant)
     parts = [meant.model, *filter(None, (meant.ready,))]
     parts += [adapter.split(variant.adapter)[0]] if variant.adapter else []
     text = _calibration(variant, meant)
     named = [Path(text.name).expanduser()] if text else []
     found = [path for part in parts if part.local for path in model_files(Path(part.place))]
-    return (*found, *(path for path in named if path.is_file()))
+    drawn = calibration.mirrored_files(text, datasets_dir) if text else []
+    return (*found, *(path for path in named if path.is_file()), *drawn)
 
 
 def calibration_text(variant: Variant) -> str | None:

@@ -14,7 +14,19 @@ from qeval.base.errors import QevalError
 
 DEMO = "demo"
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
-READ_SUFFIXES = (*WEIGHT_SUFFIXES, ".json", ".txt", ".model", ".jinja", ".py", ".tiktoken")
+READ_SUFFIXES = (
+    *WEIGHT_SUFFIXES,
+    ".json",
+    ".txt",
+    ".model",
+    ".jinja",
+    ".py",
+    ".tiktoken",
+    ".spm",
+    ".bpe",
+    ".codes",
+    ".vocab",
+)
 """What loading a model can read: weights, configurations, tokenizer, remote code. A model card or a
 training log beside them changes no number."""
 CONFIGS = ("config.json", "adapter_config.json")

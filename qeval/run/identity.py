@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from qeval.ask.order import Order
-from qeval.base import contents
+from qeval.base import contents, elsewhere
 from qeval.base.errors import QevalError
 from qeval.base.hashing import digest
 from qeval.base.names import slug
@@ -25,7 +25,7 @@ def identities(order: Order, refused: dict[str, QevalError]) -> dict[str, dict[s
     found: dict[str, dict[str, Any]] = {}
     for variant in order.variants:
         try:
-            found[variant.name] = identity_of(variant, order.cache_dir)
+            found[variant.name] = identity_of(variant, order)
         except QevalError as error:
             if variant.name == order.baseline:
                 raise
@@ -36,13 +36,14 @@ def identities(order: Order, refused: dict[str, QevalError]) -> dict[str, dict[s
     return found
 
 
-def identity_of(variant: Variant, cache_dir: Path) -> dict[str, Any]:
-    """What a variant is. Raises QevalError where it cannot be found."""
+def identity_of(variant: Variant, order: Order) -> dict[str, Any]:
+    """What a variant of an order is. Raises QevalError where it cannot be found."""
     if is_toy(variant.model):
         return {"model": variant.model, "scheme": msgspec.to_builtins(variant.scheme)}
     from qeval.load.resolve import identity
 
-    return identity(variant, cache_dir)
+    mirror = order.settings.datasets_dir
+    return identity(variant, order.cache_dir, Path(mirror) if mirror else None)
 
 
 def context_of(order: Order) -> dict[str, Any]:
@@ -54,22 +55,27 @@ def context_of(order: Order) -> dict[str, Any]:
     mirror = order.settings.datasets_dir
     toy = is_toy(order.variants[0].model)  # it invents the items of every task but ours
     own = not toy or any(task.name.startswith("qeval_") for task in order.suite.tasks)
+    outside = elsewhere.named(tasks_dir()) if own else []
     return {
         "lm_eval": importlib.metadata.version("lm_eval"),
         "datasets_dir": fingerprint(Path(mirror)) if mirror else None,
         "tasks_dir": fingerprint(tasks_dir()) if own else None,
+        **({"elsewhere": _state(outside, Path("/"))} if outside else {}),
     }
 
 
 def fingerprint(folder: Path) -> str:
     """A hash of the names and contents of the files below `folder`; of data files that are no text, of what
     changes whenever they do, for a mirror may hold more than can be read."""
+    return _state(elsewhere.files_below(folder), folder)
+
+
+def _state(files: list[Path], root: Path) -> str:
     seen = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".md":
-            small = path.suffix in {".yaml", ".yml", ".jsonl", ".json", ".py", ".txt"}
-            state = hashlib.sha256(path.read_bytes()).hexdigest() if small else contents.stamp(path)
-            seen.update(f"{path.relative_to(folder)}\0{state}\0".encode())
+    for path in files:
+        small = path.suffix in {".yaml", ".yml", ".jsonl", ".json", ".py", ".txt", ".md"}
+        state = hashlib.sha256(path.read_bytes()).hexdigest() if small else contents.stamp(path)
+        seen.update(f"{path.relative_to(root)}\0{state}\0".encode())
     return seen.hexdigest()
 
 

@@ -17,11 +17,13 @@ from qeval.ask.repeats import Repeat, nothing_to_repeat, repeats
 from qeval.base import contents
 from qeval.base.costs import Cost
 from qeval.base.errors import Exit, QevalError
-from qeval.base.messages import Event, Failed, Fed, Job, Note, Stage
+from qeval.base.hashing import digest
+from qeval.base.messages import REFUTED, Event, Failed, Fed, Job, Note, Stage
 from qeval.base.packing import Packing
 from qeval.base.places import tasks_dir
 from qeval.base.records import Cell, Result, Run, Variant
 from qeval.base.repeats import repeats_of, scorings, with_repeat, with_repeats_of
+from qeval.load.toy import is_toy
 from qeval.run import identity
 from qeval.run.executors import EXECUTORS
 from qeval.store.runs import RunDir, Store, tells_texts
@@ -84,7 +86,12 @@ def execute(order: Order, listen: Listener) -> RunDir:
 
 def _scored(order: Order, run: Run, job: Job, place: RunDir, listen: Listener) -> Run:
     """The run with a variant's result, which is scored now unless it was before."""
-    if _finished(_result(run, job.variant.name), place, order.cost) and not order.again:
+    known = _result(run, job.variant.name)
+    if known.status == "failed" and (known.error or "").startswith(REFUTED) and not order.verify:
+        listen(job.variant, Failed(known.error or "", _VERIFY))
+        return run
+    whole = _finished(known, place, order.cost) and _is_of(job, known, place)
+    if whole and not order.again and _verified(known, place, order.verify):
         listen(job.variant, Stage("finished earlier"))
         return run
     run = _learned(_with(run, _carry_out(order, job, run, place, listen), order.cost))
@@ -142,7 +149,7 @@ def _repeated(
 def _job_of_repeat(order: Order, repeat: Repeat, context: dict[str, Any], place: RunDir) -> Job:
     """The job of a repeat: nothing stops it, and neither costs nor lm-eval's numbers are wanted of it."""
     plain = replace(order, policy=None, settings=repeat.settings, verify=0, cost=False)
-    found = {repeat.variant.name: identity.identity_of(repeat.variant, order.cache_dir)}
+    found = {repeat.variant.name: identity.identity_of(repeat.variant, order)}
     job = _job(plain, repeat.variant, found, context, place)
     return msgspec.structs.replace(job, shuffled=repeat.by_path)
 
@@ -236,6 +243,8 @@ def _begin(order: Order, place: RunDir) -> Run:
     try:
         old = place.read()
     except QevalError:
+        old = fresh
+    if old is fresh or old.id != fresh.id:  # a file of another run was copied here
         place.write(fresh)
         return fresh
     known = {result.variant.name: result for result in old.results}
@@ -248,6 +257,21 @@ def _finished(result: Result, place: RunDir, cost: bool | None) -> bool:
     lacking = cost and not (result.cost and result.cost.measures)
     scored = result.status == "done" and bool(result.cells) and not lacking
     return scored and all(_whole(place, cell) for cell in result.cells)
+
+
+_VERIFY = "Add --verify to have it looked at again, or score with --engine lm-eval."
+
+
+def _verified(result: Result, place: RunDir, documents: int) -> bool:
+    """Whether every cell was held against as many of lm-eval's answers as are asked for."""
+    toy = is_toy(result.variant.model)
+    return toy or all(place.verified(cell) >= documents for cell in result.cells)
+
+
+def _is_of(job: Job, result: Result, place: RunDir) -> bool:
+    """Whether the cells of a whole result are of the job's variant, as far as they tell."""
+    told = [place.made_of(cell).get("variant") for cell in result.cells]
+    return all(made_of is None or digest(made_of) == digest(job.identity) for made_of in told)
 
 
 def _whole(place: RunDir, cell: Cell) -> bool:

@@ -45,6 +45,7 @@ class JobCells:
         self.asked: dict[str, str] = {}
         self.packing: Packing | None = None
         self._told = False
+        self._in_order: set[str] = set()
 
     def key(self, task: Task) -> str:
         """The hash of everything that can change the numbers of this variant on this task.
@@ -52,15 +53,26 @@ class JobCells:
         What is asked is known by itself once `asked` holds it by the task's name, else by the job's context;
         how it is fed by `packing`.
         """
-        return self._key(task, self.job.identity, shuffled=self._shuffled)
+        return self._key(task, self.job.identity, shuffled=self._shuffled(task))
 
     @property
     def _watched(self) -> bool:
         return self.job.policy is not None and self.job.baseline is not None
 
-    @property
-    def _shuffled(self) -> bool:
-        return self._watched or self.job.shuffled
+    def _shuffled(self, task: Task) -> bool:
+        return self.job.shuffled or (self._watched and task.name not in self._in_order)
+
+    def settle_order(self, tasks: Sequence[Task], sizes: Sequence[int], *, in_blocks: bool) -> None:
+        """Decide, before any key is made, whether tasks that are scored together come in random order: where
+        they can (`in_blocks`) and something is watched. What no rule concerns has the order of every run."""
+        if self._watched:
+            watcher = self.watcher(tasks, sizes) if in_blocks else None
+            if watcher is None or not watcher.state:
+                self._in_order.update(task.name for task in tasks)
+
+    def comes_in_blocks(self, tasks: Sequence[Task]) -> bool:
+        """Whether tasks that are scored together come in random order."""
+        return any(map(self._shuffled, tasks))
 
     def _key(self, task: Task, identity: dict[str, Any], *, shuffled: bool) -> str:
         return digest(self._made_of(task, identity, shuffled=shuffled))
@@ -103,6 +115,15 @@ class JobCells:
         self.say(Finished(replace(cell, provenance=None)))
         return cell
 
+    def unverified(self, cell: Cell | None) -> bool:
+        """Whether a stored cell was never held against as many of lm-eval's answers as the job asks for."""
+        return cell is not None and self.place.verified(cell) < self.job.verify
+
+    def verified(self, cell: Cell) -> None:
+        """Keep that a stored cell was held against lm-eval's answers, where the job asks for that."""
+        if self.job.verify:
+            self.place.mark_verified(cell, self.job.verify)
+
     def _tell_of_other_packing(self, task: Task) -> None:
         """Say, once, that this run holds numbers of the same under another packing."""
         if self.packing is not None and not self._told and self._fed_otherwise(task, self.job.identity):
@@ -144,8 +165,9 @@ class JobCells:
 
     def add(self, cell: Cell, samples: Samples, items: Sequence[Item]) -> None:
         """Store a cell and announce it."""
-        made_of = self._made_of(cell.task, self.job.identity, shuffled=self._shuffled)
+        made_of = self._made_of(cell.task, self.job.identity, shuffled=self._shuffled(cell.task))
         cell = self.place.add(cell, samples, items, digested(made_of))
+        self.verified(cell)
         self.say(Finished(replace(cell, provenance=None)))
 
 

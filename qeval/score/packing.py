@@ -50,8 +50,9 @@ def in_words(packing: Packing, *, tokens: bool) -> list[str]:
     """A sentence for each task of which memory did not hold a shard; `tokens`: sizes count tokens, not
     sequences."""
     least: dict[str, int] = {}
+    usual = packing.budget if tokens else packing.batch_size
     for one in packing.smaller:
-        for task in one.tasks:
+        for task in one.tasks if one.size < usual else ():
             least[task] = min(one.size, least.get(task, one.size))
     unit = "tokens" if tokens else "sequences"
     return [

@@ -61,8 +61,19 @@ def _score(job: Job, cells: JobCells, say: Say, heard: Heard) -> None:
     prepared = questions(job, say)
     cells.asked = {part.task.name: part.asked for part in prepared}
     cells.packing = packing = decide(job, sum(map(_tokens, prepared)))
+    for unit in _units(prepared):
+        _settle_order(cells, unit, job.settings.engine)
     known = [cells.recall(part.task) for part in prepared]
-    todo = [part for part, cell in zip(prepared, known, strict=True) if cell is None]
+    proof = Proof(job.verify, job.settings.seed)
+    proof.choose(prepared)
+    for part, cell in zip(prepared, known, strict=True):
+        if cell is not None and not proof.concerns(part):
+            cells.verified(cell)
+    todo = [
+        part
+        for part, cell in zip(prepared, known, strict=True)
+        if cell is None or (proof.concerns(part) and cells.unverified(cell))
+    ]
     say(Todo(tuple((part.task.name, _size(part)) for part in todo), len(prepared) - len(todo)))
     if not todo:
         stored = next((cell.provenance for cell in known if cell is not None), None)
@@ -73,7 +84,7 @@ def _score(job: Job, cells: JobCells, say: Say, heard: Heard) -> None:
     check_vocabulary(loaded, prepared)
     heard.forget(KEYS)  # the notes of what was loaded name these tensors
     heard.told(loaded.provenance.notes)
-    session = Session(job, cells, say, loaded, files, packing, heard)
+    session = Session(job, cells, say, loaded, files, packing, heard, proof)
     session.expect(prepared)
     session.account.warn([*calibrated_on_questions(job.variant, prepared), *notes_of(prepared)])
     for unit in _units(prepared):
@@ -98,6 +109,14 @@ def _units(prepared: Sequence[PreparedTask]) -> Iterator[list[PreparedTask]]:
         yield list(parts)
 
 
+def _settle_order(cells: JobCells, unit: Sequence[PreparedTask], engine: str) -> None:
+    """Have the order decided in which a unit is scored; what lm-eval's own code answers has one."""
+    for generates in (False, True):
+        parts = [part for part in unit if part.generates == generates]
+        in_blocks = not generates and engine != "lm-eval"
+        cells.settle_order([part.task for part in parts], [part.n for part in parts], in_blocks=in_blocks)
+
+
 class Session:
     """A loaded model at work: the engine, and the counts that a cell records."""
 
@@ -110,6 +129,7 @@ class Session:
         files: Unchanged,
         packing: Packing,
         heard: Heard,
+        proof: Proof,
     ) -> None:
         files.check()
         self.job, self.cells, self.say, self.loaded, self.files = job, cells, say, loaded, files
@@ -118,7 +138,7 @@ class Session:
         self.settings: Settings = job.settings
         self.account = Account(say, loaded.provenance)
         self.account.learn(engine=job.settings.engine, batch_size=job.settings.batch_size)
-        self.proof = Proof(job.verify, self.settings.seed)
+        self.proof = proof
         self.stored: set[str] = set()
         self.one_start: dict[str, Sequence[Answer]] = {}
         self._materialize()
@@ -141,7 +161,6 @@ class Session:
         """Know what will be asked, for the checks that must see all of it."""
         asked = [part for part in prepared if not part.generates]
         self.feeder.sample = [request for part in asked for request in part.requests]
-        self.proof.choose(prepared)
 
     def score_unit(self, unit: Sequence[PreparedTask], wanted: Sequence[bool]) -> None:
         """Score the wanted tasks of a unit, each stored as soon as its last answer is there."""
@@ -170,10 +189,10 @@ class Session:
     def _by_engine(self, unit: Sequence[PreparedTask], wanted: Sequence[bool], start: float) -> None:
         for part in (part for part, want in zip(unit, wanted, strict=True) if want):
             self._score_with_one_start(part)
-        sizes = [part.n for part in unit]
-        in_blocks = all(wanted) or self.job.shuffled
-        watcher = self.cells.watcher([part.task for part in unit], sizes) if in_blocks else None
-        if watcher is not None and (watcher.state or self.job.shuffled):
+        tasks = [part.task for part in unit]
+        in_blocks = self.cells.comes_in_blocks(tasks)
+        watcher = self.cells.watcher(tasks, [part.n for part in unit]) if in_blocks else None
+        if watcher is not None:
             self._in_blocks(unit, watcher, wanted, start)
         else:
             self._all_at_once(unit, wanted, start)
@@ -214,15 +233,16 @@ class Session:
 
         answers = [Answers(len(part.requests)) for part in unit]
         documents = [np.repeat(part.content.owner, np.diff(part.content.spans)) for part in unit]
-        fed = self.feeder.fed
+        fed, asked = self.feeder.fed, list[list[Place]]()
         for block in watcher.blocks():
             places = [
                 Place(p, int(i))
                 for p in range(len(unit))
                 for i in np.flatnonzero(np.isin(documents[p], block[block[:, 0] == p, 1]))
             ]
-            self._fill(unit, places, wanted, answers)
-            if watcher.state:
+            asked.append(places)
+            self._fill(unit, asked, wanted, answers)
+            if watcher.state and all(wanted):
                 pairs = zip(unit, answers, strict=True)
                 some = [door.collect(part, known.filled(), partly=True) for part, known in pairs]
                 watcher.judge_block(block, [outcome.samples for outcome in some])
@@ -234,16 +254,20 @@ class Session:
     def _fill(
         self,
         unit: Sequence[PreparedTask],
-        places: Sequence[Place],
+        blocks: Sequence[Sequence[Place]],
         wanted: Sequence[bool],
         answers: Sequence[Answers],
     ) -> None:
-        """Score some requests, all by one path."""
+        """Score the last of some blocks; all of them anew where its path turns out not to do, for the answers
+        of a unit are of one path, as they would be if it were resumed."""
+        again = blocks[-1:]
         while True:
             try:
-                for place, answer in self.feeder.answered(unit, places, wanted):
-                    answers[place.part].fill(place.request, answer)
+                for places in again:
+                    for place, answer in self.feeder.answered(unit, places, wanted):
+                        answers[place.part].fill(place.request, answer)
             except SteppedDown:
+                again = blocks
                 continue
             return
 

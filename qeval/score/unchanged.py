@@ -27,12 +27,18 @@ class Unchanged:
             self._compare()
             self.seen = now
 
+    @property
+    def _mirror(self) -> Path | None:
+        return Path(self.job.settings.datasets_dir) if self.job.settings.datasets_dir else None
+
     def _stamps(self) -> dict[Path, str]:
-        return {path: contents.stamp(path) for path in resolve.local_files(self.job.variant)}
+        return {path: contents.stamp(path) for path in resolve.local_files(self.job.variant, self._mirror)}
 
     def _compare(self) -> None:
         variant = self.job.variant
-        if digest(resolve.identity(variant, Path(self.job.cache_dir))) != digest(self.job.identity):
+        if digest(resolve.identity(variant, Path(self.job.cache_dir), self._mirror)) != digest(
+            self.job.identity
+        ):
             raise QevalError(
                 f"The files of {variant.name} changed while it was scored: nothing more of it is kept.",
                 "Run the same command again when they are whole.",

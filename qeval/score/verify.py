@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qeval.base.errors import QevalError
+from qeval.base.messages import REFUTED
 from qeval.score.engine.requests import Answer
 from qeval.score.engine.selfcheck import TIMES_LARGEST
 
@@ -54,9 +55,9 @@ class Proof:
         nats a scored token, than rounding explains: `TIMES_LARGEST` times `tolerance`."""
         found = _both(part, self.documents[part.task.name], answers, ask)
         apart, most = _apart(found), TIMES_LARGEST * tolerance
-        if not np.isfinite(apart).all() or apart.max() > most:
+        if not np.isfinite(apart).all() or apart.max(initial=0.0) > most:
             raise QevalError(
-                f"lm-eval's own code gives other numbers for {part.task.name}: they differ by up to"
+                f"{REFUTED} for {part.task.name}: they differ by up to"
                 f" {apart.max():.1e} nat per scored token, where rounding explains {most:.1e}.",
                 "Score with --engine lm-eval, which is that code.",
             )

@@ -4,6 +4,7 @@
     <runs>/<run id>/run.json                    what was asked, what came of it; replaced atomically
     <runs>/<run id>/cells/<key>/samples.parquet one row an item
     <runs>/<run id>/cells/<key>/made-of.json    what the key is the SHA-256 of
+    <runs>/<run id>/cells/<key>/verified.json   how many documents of its row lm-eval scored too
     <runs>/<run id>/cells/<key>/cell.json       the header; the directory appears by one rename
     <runs>/<run id>/items/<sha256>.parquet      texts of the items, shared by the variants
     <runs>/<run id>/logs/<variant>.log          what the libraries printed
@@ -54,6 +55,7 @@ CELL_FILE = "cell.json"
 SAMPLES_FILE = "samples.parquet"
 ITEMS_FILE = "items.parquet"
 MADE_OF_FILE = "made-of.json"
+VERIFIED_FILE = "verified.json"
 
 
 def tells_texts(cell: Cell) -> bool:
@@ -118,6 +120,20 @@ class RunDir:
         if any(task.get(name) != value for name, value in told["task"].items()):
             raise damaged(file, f"is of another task than {cell.task.name}")
         return told
+
+    def verified(self, cell: Cell) -> int:
+        """How many documents of a cell's row lm-eval's own code was asked for too; 0 where nothing tells."""
+        try:
+            told = msgspec.json.decode((self._cell_dir(cell.key) / VERIFIED_FILE).read_bytes())
+            return int(told["documents"]) if told["samples"] == cell.files[SAMPLES_FILE] else 0
+        except (OSError, msgspec.DecodeError, KeyError, TypeError, ValueError):
+            return 0
+
+    def mark_verified(self, cell: Cell, documents: int) -> None:
+        """Keep that these very numbers of a stored cell were held against lm-eval's."""
+        told = {"samples": cell.files[SAMPLES_FILE], "documents": documents}
+        with disk_errors(self.path):
+            write_atomic(self._cell_dir(cell.key) / VERIFIED_FILE, msgspec.json.encode(told))
 
     def samples(self, cell: Cell) -> Samples:
         """The items of a cell, with their clusters, which a cell of an older version gets from its stored
@@ -191,7 +207,7 @@ class RunDir:
             if sha is not None:
                 _link(other._items_file(sha), self._items_file(sha))
             with self._appearing(cell.key) as folder:
-                for name in (SAMPLES_FILE, MADE_OF_FILE, CELL_FILE):
+                for name in (SAMPLES_FILE, MADE_OF_FILE, VERIFIED_FILE, CELL_FILE):
                     if (other._cell_dir(cell.key) / name).exists():
                         _link(other._cell_dir(cell.key) / name, folder / name)
 

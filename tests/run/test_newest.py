@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+
+from qeval.base.messages import REFUTED, Job
+from qeval.base.records import Result
+from qeval.run.executors import EXECUTORS
+from qeval.run.workers import Listener
 
 TASKS = ("--tasks", "arc_challenge:acc_norm")
 GOOD = ("run", "--model", "toy[items=60]", "--schemes", "fp16,bnb4", *TASKS)
@@ -60,3 +67,41 @@ def test_the_same_order_of_changed_files_says_that_it_is_scored_anew(qeval, tmp_
     said = qeval(*words).stderr
     assert "asked the same of other files" in said
     assert "finished earlier" not in said
+
+
+@pytest.mark.parametrize("how", ["copied", "linked"])
+def test_files_of_another_run_are_not_taken_for_those_of_this_one(qeval, runs_dir: Path, how: str) -> None:
+    qeval(*GOOD)
+    good = runs_dir / judged(qeval(*GATE))
+    qeval(*OTHER)
+    other = runs_dir / judged(qeval(*GATE))
+    before = (good / "run.json").read_bytes()
+    (other / "run.json").unlink()
+    shutil.copytree(good / "cells", other / "cells", dirs_exist_ok=True)
+    if how == "copied":
+        shutil.copy(good / "run.json", other / "run.json")
+    else:
+        (other / "run.json").symlink_to(good / "run.json")
+    found = json.loads(qeval(*OTHER, "--json").stdout)
+    assert {cell["n"] for one in found["variants"] for cell in one["cells"]} == {50}
+    assert (good / "run.json").read_bytes() == before
+
+
+def test_numbers_that_were_refuted_do_not_pass_where_nobody_looks_again(
+    qeval, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score, said = EXECUTORS["local"], f"{REFUTED} for arc_challenge."
+
+    def refuted(job: Job, listen: Listener) -> Result:
+        if job.variant.name == "fp16":
+            return score(job, listen)
+        return Result(job.variant, "failed", error=said)
+
+    with monkeypatch.context() as patch:
+        patch.setitem(EXECUTORS, "local", refuted)
+        qeval(*GOOD, "--verify", "2", code=1)
+    assert said in qeval(*GOOD, code=1).stderr
+    assert qeval(*GATE, code=None).exit_code != 0
+    qeval(*GOOD, "--verify", "2")
+    qeval(*GOOD)
+    qeval(*GATE)

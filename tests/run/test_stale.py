@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -168,3 +169,80 @@ def test_what_moved_and_changed_nothing_is_taken_over(world: World) -> None:
     again, said = world.run()
     assert again == first
     assert "1 finished" in said or "finished earlier" in said
+
+
+def test_a_mirror_behind_a_link_is_looked_into(world: World) -> None:
+    real = world.place / "real"
+    world.mirror.rename(real)
+    world.mirror.symlink_to(real)
+    first, _ = world.run()
+    kept(real / "test.jsonl", swapped("a cat sat", "a dog sat"))
+    assert world.run()[0] != first
+
+
+def test_the_card_of_a_mirror_tells_which_files_are_read(world: World) -> None:
+    for folder, text in (("a", "a cat sat"), ("b", "a dog sat")):
+        (world.mirror / folder).mkdir()
+        data = (world.mirror / "test.jsonl").read_text().replace("a cat sat", text)
+        (world.mirror / folder / "test.jsonl").write_text(data)
+    (world.mirror / "test.jsonl").unlink()
+    card = world.mirror / "README.md"
+    files = "  - split: test\n    path: a/test.jsonl\n"
+    card.write_text(f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}---\n")
+    first, _ = world.run()
+    kept(card, swapped("a/test", "b/test"))
+    assert world.run()[0] != first
+
+
+@pytest.mark.parametrize("how", ["file", "folder", "include", "code"])
+def test_data_elsewhere_counts(world: World, how: str) -> None:
+    outside = world.place / "outside"
+    outside.mkdir()
+    rows = outside / "rows.jsonl"
+    rows.write_bytes((world.mirror / "test.jsonl").read_bytes())
+    task, base = world.tasks / "stories.yaml", TASK.format(place="json")
+    where = f"dataset_kwargs:\n  data_files:\n    test: {rows}\n"
+    if how == "folder":
+        where = f"dataset_kwargs:\n  data_dir: {outside}\n"
+        base = TASK.format(place="json").replace("test_split: test", "test_split: train")
+    if how == "code":
+        base, where = base.replace("dataset_path: json\n", ""), "custom_dataset: !function reading.rows\n"
+        (world.tasks / "reading.py").write_text(
+            "from datasets import Dataset, DatasetDict\nimport json\n\ndef rows(**_):\n"
+            f"    lines = open({str(rows)!r}).read().splitlines()\n"
+            "    return DatasetDict(test=Dataset.from_list([json.loads(line) for line in lines]))\n"
+        )
+    if how == "include":
+        (outside / "base.yaml").write_text(where)
+        where = f"include: {outside / 'base.yaml'}\n"
+    task.write_text(base + where)
+    first, _ = world.run()
+    assert world.run()[0] == first
+    kept(rows, swapped("a cat sat", "a dog sat"))
+    assert world.run()[0] != first
+
+
+@pytest.mark.parametrize("how", ["a table", "a table elsewhere", "a module elsewhere"])
+def test_what_scoring_code_reads_counts(world: World, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    outside = world.place / "outside"
+    outside.mkdir()
+    table = (world.tasks if how == "a table" else outside) / "worth.json"
+    table.write_text("1.0")
+    worth = f"json.loads(Path({str(outside / 'worth.json')!r}).read_text())"
+    if how == "a table":
+        worth = "json.loads((Path(__file__).parent / 'worth.json').read_text())"
+    if how == "a module elsewhere":
+        monkeypatch.syspath_prepend(outside)
+        table = outside / "worth_of_answers.py"
+        table.write_text("worth = 1.0\n")
+        worth = "worth_of_answers.worth"
+    more = "import worth_of_answers\n" if how == "a module elsewhere" else ""
+    scoring = SCORING.replace("1.0", worth)
+    (world.tasks / "scoring.py").write_text(f"{more}import json\nfrom pathlib import Path\n\n{scoring}")
+    first, _ = world.run()
+    assert world.run()[0] == first
+    kept(table, swapped("1.0", "0.5"))
+    sys.modules.pop("worth_of_answers", None)  # each worker is a process of its own
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    shutil.rmtree(outside / "__pycache__", ignore_errors=True)
+    assert world.run()[0] != first

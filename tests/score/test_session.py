@@ -15,7 +15,7 @@ from tiny_models import edit_json, save_model
 
 from qeval.ask import policy
 from qeval.base.errors import QevalError
-from qeval.base.messages import Done, Finished, Note, Todo
+from qeval.base.messages import Done, Fed, Finished, Job, Note, Todo
 from qeval.base.places import tasks_dir
 from qeval.base.records import Provenance, Result, Run, Scheme, Suite, Task, Variant
 from qeval.load.resolve import identity
@@ -371,6 +371,93 @@ def test_part_of_a_group_that_is_stored_leaves_the_rest_as_it_was(runs_dir: Path
         assert samples.scores.tolist() == resumed[name].scores.tolist()
 
 
+# --- numbers do not depend on history ----------------------------------------------------------------
+
+
+def gated(runs_dir: Path, llama: Path, rules: dict[str, object], run_id: str = "s") -> Job:
+    """A job of a variant that is watched on GROUP, beside a baseline that is scored first."""
+    first = a_job(runs_dir, llama, tasks=(*GROUP, TASKS[2]))
+    score(first)
+    found = policy.parse({"rule": [rules]})
+    run = Run(run_id, "2026-01-02T03:04:05Z", str(llama), Suite("facts", first.tasks), "fp32", ())
+    Store(runs_dir).run_dir(run_id).write(run)
+    other = Variant("other", str(llama), Scheme("bf16"))
+    watched = {"run_id": run_id, "policy": found, "baseline": first.identity}
+    return a_job(runs_dir, llama, tasks=first.tasks, variant=other, **watched)
+
+
+def test_a_gated_group_of_which_a_part_is_stored_keeps_its_numbers(runs_dir: Path, llama: Path) -> None:
+    job = gated(runs_dir, llama, {"max_drop": 90.0})
+    whole, events = score(job)
+    place = Store(runs_dir).run_dir("s")
+    lost = next(e.cell for e in events if isinstance(e, Finished))
+    shutil.rmtree(place.path / "cells" / lost.key)
+    resumed, said = score(job)
+    assert [e.found for e in said if isinstance(e, Todo)] == [len(TASKS) - 1]
+    for name, samples in whole.items():
+        assert samples.scores.tolist() == resumed[name].scores.tolist()
+
+
+def test_what_no_rule_watches_is_the_same_cell_with_and_without_a_gate(runs_dir: Path, llama: Path) -> None:
+    """The key names no policy, so a policy that watches a task and one that does not must not share a key
+    with numbers of different orders."""
+    job = gated(runs_dir, llama, {"max_drop": 90.0, "tasks": "qeval_facts"})
+    _, events = score(job)
+    shuffled = {
+        e.cell.task.name: Store(runs_dir).run_dir("s").made_of(e.cell)["shuffled"]
+        for e in events
+        if isinstance(e, Finished)
+    }
+    assert shuffled == {"qeval_facts": True, "qeval_continuations": True, "qeval_prose": False}
+    plain = msgspec.structs.replace(job, run_id="p", policy=None, baseline=None)
+    _, said = score(plain)
+    assert [e.found for e in said if isinstance(e, Todo)] == [1]
+
+
+def test_a_path_that_fails_between_two_blocks_leaves_no_answer_of_it(
+    runs_dir: Path, llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qeval.score.engine.engine import Engine
+    from qeval.score.feeding import Feeder
+
+    job = gated(runs_dir, llama, {"max_drop": 90.0})
+    job = msgspec.structs.replace(job, tasks=tuple(replace(task, limit=60) for task in job.tasks[:2]))
+    score(
+        msgspec.structs.replace(
+            job,
+            variant=Variant("fp32", str(llama), Scheme("fp32")),
+            identity=job.baseline,
+            policy=None,
+            baseline=None,
+        )
+    )
+    run, asked = Feeder.answered, []
+
+    def fails_at_the_second(self: Feeder, *what: object) -> object:
+        asked.append(self.packing.rung)
+        if len(asked) == 2:
+            monkeypatch.setattr(Engine, "_chunk", broken)
+        return run(self, *what)
+
+    def broken(*_: object) -> object:
+        raise ValueError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Feeder, "answered", fails_at_the_second)
+        found, events = score(job)
+    assert len(asked) > 2
+    packing = [e.packing for e in events if isinstance(e, Fed)][-1]
+    assert packing.rung == "Shared KV cache"
+    again = msgspec.structs.replace(job, runs_dir=str(runs_dir / "again"), packing=packing)
+    shutil.copytree(runs_dir, runs_dir / "again")
+    for e in events:
+        if isinstance(e, Finished):
+            shutil.rmtree(runs_dir / "again" / "s" / "cells" / e.cell.key)
+    fresh, _ = score(again)
+    for name, samples in found.items():
+        assert samples.scores.tolist() == fresh[name].scores.tolist()
+
+
 def generating(folder: Path) -> Path:
     """A folder of tasks with one that generates."""
     import yaml
@@ -529,6 +616,32 @@ def test_where_lm_eval_finds_other_numbers_the_variant_fails_and_nothing_wrong_i
     monkeypatch.undo()
     _, events = score(a_job(runs_dir, llama, verify=2))
     assert [event.found for event in events if isinstance(event, Todo)] == [0]
+
+
+def test_what_was_stored_unverified_is_verified_when_that_is_asked_for(
+    runs_dir: Path, llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qeval.score.engine.engine import Engine
+    from qeval.score.engine.requests import Answer
+
+    job = a_job(runs_dir, llama)
+    first, _ = score(job)
+    checked, events = score(msgspec.structs.replace(job, verify=2))
+    assert [len(e.tasks) for e in events if isinstance(e, Todo)] == [len(TASKS)]
+    assert any("Verified 6 documents" in e.text for e in events if isinstance(e, Note))
+    for name, samples in first.items():
+        assert samples.scores.tolist() == checked[name].scores.tolist()
+    _, again = score(msgspec.structs.replace(job, verify=2))
+    assert [(len(e.tasks), e.found) for e in again if isinstance(e, Todo)] == [(0, len(TASKS))]
+    run = Engine.score
+
+    def off(self: Engine, requests: object, wanted: object = None) -> object:
+        for index, answer in run(self, requests, wanted=wanted):
+            yield index, Answer(answer.loglikelihood - 0.05, answer.greedy)
+
+    monkeypatch.setattr(Engine, "score", off)
+    with pytest.raises(QevalError, match="gives other numbers"):
+        score(msgspec.structs.replace(job, verify=4))
 
 
 def test_lm_eval_verifies_documents_of_every_row(runs_dir: Path, llama: Path) -> None:

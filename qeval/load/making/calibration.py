@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from qeval.base import contents, elsewhere
 from qeval.base.errors import QevalError
 
 OWN = "own"
@@ -18,6 +19,8 @@ HUB_SETS = {
     "wikitext2": ("Salesforce/wikitext", "wikitext-2-raw-v1", "train"),
 }
 """Name: Hub id, configuration, split."""
+_DRAWN_FROM = 8
+"""Files of a mirror, at most, that its first documents lie in: a whole C4 is not read to know them."""
 SPARE = 12
 """Documents looked at for every sample drawn, at most; C4 is streamed, never fetched whole."""
 
@@ -40,17 +43,40 @@ def complete(name: str, samples: int, length: int, seed: int, *, demo: bool) -> 
     return Calibration(chosen, samples or usual[0], length or usual[1], seed)
 
 
-def identity(calibration: Calibration) -> dict[str, Any]:
-    """What the calibration is, for the key of a checkpoint: a text by its hash, a Hub set by its name.
+def identity(
+    calibration: Calibration, datasets_dir: Path | None = None, cache_dir: Path | None = None
+) -> dict[str, Any]:
+    """What the calibration is, for the key of a checkpoint: a text by its hash, a Hub set by its name, one of
+    a mirror by what its files hold too.
 
     Windows of a text are drawn for seeds other than 0 alone; before, no seed acted on a text.
     """
     named = {"samples": calibration.samples, "length": calibration.length, "seed": calibration.seed}
     if calibration.name in HUB_SETS:
-        return {"set": calibration.name, **named}
+        files = mirrored_files(calibration, datasets_dir)
+        held = {"mirror": contents.hashes(files, cache_dir)} if files else {}
+        return {"set": calibration.name, **named, **held}
     text = text_at_hand(calibration) or ""
     drawn = {"drawn": True} if calibration.seed else {}
     return {"text": hashlib.sha256(text.encode()).hexdigest(), **named, **drawn}
+
+
+def mirrored_files(calibration: Calibration, datasets_dir: Path | None) -> list[Path]:
+    """The files of a mirror that the calibration is drawn from; none of a text, and of the Hub's own set."""
+    place = _mirror(calibration, datasets_dir)
+    if place is None:
+        return []
+    _, configuration, split = HUB_SETS[calibration.name]
+    files = [path for path in elsewhere.files_below(place) if path.suffix != ".md"]
+    inner = [path for path in files if configuration in path.relative_to(place).as_posix()] or files
+    return ([path for path in inner if split in path.name] or inner)[:_DRAWN_FROM]
+
+
+def _mirror(calibration: Calibration, datasets_dir: Path | None) -> Path | None:
+    if datasets_dir is None or calibration.name not in HUB_SETS:
+        return None
+    place = datasets_dir / HUB_SETS[calibration.name][0]
+    return place if place.is_dir() else None
 
 
 def text_at_hand(calibration: Calibration) -> str | None:
@@ -124,8 +150,7 @@ def _documents(calibration: Calibration, datasets_dir: Path | None) -> Iterator[
     from datasets import load_dataset
 
     name, configuration, split = HUB_SETS[calibration.name]
-    mirror = datasets_dir / name if datasets_dir else None
-    place = str(mirror) if mirror is not None and mirror.is_dir() else name
+    place = str(_mirror(calibration, datasets_dir) or name)
     try:
         rows = load_dataset(place, configuration, split=split, streaming=True)
         texts = [str(row["text"]) for row in rows.take(SPARE * max(calibration.samples, 100))]

@@ -67,7 +67,18 @@ def checkpoint(recipe: Recipe, spec: SchemeSpec, method: int, libraries: Iterabl
     target = recipe.cache_dir / "checkpoints" / f"{slug}-{spec.name}-{name}"
     if not target.is_dir():
         recipe.progress(f"{spec.name}: no checkpoint yet, quantising")
-    return build_directory(target, lambda partial: _make(recipe, spec.name, made_of, build, partial))
+
+    def make(partial: Path) -> None:
+        work = _make(recipe, spec.name, made_of, build, partial)
+        shutil.rmtree(work, ignore_errors=True)
+        if digest(_ingredients(recipe, spec, method, libraries)) != digest(made_of):
+            raise QevalError(
+                f"The files of {recipe.model} or its calibration text changed while it was quantised: the"
+                " checkpoint is not kept.",
+                "Run the same command again when they are whole.",
+            )
+
+    return build_directory(target, make)
 
 
 def _ingredients(recipe: Recipe, spec: SchemeSpec, method: int, libraries: Iterable[str]) -> dict[str, Any]:
@@ -76,17 +87,20 @@ def _ingredients(recipe: Recipe, spec: SchemeSpec, method: int, libraries: Itera
         "method": method,
         "model": model_identity(recipe.model, recipe.base.revision, recipe.cache_dir),
         "options": spec.shaping(recipe.options),
-        "calibration": calibration.identity(calibration_of(recipe.model, recipe.options)),
+        "calibration": calibration.identity(
+            calibration_of(recipe.model, recipe.options), recipe.datasets_dir, recipe.cache_dir
+        ),
         "compute": recipe.compute,
         "versions": versions(*libraries),
     }
 
 
-def _make(recipe: Recipe, scheme: str, made_of: dict[str, Any], build: Build, target: Path) -> None:
+def _make(recipe: Recipe, scheme: str, made_of: dict[str, Any], build: Build, target: Path) -> Path:
+    """Make a checkpoint in `target`; returns the directory in which its finished blocks lay."""
     found = _materials(replace(recipe, source=recipe.base), _work_dir(target))
     plan = build(found, target)
     write_card(target, recipe.model, scheme, {**made_of, "plan": plan, "samples": len(found.windows)})
-    shutil.rmtree(found.work, ignore_errors=True)
+    return found.work
 
 
 def _materials(base: Recipe, work: Path) -> Materials:

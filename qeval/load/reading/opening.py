@@ -8,6 +8,8 @@ from typing import Any
 from qeval.base.errors import QevalError
 from qeval.load.reading import kept, unused
 from qeval.load.reading.failures import explain
+from qeval.load.reading.headers import stored_tensors
+from qeval.load.source import read_config, read_json
 from qeval.load.spec import OptionSpec, Recipe
 
 ATTENTION = OptionSpec(
@@ -55,6 +57,9 @@ def open_model(recipe: Recipe, *, dtype: str | None = None, **keywords: Any) -> 
         raise explain(error, recipe.source, recipe.device) from error
     _check_complete(unused.made_up(model, loading, found["missing_keys"]), recipe)
     unused.check(recipe, model, loading, found["unexpected_keys"])
+    own_settings = recipe.ready and getattr(model.config, "quantization_config", None)
+    if "gguf_file" not in keywords and not own_settings:
+        _check_types(recipe, loading.unexpected)
     stays = kept.mark(model, held)
     if stays:
         recipe.notes.append(kept.in_words(stays))
@@ -92,6 +97,23 @@ def _check_complete(missing: Collection[str], recipe: Recipe) -> None:
             "Its files may be incomplete, or its library reads this form of it on no such device"
             f" ({recipe.device}).",
         )
+
+
+def _check_types(recipe: Recipe, unexpected: Collection[str]) -> None:
+    """Refuse weights that only a quantisation explains where the checkpoint names none: they would be taken
+    for numbers as they stand."""
+    config = read_config(recipe.source)
+    told = [part.get("quantization_config") for part in (config, config.get("text_config") or {})]
+    if any(told) or read_json(recipe.source, "quantize_config.json"):
+        return
+    for name, stored in stored_tensors(recipe.source).items():
+        whole = stored.dtype.startswith(("F16", "F32", "F64", "BF16", "C"))
+        if not whole and len(stored.shape) > 1 and name not in unexpected:
+            raise QevalError(
+                f"{name} of {recipe.source.path} is stored as {stored.dtype}, and no quantization_config"
+                " tells what its numbers stand for.",
+                "Download the checkpoint again, with the config.json that belongs to it.",
+            )
 
 
 def compute_in(model: Any, dtype: str, keep: tuple[type, ...] = ()) -> Any:

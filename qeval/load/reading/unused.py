@@ -22,8 +22,9 @@ _OTHER_PARTS = (
     r"|(^|\.)(mtp|mtp_\w+|nextn\w*|eagle\w*)\.|(^|\.)v_head\."
 )
 OTHER_PARTS = "parts that a language model does not use"
+BUFFERS = "buffers that are calculated"
 KINDS = {
-    "buffers that are calculated": re.compile(_BUFFERS),
+    BUFFERS: re.compile(_BUFFERS),
     "scales of a key-value cache": re.compile(_KV),
     OTHER_PARTS: re.compile(_OTHER_PARTS),
 }
@@ -119,24 +120,36 @@ def _pattern(name: str) -> str:
 
 def _kind(name: str, recipe: Recipe, model: Any, stored: _Stored) -> str:
     """What an unexpected tensor is; empty where it may matter."""
+    tensor = stored.read(name)
+    trained = name.endswith("bias") and tensor is not None and not _is_mask(tensor)
     for kind, pattern in KINDS.items():
-        if pattern.search(name):
+        if pattern.search(name) and not (trained and kind == BUFFERS):
             return kind
     if _predicts_further(name, model.config):
         return OTHER_PARTS
-    tensor = stored.read(name)
     if tensor is not None and not bool(tensor.any()):
         return ZEROS
     if tensor is not None and any(_equal(tensor, held) for held in _embeddings(model)):
         return COPIES
-    return ALLOWED if any(fnmatchcase(name, pattern) for pattern in recipe.allow_unused) else ""
+    return ALLOWED if allowed(name, recipe) else ""
+
+
+def allowed(name: str, recipe: Recipe) -> bool:
+    """Whether the user said that a tensor may be left out."""
+    return any(fnmatchcase(name, pattern) for pattern in recipe.allow_unused)
+
+
+def _is_mask(tensor: Any) -> bool:
+    """Whether a tensor may be a mask of attention, or the value that it puts in place of what is not seen."""
+    square = tensor.ndim > 1 and tensor.shape[-1] == tensor.shape[-2]
+    return bool(tensor.numel() == 1 or (square and tensor.bool().equal(tensor.bool().tril())))
 
 
 def _predicts_further(name: str, config: Any) -> bool:
     """Whether a tensor belongs to a block behind the last one, which predicts tokens further ahead."""
     block = _BLOCK.search(name)
     further = getattr(config, "num_nextn_predict_layers", None)
-    return bool(further and block and int(block[1]) >= config.num_hidden_layers)
+    return bool(further and block and 0 <= int(block[1]) - config.num_hidden_layers < further)
 
 
 def _embeddings(model: Any) -> Iterator[Any]:

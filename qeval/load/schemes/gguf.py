@@ -11,6 +11,7 @@ from typing import Any
 from qeval.base.errors import QevalError
 from qeval.base.records import Scheme
 from qeval.load.packages import ACCELERATE
+from qeval.load.reading import unused
 from qeval.load.reading.opening import ATTENTION, compute_in, open_model
 from qeval.load.source import locate
 from qeval.load.spec import OptionSpec, Package, Recipe, SchemeSpec
@@ -39,7 +40,37 @@ def load(recipe: Recipe) -> Any:
         f"{file.name} is unpacked into plain weights: its quality, not the speed of llama.cpp."
     )
     model = open_model(recipe, gguf_file=file.name, quantization_config=GgufConfig(dequantize=True))
+    _check_whole(recipe, model, file)
     return compute_in(model, recipe.compute)
+
+
+def _check_whole(recipe: Recipe, model: Any, file: Path) -> None:
+    """Refuse a file of more numbers than the model has taken: transformers passes over a tensor in silence
+    whose name it does not know, biases and stretched frequencies among them."""
+    from gguf import GGUFReader
+    from transformers.modeling_gguf_pytorch_utils import (
+        TENSOR_PROCESSORS,
+        TensorProcessor,
+        get_gguf_hf_weights_map,
+    )
+
+    tensors = GGUFReader(file).tensors
+    taken = sum(tensor.numel() for tensor in model.parameters())
+    if sum(int(tensor.n_elements) for tensor in tensors) <= taken:
+        return
+    kind = TENSOR_PROCESSORS.get(model.config.model_type, TensorProcessor)
+    known = get_gguf_hf_weights_map(model, kind(config=model.config.to_dict()))
+    names = [tensor.name for tensor in tensors if tensor.name not in known]
+    refused = [name for name in names if not unused.allowed(name, recipe)]
+    if refused or not names:
+        raise QevalError(
+            f"{file.name} holds {max(1, len(refused))} tensors that {type(model).__name__} has no place for"
+            f" (the first: {min(refused, default='unknown')}).",
+            f"To score it without them, add --allow-unused '{min(refused, default='*')}'.",
+        )
+    recipe.warnings.append(
+        f"{file.name} holds tensors {unused.ALLOWED} ({names[0]}): this is not the model that was saved."
+    )
 
 
 def settle(scheme: Scheme) -> Scheme:

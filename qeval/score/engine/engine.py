@@ -7,6 +7,7 @@ built to be difficult, came out as they do one by one.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -104,7 +105,7 @@ class Engine:
         """Run a shard; where memory runs out, again as a whole at half the size. No other shard changes."""
         everyone = shards.members(shard)
         name = shards.name([requests[i] for i in everyone])
-        size = self.smaller.get(name, self._size())
+        size = min(self.smaller.get(name, self._size()), self._size())  # a faster path counts in tokens
         while True:
             whole = size == self._size()
             passes = shard if whole else self._passes([requests[i] for i in everyone], size, everyone)
@@ -277,7 +278,7 @@ def open_engine(
     paths = PATHS[PATHS.index(kind) :]
     candidates = [c for path in paths for c in _candidates(lm, path, limits, compiled=compiled)]
     candidates = _from_rung(candidates, rung)
-    if len(candidates) == 1:
+    if kind == "plain":
         engine = candidates[0].make()
         engine.rung, engine.note = candidates[0].name, "Plain batches, as asked."
     else:
@@ -293,7 +294,11 @@ def probe(engine: Engine, requests: Sequence[TokenRequest]) -> str | None:
     lm = engine.lm
     one = Engine(lm, "plain", None, memory.Limits(engine.budget, 1, 0))
     chosen, _ = choose(requests, 0, windows(lm.model), memory.longest_checked(lm))
-    return selfcheck.probe(engine, one, chosen)
+    trial = copy(engine)  # nobody is told of these requests, and what does not fit of them is no shard
+    trial.on_pass, trial.on_smaller, trial.smaller = nothing, nothing, dict(engine.smaller)
+    reason = selfcheck.probe(trial, one, chosen)
+    engine.checked = trial.checked
+    return reason
 
 
 def _from_rung(candidates: list[selfcheck.Candidate], rung: str) -> list[selfcheck.Candidate]:

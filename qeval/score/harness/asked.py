@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from qeval.base import elsewhere
 from qeval.base.hashing import digest
 from qeval.score.harness.catalogue import is_stock
 from qeval.score.harness.leaves import Leaf
@@ -49,17 +48,15 @@ def config_text(config: dict[str, Any]) -> str | None:
 
 
 def _code(value: Any) -> str:
-    """A function in words. Of a task of one's own every Python file beside the function counts: it may call
-    them."""
+    """A function in words. Of a task of one's own every file beside the function counts, and those elsewhere
+    that it names: it may call or read them."""
     if not callable(value):
         raise TypeError(value)
     file = Path(inspect.getfile(value))
-    beside = [file] if is_stock(file) else sorted(file.parent.rglob("*.py"))
-    return f"{getattr(value, '__qualname__', value)} {_hashed(beside)}"
+    read = elsewhere.contents_of([file], file.parent) if is_stock(file) else _read_beside(file.parent)
+    return f"{getattr(value, '__qualname__', value)} {read}"
 
 
-def _hashed(files: Sequence[Path]) -> str:
-    total = hashlib.sha256()
-    for file in files:
-        total.update(file.read_bytes())
-    return total.hexdigest()
+def _read_beside(folder: Path) -> str:
+    files = [path for path in elsewhere.files_below(folder) if path.suffix != ".md"]
+    return elsewhere.contents_of([*files, *elsewhere.named(folder, by_code=True)], folder)

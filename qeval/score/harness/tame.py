@@ -12,6 +12,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from qeval.base import contents
+
 
 @contextmanager
 def lm_eval_tamed(load_dataset: Callable[..., Any] | None = None) -> Iterator[None]:
@@ -45,7 +47,7 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
         setattr(owner, name, before)
 
 
-_CARDS: dict[tuple[str, int], Any] = {}
+_CARDS: dict[tuple[str, str], Any] = {}
 
 
 def _each_once(load: Callable[..., Any]) -> Callable[..., Any]:
@@ -53,7 +55,7 @@ def _each_once(load: Callable[..., Any]) -> Callable[..., Any]:
     list of files takes a tenth of a second."""
 
     def load_once(path: str, **options: Any) -> Any:
-        key = (str(path), Path(path).stat().st_mtime_ns)
+        key = (str(path), contents.stamp(Path(path)))
         if key not in _CARDS:
             _CARDS[key] = load(path, **options)
         return _CARDS[key]

@@ -55,6 +55,21 @@ def test_where_there_is_nothing_to_draw_another_seed_is_refused(tmp_path: Path) 
         windows(Calibration(str(file), 5, 3, 1), Letters())
 
 
+def test_a_set_of_a_mirror_is_known_by_what_it_holds(tmp_path: Path) -> None:
+    chosen = Calibration("wikitext2", 2, 3)
+    place = tmp_path / "Salesforce" / "wikitext" / "wikitext-2-raw-v1"
+    assert identity(chosen, tmp_path) == identity(chosen)
+    place.mkdir(parents=True)
+    (place / "train-0.parquet").write_bytes(b"one")
+    (place / "test-0.parquet").write_bytes(b"two")
+    before = identity(chosen, tmp_path)
+    assert before != identity(chosen)
+    (place / "test-0.parquet").write_bytes(b"ten")
+    assert identity(chosen, tmp_path) == before
+    (place / "train-0.parquet").write_bytes(b"ten")
+    assert identity(chosen, tmp_path) != before
+
+
 def test_a_text_too_short_or_absent_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "t.txt"
     file.write_text("ab")

@@ -138,3 +138,39 @@ def test_a_tensor_that_is_made_up_as_a_constant_is_excused(
     monkeypatch.setattr(LlamaForCausalLM, "_keys_to_ignore_on_load_missing", {"norm.weight"})
     rewrite(llama, {}, without="model.norm.weight")
     load(llama)
+
+
+@pytest.mark.parametrize("name", ["model.layers.0.attn.bias", "model.layers.0.attention.bias"])
+def test_a_trained_bias_by_the_name_of_a_mask_is_refused(llama: Path, name: str) -> None:
+    import torch
+
+    rewrite(llama, {name: torch.randn(64) * 3})
+    with pytest.raises(QevalError, match=f"the first: {name}"):
+        load(llama)
+
+
+def test_a_mask_is_left_out(llama: Path) -> None:
+    import torch
+
+    mask = torch.ones(8, 8).tril().bool()[None, None]
+    rewrite(llama, {"model.layers.0.attn.bias": mask, "model.layers.0.attn.masked_bias": torch.tensor(-1e4)})
+    assert any("2 buffers that are calculated" in note for note in load(llama).provenance.notes)
+
+
+def test_no_more_blocks_predict_further_than_the_configuration_says(tmp_path: Path) -> None:
+    place = save_llama(tmp_path / "llama", num_hidden_layers=4)
+    edit_json(place / "config.json", num_hidden_layers=2, num_nextn_predict_layers=1)
+    with pytest.raises(QevalError, match=r"holds 9 tensors .*the first: model.layers.3"):
+        load(place)
+    edit_json(place / "config.json", num_nextn_predict_layers=2)
+    assert any("18 parts that" in note for note in load(place).provenance.notes)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float8_e4m3fn"])
+def test_quantised_weights_that_nothing_explains_are_refused(llama: Path, dtype: str) -> None:
+    import torch
+
+    name = "model.layers.0.self_attn.q_proj.weight"
+    rewrite(llama, {name: torch.ones(64, 64).to(getattr(torch, dtype))})
+    with pytest.raises(QevalError, match=f"{name} of .* is stored as .*no quantization_config"):
+        load(llama)

@@ -108,9 +108,9 @@ def interleaved(weight: Any, heads: int) -> Any:
     return weight.reshape(heads, 2, -1, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
 
 
-def write_llama(plain: Path, file: Path) -> dict[str, Any]:
+def write_llama(plain: Path, file: Path, **more: Any) -> dict[str, Any]:
     """A tiny Llama as a GGUF file, MLPs in Q4_0 and attention in Q8_0; returns the weights that it stands
-    for, unpacked by the gguf package, by transformers' names."""
+    for, unpacked by the gguf package, by transformers' names. `more` are further tensors, "__" for a dot."""
     import numpy as np
     from gguf import GGMLQuantizationType, GGUFWriter
     from gguf.quants import dequantize, quantize
@@ -140,6 +140,8 @@ def write_llama(plain: Path, file: Path) -> dict[str, Any]:
         writer.add_tensor(name_of(name), packed, raw_dtype=kind)
         # a row is packed by itself, so that their order does not matter to the values
         dense[name] = dequantize(quantize(tensor, kind), kind)
+    for name, tensor in more.items():
+        writer.add_tensor(name.replace("__", "."), tensor)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -167,6 +169,21 @@ def test_the_loaded_weights_are_those_of_the_file(tmp_path: Path) -> None:
         assert any("unpacked" in note for note in found.notes)
         for name, weight in dense.items():
             assert torch.equal(loaded.model.get_parameter(name), torch.from_numpy(weight)), name
+
+
+@pytest.mark.parametrize(("name", "size"), [("blk.0.attn_q.bias", 64), ("rope_freqs.weight", 16)])
+def test_tensors_that_transformers_passes_over_are_refused(tmp_path: Path, name: str, size: int) -> None:
+    import numpy as np
+
+    plain = save_llama(tmp_path / "plain", initializer_range=0.02)
+    file = tmp_path / "tiny.gguf"
+    write_llama(plain, file, **{name.replace(".", "__"): np.full(size, 3, np.float32)})
+    ((_, scheme),) = parse_schemes(f"gguf@{file}")
+    variant = Variant("v", str(plain), scheme)
+    with pytest.raises(QevalError, match=f"has no place for .the first: {name}"):
+        model.load(variant, device="cpu", cache_dir=tmp_path / "cache")
+    found = model.load(variant, device="cpu", cache_dir=tmp_path / "cache", allow_unused=(name,))
+    assert any(name in warning for warning in found.provenance.warnings)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ And the trap that a revision is recorded and another one loaded.
 from __future__ import annotations
 
 import itertools
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -284,3 +285,22 @@ def test_the_group_size_is_chosen_to_divide_every_layer(world: World) -> None:
 
     config = json.loads((world.make(group_size=0) / "config.json").read_text())
     assert config["quantization_config"]["group_size"] == 64
+
+
+def test_a_checkpoint_of_files_that_changed_meanwhile_is_not_kept(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qeval.load.making import checkpoint
+
+    model = shutil.copytree(world.model, tmp_path / "model")
+    write = checkpoint.write_card
+
+    def late(*told: Any) -> None:
+        write(*told)
+        (model / "model.safetensors").write_bytes((model / "model.safetensors").read_bytes()[::-1])
+
+    monkeypatch.setattr(checkpoint, "write_card", late)
+    kept = set((world.cache / "checkpoints").glob("*"))
+    with pytest.raises(QevalError, match="changed while it was quantised"):
+        world.make(model, bits=8)
+    assert {path for path in set((world.cache / "checkpoints").glob("*")) - kept if path.is_dir()} == set()

@@ -7,9 +7,9 @@ import pytest
 from architectures import VOCABULARY, tiny_model
 
 from qeval.base.errors import QevalError
-from qeval.score.engine import selfcheck
+from qeval.score.engine import selfcheck, shards
 from qeval.score.engine.body import UnsupportedError
-from qeval.score.engine.engine import open_engine
+from qeval.score.engine.engine import Engine, open_engine, probe
 from qeval.score.engine.requests import TokenRequest
 from qeval.score.engine.sample import choose
 
@@ -339,3 +339,45 @@ def test_no_noise_excuses_what_lies_beyond_the_ceiling():
         assert selfcheck.allowance(noise * 10, dtype) == ceiling
         assert selfcheck.allowance(noise * 10, dtype, bounded=False) > ceiling
         assert not selfcheck.agrees(np.full(500, 1.1 * ceiling), noise * 10, dtype)
+
+
+@pytest.mark.torch
+def test_plain_batches_that_move_numbers_are_scored_one_by_one_by_every_worker(requests):
+    """The first worker finds it out; one that goes on knows the rung alone."""
+    first = open_engine(swayed(0.3), sample=requests, batch_size=4)
+    assert (first.path, first.batch_size) == ("plain", 1)
+    next_one = open_engine(swayed(0.3), sample=requests, batch_size=4, rung=first.rung)
+    assert (next_one.batch_size, next_one.warnings) == (1, first.warnings)
+    assert next_one.tolerance == first.tolerance
+
+
+@pytest.mark.torch
+def test_sizes_of_a_faster_path_mean_nothing_to_a_slower_one(requests):
+    few = requests[:10]
+    tokens = {shards.name(few): 2048}
+    after = open_engine(tiny_model("llama"), "plain", sample=requests, batch_size=4, smaller=tokens)
+    want = open_engine(tiny_model("llama"), "plain", sample=requests, batch_size=4)
+    assert dict(after.score(few)) == dict(want.score(few))
+    assert after.tokens_padded == want.tokens_padded
+
+
+@pytest.mark.torch
+def test_what_does_not_fit_of_a_probe_is_told_to_nobody(requests, monkeypatch):
+    import torch
+
+    engine = open_engine(tiny_model("llama"), sample=requests)
+    told = []
+    engine.on_pass = engine.on_smaller = lambda *what: told.append(what)
+    run, times = Engine._chunk, []
+
+    def short_at_first(self, *what):
+        times.append(1)
+        if len(times) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return run(self, *what)
+
+    monkeypatch.setattr(Engine, "_chunk", short_at_first)
+    fed = engine.tokens_fed
+    assert probe(engine, requests) is None
+    assert len(times) > 1
+    assert (told, engine.smaller, engine.tokens_fed) == ([], {}, fed)
