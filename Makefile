@@ -11,7 +11,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-schemes report test test-fast check docs golden clean
+.PHONY: help install demo demo-schemes report test test-fast check docs golden clean test-rare
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -49,8 +49,11 @@ check: install ## Lint, type-check, and look whether every imported package is d
 	@$(BIN)/mypy
 	@$(BIN)/deptry .
 
-test: check ## Check, then run all tests, the properties with all their examples
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not gpu'
+test: check ## Check, then run all tests but the rare ones, the properties with all their examples
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not gpu and not rare'
+
+test-rare: check ## The simulations and surveys that take minutes: before a release
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m 'rare and not gpu'
 
 test-fast: install ## The tests that need no torch, with 25 examples of each property: about 20 s on two idle cores
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal --hypothesis-profile quick \

@@ -251,6 +251,7 @@ def test_an_identical_model_passes_from_the_required_number_on(margin):
     assert stats.smallest_margin(n, 0.0, 0.95, 0.8) < margin <= stats.smallest_margin(n - 1, 0.0, 0.95, 0.8)
 
 
+@pytest.mark.rare
 @pytest.mark.slow
 def test_no_method_errs_more_often_than_promised(monkeypatch):
     """A short run of benchmarks/coverage_simulation.py: every method, a candidate exactly at the limit."""

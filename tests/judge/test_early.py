@@ -148,6 +148,7 @@ def _run_texts(lost: np.ndarray, clusters: np.ndarray, seed: int, rules=LOOSE):
     return early.broken(state)
 
 
+@pytest.mark.rare
 @pytest.mark.slow
 @pytest.mark.parametrize("limit", [{"max_drop": 10.0}, {"min_recovery": 0.9}, {"max_flips": 0.1}])
 def test_a_variant_at_the_limit_whose_texts_are_lost_as_one_is_hardly_ever_stopped(limit) -> None:

@@ -19,6 +19,7 @@ def benchmark(monkeypatch):
     return importlib.import_module
 
 
+@pytest.mark.rare
 @pytest.mark.slow
 def test_a_plan_keeps_its_promise_of_power(benchmark):
     """Candidates that lose nothing pass the smallest provable loss in 80% of draws, and not nearly always."""
@@ -48,6 +49,7 @@ def test_the_gate_says_of_files_what_its_functions_say_of_columns(benchmark):
     assert set(few.counts) == {"INCONCLUSIVE"}
 
 
+@pytest.mark.rare
 @pytest.mark.slow
 def test_the_gate_keeps_the_promise_on_files(benchmark):
     simulation = benchmark("coverage_gate")

@@ -50,6 +50,7 @@ def test_a_ruined_task_is_told_before_an_average_that_shows_nothing():
     assert line.verdict.sentence.startswith("wiki: perplexity")
 
 
+@pytest.mark.rare
 @pytest.mark.slow
 def test_reports_in_which_nothing_differs_claim_something_in_five_per_cent():
     """Five variants of four tasks; two standard errors of 400 reports are 2.2 points."""
