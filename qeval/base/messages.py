@@ -12,7 +12,8 @@ import msgspec
 
 from qeval.base.costs import Cost
 from qeval.base.packing import Packing
-from qeval.base.records import Cell, Policy, Provenance, Settings, Stop, Task, Variant
+from qeval.base.records import Cell, Policy, Provenance, Stop, Task, Variant
+from qeval.base.settings import Settings
 
 
 class Job(msgspec.Struct, frozen=True):

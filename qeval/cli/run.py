@@ -86,6 +86,12 @@ def _executor(command: options.Command) -> options.Command:
     is_flag=True,
     help="Measure perplexities inside the chat template, each text as the answer to an empty message.",
 )
+@click.option(
+    "--think-end",
+    metavar="MARKER",
+    help="Where thinking ends in what is written: exactly lm-eval's think_end_token.  [default: <think> and"
+    " the tokenizer's own markers]",
+)
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
 @click.option(
     "--allow-unused",

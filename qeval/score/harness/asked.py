@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,14 @@ def asked(leaf: Leaf, prepared: PreparedTask) -> str:
             "prompts": content.prompt_hash,
             "targets": content.target_hash,
             "type": [prepared.output_type, prepared.version, prepared.repeats],
+            **_written(prepared),
         }
     )
+
+
+def _written(prepared: PreparedTask) -> dict[str, Any]:
+    """How texts are written and read, for a task that has any."""
+    return {"thinking": asdict(prepared.thinking)} if prepared.generates else {}
 
 
 _PLACES = ("dataset_path", "dataset_name", "dataset_kwargs")

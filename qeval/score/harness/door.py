@@ -13,16 +13,20 @@ from qeval.score.harness.asked import asked
 from qeval.score.harness.leaves import Leaf
 from qeval.score.harness.outcome import collect, items
 from qeval.score.harness.prepared import PreparedTask
-from qeval.score.harness.reference import by_lm_eval_alone, generate, longest, score_with_lm_eval
+from qeval.score.harness.reference import by_lm_eval_alone, longest, score_with_lm_eval
 from qeval.score.harness.starts import start_notes, with_one_start
+from qeval.score.harness.thinking import thinking_of
+from qeval.score.harness.writing import Text, generate, remarks
 
 __all__ = [
+    "Text",
     "by_lm_eval_alone",
     "collect",
     "generate",
     "items",
     "longest",
     "prepare",
+    "remarks",
     "score_with_lm_eval",
     "start_notes",
     "with_one_start",
@@ -37,6 +41,7 @@ def prepare(
     seed: int = 1234,
     chat_template: bool = False,
     framed: bool = False,
+    think_end: str | None = None,
     datasets_dir: Path | None = None,
     tasks_dir: Path | None = None,
     cache_dir: Path | None = None,
@@ -47,7 +52,8 @@ def prepare(
     A group becomes its leaves (MMLU its 57 subjects). The prompts are those of
     `lm_eval.simple_evaluate(fewshot_random_seed=seed)` with the same few-shot count and limit.
     `max_length` is the longest sequence the model takes; longer ones lose their beginning, as in lm-eval.
-    `framed`: perplexities are of texts inside the chat template. `datasets_dir` is a mirror of Hub data set
+    `framed`: perplexities are of texts inside the chat template. `think_end`: see `thinking.thinking_of`.
+    `datasets_dir` is a mirror of Hub data set
     repositories, DIR/<org>/<name>; `tasks_dir` holds tasks of one's own; `cache_dir` keeps what was built,
     for every process. `progress(name, done, total)` is called before each leaf and at the end.
 
@@ -65,6 +71,8 @@ def prepare(
         if progress is not None:
             progress(leaf.task.name, done, len(found))
         part = _remembered(leaf, place, datasets_dir, settings, build)
+        if part.generates:
+            part = replace(part, thinking=thinking_of(tokenizer, think_end))
         prepared.append(replace(part, asked=asked(leaf, part)))
     if progress is not None:
         progress("", len(found), len(found))

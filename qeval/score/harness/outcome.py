@@ -24,12 +24,13 @@ from qeval.score.harness.rules import (
 )
 from qeval.score.harness.starts import ONE_START, totals_with_one_start
 from qeval.score.harness.tame import lm_eval_tamed
+from qeval.score.harness.writing import Text, as_text
 from qeval.store.clusters import clusters
 
 
 def collect(
     prepared: PreparedTask,
-    answers: Sequence[Answer] | Sequence[str],
+    answers: Sequence[Answer] | Sequence[Text] | Sequence[str],
     one_start: Sequence[Answer] = (),
     *,
     partly: bool = False,
@@ -37,10 +38,10 @@ def collect(
     """The items of a task, scored.
 
     `answers` are one Answer for each of `prepared.requests`, or, where the task generates, the texts that
-    `generate` returned. `one_start` are those to `starts.with_one_start`, if any were asked. `partly`: some
-    are stand-ins, so that only the scores of the others are wanted; then nobody looks which items share a
-    text, nor what they looked like. Raises QevalError for an answer that is no finite number, naming the
-    item.
+    `generate` returned; filters see their answers without thinking. `one_start` are those to
+    `starts.with_one_start`, if any were asked. `partly`: some are stand-ins, so that only the scores of the
+    others are wanted; then nobody looks which items share a text, nor what they looked like. Raises
+    QevalError for an answer that is no finite number, naming the item.
     """
     with lm_eval_tamed():
         view = prepared.view()
@@ -50,7 +51,7 @@ def collect(
             name: [view.process_results(doc, results) for doc, results in rows]
             for name, rows in _results(prepared, groups).items()
         }
-        samples = _samples(prepared, view, judged, groups)
+        samples = _samples(prepared, view, judged, groups, _texts(prepared, answers))
         metrics = dict(_metrics(view, judged))
         if one_start:
             totals = totals_with_one_start(prepared, answers, one_start)
@@ -74,7 +75,8 @@ def _responses(prepared: PreparedTask, answers: Sequence[Any]) -> list[Any]:
     content = prepared.content
     if prepared.generates:
         repeats = prepared.repeats
-        return [list(answers[at : at + repeats]) for at in range(0, len(answers), repeats)]
+        texts = [as_text(text).answer for text in answers]
+        return [texts[at : at + repeats] for at in range(0, len(texts), repeats)]
     spans = content.spans.tolist()
     rolling = prepared.output_type == "loglikelihood_rolling"
     out: list[Any] = []
@@ -145,6 +147,7 @@ def _samples(
     view: Any,
     judged: Mapping[str, Sequence[Mapping[str, Any]]],
     groups: Sequence[Sequence[Any]],
+    written: Sequence[tuple[str, ...]],
 ) -> Samples:
     import numpy as np
     from lm_eval.utils import handle_non_serializable
@@ -158,7 +161,7 @@ def _samples(
     gold = [_gold(prepared, view, doc) for doc in content.docs()]
     scores, texts, logged = (np.empty(len(said), dtype=object) for _ in range(3))
     scores[:] = [choices for _, choices in said]
-    texts[:] = [_texts(prepared, mates) for mates in groups]
+    texts[:] = written
     logged[:] = [
         pack(log, scores[at], texts[at], handle_non_serializable)
         for at, log in enumerate(_logs(prepared, view, judged, groups, gold))
@@ -179,11 +182,13 @@ def _samples(
     )
 
 
-def _texts(prepared: PreparedTask, mates: Sequence[Any]) -> tuple[str, ...]:
-    """What the model wrote for an item, whole."""
-    if not prepared.generates:
-        return ()
-    return tuple(str(text) for instance in mates for text in instance.resps)
+def _texts(prepared: PreparedTask, answers: Sequence[Any]) -> list[tuple[str, ...]]:
+    """What the model wrote for each item, whole."""
+    found: list[list[str]] = [[] for _ in prepared.content.doc_hash]
+    if prepared.generates:
+        for at, text in enumerate(answers):
+            found[prepared.content.owner[at // prepared.repeats]].append(as_text(text).whole)
+    return [tuple(texts) for texts in found]
 
 
 def _logs(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from qeval.base.records import Item, Samples, Task
 from qeval.score.engine.requests import TokenRequest
+from qeval.score.harness.thinking import Thinking
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,7 +53,8 @@ class PreparedTask:
     to fit `max_length`. `output_type` is lm-eval's. `view()` is lm-eval's task object over the documents.
     `asked` is the hash of all that can change a score but the model; see `asked.asked`. `frame` is what the
     chat template sets before each text whose perplexity is measured inside it. `notes` are sentences, without
-    the task's name, on what a reader must know.
+    the task's name, on what a reader must know. `thinking` are the markers of what is written before an
+    answer.
     """
 
     task: Task
@@ -71,6 +73,7 @@ class PreparedTask:
     asked: str = ""
     frame: str = ""
     notes: tuple[str, ...] = ()
+    thinking: Thinking = field(default_factory=Thinking)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,190 @@
+"""Texts that a model writes, by lm-eval's own model class, and what a reader must know of how they ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from qeval.score.harness import thinking as thoughts
+from qeval.score.harness.prepared import PreparedTask
+from qeval.score.harness.reference import hflm_of, instances_of
+from qeval.score.harness.stopping import Stops
+from qeval.score.harness.tame import lm_eval_tamed, replaced
+from qeval.score.harness.thinking import Ending
+
+_FEW = 0.03
+"""The share of answers that may be cut, or thought about without end, before it is a warning."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """What a model wrote: all of it, up to the stop string that ended it, and its `answer` without thinking.
+
+    `thinking` tells what became of that, `halted` that a stop string ended it, as in lm-eval; `budget` is the
+    number of tokens that it might have had, where it took them all without coming to an end; else 0.
+    """
+
+    whole: str
+    answer: str
+    thinking: Ending = "none"
+    halted: bool = False
+    budget: int = 0
+
+
+def as_text(written: Text | str) -> Text:
+    """A plain string is an answer without thinking."""
+    return written if isinstance(written, Text) else Text(written, written)
+
+
+def generate(
+    prepared: PreparedTask, model: Any, tokenizer: Any, *, batch_size: int = 1, seed: int = 1234
+) -> list[Text]:
+    """The texts the model writes, `prepared.repeats` for each question in turn.
+
+    Where it draws its tokens the same seed, batch size and device give the same texts.
+    """
+    from lm_eval.models import huggingface
+
+    with lm_eval_tamed(), _seeded(seed):
+        lm = hflm_of(prepared, model, tokenizer, batch_size)
+        reader = _Reader(prepared, lm)
+        asked = [instance for instance in instances_of(prepared) for _ in range(prepared.repeats)]
+        with (
+            replaced(lm, "tok_decode", reader.decode),
+            replaced(lm, "_model_generate", reader.watched(lm._model_generate)),  # noqa: SLF001 - knows the budget
+            replaced(huggingface, "postprocess_generated_text", reader.finish),
+            replaced(huggingface, "stop_sequences_criteria", reader.criteria(huggingface)),
+        ):
+            found: list[_Raw] = lm.generate_until(asked, disable_tqdm=True)
+    begun = [prepared.thinking.begun(str(instance.args[0])) for instance in asked]
+    return [reader.text(written, begun=at) for written, at in zip(found, begun, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """The tokens of one text, the stop strings and the number of tokens that it might have."""
+
+    tokens: list[int]
+    stops: tuple[str, ...]
+    budget: int
+
+
+class _Reader:
+    """Stands where lm-eval makes text of tokens, so that nothing of it is lost: not the thinking, not the
+    special tokens around it, not the way it ended."""
+
+    def __init__(self, prepared: PreparedTask, lm: Any) -> None:
+        self.tokenizer = lm.tokenizer
+        self.thinking = prepared.thinking
+        self.marks = thoughts.hidden(prepared.thinking, lm.tokenizer)
+        self.context: Any = None
+        self.budget = 0
+        ends = getattr(lm.model.generation_config, "eos_token_id", None)
+        self.ends = {lm.eot_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+
+    def watched(self, model_generate: Any) -> Any:
+        """lm-eval's own call of the model, noticing how many tokens each text of a batch may have."""
+
+        def generates(context: Any, max_length: int, **options: Any) -> Any:
+            self.context, self.budget = context, max_length - context.shape[1]
+            return model_generate(context=context, max_length=max_length, **options)
+
+        return generates
+
+    def criteria(self, huggingface: Any) -> Any:
+        """The maker of criteria for stopping: lm-eval's own where its marker was named."""
+        if self.thinking.end:
+            return huggingface.stop_sequences_criteria
+
+        def made(tokenizer: Any, stop: Sequence[str], *_: int) -> Any:
+            from transformers import StoppingCriteriaList
+
+            return StoppingCriteriaList([Stops(self.thinking, tokenizer, self.context, _some(stop))])
+
+        return made
+
+    def decode(self, tokens: Any, skip_special_tokens: bool = True) -> Any:
+        """An answer's tokens stay tokens; what is asked for with its special tokens becomes text."""
+        if skip_special_tokens:
+            return list(tokens)
+        return self.tokenizer.decode(tokens, skip_special_tokens=False)
+
+    def finish(self, generation: list[int], stop: Sequence[str], think_end_token: object) -> _Raw:
+        """What lm-eval does last; it was told of no marker."""
+        del think_end_token
+        return _Raw(generation, _some(stop), self.budget)
+
+    def text(self, raw: _Raw, *, begun: bool) -> Text:
+        """The text of tokens: without thinking first, then up to the first stop string, as in lm-eval."""
+        text = thoughts.decoded(self.tokenizer, raw.tokens, self.marks)
+        rest, ending = self.thinking.without(text, begun=begun)
+        answer = _until(rest, raw.stops)
+        halted = ending == "open" and bool(self.thinking.end) and any(stop in text for stop in raw.stops)
+        if halted:
+            whole = _until(text, raw.stops)
+        else:
+            whole = text if ending == "open" else text[: len(text) - len(rest)] + answer
+        stopped = halted or answer != rest or not self.ends.isdisjoint(raw.tokens)
+        over = len(raw.tokens) >= raw.budget and not stopped
+        return Text(whole, answer, ending, halted, raw.budget if over else 0)
+
+
+def _some(stops: Sequence[str]) -> tuple[str, ...]:
+    """Those that are no empty strings."""
+    return tuple(text for text in stops if text)
+
+
+def _until(text: str, stops: Sequence[str]) -> str:
+    for stop in stops:
+        text = text.split(stop, maxsplit=1)[0]
+    return text
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Within it torch's generators start from `seed`; afterwards they are as before."""
+    import torch
+
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield
+
+
+# --- what a reader must know --------------------------------------------------------------------
+
+
+def remarks(task: str, texts: Sequence[Text]) -> tuple[list[str], list[str]]:
+    """Notes and warnings, sentences, on the thinking in a task's texts and on those cut by their budget."""
+    notes: list[str] = []
+    warnings: list[str] = []
+    if thought := sum(text.thinking != "none" for text in texts):
+        notes.append(
+            f"{task}: thinking was removed from {thought} of {len(texts)} answers before they were judged; it"
+            " is kept in the stored texts."
+        )
+    for count, sentence in (_unfinished(task, texts), _over_budget(task, texts)):
+        if count:
+            (warnings if count > _FEW * len(texts) else notes).append(sentence)
+    return notes, warnings
+
+
+def _unfinished(task: str, texts: Sequence[Text]) -> tuple[int, str]:
+    unfinished = [text for text in texts if text.thinking == "open"]
+    halted = sum(text.halted for text in unfinished)
+    why = f", {halted} of them ended by a stop string of the task" if halted else ""
+    return len(unfinished), (
+        f"{task}: in {len(unfinished)} of {len(texts)} answers the thinking never ended{why}, so that little"
+        " or nothing of them could be judged."
+    )
+
+
+def _over_budget(task: str, texts: Sequence[Text]) -> tuple[int, str]:
+    over = [text for text in texts if text.budget]
+    budgets = sorted({text.budget for text in over})
+    tokens = " to ".join(dict.fromkeys(str(budget) for budget in (*budgets[:1], *budgets[-1:])))
+    return len(over), (
+        f"{task}: {len(over)} of {len(texts)} answers were cut by the budget of {tokens} tokens, not ended by"
+        " a stop string or an end token; --max-gen-toks gives them more."
+    )
