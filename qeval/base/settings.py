@@ -22,8 +22,9 @@ class Settings:
     datasets_dir: str | None = None
     allow_unused: tuple[str, ...] = ()
     framed: bool = False  # perplexities are those of texts inside the chat template
+    max_gen_toks: int | None = None  # of each text; None: the task's own, else lm-eval's 256
     think_end: str | None = None  # lm-eval's think_end_token; None: the markers that the tokenizer tells
 
 
-WRITING = ("think_end",)
+WRITING = ("max_gen_toks", "think_end")
 """The settings that concern nothing but texts that a model writes, None where they were not asked for."""

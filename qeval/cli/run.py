@@ -87,6 +87,12 @@ def _executor(command: options.Command) -> options.Command:
     help="Measure perplexities inside the chat template, each text as the answer to an empty message.",
 )
 @click.option(
+    "--max-gen-toks",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="The most tokens of each text that is written, instead of the task's own budget.",
+)
+@click.option(
     "--think-end",
     metavar="MARKER",
     help="Where thinking ends in what is written: exactly lm-eval's think_end_token.  [default: <think> and"

@@ -122,7 +122,7 @@ def run_facts(run: Run) -> tuple[Fact, ...]:
     return tuple((label, value) for label, value in facts if value)
 
 
-_WRITING = {"think_end": "Thinking ends at"}
+_WRITING = {"max_gen_toks": "Tokens of a text, at most", "think_end": "Thinking ends at"}
 """What the settings that concern texts which a model writes are called."""
 
 

@@ -34,7 +34,7 @@ def questions(job: Job, say: Say) -> tuple[PreparedTask, ...]:
         seed=job.settings.seed,
         chat_template=job.settings.chat_template,
         framed=job.settings.framed,
-        think_end=job.settings.think_end,
+        writing={name: getattr(job.settings, name) for name in WRITING},
         datasets_dir=Path(job.settings.datasets_dir) if job.settings.datasets_dir else None,
         tasks_dir=Path(job.tasks_dir),
         cache_dir=Path(job.cache_dir),

@@ -38,7 +38,10 @@ def asked(leaf: Leaf, prepared: PreparedTask) -> str:
 
 def _written(prepared: PreparedTask) -> dict[str, Any]:
     """How texts are written and read, for a task that has any."""
-    return {"thinking": asdict(prepared.thinking)} if prepared.generates else {}
+    if not prepared.generates:
+        return {}
+    options = {"options": prepared.options} if prepared.options else {}
+    return {"thinking": asdict(prepared.thinking), **options}
 
 
 _PLACES = ("dataset_path", "dataset_name", "dataset_kwargs")

@@ -54,7 +54,7 @@ class PreparedTask:
     `asked` is the hash of all that can change a score but the model; see `asked.asked`. `frame` is what the
     chat template sets before each text whose perplexity is measured inside it. `notes` are sentences, without
     the task's name, on what a reader must know. `thinking` are the markers of what is written before an
-    answer.
+    answer, `options` what was asked of the writing beside the task's own.
     """
 
     task: Task
@@ -74,6 +74,7 @@ class PreparedTask:
     frame: str = ""
     notes: tuple[str, ...] = ()
     thinking: Thinking = field(default_factory=Thinking)
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
+from qeval.base.errors import QevalError
 from qeval.score.harness import thinking as thoughts
 from qeval.score.harness.prepared import PreparedTask
 from qeval.score.harness.reference import hflm_of, instances_of
@@ -14,6 +16,8 @@ from qeval.score.harness.stopping import Stops
 from qeval.score.harness.tame import lm_eval_tamed, replaced
 from qeval.score.harness.thinking import Ending
 
+_BUDGETS = ("max_new_tokens", "max_tokens", "max_completion_tokens", "max_length")
+"""lm-eval's other names for the number of tokens that a text may have."""
 _FEW = 0.03
 """The share of answers that may be cut, or thought about without end, before it is a warning."""
 
@@ -24,6 +28,7 @@ class Text:
 
     `thinking` tells what became of that, `halted` that a stop string ended it, as in lm-eval; `budget` is the
     number of tokens that it might have had, where it took them all without coming to an end; else 0.
+    `shortened`: its prompt lost its beginning, so that it had room.
     """
 
     whole: str
@@ -31,11 +36,53 @@ class Text:
     thinking: Ending = "none"
     halted: bool = False
     budget: int = 0
+    shortened: bool = False
 
 
 def as_text(written: Text | str) -> Text:
     """A plain string is an answer without thinking."""
     return written if isinstance(written, Text) else Text(written, written)
+
+
+def written_as(
+    prepared: PreparedTask,
+    tokenizer: Any,
+    *,
+    max_gen_toks: int | None = None,
+    think_end: str | None = None,
+) -> PreparedTask:
+    """A task that generates, with what was asked of its texts instead of its own options.
+
+    Raises QevalError for a budget that leaves no room for a prompt.
+    """
+    options = {} if max_gen_toks is None else {"max_gen_toks": max_gen_toks}
+    if max_gen_toks is not None and max_gen_toks >= prepared.max_length:
+        raise QevalError(
+            f"{max_gen_toks} tokens leave no room for a prompt: the model takes {prepared.max_length}.",
+            "Give a smaller --max-gen-toks.",
+        )
+    content = replace(prepared.content, arguments=_asked_with(prepared.content.arguments, options))
+    thinking = thoughts.thinking_of(tokenizer, think_end)
+    return replace(prepared, content=content, thinking=thinking, options=options)
+
+
+def _asked_with(
+    arguments: Callable[[], Sequence[Any]], options: dict[str, Any]
+) -> Callable[[], Sequence[Any]]:
+    """The same questions with these options."""
+    if not options:
+        return arguments
+    others = _BUDGETS if "max_gen_toks" in options else ()
+
+    @cache
+    def asked() -> Sequence[Any]:
+        return [(prompt, {**_but(own, others), **options}) for prompt, own in arguments()]
+
+    return asked
+
+
+def _but(options: dict[str, Any], others: Sequence[str]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name not in others}
 
 
 def generate(
@@ -58,8 +105,8 @@ def generate(
             replaced(huggingface, "stop_sequences_criteria", reader.criteria(huggingface)),
         ):
             found: list[_Raw] = lm.generate_until(asked, disable_tqdm=True)
-    begun = [prepared.thinking.begun(str(instance.args[0])) for instance in asked]
-    return [reader.text(written, begun=at) for written, at in zip(found, begun, strict=True)]
+    prompts = [str(instance.args[0]) for instance in asked]
+    return [reader.text(raw, prompt) for raw, prompt in zip(found, prompts, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -77,6 +124,8 @@ class _Reader:
 
     def __init__(self, prepared: PreparedTask, lm: Any) -> None:
         self.tokenizer = lm.tokenizer
+        self.length = cache(lambda prompt: len(lm.tok_encode(prompt)))
+        self.most = lm.max_length
         self.thinking = prepared.thinking
         self.marks = thoughts.hidden(prepared.thinking, lm.tokenizer)
         self.context: Any = None
@@ -116,10 +165,10 @@ class _Reader:
         del think_end_token
         return _Raw(generation, _some(stop), self.budget)
 
-    def text(self, raw: _Raw, *, begun: bool) -> Text:
+    def text(self, raw: _Raw, prompt: str) -> Text:
         """The text of tokens: without thinking first, then up to the first stop string, as in lm-eval."""
         text = thoughts.decoded(self.tokenizer, raw.tokens, self.marks)
-        rest, ending = self.thinking.without(text, begun=begun)
+        rest, ending = self.thinking.without(text, begun=self.thinking.begun(prompt))
         answer = _until(rest, raw.stops)
         halted = ending == "open" and bool(self.thinking.end) and any(stop in text for stop in raw.stops)
         if halted:
@@ -128,7 +177,8 @@ class _Reader:
             whole = text if ending == "open" else text[: len(text) - len(rest)] + answer
         stopped = halted or answer != rest or not self.ends.isdisjoint(raw.tokens)
         over = len(raw.tokens) >= raw.budget and not stopped
-        return Text(whole, answer, ending, halted, raw.budget if over else 0)
+        shortened = self.length(prompt) > self.most - raw.budget
+        return Text(whole, answer, ending, halted, raw.budget if over else 0, shortened)
 
 
 def _some(stops: Sequence[str]) -> tuple[str, ...]:
@@ -164,7 +214,7 @@ def remarks(task: str, texts: Sequence[Text]) -> tuple[list[str], list[str]]:
             f"{task}: thinking was removed from {thought} of {len(texts)} answers before they were judged; it"
             " is kept in the stored texts."
         )
-    for count, sentence in (_unfinished(task, texts), _over_budget(task, texts)):
+    for count, sentence in (_unfinished(task, texts), _over_budget(task, texts), _shortened(task, texts)):
         if count:
             (warnings if count > _FEW * len(texts) else notes).append(sentence)
     return notes, warnings
@@ -187,4 +237,12 @@ def _over_budget(task: str, texts: Sequence[Text]) -> tuple[int, str]:
     return len(over), (
         f"{task}: {len(over)} of {len(texts)} answers were cut by the budget of {tokens} tokens, not ended by"
         " a stop string or an end token; --max-gen-toks gives them more."
+    )
+
+
+def _shortened(task: str, texts: Sequence[Text]) -> tuple[int, str]:
+    count = sum(text.shortened for text in texts)
+    return count, (
+        f"{task}: {count} of {len(texts)} prompts lost their beginning, to leave room for what is written"
+        " after them."
     )

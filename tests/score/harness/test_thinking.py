@@ -132,7 +132,7 @@ def by_lm_eval(model, tokenizer, prepared, size, marker):
 
 @pytest.mark.parametrize("size", [1, 4])
 def test_a_named_marker_gives_lm_evals_own_answers(size, model, plain_tokenizer, fixtures):
-    prepared = wide(ours(plain_tokenizer, "fix_sums", 0, fixtures, think_end="</think>"))
+    prepared = wide(ours(plain_tokenizer, "fix_sums", 0, fixtures, writing={"think_end": "</think>"}))
     writer = scripted(model, plain_tokenizer, SCRIPT)
     expected = by_lm_eval(writer, plain_tokenizer, prepared, size, "</think>")
     found = door.generate(prepared, writer, plain_tokenizer, batch_size=size)
@@ -149,7 +149,7 @@ def test_a_marker_that_is_a_token_gives_lm_evals_own_answers(special, size, mode
         script = {key: text.replace(mark, word) for key, text in script.items()}
     script["21 plus 9"] = "30"  # lm-eval loses a beginning that is a special token
     number = str(tokenizer.convert_tokens_to_ids("[/THINK]"))
-    prepared = wide(ours(tokenizer, "fix_sums", 0, fixtures, think_end=number))
+    prepared = wide(ours(tokenizer, "fix_sums", 0, fixtures, writing={"think_end": number}))
     writer = scripted(model, tokenizer, script)
     expected = by_lm_eval(writer, tokenizer, prepared, size, number)
     found = door.generate(prepared, writer, tokenizer, batch_size=size)
@@ -197,7 +197,7 @@ def test_a_stop_string_ends_no_thinking(size, model, plain_tokenizer, fixtures):
     assert [text.answer for text in texts] == ANSWERS
     assert texts[0].whole == "<think>2\n\nor 3?\n\n</think>\n\n5"
     assert not any(text.budget for text in texts)
-    named = wide(ours(plain_tokenizer, "fix_sums", 0, fixtures, think_end="</think>"))
+    named = wide(ours(plain_tokenizer, "fix_sums", 0, fixtures, writing={"think_end": "</think>"}))
     found = door.generate(named, writer, plain_tokenizer, batch_size=1)
     assert (found[0].answer, found[0].whole, found[0].halted) == ("<think>2", "<think>2", True)
     _, [warning] = door.remarks("fix_sums", found)
@@ -218,11 +218,12 @@ def test_markers_are_part_of_what_is_asked(plain_tokenizer, fixtures):
     tokenizer = with_tokens(plain_tokenizer, "[THINK]", "[/THINK]")
     made = [
         ours(plain_tokenizer, "fix_sums", 0, fixtures),
-        ours(plain_tokenizer, "fix_sums", 0, fixtures, think_end="</think>"),
+        ours(plain_tokenizer, "fix_sums", 0, fixtures, writing={"think_end": "</think>"}),
         ours(tokenizer, "fix_sums", 0, fixtures),
     ]
     assert len({prepared.asked for prepared in made}) == 3
     scored = [
-        ours(plain_tokenizer, "fix_letters", 0, fixtures, think_end=end).asked for end in (None, "</think>")
+        ours(plain_tokenizer, "fix_letters", 0, fixtures, writing={"think_end": end}).asked
+        for end in (None, "</think>")
     ]
     assert scored[0] == scored[1]
