@@ -23,8 +23,10 @@ class Settings:
     allow_unused: tuple[str, ...] = ()
     framed: bool = False  # perplexities are those of texts inside the chat template
     max_gen_toks: int | None = None  # of each text; None: the task's own, else lm-eval's 256
+    repeats: int | None = None  # texts of each item, whose value is the mean over them; None: one
+    temperature: float | None = None  # texts are drawn, with it; None: as the task says
     think_end: str | None = None  # lm-eval's think_end_token; None: the markers that the tokenizer tells
 
 
-WRITING = ("max_gen_toks", "think_end")
+WRITING = ("max_gen_toks", "repeats", "temperature", "think_end")
 """The settings that concern nothing but texts that a model writes, None where they were not asked for."""

@@ -93,6 +93,18 @@ def _executor(command: options.Command) -> options.Command:
     help="The most tokens of each text that is written, instead of the task's own budget.",
 )
 @click.option(
+    "--repeats",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="Have each text that is drawn written N times; the item's value is the mean over them.",
+)
+@click.option(
+    "--temperature",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="T",
+    help="Draw the tokens of texts with this temperature, instead of as the task says.",
+)
+@click.option(
     "--think-end",
     metavar="MARKER",
     help="Where thinking ends in what is written: exactly lm-eval's think_end_token.  [default: <think> and"

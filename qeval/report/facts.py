@@ -122,7 +122,12 @@ def run_facts(run: Run) -> tuple[Fact, ...]:
     return tuple((label, value) for label, value in facts if value)
 
 
-_WRITING = {"max_gen_toks": "Tokens of a text, at most", "think_end": "Thinking ends at"}
+_WRITING = {
+    "max_gen_toks": "Tokens of a text, at most",
+    "repeats": "Texts of an item",
+    "temperature": "Temperature",
+    "think_end": "Thinking ends at",
+}
 """What the settings that concern texts which a model writes are called."""
 
 

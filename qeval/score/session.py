@@ -175,7 +175,7 @@ class Session:
         """The texts of a task that has any, and what is to be told of them."""
         seed = self.settings.seed
         texts = door.generate(part, self.model, self.loaded.tokenizer, batch_size=size, seed=seed)
-        notes, warnings = door.remarks(part.task.name, texts)
+        notes, warnings = door.remarks(part.task.name, texts, part.rounds)
         self.account.note(notes)
         self.account.warn(warnings)
         return texts

@@ -40,8 +40,9 @@ def _written(prepared: PreparedTask) -> dict[str, Any]:
     """How texts are written and read, for a task that has any."""
     if not prepared.generates:
         return {}
-    options = {"options": prepared.options} if prepared.options else {}
-    return {"thinking": asdict(prepared.thinking), **options}
+    found: dict[str, Any] = {"thinking": asdict(prepared.thinking)}
+    found |= {"options": prepared.options} if prepared.options else {}
+    return found | ({"rounds": prepared.rounds} if prepared.rounds > 1 else {})
 
 
 _PLACES = ("dataset_path", "dataset_name", "dataset_kwargs")

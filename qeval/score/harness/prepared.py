@@ -54,7 +54,8 @@ class PreparedTask:
     `asked` is the hash of all that can change a score but the model; see `asked.asked`. `frame` is what the
     chat template sets before each text whose perplexity is measured inside it. `notes` are sentences, without
     the task's name, on what a reader must know. `thinking` are the markers of what is written before an
-    answer, `options` what was asked of the writing beside the task's own.
+    answer, `options` what was asked of the writing beside the task's own. lm-eval judges `repeats` texts of a
+    question together; an item's value is the mean over `rounds` of them.
     """
 
     task: Task
@@ -75,6 +76,12 @@ class PreparedTask:
     notes: tuple[str, ...] = ()
     thinking: Thinking = field(default_factory=Thinking)
     options: dict[str, Any] = field(default_factory=dict)
+    rounds: int = 1
+
+    @property
+    def texts(self) -> int:
+        """How many texts are written for each question, if any are: all rounds of its repeats."""
+        return self.repeats * self.rounds
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,8 @@
-"""Texts that a model writes, by lm-eval's own model class, and what a reader must know of how they ended."""
+"""Texts that a model writes, by lm-eval's own model class: how they are asked for, and how they ended."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -18,8 +18,6 @@ from qeval.score.harness.thinking import Ending
 
 _BUDGETS = ("max_new_tokens", "max_tokens", "max_completion_tokens", "max_length")
 """lm-eval's other names for the number of tokens that a text may have."""
-_FEW = 0.03
-"""The share of answers that may be cut, or thought about without end, before it is a warning."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +47,18 @@ def written_as(
     tokenizer: Any,
     *,
     max_gen_toks: int | None = None,
+    repeats: int | None = None,
+    temperature: float | None = None,
     think_end: str | None = None,
 ) -> PreparedTask:
     """A task that generates, with what was asked of its texts instead of its own options.
 
-    Raises QevalError for a budget that leaves no room for a prompt.
+    Raises QevalError for a budget that leaves no room for a prompt, and for repeats of texts that are not
+    drawn.
     """
-    options = {} if max_gen_toks is None else {"max_gen_toks": max_gen_toks}
+    options: dict[str, Any] = {} if max_gen_toks is None else {"max_gen_toks": max_gen_toks}
+    if temperature is not None:
+        options |= {"do_sample": True, "temperature": temperature}
     if max_gen_toks is not None and max_gen_toks >= prepared.max_length:
         raise QevalError(
             f"{max_gen_toks} tokens leave no room for a prompt: the model takes {prepared.max_length}.",
@@ -63,7 +66,26 @@ def written_as(
         )
     content = replace(prepared.content, arguments=_asked_with(prepared.content.arguments, options))
     thinking = thoughts.thinking_of(tokenizer, think_end)
-    return replace(prepared, content=content, thinking=thinking, options=options)
+    made = replace(prepared, content=content, thinking=thinking, options=options)
+    return made if repeats is None else _in_rounds(made, repeats)
+
+
+def _in_rounds(prepared: PreparedTask, rounds: int) -> PreparedTask:
+    """Every text written so often; the values of items are shares then."""
+    task = prepared.task
+    if not all(_drawn(options) for _, options in prepared.content.arguments()):
+        raise QevalError(
+            f"The task {task.name!r} has the likeliest text written, so that repeats are all alike.",
+            "Give a --temperature to draw them with, or leave out --repeats.",
+        )
+    task = replace(task, kind="score") if task.kind == "accuracy" else task
+    return replace(prepared, task=task, rounds=rounds)
+
+
+def _drawn(options: Mapping[str, Any]) -> bool:
+    """Whether lm-eval draws tokens under these options."""
+    asked = options.get("do_sample")
+    return float(options.get("temperature") or 0) > 0 if asked is None else bool(asked)
 
 
 def _asked_with(
@@ -88,7 +110,7 @@ def _but(options: dict[str, Any], others: Sequence[str]) -> dict[str, Any]:
 def generate(
     prepared: PreparedTask, model: Any, tokenizer: Any, *, batch_size: int = 1, seed: int = 1234
 ) -> list[Text]:
-    """The texts the model writes, `prepared.repeats` for each question in turn.
+    """The texts the model writes, `prepared.texts` for each question in turn.
 
     Where it draws its tokens the same seed, batch size and device give the same texts.
     """
@@ -97,7 +119,7 @@ def generate(
     with lm_eval_tamed(), _seeded(seed):
         lm = hflm_of(prepared, model, tokenizer, batch_size)
         reader = _Reader(prepared, lm)
-        asked = [instance for instance in instances_of(prepared) for _ in range(prepared.repeats)]
+        asked = [instance for instance in instances_of(prepared) for _ in range(prepared.texts)]
         with (
             replaced(lm, "tok_decode", reader.decode),
             replaced(lm, "_model_generate", reader.watched(lm._model_generate)),  # noqa: SLF001 - knows the budget
@@ -200,49 +222,3 @@ def _seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield
-
-
-# --- what a reader must know --------------------------------------------------------------------
-
-
-def remarks(task: str, texts: Sequence[Text]) -> tuple[list[str], list[str]]:
-    """Notes and warnings, sentences, on the thinking in a task's texts and on those cut by their budget."""
-    notes: list[str] = []
-    warnings: list[str] = []
-    if thought := sum(text.thinking != "none" for text in texts):
-        notes.append(
-            f"{task}: thinking was removed from {thought} of {len(texts)} answers before they were judged; it"
-            " is kept in the stored texts."
-        )
-    for count, sentence in (_unfinished(task, texts), _over_budget(task, texts), _shortened(task, texts)):
-        if count:
-            (warnings if count > _FEW * len(texts) else notes).append(sentence)
-    return notes, warnings
-
-
-def _unfinished(task: str, texts: Sequence[Text]) -> tuple[int, str]:
-    unfinished = [text for text in texts if text.thinking == "open"]
-    halted = sum(text.halted for text in unfinished)
-    why = f", {halted} of them ended by a stop string of the task" if halted else ""
-    return len(unfinished), (
-        f"{task}: in {len(unfinished)} of {len(texts)} answers the thinking never ended{why}, so that little"
-        " or nothing of them could be judged."
-    )
-
-
-def _over_budget(task: str, texts: Sequence[Text]) -> tuple[int, str]:
-    over = [text for text in texts if text.budget]
-    budgets = sorted({text.budget for text in over})
-    tokens = " to ".join(dict.fromkeys(str(budget) for budget in (*budgets[:1], *budgets[-1:])))
-    return len(over), (
-        f"{task}: {len(over)} of {len(texts)} answers were cut by the budget of {tokens} tokens, not ended by"
-        " a stop string or an end token; --max-gen-toks gives them more."
-    )
-
-
-def _shortened(task: str, texts: Sequence[Text]) -> tuple[int, str]:
-    count = sum(text.shortened for text in texts)
-    return count, (
-        f"{task}: {count} of {len(texts)} prompts lost their beginning, to leave room for what is written"
-        " after them."
-    )

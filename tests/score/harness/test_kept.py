@@ -223,6 +223,25 @@ def test_thinking_comes_back_though_lm_eval_reads_the_answers(plain_tokenizer, f
         assert after.tolist() == before.tolist(), column.name
 
 
+def test_repeats_come_back(plain_tokenizer, fixtures, tmp_path):
+    """A line an item and filter: all texts, what the filter left of each, and the mean of what it is worth."""
+    writing = {"temperature": 0.9, "repeats": 2}
+    prepared = ours(plain_tokenizer, "fix_sums", 0, fixtures, writing=writing)
+    texts = ["5", "it is 6", "17", "17", "a", "8", "<think>", "30"]
+    outcome = door.collect(prepared, texts)
+    run, read, read_items = kept(prepared, outcome, tmp_path / "run")
+    export(gather(run, read), read, read_items, "lm-eval", tmp_path / "ours")
+    first = next(line for line in lines_of(tmp_path / "ours") if line["filter"] == "strict")
+    assert (first["resps"], first["filtered_resps"]) == ([["5", "it is 6"]], ["5", "6"])
+    assert (first["exact_match"], first["answer"], first["metrics"]) == (0.5, "5 | 6", ["exact_match"])
+    again = import_lm_eval(tmp_path / "ours", name="tiny")
+    (cell,), (other,) = run.results[0].cells, again.run.results[0].cells
+    assert other.task == replace(cell.task, category=None, chance=None)
+    for column in fields(Samples):
+        before, after = (getattr(one, column.name) for one in (read(cell), again.samples[other.key]))
+        assert after.tolist() == before.tolist(), column.name
+
+
 def test_texts_are_kept_whole(plain_tokenizer, fixtures):
     prepared = ours(plain_tokenizer, "fix_sums", 0, fixtures)
     texts = ["it is 5", "17, I think", "8\u2028!", "none"]
