@@ -7,9 +7,11 @@ def scripted(model, tokenizer, script):
     """A copy of `model` whose `generate` writes, for each prompt, the text whose key stands in the prompt.
 
     A value may be a function of how often its prompt was asked before. It stops where the criteria, the
-    budget or the text's end say so, and fills rows that ended with the tokenizer's padding.
+    budget or the text's end say so, and fills rows that ended with the tokenizer's padding. `steps` gets the
+    size of the batch for each token.
     """
     made = copy.copy(model)
+    made.steps = []
     asked = {}
 
     def next_text(prompt):
@@ -32,6 +34,7 @@ def scripted(model, tokenizer, script):
             for criterion in stopping_criteria:
                 done = done | criterion(rows, None)
             done = done | torch.tensor([not some for some in ahead])
+            made.steps.append(len(rows))
         return rows
 
     object.__setattr__(made, "generate", generate)

@@ -224,7 +224,7 @@ def test_thinking_comes_back_though_lm_eval_reads_the_answers(plain_tokenizer, f
 
 
 def test_repeats_come_back(plain_tokenizer, fixtures, tmp_path):
-    """A line an item and filter: all texts, what the filter left of each, and the mean of what it is worth."""
+    """A line an item and filter: all texts, what the filter left of each, the mean of what each is worth."""
     writing = {"temperature": 0.9, "repeats": 2}
     prepared = ours(plain_tokenizer, "fix_sums", 0, fixtures, writing=writing)
     texts = ["5", "it is 6", "17", "17", "a", "8", "<think>", "30"]
