@@ -30,7 +30,8 @@ from outline import outline, rounded
 
 from qeval.base.costs import Cost, Timing
 from qeval.base.messages import Done, Failed, Finished, Job, Stopped
-from qeval.base.records import Policy, Result, Rule, Scheme, Settings, Stop, Task, Variant
+from qeval.base.records import Policy, Result, Rule, Scheme, Stop, Task, Variant
+from qeval.base.settings import Settings
 from qeval.run.executors import EXECUTORS
 from qeval.score.cells import JobCells
 from qeval.store.runs import RunDir, Store

@@ -17,7 +17,8 @@ import msgspec
 
 from qeval.base import records
 from qeval.base.costs import Cost
-from qeval.base.records import Kind, Level, Provenance, Rule, Scheme, Settings, Stop
+from qeval.base.records import Kind, Level, Provenance, Rule, Scheme, Stop
+from qeval.base.settings import Settings
 
 Status = get_type_hints(records.Result)["status"]
 SCHEMA = 1

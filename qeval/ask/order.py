@@ -13,7 +13,8 @@ from qeval.ask.policy import load as load_policy
 from qeval.base.errors import QevalError, UsageError, did_you_mean
 from qeval.base.files import disk_errors
 from qeval.base.places import cache_dir
-from qeval.base.records import Policy, Settings, Suite, Variant
+from qeval.base.records import Policy, Suite, Variant
+from qeval.base.settings import WRITING, Settings
 from qeval.load.toy import is_toy
 from qeval.load.toy import parse as parse_toy
 
@@ -73,6 +74,8 @@ def order(
     if settings.get("framed") and (settings.get("engine") == "lm-eval" or is_toy(model)):
         who = "The toy" if is_toy(model) else "lm-eval's own engine"
         raise UsageError(f"{who} has no perplexity inside a chat template.", "Leave out --framed.")
+    if is_toy(model) and (asked := _of_writing(settings)):
+        raise UsageError("The toy writes no texts.", f"Leave out --{asked[0].replace('_', '-')}.")
     model, revision = split_revision(model, revision)
     variants = tuple(
         Variant(name=name, model=model, scheme=scheme, revision=revision, adapter=adapter)
@@ -105,6 +108,11 @@ def order(
         repeat_baseline=repeat_baseline,
         repeat_quantisation=repeat_quantisation or 0,
     )
+
+
+def _of_writing(settings: dict[str, Any]) -> list[str]:
+    """The settings that were asked for and concern nothing but texts that a model writes."""
+    return [name for name in WRITING if settings.get(name) is not None]
 
 
 def _verified(asked: int | None, suite: str | None) -> int:

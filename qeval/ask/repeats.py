@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from qeval.ask.order import Order
 from qeval.base.errors import UsageError
-from qeval.base.records import Scheme, Settings, Variant
+from qeval.base.records import Scheme, Variant
 from qeval.base.repeats import name_again, name_of_seed
+from qeval.base.settings import Settings
 from qeval.load.toy import is_toy
 
 if TYPE_CHECKING:

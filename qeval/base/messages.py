@@ -12,7 +12,8 @@ import msgspec
 
 from qeval.base.costs import Cost
 from qeval.base.packing import Packing
-from qeval.base.records import Cell, Policy, Provenance, Settings, Stop, Task, Variant
+from qeval.base.records import Cell, Policy, Provenance, Stop, Task, Variant
+from qeval.base.settings import Settings
 
 REFUTED = "lm-eval's own code gives other numbers"
 """How the error of a variant begins whose numbers were shown not to be lm-eval's."""

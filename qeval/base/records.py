@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from qeval.base.costs import Cost
 from qeval.base.packing import Packing
+from qeval.base.settings import Settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -259,25 +260,6 @@ class Result:
     again: Result | None = None
     seeds: tuple[Result, ...] = ()
     packing: Packing | None = None
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a run was asked for, beyond model, schemes and suite; None and "auto" mean chosen by qeval.
-    `allow_unused` are globs of tensors that a checkpoint may hold though the model has no place for them."""
-
-    seed: int = 1234
-    limit: int | None = None
-    batch_size: str = "auto"
-    device: str = "auto"
-    dtype: str = "auto"
-    engine: str = "tree"
-    chat_template: bool = False
-    materialize: bool = True
-    trust_remote_code: bool = False
-    datasets_dir: str | None = None
-    allow_unused: tuple[str, ...] = ()
-    framed: bool = False  # perplexities are those of texts inside the chat template
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,30 @@ def _executor(command: options.Command) -> options.Command:
     is_flag=True,
     help="Measure perplexities inside the chat template, each text as the answer to an empty message.",
 )
+@click.option(
+    "--max-gen-toks",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="The most tokens of each text that is written, instead of the task's own budget.",
+)
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="Have each text that is drawn written N times; the item's value is the mean over them.",
+)
+@click.option(
+    "--temperature",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="T",
+    help="Draw the tokens of texts with this temperature, instead of as the task says.",
+)
+@click.option(
+    "--think-end",
+    metavar="MARKER",
+    help="Where thinking ends in what is written: exactly lm-eval's think_end_token.  [default: <think> and"
+    " the tokenizer's own markers]",
+)
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
 @click.option(
     "--allow-unused",

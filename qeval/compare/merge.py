@@ -7,8 +7,9 @@ from dataclasses import fields, replace
 from datetime import UTC, datetime
 
 from qeval.base.errors import IncomparableError, UsageError, did_you_mean
-from qeval.base.records import Result, Run, Settings, Suite, Task
+from qeval.base.records import Result, Run, Suite, Task
 from qeval.base.repeats import with_repeats_of
+from qeval.base.settings import WRITING, Settings
 from qeval.compare.pairs import AGAIN
 from qeval.compare.rows import find_baseline, same_model, weights_of
 
@@ -23,7 +24,8 @@ def merge(runs: Sequence[Run], baseline: str | None = None, *, allow_different_m
 
     Raises:
         UsageError: no run, or the runs have different baselines and `baseline` does not choose.
-        IncomparableError: seed, limit or chat template differ, or the recorded models do, and may not.
+        IncomparableError: settings that shape the questions or answers differ, or the recorded models do, and
+            may not.
     """
     if not runs:
         raise UsageError("There is no run to compare.", "Name at least one.")
@@ -61,9 +63,8 @@ def _moment(text: str) -> datetime:
 
 
 def _same_settings(first: Run, other: Run) -> None:
-    names = [
-        entry.name for entry in fields(Settings) if entry.name in {"seed", "limit", "chat_template", "framed"}
-    ]
+    alike = {"seed", "limit", "chat_template", "framed", *WRITING}
+    names = [entry.name for entry in fields(Settings) if entry.name in alike]
     differing = [
         f"{name} is {getattr(first.settings, name)} in {first.id} and {getattr(other.settings, name)} in "
         f"{other.id}"

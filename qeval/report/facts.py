@@ -122,6 +122,15 @@ def run_facts(run: Run) -> tuple[Fact, ...]:
     return tuple((label, value) for label, value in facts if value)
 
 
+_WRITING = {
+    "max_gen_toks": "Tokens of a text, at most",
+    "repeats": "Texts of an item",
+    "temperature": "Temperature",
+    "think_end": "Thinking ends at",
+}
+"""What the settings that concern texts which a model writes are called."""
+
+
 def _settings(run: Run) -> tuple[Fact, ...]:
     settings = run.settings
     return (
@@ -133,6 +142,11 @@ def _settings(run: Run) -> tuple[Fact, ...]:
         ("Requested engine", settings.engine),
         ("Chat template", "applied" if settings.chat_template else "not applied"),
         *([("Perplexities", "of texts inside the chat template (framed)")] if settings.framed else []),
+        *(
+            (label, str(getattr(settings, name)))
+            for name, label in _WRITING.items()
+            if getattr(settings, name) is not None
+        ),
     )
 
 

@@ -16,6 +16,7 @@ from qeval.base.hashing import digest
 from qeval.base.names import slug
 from qeval.base.places import tasks_dir
 from qeval.base.records import Policy, Variant
+from qeval.base.settings import WRITING
 from qeval.load.toy import is_toy
 
 
@@ -97,6 +98,10 @@ def _without(plain: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in plain.items() if key not in usual or value != usual[key]}
 
 
+_NOT_ASKED: dict[str, Any] = {"allow_unused": (), "framed": False, **dict.fromkeys(WRITING)}
+"""Settings that a run's id holds only where they were asked for: it is older than they are."""
+
+
 def run_id(order: Order, identities: dict[str, dict[str, Any]], context: dict[str, Any]) -> str:
     """Readable, and the same for the same command on the same models: that is how a run resumes."""
     spec = {
@@ -104,7 +109,7 @@ def run_id(order: Order, identities: dict[str, dict[str, Any]], context: dict[st
         "identities": identities,
         "context": context,
         "suite": order.suite,
-        "settings": _without(msgspec.to_builtins(order.settings), {"allow_unused": (), "framed": False}),
+        "settings": _without(msgspec.to_builtins(order.settings), _NOT_ASKED),
         "baseline": order.baseline,
         "policy": _asked(order.policy),
     }

@@ -94,8 +94,15 @@ class JobCells:
         settings |= {"framed": True} if self.job.settings.framed else {}
         if self.packing is None:
             return {"settings": settings}
-        kept = {name: value for name, value in settings.items() if name not in {"device", "batch_size"}}
+        settled = {"device"} if self._drawn else {"device", "batch_size"}
+        kept = {name: value for name, value in settings.items() if name not in settled}
         return {"settings": kept, "packing": self.packing.in_key(task.name)}
+
+    @property
+    def _drawn(self) -> bool:
+        """Whether texts were asked to be drawn; then the batch that one is written in changes its tokens."""
+        settings = self.job.settings
+        return settings.repeats is not None or settings.temperature is not None
 
     def _context(self, task: Task) -> dict[str, Any]:
         if task.name not in self.asked:

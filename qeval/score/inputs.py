@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qeval.base.errors import QevalError
 from qeval.base.messages import Job, Note, Stage
 from qeval.base.records import Variant
+from qeval.base.settings import WRITING
 from qeval.load import model, resolve
 from qeval.load.making import overlap
 from qeval.load.memory import forget_peak
@@ -33,6 +34,7 @@ def questions(job: Job, say: Say) -> tuple[PreparedTask, ...]:
         seed=job.settings.seed,
         chat_template=job.settings.chat_template,
         framed=job.settings.framed,
+        writing={name: getattr(job.settings, name) for name in WRITING},
         datasets_dir=Path(job.settings.datasets_dir) if job.settings.datasets_dir else None,
         tasks_dir=Path(job.tasks_dir),
         cache_dir=Path(job.cache_dir),
@@ -40,6 +42,11 @@ def questions(job: Job, say: Say) -> tuple[PreparedTask, ...]:
     )
     if job.settings.framed and not any(part.frame for part in prepared):
         raise QevalError("No task here measures the perplexity of texts.", "Leave out --framed.")
+    asked = [name for name in WRITING if getattr(job.settings, name) is not None]
+    if asked and not any(part.generates for part in prepared):
+        raise QevalError(
+            "No task here has the model write texts.", f"Leave out --{asked[0].replace('_', '-')}."
+        )
     return prepared
 
 

@@ -19,7 +19,8 @@ from qeval.base.costs import Cost
 from qeval.base.listening import KEYS, Heard, listening
 from qeval.base.messages import Done, Job, Stage, Todo
 from qeval.base.packing import Packing
-from qeval.base.records import Cell, Settings
+from qeval.base.records import Cell
+from qeval.base.settings import Settings
 from qeval.score.account import Account
 from qeval.score.costing import cost_of_scored, end_without_scoring
 from qeval.score.engine.body import NonFiniteError
@@ -178,13 +179,25 @@ class Session:
 
     def _by_lm_eval(self, part: PreparedTask) -> Sequence[Any]:
         self.say(Stage(f"{part.task.name} by lm-eval"))
-        ask = door.generate if part.generates else door.score_with_lm_eval
         size = _LM_EVAL_BATCH if self.settings.batch_size == "auto" else int(self.settings.batch_size)
-        answers: Sequence[Any] = ask(part, self.model, self.loaded.tokenizer, batch_size=size)
+        if part.generates:
+            return self._written(part, size)
+        answers: Sequence[Any] = door.score_with_lm_eval(
+            part, self.model, self.loaded.tokenizer, batch_size=size
+        )
         for place, answer in enumerate(answers):
-            if isinstance(answer, Answer) and not math.isfinite(answer.loglikelihood):
+            if not math.isfinite(answer.loglikelihood):
                 raise not_a_number(part, place)  # lm-eval itself would call the item wrong and go on
         return answers
+
+    def _written(self, part: PreparedTask, size: int) -> Sequence[door.Text]:
+        """The texts of a task that has any, and what is to be told of them."""
+        seed = self.settings.seed
+        texts = door.generate(part, self.model, self.loaded.tokenizer, batch_size=size, seed=seed)
+        notes, warnings = door.remarks(part.task.name, texts, part.rounds)
+        self.account.note(notes)
+        self.account.warn(warnings)
+        return texts
 
     def _by_engine(self, unit: Sequence[PreparedTask], wanted: Sequence[bool], start: float) -> None:
         for part in (part for part, want in zip(unit, wanted, strict=True) if want):

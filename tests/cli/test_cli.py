@@ -267,6 +267,16 @@ def test_a_command_is_added_by_its_file_alone(qeval, tmp_path: Path, monkeypatch
     assert qeval("greet").stdout == "Good day.\n"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("--think-end", "</think>"), ("--max-gen-toks", "9"), ("--repeats", "2"), ("--temperature", ".7")],
+)
+def test_the_toy_writes_no_texts(qeval, words) -> None:
+    told = qeval("run", "--model", "toy", "--schemes", "fp16,bnb4", *words, code=2)
+    assert "The toy writes no texts." in told.stderr
+    assert f"Leave out {words[0]}." in told.stderr
+
+
 @pytest.mark.parametrize("words", [("toy", "tree"), ("org/model", "lm-eval")])
 def test_a_framed_perplexity_is_refused_where_there_is_none(qeval, words) -> None:
     model, engine = words

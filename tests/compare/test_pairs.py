@@ -22,7 +22,7 @@ from factories import (
 )
 
 from qeval.base.errors import Exit, IncomparableError, QevalError, UsageError
-from qeval.base.records import Settings
+from qeval.base.settings import Settings
 from qeval.compare import stats
 from qeval.compare.interval import compare, compare_recovery
 from qeval.compare.merge import merge

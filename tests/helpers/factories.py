@@ -9,19 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qeval.base.records import (
-    Cell,
-    Item,
-    Provenance,
-    Result,
-    Run,
-    Samples,
-    Scheme,
-    Settings,
-    Suite,
-    Task,
-    Variant,
-)
+from qeval.base.records import Cell, Item, Provenance, Result, Run, Samples, Scheme, Suite, Task, Variant
+from qeval.base.settings import Settings
 from qeval.compare.evidence import gather, with_baseline
 from qeval.compare.interval import compare
 from qeval.judge import gate

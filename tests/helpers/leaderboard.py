@@ -8,19 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qeval.base.costs import Cost, Timing
-from qeval.base.records import (
-    Cell,
-    Item,
-    Provenance,
-    Result,
-    Run,
-    Samples,
-    Scheme,
-    Settings,
-    Suite,
-    Task,
-    Variant,
-)
+from qeval.base.records import Cell, Item, Provenance, Result, Run, Samples, Scheme, Suite, Task, Variant
+from qeval.base.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -8,7 +8,8 @@ import msgspec
 
 from qeval.base.messages import Event, Finished, Job
 from qeval.base.places import tasks_dir
-from qeval.base.records import Scheme, Settings, Task, Variant
+from qeval.base.records import Scheme, Task, Variant
+from qeval.base.settings import Settings
 from qeval.load.resolve import identity
 from qeval.score.cells import JobCells
 from qeval.store.runs import Store

@@ -17,7 +17,8 @@ import pytest
 from qeval.ask.order import Order
 from qeval.base.messages import Done, Event, Failed, Finished, Job, Todo
 from qeval.base.places import tasks_dir
-from qeval.base.records import Result, Scheme, Settings, Suite, Task, Variant
+from qeval.base.records import Result, Scheme, Suite, Task, Variant
+from qeval.base.settings import Settings
 from qeval.run import executors, identity, workers
 from qeval.run.executors import EXECUTORS, SUMMARIES, Execute
 from qeval.store.runs import Store

@@ -15,19 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from qeval.base.errors import QevalError
-from qeval.base.records import (
-    Cell,
-    Item,
-    Provenance,
-    Result,
-    Run,
-    Samples,
-    Scheme,
-    Settings,
-    Suite,
-    Task,
-    Variant,
-)
+from qeval.base.records import Cell, Item, Provenance, Result, Run, Samples, Scheme, Suite, Task, Variant
+from qeval.base.settings import Settings
 from qeval.exchange.choosing import chosen_baseline
 from qeval.exchange.lm_eval.checking import check, differing
 from qeval.exchange.lm_eval.drafting import Draft, judge, look_through

@@ -1,9 +1,10 @@
 """lm-eval's lines of samples, both ways: a line of JSON an item becomes samples and texts, and the reverse.
 
-A line that qeval wrote says more than lm-eval's: `answer`, the answer that a run keeps, `cluster`, the text
-that the item shares with others (if it does), and under `doc` the question without the examples; a metric
-that it lacks has weight 0, as in lm-eval's own means. As in lm-eval's files there is a line for each item
-and filter, the items of one filter after those of another.
+A line that qeval wrote says more than lm-eval's: `answer`, the answer that a run keeps, `written`, the whole
+texts where `resps` holds them without thinking, `cluster`, the text that the item shares with others (if it
+does), and under `doc` the question without the examples; a metric that it lacks has weight 0, as in lm-eval's
+own means. As in lm-eval's files there is a line for each item and filter, the items of one filter after those
+of another.
 """
 
 from __future__ import annotations
@@ -42,9 +43,10 @@ from qeval.score.harness.rules import (
 
 HASHES = ("doc_hash", "prompt_hash", "target_hash")
 CLUSTER = "cluster"
+WRITTEN = "written"
 _FIXED = {
     "doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics", "answer", "gold",
-    CLUSTER,
+    CLUSTER, WRITTEN,
     *HASHES,
 }  # fmt: skip
 """The fields of a line that are no metrics."""
@@ -131,6 +133,8 @@ def _texts(line: Line, how: Format) -> tuple[str, ...]:
     """What the model wrote, of all questions and repeats."""
     if how.output_type != "generate_until":
         return ()
+    if how.ours and WRITTEN in line:
+        return tuple(map(str, line[WRITTEN]))
     return tuple(str(text) for some in line.get("resps") or () for text in some)
 
 
@@ -266,6 +270,8 @@ def _line(
     key, gold = str(samples.key[place]), str(samples.gold[place])
     target = log.target if log.target is not None else target_text(gold, how.output_type)
     metrics = log.filters[name].metrics
+    texts = samples.written[place]
+    judged = tuple(text for some in log.responses for text in some) if texts else ()
     return {
         "doc_id": int(key) if key.isdecimal() and str(int(key)) == key else key,
         "doc": {"question": item.question, "choices": list(item.choices)} if item else {},
@@ -278,6 +284,7 @@ def _line(
         **{hash_: str(getattr(samples, hash_)[place]) for hash_ in HASHES},
         **({"answer": str(samples.answer[place])} if name == chosen else {}),
         **({"gold": gold} if log.target is not None else {}),
+        **({WRITTEN: list(texts)} if name == chosen and texts != judged else {}),
         **({CLUSTER: str(samples.cluster[place])} if samples.cluster[place] else {}),
         **metrics,
     }

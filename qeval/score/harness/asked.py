@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,18 @@ def asked(leaf: Leaf, prepared: PreparedTask) -> str:
             "prompts": content.prompt_hash,
             "targets": content.target_hash,
             "type": [prepared.output_type, prepared.version, prepared.repeats],
+            **_written(prepared),
         }
     )
+
+
+def _written(prepared: PreparedTask) -> dict[str, Any]:
+    """How texts are written and read, for a task that has any."""
+    if not prepared.generates:
+        return {}
+    found: dict[str, Any] = {"thinking": asdict(prepared.thinking)}
+    found |= {"options": prepared.options} if prepared.options else {}
+    return found | ({"rounds": prepared.rounds} if prepared.rounds > 1 else {})
 
 
 _PLACES = ("dataset_path", "dataset_name", "dataset_kwargs")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,20 @@ from qeval.score.harness.asked import asked
 from qeval.score.harness.leaves import Leaf
 from qeval.score.harness.outcome import collect, items
 from qeval.score.harness.prepared import PreparedTask
-from qeval.score.harness.reference import by_lm_eval_alone, generate, longest, score_with_lm_eval
+from qeval.score.harness.reference import by_lm_eval_alone, longest, score_with_lm_eval
+from qeval.score.harness.remarks import remarks
 from qeval.score.harness.starts import start_notes, with_one_start
+from qeval.score.harness.writing import Text, generate, written_as
 
 __all__ = [
+    "Text",
     "by_lm_eval_alone",
     "collect",
     "generate",
     "items",
     "longest",
     "prepare",
+    "remarks",
     "score_with_lm_eval",
     "start_notes",
     "with_one_start",
@@ -37,6 +41,7 @@ def prepare(
     seed: int = 1234,
     chat_template: bool = False,
     framed: bool = False,
+    writing: Mapping[str, Any] | None = None,
     datasets_dir: Path | None = None,
     tasks_dir: Path | None = None,
     cache_dir: Path | None = None,
@@ -47,9 +52,10 @@ def prepare(
     A group becomes its leaves (MMLU its 57 subjects). The prompts are those of
     `lm_eval.simple_evaluate(fewshot_random_seed=seed)` with the same few-shot count and limit.
     `max_length` is the longest sequence the model takes; longer ones lose their beginning, as in lm-eval.
-    `framed`: perplexities are of texts inside the chat template. `datasets_dir` is a mirror of Hub data set
-    repositories, DIR/<org>/<name>; `tasks_dir` holds tasks of one's own; `cache_dir` keeps what was built,
-    for every process. `progress(name, done, total)` is called before each leaf and at the end.
+    `framed`: perplexities are of texts inside the chat template. `writing` are the settings that are named in
+    `base.settings.WRITING`. `datasets_dir` is a mirror of Hub data set repositories, DIR/<org>/<name>;
+    `tasks_dir` holds tasks of one's own; `cache_dir` keeps what was built, for every process.
+    `progress(name, done, total)` is called before each leaf and at the end.
 
     Raises UsageError for unknown tasks, metrics and filters, QevalError for data that is not to be had.
     """
@@ -65,6 +71,8 @@ def prepare(
         if progress is not None:
             progress(leaf.task.name, done, len(found))
         part = _remembered(leaf, place, datasets_dir, settings, build)
+        if part.generates:
+            part = written_as(part, tokenizer, **(writing or {}))
         prepared.append(replace(part, asked=asked(leaf, part)))
     if progress is not None:
         progress("", len(found), len(found))

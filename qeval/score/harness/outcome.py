@@ -9,11 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 from qeval.base.errors import QevalError
-from qeval.base.logged import Filtered, Logged, as_logged, pack, pack_arguments
+from qeval.base.logged import Logged, pack, pack_arguments
 from qeval.base.records import Item, Samples
 from qeval.score.engine.requests import Answer
 from qeval.score.harness.metrics import aggregation_names
 from qeval.score.harness.prepared import Outcome, PreparedTask
+from qeval.score.harness.rounds import Round, logged, mean_of
 from qeval.score.harness.rules import (
     ASKED_TWICE,
     answered_choice,
@@ -24,12 +25,13 @@ from qeval.score.harness.rules import (
 )
 from qeval.score.harness.starts import ONE_START, totals_with_one_start
 from qeval.score.harness.tame import lm_eval_tamed
+from qeval.score.harness.writing import Text, as_text
 from qeval.store.clusters import clusters
 
 
 def collect(
     prepared: PreparedTask,
-    answers: Sequence[Answer] | Sequence[str],
+    answers: Sequence[Answer] | Sequence[Text] | Sequence[str],
     one_start: Sequence[Answer] = (),
     *,
     partly: bool = False,
@@ -37,21 +39,16 @@ def collect(
     """The items of a task, scored.
 
     `answers` are one Answer for each of `prepared.requests`, or, where the task generates, the texts that
-    `generate` returned. `one_start` are those to `starts.with_one_start`, if any were asked. `partly`: some
-    are stand-ins, so that only the scores of the others are wanted; then nobody looks which items share a
-    text, nor what they looked like. Raises QevalError for an answer that is no finite number, naming the
-    item.
+    `generate` returned; filters see their answers without thinking. `one_start` are those to
+    `starts.with_one_start`, if any were asked. `partly`: some are stand-ins, so that only the scores of the
+    others are wanted; then nobody looks which items share a text, nor what they looked like. Raises
+    QevalError for an answer that is no finite number, naming the item.
     """
     with lm_eval_tamed():
         view = prepared.view()
-        responses = _responses(prepared, answers)
-        groups = _filtered(prepared, view, responses)
-        judged = {
-            name: [view.process_results(doc, results) for doc, results in rows]
-            for name, rows in _results(prepared, groups).items()
-        }
-        samples = _samples(prepared, view, judged, groups)
-        metrics = dict(_metrics(view, judged))
+        rounds = [_round(prepared, view, responses) for responses in _rounds(prepared, answers)]
+        samples = _samples(prepared, view, rounds, _texts(prepared, answers))
+        metrics = mean_of([dict(_metrics(view, one.judged)) for one in rounds])
         if one_start:
             totals = totals_with_one_start(prepared, answers, one_start)
             pairs = zip(prepared.content.docs(), totals, strict=True)
@@ -69,12 +66,30 @@ def _clusters(prepared: PreparedTask, samples: Samples, made: Sequence[Item]) ->
     return clusters(samples, {} if rolling else {item.key: item for item in made}, prepared.content.docs())
 
 
+def _rounds(prepared: PreparedTask, answers: Sequence[Any]) -> list[list[Any]]:
+    """The responses of each round; where nothing is written there is one."""
+    if not prepared.generates:
+        return [_responses(prepared, answers)]
+    texts = [as_text(text).answer for text in answers]
+    every, together = prepared.texts, prepared.repeats
+    return [
+        [texts[at : at + together] for at in range(first, len(texts), every)]
+        for first in range(0, every, together)
+    ]
+
+
+def _round(prepared: PreparedTask, view: Any, responses: Sequence[Any]) -> Round:
+    groups = _filtered(prepared, view, responses)
+    judged = {
+        name: [view.process_results(doc, results) for doc, results in rows]
+        for name, rows in _results(prepared, groups).items()
+    }
+    return Round(groups, judged)
+
+
 def _responses(prepared: PreparedTask, answers: Sequence[Any]) -> list[Any]:
-    """What each question got: (log-likelihood, greedy), a log-likelihood, or a list of texts."""
+    """What each question got: (log-likelihood, greedy), or a log-likelihood."""
     content = prepared.content
-    if prepared.generates:
-        repeats = prepared.repeats
-        return [list(answers[at : at + repeats]) for at in range(0, len(answers), repeats)]
     spans = content.spans.tolist()
     rolling = prepared.output_type == "loglikelihood_rolling"
     out: list[Any] = []
@@ -143,34 +158,36 @@ def _metrics(view: Any, judged: Mapping[str, Sequence[Mapping[str, Any]]]) -> It
 def _samples(
     prepared: PreparedTask,
     view: Any,
-    judged: Mapping[str, Sequence[Mapping[str, Any]]],
-    groups: Sequence[Sequence[Any]],
+    rounds: Sequence[Round],
+    written: Sequence[tuple[str, ...]],
 ) -> Samples:
     import numpy as np
     from lm_eval.utils import handle_non_serializable
 
-    content, rows = prepared.content, judged[prepared.task.filter]
-    metric = prepared.task.metric
+    content, metric = prepared.content, prepared.task.metric
     how = aggregation_names(view)[metric]
-    pairs = np.array([weighed(row.get(metric), how) for row in rows], dtype=np.float64).reshape(-1, 2)
+    judged = [[weighed(row.get(metric), how) for row in one.judged[prepared.task.filter]] for one in rounds]
+    pairs = np.array(judged, dtype=np.float64).reshape(len(rounds), -1, 2).mean(axis=0)
     _check(prepared, pairs[:, 0])
-    said = [_said(prepared, view, mates) for mates in groups]
+    said = [
+        _said_in_all(prepared, view, mates) for mates in zip(*(one.groups for one in rounds), strict=True)
+    ]
     gold = [_gold(prepared, view, doc) for doc in content.docs()]
     scores, texts, logged = (np.empty(len(said), dtype=object) for _ in range(3))
     scores[:] = [choices for _, choices in said]
-    texts[:] = [_texts(prepared, mates) for mates in groups]
+    texts[:] = written
     logged[:] = [
         pack(log, scores[at], texts[at], handle_non_serializable)
-        for at, log in enumerate(_logs(prepared, view, judged, groups, gold))
+        for at, log in enumerate(_logs(prepared, view, rounds, gold))
     ]
     return Samples(
-        key=np.array([str(at) for at in range(len(rows))]),
+        key=np.array([str(at) for at in range(len(said))]),
         doc_hash=np.array(content.doc_hash),
         prompt_hash=np.array(content.prompt_hash),
         target_hash=np.array(content.target_hash),
         value=pairs[:, 0].copy(),
         weight=pairs[:, 1].copy(),
-        cluster=np.array([""] * len(rows)),
+        cluster=np.array([""] * len(said)),
         answer=np.array([answer for answer, _ in said], dtype=np.str_),
         gold=np.array(gold, dtype=np.str_),
         scores=scores,
@@ -179,29 +196,23 @@ def _samples(
     )
 
 
-def _texts(prepared: PreparedTask, mates: Sequence[Any]) -> tuple[str, ...]:
-    """What the model wrote for an item, whole."""
-    if not prepared.generates:
-        return ()
-    return tuple(str(text) for instance in mates for text in instance.resps)
+def _texts(prepared: PreparedTask, answers: Sequence[Any]) -> list[tuple[str, ...]]:
+    """What the model wrote for each item, whole."""
+    found: list[list[str]] = [[] for _ in prepared.content.doc_hash]
+    if prepared.generates:
+        for at, text in enumerate(answers):
+            found[prepared.content.owner[at // prepared.texts]].append(as_text(text).whole)
+    return [tuple(texts) for texts in found]
 
 
 def _logs(
-    prepared: PreparedTask,
-    view: Any,
-    judged: Mapping[str, Sequence[Mapping[str, Any]]],
-    groups: Sequence[Sequence[Any]],
-    gold: Sequence[str],
+    prepared: PreparedTask, view: Any, rounds: Sequence[Round], gold: Sequence[str]
 ) -> Iterator[Logged]:
-    """What lm-eval logs of each item beside its columns; `judged` are the values of its metrics by filter."""
-    for at, (doc, mates) in enumerate(zip(prepared.content.docs(), groups, strict=True)):
-        filters = {
-            name: Filtered([as_logged(mate.filtered_resps[name]) for mate in mates], dict(rows[at]))
-            for name, rows in judged.items()
-        }
+    """What lm-eval logs of each item beside its columns."""
+    for at, doc in enumerate(prepared.content.docs()):
         target = str(view.doc_to_target(doc))
         known = target == target_text(gold[at], prepared.output_type)
-        yield Logged([as_logged(mate.resps) for mate in mates], filters, None if known else target)
+        yield logged(rounds, at, None if known else target)
 
 
 def _check(prepared: PreparedTask, values: Any) -> None:
@@ -234,6 +245,14 @@ def _said(prepared: PreparedTask, view: Any, mates: Sequence[Any]) -> tuple[str,
     if kind == "generate_until":
         return generated_text(mates[0].filtered_resps[prepared.task.filter]), ()
     return "", ()
+
+
+def _said_in_all(
+    prepared: PreparedTask, view: Any, rounds: Sequence[Sequence[Any]]
+) -> tuple[str, tuple[float, ...]]:
+    """The model's answer to an item, or its answers in all rounds, and the log-likelihoods of its choices."""
+    said = [_said(prepared, view, mates) for mates in rounds]
+    return " | ".join(answer for answer, _ in said), said[0][1]
 
 
 def _gold(prepared: PreparedTask, view: Any, doc: Any) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from qeval.base.records import Item, Samples, Task
 from qeval.score.engine.requests import TokenRequest
+from qeval.score.harness.thinking import Thinking
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,7 +53,9 @@ class PreparedTask:
     to fit `max_length`. `output_type` is lm-eval's. `view()` is lm-eval's task object over the documents.
     `asked` is the hash of all that can change a score but the model; see `asked.asked`. `frame` is what the
     chat template sets before each text whose perplexity is measured inside it. `notes` are sentences, without
-    the task's name, on what a reader must know.
+    the task's name, on what a reader must know. `thinking` are the markers of what is written before an
+    answer, `options` what was asked of the writing beside the task's own. lm-eval judges `repeats` texts of a
+    question together; an item's value is the mean over `rounds` of them.
     """
 
     task: Task
@@ -71,6 +74,14 @@ class PreparedTask:
     asked: str = ""
     frame: str = ""
     notes: tuple[str, ...] = ()
+    thinking: Thinking = field(default_factory=Thinking)
+    options: dict[str, Any] = field(default_factory=dict)
+    rounds: int = 1
+
+    @property
+    def texts(self) -> int:
+        """How many texts are written for each question, if any are: all rounds of its repeats."""
+        return self.repeats * self.rounds
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""lm-eval's own model class on a model that is loaded already: for generated answers, and to check ours."""
+"""lm-eval's own model class on a model that is loaded already: for what it writes, and to check ours."""
 
 from __future__ import annotations
 
@@ -10,14 +10,6 @@ from qeval.base.errors import QevalError
 from qeval.score.engine.requests import Answer
 from qeval.score.harness.prepared import PreparedTask
 from qeval.score.harness.tame import lm_eval_tamed
-
-
-def generate(prepared: PreparedTask, model: Any, tokenizer: Any, *, batch_size: int = 1) -> list[str]:
-    """The texts the model generates, `prepared.repeats` for each question in turn."""
-    with lm_eval_tamed():
-        lm = _hflm(prepared, model, tokenizer, batch_size)
-        asked = [instance for instance in _instances(prepared) for _ in range(prepared.repeats)]
-        return [str(text) for text in lm.generate_until(asked, disable_tqdm=True)]
 
 
 def score_with_lm_eval(
@@ -36,8 +28,8 @@ def score_with_lm_eval(
     if prepared.frame:
         raise QevalError("lm-eval has no perplexity inside a chat template.", "Leave out --engine lm-eval.")
     with lm_eval_tamed():
-        lm = _hflm(prepared, model, tokenizer, batch_size)
-        asked = _instances(prepared)
+        lm = hflm_of(prepared, model, tokenizer, batch_size)
+        asked = instances_of(prepared)
         if wanted is not None:
             asked = [asked[at] for at in wanted]
         if prepared.output_type == "loglikelihood_rolling":
@@ -55,8 +47,8 @@ def by_lm_eval_alone(
     It is told neither our tokens nor our longest sequence, but asks the model's configuration.
     """
     with lm_eval_tamed():
-        lm = _hflm(None, model, tokenizer, 1)
-        every = _instances(prepared)
+        lm = hflm_of(None, model, tokenizer, 1)
+        every = instances_of(prepared)
         asked = [every[at] for at in wanted]
         if prepared.output_type != "loglikelihood_rolling":
             found = lm.loglikelihood(asked, disable_tqdm=True)
@@ -79,7 +71,7 @@ def longest(config: Any, tokenizer: Any) -> int:
     return int(hflm.max_length)
 
 
-def _hflm(prepared: PreparedTask | None, model: Any, tokenizer: Any, batch_size: int) -> Any:
+def hflm_of(prepared: PreparedTask | None, model: Any, tokenizer: Any, batch_size: int) -> Any:
     """lm-eval's model class, with the longest sequence of `prepared` or its own."""
     from lm_eval.models.huggingface import HFLM
 
@@ -107,7 +99,8 @@ def _rolled(lm: Any, text: str) -> list[tuple[float, bool]]:
     return answers
 
 
-def _instances(prepared: PreparedTask) -> list[Any]:
+def instances_of(prepared: PreparedTask) -> list[Any]:
+    """lm-eval's requests for the questions of a task."""
     from lm_eval.api.instance import Instance
 
     content = prepared.content

@@ -12,6 +12,7 @@ from qeval.compare.evidence import gather
 from qeval.exchange.export import export
 from qeval.exchange.lm_eval.reading import import_lm_eval
 from qeval.score.harness import door
+from qeval.score.harness.writing import Text
 from qeval.store.runs import RunDir
 
 pytestmark = [
@@ -41,11 +42,16 @@ def _no_survey_of_the_machine(monkeypatch):
 
 
 def stored(name, place, model, tokenizer, fixtures, judged_by=None, **judge):
-    """A run of one variant and one task, stored and read again: the run, its samples and its items."""
+    """A run of one variant and one task: the run, its samples and items, read again, and the outcome."""
     (prepared,) = [ours(tokenizer, name, TASKS[name], fixtures)]
     judge["filter"] = judged_by or prepared.task.filter
     prepared = replace(prepared, task=replace(prepared.task, **judge))
     outcome = door.collect(prepared, answered(prepared, model, tokenizer))
+    return *kept(prepared, outcome, place), outcome
+
+
+def kept(prepared, outcome, place):
+    """A run of one variant with this outcome, stored and read again: the run, its samples and its items."""
     cell = Cell(
         key="c" * 64,
         task=prepared.task,
@@ -62,7 +68,7 @@ def stored(name, place, model, tokenizer, fixtures, judged_by=None, **judge):
     result = Result(made, "done", (cell,), Provenance("org/tiny", versions={"lm_eval": "0.4.13"}))
     run = Run("kept", "2026-01-02T03:04:05Z", "org/tiny", Suite("kept", (cell.task,)), "tiny", (result,))
     assert folder.samples(cell).logged.tolist() == outcome.samples.logged.tolist()
-    return run, folder.samples, folder.items, outcome
+    return run, folder.samples, folder.items
 
 
 def lines_of(folder):
@@ -198,6 +204,42 @@ def revived(answer, kind):
     if kind == "generate_until":
         return answer
     return float(answer) if kind == "loglikelihood_rolling" else (float(answer[0]), answer[1] == "True")
+
+
+def test_thinking_comes_back_though_lm_eval_reads_the_answers(plain_tokenizer, fixtures, tmp_path):
+    """`resps` are what lm-eval given the marker logs; the whole texts stand beside them."""
+    prepared = ours(plain_tokenizer, "fix_sums", 0, fixtures)
+    texts = [Text("<think>2</think>5", "5", "ended"), Text("17", "17"), Text("<think>8", "", "open")]
+    outcome = door.collect(prepared, [*texts, Text("30", "30")])
+    run, read, read_items = kept(prepared, outcome, tmp_path / "run")
+    export(gather(run, read), read, read_items, "lm-eval", tmp_path / "ours")
+    lines = [line for line in lines_of(tmp_path / "ours") if line["filter"] == "strict"]
+    assert [line["resps"] for line in lines] == [[["5"]], [["17"]], [[""]], [["30"]]]
+    assert [line.get("written") for line in lines] == [["<think>2</think>5"], None, ["<think>8"], None]
+    again = import_lm_eval(tmp_path / "ours", name="tiny")
+    (cell,), (other,) = run.results[0].cells, again.run.results[0].cells
+    for column in fields(Samples):
+        before, after = (getattr(one, column.name) for one in (read(cell), again.samples[other.key]))
+        assert after.tolist() == before.tolist(), column.name
+
+
+def test_repeats_come_back(plain_tokenizer, fixtures, tmp_path):
+    """A line an item and filter: all texts, what the filter left of each, the mean of what each is worth."""
+    writing = {"temperature": 0.9, "repeats": 2}
+    prepared = ours(plain_tokenizer, "fix_sums", 0, fixtures, writing=writing)
+    texts = ["5", "it is 6", "17", "17", "a", "8", "<think>", "30"]
+    outcome = door.collect(prepared, texts)
+    run, read, read_items = kept(prepared, outcome, tmp_path / "run")
+    export(gather(run, read), read, read_items, "lm-eval", tmp_path / "ours")
+    first = next(line for line in lines_of(tmp_path / "ours") if line["filter"] == "strict")
+    assert (first["resps"], first["filtered_resps"]) == ([["5", "it is 6"]], ["5", "6"])
+    assert (first["exact_match"], first["answer"], first["metrics"]) == (0.5, "5 | 6", ["exact_match"])
+    again = import_lm_eval(tmp_path / "ours", name="tiny")
+    (cell,), (other,) = run.results[0].cells, again.run.results[0].cells
+    assert other.task == replace(cell.task, category=None, chance=None)
+    for column in fields(Samples):
+        before, after = (getattr(one, column.name) for one in (read(cell), again.samples[other.key]))
+        assert after.tolist() == before.tolist(), column.name
 
 
 def test_texts_are_kept_whole(plain_tokenizer, fixtures):
