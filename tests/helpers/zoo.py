@@ -63,7 +63,7 @@ SMALL = {
 _ALL_HEADS = {"num_key_value_heads": 4}
 _SCALED = {"logit_scale": 1.0}  # Cohere's own is 1/16, and so is what any token can do
 # Through more layers than two, what a window's last token means to the next is lost on the way.
-_WINDOWS_ALONE = ("doge", "ministral", "ministral3", "mistral", "mixtral", "phi3", "phimoe", "starcoder2")
+_WINDOWS_ALONE = ("ministral", "ministral3", "mistral", "mixtral", "phi3", "phimoe", "starcoder2")
 _PATCHES = {"patch_size": 4, "image_size": 8}
 
 
@@ -99,6 +99,15 @@ OWN = {
         "indexer_head_dim": 8,
         "indexer_budget": 32,
         "indexer_compress_ratio": 4,
+    },
+    "doge": {"num_hidden_layers": 2, "keep_window_size": 16},
+    "minimax_m3_vl_text": {
+        "index_n_heads": 2,
+        "index_head_dim": 16,
+        "rotary_dim": 8,
+        "index_block_size": 8,
+        "index_topk_blocks": 2,
+        "layer_types": ["full_attention", "minimax_m3_sparse"] * 2,
     },
     "falcon_h1": {"mamba_d_ssm": 64},
     "gemma3n_text": {"num_kv_shared_layers": 0, "laurel_rank": 8},
@@ -237,11 +246,11 @@ def _mixed(made, told, config):
     return made(**told, layer_types=list(islice(cycle(wanted), len(have))))
 
 
-def model(name):
-    """The random model of an architecture, in float32. Raises whatever transformers raises."""
+def model(name, seed=0):
+    """A random model of an architecture, in float32. Raises whatever transformers raises."""
     import torch
     import transformers
 
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     with warnings.catch_warnings(action="ignore"):
         return transformers.AutoModelForCausalLM.from_config(configuration(name)).float().eval()
