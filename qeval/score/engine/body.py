@@ -80,7 +80,7 @@ class CausalModel:
         if self.body is None or not _takes(self.body, "past_key_values", "use_cache"):
             raise UnsupportedError("it takes no KV cache")
         cache = getattr(self.body(input_ids=tokens, use_cache=True), "past_key_values", None)
-        if not hasattr(cache, "batch_repeat_interleave"):
+        if not _can_be_copied(cache):
             raise UnsupportedError("it has no KV cache that can be copied")
         return cache
 
@@ -146,7 +146,8 @@ def _find_body(lm: CausalModel) -> Any:
     tokens = torch.zeros((1, 3), dtype=torch.int64, device=lm.device)
     with torch.no_grad():
         lm.vocabulary = lm.plain(tokens).shape[-1]
-    for body in (base, getattr(base, "decoder", None)):
+    # Llama 4's own name for its base is that of a part which it has among pictures only.
+    for body in (base, getattr(base, "decoder", None), getattr(model, "model", None)):
         if body is None or body is model:
             continue
         seen: list[Any] = []
@@ -213,6 +214,16 @@ def _takes(module: Any, *names: str) -> bool:
     parameters = inspect.signature(module.forward).parameters
     anything = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     return anything or all(name in parameters for name in names)
+
+
+def _can_be_copied(cache: Any) -> bool:
+    """Whether all that a cache holds is copied with it: transformers copies keys and values, but not what
+    layers keep in dictionaries beside them, the states of recurrent ones and DeepSeek V4's buffers."""
+    return hasattr(cache, "batch_repeat_interleave") and not any(
+        any(isinstance(kept, dict) for kept in vars(layer).values())
+        or not hasattr(layer, "batch_repeat_interleave")
+        for layer in getattr(cache, "layers", ())
+    )
 
 
 def _first(output: Any) -> torch.Tensor:

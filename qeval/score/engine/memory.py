@@ -92,7 +92,9 @@ def token_bytes(config: Mapping[str, Any], size: int) -> int:
 
 
 def _first(config: Mapping[str, Any], names: Sequence[str], otherwise: int) -> int:
-    return next((int(config[name]) for name in names if config.get(name)), otherwise)
+    """The first of these that the configuration has; the largest where it has one a layer, as Gemma 3n."""
+    found = next((config[name] for name in names if config.get(name)), otherwise)
+    return max(map(int, found)) if isinstance(found, (list, tuple)) else int(found)
 
 
 def longest_checked(lm: Any) -> int:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import zoo
 from architectures import VOCABULARY, tiny_model
 
 from qeval.base.errors import QevalError
@@ -169,6 +170,20 @@ def test_a_model_whose_own_attention_fails_with_the_mask_refuses_it(architecture
     engine = open_engine(tiny_model(architecture), sample=requests)
     assert engine.path != "tree"
     assert engine.failures == ()
+    assert "Traceback" not in capsys.readouterr().err
+
+
+HYBRID = ["lfm2", "jamba", "zamba2", "bamba", "qwen3_next", "nemotron_h", "granitemoehybrid", "falcon_h1"]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("architecture", [*HYBRID, "deepseek_v4"])
+def test_states_that_are_not_copied_with_the_keys_are_a_known_refusal(architecture, requests, capsys):
+    """Where recurrent layers stand beside attention, the cache can be copied in part only."""
+    engine = open_engine(zoo.model(architecture), sample=requests)
+    assert engine.path == "head"
+    assert engine.failures == ()
+    assert "it has no KV cache that can be copied" in engine.note
     assert "Traceback" not in capsys.readouterr().err
 
 
