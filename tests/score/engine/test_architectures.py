@@ -81,6 +81,7 @@ def test_some_architectures_are_as_on_the_page(name, architectures):
 
 
 @pytest.mark.torch
+@pytest.mark.rare
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(ROWS))
 @pytest.mark.filterwarnings("ignore")
