@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 from pathlib import Path
 
 import pytest
 import yaml
+from invented import words
 from tiny_models import save_model
 
 from qeval.base import places
@@ -18,30 +18,8 @@ from qeval.store.runs import RunDir
 pytestmark = pytest.mark.torch
 HASHES = ("doc_hash", "prompt_hash", "target_hash")
 MIRROR = os.environ.get("QEVAL_DATASETS_DIR", "")
-WORDS = [
-    "king",
-    "river",
-    "law",
-    "trade",
-    "army",
-    "grain",
-    "priest",
-    "city",
-    "tax",
-    "ship",
-    "peace",
-    "war",
-    "field",
-    "crown",
-    "market",
-    "coast",
-]
 N = 66
 THREES = [str(at - at % 3) for at in range(N)]
-
-
-def words(number: int, seed: object) -> str:
-    return " ".join(random.Random(str(seed)).choices(WORDS, k=number))
 
 
 def passage(at: int) -> str:

@@ -8,33 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from invented import words
 
 from qeval.base.records import Item, Samples
 from qeval.store import clusters as module
 from qeval.store.clusters import PASSAGE, clusters, count_texts, is_text_field
-
-WORDS = [
-    "king",
-    "river",
-    "law",
-    "trade",
-    "army",
-    "grain",
-    "priest",
-    "city",
-    "tax",
-    "ship",
-    "peace",
-    "war",
-    "field",
-    "crown",
-    "market",
-    "coast",
-]
-
-
-def words(number: int, seed: object) -> str:
-    return " ".join(random.Random(str(seed)).choices(WORDS, k=number))
 
 
 def found(questions, docs=(), *, hashes=None, choices=None, gold="0", prompts=None):

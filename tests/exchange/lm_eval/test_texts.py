@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from factories import make_run
 from harness_files import results, sample, write
+from invented import words
 
 from qeval.compare.evidence import gather
 from qeval.exchange.export import export
@@ -17,28 +18,6 @@ from qeval.store.clusters import count_texts
 
 N = 60
 PASSAGES = [[at, at + 1, at + 2] for at in range(0, N, 3)]
-WORDS = [
-    "king",
-    "river",
-    "law",
-    "trade",
-    "army",
-    "grain",
-    "priest",
-    "city",
-    "tax",
-    "ship",
-    "peace",
-    "war",
-    "field",
-    "crown",
-    "market",
-    "coast",
-]
-
-
-def words(number, seed):
-    return " ".join(random.Random(str(seed)).choices(WORDS, k=number))
 
 
 def passage(at):
