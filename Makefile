@@ -9,6 +9,8 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
+# Tests run in two processes of small models: more threads than cores would wait for one another.
+ONE_THREAD := OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo demo-schemes report test test-fast check docs golden clean test-rare
@@ -50,13 +52,13 @@ check: install ## Lint, type-check, and look whether every imported package is d
 	@$(BIN)/deptry .
 
 test: check ## Check, then run all tests but the rare ones, the properties with all their examples
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not gpu and not rare'
+	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not gpu and not rare'
 
 test-rare: check ## The simulations and surveys that take minutes: before a release
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m 'rare and not gpu'
+	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal -m 'rare and not gpu'
 
 test-fast: install ## The tests that need no torch, with 25 examples of each property: about 20 s on two idle cores
-	@$(BIN)/python -m pytest -q -n 2 --dist worksteal --hypothesis-profile quick \
+	@$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 --dist worksteal --hypothesis-profile quick \
 		-m 'not torch and not gpu and not slow and not browser'
 
 docs: install ## Write the tables of the documentation anew, from the code

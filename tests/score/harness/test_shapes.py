@@ -122,7 +122,7 @@ def test_generated_texts_and_what_two_filters_find_in_them_are_lm_evals(judge, w
     task = replace(task, task=replace(task.task, filter=judge))
     texts = door.generate(task, windowed, plain_tokenizer, batch_size=3)
     rows, metrics = logged("shape_steps", windowed, plain_tokenizer, judge)
-    assert texts == [row["resps"][0][0] for row in rows]
+    assert [text.whole for text in texts] == [row["resps"][0][0] for row in rows]
     outcome = door.collect(task, texts)
     assert outcome.samples.value.tolist() == [row["exact_match"] for row in rows]
     assert outcome.samples.answer.tolist() == [row["filtered_resps"][0] for row in rows]
