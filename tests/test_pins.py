@@ -36,6 +36,8 @@ from qeval.run.executors import EXECUTORS
 from qeval.score.cells import JobCells
 from qeval.store.runs import RunDir, Store
 
+pytestmark = pytest.mark.slow
+
 STORED = Path(__file__).parent / "fixtures" / "stored-v1"
 WHOLE = ("run", "--model", "toy[items=8]", "--schemes", "fp16,rtn[bits=2]")
 WHOLE += ("--tasks", "arc_challenge:acc_norm,wikitext")

@@ -18,6 +18,8 @@ from qeval import cli
 from qeval.cli.main import main
 from qeval.report import formats
 
+pytestmark = pytest.mark.slow
+
 README = Path(__file__).parents[2] / "README.md"
 TASKS = ("--tasks", "qeval_facts,qeval_words,qeval_prose")
 TOY = ("run", "--model", "toy[items=40]", "--schemes", "fp16,bnb4", *TASKS)

@@ -10,6 +10,8 @@ from harness_files import LATER, STAMP, generated, letters, results, sample, wri
 
 from qeval.store.runs import RunDir, Store
 
+pytestmark = pytest.mark.slow
+
 FP16 = {"pretrained": "org/tiny", "dtype": "float16"}
 INT4 = {"pretrained": "org/tiny", "dtype": "int4"}
 N = 400

@@ -14,6 +14,8 @@ from stored import WIDE, changed, store, whole
 
 from qeval.base.records import Task
 
+pytestmark = pytest.mark.slow
+
 BRC = Task("brc", "acc_norm", num_fewshot=25, chance=0.25)
 
 

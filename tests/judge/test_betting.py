@@ -132,6 +132,7 @@ def test_the_capital_on_texts_is_that_of_gamblers_one_by_one(texts, margin):
     assert state.n == sum(sizes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("margin", [0.0, 0.05, 0.3])
 def test_every_sequence_of_harmless_texts_enumerated(margin):
     """Texts of one or three items that all change as one; losses are exactly as likely as allowed."""

@@ -15,6 +15,8 @@ from stored import WIDE, changed, store, whole
 from qeval.base.records import Result, Rule, Stop
 from qeval.store.runs import Store
 
+pytestmark = pytest.mark.slow
+
 PAGE = (Path(__file__).parents[2] / "docs" / "gate.md").read_text(encoding="utf-8")
 ROWS = {
     row[0]: (row[1], int(row[2]))

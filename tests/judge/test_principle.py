@@ -13,6 +13,8 @@ from qeval.base.errors import Exit, QevalError
 from qeval.base.records import Policy, Rule
 from qeval.judge import checks
 
+pytestmark = pytest.mark.slow
+
 FAULTS = (
     "none",
     "cell",

@@ -16,6 +16,8 @@ from qeval.report import costs
 from qeval.report.charts import charts as draw_all
 from qeval.report.charts import drawing
 
+pytestmark = pytest.mark.slow
+
 
 def built(made):
     run, read, _ = made

@@ -23,6 +23,8 @@ from qeval.run import executors, identity, workers
 from qeval.run.executors import EXECUTORS, SUMMARIES, Execute
 from qeval.store.runs import Store
 
+pytestmark = pytest.mark.slow
+
 TASKS = (Task("arc_challenge", "acc_norm"), Task("hellaswag", "acc_norm"))
 
 

@@ -14,6 +14,8 @@ from qeval.base.records import Result
 from qeval.run.executors import EXECUTORS
 from qeval.run.workers import Listener
 
+pytestmark = pytest.mark.slow
+
 TASKS = ("--tasks", "arc_challenge:acc_norm")
 GOOD = ("run", "--model", "toy[items=60]", "--schemes", "fp16,bnb4", *TASKS)
 OTHER = ("run", "--model", "toy[items=50]", "--schemes", "fp16,bnb4", *TASKS)

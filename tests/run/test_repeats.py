@@ -21,6 +21,8 @@ from qeval.compare.merge import merge
 from qeval.run.executors import EXECUTORS
 from qeval.store.runs import Store
 
+pytestmark = pytest.mark.slow
+
 TASKS = "arc_challenge,truthfulqa_mc2,wikitext"
 ASKED = ("run", "--model", "toy[items=60]", "--schemes", "fp16,rtn,gptq", "--tasks", TASKS)
 BOTH = ("--repeat-baseline", "--repeat-quantisation", "2")

@@ -84,7 +84,8 @@ def test_neither_writing_nor_reading_waits_for_pandas(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); import test_runs;"
         "test_runs.test_a_cell_comes_back_as_it_was_written(Path(sys.argv[2]));"
-        "print(sorted({'pandas', 'pyarrow.dataset'} & set(sys.modules)))"
+        "print(sorted({'pandas', 'pyarrow.dataset'} & set(sys.modules)), flush=True);"
+        "import os; os._exit(0)"  # Arrow's threads have been seen to abort an interpreter that ends
     )
     words = [sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path)]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
