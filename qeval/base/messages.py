@@ -102,10 +102,11 @@ class Stopped(msgspec.Struct, frozen=True, tag="stopped"):
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
-    """The variant is finished."""
+    """The variant is finished. `seconds` are those of the worker by phase, all of them together its life."""
 
     provenance: Provenance | None = None
     cost: Cost | None = None
+    seconds: dict[str, float] = {}
 
 
 Event = Stage | Todo | Progress | Fed | Finished | Note | Failed | Stopped | Done

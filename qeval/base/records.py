@@ -247,7 +247,8 @@ class Result:
 
     `again` is the same variant scored a second time by another path, `seeds` its scheme quantised with other
     seeds. They tell how far numbers move by themselves, and are never candidates (qeval.base.repeats).
-    `packing` is how its requests were fed, None where nothing was loaded.
+    `packing` is how its requests were fed, None where nothing was loaded. `seconds` are those of the process
+    that scored it last, by phase, its whole life together; empty where it did not come to its end.
     """
 
     variant: Variant
@@ -260,6 +261,7 @@ class Result:
     again: Result | None = None
     seeds: tuple[Result, ...] = ()
     packing: Packing | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

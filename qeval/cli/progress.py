@@ -63,9 +63,16 @@ def sentence(event: Event) -> str:
             )
         case Failed(message=message, hint=hint):
             return f"FAILED. {message} {hint}".strip()
-        case Done():
-            return "done"
+        case Done(seconds=seconds):
+            return f"done{_in_phases(seconds)}"
     return ""
+
+
+def _in_phases(seconds: dict[str, float]) -> str:
+    """How long it took, and on what, longest first."""
+    told = sorted(((name, spent) for name, spent in seconds.items() if spent >= 1), key=lambda one: -one[1])
+    parts = ", ".join(f"{name} {spent:.0f}" for name, spent in told)
+    return f" in {sum(seconds.values()):.0f} s ({parts})" if parts else ""
 
 
 class Terminal:

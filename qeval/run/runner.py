@@ -18,14 +18,14 @@ from qeval.base import contents
 from qeval.base.costs import Cost
 from qeval.base.errors import Exit, QevalError
 from qeval.base.hashing import digest
-from qeval.base.messages import REFUTED, Event, Failed, Fed, Job, Note, Stage
+from qeval.base.messages import REFUTED, Event, Failed, Fed, Finished, Job, Note, Stage
 from qeval.base.packing import Packing
 from qeval.base.places import tasks_dir
 from qeval.base.records import Cell, Result, Run, Variant
 from qeval.base.repeats import repeats_of, scorings, with_repeat, with_repeats_of
 from qeval.load.toy import is_toy
 from qeval.run import identity
-from qeval.run.executors import EXECUTORS
+from qeval.run.executors import EXECUTORS, ahead
 from qeval.store.runs import RunDir, Store, tells_texts
 
 Listener = Callable[[Variant, Event], None]
@@ -59,6 +59,28 @@ def execute(order: Order, listen: Listener) -> RunDir:
     store = Store(order.runs_dir)
     store.mark_newest("")
     refused = check(order)
+    if is_toy(order.variants[0].model):
+        return _execute(order, store, refused, listen)
+    with ahead(order.executor) as prepare:
+        prepare()
+        return _execute(order, store, refused, _ahead_of(order, prepare, listen))
+
+
+def _ahead_of(order: Order, prepare: Callable[[], None], listen: Listener) -> Listener:
+    """A listener that has the next variant's worker get ready once one scores on a GPU; what a CPU scores
+    would only wait for it."""
+
+    def hear(variant: Variant, event: Event) -> None:
+        if isinstance(event, Finished) and variant.name != order.variants[-1].name:
+            device = event.cell.provenance.device if event.cell.provenance else ""
+            if not device.startswith("CPU"):
+                prepare()
+        listen(variant, event)
+
+    return hear
+
+
+def _execute(order: Order, store: Store, refused: dict[str, QevalError], listen: Listener) -> RunDir:
     identities = identity.identities(order, refused)
     context = identity.context_of(order)
     more = repeats(order, refused)

@@ -19,20 +19,58 @@ from qeval.base.records import Result
 Listener = Callable[[Event], None]
 WORKER = (sys.executable, "-m", "qeval.score.worker")
 """The command that scores: a Job on its standard input, Events on its standard output."""
+AHEAD = "--ahead"
+"""Has the worker import what it will need before it reads its job."""
 _GRACE_SECONDS = 10.0
 _SHELL_ADDS = 128  # to the number of the signal that its command died of, for an exit code of its own
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 
-def score_in(command: Sequence[str], job: Job, listen: Listener) -> Result:
-    """Start a command that becomes WORKER, or starts it with the same standard input and output; hand on its
-    events as they come.
+class Waiting:
+    """A worker that was started before its job is known, for it has much to import. What it prints until then
+    is lost, and it ends by itself when nobody has a job for it."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start one, unless one waits already or none is to be had."""
+        if self.process is None:
+            with contextlib.suppress(OSError):
+                self.process = subprocess.Popen(
+                    (*WORKER, AHEAD),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                )
+
+    def taken(self) -> subprocess.Popen[bytes] | None:
+        """The one that waits, if it is alive; it is the caller's from now on."""
+        process, self.process = self.process, None
+        if process is not None and process.poll() is not None:
+            _stop(process)
+            return None
+        return process
+
+    def stop(self) -> None:
+        """End the one that waits, if there is one."""
+        process, self.process = self.process, None
+        if process is not None:
+            _stop(process)
+
+
+def score_in(
+    command: Sequence[str], job: Job, listen: Listener, ready: subprocess.Popen[bytes] | None = None
+) -> Result:
+    """Start a command that becomes WORKER, or starts it with the same standard input and output, and hand on
+    its events as they come; `ready` is such a process that was started ahead.
 
     Whatever becomes of the process, a crash included, is the Result of this one variant. Where `listen`
     raises, KeyboardInterrupt above all, the process and all that it started are ended first.
     """
     try:
-        process = _start(command, job)
+        _log(job).close()  # now it is there
+        process = ready or _start(command, job)
     except OSError as error:
         return _fail(job, Failed(f"{command[0]} cannot be started: {error.strerror}."), listen)
     try:
@@ -90,7 +128,9 @@ def after(event: Event, result: Result) -> Result:
             result, status="stopped", provenance=event.provenance, error=event.text, stop=event.stop
         )
     if isinstance(event, Done):
-        return replace(result, status="done", provenance=event.provenance, cost=event.cost)
+        return replace(
+            result, status="done", provenance=event.provenance, cost=event.cost, seconds=event.seconds
+        )
     return result
 
 
@@ -131,8 +171,10 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         _end_family(process.pid)
         process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
 
 
 def _end_family(pid: int) -> None:

@@ -23,7 +23,8 @@ class Bench:
     """What is measured. `prompt` tokens are read at each of `prefill_batches`; `new` tokens are generated
     after them at each of `generate_batches`, with the KV cache and without. Each is measured `repeats` times
     after `warmup` times that do not count. What would take longer than is left of `seconds` in all is
-    measured fewer times, but no fewer than three; where that does not fit either it is left out, and said."""
+    measured fewer times, but no fewer than three; where that does not fit either it is left out, and said:
+    before it is begun, as far as what was measured before tells."""
 
     prompt: int
     prefill_batches: tuple[int, ...]
@@ -37,8 +38,9 @@ class Bench:
 GPU = Bench(512, (1, 16), (1, 4, 16), (30, 512), repeats=5, warmup=2, seconds=600)
 CPU = Bench(64, (1, 4), (1,), (8,), repeats=3, warmup=1, seconds=45)
 QUICK = Bench(512, (1, 16), (1, 16), (30,), repeats=3, warmup=1, seconds=40)
-"""What a GPU measures unasked."""
-UNASKED_SECONDS = 60
+"""What a GPU measures unasked, in `SHARE` of the time."""
+SHARE = 0.05
+"""The share of a worker's seconds that may go into costs nobody asked for."""
 FEWEST = 3
 """Times that a figure is measured at the least, lest its spread say nothing."""
 _LONGEST_REASON = 300
@@ -47,9 +49,11 @@ CPU_NOTE = (
 )
 
 
-def quick_enough(device: str, loading: float) -> bool:
-    """Whether `QUICK` takes under a minute after `loading` seconds: on a GPU ("cuda"), if those are few."""
-    return device == "cuda" and loading + QUICK.seconds < UNASKED_SECONDS
+def affordable(device: str, spent: float, loading: float) -> Bench | None:
+    """What a GPU ("cuda") measures unasked: `QUICK` in what is left of `SHARE` of the time after `loading`
+    seconds, None where nothing is; `spent` are the worker's seconds so far."""
+    seconds = min(QUICK.seconds, SHARE / (1 - SHARE) * spent - loading)
+    return replace(QUICK, seconds=seconds) if device == "cuda" and seconds > 0 else None
 
 
 def measure(
@@ -67,16 +71,37 @@ def measure(
     timings: dict[str, Timing] = {}
     left_out: dict[str, list[str]] = {}
     end = time.perf_counter() + bench.seconds
+    passes: dict[int, float] = {}
     for name, tokens, batch, work in _measures(loaded.model, bench):
+        ahead = (bench.warmup + min(FEWEST, bench.repeats)) * _expected(name, tokens, batch, passes)
+        if ahead and time.perf_counter() + ahead > end:
+            left_out.setdefault("for want of time", []).append(name)
+            continue
         progress(f"measuring {name.replace('/', ', ')}")
         found = _attempt(work, bench, loaded.model.device, end)
         if isinstance(found, str):
             left_out.setdefault(found, []).append(name)
             continue
+        if name.startswith("prefill"):
+            passes[batch] = statistics.median(found)
         timings[name] = _timing([1000 * value / tokens for value in found], "ms/token")
         timings[f"{name}/throughput"] = _timing([batch * tokens / value for value in found], "tokens/s")
     notes = (*_method(bench, asked, timings), *(_missing(why, names) for why, names in left_out.items()))
     return Cost(loaded.provenance.device, loaded.load_seconds, None, timings, notes)
+
+
+def _expected(name: str, tokens: int, batch: int, passes: dict[int, float]) -> float:
+    """Seconds that one turn of a measure takes, from above, by those of `passes` over a prompt at the batches
+    measured so far; 0 where they do not tell. A new token takes no longer than a pass over one prompt, and
+    without the KV cache as long as one over all prompts."""
+    if not passes:
+        return 0.0
+    nearest = max((size for size in passes if size <= batch), default=min(passes))
+    prompt = passes[nearest] * max(1.0, batch / nearest)
+    if name.startswith("prefill"):
+        return prompt
+    each = prompt if name.endswith("cache=off") else passes[min(passes)]
+    return prompt + tokens * each
 
 
 def positions(model: Any) -> int | None:

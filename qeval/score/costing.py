@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from qeval.score.cells import Say
 
 _LAYERS_NOTE = "Latency and throughput are of the layers as loaded, never of weights dequantised for scoring."
+_TOO_LONG = "Latency and throughput would have taken more than 5% of the run; --cost measures them."
 _UNSCORED_NOTE = "Nothing was scored: peak memory is that of measuring."
 
 
 def cost_of_scored(
-    job: Job, known: Cost, as_loaded: Callable[[], Loaded], say: Say, *, kind: str, native: bool
+    job: Job, known: Cost, as_loaded: Callable[[], Loaded], say: Say, *, kind: str, native: bool, spent: float
 ) -> Cost:
-    """Load time and peak memory of scoring; latency and throughput too where they are asked for, and the
-    quick ones of them unasked where that takes under a minute.
+    """Load time and peak memory of scoring; latency and throughput too where they are asked for, and on a GPU
+    those of them unasked that fit a small share of the seconds `spent` so far.
 
     These are measured on the scheme's own kernels, which `as_loaded` gives: a model changed for scoring
     (not `native`) is loaded anew. `known` has hardware and load time; `kind` is the device's ("cuda"). The
@@ -34,8 +35,11 @@ def cost_of_scored(
     device = job.settings.device
     peak = peak_bytes(device)
     if job.cost is None:
-        if cost.quick_enough(kind, 0.0 if native else known.load_seconds or 0.0):
-            known = _measured(as_loaded, known, say, cost.QUICK)
+        bench = cost.affordable(kind, spent, 0.0 if native else known.load_seconds or 0.0)
+        if bench is not None:
+            known = _measured(as_loaded, known, say, bench)
+        elif kind == "cuda":
+            known = replace(known, notes=(*known.notes, _TOO_LONG))
     elif job.cost:
         known = _measured(as_loaded, known, say)
     return _with_peak(known, peak, device)

@@ -15,6 +15,7 @@ import numpy as np
 from qeval.base.errors import QevalError
 from qeval.base.messages import Fed, Job, Note, Stage
 from qeval.base.packing import Packing, Smaller
+from qeval.score.clock import phase
 from qeval.score.engine import engine as engines
 from qeval.score.engine.body import NonFiniteError
 from qeval.score.engine.memory import longest_checked
@@ -135,17 +136,18 @@ class Feeder:
         """The engine, opened at the rung of this name, or at the one that the run knows of."""
         if self.engine is None:
             self.account.say(Stage("checking the engine against the plain path"))
-            self.engine = engines.open_engine(
-                self.model,
-                "tree" if self.job.settings.engine == "tree" else "plain",
-                sample=self.sample,
-                batch_size=self.packing.batch_size,
-                budget=self.packing.budget,
-                compiled=self.packing.compiled,
-                rung=rung or self.packing.rung,
-                smaller={one.shard: one.size for one in self.packing.smaller},
-                mates=self.mates,
-            )
+            with phase("checking"):
+                self.engine = engines.open_engine(
+                    self.model,
+                    "tree" if self.job.settings.engine == "tree" else "plain",
+                    sample=self.sample,
+                    batch_size=self.packing.batch_size,
+                    budget=self.packing.budget,
+                    compiled=self.packing.compiled,
+                    rung=rung or self.packing.rung,
+                    smaller={one.shard: one.size for one in self.packing.smaller},
+                    mates=self.mates,
+                )
             self._know(replace(self.packing, rung=self.engine.rung))
             self._tell_of(self.engine)
         return self.engine
@@ -166,7 +168,8 @@ class Feeder:
         if engine.tolerance is None or not engine.below:
             return
         if not shape(requests, longest_checked(engine.lm)).within(engine.checked):
-            reason = engines.probe(engine, requests)
+            with phase("checking"):
+                reason = engines.probe(engine, requests)
             if reason is not None:
                 self._step_down(engine, row, reason)
 

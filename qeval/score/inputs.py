@@ -13,6 +13,7 @@ from qeval.base.settings import WRITING
 from qeval.load import model, resolve
 from qeval.load.making import overlap
 from qeval.load.memory import forget_peak
+from qeval.score.clock import phase
 from qeval.score.harness import door, outcome
 
 if TYPE_CHECKING:
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 
 def questions(job: Job, say: Say) -> tuple[PreparedTask, ...]:
     """The job's tasks with their prompts built and tokenised; raises what `door.prepare` raises."""
+    with phase("questions"):
+        return _questions(job, say)
+
+
+def _questions(job: Job, say: Say) -> tuple[PreparedTask, ...]:
     say(Stage("reading the tokenizer"))
     tokenizer, config = model.load_tokenizer(
         job.variant, cache_dir=Path(job.cache_dir), trust_remote_code=job.settings.trust_remote_code
@@ -74,16 +80,17 @@ def loaded_variant(job: Job, say: Say) -> model.Loaded:
     """The job's variant on its device; what its loader notes is said."""
     say(Stage("loading the weights"))
     settings = job.settings
-    loaded = model.load(
-        job.variant,
-        device=settings.device,
-        dtype=settings.dtype,
-        trust_remote_code=settings.trust_remote_code,
-        allow_unused=settings.allow_unused,
-        cache_dir=Path(job.cache_dir),
-        datasets_dir=Path(settings.datasets_dir) if settings.datasets_dir else None,
-        progress=lambda text: say(Stage(text)),
-    )
+    with phase("loading"):
+        loaded = model.load(
+            job.variant,
+            device=settings.device,
+            dtype=settings.dtype,
+            trust_remote_code=settings.trust_remote_code,
+            allow_unused=settings.allow_unused,
+            cache_dir=Path(job.cache_dir),
+            datasets_dir=Path(settings.datasets_dir) if settings.datasets_dir else None,
+            progress=lambda text: say(Stage(text)),
+        )
     for note in (*loaded.provenance.warnings, *loaded.provenance.notes):
         say(Note(note))
     forget_peak(settings.device)  # what is scored counts, not what loading took

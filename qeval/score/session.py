@@ -8,7 +8,6 @@ never depends on what is finished, so that a resumed run computes the very same 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -22,6 +21,7 @@ from qeval.base.packing import Packing
 from qeval.base.records import Cell
 from qeval.base.settings import Settings
 from qeval.score.account import Account
+from qeval.score.clock import CLOCK, phase
 from qeval.score.costing import cost_of_scored, end_without_scoring
 from qeval.score.engine.body import NonFiniteError
 from qeval.score.engine.materialize import can_materialize, compute_in_own_dtype, materialize
@@ -49,6 +49,8 @@ _CPU_KERNEL_NOTE = (
     "bitsandbytes' 4-bit kernel for this CPU would round activations to bfloat16; it is switched off, so that"
     " the numbers are those of other devices."
 )
+SCORING = "scoring"
+"""The phase whose seconds a task's cell tells: neither checks nor what else is not its own."""
 _LM_EVAL_BATCH = 8  # where lm-eval's own code runs and no batch size was asked for
 
 
@@ -154,7 +156,8 @@ class Session:
             self.account.note([_CPU_KERNEL_NOTE])
         if self.settings.materialize and self.settings.engine == "tree" and can_materialize(self.model):
             self.say(Stage("dequantising the weights for scoring"))
-            self.model, _ = materialize(self.model)
+            with phase("dequantising"):
+                self.model, _ = materialize(self.model)
             self.native = False
             self.account.learn(materialized=True)
 
@@ -165,17 +168,20 @@ class Session:
 
     def score_unit(self, unit: Sequence[PreparedTask], wanted: Sequence[bool]) -> None:
         """Score the wanted tasks of a unit, each stored as soon as its last answer is there."""
-        start = time.perf_counter()
+        with phase(SCORING):
+            self._score_unit(unit, wanted)
+
+    def _score_unit(self, unit: Sequence[PreparedTask], wanted: Sequence[bool]) -> None:
         for part, want in zip(unit, wanted, strict=True):
             if want and (part.generates or self.settings.engine == "lm-eval"):
-                begin = time.perf_counter()
-                self._store(part, self._by_lm_eval(part), 0, time.perf_counter() - begin)
+                begin = CLOCK.spent(SCORING)
+                self._store(part, self._by_lm_eval(part), 0, CLOCK.spent(SCORING) - begin)
                 self.account.finished(part.task.name, _size(part))
         packed = [part for part in unit if not part.generates]
         if self.settings.engine != "lm-eval" and packed:
             needed = [want for part, want in zip(unit, wanted, strict=True) if not part.generates]
             if any(needed):
-                self._by_engine(packed, needed, start)
+                self._by_engine(packed, needed, CLOCK.spent(SCORING))
 
     def _by_lm_eval(self, part: PreparedTask) -> Sequence[Any]:
         self.say(Stage(f"{part.task.name} by lm-eval"))
@@ -230,9 +236,9 @@ class Session:
             try:
                 for place, answer in self.feeder.answered(unit, places, needed):
                     if answers[place.part].fill(place.request, answer):
-                        tokens, seconds = self.feeder.fed - fed, time.perf_counter() - start
+                        tokens, seconds = self.feeder.fed - fed, CLOCK.spent(SCORING) - start
                         self._store(unit[place.part], answers[place.part].found, tokens, seconds)
-                        start, fed = time.perf_counter(), self.feeder.fed
+                        start, fed = CLOCK.spent(SCORING), self.feeder.fed
             except SteppedDown:
                 continue
             return
@@ -259,7 +265,7 @@ class Session:
                 pairs = zip(unit, answers, strict=True)
                 some = [door.collect(part, known.filled(), partly=True) for part, known in pairs]
                 watcher.judge_block(block, [outcome.samples for outcome in some])
-        share = (self.feeder.fed - fed) // sum(wanted), (time.perf_counter() - start) / sum(wanted)
+        share = (self.feeder.fed - fed) // sum(wanted), (CLOCK.spent(SCORING) - start) / sum(wanted)
         for part, known, want in zip(unit, answers, wanted, strict=True):
             if want:
                 self._store(part, known.found, *share)
@@ -285,6 +291,10 @@ class Session:
             return
 
     def _store(self, part: PreparedTask, answers: Sequence[Any], tokens: int, seconds: float) -> None:
+        with phase("storing"):
+            self._keep(part, answers, tokens, seconds)
+
+    def _keep(self, part: PreparedTask, answers: Sequence[Any], tokens: int, seconds: float) -> None:
         outcome = door.collect(part, answers, self.one_start.get(part.task.name, ()))
         self.account.warn(door.start_notes(outcome, part.task))
         self._prove(part, answers)
@@ -315,7 +325,8 @@ class Session:
         QevalError where it finds other numbers."""
         if self.proof.concerns(part):
             self.say(Stage(f"scoring some documents of {part.task.name} with lm-eval too"))
-            self.proof.hold(part, answers, self._reference, self.feeder.tolerance)
+            with phase("verifying"):
+                self.proof.hold(part, answers, self._reference, self.feeder.tolerance)
 
     def tell_proof(self) -> None:
         """Tell how far lm-eval's own code was from the answers, and keep it beside the numbers."""
@@ -331,7 +342,11 @@ class Session:
         """What the variant costs, by `cost_of_scored`."""
         known = Cost(self.account.provenance.device, self.loaded.load_seconds)
         kind = self.loaded.model.device.type
-        return cost_of_scored(self.job, known, self._as_loaded, self.say, kind=kind, native=self.native)
+        spent = sum(CLOCK.all().values())
+        with phase("costs"):
+            return cost_of_scored(
+                self.job, known, self._as_loaded, self.say, kind=kind, native=self.native, spent=spent
+            )
 
     def _as_loaded(self) -> model.Loaded:
         """The variant on its own kernels; nothing can be scored any more where that had to be loaded."""

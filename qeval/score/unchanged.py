@@ -9,6 +9,7 @@ from qeval.base.errors import QevalError
 from qeval.base.hashing import digest
 from qeval.base.messages import Job
 from qeval.load import resolve
+from qeval.score.clock import phase
 
 
 class Unchanged:
@@ -16,12 +17,17 @@ class Unchanged:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.seen = self._stamps()
-        if self.seen:
-            self._compare()
+        with phase("hashing"):
+            self.seen = self._stamps()
+            if self.seen:
+                self._compare()
 
     def check(self) -> None:
         """Raise QevalError where a file is not what it was when the key was made; a new date is no change."""
+        with phase("hashing"):
+            self._check()
+
+    def _check(self) -> None:
         now = self._stamps()
         if now != self.seen:
             self._compare()

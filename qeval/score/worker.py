@@ -6,11 +6,14 @@ announced, so that nothing computed is lost when the process dies.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import sys
 import time
 import traceback
 from dataclasses import replace
+from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
@@ -20,7 +23,11 @@ from qeval.base.messages import Done, Event, Failed, Job, Progress, Stopped, Tod
 from qeval.base.records import Cell
 from qeval.load.toy import is_toy, parse
 from qeval.score.cells import JobCells, Say, StoppedEarly
+from qeval.score.clock import CLOCK, phase
 from qeval.store.clusters import count_texts
+
+AHEAD = "--ahead"
+"""An argument, known to `run.workers` too: import what will be needed before the job is read."""
 
 
 def score_toy(job: Job, say: Say) -> None:
@@ -75,6 +82,8 @@ def score_model(job: Job, say: Say) -> None:
 def _speaker(pipe: BinaryIO) -> Say:
     def say(event: Event) -> None:
         try:
+            if isinstance(event, Done):
+                event = msgspec.structs.replace(event, seconds=CLOCK.all())
             pipe.write(msgspec.json.encode(event) + b"\n")
             pipe.flush()
         except BrokenPipeError:
@@ -106,11 +115,46 @@ def answer(job: Job, say: Say) -> None:
         )
 
 
+def _import() -> None:
+    """Import what a real model needs. What cannot be imported is told when it is missed."""
+    with phase("imports"):
+        for name in ("torch", "lm_eval.models.huggingface", "datasets", "scipy.stats", *_LAZY):
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+
+
+_LAZY = (
+    "transformers.models.auto.tokenization_auto",
+    "transformers.models.llama.modeling_llama",
+    "qeval.score.session",
+)
+"""What libraries import when it is first used."""
+
+
+def _print_to(log: str) -> None:
+    """From here on, whatever is printed goes to this file."""
+    with Path(log).open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+
+
 def main() -> None:
     """Read the job and answer it; the exit code is 0 whenever the end was announced."""
-    say = _speaker(os.fdopen(os.dup(1), "wb"))
+    pipe = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # from here on, whatever is printed goes to the log
-    answer(msgspec.json.decode(sys.stdin.buffer.read(), type=Job), say)
+    ahead = AHEAD in sys.argv
+    if ahead:
+        _import()
+    with phase("waiting"):
+        told = sys.stdin.buffer.read()
+    if ahead and not told:
+        return  # there was no job
+    job = msgspec.json.decode(told, type=Job)
+    if ahead:
+        _print_to(job.log)
+    answer(job, _speaker(pipe))
+    sys.stderr.flush()
+    os._exit(0)  # all is told and stored; a GPU's libraries take seconds to be taken down
 
 
 if __name__ == "__main__":

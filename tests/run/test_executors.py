@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+import msgspec
 import psutil
 import pytest
 
@@ -249,3 +250,45 @@ def test_each_end_has_its_sentence(runs_dir: Path, end: str, says: str) -> None:
     assert result.status == "failed"
     assert says in str(result.error)
     assert str(runs_dir) in str(result.error)
+
+
+def test_a_worker_that_got_ready_ahead_scores_as_any_other(tmp_path: Path) -> None:
+    from qeval.run.executors import local
+
+    job = msgspec.structs.replace(a_job(tmp_path), log=str(tmp_path / "there" / "is" / "no.log"))
+    with executors.ahead("local") as prepare:
+        prepare()
+        prepare()  # one is enough
+        process = local._waiting.process
+        assert process is not None
+        result = EXECUTORS["local"](job, lambda _: None)
+    assert process.poll() == 0
+    assert result.status == "done"
+    assert len(result.cells) == len(TASKS)
+    assert result.seconds["imports"] > 0
+    assert Path(job.log).is_file()
+
+
+@pytest.mark.parametrize("dead", [False, True])
+def test_a_worker_that_nobody_needs_ends(tmp_path: Path, dead: bool) -> None:
+    from qeval.run.executors import local
+
+    with executors.ahead("local") as prepare:
+        prepare()
+        process = local._waiting.process
+        assert process is not None
+        if dead:  # then another is started
+            process.kill()
+            process.wait()
+            assert EXECUTORS["local"](a_job(tmp_path), lambda _: None).status == "done"
+    assert process.poll() is not None
+    assert local._waiting.process is None
+
+
+def test_an_executor_that_is_not_the_files_own_gets_nothing_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    from qeval.run.executors import local
+
+    monkeypatch.setitem(EXECUTORS, "local", lambda job, _: Result(job.variant, "done"))
+    with executors.ahead("local") as prepare:
+        prepare()
+        assert local._waiting.process is None

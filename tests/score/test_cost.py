@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -184,13 +186,43 @@ def test_on_a_cpu_less_is_measured_and_said(loaded: models.Loaded, monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    ("device", "loading", "enough"), [("cuda", 0, True), ("cuda", 30, False), ("cpu", 0, False)]
+    ("spent", "loading", "seconds"), [(95, 0, 5), (95, 4, 1), (95, 5, None), (0, 0, None), (10_000, 0, 40)]
 )
-def test_costs_are_measured_unasked_only_where_that_is_quick(
-    device: str, loading: float, enough: bool
+def test_costs_that_nobody_asked_for_take_a_twentieth_of_the_whole(
+    spent: float, loading: float, seconds: float | None
 ) -> None:
-    assert cost.quick_enough(device, loading) is enough
-    assert cost.QUICK.seconds < 60
+    bench = cost.affordable("cuda", spent, loading)
+    assert (bench and bench.seconds) == (seconds and pytest.approx(seconds))
+    assert cost.affordable("cpu", spent, loading) is None
+
+
+def test_what_will_not_fit_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass takes one second at either batch, by a clock that only turns move: generating three tokens
+    without the cache takes four of them a turn, and four turns are more than are left."""
+    clock, begun = [0.0], list[str]()
+
+    def once(work: Any, _: Any) -> float:
+        seconds = 4.0 if work == "generate/batch=1/new=3/cache=off" else 1.0
+        clock[0] += seconds
+        begun.append(work)
+        return seconds
+
+    names = ("prefill/batch=1/prompt=4", "prefill/batch=2/prompt=4", "generate/batch=1/new=3/cache=off")
+    each = [(name, 3, int(name.split("batch=")[1][0]), name) for name in names]
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(cost, "_once", once)
+    monkeypatch.setattr(cost, "_measures", lambda *_: iter(each))
+    monkeypatch.setattr(cost, "_clipped", lambda bench, _: bench)
+    model = SimpleNamespace(device=SimpleNamespace(type="cuda"), config=SimpleNamespace())
+    monkeypatch.setattr(cost, "positions", lambda _: None)
+    loaded = models.Loaded(model, None, Provenance("tiny", device="here"))
+    bench = Bench(4, (1, 2), (1,), (3,), repeats=3, warmup=1, seconds=23)
+    assert len(measure(loaded, bench=bench).measures) == 4
+    assert begun == [names[0]] * 4 + [names[1]] * 4
+    clock[0], begun[:] = 0.0, []
+    found = measure(loaded, bench=replace(bench, seconds=24))
+    assert begun.count(names[2]) == 4
+    assert found.measures[names[2]].median == pytest.approx(4000 / 3)
 
 
 @pytest.mark.slow

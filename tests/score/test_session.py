@@ -71,13 +71,13 @@ def test_the_numbers_are_those_of_lm_eval(runs_dir: Path, llama: Path) -> None:
 
 
 @pytest.mark.parametrize(("asked", "quick", "names"), [(None, True, 1), (None, False, 0), (False, True, 0)])
-def test_quick_costs_are_measured_unasked_but_not_against_a_no(
+def test_affordable_costs_are_measured_unasked_on_a_gpu_but_not_against_a_no(
     tmp_path: Path, llama: Path, monkeypatch: pytest.MonkeyPatch, asked: bool | None, quick: bool, names: int
 ) -> None:
     from qeval.score import cost
 
-    monkeypatch.setattr(cost, "quick_enough", lambda *_: quick)
-    monkeypatch.setattr(cost, "QUICK", cost.Bench(4, (1,), (), (), repeats=1, warmup=0, seconds=60))
+    bench = cost.Bench(4, (1,), (), (), repeats=1, warmup=0, seconds=60)
+    monkeypatch.setattr(cost, "affordable", lambda *_: bench if quick else None)
     _, events = score(a_job(tmp_path, llama, tasks=TASKS[:1], cost=asked))
     (done,) = (event for event in events if isinstance(event, Done))
     assert done.cost is not None

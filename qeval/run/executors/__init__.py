@@ -8,9 +8,10 @@ every executor against the same contract.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
@@ -43,5 +44,22 @@ def _summary(module: ModuleType) -> str:
 
 _found = _modules(__path__)
 EXECUTORS: dict[str, Execute] = {name: module.execute for name, module in _found.items()}
+
+
+@contextlib.contextmanager
+def ahead(name: str) -> Iterator[Callable[[], None]]:
+    """A function that has a worker of the executor called `name` get ready before there is a job for it, if
+    the executor's module has `prepare` and `give_up` for that; at the end nobody waits any more."""
+    module = _found.get(name)
+    prepare, give_up = (getattr(module, word, None) for word in ("prepare", "give_up"))
+    if prepare is None or give_up is None or EXECUTORS[name] is not getattr(module, "execute", None):
+        yield lambda: None
+        return
+    try:
+        yield prepare
+    finally:
+        give_up()
+
+
 SUMMARIES = {name: _summary(module) for name, module in _found.items()}
 """What each executor is, in a few words, as its file says in the first line."""

@@ -11,7 +11,7 @@ import numpy as np
 from qeval.base.errors import QevalError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import torch
     from numpy.typing import NDArray
@@ -53,7 +53,7 @@ class CausalModel:
         self.vocabulary = 0  # the width of the logits
         self.like: Any = None  # an output of the body, whose type the replayed one shares
         self.body = _find_body(self)
-        self.run_body: Callable[..., Any] | None = self.body
+        self.compiled: list[tuple[Any, Callable[..., Any]]] = []
 
     def plain(self, tokens: torch.Tensor) -> torch.Tensor:
         """Logits (b, t, v) of right-padded tokens (b, t), by the model's plain forward."""
@@ -61,11 +61,12 @@ class CausalModel:
 
     def hidden(self, tokens: torch.Tensor, **more: Any) -> torch.Tensor:
         """Last hidden states (b, t, h) of tokens (b, t)."""
-        if self.run_body is None:
+        if self.body is None:
             raise UnsupportedError("its body and its head cannot be told apart")
         if "use_cache" not in more:
             more |= self._no_cache(self.body)
-        return _first(self.run_body(input_ids=tokens, **more))
+        with _compiled(self.compiled):
+            return _first(self.body(input_ids=tokens, **more))
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits (r, v) of hidden states (r, h), by the model's own head."""
@@ -85,10 +86,12 @@ class CausalModel:
         return cache
 
     def compile(self, wanted: bool) -> None:
-        """Run the body compiled from now on, or as it is."""
+        """Let `hidden` run compiled from now on, or as it is: the body block by block, for blocks of a kind
+        share their code, or in one where it has none."""
         import torch
 
-        self.run_body = torch.compile(self.body, dynamic=False) if wanted else self.body
+        parts = (_blocks(self.body) or [self.body]) if wanted else []
+        self.compiled = [(part, torch.compile(part._call_impl, dynamic=False)) for part in parts]  # noqa: SLF001
 
     def accepts(self, *names: str) -> bool:
         """Whether the body's forward takes arguments of these names."""
@@ -135,6 +138,26 @@ def on_device(array: NDArray[Any], device: torch.device) -> torch.Tensor:
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
+
+
+@contextmanager
+def _compiled(parts: Sequence[tuple[Any, Callable[..., Any]]]) -> Iterator[None]:
+    """While open, these modules run their compiled code, as torch's Module.compile has them do."""
+    for part, code in parts:
+        part._compiled_call_impl = code  # noqa: SLF001
+    try:
+        yield
+    finally:
+        for part, _ in parts:
+            part._compiled_call_impl = None  # noqa: SLF001
+
+
+def _blocks(body: Any) -> list[Any]:
+    """The modules of the longest list in a body: its blocks."""
+    import torch
+
+    lists = (module for module in body.modules() if isinstance(module, torch.nn.ModuleList))
+    return list(max(lists, key=len, default=()))
 
 
 def _find_body(lm: CausalModel) -> Any:

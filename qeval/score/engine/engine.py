@@ -7,6 +7,7 @@ built to be difficult, came out as they do one by one.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from qeval.score.clock import phase
 from qeval.score.engine import attention, batches, memory, reach, selfcheck, shards, tree
 from qeval.score.engine.body import CausalModel, NonFiniteError, UnsupportedError, log_probs, on_device
 from qeval.score.engine.requests import Answer
@@ -67,6 +69,7 @@ class Engine:
         self.on_pass: Callable[[int], None] = nothing
         self.on_smaller: Callable[[str, int, NDArray[np.int64]], None] = nothing
         self.tokens_fed = self.tokens_padded = 0
+        self.begun = False
 
     def score(
         self, requests: Sequence[TokenRequest], wanted: NDArray[np.bool_] | None = None
@@ -172,7 +175,7 @@ class Engine:
         assert self.layout is not None  # noqa: S101  # the tree path has one
         lm, n = self.lm, int(packing.sizes[c])
         chunk = tree.padded(packing.chunk(c), self.layout.padded(n, budget))
-        with torch.no_grad(), attention.using(lm.model, self.layout.implementation):
+        with torch.no_grad(), attention.using(lm.model, self.layout.implementation), self._compiling():
             hidden = lm.hidden(
                 on_device(chunk.tokens, lm.device)[None],
                 position_ids=on_device(chunk.positions, lm.device)[None],
@@ -182,6 +185,13 @@ class Engine:
         self.tokens_fed += n
         self.tokens_padded += len(chunk.tokens)
         return scored.renamed(names)
+
+    def _compiling(self) -> AbstractContextManager[None]:
+        """The phase of the first chunk of an engine that compiles anything."""
+        assert self.layout is not None  # noqa: S101  # the tree path has one
+        first, self.begun = not self.begun, True
+        compiles = self.lm.compiled or self.layout.implementation == "flex_attention"
+        return phase("compiling") if first and compiles else nullcontext()
 
     def _scored(self, of: tree.Chunk | Batch, logits_of: Callable[[torch.Tensor], torch.Tensor]) -> Scored:
         """The scored tokens of a chunk or batch, given its logits by row."""

@@ -1,0 +1,51 @@
+"""Every second of a worker belongs to one phase, and all together are its life."""
+
+from __future__ import annotations
+
+import pytest
+
+from qeval.score.clock import Clock
+
+
+@pytest.fixture
+def clock() -> tuple[Clock, list[float]]:
+    now = [100.0]
+    return Clock(lambda: now[0], earlier=2.0), now
+
+
+def test_an_inner_phase_stops_the_outer_one(clock: tuple[Clock, list[float]]) -> None:
+    told, now = clock
+    now[0] += 1
+    with told.phase("scoring"):
+        now[0] += 10
+        with told.phase("checking"):
+            now[0] += 5
+        now[0] += 20
+        assert told.spent("scoring") == 30
+    now[0] += 3
+    assert told.all() == {"starting": 6, "scoring": 30, "checking": 5}
+    assert sum(told.all().values()) == 2 + now[0] - 100
+
+
+def test_a_phase_ends_where_it_fails(clock: tuple[Clock, list[float]]) -> None:
+    told, now = clock
+
+    def fail() -> None:
+        with told.phase("loading"):
+            now[0] += 1
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    now[0] += 4
+    assert told.all() == {"starting": 6, "loading": 1}
+
+
+def test_a_phase_may_come_again_and_what_took_no_time_is_not_told(clock: tuple[Clock, list[float]]) -> None:
+    told, now = clock
+    for seconds in (1, 2):
+        with told.phase("storing"):
+            now[0] += seconds
+    with told.phase("hashing"):
+        now[0] += 0.004
+    assert told.all() == {"starting": 2, "storing": 3}
