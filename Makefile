@@ -13,7 +13,7 @@ export TOKENIZERS_PARALLELISM ?= false
 ONE_THREAD := OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-schemes report test test-fast check docs golden clean test-rare
+.PHONY: help install demo demo-schemes report test test-fast check docs golden clean test-rare verified verified-gpu
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -56,6 +56,14 @@ test: check ## Check, then run all tests but the rare ones, the properties with 
 
 test-rare: check ## The simulations and surveys that take minutes: before a release
 	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal -m 'rare and not gpu'
+
+verified: install ## Record what every scheme runs on here, for the tables of schemes (a CPU)
+	@$(ONE_THREAD) $(BIN)/python -m pytest -q tests/load -m 'torch and not gpu and not rare' -o junit_family=xunit1 --junitxml=tests/records/cpu.xml
+	@$(BIN)/python docs/verified.py && $(BIN)/python docs/generate.py
+
+verified-gpu: install ## The same with every test that wants a GPU
+	@$(BIN)/python -m pytest -q -m gpu -o junit_family=xunit1 --junitxml=tests/records/gpu.xml
+	@$(BIN)/python docs/verified.py && $(BIN)/python docs/generate.py
 
 test-fast: install ## The tests that need no torch, with 25 examples of each property: about 20 s on two idle cores
 	@$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 --dist worksteal --hypothesis-profile quick \

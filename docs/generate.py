@@ -13,6 +13,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
+import verified
+
 from qeval.base.names import option_text
 from qeval.load.packages import install_command
 from qeval.load.schemes import SCHEMES
@@ -22,13 +24,6 @@ ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", ROOT / "docs" / "schemes.md")
 MARKED = re.compile(r"(<!-- generated: ([\w ]+) -->\n).*?(\n<!-- end of \2 -->)", re.DOTALL)
 CHECKPOINTS = {"no": "no", "optional": "or made here", "required": "only"}
-RAN_ON = {
-    "CPU, H100": "on a CPU and an H100",
-    "CPU and H100, unpacked": "on both, unpacked",
-    "CPU": "on a CPU",
-    "H100": "on an H100",
-    "not run": "not run yet",
-}
 
 
 def schemes() -> str:
@@ -73,15 +68,29 @@ def schemes_by_run() -> str:
     found: dict[str, list[str]] = defaultdict(list)
     for spec in SCHEMES.values():
         found[spec.verified].append(f"`{spec.name}`")
-    states = [*RAN_ON, *sorted(found.keys() - RAN_ON.keys())]
-    rows = [f"| {RAN_ON.get(state, state)} | {', '.join(found[state])} |" for state in states if found[state]]
+    states = sorted(
+        found, key=lambda state: (state == "not run", -state.count(",") - state.count("and"), state)
+    )
+    rows = [f"| {ran_on(state)} | {', '.join(found[state])} |" for state in states]
     return "\n".join(["| run | schemes |", "|---|---|", *rows])
+
+
+def ran_on(state: str) -> str:
+    """What `verified` means, in words."""
+    return "not run yet" if state == "not run" else f"on {state.replace(', H', ' and H')}"
+
+
+def records() -> str:
+    """The records that tell what ran, and where they were made."""
+    told = [f"- `tests/records/{file.name}`: {verified.setting(file)}" for file in verified.records()]
+    return "\n".join(told) or "- none yet"
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
     "schemes": schemes,
     "scheme texts": scheme_texts,
     "schemes by run": schemes_by_run,
+    "records": records,
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -47,6 +48,49 @@ def _bounds_are_remembered():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(accuracies, "_score_bound", functools.cache(accuracies._score_bound))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _schemes_are_recorded(request: pytest.FixtureRequest, record_property):
+    """With --junitxml, a test's record names the schemes that it loaded, each with its device: what `make
+    verified` tells on what a scheme truly ran by."""
+    if not request.config.getoption("xmlpath"):
+        yield
+        return
+    from qeval.load import model
+
+    load = model._loaded
+
+    def recorded(variant, meant, recipe):
+        found = load(variant, meant, recipe)
+        how = " unpacked" if recipe.options.get("unpack") else ""
+        record_property("scheme", f"{variant.scheme.kind}{how} on {recipe.device.partition(':')[0]}")
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "_loaded", recorded)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _setting_is_recorded(request: pytest.FixtureRequest, record_testsuite_property):
+    """With --junitxml, a record tells the device, the versions, and the last commit that changed qeval/."""
+    if not request.config.getoption("xmlpath"):
+        return
+    import torch
+    import transformers
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    record_testsuite_property("device", gpu or "CPU")
+    record_testsuite_property("torch", torch.__version__)
+    record_testsuite_property("transformers", transformers.__version__)
+    record_testsuite_property("commit", os.environ.get("QEVAL_COMMIT") or _last_commit())
+
+
+def _last_commit() -> str:
+    words = ("git", "log", "-1", "--format=%H", "--", "qeval")
+    found = subprocess.run(words, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
 
 
 @pytest.fixture

@@ -20,6 +20,10 @@ DTYPES = {
 """What `--dtype` takes, and torch's names."""
 
 
+NODES = Path("/dev")
+"""Where a driver's devices stand."""
+
+
 def resolve_device(asked: str) -> str:
     """A torch device name; auto is the first GPU if there is one. Raises QevalError where it is absent."""
     if asked == "cpu":
@@ -37,6 +41,16 @@ def resolve_device(asked: str) -> str:
             f"There is no device {asked!r} here.", "Use auto or cpu; qeval doctor shows what there is."
         ) from error
     return "cuda:0" if asked == "cuda" else asked
+
+
+def overlooked() -> str | None:
+    """A sentence where this machine has an NVIDIA GPU that torch cannot use, so that auto means the CPU."""
+    import torch
+
+    if torch.cuda.is_available() or not any(NODES.glob("nvidia[0-9]*")):
+        return None
+    why = "its driver does not answer" if torch.version.cuda else "torch is installed without CUDA"
+    return f"There is an NVIDIA GPU, but {why}: the CPU calculates. qeval doctor shows what is found."
 
 
 def resolve_dtypes(spec: SchemeSpec, asked: str, device: str) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from typing import BinaryIO
 import msgspec
 
 from qeval.base.errors import QevalError
-from qeval.base.messages import Done, Event, Failed, Job, Progress, Stopped, Todo
+from qeval.base.messages import Done, Event, Failed, Job, Note, Progress, Stopped, Todo
 from qeval.base.records import Cell
 from qeval.load.toy import is_toy, parse
 from qeval.score.cells import JobCells, Say, StoppedEarly
@@ -71,10 +71,12 @@ def score_toy(job: Job, say: Say) -> None:
 
 def score_model(job: Job, say: Say) -> None:
     """Score every task with a real model, on the device that "auto" turns out to be."""
-    from qeval.load.device import resolve_device
+    from qeval.load.device import overlooked, resolve_device
     from qeval.score.session import score
 
     settings = replace(job.settings, device=resolve_device(job.settings.device))
+    if job.settings.device == "auto" and settings.device == "cpu" and (text := overlooked()):
+        say(Note(text))
     job = msgspec.structs.replace(job, settings=settings)
     score(job, JobCells(job, say), say)
 

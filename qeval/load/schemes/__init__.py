@@ -8,9 +8,11 @@ heavy is imported here; loaders import their libraries when they are called.
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -44,11 +46,14 @@ class Table(dict[str, SchemeSpec]):
 
 
 def here() -> Table:
-    """The schemes of this folder, in the order in which they are shown."""
+    """The schemes of this folder, in the order in which they are shown. What each ran on stands in
+    qeval/load/verified.json, which is made of records of tests (docs/verified.py)."""
     modules = (
         importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)
     )
-    specs = (spec for module in modules for spec in _specs(module))
+    told = json.loads((Path(__file__).parents[1] / "verified.json").read_text("utf-8"))
+    every = (spec for module in modules for spec in _specs(module))
+    specs = (replace(spec, verified=told.get(spec.name, spec.verified)) for spec in every)
     return Table({spec.name: spec for spec in sorted(specs, key=lambda spec: (spec.place, spec.name))})
 
 

@@ -57,7 +57,6 @@ SPECS = (
         (Package("aqlm", "aqlm", "1.1"), ACCELERATE),
         "aqlm",
         DOC,
-        verified="CPU, H100",
         place=90,
         checkpoint="required",
         methods=("aqlm",),

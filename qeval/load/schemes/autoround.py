@@ -43,7 +43,6 @@ SPECS = (
         (Package("auto-round", "auto_round", "0.5"), ACCELERATE),
         "autoround",
         DOC,
-        verified="CPU, H100",
         place=130,
         checkpoint="required",
         methods=("auto-round", "intel/auto-round"),

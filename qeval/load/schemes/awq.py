@@ -211,7 +211,6 @@ SPEC = SchemeSpec(
     ),
     "gptq",
     DOC,
-    verified="CPU, H100",
     place=40,
     make=make,
     weight_bits=4.5,

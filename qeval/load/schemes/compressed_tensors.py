@@ -91,7 +91,6 @@ SPECS = (
         (Package("compressed-tensors", "compressed_tensors", "0.15"), ACCELERATE),
         "compressed-tensors",
         DOC,
-        verified="CPU, H100",
         place=80,
         unpacked=True,
         checkpoint="required",

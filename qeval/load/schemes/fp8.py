@@ -41,7 +41,6 @@ SPECS = (
         (KERNELS, ACCELERATE),
         "fp8",
         DOC,
-        verified="CPU and H100, unpacked",
         place=150,
         device="cuda",
         capability=(8, 9),

@@ -158,7 +158,6 @@ SPECS = (
         (Package("gguf", "gguf", "0.10"), ACCELERATE),
         "gguf",
         DOC,
-        verified="CPU",
         place=190,
         unpacked=True,
         checkpoint="required",

@@ -197,7 +197,6 @@ SPEC = SchemeSpec(
     ),
     "gptq",
     DOC,
-    verified="CPU, H100",
     place=30,
     make=make,
     weight_bits=4.5,

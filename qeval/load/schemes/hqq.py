@@ -68,7 +68,6 @@ SPECS = (
         ),
         (Package("hqq", "hqq", "0.2.1"), ACCELERATE),
         "hqq",
-        verified="CPU, H100",
         place=50,
         beside=beside,
         config_keys={"bits": "bits", "group_size": "group_size"},

@@ -32,7 +32,6 @@ SPECS = (
         (KERNELS, Package("triton", "triton", "3.4", kernel=True), ACCELERATE),
         "mxfp4",
         DOC,
-        verified="CPU and H100, unpacked",
         place=160,
         device="cuda",
         capability=(7, 5),

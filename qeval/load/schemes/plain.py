@@ -14,14 +14,13 @@ def load(recipe: Recipe) -> Any:
 
 
 def _spec(
-    name: str, dtype: Literal["float32", "bfloat16", "float16"], place: int, verified: str, remark: str = ""
+    name: str, dtype: Literal["float32", "bfloat16", "float16"], place: int, remark: str = ""
 ) -> SchemeSpec:
     return SchemeSpec(
         name,
         f"weights in {dtype}{remark}",
         load,
         (ATTENTION,),
-        verified=verified,
         place=place,
         quantised=False,
         dtype=dtype,
@@ -29,7 +28,7 @@ def _spec(
 
 
 SPECS = (
-    _spec("fp32", "float32", 10, "CPU"),
-    _spec("bf16", "bfloat16", 11, "CPU"),
-    _spec("fp16", "float16", 12, "CPU, H100", ", the usual baseline"),
+    _spec("fp32", "float32", 10),
+    _spec("bf16", "bfloat16", 11),
+    _spec("fp16", "float16", 12, ", the usual baseline"),
 )

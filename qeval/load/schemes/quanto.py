@@ -41,7 +41,6 @@ SPECS = (
         (Package("optimum-quanto", "optimum.quanto", "0.2.6"), ACCELERATE),
         "quanto",
         DOC,
-        verified="CPU, H100",
         place=70,
         weight_bits=9,
         checkpoint="optional",

@@ -49,7 +49,6 @@ SPECS = (
             OptionSpec("symmetric", bool, False, "no zero points"),
         ),
         check=check,
-        verified="CPU, H100",
         place=200,
     ),
 )

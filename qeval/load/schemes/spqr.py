@@ -88,7 +88,6 @@ SPECS = (
         (Package("spqr_quant", "spqr_quant", "0.2"), ACCELERATE),
         "spqr",
         DOC,
-        verified="H100",
         place=120,
         device="cuda",
         checkpoint="required",

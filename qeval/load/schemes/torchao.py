@@ -90,7 +90,6 @@ SPECS = (
         (Package("torchao", "torchao", "0.15"), ACCELERATE),
         "torchao",
         DOC,
-        verified="CPU, H100",
         place=60,
         dtype="bfloat16",
         weight_bits=9,

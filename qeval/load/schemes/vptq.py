@@ -145,7 +145,6 @@ SPECS = (
         (Package("vptq", "vptq", "0.0.5"), ACCELERATE),
         "vptq",
         DOC,
-        verified="CPU, H100",
         place=110,
         checkpoint="required",
         methods=("vptq",),

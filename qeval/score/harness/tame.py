@@ -6,10 +6,12 @@ import logging
 import os
 import random
 import sys
-import tempfile
+import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from qeval.base import contents
@@ -140,13 +142,28 @@ def _seeded() -> Iterator[None]:
 @contextmanager
 def code_from_source(folder: Path | None) -> Iterator[None]:
     """Within it Python files are read themselves, those below `folder` even if they were imported before:
-    Python and lm-eval know compiled code by the file's size and time, which do not tell a change."""
+    Python and lm-eval know compiled code by the file's size and time, which do not tell a change. Installed
+    libraries, which are told by their versions, are imported as ever; lm-eval's tasks are not among them."""
     below = () if folder is None else tuple(_modules_below(folder))
     for name in below:
         del sys.modules[name]
-    nowhere = str(Path(tempfile.gettempdir()) / f"qeval-no-bytecode-{os.getpid()}")  # nothing is written
-    with replaced(sys, "pycache_prefix", nowhere), replaced(sys, "dont_write_bytecode", value=True):
+    known = SourceFileLoader.get_code
+
+    def get_code(self: SourceFileLoader, name: str) -> CodeType | None:
+        path = self.get_filename(name)
+        return known(self, name) if _installed(path) else self.source_to_code(self.get_data(path), path)
+
+    with replaced(SourceFileLoader, "get_code", get_code):
         yield
+
+
+_LIBRARIES = tuple(sysconfig.get_paths()[name] + os.sep for name in ("stdlib", "purelib", "platlib"))
+_TASKS = str(Path("/lm_eval/tasks")) + os.sep
+
+
+def _installed(path: str) -> bool:
+    """Whether a file is an installed library's, and none of lm-eval's tasks."""
+    return path.startswith(_LIBRARIES) and _TASKS not in path
 
 
 def _modules_below(folder: Path) -> Iterator[str]:
