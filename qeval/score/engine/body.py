@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qeval.base.errors import QevalError
+from qeval.score.engine.streaming import streamer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -85,10 +86,14 @@ class CausalModel:
         return cache
 
     def compile(self, wanted: bool) -> None:
-        """Run the body compiled from now on, or as it is."""
+        """Run the body compiled from now on, or as it is; block by block where its weights are streamed."""
         import torch
 
-        self.run_body = torch.compile(self.body, dynamic=False) if wanted else self.body
+        streamer = streamer_of(self.model)
+        if streamer is not None:
+            streamer.compile(wanted)
+        whole = wanted and streamer is None
+        self.run_body = torch.compile(self.body, dynamic=False) if whole else self.body
 
     def accepts(self, *names: str) -> bool:
         """Whether the body's forward takes arguments of these names."""
