@@ -24,6 +24,7 @@ def _spec(
         verified=verified,
         place=place,
         quantised=False,
+        streams=True,
         dtype=dtype,
     )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qeval.base.errors import QevalError
+from qeval.score.engine.memory import refuse_broken
 from qeval.score.engine.streaming import streamer_of
 
 if TYPE_CHECKING:
@@ -175,7 +176,8 @@ def _replays(lm: CausalModel, body: Any, output: Any, want: torch.Tensor) -> boo
     try:
         with torch.no_grad():
             got = lm.logits(_first(output)[0])
-    except Exception:  # noqa: BLE001  # a custom model may fail in any way: then it has no usable body
+    except Exception as error:  # noqa: BLE001  # a custom model may fail in any way: it has no usable body
+        refuse_broken(error)
         return False
     return got.shape == want[0].shape and bool(
         torch.allclose(got.float(), want[0].float(), rtol=1e-2, atol=1e-2)

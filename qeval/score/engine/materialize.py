@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qeval.base.errors import QevalError
+from qeval.load.device import gpu_free
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -240,10 +241,8 @@ def _added_bytes(layers: list[Layer], dtype: torch.dtype) -> int:
 def _free_bytes(module: Any) -> int:
     """Memory free on a layer's device, what torch has cached included."""
     import psutil  # type: ignore[import-untyped]  # comes with accelerate
-    import torch
 
     tensor = next(iter((*module.parameters(), *module.buffers())))
     if tensor.device.type == "cuda":
-        cached = torch.cuda.memory_reserved(tensor.device) - torch.cuda.memory_allocated(tensor.device)
-        return int(torch.cuda.mem_get_info(tensor.device)[0] + cached)
+        return gpu_free(str(tensor.device))
     return int(psutil.virtual_memory().available)
