@@ -49,6 +49,14 @@ SHAPES = {
         "vocab_size": 32000,
         "max_position_embeddings": 4096,
     },
+    "llama-2-13b": {
+        "hidden_size": 5120,
+        "intermediate_size": 13824,
+        "num_hidden_layers": 40,
+        "num_attention_heads": 40,
+        "vocab_size": 32000,
+        "max_position_embeddings": 4096,
+    },
     "tiny": {
         "hidden_size": 256,
         "intermediate_size": 512,

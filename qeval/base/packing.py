@@ -23,8 +23,9 @@ class Packing:
 
     `device` is the kind: a GPU's name, a CPU's instruction set. `threads` are those of a CPU, 0 on a GPU.
     `budget` is the tokens of a chunk of the token tree, `batch_size` the sequences of a plain batch, `shard`
-    the passes of a shard. `compiled`: the body is compiled where its layers allow. All of that is decided
-    before loading, and moves sums in the last digits, so it is part of a cell's key. `rung` names the path
+    the passes of a shard. `compiled`: the body is compiled where its layers allow, and where `by_block` each
+    block by itself. All of that is decided before loading, and moves sums in the last digits, so it is part
+    of a cell's key. `rung` names the path
     that the self-check of the first worker found right.
     """
 
@@ -36,6 +37,7 @@ class Packing:
     compiled: bool = False
     rung: str = ""
     smaller: tuple[Smaller, ...] = ()
+    by_block: bool = False
 
     def same_as(self, other: Packing | None) -> bool:
         """Whether both were decided alike before loading."""
@@ -55,7 +57,7 @@ class Packing:
     @property
     def decided(self) -> dict[str, object]:
         """What is decided before loading, as plain data."""
-        return {
+        decided: dict[str, object] = {
             "device": self.device,
             "threads": self.threads,
             "budget": self.budget,
@@ -63,3 +65,4 @@ class Packing:
             "shard": self.shard,
             "compiled": self.compiled,
         }
+        return {**decided, "by_block": True} if self.by_block else decided

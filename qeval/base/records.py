@@ -199,7 +199,8 @@ class Provenance:
     layers alone; `quantised_share` is their part of all weights but those of embeddings and head, and
     `bits_overall` the bits of a weight over the whole model, those included. `weight_bytes` is the size of
     all parameters and buffers as a checkpoint holds them. `engine` is the path that scored ("tree", "kv",
-    "head", "plain", "lm-eval"), `engine_note` what its check found. `notes` are sentences that a reader of
+    "head", "plain", "lm-eval"), `engine_note` what its check found. `placement` is "streamed" where weights
+    reached the device layer by layer, empty where it held them. `notes` are sentences that a reader of
     the report must see, `warnings` those a gate prints too.
     """
 
@@ -223,6 +224,7 @@ class Provenance:
     warnings: tuple[str, ...] = ()
     quantised_share: float | None = None
     bits_overall: float | None = None
+    placement: str = ""
 
     @property
     def mostly_plain(self) -> bool:

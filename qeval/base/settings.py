@@ -8,7 +8,9 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Settings:
     """How a run was asked for, beyond model, schemes and suite; None and "auto" mean chosen by qeval.
-    `allow_unused` are globs of tensors that a checkpoint may hold though the model has no place for them."""
+    `allow_unused` are globs of tensors that a checkpoint may hold though the model has no place for them.
+    `placement` is "auto", "resident" (on the device) or "streamed" (from host memory, layer by layer);
+    `gpu_memory` the most bytes of a GPU that are taken."""
 
     seed: int = 1234
     limit: int | None = None
@@ -26,6 +28,8 @@ class Settings:
     repeats: int | None = None  # texts of each item, whose value is the mean over them; None: one
     temperature: float | None = None  # texts are drawn, with it; None: as the task says
     think_end: str | None = None  # lm-eval's think_end_token; None: the markers that the tokenizer tells
+    placement: str = "auto"
+    gpu_memory: int | None = None
 
 
 WRITING = ("max_gen_toks", "repeats", "temperature", "think_end")

@@ -99,22 +99,38 @@ def gate(
     "--power", type=float, default=0.8, show_default=True, help="Probability of passing that is wanted."
 )
 @click.option("--from", "from_run", metavar="RUN", help="Take items and churn from a run.")
+@click.option("--model", "-m", metavar="MODEL", help="Tell the memory that variants of this model take too.")
+@click.option(
+    "--schemes", "-s", default="fp16,bnb4,gptq", show_default=True, metavar="LIST", help="As in `qeval run`."
+)
+@click.option("--revision", metavar="REV", help="Revision of the model on the Hub.")
+@options.placement
+@options.gpu_memory
 @options.policy
 @options.runs_dir
 @options.as_json
 def plan(runs_dir: Path, as_json: bool, from_run: str | None, **asked: Any) -> None:
-    """Before you rent a GPU: which limits can this suite decide?"""
+    """Before you rent a GPU: which limits can this suite decide, and does the model fit?
+
+    Memory is that of the first GPU here, or what --gpu-memory says. Too little of it, on GPU and host
+    together, ends in an error that says what would fit.
+    """
+    from qeval.cli import memory
     from qeval.judge import plan as plans
     from qeval.judge.undecidable import held_to_noise, undecidable
 
+    wanted = {name: asked.pop(name) for name in ("model", "schemes", "revision", "placement", "gpu_memory")}
+    variants = memory.needs(**wanted)
     measured = options.open_runs([from_run], runs_dir)[0] if from_run else None
     rows = _rows(measured=measured, **asked)
     noise = undecidable(rows, measured) if measured else ()
     rows = held_to_noise(rows, measured) if measured else rows
     if as_json:
-        options.print_json(plans.document(rows, noise))
+        told = {"memory": memory.document(variants)} if variants else {}
+        options.print_json(plans.document(rows, noise) | told)
     else:
         click.echo(plans.table(rows, noise))
+        click.echo(f"\n{memory.table(variants)}" if variants else "", nl=bool(variants))
 
 
 def _rows(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -112,6 +113,39 @@ def mirror(command: Command) -> Command:
         type=click.Path(path_type=Path, exists=True, file_okay=False),
         envvar="QEVAL_DATASETS_DIR",
         help="A mirror of Hub data sets, DIR/<org>/<name>, used before the Hub.",
+    )(command)
+
+
+def _bytes(_: click.Context, option: click.Parameter, text: str | None) -> int | None:
+    """An amount of memory with its unit, 24GiB or 24GB, in bytes."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT])(i?)B", text or "", re.IGNORECASE)
+    if text is None:
+        return None
+    if found is None or float(found[1]) == 0:
+        raise click.BadParameter(f"{text!r} is no amount of memory. Write e.g. 24GiB.", param=option)
+    unit = 1024 if found[3] else 1000
+    return int(float(found[1]) * unit ** ("KMGT".index(found[2].upper()) + 1))
+
+
+def gpu_memory(command: Command) -> Command:
+    """How much of a GPU is taken."""
+    return click.option(
+        "--gpu-memory",
+        callback=_bytes,
+        metavar="SIZE",
+        help="Take no more of the GPU than this: 24GiB.  [default: all of it]",
+    )(command)
+
+
+def placement(command: Command) -> Command:
+    """Where weights lie while they are scored."""
+    return click.option(
+        "--placement",
+        type=click.Choice(["auto", "resident", "streamed"]),
+        default="auto",
+        show_default=True,
+        help="Whether weights lie on the GPU or are streamed from host memory layer by layer; auto streams"
+        " what does not fit.",
     )(command)
 
 

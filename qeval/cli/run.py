@@ -74,6 +74,8 @@ def _executor(command: options.Command) -> options.Command:
     " numbers; as many as the suite says by default.",
 )
 @click.option("--no-materialize", is_flag=True, help="Never dequantise weights ahead of scoring.")
+@options.placement
+@options.gpu_memory
 @click.option(
     "--cost/--no-cost",
     default=None,
@@ -203,6 +205,7 @@ def _check_tasks(order: Order) -> None:
     metavar="PATTERN",
     help="Score a checkpoint without those of its tensors that the model has no place for; repeatable.",
 )
+@options.gpu_memory
 @options.mirror
 @_executor
 @options.runs_dir

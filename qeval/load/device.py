@@ -64,6 +64,36 @@ def resolve_dtypes(spec: SchemeSpec, asked: str, device: str) -> tuple[str, str]
     return store, "float32" if device == "cpu" else store
 
 
+def limit_memory(device: str, most: int | None) -> None:
+    """Let this process take at most so many bytes of a GPU; None: all. Raises UsageError where there is none
+    to be limited."""
+    if most is None:
+        return
+    if not device.startswith("cuda"):
+        raise UsageError(f"--gpu-memory limits a GPU, and the device is {device}.", "Leave it out.")
+    import torch
+
+    share = most / torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, share), device)
+
+
+def gpu_total(device: str) -> int:
+    """Bytes of a GPU's memory, as far as `limit_memory` lets this process take them."""
+    import torch
+
+    whole = torch.cuda.get_device_properties(device).total_memory
+    share: float = torch.cuda.get_per_process_memory_fraction(device)
+    return round(int(whole) * share)
+
+
+def gpu_free(device: str) -> int:
+    """Bytes of a GPU that this process can still take, what torch keeps for later included."""
+    import torch
+
+    taken, kept = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
+    return int(min(torch.cuda.mem_get_info(device)[0] + kept, gpu_total(device)) - taken)
+
+
 def device_name(device: str) -> str:
     """What a device is, in words a reader of a report knows."""
     if device.startswith("cuda"):

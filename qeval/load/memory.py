@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from qeval.base.errors import QevalError
+from qeval.load.device import gpu_free
 from qeval.load.source import Source, read_config, weight_files_bytes
 from qeval.load.spec import Recipe, SchemeSpec
 
@@ -20,15 +21,29 @@ _CGROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memor
 
 
 def check_fits(recipe: Recipe, spec: SchemeSpec) -> None:
-    """Raise QevalError where the weights will not fit; silent where their size cannot be told."""
+    """Raise QevalError where the weights will not fit where they are to lie; silent where their size cannot
+    be told."""
     needed = estimate(recipe, spec)
-    free = free_bytes(recipe.device)
+    free = free_bytes(recipe.held)
     if needed is not None and free is not None and needed > free:
         raise QevalError(
             f"{recipe.source.path} as {spec.name} needs about {needed / GIB:.1f} GiB of memory, and"
-            f" {recipe.device} has {free / GIB:.1f} GiB free.",
-            "Use a machine with more memory, a smaller model, or a scheme of fewer bits.",
+            f" {recipe.held} has {free / GIB:.1f} GiB free.",
+            _fitting(recipe, spec, free),
         )
+
+
+def _fitting(recipe: Recipe, spec: SchemeSpec, free: int) -> str:
+    """What would fit into so many bytes, to end an error."""
+    if spec.make is not None and not recipe.ready:
+        return (
+            f"Make it where there is more memory, with qeval quantize, and name the directory:"
+            f" {spec.name}@DIRECTORY."
+        )
+    count = weights(recipe.base)
+    bits = 8 * free / SPARE / count if count else 0.0
+    within = f" of at most {bits:.1f} bits a weight" if bits else " of fewer bits"
+    return f"Use a machine with more memory, a smaller model, or a scheme{within}."
 
 
 def estimate(recipe: Recipe, spec: SchemeSpec) -> int | None:
@@ -70,20 +85,30 @@ def weights(plain: Source) -> float:
 def free_bytes(device: str) -> int | None:
     """Free memory of a device, None where it cannot be told."""
     if device.startswith("cuda"):
-        import torch
-
-        return int(torch.cuda.mem_get_info(device)[0])
+        return gpu_free(device)
     if device != "cpu":
         return None
     import psutil  # type: ignore[import-untyped]  # a dependency of accelerate
 
-    free = int(psutil.virtual_memory().available)
-    for limit in _CGROUPS:  # a container may be allowed less than the machine has
+    return min(int(psutil.virtual_memory().available), *_allowed())
+
+
+def host_bytes() -> int:
+    """The memory of this machine, as far as this process may use it."""
+    import psutil
+
+    return min(int(psutil.virtual_memory().total), *_allowed())
+
+
+def _allowed() -> list[int]:
+    """What a container allows, which may be less than the machine has."""
+    found = [sys.maxsize]
+    for limit in _CGROUPS:
         try:
-            free = min(free, int(limit.read_text("utf-8")))
+            found.append(int(limit.read_text("utf-8")))
         except (OSError, ValueError):
             continue
-    return free
+    return found
 
 
 def peak_bytes(device: str) -> int | None:

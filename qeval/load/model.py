@@ -44,19 +44,25 @@ def load(
     allow_unused: tuple[str, ...] = (),
     cache_dir: Path,
     datasets_dir: Path | None = None,
+    streamed: bool = False,
     progress: Progress = say_nothing,
 ) -> Loaded:
     """Load a variant and prove that it is what was asked.
 
-    `dtype` is what is calculated in; auto is the scheme's own, and float32 on a CPU. What libraries warn of
-    and changes what is loaded stands in the notes. Raises QevalError where the model, its packages or the
-    memory are missing, where the checkpoint is of another scheme, and where nothing came out quantised.
+    `dtype` is what is calculated in; auto is the scheme's own, and float32 on a CPU. A `streamed` model is
+    left in host memory, where nothing can be calculated with it yet. What libraries warn of and changes what
+    is loaded stands in the notes. Raises QevalError where the model, its packages or the memory are missing,
+    where the checkpoint is of another scheme, and where nothing came out quantised.
     """
     check_available(variant.scheme)
     meant = resolve(variant)
     recipe = recipe_of(variant, meant, device, dtype, cache_dir, progress)
     recipe = replace(
-        recipe, trust_remote_code=trust_remote_code, allow_unused=allow_unused, datasets_dir=datasets_dir
+        recipe,
+        trust_remote_code=trust_remote_code,
+        allow_unused=allow_unused,
+        datasets_dir=datasets_dir,
+        streamed=streamed,
     )
     with listening() as heard:
         loaded = _loaded(variant, meant, recipe)
@@ -73,10 +79,12 @@ def _loaded(variant: Variant, meant: Meant, recipe: Recipe) -> Loaded:
     if variant.adapter is not None:
         adapter.check(variant.adapter, spec, recipe.options)
         adapter.check_kind(variant.adapter)
-    check_fits(recipe, spec)
+    if not recipe.streamed or spec.make is None or recipe.ready:  # making one looks for room by itself
+        check_fits(recipe, spec)
     tokenizer, notes = _tokenizer_of(variant, recipe.base, recipe.trust_remote_code)
     if spec.make is not None and not recipe.ready:
-        recipe = replace(recipe, made=Source(str(spec.make(recipe))))  # so that its loading is what is timed
+        made = spec.make(replace(recipe, streamed=False))
+        recipe = replace(recipe, made=Source(str(made)))  # so that its loading is what is timed
         forget_peak(recipe.device)
     start = time.perf_counter()
     model = spec.load(recipe)

@@ -66,7 +66,7 @@ class Recipe:
     `warnings`; what the
     loaded modules cannot tell themselves (a file's types, since unpacked) it puts into `evidence` under the
     name of a field of Provenance. `made` is the checkpoint that was made here of the source, None where
-    none was.
+    none was. `streamed` models are left in host memory, to reach the device block by block.
     """
 
     model: str
@@ -86,6 +86,12 @@ class Recipe:
     warnings: list[str] = field(default_factory=list)
     evidence: dict[str, Any] = field(default_factory=dict)
     made: Source | None = None
+    streamed: bool = False
+
+    @property
+    def held(self) -> str:
+        """The device that the weights are left on."""
+        return "cpu" if self.streamed else self.device
 
     @property
     def weights(self) -> Source:
@@ -110,8 +116,10 @@ class SchemeSpec:
     where `--dtype` asks for nothing; a plain scheme is never in another. `weight_bits` is about what a weight
     takes in memory, None for the compute type. `unpacked` schemes, simulated ones among them, hold plain
     weights once they are loaded; those with an option `unpack` do so where it is true, on any device and
-    without kernels. `beside` gives the tensors, with their names, that a module of the library keeps
-    elsewhere than among its own parameters and buffers, for their bits count as well.
+    without kernels. `streams` tells whether weights that are left in host memory are those of the device to
+    the last bit, and plain, or in layers that scoring unpacks. `beside` gives the tensors, with their names,
+    that a module of the library keeps elsewhere than among its own parameters and buffers, for their bits
+    count as well.
 
     Ready checkpoints: `checkpoint` tells whether they are read, `methods` are the `quant_method` values that
     they carry, and `recognise` knows one that names none: it takes the checkpoint and its
@@ -138,6 +146,7 @@ class SchemeSpec:
     dtype: Literal["float32", "float16", "bfloat16"] = "float16"
     weight_bits: float | None = None
     unpacked: bool = False
+    streams: bool = False
     beside: Callable[[Any], Iterator[tuple[str, Any]]] | None = None
     checkpoint: Ready = "no"
     methods: tuple[str, ...] = ()

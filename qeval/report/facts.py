@@ -40,10 +40,18 @@ def _loaded(made: Provenance) -> list[Fact]:
         ("Device", made.device),
         ("Engine", made.engine),
         ("Self-check", made.engine_note),
-        ("Weights dequantised once for scoring", "yes" if made.materialized else ""),
+        *_placed(made),
         ("Batch size", made.batch_size),
         ("Versions", _mapping(made.versions)),
     ]
+
+
+def _placed(made: Provenance) -> list[Fact]:
+    """Where weights lay, and whether they were unpacked, once or at every turn."""
+    if made.placement != "streamed":
+        return [("Weights dequantised once for scoring", "yes" if made.materialized else "")]
+    unpacked = ", and dequantised as they are reached" if made.materialized else ""
+    return [("Placement", f"streamed from host memory layer by layer{unpacked}")]
 
 
 def _bits(made: Provenance) -> str:

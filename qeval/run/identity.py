@@ -98,7 +98,13 @@ def _without(plain: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in plain.items() if key not in usual or value != usual[key]}
 
 
-_NOT_ASKED: dict[str, Any] = {"allow_unused": (), "framed": False, **dict.fromkeys(WRITING)}
+_NOT_ASKED: dict[str, Any] = {
+    "allow_unused": (),
+    "framed": False,
+    "placement": "auto",
+    "gpu_memory": None,
+    **dict.fromkeys(WRITING),
+}
 """Settings that a run's id holds only where they were asked for: it is older than they are."""
 
 

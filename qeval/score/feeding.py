@@ -18,7 +18,7 @@ from qeval.base.packing import Packing, Smaller
 from qeval.score.clock import phase
 from qeval.score.engine import engine as engines
 from qeval.score.engine.body import NonFiniteError
-from qeval.score.engine.memory import longest_checked
+from qeval.score.engine.memory import longest_checked, refuse_broken
 from qeval.score.engine.requests import Answer, TokenRequest
 from qeval.score.engine.sample import shape
 from qeval.score.engine.selfcheck import CEILING
@@ -112,6 +112,7 @@ class Feeder:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the next path is tried
             traceback.print_exc()
+            refuse_broken(error)
             self._step_down(engine, row, f"{type(error).__name__}: {error}".splitlines()[0][:200], error)
 
     def besides(self, row: str, requests: Sequence[TokenRequest]) -> list[Answer]:
@@ -124,6 +125,7 @@ class Feeder:
             except QevalError:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the next path is tried
+                refuse_broken(error)
                 with suppress(SteppedDown):
                     self._step_down(
                         engine, row, f"{type(error).__name__}: {error}".splitlines()[0][:200], error

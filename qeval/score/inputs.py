@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from qeval.load.making import overlap
 from qeval.load.memory import forget_peak
 from qeval.score.clock import phase
 from qeval.score.harness import door, outcome
+from qeval.score.packing import placed
 
 if TYPE_CHECKING:
     from qeval.score.cells import Say
@@ -76,8 +78,23 @@ def notes_of(prepared: Sequence[PreparedTask]) -> list[str]:
     return [f"{name}: {note}" for name, note in sorted(found)]
 
 
-def loaded_variant(job: Job, say: Say) -> model.Loaded:
-    """The job's variant on its device; what its loader notes is said."""
+def placed_variant(job: Job, say: Say) -> model.Loaded:
+    """The job's variant where it will be scored from, which is said before anything is read; its provenance
+    tells. Raises QevalError where neither the device nor host memory holds it."""
+    where = placed(job)
+    if where.refused is not None:
+        raise where.refused
+    if not where.streamed:
+        return loaded_variant(job, say)
+    say(Note(where.sentence))
+    loaded = loaded_variant(job, say, streamed=True)
+    told = loaded.provenance
+    told = replace(told, placement="streamed", notes=(where.sentence, *told.notes))
+    return replace(loaded, provenance=told)
+
+
+def loaded_variant(job: Job, say: Say, *, streamed: bool = False) -> model.Loaded:
+    """The job's variant on its device, or in host memory; what its loader notes is said."""
     say(Stage("loading the weights"))
     settings = job.settings
     with phase("loading"):
@@ -89,6 +106,7 @@ def loaded_variant(job: Job, say: Say) -> model.Loaded:
             allow_unused=settings.allow_unused,
             cache_dir=Path(job.cache_dir),
             datasets_dir=Path(settings.datasets_dir) if settings.datasets_dir else None,
+            streamed=streamed,
             progress=lambda text: say(Stage(text)),
         )
     for note in (*loaded.provenance.warnings, *loaded.provenance.notes):

@@ -6,42 +6,59 @@ from pathlib import Path
 
 from qeval.base.messages import Job
 from qeval.base.packing import Packing
-from qeval.load.device import device_kind, resolve_dtypes, threads
-from qeval.load.memory import weights
+from qeval.load.device import device_kind, gpu_total, resolve_dtypes, threads
+from qeval.load.memory import host_bytes, weights
 from qeval.load.model import base_of
+from qeval.load.placement import BYTES, Placement, Room, place, sizes_of
 from qeval.load.schemes import SCHEMES
 from qeval.load.source import read_config
 from qeval.score.engine import memory, shards
 
-_SIZE = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+def placed(job: Job) -> Placement:
+    """Where the weights of a job's variant will lie, by the memory of its device and of this machine."""
+    settings = job.settings
+    gpu = gpu_total(settings.device) if settings.device.startswith("cuda") else None
+    sizes = sizes_of(job.variant, settings.dtype, settings.device, Path(job.cache_dir))
+    return place(
+        job.variant,
+        sizes,
+        Room(gpu, host_bytes()),
+        settings.placement,
+        materialize=settings.materialize,
+    )
 
 
 def decide(job: Job, tokens: int) -> Packing:
     """The packing of a job's variant, of all whose requests hold so many `tokens` counted one by one.
 
-    Weights are taken for unpacked, as they are scored, so that all schemes of a model are fed alike. What a
-    run found out before about the same packing (the rung, shards that do not fit) is taken over.
+    Weights are taken for unpacked where they are scored so, and all schemes of a model are fed alike then.
+    What a run found out before about the same packing (the rung, shards that do not fit) is taken over.
     """
     settings = job.settings
     device = settings.device
     source = base_of(job.variant, Path(job.cache_dir))
     config = read_config(source)
-    size = _SIZE[resolve_dtypes(SCHEMES[job.variant.scheme.kind], settings.dtype, device)[1]]
-    count = int(weights(source)) if device.startswith("cuda") else 0
+    size = BYTES[resolve_dtypes(SCHEMES[job.variant.scheme.kind], settings.dtype, device)[1]]
+    on_gpu = device.startswith("cuda")
+    count = int(weights(source)) if on_gpu else 0
+    where = placed(job)
     limits = memory.limits_of(
         device.partition(":")[0],
         memory.total_memory(device),
-        count * size,
+        where.on_device if on_gpu else 0,
         memory.token_bytes(config.get("text_config") or config, size),
         batch_size=None if settings.batch_size == "auto" else int(settings.batch_size),
     )
+    compiled = memory.compiling_pays(device.partition(":")[0], count, tokens)
     found = Packing(
         device=device_kind(device),
         threads=threads(device),
         budget=limits.budget,
         batch_size=limits.batch_size,
         shard=shards.PASSES,
-        compiled=memory.compiling_pays(device.partition(":")[0], count, tokens),
+        compiled=compiled,
+        by_block=compiled and where.streamed,
     )
     return job.packing if job.packing is not None and found.same_as(job.packing) else found
 

@@ -14,6 +14,8 @@ from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from qeval.base.costs import Cost
 from qeval.base.listening import KEYS, Heard, listening
 from qeval.base.messages import Done, Job, Stage, Todo
@@ -26,6 +28,7 @@ from qeval.score.costing import cost_of_scored, end_without_scoring
 from qeval.score.engine.body import NonFiniteError
 from qeval.score.engine.materialize import can_materialize, compute_in_own_dtype, materialize
 from qeval.score.engine.requests import Answer
+from qeval.score.engine.streaming import stream
 from qeval.score.feeding import Answers, Feeder, Place, SteppedDown, not_a_number
 from qeval.score.harness import door
 from qeval.score.inputs import (
@@ -33,6 +36,7 @@ from qeval.score.inputs import (
     check_vocabulary,
     loaded_variant,
     notes_of,
+    placed_variant,
     questions,
 )
 from qeval.score.packing import decide
@@ -51,6 +55,8 @@ _CPU_KERNEL_NOTE = (
 )
 SCORING = "scoring"
 """The phase whose seconds a task's cell tells: neither checks nor what else is not its own."""
+_SLOW_TEXTS = "Texts are written slowly: every token takes all layers from host memory anew."
+_NO_COST = "Not measured unasked: the weights were streamed from host memory."
 _LM_EVAL_BATCH = 8  # where lm-eval's own code runs and no batch size was asked for
 
 
@@ -83,7 +89,7 @@ def _score(job: Job, cells: JobCells, say: Say, heard: Heard) -> None:
         say(end_without_scoring(job, stored, say))
         return
     files = Unchanged(job)
-    loaded = loaded_variant(job, say)
+    loaded = placed_variant(job, say)
     check_vocabulary(loaded, prepared)
     heard.forget(KEYS)  # the notes of what was loaded name these tensors
     heard.told(loaded.provenance.notes)
@@ -154,17 +160,30 @@ class Session:
         if compute_in_own_dtype(self.model):
             self.native = False
             self.account.note([_CPU_KERNEL_NOTE])
-        if self.settings.materialize and self.settings.engine == "tree" and can_materialize(self.model):
+        if self.streamed:
+            self.say(Stage("moving layers to where they are streamed from"))
+            self.native = False
+            with phase("dequantising"):
+                count = stream(self.model, self.settings.device)
+            self.account.learn(materialized=count > 0)
+        elif self.settings.materialize and self.settings.engine == "tree" and can_materialize(self.model):
             self.say(Stage("dequantising the weights for scoring"))
             with phase("dequantising"):
                 self.model, _ = materialize(self.model)
             self.native = False
             self.account.learn(materialized=True)
 
+    @property
+    def streamed(self) -> bool:
+        """Whether weights reach the device layer by layer."""
+        return self.account.provenance.placement == "streamed"
+
     def expect(self, prepared: Sequence[PreparedTask]) -> None:
         """Know what will be asked, for the checks that must see all of it."""
         asked = [part for part in prepared if not part.generates]
         self.feeder.sample = [request for part in asked for request in part.requests]
+        if self.streamed and len(asked) < len(prepared):
+            self.account.note([_SLOW_TEXTS])
 
     def score_unit(self, unit: Sequence[PreparedTask], wanted: Sequence[bool]) -> None:
         """Score the wanted tasks of a unit, each stored as soon as its last answer is there."""
@@ -341,11 +360,14 @@ class Session:
     def cost(self) -> Cost:
         """What the variant costs, by `cost_of_scored`."""
         known = Cost(self.account.provenance.device, self.loaded.load_seconds)
-        kind = self.loaded.model.device.type
+        kind, job = self.loaded.model.device.type, self.job
+        if self.streamed and job.cost is None:
+            job = msgspec.structs.replace(job, cost=False)
+            known = replace(known, notes=(_NO_COST,))
         spent = sum(CLOCK.all().values())
         with phase("costs"):
             return cost_of_scored(
-                self.job, known, self._as_loaded, self.say, kind=kind, native=self.native, spent=spent
+                job, known, self._as_loaded, self.say, kind=kind, native=self.native, spent=spent
             )
 
     def _as_loaded(self) -> model.Loaded:

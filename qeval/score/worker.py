@@ -71,10 +71,11 @@ def score_toy(job: Job, say: Say) -> None:
 
 def score_model(job: Job, say: Say) -> None:
     """Score every task with a real model, on the device that "auto" turns out to be."""
-    from qeval.load.device import overlooked, resolve_device
+    from qeval.load.device import limit_memory, overlooked, resolve_device
     from qeval.score.session import score
 
     settings = replace(job.settings, device=resolve_device(job.settings.device))
+    limit_memory(settings.device, settings.gpu_memory)
     if job.settings.device == "auto" and settings.device == "cpu" and (text := overlooked()):
         say(Note(text))
     job = msgspec.structs.replace(job, settings=settings)
@@ -94,10 +95,24 @@ def _speaker(pipe: BinaryIO) -> Say:
     return say
 
 
+def _score(job: Job, say: Say) -> None:
+    """Score the job by the toy or by a model; a GPU that gave up anywhere says so in a QevalError."""
+    if is_toy(job.variant.model):
+        score_toy(job, say)
+        return
+    try:
+        score_model(job, say)
+    except RuntimeError as error:
+        from qeval.score.engine.memory import refuse_broken
+
+        refuse_broken(error)
+        raise
+
+
 def answer(job: Job, say: Say) -> None:
     """Score the job and say how it went, whatever happened; tracebacks go to standard error."""
     try:
-        (score_toy if is_toy(job.variant.model) else score_model)(job, say)
+        _score(job, say)
     except StoppedEarly as end:
         say(Stopped(end.stop, str(end)))
     except QevalError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import msgspec
@@ -25,7 +26,8 @@ TASKS = tuple(
 
 
 def a_job(runs_dir: Path, llama: Path, **changes: object) -> Job:
-    settings = Settings(device="cpu", **{k: changes.pop(k) for k in ("engine", "seed") if k in changes})
+    known = {field.name for field in fields(Settings)} & set(changes)
+    settings = Settings(**{"device": "cpu", **{name: changes.pop(name) for name in known}})
     variant = changes.pop("variant", Variant("fp32", str(llama), Scheme("fp32")))
     job = Job(
         runs_dir=str(runs_dir),

@@ -54,6 +54,10 @@ def test_the_key_knows_device_threads_and_sizes_but_not_the_rung() -> None:
     assert len({str(PLAIN.in_key("t")), *told}) == 7
     assert replace(PLAIN, rung="Plain batches").in_key("t") == PLAIN.in_key("t")
     assert all(not PLAIN.same_as(replace(PLAIN, **change)) for change in others)
+    assert "by_block" not in PLAIN.in_key("t")  # keys that are older than it stay
+    by_block = replace(PLAIN, compiled=True, by_block=True)
+    assert by_block.in_key("t") != replace(PLAIN, compiled=True).in_key("t")
+    assert by_block.with_smaller(Smaller("a", 64, ("t",))).by_block
 
 
 def test_the_key_knows_the_shards_of_its_task_that_did_not_fit() -> None:

@@ -13,6 +13,7 @@ from qeval.base.files import build_directory
 from qeval.base.hashing import digest
 from qeval.load.making import calibration
 from qeval.load.making.card import write_card
+from qeval.load.memory import check_fits
 from qeval.load.reading.layers import divisor
 from qeval.load.reading.opening import compute_in, open_model
 from qeval.load.source import model_identity
@@ -69,6 +70,7 @@ def checkpoint(recipe: Recipe, spec: SchemeSpec, method: int, libraries: Iterabl
         recipe.progress(f"{spec.name}: no checkpoint yet, quantising")
 
     def make(partial: Path) -> None:
+        check_fits(recipe, spec)
         work = _make(recipe, spec.name, made_of, build, partial)
         shutil.rmtree(work, ignore_errors=True)
         if digest(_ingredients(recipe, spec, method, libraries)) != digest(made_of):

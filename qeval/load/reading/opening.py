@@ -39,7 +39,7 @@ def open_model(recipe: Recipe, *, dtype: str | None = None, **keywords: Any) -> 
     import torch
     from transformers import AutoModelForCausalLM
 
-    keywords.setdefault("device_map", {"": recipe.device})
+    keywords.setdefault("device_map", {"": recipe.held})
     held = getattr(torch, dtype or recipe.store)
     try:
         with unused.watched() as loading:

@@ -59,12 +59,12 @@ def simulated(
         for layer_name, layer in layers:
             if check is not None:
                 check(layer_name, layer.out_features, layer.in_features, recipe.options)
-            changed = _round(name, layer, round_weight, recipe.options) or changed
+            changed = _round(spec, layer, recipe) or changed
             _mark(layer, bits(layer.out_features, layer.in_features, recipe.options), told)
         for stack in experts.stacks(model):
             if check is not None:
                 check(stack.name, *stack.shape, recipe.options)
-            changed = _round_stack(name, stack, round_weight, recipe.options) or changed
+            changed = _round_stack(spec, stack, recipe) or changed
             _mark_stack(stack, bits(*stack.shape, recipe.options), told)
         if layers and not changed:
             raise QevalError(
@@ -80,6 +80,7 @@ def simulated(
         load,
         (*options, ATTENTION),
         unpacked=True,
+        streams=True,
         round_weight=round_weight,
         bits=bits,
         check=check,
@@ -88,31 +89,33 @@ def simulated(
     return spec
 
 
-def _round(name: str, layer: Any, round_weight: RoundWeight, options: Options) -> bool:
+def _round(spec: Simulated, layer: Any, recipe: Recipe) -> bool:
     """Round a layer's weight in place, and tell whether that changed any of it."""
     weight = layer.weight.data
-    layer.weight.data = _rounded(name, weight, round_weight, options)
+    layer.weight.data = _rounded(spec, weight, recipe)
     return bool((layer.weight.data != weight).any())
 
 
-def _round_stack(name: str, stack: experts.Stack, round_weight: RoundWeight, options: Options) -> bool:
+def _round_stack(spec: Simulated, stack: experts.Stack, recipe: Recipe) -> bool:
     """Round the weight of each expert in place, and tell whether that changed any of them."""
     changed = False
     for weight in stack.weights():
-        rounded = _rounded(name, weight, round_weight, options)
+        rounded = _rounded(spec, weight, recipe)
         changed = changed or bool((rounded != weight).any())
         weight.copy_(rounded)
     return changed
 
 
-def _rounded(name: str, weight: Any, round_weight: RoundWeight, options: Options) -> Any:
-    rounded = round_weight(weight.float(), options)
+def _rounded(spec: Simulated, weight: Any, recipe: Recipe) -> Any:
+    """A weight rounded on the device that is calculated on, wherever it lies."""
+    rounded = spec.round_weight(weight.to(recipe.device).float(), recipe.options)
     if rounded.shape != weight.shape:
         raise QevalError(
-            f"{name} makes a weight of the shape {list(rounded.shape)} out of one of {list(weight.shape)}.",
+            f"{spec.name} makes a weight of the shape {list(rounded.shape)} out of one of"
+            f" {list(weight.shape)}.",
             "This is a mistake in the scheme's own code: rounding keeps the shape.",
         )
-    return rounded.to(weight.dtype)
+    return rounded.to(weight.device, weight.dtype)
 
 
 def _mark(layer: Any, bits: float, told: dict[str, Any]) -> None:

@@ -66,7 +66,7 @@ def load(recipe: Recipe) -> Any:
 
     place = recipe.weights
     backend = str(recipe.options["backend"])
-    on_cpu = recipe.device == "cpu" and backend in {"auto", "torch"}
+    on_cpu = recipe.streamed or (recipe.device == "cpu" and backend in {"auto", "torch"})
     old = recipe.ready and _old_settings(place)
     keywords = {"config": with_settings(recipe, old)} if old else {}
     if old:
@@ -74,7 +74,8 @@ def load(recipe: Recipe) -> Any:
     if on_cpu:
         _check_packing(place)
         backend = "torch"
-        recipe.notes.append(CPU_NOTE)
+        if recipe.device == "cpu":
+            recipe.notes.append(CPU_NOTE)
     names = STEPS if backend == "auto" and recipe.device.startswith("cuda") else (backend,)
     # all else is read from the checkpoint; transformers takes only the loading attributes from here
     model = open_stepping_down(
@@ -214,6 +215,7 @@ SPEC = SchemeSpec(
     place=40,
     make=make,
     weight_bits=4.5,
+    streams=True,
     checkpoint="optional",
     methods=("awq",),
     recognise=recognise,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from qeval.base.errors import QevalError, did_you_mean
@@ -36,12 +37,38 @@ def load_4bit(recipe: Recipe) -> Any:
         llm_int8_skip_modules=skipped(recipe),
     )
     keywords = {} if recipe.ready else {"quantization_config": config}
-    model = compute_in(open_model(recipe, **keywords), recipe.compute, (bitsandbytes.nn.Linear4bit,))
+    with _quantised_on(recipe):
+        model = open_model(recipe, **keywords)
+    compute_in(model, recipe.compute, (bitsandbytes.nn.Linear4bit,))
     if recipe.ready:
         _compute_4bit(model, compute)
     else:
         _quantise_experts(model, recipe)
     return model
+
+
+@contextmanager
+def _quantised_on(recipe: Recipe) -> Iterator[None]:
+    """Within it weights that are left in host memory are quantised on the device all the same: a CPU divides
+    otherwise, and would round a few to the other neighbour."""
+    from bitsandbytes.nn import Params4bit
+
+    if recipe.held == recipe.device:
+        yield
+        return
+    theirs = Params4bit._quantize  # noqa: SLF001 - its only door
+
+    def quantise(weight: Any, _: Any) -> Any:
+        made = theirs(weight, recipe.device)
+        made.data = made.data.to(recipe.held)
+        made.quant_state.to(recipe.held)
+        return made
+
+    Params4bit._quantize = quantise  # noqa: SLF001
+    try:
+        yield
+    finally:
+        Params4bit._quantize = theirs  # noqa: SLF001
 
 
 def _quantise_experts(model: Any, recipe: Recipe) -> None:
@@ -55,6 +82,7 @@ def _quantise_experts(model: Any, recipe: Recipe) -> None:
     for stack in found:
         kind, count = type(stack.module).__name__, int(stack.tensor.numel())
         kind = kind.removeprefix("Parametrized")
+        stack.tensor.data = stack.tensor.data.to(recipe.device)
         replace_parameter_4bit(
             stack.module,
             stack.parameter,
@@ -64,6 +92,8 @@ def _quantise_experts(model: Any, recipe: Recipe) -> None:
         )
         packed = stack.module.parametrizations[stack.parameter]
         packed.stacked_weights, packed.stands_for, packed.form = count, kind, options["quant_type"]
+        packed.to(recipe.held)
+        packed[0].quant_state.to(recipe.held)
     if found:
         recipe.notes.append(NOTE.format(library="bitsandbytes"))
 
@@ -180,6 +210,7 @@ SPECS = (
         "bnb",
         place=20,
         weight_bits=5,
+        streams=True,
         beside=beside,
         checkpoint="optional",
         methods=("bitsandbytes_4bit",),

@@ -98,7 +98,7 @@ def load(recipe: Recipe) -> Any:
             lambda name: GPTQConfig(bits=4, backend=name),
             **keywords,
         )
-    if recipe.device == "cpu":
+    if recipe.held == "cpu":
         _unpack_eagerly(model)
     return compute_in(model, recipe.compute, (BaseQuantLinear,))
 
@@ -107,6 +107,8 @@ def _kernels(recipe: Recipe) -> tuple[str, ...]:
     """The kernel asked for; of itself the library's choice and what to take where that does not run, and on
     a CPU the one whose numbers are those of other devices."""
     asked = str(recipe.options["backend"])
+    if recipe.streamed:
+        return ("torch",)  # which unpacks on any device
     if asked != "auto":
         return (asked,)
     if recipe.device == "cpu" and recipe.compute == "float32":
@@ -200,6 +202,7 @@ SPEC = SchemeSpec(
     place=30,
     make=make,
     weight_bits=4.5,
+    streams=True,
     checkpoint="optional",
     methods=("gptq",),
     recognise=recognise,

@@ -23,6 +23,7 @@ def _spec(
         (ATTENTION,),
         place=place,
         quantised=False,
+        streams=True,
         dtype=dtype,
     )
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qeval.base.errors import QevalError
+from qeval.score.engine.memory import refuse_broken
+from qeval.score.engine.streaming import streamer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -53,7 +55,7 @@ class CausalModel:
         self.vocabulary = 0  # the width of the logits
         self.like: Any = None  # an output of the body, whose type the replayed one shares
         self.body = _find_body(self)
-        self.compiled: list[tuple[Any, Callable[..., Any]]] = []
+        self.compiled: list[tuple[Any, str, Callable[..., Any]]] = []
 
     def plain(self, tokens: torch.Tensor) -> torch.Tensor:
         """Logits (b, t, v) of right-padded tokens (b, t), by the model's plain forward."""
@@ -90,8 +92,15 @@ class CausalModel:
         share their code, or in one where it has none."""
         import torch
 
+        streamer = streamer_of(self.model)
+        if wanted and streamer is not None:
+            self.compiled = streamer.compiled()
+            return
         parts = (_blocks(self.body) or [self.body]) if wanted else []
-        self.compiled = [(part, torch.compile(part._call_impl, dynamic=False)) for part in parts]  # noqa: SLF001
+        self.compiled = [
+            (part, "_compiled_call_impl", torch.compile(part._call_impl, dynamic=False))  # noqa: SLF001
+            for part in parts
+        ]
 
     def accepts(self, *names: str) -> bool:
         """Whether the body's forward takes arguments of these names."""
@@ -141,15 +150,15 @@ def on_device(array: NDArray[Any], device: torch.device) -> torch.Tensor:
 
 
 @contextmanager
-def _compiled(parts: Sequence[tuple[Any, Callable[..., Any]]]) -> Iterator[None]:
-    """While open, these modules run their compiled code, as torch's Module.compile has them do."""
-    for part, code in parts:
-        part._compiled_call_impl = code  # noqa: SLF001
+def _compiled(parts: Sequence[tuple[Any, str, Callable[..., Any]]]) -> Iterator[None]:
+    """While open, these modules run compiled code, which stands under the names told."""
+    for part, name, code in parts:
+        vars(part)[name] = code
     try:
         yield
     finally:
-        for part, _ in parts:
-            part._compiled_call_impl = None  # noqa: SLF001
+        for part, name, _ in parts:
+            vars(part).pop(name, None)
 
 
 def _blocks(body: Any) -> list[Any]:
@@ -193,7 +202,8 @@ def _replays(lm: CausalModel, body: Any, output: Any, want: torch.Tensor) -> boo
     try:
         with torch.no_grad():
             got = lm.logits(_first(output)[0])
-    except Exception:  # noqa: BLE001  # a custom model may fail in any way: then it has no usable body
+    except Exception as error:  # noqa: BLE001  # a custom model may fail in any way: it has no usable body
+        refuse_broken(error)
         return False
     return got.shape == want[0].shape and bool(
         torch.allclose(got.float(), want[0].float(), rtol=1e-2, atol=1e-2)

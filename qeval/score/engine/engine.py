@@ -116,7 +116,7 @@ class Engine:
             if stuck is None:
                 return found
             if stuck.alone:
-                raise memory.too_long(stuck.tokens)
+                raise memory.TooLongError(stuck.tokens)
             found.clear()
             memory.free()
             size = max(1, size // 2)

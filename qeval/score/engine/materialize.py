@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qeval.base.errors import QevalError
+from qeval.load.device import gpu_free
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +36,7 @@ class Report:
 
 
 @dataclass(frozen=True, eq=False)
-class _Layer:
+class Layer:
     """A quantised layer: its place in the model, and how to get its weight (out, in) in the model's dtype."""
 
     name: str
@@ -67,14 +68,14 @@ def compute_in_own_dtype(model: Any) -> bool:
 def can_materialize(model: Any, free_bytes: int | None = None) -> bool:
     """Whether `materialize` would succeed and fit in `free_bytes` (None: what the device has free now)."""
     try:
-        dtype = _dtype(model)
-        layers = list(_layers(model, dtype))
+        dtype = settled_dtype(model)
+        layers = list(packed_layers(model, dtype))
         if not layers or _refusal(model) is not None:
             return False
         free = _free_bytes(layers[0].module) if free_bytes is None else free_bytes
         if _added_bytes(layers, dtype) > (1 - RESERVE) * free:
             return False
-        _probe_all(layers, dtype)
+        prove(layers, dtype)
     except QevalError:
         return False
     return True
@@ -86,16 +87,17 @@ def materialize(model: Any) -> tuple[Any, Report]:
     Raises QevalError, and leaves the model as it was, if there is no such layer, if some layer quantises
     activations as well, or if one kernel's products are not those of the unpacked weight.
     """
-    dtype = _dtype(model)
-    layers = list(_layers(model, dtype))
+    dtype = settled_dtype(model)
+    layers = list(packed_layers(model, dtype))
     reason = _refusal(model) or (None if layers else "it has no weight-only quantised layer")
     if reason is not None:
         raise _refused(reason)
-    exact = _probe_all(layers, dtype)
+    exact = prove(layers, dtype)
     added = _added_bytes(layers, dtype)
     while layers:
         # Each packed weight is let go before the next is unpacked.
-        _replace(model, layers.pop(0), dtype)
+        layer = layers.pop(0)
+        plain_for(model, layer, layer.weight())
     model.is_quantized = False  # what transformers looks at to refuse dtype changes and the like
     return model, Report(modules=_count(model), added_bytes=added, exact=exact)
 
@@ -107,7 +109,7 @@ def _refused(reason: str) -> QevalError:
     )
 
 
-def _dtype(model: Any) -> torch.dtype:
+def settled_dtype(model: Any) -> torch.dtype:
     """The dtype of activations: that of the embeddings."""
     dtype: torch.dtype = model.get_input_embeddings().weight.dtype
     if not dtype.is_floating_point:
@@ -123,7 +125,7 @@ def _refusal(model: Any) -> str | None:
     return None
 
 
-def _layers(model: Any, dtype: torch.dtype) -> Iterator[_Layer]:
+def packed_layers(model: Any, dtype: torch.dtype) -> Iterator[Layer]:
     """Every weight-only quantised layer of the model. Raises QevalError for one that cannot be unpacked."""
     for name, module in model.named_modules():
         if type(module).__name__ == "Linear4bit" and hasattr(module, "compute_dtype"):
@@ -132,7 +134,7 @@ def _layers(model: Any, dtype: torch.dtype) -> Iterator[_Layer]:
             yield _gptqmodel(name, module, dtype)
 
 
-def _bitsandbytes(name: str, module: Any, dtype: torch.dtype) -> _Layer:
+def _bitsandbytes(name: str, module: Any, dtype: torch.dtype) -> Layer:
     """A bitsandbytes 4-bit layer. Its quantisation state knows the orientation, even of square matrices."""
     state = getattr(module.weight, "quant_state", None)
     if state is None:
@@ -152,10 +154,10 @@ def _bitsandbytes(name: str, module: Any, dtype: torch.dtype) -> _Layer:
         return dense
 
     out_features, in_features = state.shape
-    return _Layer(name, module, (int(out_features), int(in_features)), weight)
+    return Layer(name, module, (int(out_features), int(in_features)), weight)
 
 
-def _gptqmodel(name: str, module: Any, dtype: torch.dtype) -> _Layer:
+def _gptqmodel(name: str, module: Any, dtype: torch.dtype) -> Layer:
     """A gptqmodel layer, whose `dequantize_weight` gives (in, out), any act-order already undone by g_idx."""
     if getattr(module, "adapter", None) is not None:
         raise _refused("a layer carries an adapter")
@@ -169,10 +171,10 @@ def _gptqmodel(name: str, module: Any, dtype: torch.dtype) -> _Layer:
         # A transposed view, so that the product runs over memory in the kernel's order: bit by bit the same.
         return dense[: module.in_features, : module.out_features].to(dtype).t()
 
-    return _Layer(name, module, (int(module.out_features), int(module.in_features)), weight)
+    return Layer(name, module, (int(module.out_features), int(module.in_features)), weight)
 
 
-def _probe_all(layers: list[_Layer], dtype: torch.dtype) -> bool:
+def prove(layers: list[Layer], dtype: torch.dtype) -> bool:
     """Probe one layer of every kind; whether all agreed exactly. Raises QevalError if one does not agree."""
     import torch
 
@@ -182,7 +184,7 @@ def _probe_all(layers: list[_Layer], dtype: torch.dtype) -> bool:
     return all(agreed)
 
 
-def _probe(layer: _Layer, dtype: torch.dtype) -> bool:
+def _probe(layer: Layer, dtype: torch.dtype) -> bool:
     """Whether the layer's own outputs on random activations equal those of its unpacked weight bit for bit.
 
     Raises QevalError if they are further from the exact product, in float64, than the plain product is:
@@ -205,19 +207,19 @@ def _probe(layer: _Layer, dtype: torch.dtype) -> bool:
     return False
 
 
-def _replace(model: Any, layer: _Layer, dtype: torch.dtype) -> None:
-    """Put a plain layer in the place of a quantised one."""
+def plain_for(model: Any, layer: Layer, weight: torch.Tensor) -> Any:
+    """Put a plain layer with this weight (out, in) in the place of a quantised one; returns it."""
     import torch
 
-    dense = layer.weight()
     bias = layer.module.bias
     plain = torch.nn.Linear(layer.shape[1], layer.shape[0], bias=bias is not None, device="meta")
-    plain.weight = torch.nn.Parameter(dense, requires_grad=False)
+    plain.weight = torch.nn.Parameter(weight, requires_grad=False)
     if bias is not None:
-        plain.bias = torch.nn.Parameter(bias.detach().to(dtype), requires_grad=False)
+        plain.bias = torch.nn.Parameter(bias.detach().to(weight.dtype), requires_grad=False)
     plain.materialized_by_qeval = True
     parent, _, attribute = layer.name.rpartition(".")
     setattr(model.get_submodule(parent), attribute, plain.eval())
+    return plain
 
 
 def _count(model: Any) -> int:
@@ -225,7 +227,7 @@ def _count(model: Any) -> int:
     return sum(hasattr(m, "materialized_by_qeval") for m in model.modules())
 
 
-def _added_bytes(layers: list[_Layer], dtype: torch.dtype) -> int:
+def _added_bytes(layers: list[Layer], dtype: torch.dtype) -> int:
     """How much more memory the plain weights take than the packed ones."""
     dense = sum(int(layer.shape[0] * layer.shape[1]) for layer in layers) * dtype.itemsize
     packed = sum(
@@ -239,10 +241,8 @@ def _added_bytes(layers: list[_Layer], dtype: torch.dtype) -> int:
 def _free_bytes(module: Any) -> int:
     """Memory free on a layer's device, what torch has cached included."""
     import psutil  # type: ignore[import-untyped]  # comes with accelerate
-    import torch
 
     tensor = next(iter((*module.parameters(), *module.buffers())))
     if tensor.device.type == "cuda":
-        cached = torch.cuda.memory_reserved(tensor.device) - torch.cuda.memory_allocated(tensor.device)
-        return int(torch.cuda.mem_get_info(tensor.device)[0] + cached)
+        return gpu_free(str(tensor.device))
     return int(psutil.virtual_memory().available)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from qeval.base.errors import QevalError
+from qeval.load.device import gpu_total
 
 PASS_OVERHEAD = 64
 """What starting a forward pass costs, in tokens, where chunks are not padded."""
 CPU_BUDGET = 4096
-LEAST_TOKENS, MOST_TOKENS = 1024, 16384
+LEAST_TOKENS, MOST_TOKENS = 256, 16384
 """The shortest chunk that a GPU is asked to try first, and the longest: it is busy long before."""
 SHARE = 0.25
 """The share of the memory left beside the weights that a chunk's activations may take."""
@@ -60,12 +61,11 @@ def limits_of(
 
 
 def total_memory(device: Any) -> int:
-    """A GPU's memory in bytes; 0 for other devices, whose limits do not depend on it."""
+    """A GPU's memory in bytes, as far as it may be used; 0 for other devices, whose limits do not depend on
+    it."""
     import torch
 
-    if torch.device(device).type != "cuda":
-        return 0
-    return int(torch.cuda.get_device_properties(device).total_memory)
+    return gpu_total(str(device)) if torch.device(device).type == "cuda" else 0
 
 
 def _cuda_budget(memory: int, weights: int, token: int) -> int:
@@ -118,6 +118,47 @@ def ran_out(error: BaseException) -> bool:
     return "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
 
 
+BROKEN = (
+    "illegal memory access",
+    "illegal instruction",
+    "misaligned address",
+    "device-side assert",
+    "unspecified launch failure",
+    "launch timed out",
+    "uncorrectable",
+    "hardware",
+    "has fallen off the bus",
+)
+"""What CUDA says, within an error, after which a process gets nothing more out of its GPU."""
+
+
+def refuse_broken(error: BaseException) -> None:
+    """Raise QevalError where an error says that the GPU gave up, or where it answers no more: nothing else
+    can be tried in this process then."""
+    if ran_out(error) or not isinstance(error, RuntimeError):
+        return
+    text = " ".join(str(error).split("\n")[0].split())
+    if "CUDA" in text and (any(word in text for word in BROKEN) or not _answers()):
+        raise QevalError(
+            f"The GPU failed in the middle of the work: {text.rstrip('.')}.",
+            "Run the same command again: what was finished is kept. Where it fails again, look at the driver,"
+            " or take another path with --engine plain.",
+        ) from error
+
+
+def _answers() -> bool:
+    """Whether the GPU, if there is one at work, still does what it is told."""
+    import torch
+
+    if not torch.cuda.is_initialized():
+        return True
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return False
+    return True
+
+
 def free() -> None:
     """Give cached device memory back."""
     import gc
@@ -129,9 +170,11 @@ def free() -> None:
         torch.cuda.empty_cache()
 
 
-def too_long(n: int) -> QevalError:
-    """The error for a sequence that does not fit in memory by itself."""
-    return QevalError(
-        f"A single sequence of {n} tokens does not fit in memory.",
-        "Use a device with more memory, or a scheme with fewer bits.",
-    )
+class TooLongError(QevalError):
+    """A sequence of n tokens does not fit in memory by itself."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__(
+            f"A single sequence of {n} tokens does not fit in memory.",
+            "Use a device with more memory, or a scheme with fewer bits.",
+        )

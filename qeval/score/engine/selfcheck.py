@@ -109,6 +109,7 @@ def probe(engine: Engine, reference: Engine, requests: Sequence[TokenRequest]) -
     try:
         far = _difference(_values(engine, requests), _values(reference, requests))
     except Exception as error:  # noqa: BLE001  # whatever it is, the next rung is tried
+        memory.refuse_broken(error)
         return known_refusal(error, reference.lm.model) or _in_a_line(error)
     if engine.tolerance is None or _within(far, engine.tolerance):
         engine.checked = engine.checked.and_(shape(requests))
@@ -140,20 +141,30 @@ def _measure(
     mates: bool = False,
 ) -> _Measure:
     dtype = str(reference.lm.dtype).removeprefix("torch.")
-    some = requests[:few]
-    want = _values(reference, some)
+    some, want = _fitting(reference, requests[:few])
+    if not some:
+        raise memory.TooLongError(min(len(request.tokens) for request in requests[:few]))
     noise = _difference(_values(batched, some), want)
     rounding = _rounding(reference, some, want, dtype)
-    known = list(some)
-    for request in requests[len(some) :]:  # long ones: where one does not fit, the others are checked
+    more, wanted = _fitting(reference, requests[len(requests[:few]) :])
+    known, want = [*some, *more], [*want, *wanted]
+    allowed = allowance(noise, dtype, rounding, bounded=not mates)
+    return _Measure(reference.lm.model, dtype, known, want, noise, allowed, mates)
+
+
+def _fitting(
+    reference: Engine, requests: Sequence[TokenRequest]
+) -> tuple[list[TokenRequest], list[NDArray[np.float32]]]:
+    """The requests that fit in memory one by one, logits of all tokens included, and what they gave."""
+    known, found = [], []
+    for request in requests:
         try:
-            want += _values(reference, [request])
-        except QevalError:
+            found += _values(reference, [request])
+        except memory.TooLongError:
             log.info("Self-check: a request of %d tokens does not fit in memory.", len(request.tokens))
         else:
             known.append(request)
-    allowed = allowance(noise, dtype, rounding, bounded=not mates)
-    return _Measure(reference.lm.model, dtype, known, want, noise, allowed, mates)
+    return known, found
 
 
 def _tried(candidate: Candidate, measure: _Measure, failures: list[str]) -> tuple[Engine | None, str]:
@@ -166,6 +177,7 @@ def _tried(candidate: Candidate, measure: _Measure, failures: list[str]) -> tupl
         engine = candidate.make()
         got = _difference(_values(engine, measure.requests), measure.want)
     except Exception as error:  # noqa: BLE001  # whatever it is, the next rung is tried
+        memory.refuse_broken(error)
         reason = known_refusal(error, measure.model)
         if reason is not None:
             return None, reason
@@ -251,7 +263,8 @@ def _rounding(
     try:
         with attention.using(reference.lm.model, "eager"):
             found = _rms(_difference(_values(reference, requests), want))
-    except Exception:  # noqa: BLE001  # a model's own code may fail in any way; then the floor alone counts
+    except Exception as error:  # noqa: BLE001  # a model's own code may fail in any way: the floor counts
+        memory.refuse_broken(error)
         return 0.0
     return min(found, MOST_ROUNDING * FLOOR[dtype]) if np.isfinite(found) else 0.0
 

@@ -96,14 +96,14 @@ def test_a_chunk_that_does_not_fit_is_halved(requests, monkeypatch):
     model = tiny_model("llama")
     engine = open_engine(model, sample=requests, budget=256)
     whole = dict(engine.score(requests))
-    run = engine.lm.run_body
+    run = engine.lm.body.forward
 
     def small(input_ids, **more):
         if input_ids.numel() > 100:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return run(input_ids=input_ids, **more)
 
-    monkeypatch.setattr(engine.lm, "run_body", small)
+    monkeypatch.setattr(engine.lm.body, "forward", small)
     told = []
     engine.on_smaller = lambda name, size, _: told.append((name, size))
     halved = dict(engine.score(requests))
@@ -145,7 +145,7 @@ def test_one_sequence_that_does_not_fit_is_a_plain_error(path, requests, monkeyp
     def never(*_args, **_more):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(engine.lm, "run_body", never)
+    monkeypatch.setattr(engine.lm.body, "forward", never)
     monkeypatch.setattr(engine.lm, "plain", never)
     with pytest.raises(QevalError, match="does not fit in memory"):
         list(engine.score(requests))

@@ -1,0 +1,114 @@
+"""What the variants of a model take in memory, and where their weights would lie: a part of `qeval plan`."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from qeval.base.errors import UsageError
+
+if TYPE_CHECKING:
+    from qeval.base.records import Variant
+    from qeval.load.placement import Placement, Sizes
+
+MIB = 2**20
+
+
+class Need(NamedTuple):
+    """A variant, its sizes (None where its files do not tell) and its placement."""
+
+    variant: Variant
+    sizes: Sizes | None
+    placement: Placement
+
+
+def needs(
+    *, model: str | None, schemes: str, revision: str | None, placement: str, gpu_memory: int | None
+) -> list[Need]:
+    """What each variant takes; nothing without a model. Raises QevalError for the first that fits nowhere."""
+    from qeval.load.toy import is_toy
+
+    if model is None:
+        if gpu_memory is not None or placement != "auto":
+            raise UsageError("Memory is planned for a model, and none is named.", "Add --model.")
+        return []
+    if is_toy(model):
+        return []
+    found = [_need(variant, placement, gpu_memory) for variant in _variants(model, schemes, revision)]
+    for need in found:
+        if need.placement.refused is not None:
+            raise need.placement.refused
+    return found
+
+
+def _variants(model: str, schemes: str, revision: str | None) -> list[Variant]:
+    from qeval.ask.model import split_revision
+    from qeval.base.records import Variant
+    from qeval.load.schemes import parse_schemes
+
+    model, revision = split_revision(model, revision)
+    return [Variant(name, model, scheme, revision) for name, scheme in parse_schemes(schemes)]
+
+
+def _need(variant: Variant, asked: str, gpu_memory: int | None) -> Need:
+    from qeval.base.places import cache_dir
+    from qeval.load.memory import host_bytes
+    from qeval.load.placement import Room, place, sizes_of
+
+    here = gpu_here()
+    gpu = min(here or gpu_memory, gpu_memory) if gpu_memory else here
+    sizes = sizes_of(variant, "auto", "cuda" if gpu else "cpu", cache_dir())
+    return Need(variant, sizes, place(variant, sizes, Room(gpu, host_bytes()), asked))
+
+
+def gpu_here() -> int | None:
+    """Bytes of the first GPU of this machine, as its driver tells it; None where there is none."""
+    command = ("nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits")
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+        return int(told.split()[0]) * MIB
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return None
+
+
+def table(found: Sequence[Need]) -> str:
+    """A row per variant, and the sentences of what is streamed."""
+    from tabulate import tabulate
+
+    from qeval.base import numbers
+
+    head = ["variant", "weights", "on the device", "in host memory", "placement"]
+    rows = [[need.variant.name, *map(numbers.size, _bytes(need).values()), _where(need)] for need in found]
+    text = tabulate([[str(cell) for cell in row] for row in rows], head, disable_numparse=True)
+    said = [f"{need.variant.name}: {need.placement.sentence}" for need in found if need.placement.sentence]
+    return "\n\n".join([text, *(["\n".join(said)] if said else [])])
+
+
+def document(found: Sequence[Need]) -> list[dict[str, Any]]:
+    """The same as JSON-able data; sizes in bytes, null where the files do not tell."""
+    return [
+        {
+            "variant": need.variant.name,
+            **_bytes(need),
+            "placement": _where(need),
+            "sentence": need.placement.sentence,
+        }
+        for need in found
+    ]
+
+
+def _where(need: Need) -> str:
+    return "streamed" if need.placement.streamed else "resident"
+
+
+def _bytes(need: Need) -> dict[str, int | None]:
+    """All weights as they are calculated with, what of them lies on the device, what in host memory."""
+    sizes, where = need.sizes, need.placement
+    if sizes is None:
+        return dict.fromkeys(("weights", "on_device", "in_host"))
+    return {
+        "weights": sizes.plain,
+        "on_device": where.on_device,
+        "in_host": sizes.packed if where.streamed else 0,
+    }
