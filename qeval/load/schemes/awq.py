@@ -173,10 +173,8 @@ def _build(recipe: Recipe, found: checkpoint.Materials, target: Path) -> dict[st
     size = checkpoint.group_size(found.model, int(recipe.options["group_size"]))
     plan = awq.Plan(bits=int(recipe.options["bits"]), group_size=size)
     awq.search(found.model, found.windows, plan, found.work, recipe.progress)
-    recipe.progress("awq: packing")
-    awq.pack(found.model, plan)
-    compute_in(found.model, recipe.store).save_pretrained(target)
-    found.tokenizer.save_pretrained(target)
+    recipe.progress("awq: writing")
+    awq.save(compute_in(found.model, recipe.store), found.tokenizer, plan, found.work, target)
     return asdict(plan)
 
 

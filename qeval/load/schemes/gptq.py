@@ -150,9 +150,9 @@ def _build(recipe: Recipe, found: checkpoint.Materials, target: Path) -> dict[st
         symmetric=bool(options["symmetric"]),
     )
     solved = gptq.quantise(found.model, found.windows, plan, found.work, recipe.progress)
-    recipe.progress("gptq: packing")
+    recipe.progress("gptq: writing")
     plain = compute_in(found.model, recipe.store)
-    gptq.pack_and_save(plain, found.tokenizer, solved, plan, target)
+    gptq.save(plain, found.tokenizer, solved, plan, found.work, target)
     return asdict(plan)
 
 
