@@ -42,13 +42,15 @@ def load(
     dtype: str = "auto",
     trust_remote_code: bool = False,
     allow_unused: tuple[str, ...] = (),
+    fast: bool = False,
     cache_dir: Path,
     datasets_dir: Path | None = None,
     progress: Progress = say_nothing,
 ) -> Loaded:
     """Load a variant and prove that it is what was asked.
 
-    `dtype` is what is calculated in; auto is the scheme's own, and float32 on a CPU. What libraries warn of
+    `dtype` is what is calculated in; auto is the scheme's own, and float32 on a CPU. `fast` asks for the
+    library's own kernels, else layers are those that run everywhere. What libraries warn of
     and changes what is loaded stands in the notes. Raises QevalError where the model, its packages or the
     memory are missing, where the checkpoint is of another scheme, and where nothing came out quantised.
     """
@@ -56,7 +58,11 @@ def load(
     meant = resolve(variant)
     recipe = recipe_of(variant, meant, device, dtype, cache_dir, progress)
     recipe = replace(
-        recipe, trust_remote_code=trust_remote_code, allow_unused=allow_unused, datasets_dir=datasets_dir
+        recipe,
+        trust_remote_code=trust_remote_code,
+        allow_unused=allow_unused,
+        datasets_dir=datasets_dir,
+        fast=fast,
     )
     with listening() as heard:
         loaded = _loaded(variant, meant, recipe)

@@ -51,9 +51,9 @@ def end_without_scoring(job: Job, stored: Provenance | None, say: Say) -> Done:
         return Done(stored)
     if job.tasks:
         unmeasured = Cost(stored.device if stored else device)
-        found = _measured(lambda: loaded_variant(job, say), unmeasured, say)
+        found = _measured(lambda: loaded_variant(job, say, fast=True), unmeasured, say)
         return Done(stored, _with_peak(found, None, device))
-    loaded = loaded_variant(job, say)
+    loaded = loaded_variant(job, say, fast=True)
     found = _measured(lambda: loaded, Cost(loaded.provenance.device, loaded.load_seconds), say)
     found = replace(found, notes=(*found.notes, _UNSCORED_NOTE))
     return Done(loaded.provenance, _with_peak(found, peak_bytes(device), device))

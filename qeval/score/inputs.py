@@ -70,8 +70,9 @@ def notes_of(prepared: Sequence[PreparedTask]) -> list[str]:
     return [f"{name}: {note}" for name, note in sorted(found)]
 
 
-def loaded_variant(job: Job, say: Say) -> model.Loaded:
-    """The job's variant on its device; what its loader notes is said."""
+def loaded_variant(job: Job, say: Say, *, fast: bool = False) -> model.Loaded:
+    """The job's variant on its device, by the library's own kernels where `fast`; what its loader notes is
+    said."""
     say(Stage("loading the weights"))
     settings = job.settings
     loaded = model.load(
@@ -80,6 +81,7 @@ def loaded_variant(job: Job, say: Say) -> model.Loaded:
         dtype=settings.dtype,
         trust_remote_code=settings.trust_remote_code,
         allow_unused=settings.allow_unused,
+        fast=fast,
         cache_dir=Path(job.cache_dir),
         datasets_dir=Path(settings.datasets_dir) if settings.datasets_dir else None,
         progress=lambda text: say(Stage(text)),

@@ -21,6 +21,7 @@ from qeval.base.messages import Done, Job, Stage, Todo
 from qeval.base.packing import Packing
 from qeval.base.records import Cell
 from qeval.base.settings import Settings
+from qeval.load.schemes import SCHEMES
 from qeval.score.account import Account
 from qeval.score.costing import cost_of_scored, end_without_scoring
 from qeval.score.engine.body import NonFiniteError
@@ -81,7 +82,7 @@ def _score(job: Job, cells: JobCells, say: Say, heard: Heard) -> None:
         say(end_without_scoring(job, stored, say))
         return
     files = Unchanged(job)
-    loaded = loaded_variant(job, say)
+    loaded = loaded_variant(job, say, fast=not _dequantises(job.settings))
     check_vocabulary(loaded, prepared)
     heard.forget(KEYS)  # the notes of what was loaded name these tensors
     heard.told(loaded.provenance.notes)
@@ -93,6 +94,11 @@ def _score(job: Job, cells: JobCells, say: Say, heard: Heard) -> None:
     session.tell_proof()
     session.account.note(heard.drain())
     say(Done(session.account.provenance, session.cost()))
+
+
+def _dequantises(settings: Settings) -> bool:
+    """Whether weights are dequantised for scoring where that is possible."""
+    return settings.materialize and settings.engine == "tree"
 
 
 def _tokens(part: PreparedTask) -> int:
@@ -148,11 +154,12 @@ class Session:
         self.feeder = Feeder(job, cells, self.account, self.model, packing, mates=mates)
 
     def _materialize(self) -> None:
-        self.native = True
+        wanted = _dequantises(self.settings)
+        self.native = not (wanted and SCHEMES[self.job.variant.scheme.kind].kernels)
         if compute_in_own_dtype(self.model):
             self.native = False
             self.account.note([_CPU_KERNEL_NOTE])
-        if self.settings.materialize and self.settings.engine == "tree" and can_materialize(self.model):
+        if wanted and can_materialize(self.model):
             self.say(Stage("dequantising the weights for scoring"))
             self.model, _ = materialize(self.model)
             self.native = False
@@ -338,5 +345,5 @@ class Session:
         if not self.native:
             self.feeder.engine = self.feeder.model = self.model = None
             self.loaded = replace(self.loaded, model=None)
-            self.loaded = loaded_variant(self.job, self.say)
+            self.loaded = loaded_variant(self.job, self.say, fast=True)
         return self.loaded

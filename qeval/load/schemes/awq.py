@@ -12,7 +12,7 @@ from qeval.base.errors import QevalError
 from qeval.load.making import checkpoint
 from qeval.load.packages import ACCELERATE, GPTQMODEL
 from qeval.load.reading.gptq_ready import OLD_NOTE, with_settings
-from qeval.load.reading.kernels import open_stepping_down
+from qeval.load.reading.kernels import BACKEND_NOTE, open_stepping_down
 from qeval.load.reading.opening import ATTENTION, compute_in
 from qeval.load.source import Source, read_config, read_json
 from qeval.load.spec import OptionSpec, Recipe, SchemeSpec
@@ -59,22 +59,27 @@ CPU_NOTE = (
 
 
 def load(recipe: Recipe) -> Any:
-    """The checkpoint, ready or made here, with the kernel asked for. Raises QevalError for one in
-    a packing that cannot be read here."""
+    """The checkpoint, ready or made here: to be scored, by the layer that runs everywhere; `fast`, with the
+    kernel asked for, as are packings for GPUs, which no other reads. Raises QevalError for one in a packing
+    that cannot be read here."""
     from gptqmodel.nn_modules.qlinear import BaseQuantLinear
     from transformers import AwqConfig
 
     place = recipe.weights
     backend = str(recipe.options["backend"])
-    on_cpu = recipe.device == "cpu" and backend in {"auto", "torch"}
+    on_cpu = recipe.device == "cpu" and (backend in {"auto", "torch"} or not recipe.fast)
+    portable = on_cpu or not (recipe.fast or _packing(place) != "gemm")
     old = recipe.ready and _old_settings(place)
     keywords = {"config": with_settings(recipe, old)} if old else {}
     if old:
         recipe.notes.append(OLD_NOTE.format(name=place.path, file=SETTINGS, library="AutoAWQ"))
+    if portable and backend not in {"auto", "torch"}:
+        recipe.notes.append(BACKEND_NOTE.format(asked=backend))
     if on_cpu:
         _check_packing(place)
-        backend = "torch"
         recipe.notes.append(CPU_NOTE)
+    if portable:
+        backend = "torch"
     names = STEPS if backend == "auto" and recipe.device.startswith("cuda") else (backend,)
     # all else is read from the checkpoint; transformers takes only the loading attributes from here
     model = open_stepping_down(
@@ -82,7 +87,7 @@ def load(recipe: Recipe) -> Any:
     )
     told = model.config.quantization_config
     told.sym = not told.zero_point  # transformers fills in GPTQ's default, which would be recorded
-    if on_cpu:
+    if portable:
         _compute_in_own_dtype(model)
     return compute_in(model, recipe.compute, (BaseQuantLinear,))
 
@@ -102,13 +107,18 @@ def _old_settings(place: Source) -> dict[str, Any]:
 
 def _check_packing(place: Source) -> None:
     """Refuse, before weights are read, a checkpoint in one of AutoAWQ's packings for GPUs."""
-    config = read_config(place).get("quantization_config") or _old_settings(place)
-    packing = str(config.get("version") or config.get("format") or "gemm").lower()
+    packing = _packing(place)
     if packing != "gemm":
         raise QevalError(
             f"{place.path} is packed as {packing}, which is read on NVIDIA GPUs only.",
             "Run it there, or name a checkpoint whose version is gemm.",
         )
+
+
+def _packing(place: Source) -> str:
+    """The packing that a checkpoint tells."""
+    config = read_config(place).get("quantization_config") or _old_settings(place)
+    return str(config.get("version") or config.get("format") or "gemm").lower()
 
 
 def _compute_in_own_dtype(model: Any) -> None:
@@ -213,6 +223,7 @@ SPEC = SchemeSpec(
     place=40,
     make=make,
     weight_bits=4.5,
+    kernels=True,
     checkpoint="optional",
     methods=("awq",),
     recognise=recognise,

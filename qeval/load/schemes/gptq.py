@@ -12,7 +12,7 @@ from qeval.base.records import Option
 from qeval.load.making import checkpoint
 from qeval.load.packages import ACCELERATE, GPTQMODEL
 from qeval.load.reading import gptq_ready as ready
-from qeval.load.reading.kernels import open_stepping_down
+from qeval.load.reading.kernels import BACKEND_NOTE, open_stepping_down
 from qeval.load.reading.opening import ATTENTION, compute_in
 from qeval.load.source import Source, read_json
 from qeval.load.spec import OptionSpec, Package, Recipe, SchemeSpec
@@ -86,7 +86,8 @@ def recognise(source: Source, config: Mapping[str, Any]) -> bool:
 
 
 def load(recipe: Recipe) -> Any:
-    """The checkpoint, ready or made here, with the kernel asked for."""
+    """The checkpoint, ready or made here: to be scored, by the layer that runs everywhere; `fast`, with the
+    kernel asked for."""
     from gptqmodel.nn_modules.qlinear import BaseQuantLinear
     from transformers import GPTQConfig
 
@@ -98,27 +99,34 @@ def load(recipe: Recipe) -> Any:
             lambda name: GPTQConfig(bits=4, backend=name),
             **keywords,
         )
-    if recipe.device == "cpu":
+    if recipe.device == "cpu" or not recipe.fast:
         _unpack_eagerly(model)
     return compute_in(model, recipe.compute, (BaseQuantLinear,))
 
 
 def _kernels(recipe: Recipe) -> tuple[str, ...]:
-    """The kernel asked for; of itself the library's choice and what to take where that does not run, and on
-    a CPU the one whose numbers are those of other devices."""
+    """To be scored, the portable one. Else the kernel asked for; of itself the library's choice and what to
+    take where that does not run, and on a CPU the one whose numbers are those of other devices."""
     asked = str(recipe.options["backend"])
+    if not recipe.fast and asked not in {"auto", "torch"}:
+        recipe.notes.append(BACKEND_NOTE.format(asked=asked))
     if asked != "auto":
-        return (asked,)
+        return (asked,) if recipe.fast else ("torch",)
     if recipe.device == "cpu" and recipe.compute == "float32":
         recipe.notes.append(CPU_KERNEL_NOTE)
+        return ("torch",)
+    if not recipe.fast:
         return ("torch",)
     return STEPS if recipe.device.startswith("cuda") else ("auto",)
 
 
 def _unpack_eagerly(model: Any) -> None:
-    """Undo gptqmodel's torch.compile of unpacking: on a CPU it costs half a minute and a C++ compiler."""
+    """Undo gptqmodel's torch.compile of unpacking, which costs half a minute on a CPU and a C++ compiler
+    anywhere, and its kernel for triton, which builds what starts it."""
     for module in model.modules():
         vars(module).pop("dequantize_weight", None)
+        if hasattr(module, "_triton_dequant_enabled"):
+            module._triton_dequant_enabled = False  # noqa: SLF001 - there is but an environment variable
 
 
 def make(recipe: Recipe) -> Path:
@@ -201,6 +209,7 @@ SPEC = SchemeSpec(
     place=30,
     make=make,
     weight_bits=4.5,
+    kernels=True,
     checkpoint="optional",
     methods=("gptq",),
     recognise=recognise,
