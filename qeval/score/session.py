@@ -82,7 +82,7 @@ def _score(job: Job, cells: JobCells, say: Say, heard: Heard) -> None:
         say(end_without_scoring(job, stored, say))
         return
     files = Unchanged(job)
-    loaded = loaded_variant(job, say, fast=not _dequantises(job.settings))
+    loaded = loaded_variant(job, say, fast=not job.settings.materialize)
     check_vocabulary(loaded, prepared)
     heard.forget(KEYS)  # the notes of what was loaded name these tensors
     heard.told(loaded.provenance.notes)
@@ -94,11 +94,6 @@ def _score(job: Job, cells: JobCells, say: Say, heard: Heard) -> None:
     session.tell_proof()
     session.account.note(heard.drain())
     say(Done(session.account.provenance, session.cost()))
-
-
-def _dequantises(settings: Settings) -> bool:
-    """Whether weights are dequantised for scoring where that is possible."""
-    return settings.materialize and settings.engine == "tree"
 
 
 def _tokens(part: PreparedTask) -> int:
@@ -154,12 +149,12 @@ class Session:
         self.feeder = Feeder(job, cells, self.account, self.model, packing, mates=mates)
 
     def _materialize(self) -> None:
-        wanted = _dequantises(self.settings)
-        self.native = not (wanted and SCHEMES[self.job.variant.scheme.kind].kernels)
+        portable = self.settings.materialize and SCHEMES[self.job.variant.scheme.kind].kernels
+        self.native = not portable
         if compute_in_own_dtype(self.model):
             self.native = False
             self.account.note([_CPU_KERNEL_NOTE])
-        if wanted and can_materialize(self.model):
+        if self.settings.materialize and self.settings.engine == "tree" and can_materialize(self.model):
             self.say(Stage("dequantising the weights for scoring"))
             self.model, _ = materialize(self.model)
             self.native = False

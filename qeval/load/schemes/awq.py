@@ -35,7 +35,7 @@ On a CPU, gptqmodel's kernels for AWQ round activations to 16 bits. qeval unpack
 multiplies in the compute type, so that the numbers are those of other devices; `backend` chooses among the
 kernels of a GPU. Checkpoints in the gemv packings need a GPU.
 """
-METHOD = 1
+METHOD = 2
 """Raised when a change of qeval's own code changes the checkpoint it makes."""
 KERNELS = {
     "auto": "auto",

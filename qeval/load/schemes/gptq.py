@@ -49,7 +49,7 @@ numbers prove which, for the mean code of a group lies at its zero point. In the
 exactly, so transformers and qeval read the very weights that were solved; a reader that unpacks first and
 adds one afterwards does not.
 """
-METHOD = 1
+METHOD = 2
 """Raised when a change of qeval's own code changes the checkpoint it makes."""
 USUAL_GROUP = 128  # also the most that layers.divisor gives
 STEPS = ("auto", "marlin", "exllama_v2", "triton", "torch")
