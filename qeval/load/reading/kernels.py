@@ -24,7 +24,8 @@ DISK, NETWORK = 50e6, 5e6
 """Bytes of weights that come in a second at least, from here or from the Hub."""
 UNKNOWN = 20e9
 """Bytes of weights where they cannot be told."""
-NOTE = "{tried} does not run here ({reason}); {name} does and is used."
+STEPPED_DOWN = "does not run here"
+NOTE = f"{{tried}} {STEPPED_DOWN} ({{reason}}); {{name}} does and is used."
 OWN_CHOICE = "gptqmodel's own choice of kernel"
 BACKEND_NOTE = (
     "Scored by gptqmodel's portable layer, whose weights are those of every kernel; backend={asked} is for"
