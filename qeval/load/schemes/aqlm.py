@@ -18,8 +18,9 @@ NOTE = (
     " threads overwrite each other's sums."
 )
 DOC = """\
-Stays packed. On a CPU its layers multiply by the unpacked weight each time, slowly: aqlm's own CPU kernel
-(1.1.7) adds up in several threads without a lock, and its results are wrong and differ from call to call.
+Stays packed. To be scored, its layers multiply by the unpacked weight each time, slowly: aqlm's kernels for
+GPUs are compiled at their first use, and serve costs and `--no-materialize`; its own CPU kernel (1.1.7) adds
+up in several threads without a lock, and its results are wrong and differ from call to call.
 It was run on codebooks of 1x16, 2x8 and 1x4, with aqlm 1.1.7.
 """
 

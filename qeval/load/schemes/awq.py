@@ -26,14 +26,15 @@ except in q and k, as in the paper's code. Errors are exact over all calibration
 more than the sum of xᵀx. Where several query heads read one value head, the scale before o is shared among
 them. Rounding is asymmetric, to 4 bits.
 
-The checkpoint is in AutoAWQ's gemm packing, which plain transformers loads, and is cached and resumed as
-GPTQ's is. Blocks must be those of llama, mistral, qwen2 or qwen3; for other models name a ready checkpoint.
+The checkpoint is in AutoAWQ's gemm packing, which plain transformers loads; it is cached, keyed and resumed
+as GPTQ's is. Blocks must be those of llama, mistral, qwen2 or qwen3; for others name a ready checkpoint.
 gptqmodel's own AWQ was tried first: on a CPU of two cores it starts only with a setting of its thread pool,
 calculates in float16, and took a minute a block of the demo model, where this takes five seconds.
 
-On a CPU, gptqmodel's kernels for AWQ round activations to 16 bits. qeval unpacks by gptqmodel's code and
-multiplies in the compute type, so that the numbers are those of other devices; `backend` chooses among the
-kernels of a GPU. Checkpoints in the gemv packings need a GPU.
+To be scored, and on a CPU, weights are unpacked by gptqmodel's code and multiplied in the compute type, since
+gptqmodel's kernels for a CPU round activations to 16 bits. `backend` chooses the kernel of a GPU that costs
+are measured with, and with `--no-materialize` the one that scores. Checkpoints in the gemv packings need a
+GPU, and are scored by its kernels.
 """
 METHOD = 2
 """Raised when a change of qeval's own code changes the checkpoint it makes."""

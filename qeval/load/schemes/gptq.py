@@ -27,8 +27,14 @@ gptqmodel's solver: the layers of a block that read the same tensor are solved t
 passed through everything quantised before, as in the paper (arXiv 2210.17323). Calibration is 128 samples
 of 2048 tokens of C4, as there; for the demo model 16 samples of 256 tokens of a text that comes with qeval,
 since a CPU is to manage it in minutes. The checkpoint is cached under everything that can change it; a
-killed run goes on after the last finished block; what is scored is the saved checkpoint, read back. `qeval
-quantize` writes the same files to a directory of yours, with a model card.
+killed run goes on after the last finished block, and so does one that filled the disk; what is scored is
+the saved checkpoint, read back. `qeval quantize` writes the same files to a directory of yours, with a model
+card. On a GPU layers that read the same tensor are solved as one matrix, and no kernel is compiled. The kind
+of device and the threads of a CPU are in the checkpoint's key, since sums are rounded otherwise elsewhere.
+
+To be scored, weights are unpacked by gptqmodel's portable layer, on every machine, and dequantised once.
+`backend` chooses the kernel that costs are measured with, and with `--no-materialize` the one that scores; of
+itself, gptqmodel's choice, or the next that runs where that cannot be fetched or built.
 
 Without `act_order` the solver still takes columns by falling activation, whole groups first and then within
 each (gptqmodel's `act_group_aware`, arXiv 2505.14638), and stores them in their own order. That gains most
