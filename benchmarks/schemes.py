@@ -73,7 +73,11 @@ def row(variant: Variant, arguments: argparse.Namespace, text: str | None) -> Ro
     """What a variant is, scores and costs, or why it does not run."""
     try:
         loaded = models.load(
-            variant, device=arguments.device, cache_dir=arguments.cache, datasets_dir=arguments.datasets
+            variant,
+            device=arguments.device,
+            cache_dir=arguments.cache,
+            datasets_dir=arguments.datasets,
+            fast=True,
         )
         found = loaded.provenance
         quality = perplexity(loaded.model, loaded.tokenizer, text, arguments.windows) if text else None

@@ -22,7 +22,7 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _NO_SPACE:
+        if is_full(error):
             raise QevalError(
                 f"The disk that holds {path} is full.",
                 "Free some space and run the same command again: what is finished is kept.",
@@ -30,6 +30,12 @@ def disk_errors(path: Path) -> Iterator[None]:
         if isinstance(error, PermissionError) or error.errno == errno.EROFS:
             raise QevalError(f"{path} cannot be written.", "Name another place with --runs-dir.") from error
         raise QevalError(f"{path} cannot be used: {error.strerror}.", "Name another place.") from error
+
+
+def is_full(error: Exception) -> bool:
+    """Whether an error says that there is no space left; libraries in Rust tell it in their text alone."""
+    told = error.errno in _NO_SPACE if isinstance(error, OSError) else False
+    return told or any(f"(os error {number})" in str(error) for number in _NO_SPACE)
 
 
 def write_atomic(path: Path, data: bytes) -> None:

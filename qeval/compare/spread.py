@@ -15,6 +15,10 @@ from qeval.compare.evidence import Evidence
 from qeval.compare.rows import Row, summary_rows
 
 LUCK = "Schemes that differ by less than the spread over seeds are told apart by luck."
+ELSEWHERE = (
+    "Quantised on another kind of device, or on a CPU with other threads, a scheme moves as well, since sums"
+    " are rounded otherwise there; the spread over seeds is a measure of that too."
+)
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def sentences(evidence: Evidence) -> tuple[str, ...]:
         " between them there is luck."
         for first, second, rows in lucky(evidence)
     ]
-    return (*told, *([LUCK] if found else []), *close, *_not_made(evidence))
+    return (*told, *([LUCK, ELSEWHERE] if found else []), *close, *_not_made(evidence))
 
 
 def _told(variant: str, found: Sequence[Spread]) -> str:

@@ -42,6 +42,7 @@ def load(
     dtype: str = "auto",
     trust_remote_code: bool = False,
     allow_unused: tuple[str, ...] = (),
+    fast: bool = False,
     cache_dir: Path,
     datasets_dir: Path | None = None,
     streamed: bool = False,
@@ -49,10 +50,11 @@ def load(
 ) -> Loaded:
     """Load a variant and prove that it is what was asked.
 
-    `dtype` is what is calculated in; auto is the scheme's own, and float32 on a CPU. A `streamed` model is
-    left in host memory, where nothing can be calculated with it yet. What libraries warn of and changes what
-    is loaded stands in the notes. Raises QevalError where the model, its packages or the memory are missing,
-    where the checkpoint is of another scheme, and where nothing came out quantised.
+    `dtype` is what is calculated in; auto is the scheme's own, and float32 on a CPU. `fast` asks for the
+    library's own kernels, else layers are those that run everywhere. A `streamed` model is left in host
+    memory, where nothing can be calculated with it yet. What libraries warn of and changes what is loaded
+    stands in the notes. Raises QevalError where the model, its packages or the memory are missing, where the
+    checkpoint is of another scheme, and where nothing came out quantised.
     """
     check_available(variant.scheme)
     meant = resolve(variant)
@@ -63,6 +65,7 @@ def load(
         allow_unused=allow_unused,
         datasets_dir=datasets_dir,
         streamed=streamed,
+        fast=fast,
     )
     with listening() as heard:
         loaded = _loaded(variant, meant, recipe)

@@ -66,7 +66,9 @@ class Recipe:
     `warnings`; what the
     loaded modules cannot tell themselves (a file's types, since unpacked) it puts into `evidence` under the
     name of a field of Provenance. `made` is the checkpoint that was made here of the source, None where
-    none was. `streamed` models are left in host memory, to reach the device block by block.
+    none was. `streamed` models are left in host memory, to reach the device block by block. `fast` asks for
+    the library's own kernels; without it the weights are to be scored, mostly dequantised, and layers are
+    those that run everywhere and build nothing.
     """
 
     model: str
@@ -86,6 +88,7 @@ class Recipe:
     warnings: list[str] = field(default_factory=list)
     evidence: dict[str, Any] = field(default_factory=dict)
     made: Source | None = None
+    fast: bool = False
     streamed: bool = False
 
     @property
@@ -121,6 +124,8 @@ class SchemeSpec:
     that a module of the library keeps elsewhere than among its own parameters and buffers, for their bits
     count as well.
 
+    `kernels` tells that a Recipe's `fast` loads other layers.
+
     Ready checkpoints: `checkpoint` tells whether they are read, `methods` are the `quant_method` values that
     they carry, and `recognise` knows one that names none: it takes the checkpoint and its
     quantization_config, which may be empty. `config_keys` maps an option to the key of the
@@ -148,6 +153,7 @@ class SchemeSpec:
     unpacked: bool = False
     streams: bool = False
     beside: Callable[[Any], Iterator[tuple[str, Any]]] | None = None
+    kernels: bool = False
     checkpoint: Ready = "no"
     methods: tuple[str, ...] = ()
     recognise: Callable[[Source, Mapping[str, Any]], bool] | None = None

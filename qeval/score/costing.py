@@ -10,6 +10,7 @@ from qeval.base.costs import Cost
 from qeval.base.messages import Done, Job, Note, Stage
 from qeval.base.records import Provenance
 from qeval.load.memory import PROCESS_NOTE, peak_bytes
+from qeval.load.reading.kernels import STEPPED_DOWN
 from qeval.score import cost
 from qeval.score.inputs import loaded_variant
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from qeval.load.model import Loaded
     from qeval.score.cells import Say
 
-_LAYERS_NOTE = "Latency and throughput are of the layers as loaded, never of weights dequantised for scoring."
+_LAYERS_NOTE = (
+    "Latency and throughput are of the layers as loaded ({layers}), never of weights dequantised for scoring."
+)
 _TOO_LONG = "Latency and throughput would have taken more than 5% of the run; --cost measures them."
 _UNSCORED_NOTE = "Nothing was scored: peak memory is that of measuring."
 
@@ -55,9 +58,9 @@ def end_without_scoring(job: Job, stored: Provenance | None, say: Say) -> Done:
         return Done(stored)
     if job.tasks:
         unmeasured = Cost(stored.device if stored else device)
-        found = _measured(lambda: loaded_variant(job, say), unmeasured, say)
+        found = _measured(lambda: loaded_variant(job, say, fast=True), unmeasured, say)
         return Done(stored, _with_peak(found, None, device))
-    loaded = loaded_variant(job, say)
+    loaded = loaded_variant(job, say, fast=True)
     found = _measured(lambda: loaded, Cost(loaded.provenance.device, loaded.load_seconds), say)
     found = replace(found, notes=(*found.notes, _UNSCORED_NOTE))
     return Done(loaded.provenance, _with_peak(found, peak_bytes(device), device))
@@ -74,12 +77,19 @@ def _measured(
     except Exception as error:  # noqa: BLE001 - whatever a library says of it
         found = replace(unmeasured, notes=(f"Not measured: {cost.reason(error).rstrip('.')}.",))
     else:
-        told = (_LAYERS_NOTE,) if loaded.provenance.modules and found.measures else ()
+        made = loaded.provenance
+        told = _layers_notes(made) if made.modules and found.measures else ()
         found = replace(found, notes=(*found.notes, *told))
     for note in found.notes:
         if note.startswith("Not measured"):
             say(Note(note))
     return found
+
+
+def _layers_notes(made: Provenance) -> tuple[str, ...]:
+    """Which layers were timed, which may be others than were scored, and why not the library's own choice."""
+    stepped_down = (note for note in made.notes if STEPPED_DOWN in note)
+    return (_LAYERS_NOTE.format(layers=", ".join(made.modules)), *stepped_down)
 
 
 def _with_peak(found: Cost, peak: int | None, device: str) -> Cost:

@@ -85,7 +85,7 @@ def placed_variant(job: Job, say: Say) -> model.Loaded:
     if where.refused is not None:
         raise where.refused
     if not where.streamed:
-        return loaded_variant(job, say)
+        return loaded_variant(job, say, fast=not job.settings.materialize)
     say(Note(where.sentence))
     loaded = loaded_variant(job, say, streamed=True)
     told = loaded.provenance
@@ -93,8 +93,9 @@ def placed_variant(job: Job, say: Say) -> model.Loaded:
     return replace(loaded, provenance=told)
 
 
-def loaded_variant(job: Job, say: Say, *, streamed: bool = False) -> model.Loaded:
-    """The job's variant on its device, or in host memory; what its loader notes is said."""
+def loaded_variant(job: Job, say: Say, *, streamed: bool = False, fast: bool = False) -> model.Loaded:
+    """The job's variant on its device, by the library's own kernels where `fast`, or in host memory; what its
+    loader notes is said."""
     say(Stage("loading the weights"))
     settings = job.settings
     with phase("loading"):
@@ -106,6 +107,7 @@ def loaded_variant(job: Job, say: Say, *, streamed: bool = False) -> model.Loade
             allow_unused=settings.allow_unused,
             cache_dir=Path(job.cache_dir),
             datasets_dir=Path(settings.datasets_dir) if settings.datasets_dir else None,
+            fast=fast,
             streamed=streamed,
             progress=lambda text: say(Stage(text)),
         )

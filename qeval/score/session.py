@@ -22,6 +22,7 @@ from qeval.base.messages import Done, Job, Stage, Todo
 from qeval.base.packing import Packing
 from qeval.base.records import Cell
 from qeval.base.settings import Settings
+from qeval.load.schemes import SCHEMES
 from qeval.score.account import Account
 from qeval.score.clock import CLOCK, phase
 from qeval.score.costing import cost_of_scored, end_without_scoring
@@ -156,7 +157,8 @@ class Session:
         self.feeder = Feeder(job, cells, self.account, self.model, packing, mates=mates)
 
     def _materialize(self) -> None:
-        self.native = True
+        portable = self.settings.materialize and SCHEMES[self.job.variant.scheme.kind].kernels
+        self.native = not portable
         if compute_in_own_dtype(self.model):
             self.native = False
             self.account.note([_CPU_KERNEL_NOTE])
@@ -375,5 +377,5 @@ class Session:
         if not self.native:
             self.feeder.engine = self.feeder.model = self.model = None
             self.loaded = replace(self.loaded, model=None)
-            self.loaded = loaded_variant(self.job, self.say)
+            self.loaded = loaded_variant(self.job, self.say, fast=True)
         return self.loaded

@@ -219,6 +219,7 @@ def test_schemes_closer_than_the_spread_are_told_apart_by_luck() -> None:
     assert spread.sentences(found) == (
         "gptq over 3 seeds, median (least to greatest): arc -2.00 (-8.00 to -2.00) points.",
         spread.LUCK,
+        spread.ELSEWHERE,
         "bnb4 and gptq are closer than that on arc: the choice between them there is luck.",
         "Made once, as no seed acts or nobody asked: bnb4, awq.",
     )

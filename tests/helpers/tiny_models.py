@@ -90,12 +90,12 @@ def edit_json(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps({name: value for name, value in found.items() if value is not None}))
 
 
-def save_model(directory: Path, seed: int = 0) -> Path:
+def save_model(directory: Path, seed: int = 0, **shape: Any) -> Path:
     """A random Llama that reads bytes, so that every choice of every item is a text of its own to it."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    save_llama(directory, seed=seed, vocab_size=300, max_position_embeddings=256)
+    save_llama(directory, seed=seed, vocab_size=300, max_position_embeddings=256, **shape)
     alphabet = ["<s>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
     reads = Tokenizer(models.BPE({letter: at for at, letter in enumerate(alphabet)}, []))
     reads.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

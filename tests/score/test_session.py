@@ -285,7 +285,40 @@ def test_costs_are_those_of_the_schemes_own_layers_never_of_materialised_ones(
     done = events[-1]
     assert done.provenance.materialized
     assert len(seen) == sum(done.provenance.modules.values()) > 0
-    assert any("of the layers as loaded" in note for note in done.cost.notes)
+    assert any("of the layers as loaded (Linear4bit)" in note for note in done.cost.notes)
+
+
+@pytest.mark.usefixtures("short_bench")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("materialize", [True, False])
+def test_the_librarys_own_kernels_are_for_costs_alone(
+    runs_dir: Path, llama: Path, monkeypatch, materialize: bool
+) -> None:
+    """Unless nothing is dequantised: then what is scored is what is timed, and nothing is loaded twice."""
+    pytest.importorskip("gptqmodel")
+    from qeval.load import model as models
+
+    load, fast = models.load, []
+
+    def spy(*given: object, **named: object) -> models.Loaded:
+        fast.append(named["fast"])
+        found = load(*given, **named)
+        note = "gptqmodel's own choice of kernel, machete, does not run here (no); torch does and is used."
+        notes = (*found.provenance.notes, *([note] if named["fast"] else []))
+        return replace(found, provenance=replace(found.provenance, notes=notes))
+
+    monkeypatch.setattr(models, "load", spy)
+    options = {"group_size": 32, "calibration": "own", "samples": 2, "length": 16}
+    variant = Variant("gptq", str(llama), Scheme("gptq", options))
+    job = a_job(runs_dir, llama, variant=variant, tasks=TASKS[:1], cost=True)
+    job = msgspec.structs.replace(job, settings=replace(job.settings, materialize=materialize))
+    done = score(job)[1][-1]
+    assert fast == ([False, True] if materialize else [True])
+    assert done.provenance.materialized is materialize
+    assert done.provenance.modules == {"TorchLinear": 14}
+    assert any("of the layers as loaded (TorchLinear)" in note for note in done.cost.notes)
+    assert any("machete, does not run here" in note for note in done.cost.notes)
+    assert any("machete" in note for note in done.provenance.notes) is not materialize
 
 
 @pytest.mark.parametrize(("device", "forgotten"), [("cuda:1", ["loaded", "cuda:1"]), ("cpu", ["loaded"])])

@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from qeval.base.errors import QevalError
 from qeval.load.making import walk
+from qeval.load.making.kept import Blocks, write_model, written_beside
+from qeval.load.making.packing import awq_tensors
+from qeval.load.making.sums import Sums, coarse_products
 from qeval.load.reading.grid import round_to_nearest, to_grid
 from qeval.load.reading.layers import divide
 
@@ -54,43 +56,28 @@ class Plan:
         return round_to_nearest(weight, self.bits, self.group_size, symmetric=False)
 
 
-@dataclass
-class Seen:
-    """Sums over the tokens that a layer read: `gram` (in, in) of xᵀx, `magnitude` (in,) of |x|."""
-
-    gram: Tensor | float = 0.0
-    magnitude: Tensor | float = 0.0
-    tokens: int = 0
-
-    def add(self, inputs: Tensor) -> None:
-        """Count `inputs` (..., in) in."""
-        rows = inputs.reshape(-1, inputs.shape[-1]).float()
-        self.gram = self.gram + rows.T @ rows
-        self.magnitude = self.magnitude + rows.abs().sum(0)
-        self.tokens += len(rows)
-
-
 def search(
     model: Any, windows: list[list[int]], plan: Plan, work: Path, progress: Callable[[str], None]
 ) -> None:
-    """Scale and clip the weights of every block in place, so that rounding them costs least.
+    """Scale, clip and round the weights of every block so that it costs least.
 
-    `windows` are (samples, length) token ids. A finished block is kept in `work`, and a second call goes on
-    from there. Raises QevalError for layers that cannot be quantised.
+    `windows` are (samples, length) token ids. A finished block is packed and kept in `work`, and a second
+    call goes on from there; in the model norms hold their scales then. Raises QevalError for layers that
+    cannot be quantised, and for a full disk.
     """
-    blocks = walk.find_blocks(model)[1]
+    name, blocks = walk.find_blocks(model)
     _check(blocks[0], plan)
-    with torch.no_grad():
+    with torch.no_grad(), written_beside(work) as kept:
         states, keywords = walk.capture(model, blocks[0], torch.tensor(windows))
         for index, block in enumerate(blocks):
             progress(f"awq: block {index + 1} of {len(blocks)}")
-            states, seen = _observe(block, states, keywords)
-            kept = work / f"block-{index:04d}.safetensors"
-            if kept.is_file():
-                block.load_state_dict(load_file(kept))
+            if kept.has(index):
+                walk.go_on(block, states, keywords)
+                block.load_state_dict(kept.aside(index), strict=False)
             else:
+                seen = _observe(block, states, keywords)
                 _search_block(block, seen, plan)
-                _keep(block, kept)
+                kept.keep(index, _packed(block, f"{name}.{index}.", plan), _aside(block))
 
 
 def _check(block: nn.Module, plan: Plan) -> None:
@@ -109,34 +96,31 @@ def _check(block: nn.Module, plan: Plan) -> None:
             )
 
 
-def _observe(
-    block: nn.Module, states: list[Tensor], keywords: list[dict[str, Any]]
-) -> tuple[list[Tensor], dict[str, Seen]]:
-    """The block's outputs, and what the first layer of each pair's second part saw, by that layer's name."""
-    seen = {names[0]: Seen() for _, names in PAIRS}
+def _observe(block: nn.Module, states: list[Tensor], keywords: list[dict[str, Any]]) -> dict[str, Sums]:
+    """Let the block go on with the states; returns what the first layer of each pair's second part saw, by
+    that layer's name."""
+    seen = {names[0]: Sums(magnitudes=True) for _, names in PAIRS}
 
-    def watch(told: Seen) -> Callable[..., None]:
+    def watch(told: Sums) -> Callable[..., None]:
         return lambda _, arguments: told.add(arguments[0])
 
     handles = [
         block.get_submodule(name).register_forward_pre_hook(watch(told)) for name, told in seen.items()
     ]
     try:
-        outputs = [
-            walk.primary(block(state, **keyword)) for state, keyword in zip(states, keywords, strict=True)
-        ]
+        walk.go_on(block, states, keywords)
     finally:
         for handle in handles:
             handle.remove()
-    return outputs, seen
+    return seen
 
 
-def _search_block(block: nn.Module, seen: dict[str, Seen], plan: Plan) -> None:
+def _search_block(block: nn.Module, seen: dict[str, Sums], plan: Plan) -> None:
     """Scale and clip the block's layers. Scaling for one pair changes what another's layers read by nothing
     but that scale, so that what was seen before stays true."""
     for source_name, names in PAIRS:
         source, layers = block.get_submodule(source_name), [block.get_submodule(name) for name in names]
-        told = seen[names[0]]
+        told = seen.pop(names[0])
         gram = torch.as_tensor(told.gram) / told.tokens
         channels = _channels(block, source, layers[0])
         magnitude = _mean_by(channels, torch.as_tensor(told.magnitude) / told.tokens)
@@ -172,13 +156,14 @@ def best_scale(weights: list[Tensor], gram: Tensor, magnitude: Tensor, plan: Pla
     `magnitude` (in,) the mean of |x|. With a = 0, the first tried, nothing is scaled.
     """
     best, least = torch.ones_like(magnitude), float("inf")
-    for step in range(POWERS):
-        scale = magnitude.pow(step / POWERS).clamp(min=1e-4)
-        scale = scale / (scale.max() * scale.min()).sqrt()
-        changes = (plan.round(weight * scale) / scale - weight for weight in weights)
-        error = sum(float(((change @ gram) * change).sum()) for change in changes)
-        if error < least:
-            best, least = scale, error
+    with coarse_products(gram.device):
+        for step in range(POWERS):
+            scale = magnitude.pow(step / POWERS).clamp(min=1e-4)
+            scale = scale / (scale.max() * scale.min()).sqrt()
+            changes = (plan.round(weight * scale) / scale - weight for weight in weights)
+            error = sum(float(((change @ gram) * change).sum()) for change in changes)
+            if error < least:
+                best, least = scale, error
     return best
 
 
@@ -211,20 +196,27 @@ def clip(weight: Tensor, gram: Tensor, plan: Plan) -> Tensor:
     return best.reshape(weight.shape)
 
 
-def _keep(block: nn.Module, path: Path) -> None:
-    """Write a finished block's tensors, whole or not at all."""
-    partial = path.with_suffix(".partial")
-    save_file({name: tensor.contiguous().cpu() for name, tensor in block.state_dict().items()}, partial)
-    partial.replace(path)
+def _packed(block: nn.Module, prefix: str, plan: Plan) -> dict[str, Tensor]:
+    """The layers of a block, rounded, in AutoAWQ's gemm packing, which plain transformers loads."""
+    found: dict[str, Tensor] = {}
+    for name, layer in walk.linears(block):
+        codes, scale, zero = to_grid(layer.weight, plan.bits, plan.group_size, symmetric=False)
+        codes = codes.reshape(layer.weight.shape)
+        tensors = awq_tensors(layer, codes, scale.squeeze(-1), zero.squeeze(-1))
+        found |= {f"{prefix}{name}.{part}": tensor for part, tensor in tensors.items()}
+    return found
 
 
-def pack(model: Any, plan: Plan) -> None:
-    """Replace the layers of every block by rounded ones in AutoAWQ's gemm packing, which plain transformers
-    loads, and say so in the model's configuration."""
+def _aside(block: nn.Module) -> dict[str, Tensor]:
+    """What scaling changed of a block besides its layers."""
+    layers = {name for name, _ in walk.linears(block)}
+    state = block.state_dict()
+    return {name: tensor for name, tensor in state.items() if name.rpartition(".")[0] not in layers}
+
+
+def save(model: Any, tokenizer: Any, plan: Plan, work: Path, target: Path) -> None:
+    """Write the checkpoint out of the blocks in `work` and the rest of the model."""
     name, blocks = walk.find_blocks(model)
-    for index, block in enumerate(blocks):
-        for layer_name, layer in list(walk.linears(block)):
-            model.set_submodule(f"{name}.{index}.{layer_name}", _packed(layer, plan))
     model.config.quantization_config = {
         "quant_method": "awq",
         "version": "gemm",
@@ -232,24 +224,8 @@ def pack(model: Any, plan: Plan) -> None:
         "group_size": plan.group_size,
         "zero_point": True,
     }
-
-
-def _packed(layer: nn.Linear, plan: Plan) -> nn.Module:
-    from gptqmodel.nn_modules.qlinear.torch_awq import AwqTorchLinear
-
-    codes, scale, zero = to_grid(layer.weight, plan.bits, plan.group_size, symmetric=False)
-    layer.weight.data = ((codes - zero) * scale).reshape(
-        layer.weight.shape
-    )  # in float32, so that it is exact
-    packed = AwqTorchLinear(
-        bits=plan.bits,
-        group_size=plan.group_size,
-        sym=False,
-        desc_act=False,
-        in_features=layer.in_features,
-        out_features=layer.out_features,
-        bias=layer.bias is not None,
-        register_buffers=False,
-    )
-    packed.pack(layer, scale.squeeze(-1), zero.squeeze(-1))
-    return packed
+    packed = {
+        f"{name}.{index}.{layer}" for index, block in enumerate(blocks) for layer, _ in walk.linears(block)
+    }
+    write_model(model, Blocks(work), len(blocks), packed, target)
+    tokenizer.save_pretrained(target)

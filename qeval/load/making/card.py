@@ -24,6 +24,8 @@ model = AutoModelForCausalLM.from_pretrained("<this directory>")
 |---|---|
 {rows}
 
+Made on {where}. Elsewhere sums are rounded otherwise, and the same command makes another checkpoint.
+
 Identity of the base model: `{identity}`
 Calibration: `{calibration}`
 
@@ -31,7 +33,7 @@ The licence of the base model holds for this checkpoint too.
 """
 
 
-def write_card(directory: Path, model: str, scheme: str, made_of: Mapping[str, Any]) -> None:
+def write_card(directory: Path, model: str, scheme: str, made_of: Mapping[str, Any], where: str) -> None:
     """Write README.md for people and qeval.json for programs into a checkpoint's directory."""
     from huggingface_hub import ModelCard, ModelCardData
 
@@ -44,6 +46,7 @@ def write_card(directory: Path, model: str, scheme: str, made_of: Mapping[str, A
         scheme=scheme,
         versions=", ".join(f"{name} {version}" for name, version in made_of["versions"].items()),
         rows="\n".join(f"| {name} | {value} |" for name, value in settings),
+        where=where,
         identity=json.dumps(made_of["model"]),
         calibration=json.dumps(made_of["calibration"]),
     )

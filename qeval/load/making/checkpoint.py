@@ -11,6 +11,7 @@ from typing import Any
 from qeval.base.errors import QevalError
 from qeval.base.files import build_directory
 from qeval.base.hashing import digest
+from qeval.load.device import device_kind, threads
 from qeval.load.making import calibration
 from qeval.load.making.card import write_card
 from qeval.load.memory import check_fits
@@ -20,6 +21,10 @@ from qeval.load.source import model_identity
 from qeval.load.spec import OptionSpec, Recipe, SchemeSpec
 from qeval.load.versions import versions
 
+MADE_NOTE = (
+    "It was quantised on {where}; elsewhere sums are rounded otherwise, so that the same command makes"
+    " another checkpoint, whose numbers differ by chance; --repeat-quantisation tells by how much."
+)
 OPTIONS = (
     OptionSpec("calibration", str, "auto", "c4, wikitext2, own (comes with qeval) or a text file"),
     OptionSpec("samples", int, 0, "calibration samples; 0 for 128 of a set, 16 of our own text", low=0),
@@ -60,9 +65,10 @@ def checkpoint(recipe: Recipe, spec: SchemeSpec, method: int, libraries: Iterabl
 
     `method` is raised when our own code changes what it makes; `libraries` are the distributions that can.
     A killed call goes on after the last block it finished. Raises QevalError for calibration text that
-    cannot be had or is longer than the model takes, and what `build` raises.
+    cannot be had or is longer than the model takes, for a full disk, and what `build` raises.
     """
     made_of = _ingredients(recipe, spec, method, libraries)
+    recipe.notes.append(MADE_NOTE.format(where=where(made_of)))
     name = digest(made_of, spaced=True)[:16]
     slug = "".join(char if char.isalnum() else "-" for char in Path(recipe.model).name.lower())
     target = recipe.cache_dir / "checkpoints" / f"{slug}-{spec.name}-{name}"
@@ -83,8 +89,16 @@ def checkpoint(recipe: Recipe, spec: SchemeSpec, method: int, libraries: Iterabl
     return build_directory(target, make)
 
 
+def where(made_of: Mapping[str, Any]) -> str:
+    """The device that a checkpoint was made on, in words."""
+    count = made_of["threads"]
+    told = f" with {count} thread{'s' if count > 1 else ''}" if count else ""
+    return f"{made_of['device']}{told}"
+
+
 def _ingredients(recipe: Recipe, spec: SchemeSpec, method: int, libraries: Iterable[str]) -> dict[str, Any]:
-    """Everything that can change the checkpoint."""
+    """Everything that can change the checkpoint. The device and the threads of a CPU can, since activations
+    in float32 are rounded by the order of sums, and a solver turns a last digit into another code."""
     return {
         "method": method,
         "model": model_identity(recipe.model, recipe.base.revision, recipe.cache_dir),
@@ -93,6 +107,8 @@ def _ingredients(recipe: Recipe, spec: SchemeSpec, method: int, libraries: Itera
             calibration_of(recipe.model, recipe.options), recipe.datasets_dir, recipe.cache_dir
         ),
         "compute": recipe.compute,
+        "device": device_kind(recipe.device),
+        "threads": threads(recipe.device),
         "versions": versions(*libraries),
     }
 
@@ -101,7 +117,8 @@ def _make(recipe: Recipe, scheme: str, made_of: dict[str, Any], build: Build, ta
     """Make a checkpoint in `target`; returns the directory in which its finished blocks lay."""
     found = _materials(replace(recipe, source=recipe.base), _work_dir(target))
     plan = build(found, target)
-    write_card(target, recipe.model, scheme, {**made_of, "plan": plan, "samples": len(found.windows)})
+    told = {**made_of, "plan": plan, "samples": len(found.windows)}
+    write_card(target, recipe.model, scheme, told, where(made_of))
     return found.work
 
 

@@ -3,21 +3,26 @@
 Linear layers that read the same tensor (q, k and v; gate and up) are solved together, on activations that
 passed through everything quantised before them, as the paper's code does (Frantar et al., arXiv 2210.17323);
 samples go through in batches. That takes fewer forward passes than one per layer, and on a small machine
-those are most of the time.
+those are most of the time. Such layers have one Hessian, which is summed once. On a GPU their rows are one
+matrix to the solver: rows do not know of each other, and the order of columns depends on the Hessian alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from qeval.load.making import walk
+from qeval.load.making.columns import launched_at_once
+from qeval.load.making.kept import Blocks, write_model, written_beside
+from qeval.load.making.packing import Grid, check_packable, gptq_tensors, unpack_rows
+from qeval.load.making.sums import Sums
 from qeval.load.reading.layers import divide
 
 
@@ -37,60 +42,109 @@ class Plan:
         """Whether gptqmodel takes columns by activation and stores them in their own order."""
         return self.group_aware and not self.act_order and self.group_size > 0
 
+    @property
+    def form(self) -> str:
+        """The format of the files: "gptq" stores zero points less one, which a zero point of 0 forbids."""
+        return "gptq" if self.symmetric else "gptq_v2"
+
 
 def quantise(
     model: Any, windows: list[list[int]], plan: Plan, work: Path, progress: Callable[[str], None]
-) -> dict[str, tuple[Any, ...]]:
+) -> dict[str, Grid]:
     """Solve every linear layer of every block; weights become their quantised values in place.
 
-    Returns, by layer name, what packing needs: (quantizer, scale, zero, g_idx). A finished block is kept
-    in `work`, and a second call goes on from there. Raises QevalError for a model without such blocks.
+    Returns the grids by layer name, on the CPU. A finished block is packed and kept in `work`, and a second
+    call goes on from there. Raises QevalError for a model without such blocks, layers that cannot be packed,
+    and a full disk.
     """
-    with torch.no_grad():
-        return _quantise(model, torch.tensor(windows), plan, work, progress)
+    with torch.no_grad(), launched_at_once(), written_beside(work) as kept:
+        return _quantise(model, torch.tensor(windows), plan, kept, progress)
 
 
 def _quantise(
-    model: Any, tokens: Tensor, plan: Plan, work: Path, progress: Callable[[str], None]
-) -> dict[str, tuple[Any, ...]]:
+    model: Any, tokens: Tensor, plan: Plan, kept: Blocks, progress: Callable[[str], None]
+) -> dict[str, Grid]:
     name, blocks = walk.find_blocks(model)
     states, keywords = walk.capture(model, blocks[0], tokens)
-    solved: dict[str, tuple[Any, ...]] = {}
+    solved: dict[str, Grid] = {}
     for index, block in enumerate(blocks):
         progress(f"gptq: block {index + 1} of {len(blocks)}")
-        kept = work / f"block-{index:04d}.safetensors"
-        found = _restore(block, kept, plan) if kept.is_file() else _solve_block(block, states, keywords, plan)
-        if not kept.is_file():
-            _keep(block, found, kept)
-        solved |= {f"{name}.{index}.{layer}": result for layer, result in found.items()}
-        states = [
-            walk.primary(block(state, **keyword)) for state, keyword in zip(states, keywords, strict=True)
-        ]
+        prefix = f"{name}.{index}."
+        if kept.has(index):
+            found = _restore(block, prefix, kept.tensors(index), kept.aside(index), plan)
+        else:
+            found = _solve_block(block, states, keywords, plan)
+            kept.keep(index, _packed(block, prefix, found, plan), _aside(found))
+        solved |= {f"{prefix}{layer}": grid.to("cpu") for layer, grid in found.items()}
+        if index + 1 < len(blocks):
+            walk.go_on(block, states, keywords)
     return solved
 
 
 def _solve_block(
     block: nn.Module, states: list[Tensor], keywords: list[dict[str, Any]], plan: Plan
-) -> dict[str, tuple[Any, ...]]:
+) -> dict[str, Grid]:
     """Solve the block's layers group by group, in the order in which they run."""
-    solved: dict[str, tuple[Any, ...]] = {}
+    solved: dict[str, Grid] = {}
     for group in walk.groups(block, states[0][:1], walk.first_of_batch(keywords[0])):
-        solvers = {name: _solver(name, layer, plan) for name, layer in group.items()}
-        _feed(block, group, solvers, states, keywords)
-        for name, solver in solvers.items():
-            scale, zero, order, *_ = solver.hf_quantize(
-                percdamp=plan.damp, group_size=plan.group_size, actorder=plan.act_order
-            )
-            solved[name] = (solver.quantizer, scale.cpu(), zero.cpu(), order.cpu())
-            solver.free()
+        for name, layer in group.items():
+            divide(name, layer.in_features, plan.group_size)
+            check_packable(name, layer)
+        told = _feed(block, group, states, keywords)
+        solved |= solve_group(group, told, plan, joined=next(iter(group.values())).weight.is_cuda)
     return solved
 
 
-def _solver(name: str, layer: nn.Linear, plan: Plan) -> Any:
+def _feed(
+    block: nn.Module, group: dict[str, nn.Linear], states: list[Tensor], keywords: list[dict[str, Any]]
+) -> Sums:
+    """The sums over every input of the group, whose layers all read the same tensor."""
+    told = Sums()
+
+    def hook(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        told.add(arguments[0])
+        raise walk.Stop
+
+    handle = next(iter(group.values())).register_forward_pre_hook(hook)
+    try:
+        for state, keyword in zip(states, keywords, strict=True):
+            walk.until_stop(block, state, **keyword)
+    finally:
+        handle.remove()
+    return told
+
+
+def solve_group(group: dict[str, nn.Linear], told: Sums, plan: Plan, *, joined: bool) -> dict[str, Grid]:
+    """Solve layers that read the same tensor; `joined` as one matrix, which saves all but one inverse."""
+    if not joined:
+        return {name: _solve(layer, told, plan) for name, layer in group.items()}
+    layers = list(group.values())
+    rows = [layer.out_features for layer in layers]
+    whole = nn.Linear(layers[0].in_features, sum(rows), bias=False, device="meta")
+    whole.weight = nn.Parameter(torch.cat([layer.weight for layer in layers]), requires_grad=False)
+    grid = _solve(whole, told, plan)
+    for layer, weight in zip(layers, whole.weight.split(rows), strict=True):
+        layer.weight.data.copy_(weight)
+    parts = zip(grid.scale.split(rows), grid.zero.split(rows), strict=True)
+    return {name: Grid(scale, zero, grid.g_idx) for name, (scale, zero) in zip(group, parts, strict=True)}
+
+
+def _solve(layer: nn.Linear, told: Sums, plan: Plan) -> Grid:
+    """Have gptqmodel's solver put a layer's weights on a grid."""
+    solver = _solver(layer, plan)
+    solver.H = torch.as_tensor(told.gram) * (2.0 / told.tokens)  # gptqmodel's scale; its own, to write into
+    solver.nsamples = told.tokens
+    scale, zero, g_idx, *_ = solver.hf_quantize(
+        percdamp=plan.damp, group_size=plan.group_size, actorder=plan.act_order
+    )
+    solver.free()
+    return Grid(scale, zero, g_idx)
+
+
+def _solver(layer: nn.Linear, plan: Plan) -> Any:
     from gptqmodel.quantization import QuantizeConfig
     from gptqmodel.quantization.gptq import GPTQ
 
-    divide(name, layer.in_features, plan.group_size)
     solver = GPTQ(
         layer,
         qcfg=QuantizeConfig(
@@ -107,71 +161,60 @@ def _solver(name: str, layer: nn.Linear, plan: Plan) -> Any:
     return solver
 
 
-def _feed(
-    block: nn.Module,
-    group: dict[str, nn.Linear],
-    solvers: dict[str, Any],
-    states: list[Tensor],
-    keywords: list[dict[str, Any]],
-) -> None:
-    """Let the solvers see every input of the group, whose layers all read the same tensor."""
-
-    def hook(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        for solver in solvers.values():
-            solver.add_batch(arguments[0].data, None)
-        raise walk.Stop
-
-    handle = next(iter(group.values())).register_forward_pre_hook(hook)
-    try:
-        for state, keyword in zip(states, keywords, strict=True):
-            walk.until_stop(block, state, **keyword)
-    finally:
-        handle.remove()
+def _packed(block: nn.Module, prefix: str, solved: dict[str, Grid], plan: Plan) -> dict[str, Tensor]:
+    """The tensors of a solved block as the checkpoint holds them."""
+    less_one = plan.form == "gptq"
+    return {
+        f"{prefix}{name}.{part}": tensor
+        for name, grid in solved.items()
+        for part, tensor in gptq_tensors(
+            block.get_submodule(name), grid, plan.bits, less_one=less_one
+        ).items()
+    }
 
 
-def _keep(block: nn.Module, solved: dict[str, tuple[Any, ...]], path: Path) -> None:
-    """Write a solved block's weights and grids, whole or not at all."""
-    layers = dict(walk.linears(block))
-    tensors: dict[str, Tensor] = {}
-    for name, (_, scale, zero, order) in solved.items():
-        parts = {"weight": layers[name].weight.data, "scale": scale, "zero": zero, "g_idx": order}
-        tensors |= {f"{name}|{part}": tensor.contiguous().cpu() for part, tensor in parts.items()}
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial)
-    partial.replace(path)
+def _aside(solved: dict[str, Grid]) -> dict[str, Tensor]:
+    """The grids in full, which the checkpoint holds in 16 bits."""
+    return {
+        f"{name}|{part}": getattr(grid, part)
+        for name, grid in solved.items()
+        for part in ("scale", "zero", "g_idx")
+    }
 
 
-def _restore(block: nn.Module, path: Path, plan: Plan) -> dict[str, tuple[Any, ...]]:
-    """What `_keep` wrote, with the weights put back into the block."""
-    tensors = load_file(path)
+def _restore(
+    block: nn.Module, prefix: str, packed: dict[str, Tensor], aside: dict[str, Tensor], plan: Plan
+) -> dict[str, Grid]:
+    """The grids of a block that was kept, with its weights put back."""
     solved = {}
     for name, layer in walk.linears(block):
-        if f"{name}|scale" in tensors:
-            layer.weight.data.copy_(tensors[f"{name}|weight"])
-            parts = (tensors[f"{name}|{part}"] for part in ("scale", "zero", "g_idx"))
-            solved[name] = (_solver(name, layer, plan).quantizer, *parts)
+        if f"{name}|scale" in aside:
+            parts = (aside[f"{name}|{part}"].to(layer.weight.device) for part in ("scale", "zero", "g_idx"))
+            solved[name] = grid = Grid(*parts)
+            words = packed[f"{prefix}{name}.qweight"].to(layer.weight.device)
+            codes = unpack_rows(words, plan.bits).T
+            layer.weight.data.copy_(grid.weight(codes, layer.weight.dtype))
     return solved
 
 
-def pack_and_save(
-    model: Any, tokenizer: Any, solved: dict[str, tuple[Any, ...]], plan: Plan, target: Path
-) -> None:
-    """Replace the layers by packed ones and write a checkpoint that plain transformers loads."""
+def save(model: Any, tokenizer: Any, solved: Collection[str], plan: Plan, work: Path, target: Path) -> None:
+    """Write the checkpoint out of the blocks in `work` and the rest of the model, whose layers `solved` they
+    hold; plain transformers loads it."""
     from optimum.gptq import GPTQQuantizer
 
-    packer = GPTQQuantizer(
+    name, blocks = walk.find_blocks(model)
+    settings = GPTQQuantizer(
         bits=plan.bits,
         group_size=plan.group_size,
         damp_percent=plan.damp,
         desc_act=plan.act_order,
         act_group_aware=plan.reorders_within,
         sym=plan.symmetric,
-        format="gptq_v2",  # what the solver calculates in; save() writes the usual "gptq"
-        block_name_to_quantize=walk.find_blocks(model)[0],
-    )
-    packer.pack_model(model, dict(solved))
-    model.is_quantized, model.quantization_method = True, packer.quant_method
-    packer.save(model, str(target))
-    model.config.quantization_config = packer.to_dict()
-    model.config.save_pretrained(target)
+        format=plan.form,
+        block_name_to_quantize=name,
+    ).to_dict()
+    model.config.quantization_config = settings
+    write_model(model, Blocks(work), len(blocks), set(solved), target)
+    told = json.dumps(settings, indent=2)
+    (target / "quantize_config.json").write_text(told, "utf-8")
     tokenizer.save_pretrained(target)

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from qeval.base.errors import QevalError
 
-BATCH_TOKENS = 4096
-"""Tokens of calibration in one forward pass of a block."""
+BATCH_TOKENS = {"cpu": 4096}
+"""Tokens of calibration in one forward pass of a block, by kind of device: sums in batches are rounded in
+batches, so that another number makes other checkpoints."""
+GPU_BATCH_TOKENS = 16384
 
 
 class Stop(Exception):  # noqa: N818 - no error
@@ -50,7 +52,7 @@ def capture(model: Any, first: nn.Module, tokens: Tensor) -> tuple[list[Tensor],
         raise Stop
 
     handle = first.register_forward_pre_hook(hook, with_kwargs=True)
-    size = max(1, BATCH_TOKENS // tokens.shape[1])
+    size = max(1, BATCH_TOKENS.get(model.device.type, GPU_BATCH_TOKENS) // tokens.shape[1])
     try:
         for batch in tokens.split(size):
             until_stop(model, batch.to(model.device), use_cache=False)
@@ -71,6 +73,12 @@ def primary(output: Any) -> Tensor:
     """The hidden states among what a block returns."""
     found: Tensor = output[0] if isinstance(output, tuple) else output
     return found
+
+
+def go_on(block: nn.Module, states: list[Tensor], keywords: list[dict[str, Any]]) -> None:
+    """Replace the states, batch by batch, by what the block makes of them."""
+    for at, keyword in enumerate(keywords):
+        states[at] = primary(block(states[at], **keyword))
 
 
 def first_of_batch(keywords: dict[str, Any]) -> dict[str, Any]:

@@ -9,23 +9,28 @@ from qeval.load.reading.opening import ATTENTION, open_in_compute
 from qeval.load.reading.ready import tell_bits
 from qeval.load.spec import Package, Recipe, SchemeSpec
 
+GPU_NOTE = (
+    "AQLM's layers are multiplied by their unpacked weights, so that no kernel has to be built to score them;"
+    " costs are of aqlm's own kernel."
+)
 NOTE = (
     "On a CPU, AQLM's layers are multiplied by their unpacked weights: aqlm's own kernel for CPUs lets"
     " threads overwrite each other's sums."
 )
 DOC = """\
-Stays packed. On a CPU its layers multiply by the unpacked weight each time, slowly: aqlm's own CPU kernel
-(1.1.7) adds up in several threads without a lock, and its results are wrong and differ from call to call.
+Stays packed. To be scored, its layers multiply by the unpacked weight each time, slowly: aqlm's kernels for
+GPUs are compiled at their first use, and serve costs and `--no-materialize`; its own CPU kernel (1.1.7) adds
+up in several threads without a lock, and its results are wrong and differ from call to call.
 It was run on codebooks of 1x16, 2x8 and 1x4, with aqlm 1.1.7.
 """
 
 
 def load(recipe: Recipe) -> Any:
-    """AQLM's codes and codebooks; on a CPU multiplied by the library's portable product."""
+    """AQLM's codes and codebooks; to be scored, and on a CPU, by the library's portable product."""
     model = open_in_compute(recipe)
-    if not recipe.device.startswith("cuda"):
+    if not (recipe.fast and recipe.device.startswith("cuda")):
         _multiply_unpacked(model)
-        recipe.notes.append(NOTE)
+        recipe.notes.append(GPU_NOTE if recipe.device.startswith("cuda") else NOTE)
     tell_bits(recipe, model)
     return model
 
@@ -57,6 +62,7 @@ SPECS = (
         (Package("aqlm", "aqlm", "1.1"), ACCELERATE),
         "aqlm",
         DOC,
+        kernels=True,
         place=90,
         checkpoint="required",
         methods=("aqlm",),

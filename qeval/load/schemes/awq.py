@@ -12,7 +12,7 @@ from qeval.base.errors import QevalError
 from qeval.load.making import checkpoint
 from qeval.load.packages import ACCELERATE, GPTQMODEL
 from qeval.load.reading.gptq_ready import OLD_NOTE, with_settings
-from qeval.load.reading.kernels import open_stepping_down
+from qeval.load.reading.kernels import BACKEND_NOTE, open_stepping_down
 from qeval.load.reading.opening import ATTENTION, compute_in
 from qeval.load.source import Source, read_config, read_json
 from qeval.load.spec import OptionSpec, Recipe, SchemeSpec
@@ -26,16 +26,17 @@ except in q and k, as in the paper's code. Errors are exact over all calibration
 more than the sum of xᵀx. Where several query heads read one value head, the scale before o is shared among
 them. Rounding is asymmetric, to 4 bits.
 
-The checkpoint is in AutoAWQ's gemm packing, which plain transformers loads, and is cached and resumed as
-GPTQ's is. Blocks must be those of llama, mistral, qwen2 or qwen3; for other models name a ready checkpoint.
+The checkpoint is in AutoAWQ's gemm packing, which plain transformers loads; it is cached, keyed and resumed
+as GPTQ's is. Blocks must be those of llama, mistral, qwen2 or qwen3; for others name a ready checkpoint.
 gptqmodel's own AWQ was tried first: on a CPU of two cores it starts only with a setting of its thread pool,
 calculates in float16, and took a minute a block of the demo model, where this takes five seconds.
 
-On a CPU, gptqmodel's kernels for AWQ round activations to 16 bits. qeval unpacks by gptqmodel's code and
-multiplies in the compute type, so that the numbers are those of other devices; `backend` chooses among the
-kernels of a GPU. Checkpoints in the gemv packings need a GPU.
+To be scored, and on a CPU, weights are unpacked by gptqmodel's code and multiplied in the compute type, since
+gptqmodel's kernels for a CPU round activations to 16 bits. `backend` chooses the kernel of a GPU that costs
+are measured with, and with `--no-materialize` the one that scores. Checkpoints in the gemv packings need a
+GPU, and are scored by its kernels.
 """
-METHOD = 1
+METHOD = 2
 """Raised when a change of qeval's own code changes the checkpoint it makes."""
 KERNELS = {
     "auto": "auto",
@@ -59,23 +60,28 @@ CPU_NOTE = (
 
 
 def load(recipe: Recipe) -> Any:
-    """The checkpoint, ready or made here, with the kernel asked for. Raises QevalError for one in
-    a packing that cannot be read here."""
+    """The checkpoint, ready or made here: to be scored, by the layer that runs everywhere; `fast`, with the
+    kernel asked for, as are packings for GPUs, which no other reads. Raises QevalError for one in a packing
+    that cannot be read here."""
     from gptqmodel.nn_modules.qlinear import BaseQuantLinear
     from transformers import AwqConfig
 
     place = recipe.weights
     backend = str(recipe.options["backend"])
-    on_cpu = recipe.streamed or (recipe.device == "cpu" and backend in {"auto", "torch"})
+    on_cpu = recipe.device == "cpu" and (backend in {"auto", "torch"} or not recipe.fast)
+    portable = recipe.streamed or on_cpu or not (recipe.fast or _packing(place) != "gemm")
     old = recipe.ready and _old_settings(place)
     keywords = {"config": with_settings(recipe, old)} if old else {}
     if old:
         recipe.notes.append(OLD_NOTE.format(name=place.path, file=SETTINGS, library="AutoAWQ"))
-    if on_cpu:
+    if portable and backend not in {"auto", "torch"}:
+        recipe.notes.append(BACKEND_NOTE.format(asked=backend))
+    if recipe.streamed or on_cpu:
         _check_packing(place)
-        backend = "torch"
         if recipe.device == "cpu":
             recipe.notes.append(CPU_NOTE)
+    if portable:
+        backend = "torch"
     names = STEPS if backend == "auto" and recipe.device.startswith("cuda") else (backend,)
     # all else is read from the checkpoint; transformers takes only the loading attributes from here
     model = open_stepping_down(
@@ -83,7 +89,7 @@ def load(recipe: Recipe) -> Any:
     )
     told = model.config.quantization_config
     told.sym = not told.zero_point  # transformers fills in GPTQ's default, which would be recorded
-    if on_cpu:
+    if portable:
         _compute_in_own_dtype(model)
     return compute_in(model, recipe.compute, (BaseQuantLinear,))
 
@@ -103,13 +109,18 @@ def _old_settings(place: Source) -> dict[str, Any]:
 
 def _check_packing(place: Source) -> None:
     """Refuse, before weights are read, a checkpoint in one of AutoAWQ's packings for GPUs."""
-    config = read_config(place).get("quantization_config") or _old_settings(place)
-    packing = str(config.get("version") or config.get("format") or "gemm").lower()
+    packing = _packing(place)
     if packing != "gemm":
         raise QevalError(
             f"{place.path} is packed as {packing}, which is read on NVIDIA GPUs only.",
             "Run it there, or name a checkpoint whose version is gemm.",
         )
+
+
+def _packing(place: Source) -> str:
+    """The packing that a checkpoint tells."""
+    config = read_config(place).get("quantization_config") or _old_settings(place)
+    return str(config.get("version") or config.get("format") or "gemm").lower()
 
 
 def _compute_in_own_dtype(model: Any) -> None:
@@ -174,10 +185,8 @@ def _build(recipe: Recipe, found: checkpoint.Materials, target: Path) -> dict[st
     size = checkpoint.group_size(found.model, int(recipe.options["group_size"]))
     plan = awq.Plan(bits=int(recipe.options["bits"]), group_size=size)
     awq.search(found.model, found.windows, plan, found.work, recipe.progress)
-    recipe.progress("awq: packing")
-    awq.pack(found.model, plan)
-    compute_in(found.model, recipe.store).save_pretrained(target)
-    found.tokenizer.save_pretrained(target)
+    recipe.progress("awq: writing")
+    awq.save(compute_in(found.model, recipe.store), found.tokenizer, plan, found.work, target)
     return asdict(plan)
 
 
@@ -216,6 +225,7 @@ SPEC = SchemeSpec(
     make=make,
     weight_bits=4.5,
     streams=True,
+    kernels=True,
     checkpoint="optional",
     methods=("awq",),
     recognise=recognise,

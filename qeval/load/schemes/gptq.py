@@ -12,7 +12,7 @@ from qeval.base.records import Option
 from qeval.load.making import checkpoint
 from qeval.load.packages import ACCELERATE, GPTQMODEL
 from qeval.load.reading import gptq_ready as ready
-from qeval.load.reading.kernels import open_stepping_down
+from qeval.load.reading.kernels import BACKEND_NOTE, open_stepping_down
 from qeval.load.reading.opening import ATTENTION, compute_in
 from qeval.load.source import Source, read_json
 from qeval.load.spec import OptionSpec, Package, Recipe, SchemeSpec
@@ -27,8 +27,14 @@ gptqmodel's solver: the layers of a block that read the same tensor are solved t
 passed through everything quantised before, as in the paper (arXiv 2210.17323). Calibration is 128 samples
 of 2048 tokens of C4, as there; for the demo model 16 samples of 256 tokens of a text that comes with qeval,
 since a CPU is to manage it in minutes. The checkpoint is cached under everything that can change it; a
-killed run goes on after the last finished block; what is scored is the saved checkpoint, read back. `qeval
-quantize` writes the same files to a directory of yours, with a model card.
+killed run goes on after the last finished block, and so does one that filled the disk; what is scored is
+the saved checkpoint, read back. `qeval quantize` writes the same files to a directory of yours, with a model
+card. On a GPU layers that read the same tensor are solved as one matrix, and no kernel is compiled. The kind
+of device and the threads of a CPU are in the checkpoint's key, since sums are rounded otherwise elsewhere.
+
+To be scored, weights are unpacked by gptqmodel's portable layer, on every machine, and dequantised once.
+`backend` chooses the kernel that costs are measured with, and with `--no-materialize` the one that scores; of
+itself, gptqmodel's choice, or the next that runs where that cannot be fetched or built.
 
 Without `act_order` the solver still takes columns by falling activation, whole groups first and then within
 each (gptqmodel's `act_group_aware`, arXiv 2505.14638), and stores them in their own order. That gains most
@@ -49,7 +55,7 @@ numbers prove which, for the mean code of a group lies at its zero point. In the
 exactly, so transformers and qeval read the very weights that were solved; a reader that unpacks first and
 adds one afterwards does not.
 """
-METHOD = 1
+METHOD = 2
 """Raised when a change of qeval's own code changes the checkpoint it makes."""
 USUAL_GROUP = 128  # also the most that layers.divisor gives
 STEPS = ("auto", "marlin", "exllama_v2", "triton", "torch")
@@ -86,7 +92,8 @@ def recognise(source: Source, config: Mapping[str, Any]) -> bool:
 
 
 def load(recipe: Recipe) -> Any:
-    """The checkpoint, ready or made here, with the kernel asked for."""
+    """The checkpoint, ready or made here: to be scored, by the layer that runs everywhere; `fast`, with the
+    kernel asked for."""
     from gptqmodel.nn_modules.qlinear import BaseQuantLinear
     from transformers import GPTQConfig
 
@@ -98,29 +105,36 @@ def load(recipe: Recipe) -> Any:
             lambda name: GPTQConfig(bits=4, backend=name),
             **keywords,
         )
-    if recipe.held == "cpu":
+    if recipe.held == "cpu" or not recipe.fast:
         _unpack_eagerly(model)
     return compute_in(model, recipe.compute, (BaseQuantLinear,))
 
 
 def _kernels(recipe: Recipe) -> tuple[str, ...]:
-    """The kernel asked for; of itself the library's choice and what to take where that does not run, and on
-    a CPU the one whose numbers are those of other devices."""
+    """To be scored, the portable one. Else the kernel asked for; of itself the library's choice and what to
+    take where that does not run, and on a CPU the one whose numbers are those of other devices."""
     asked = str(recipe.options["backend"])
     if recipe.streamed:
         return ("torch",)  # which unpacks on any device
+    if not recipe.fast and asked not in {"auto", "torch"}:
+        recipe.notes.append(BACKEND_NOTE.format(asked=asked))
     if asked != "auto":
-        return (asked,)
+        return (asked,) if recipe.fast else ("torch",)
     if recipe.device == "cpu" and recipe.compute == "float32":
         recipe.notes.append(CPU_KERNEL_NOTE)
+        return ("torch",)
+    if not recipe.fast:
         return ("torch",)
     return STEPS if recipe.device.startswith("cuda") else ("auto",)
 
 
 def _unpack_eagerly(model: Any) -> None:
-    """Undo gptqmodel's torch.compile of unpacking: on a CPU it costs half a minute and a C++ compiler."""
+    """Undo gptqmodel's torch.compile of unpacking, which costs half a minute on a CPU and a C++ compiler
+    anywhere, and its kernel for triton, which builds what starts it."""
     for module in model.modules():
         vars(module).pop("dequantize_weight", None)
+        if hasattr(module, "_triton_dequant_enabled"):
+            module._triton_dequant_enabled = False  # noqa: SLF001 - there is but an environment variable
 
 
 def make(recipe: Recipe) -> Path:
@@ -152,9 +166,9 @@ def _build(recipe: Recipe, found: checkpoint.Materials, target: Path) -> dict[st
         symmetric=bool(options["symmetric"]),
     )
     solved = gptq.quantise(found.model, found.windows, plan, found.work, recipe.progress)
-    recipe.progress("gptq: packing")
+    recipe.progress("gptq: writing")
     plain = compute_in(found.model, recipe.store)
-    gptq.pack_and_save(plain, found.tokenizer, solved, plan, target)
+    gptq.save(plain, found.tokenizer, solved, plan, found.work, target)
     return asdict(plan)
 
 
@@ -203,6 +217,7 @@ SPEC = SchemeSpec(
     make=make,
     weight_bits=4.5,
     streams=True,
+    kernels=True,
     checkpoint="optional",
     methods=("gptq",),
     recognise=recognise,

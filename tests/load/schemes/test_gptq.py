@@ -113,7 +113,8 @@ def test_what_is_read_back_is_exactly_what_was_solved(
 
     def watch(model: Any, *args: Any) -> Any:
         solved = quantise(model, *args)
-        for name, (_, scale, zero, groups) in solved.items():
+        for name, grid in solved.items():
+            scale, zero, groups = grid.scale, grid.zero, grid.g_idx
             assert symmetric or zero.min() == 0 < zero.max() == 2**bits - 1
             wide, zeros = scale[:, groups.long()], zero[:, groups.long()]
             codes = torch.round(model.get_submodule(name).weight / wide + zeros)

@@ -1,19 +1,23 @@
-"""Where gptqmodel's choice of kernel does not run, the next that does is taken and told; not other errors."""
+"""Where gptqmodel's choice of kernel does not run, for any reason, the next that does is taken and told."""
 
 from __future__ import annotations
 
 import gc
+import signal
 import socket
 import subprocess
+import time
 import urllib.error
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from qeval.base.errors import QevalError
-from qeval.load.reading import kernels
+from qeval.load.reading import kernels, patience
 from qeval.load.reading.failures import explain
 from qeval.load.schemes import SCHEMES, awq, gptq
 from qeval.load.source import Source
@@ -22,19 +26,22 @@ from qeval.load.spec import Recipe
 STEPS = ("auto", "fast", "slow")
 
 
-def recipe(**options: Any) -> Recipe:
+def recipe(*, fast: bool = True, **options: Any) -> Recipe:
     source = Source("model")
     settings = {"attention": "auto", "backend": "auto", **options}
-    return Recipe("model", source, source, True, settings, "float16", "float16", "cuda:0", Path("cache"))
+    held = ("float16", "float16", "cuda:0", Path("cache"))
+    return Recipe("model", source, source, True, settings, *held, fast=fast)
 
 
-def refusing(monkeypatch: pytest.MonkeyPatch, causes: dict[str, Exception]) -> list[str]:
+def refusing(monkeypatch: pytest.MonkeyPatch, causes: dict[str, BaseException]) -> list[str]:
     """Let opening fail with these causes, by the kernel's name; returns the names that were tried."""
     tried: list[str] = []
 
     def open_model(_: Recipe, **keywords: Any) -> str:
         name = keywords.get("quantization_config", "auto")
         tried.append(name)
+        if isinstance(causes.get(name), SystemExit):
+            raise causes[name]
         if name in causes:
             raise QevalError(f"model cannot be loaded: {causes[name]}") from causes[name]
         return f"loaded by {name}"
@@ -60,7 +67,8 @@ def test_a_kernel_that_refuses_is_followed_by_the_next(
     assert kernels.open_stepping_down(asked, STEPS, str) == "loaded by slow"
     assert tried == list(STEPS)
     (note,) = asked.notes
-    assert "(out_features: 576 must be divisible by [128]); slow does and is used." in note
+    told = "(out_features: 576 must be divisible by [128]); slow does and is used."
+    assert note == f"{kernels.OWN_CHOICE} does not run here {told}"
 
 
 def raised_in(module: str, error: Exception) -> Exception:
@@ -72,7 +80,7 @@ def raised_in(module: str, error: Exception) -> Exception:
     raise AssertionError
 
 
-REASONS: dict[str, Exception] = {
+REASONS: dict[str, BaseException] = {
     "no network": urllib.error.URLError("Name or service not known"),
     "network broke off": ConnectionResetError("by peer"),
     "timeout": TimeoutError("timed out"),
@@ -82,22 +90,38 @@ REASONS: dict[str, Exception] = {
     "cache not writable": PermissionError(13, "Permission denied"),
     "library half installed": AttributeError("module has no attribute 'gptq_marlin'"),
     "symbol missing": KeyError("gptq_marlin_gemm"),
+    "library gives up": SystemExit("no compiler"),
     "own class": type("KernelBuildError", (Exception,), {})("boom"),
 }
 
 
-@pytest.mark.parametrize("place", ["gptqmodel.utils.cpp", "torch.utils.cpp_extension", "triton.compiler"])
+PLACES = ["gptqmodel.utils.cpp", "torch.utils.cpp_extension", "triton.compiler", "anywhere.else"]
+
+
+@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("reason", list(REASONS))
 def test_no_class_of_reason_ends_the_run(monkeypatch: pytest.MonkeyPatch, reason: str, place: str) -> None:
-    cause = raised_in(place, REASONS[reason])
+    cause = raised_in(place, REASONS[reason]) if "gives up" not in reason else REASONS[reason]
     tried, asked = refusing(monkeypatch, {"auto": cause}), recipe()
     assert kernels.open_stepping_down(asked, STEPS, str) == "loaded by fast"
     assert tried == ["auto", "fast"]
     (note,) = asked.notes
-    assert "fast does and is used." in note
+    assert note.startswith(kernels.OWN_CHOICE)
+    assert note.endswith("fast does and is used.")
 
 
-@pytest.mark.parametrize("reason", list(REASONS))
+def test_the_note_names_both_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library's own choice by the module in which it failed."""
+    cause = raised_in("gptqmodel.nn_modules.qlinear.machete", urllib.error.URLError("no network"))
+    refusing(monkeypatch, {"auto": cause, "fast": RuntimeError("no nvcc")})
+    asked = recipe()
+    kernels.open_stepping_down(asked, STEPS, str)
+    (note,) = asked.notes
+    own = "gptqmodel's own choice of kernel, machete, does not run here"
+    assert note == f"{own} (<urlopen error no network>); slow does and is used."
+
+
+@pytest.mark.parametrize("reason", [name for name in REASONS if name != "library gives up"])
 def test_every_such_reason_is_a_sentence(reason: str) -> None:
     cause = raised_in("gptqmodel.utils.cpp", REASONS[reason])
     assert isinstance(explain(cause, Source("model"), "cuda:0"), QevalError)
@@ -139,9 +163,65 @@ def test_a_kernel_that_fails_at_its_first_use_is_followed_by_the_next(
 def test_downloads_of_kernels_do_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     monkeypatch.setattr(kernels, "open_model", lambda *_, **__: found.append(socket.getdefaulttimeout()))
-    kernels.open_stepping_down(recipe(), ("auto",), str)
-    assert found == [kernels.PATIENCE]
+    monkeypatch.setattr(kernels, "_try_out", lambda *_: None)
+    kernels.open_stepping_down(recipe(), ("auto", "torch"), str)
+    assert found == [patience.DOWNLOAD]
     assert socket.getdefaulttimeout() is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["waits for it", "waits for a lock", "swallows the error"])
+def test_a_compiler_that_hangs_is_ended_and_the_next_kernel_taken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, way: str
+) -> None:
+    """A stand-in for nvcc that starts a process of its own and never ends."""
+    compiler = tmp_path / "nvcc"
+    compiler.write_text(f"#!/bin/sh\nsleep 600 &\necho $! > {tmp_path}/child\nsleep 600\n")
+    compiler.chmod(0o755)
+    started: list[subprocess.Popen[bytes]] = []
+
+    def build() -> None:
+        started.append(subprocess.Popen([compiler]))
+        while way == "waits for a lock":
+            time.sleep(0.1)
+        try:
+            started[0].wait()
+        except TimeoutError:
+            if way == "waits for it":
+                raise
+            started[0].wait()
+
+    def open_model(_: Recipe, **keywords: Any) -> str:
+        if "quantization_config" not in keywords:
+            try:
+                build()
+            except TimeoutError as error:
+                raise QevalError("model cannot be loaded") from error
+            raise QevalError("model cannot be loaded") from subprocess.CalledProcessError(-9, ["nvcc"])
+        return "loaded"
+
+    monkeypatch.setattr(kernels, "open_model", open_model)
+    monkeypatch.setattr(kernels, "_try_out", lambda *_: None)
+    monkeypatch.setattr(kernels, "_limit", lambda _: 1.0)
+    monkeypatch.setattr(patience, "AGAIN", 0.5)
+    asked, began, handler = recipe(), time.monotonic(), signal.getsignal(signal.SIGALRM)
+    assert kernels.open_stepping_down(asked, STEPS, str) == "loaded"
+    assert time.monotonic() - began < 20
+    (note,) = asked.notes
+    assert note.startswith(kernels.OWN_CHOICE)
+    assert note.endswith("fast does and is used.")
+    assert started[0].wait(5) != 0
+    child = int((tmp_path / "child").read_text())
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    assert signal.getsignal(signal.SIGALRM) == handler
+    assert signal.getitimer(signal.ITIMER_REAL)[0] > 1  # pytest-timeout's goes on
+
+
+def test_there_is_time_for_weights_beside_building(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"0" * 5000)
+    asked = replace(recipe(), source=Source(str(tmp_path)))
+    assert kernels._limit(asked) == pytest.approx(kernels.LIMIT + 5000 / kernels.DISK)
+    assert kernels._limit(recipe()) == pytest.approx(kernels.LIMIT + kernels.UNKNOWN / kernels.NETWORK)
 
 
 def test_where_none_runs_the_first_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,19 +235,57 @@ class OutOfMemoryError(RuntimeError):
     """Named as torch's."""
 
 
-@pytest.mark.parametrize("cause", [OSError("no such file"), KeyError("weight"), OutOfMemoryError("full")])
-def test_what_is_no_kernels_fault_is_not_tried_again(
-    monkeypatch: pytest.MonkeyPatch, cause: Exception
-) -> None:
-    tried = refusing(monkeypatch, {"auto": cause})
+def test_memory_that_is_short_is_no_kernels_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = refusing(monkeypatch, {"auto": OutOfMemoryError("full")})
     with pytest.raises(QevalError):
         kernels.open_stepping_down(recipe(), STEPS, str)
     assert tried == ["auto"]
 
 
+def test_files_that_qeval_refuses_are_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[bool] = []
+
+    def open_model(*_: Any, **__: Any) -> None:
+        tried.append(True)
+        raise QevalError("model gives no values to 3 tensors of the model")
+
+    monkeypatch.setattr(kernels, "open_model", open_model)
+    with pytest.raises(QevalError, match="gives no values"):
+        kernels.open_stepping_down(recipe(), STEPS, str)
+    assert len(tried) == 1
+
+
+@pytest.mark.parametrize("cause", [OSError("no such file"), KeyError("weight")])
+def test_files_that_no_kernel_reads_are_told_as_ever(
+    monkeypatch: pytest.MonkeyPatch, cause: Exception
+) -> None:
+    tried, asked = refusing(monkeypatch, dict.fromkeys(STEPS, cause)), recipe()
+    with pytest.raises(QevalError, match="cannot be loaded"):
+        kernels.open_stepping_down(asked, STEPS, str)
+    assert tried == list(STEPS)
+    assert asked.notes == []
+
+
+def test_an_interrupt_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_model(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(kernels, "open_model", open_model)
+    with pytest.raises(KeyboardInterrupt):
+        kernels.open_stepping_down(recipe(), STEPS, str)
+
+
 def test_only_a_gpu_without_a_wish_steps_down() -> None:
     assert gptq._kernels(recipe()) == gptq.STEPS
     assert gptq._kernels(recipe(backend="marlin")) == ("marlin",)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+@pytest.mark.parametrize("backend", ["auto", "torch", "marlin"])
+def test_what_is_scored_has_the_portable_layer_on_every_machine(device: str, backend: str) -> None:
+    asked = replace(recipe(fast=False, backend=backend), device=device)
+    assert gptq._kernels(asked) == ("torch",)
+    assert any("backend=marlin is for costs" in note for note in asked.notes) is (backend == "marlin")
 
 
 @pytest.mark.parametrize("family", [gptq, awq])
