@@ -72,6 +72,7 @@ def main() -> None:
         except BaseException:  # noqa: BLE001 - told to the parent
             told = {"failed": traceback.format_exc()}
         sys.stdout.write(f"told {json.dumps([text, told])}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

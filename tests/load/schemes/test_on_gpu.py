@@ -46,7 +46,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 def load(model: Path, text: str, cache: Path, device: str, dtype: str = "auto") -> models.Loaded:
     ((_, scheme),) = parse_schemes(text)
-    return models.load(Variant("v", str(model), scheme), device=device, dtype=dtype, cache_dir=cache)
+    variant = Variant("v", str(model), scheme)
+    return models.load(variant, device=device, dtype=dtype, cache_dir=cache, fast=device != "cpu")
 
 
 def logits(loaded: models.Loaded) -> Any:
