@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from qeval.base.errors import QevalError, UsageError
@@ -73,8 +74,18 @@ def limit_memory(device: str, most: int | None) -> None:
         raise UsageError(f"--gpu-memory limits a GPU, and the device is {device}.", "Leave it out.")
     import torch
 
+    _refuse_segments()
+    torch.empty(1, device=device)  # settles how memory is taken; gptqmodel would have its say when imported
     share = most / torch.cuda.get_device_properties(device).total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, share), device)
+
+
+def _refuse_segments() -> None:
+    """Keep torch from taking memory in segments that grow, which heed no limit."""
+    asked = [name for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF") if os.environ.get(name)]
+    for name in asked or ["PYTORCH_ALLOC_CONF"]:
+        told = os.environ.get(name, "").replace("expandable_segments:True", "expandable_segments:False")
+        os.environ[name] = told or "expandable_segments:False"
 
 
 def gpu_total(device: str) -> int:

@@ -17,7 +17,7 @@ from qeval.load.demo import prepare as prepare_demo
 from qeval.load.device import resolve_device, resolve_dtypes
 from qeval.load.memory import check_fits, forget_peak
 from qeval.load.provenance import provenance
-from qeval.load.reading.failures import explain
+from qeval.load.reading.failures import explain, forget_imports
 from qeval.load.resolve import Meant, resolve
 from qeval.load.schemes import SCHEMES
 from qeval.load.source import DEMO, Source, locate
@@ -91,6 +91,7 @@ def _loaded(variant: Variant, meant: Meant, recipe: Recipe) -> Loaded:
         forget_peak(recipe.device)
     start = time.perf_counter()
     model = spec.load(recipe)
+    forget_imports("gptqmodel")
     if variant.adapter is not None:
         model = adapter.attach(model, variant.adapter, recipe)
     seconds = time.perf_counter() - start

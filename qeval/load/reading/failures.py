@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Iterator
 
@@ -89,3 +90,16 @@ def _root(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
+
+
+def forget_imports(package: str) -> None:
+    """Drop the tracebacks of errors that modules of a package keep, as of an import that they do without.
+
+    Each holds the frames that stood around the first import of the package: all that is loaded in them
+    afterwards, a whole model above all, would never be let go of.
+    """
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == package:
+            for value in list(vars(module).values()):
+                if isinstance(value, BaseException):
+                    value.__traceback__ = None

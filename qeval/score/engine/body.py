@@ -135,6 +135,7 @@ def log_probs(
         local, target = on_device(picks[part] - begin, table.device), on_device(targets[part], table.device)
         values.append(table[local, target])
         best.append(table.argmax(-1)[local] == target)
+        del table  # or two slices would be held while the next is made
     back = on_device(np.argsort(order), values[0].device)
     return torch.cat(values)[back], torch.cat(best)[back]
 

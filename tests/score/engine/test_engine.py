@@ -231,3 +231,30 @@ def test_plain_batches_are_those_of_lm_eval(requests):
     for i, (value, greedy) in enumerate(theirs):
         assert ours[i].loglikelihood == pytest.approx(value, abs=1e-5)
         assert ours[i].greedy == greedy
+
+
+def test_one_slice_of_logits_is_held_at_a_time(monkeypatch):
+    import weakref
+
+    import torch
+
+    from qeval.score.engine import body
+
+    made, log_softmax = [], torch.log_softmax
+
+    def watched(*args, **more):
+        assert not any(one() is not None for one in made)
+        table = log_softmax(*args, **more)
+        made.append(weakref.ref(table))
+        return table
+
+    monkeypatch.setattr(torch, "log_softmax", watched)
+    monkeypatch.setitem(body.LOGITS_BYTES, "cpu", 4 * 10 * 8)
+    logits = torch.randn(40, 10)
+    rows = np.arange(40)
+    values, best = body.log_probs(
+        lambda at: logits[at], 10, torch.device("cpu"), rows, rows.copy(), np.ones(40, np.int32)
+    )
+    assert len(made) == 5
+    assert torch.equal(values, log_softmax(logits, -1)[:, 1])
+    assert torch.equal(best, logits.argmax(-1) == 1)

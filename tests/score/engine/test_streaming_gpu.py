@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from qeval.base.records import Scheme, Variant
 from qeval.score.engine import memory
 from qeval.score.engine.engine import open_engine
 from qeval.score.engine.materialize import materialize
+from qeval.score.engine.requests import TokenRequest
 from qeval.score.engine.streaming import stream, streamer_of
 
 pytestmark = [
@@ -109,20 +112,20 @@ def test_codes_of_bitsandbytes_are_those_of_the_device(tmp_path, options):
             assert torch.equal(ours.quant_state.absmax, theirs.quant_state.absmax.cpu())
 
 
-@pytest.mark.parametrize("kind", ["fp16", "rtn", "gptq", "awq"])
+@pytest.mark.parametrize("kind", ["fp16", "rtn", "gptq"])
 def test_what_is_loaded_into_host_memory_is_the_same(tmp_path, requests, kind):
     from qeval.load import model as models
 
-    if kind in {"gptq", "awq"}:
+    if kind == "gptq":
         pytest.importorskip("gptqmodel")
     text = tmp_path / "text.txt"
     text.write_text("the cat sat on the mat and the dog ran under a tree. " * 40)
-    options = {"calibration": str(text), "samples": 4, "length": 32} if kind in {"gptq", "awq"} else {}
+    options = {"calibration": str(text), "samples": 4, "length": 32} if kind == "gptq" else {}
     place = save_llama(tmp_path / "llama", hidden=256, vocab_size=97)
     variant = Variant(kind, str(place), Scheme(kind, options))
     loaded = models.load(variant, device="cuda:0", cache_dir=tmp_path)
     whole = loaded.model
-    if kind in {"gptq", "awq"}:
+    if kind == "gptq":
         whole, _ = materialize(whole)
     apart = models.load(variant, device="cuda:0", cache_dir=tmp_path, streamed=True).model
     stream(apart, "cuda:0")
@@ -143,7 +146,7 @@ def test_blocks_are_compiled_one_by_one_and_right(requests):
     assert len(torch._dynamo.utils.compile_times("str")) > 0
 
 
-def _wide(layers=6):
+def _wide(layers=6, vocabulary=97):
     """A model whose blocks take 100 MiB each in float16, on the CPU."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -154,8 +157,8 @@ def _wide(layers=6):
         intermediate_size=5504,
         num_hidden_layers=layers,
         num_attention_heads=16,
-        vocab_size=97,
-        max_position_embeddings=512,
+        vocab_size=vocabulary,
+        max_position_embeddings=2048,
     )
     with torch.device("cuda"):
         model = LlamaForCausalLM(config).half()
@@ -175,6 +178,38 @@ def test_two_blocks_lie_on_the_device_and_no_more(requests):
     held = torch.cuda.max_memory_allocated() - before
     assert held < weights / 2
     assert held < 2.5 * weights / 6 + 2**27
+
+
+def test_long_windows_take_a_slice_of_logits_beside_the_weights():
+    import torch
+
+    model = _wide(4, 32000).cuda()
+    weights = sum(p.nbytes for p in model.parameters())
+    rng = np.random.default_rng(0)
+    windows = [TokenRequest(rng.integers(3, 97, 2000).astype(np.int32), 1999) for _ in range(16)]
+    engine = open_engine(model, sample=windows[:2], budget=16384)
+    memory.free()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    list(engine.score(windows))
+    assert before < weights + 2**27
+    assert torch.cuda.max_memory_allocated() <= 1.05 * weights + 1.5 * GIB
+
+
+def test_a_limit_holds_beside_gptqmodel_which_asks_for_segments_that_grow():
+    pytest.importorskip("gptqmodel")
+    code = """
+import torch
+from qeval.load.device import limit_memory
+limit_memory("cuda:0", 2**30)
+import gptqmodel
+try:
+    torch.empty(2**31, dtype=torch.uint8, device="cuda")
+except torch.OutOfMemoryError:
+    print("held")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == "held"
 
 
 def test_a_limit_is_read_by_the_allocator_the_budget_and_what_is_free():
@@ -205,7 +240,7 @@ def test_little_memory_gives_smaller_pieces_and_never_ends_a_variant(requests, s
     memory.free()
     limit_memory("cuda:0", torch.cuda.memory_allocated() + spare)
     rng = np.random.default_rng(0)
-    many = [type(requests[0])(rng.integers(3, 97, 200).astype(np.int32), 1) for _ in range(200)]
+    many = [TokenRequest(rng.integers(3, 97, 200).astype(np.int32), 1) for _ in range(200)]
     engine = open_engine(model, sample=[*requests, *many])
     found = dict(engine.score([*requests, *many]))
     got = [found[i].loglikelihood for i in range(len(requests))]
