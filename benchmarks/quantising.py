@@ -1,7 +1,7 @@
 """What making a GPTQ or AWQ checkpoint costs, phase by phase, and how good it is beside the plain way.
 
-    python benchmarks/quantising.py --shape llama-2-7b --scheme gptq
-    python benchmarks/quantising.py --shape llama-2-7b --scheme gptq --blocks 1 --compare
+    python benchmarks/quantising.py --shape llama-2-7b --scheme gptq --place DIR
+    python benchmarks/quantising.py --shape llama-2-7b --scheme gptq --blocks 1 --compare --place DIR
 
 The model has random weights of the shape, and calibration is of random tokens: 128 samples of 2048 for gptq,
 of 512 for awq, unless told otherwise. Prints the seconds of each phase, waiting for the device after each so
@@ -42,7 +42,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--load", action="store_true", help="read the checkpoint as scoring does, then once more"
     )
-    parser.add_argument("--place", type=Path, default=Path(".cache/quantising"))
+    parser.add_argument("--place", type=Path, required=True, help="directory for model and checkpoint")
     return parser.parse_args()
 
 
