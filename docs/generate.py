@@ -21,7 +21,7 @@ from qeval.load.schemes import SCHEMES
 from qeval.load.spec import SchemeSpec
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", ROOT / "docs" / "schemes.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "schemes.md", ROOT / "docs" / "memory.md")
 MARKED = re.compile(r"(<!-- generated: ([\w ]+) -->\n).*?(\n<!-- end of \2 -->)", re.DOTALL)
 CHECKPOINTS = {"no": "no", "optional": "or made here", "required": "only"}
 
@@ -86,11 +86,17 @@ def records() -> str:
     return "\n".join(told) or "- none yet"
 
 
+def streamed_schemes() -> str:
+    """The schemes whose weights can be streamed from host memory."""
+    return ", ".join(f"`{spec.name}`" for spec in SCHEMES.values() if spec.streams)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "schemes": schemes,
     "scheme texts": scheme_texts,
     "schemes by run": schemes_by_run,
     "records": records,
+    "streamed schemes": streamed_schemes,
 }
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from _pytest.junitxml import xml_key
 from click.testing import CliRunner, Result
 from hypothesis import settings
 
@@ -72,19 +73,19 @@ def _schemes_are_recorded(request: pytest.FixtureRequest, record_property):
         yield
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _setting_is_recorded(request: pytest.FixtureRequest, record_testsuite_property):
+def pytest_sessionstart(session: pytest.Session) -> None:
     """With --junitxml, a record tells the device, the versions, and the last commit that changed qeval/."""
-    if not request.config.getoption("xmlpath"):
+    record = session.config.stash.get(xml_key, None)
+    if record is None:
         return
     import torch
     import transformers
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-    record_testsuite_property("device", gpu or "CPU")
-    record_testsuite_property("torch", torch.__version__)
-    record_testsuite_property("transformers", transformers.__version__)
-    record_testsuite_property("commit", os.environ.get("QEVAL_COMMIT") or _last_commit())
+    record.add_global_property("device", gpu or "CPU")
+    record.add_global_property("torch", torch.__version__)
+    record.add_global_property("transformers", transformers.__version__)
+    record.add_global_property("commit", os.environ.get("QEVAL_COMMIT") or _last_commit())
 
 
 def _last_commit() -> str:

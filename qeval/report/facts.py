@@ -146,6 +146,8 @@ def _settings(run: Run) -> tuple[Fact, ...]:
         ("Limit", "" if settings.limit is None else f"{settings.limit} items a task"),
         ("Requested dtype", settings.dtype),
         ("Requested device", settings.device),
+        ("Requested placement", "" if settings.placement == "auto" else settings.placement),
+        ("GPU memory allowed", numbers.size(settings.gpu_memory) if settings.gpu_memory else ""),
         ("Requested batch size", settings.batch_size),
         ("Requested engine", settings.engine),
         ("Chat template", "applied" if settings.chat_template else "not applied"),

@@ -45,6 +45,19 @@ def test_what_does_not_fit_is_streamed_and_that_is_said(kind: str, sizes: Sizes)
     )
 
 
+def test_seventy_billion_weights_on_80_gib_as_host_memory_permits() -> None:
+    each, count, kinds = 2, 69 * 10**9, {"fp16": 16.0, "bnb4": 5.0}
+    plain, ends = count * each, 2 * 2 * 8192 * 32000
+    sizes = {
+        kind: Sizes(count, plain, int(count * bits / 8 * 1.1), ends, (plain - ends) // 80)
+        for kind, bits in kinds.items()
+    }
+    room = [Room(80 * GIB, host * GIB) for host in (256, 64)]
+    assert all(place(variant(kind), sizes[kind], room[0]).streamed for kind in kinds)
+    assert place(variant("fp16"), sizes["fp16"], room[1]).refused is not None
+    assert place(variant("bnb4"), sizes["bnb4"], room[1]).streamed
+
+
 def test_the_border_leaves_room_to_work() -> None:
     least = (SIZES.plain * ROOM + WORK) / GIB
     assert not placed("fp16", least + 0.01).streamed

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from small_jobs import TASKS, a_job, score
-from tiny_models import save_model
+from tiny_models import save_model, save_tokenizer
 
 from qeval.base.errors import QevalError
 from qeval.base.messages import Done, Failed, Fed, Finished, Note, Stage
@@ -58,7 +58,7 @@ def told_at_the_end(events: list[object]) -> Provenance:
     return done.provenance
 
 
-@pytest.mark.parametrize("engine", ["tree", "plain"])
+@pytest.mark.parametrize("engine", ["tree", "plain", "lm-eval"])
 def test_plain_weights_are_the_same_and_the_words_come_first(
     runs_dir: Path, llama: Path, engine: str
 ) -> None:
@@ -84,6 +84,43 @@ def test_quantised_weights_are_the_same(
 ) -> None:
     events = the_same(runs_dir, made(llama, kind, options))
     assert told_at_the_end(events).materialized == (kind == "bnb4")
+
+
+@pytest.mark.parametrize("kind", ["bnb4", "rtn"])
+def test_stacks_of_experts_are_the_same(tmp_path: Path, kind: str) -> None:
+    import torch
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    from qeval.load import model as models
+    from qeval.score.engine.materialize import compute_in_own_dtype, materialize
+    from qeval.score.engine.streaming import stream
+
+    torch.manual_seed(0)
+    config = MixtralConfig(
+        vocab_size=64,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        num_local_experts=4,
+        max_position_embeddings=64,
+    )
+    MixtralForCausalLM(config).half().save_pretrained(tmp_path / "mixtral")
+    save_tokenizer(tmp_path / "mixtral")
+    variant = made(tmp_path / "mixtral", kind)
+    whole, apart = (
+        models.load(variant, device="cpu", cache_dir=tmp_path, streamed=streamed).model
+        for streamed in (False, True)
+    )
+    compute_in_own_dtype(whole)
+    compute_in_own_dtype(apart)
+    if kind == "bnb4":
+        whole, _ = materialize(whole)
+    stream(apart, "cpu")
+    tokens = torch.arange(20)[None]
+    with torch.no_grad():
+        assert torch.equal(apart(tokens).logits, whole(tokens).logits)
 
 
 @pytest.mark.slow

@@ -1,0 +1,118 @@
+"""`qeval plan --model`: where variants would lie, and what fits nowhere, before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner, Result
+
+from qeval.cli import memory
+from qeval.cli.main import main
+
+GIB = 2**30
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """The files of a model of 13 billion weights in float16, which take no room on the disk."""
+    place = tmp_path / "large"
+    place.mkdir()
+    with (place / "model.safetensors").open("wb") as file:
+        file.truncate(26 * 10**9)
+    shape = {"hidden_size": 5120, "num_hidden_layers": 40, "vocab_size": 32000, "dtype": "float16"}
+    (place / "config.json").write_text(json.dumps(shape))
+    return place
+
+
+@pytest.fixture(autouse=True)
+def _machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(memory, "gpu_here", lambda: None)
+    monkeypatch.setattr("qeval.load.memory.host_bytes", lambda: 64 * GIB)
+    monkeypatch.setenv("QEVAL_CACHE_DIR", str(tmp_path / "cache"))
+
+
+def plan(*words: object) -> Result:
+    return CliRunner().invoke(main, ["plan", "--tasks", "arc_challenge", *map(str, words)])
+
+
+def test_a_plan_tells_where_each_variant_would_lie(model: Path) -> None:
+    done = plan("--model", model, "--schemes", "fp16,bnb4", "--gpu-memory", "24GiB")
+    assert done.exit_code == 0, done.output
+    rows = [line.split() for line in done.stdout.splitlines() if line.startswith(("fp16 ", "bnb4 "))]
+    assert [(row[0], row[-1]) for row in rows] == [("fp16", "streamed"), ("bnb4", "streamed")]
+    assert "fp16: The weights, 24.2 GiB unpacked, do not fit into 24.0 GiB of GPU memory" in done.stdout
+
+
+def test_the_same_for_a_program(model: Path) -> None:
+    done = plan("--model", model, "--schemes", "fp16,bnb8", "--gpu-memory", "24GiB", "--json")
+    first, second = json.loads(done.stdout)["memory"]
+    assert first["variant"] == "fp16"
+    assert (first["weights"], first["placement"]) == (26 * 10**9, "streamed")
+    assert first["on_device"] < 4 * GIB < first["in_host"]
+    assert (second["placement"], second["in_host"], second["sentence"]) == ("resident", 0, "")
+    assert "memory" not in json.loads(plan("--json").stdout)
+
+
+@pytest.mark.parametrize(("words", "wish"), [(("--placement", "streamed"), "streamed"), ((), "resident")])
+def test_a_wish_and_a_large_gpu(model: Path, words: tuple[str, ...], wish: str) -> None:
+    done = plan("--model", model, "--schemes", "fp16", "--gpu-memory", "80GiB", "--json", *words)
+    assert json.loads(done.stdout)["memory"][0]["placement"] == wish
+
+
+def test_what_fits_nowhere_ends_in_an_error_that_says_what_would(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qeval.load.memory.host_bytes", lambda: 16 * GIB)
+    done = plan("--model", model, "--schemes", "fp16", "--gpu-memory", "24GiB")
+    assert done.exit_code == 1
+    assert "of which there are 16.0 GiB" in done.stderr
+    assert "these would fit: bnb4" in done.stderr
+    assert plan("--model", model, "--schemes", "bnb4", "--gpu-memory", "24GiB").exit_code == 0
+    assert plan("--model", model, "--schemes", "fp16", "--gpu-memory", "1GiB").exit_code == 1
+    cpu = plan("--model", model, "--schemes", "fp32")
+    assert cpu.exit_code == 1
+    assert "GiB of memory, and there are 16.0 GiB" in cpu.stderr
+
+
+def test_words_that_make_no_sense(model: Path) -> None:
+    assert plan("--gpu-memory", "24GiB").exit_code == 2
+    assert plan("--placement", "streamed").exit_code == 2
+    for amount in ("24", "0GiB", "GiB", "24 Gi", "-1GiB"):
+        done = plan("--model", model, "--gpu-memory", amount)
+        assert done.exit_code == 2, amount
+        assert "24GiB" in done.stderr
+    wide = plan("--model", model, "--schemes", "hqq", "--placement", "streamed", "--gpu-memory", "24GiB")
+    assert wide.exit_code == 1
+    assert "hqq cannot be streamed" in wide.stderr
+
+
+@pytest.mark.parametrize(
+    ("amount", "size"),
+    [("24GiB", 24 * GIB), ("24gb", 24 * 10**9), ("1.5 GiB", 3 * GIB // 2), ("512MiB", 2**29)],
+)
+def test_amounts_of_memory(model: Path, amount: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(memory, "needs", lambda **asked: seen.append(asked["gpu_memory"]) or [])
+    plan("--model", model, "--gpu-memory", amount)
+    assert seen == [size]
+
+
+@pytest.mark.parametrize(
+    ("told", "size"), [("81559\n81559\n", 81559 * 2**20), ("No devices\n", None), ("", None)]
+)
+def test_the_driver_tells_the_memory_of_the_first_gpu(
+    monkeypatch: pytest.MonkeyPatch, told: str, size: int | None
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout=told))
+    assert memory.gpu_here() == size
+
+
+def test_no_driver_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setenv("PATH", "")
+    assert memory.gpu_here() is None

@@ -1,0 +1,46 @@
+"""Where weights lay while they were scored, as a reader is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from factories import make_run
+
+from qeval.base.settings import Settings
+from qeval.report.facts import provenance_facts, run_facts
+
+
+@pytest.mark.parametrize(
+    ("placement", "materialized", "told"),
+    [
+        ("", False, {}),
+        ("", True, {"Weights dequantised once for scoring": "yes"}),
+        ("streamed", False, {"Placement": "streamed from host memory layer by layer"}),
+        (
+            "streamed",
+            True,
+            {"Placement": "streamed from host memory layer by layer, and dequantised as they are reached"},
+        ),
+    ],
+)
+def test_the_placement_is_told(placement: str, materialized: bool, told: dict[str, str]) -> None:
+    run, *_ = make_run(2)
+    first = run.results[0]
+    assert first.provenance is not None
+    made = replace(first.provenance, placement=placement, materialized=materialized)
+    facts = dict(provenance_facts(replace(first, provenance=made)))
+    kept = {
+        name: facts[name] for name in ("Placement", "Weights dequantised once for scoring") if name in facts
+    }
+    assert kept == told
+
+
+def test_what_was_asked_of_memory_is_told_where_it_was_asked() -> None:
+    run, *_ = make_run(2)
+    labels = ("Requested placement", "GPU memory allowed")
+    usual = dict(run_facts(replace(run, source="qeval")))
+    assert not any(usual.get(label) for label in labels)
+    asked = Settings(placement="streamed", gpu_memory=24 * 2**30)
+    facts = dict(run_facts(replace(run, source="qeval", settings=asked)))
+    assert [facts[label] for label in labels] == ["streamed", "24.0 GiB"]
