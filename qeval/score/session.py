@@ -61,6 +61,8 @@ def score(job: Job, cells: JobCells, say: Say) -> None:
 def _score(job: Job, cells: JobCells, say: Say, heard: Heard) -> None:
     prepared = questions(job, say)
     cells.asked = {part.task.name: part.asked for part in prepared}
+    if job.settings.engine == "tree":
+        cells.own_loop = frozenset(part.task.name for part in prepared if part.generates)
     cells.packing = packing = decide(job, sum(map(_tokens, prepared)))
     for unit in _units(prepared):
         _settle_order(cells, unit, job.settings.engine)

@@ -98,7 +98,7 @@ class Writer:
                 if len(batch) == 1:
                     raise memory.too_long(len(prompts[batch[0]]) + budget)
                 memory.free()
-                self.size = max(1, len(batch) // 2)
+                self.size = (len(batch) + 1) // 2
                 continue
             for at, text in zip(batch, texts, strict=True):
                 found[at] = text

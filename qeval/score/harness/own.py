@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -49,6 +49,7 @@ class OwnLoop:
         self.notes: list[str] = []
         self._opened: tuple[Writer, CausalModel] | None = None
         self._checked: dict[bool, int] = {}  # with something shared or not -> the longest text tried
+        self._tried = self._differed = 0
 
     def __call__(self, reader: Reader, asked: Sequence[Any]) -> list[Raw] | None:
         """What was written to lm-eval's requests; None where lm-eval's class is to write."""
@@ -81,6 +82,7 @@ class OwnLoop:
         """What was written, or why lm-eval's class must write."""
         from qeval.score.engine.writer import in_common
 
+        self._tried = self._differed = 0
         writer, lm = self._open(int(reader.lm.batch_size))
         size, found = writer.size, dict[int, Raw]()
         for ask in asks:
@@ -93,11 +95,18 @@ class OwnLoop:
                 at: Raw(text, ask.stops, ask.budget) for at, text in zip(ask.places, texts, strict=True)
             }
         writer.share(())
-        if writer.size < size:
-            self.notes.append(
-                f"{reader.task}: memory ran out with {size} texts at once; from then on {writer.size} were."
-            )
+        self.notes += self._remarks(reader.task, size, writer.size)
         return [found[at] for at in range(len(asked))]
+
+    def _remarks(self, task: str, size: int, left: int) -> Iterator[str]:
+        """What must be known of a task's texts."""
+        if self._differed:
+            yield (
+                f"{task}: texts were written by qeval's own loop; {self._differed} of {self._tried} that were"
+                " tried differ from lm-eval's, their tokens' likelihoods by no more than rounding."
+            )
+        if left < size:
+            yield f"{task}: memory ran out with {size} texts at once; from then on {left} were."
 
     def _open(self, size: int) -> tuple[Writer, CausalModel]:
         from qeval.score.engine.body import CausalModel
@@ -145,11 +154,9 @@ class OwnLoop:
             for raw, other, text, own in written
         )
         exact = lm.device.type == "cpu" and next(self.model.parameters()).dtype == torch.float32
-        told = f"{differ} of {len(mine)} texts that were tried differ from lm-eval's"
         if differ and exact:
-            return told
-        if not exact:
-            self.notes.append(f"{reader.task}: texts were written by qeval's own loop; {told}.")
+            return f"{differ} of {len(mine)} texts that were tried differ from lm-eval's"
+        self._tried, self._differed = self._tried + len(mine), self._differed + differ
         return None
 
 

@@ -160,7 +160,7 @@ class Reader:
         self.thinking = prepared.thinking
         self.marks = thoughts.hidden(prepared.thinking, lm.tokenizer)
         self.context: Any = None
-        self.budget = 0
+        self.budget, self.beams = 0, 1
         ends = getattr(lm.model.generation_config, "eos_token_id", None)
         self.ends = {lm.eot_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
 
@@ -187,18 +187,24 @@ class Reader:
 
         def generates(context: Any, max_length: int, **options: Any) -> Any:
             self.context, self.budget = context, max_length - context.shape[1]
+            beams = options.get("num_beams") or getattr(self.lm.model.generation_config, "num_beams", None)
+            self.beams = int(beams or 1)
             return model_generate(context=context, max_length=max_length, **options)
 
         return generates
 
     def criteria(self, huggingface: Any) -> Any:
-        """The maker of criteria for stopping: lm-eval's own where its marker was named."""
+        """The maker of criteria for stopping: lm-eval's own where its marker was named, and where beams are
+        searched, each of which is a row."""
+        theirs = huggingface.stop_sequences_criteria
         if self.thinking.end:
-            return huggingface.stop_sequences_criteria
+            return theirs
 
-        def made(tokenizer: Any, stop: Sequence[str], *_: int) -> Any:
+        def made(tokenizer: Any, stop: Sequence[str], *sizes: int) -> Any:
             from transformers import StoppingCriteriaList
 
+            if self.beams > 1:
+                return theirs(tokenizer, stop, *sizes)
             prompts = self.context.tolist()
             return StoppingCriteriaList([Stops(self.thinking, tokenizer, prompts, some(stop))])
 
