@@ -9,7 +9,7 @@ import numpy as np
 
 from qeval.score.engine import memory, selfcheck
 from qeval.score.engine.body import CausalModel
-from qeval.score.engine.engine import Engine
+from qeval.score.engine.engine import Engine, Path
 from qeval.score.engine.requests import TokenRequest
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from qeval.score.engine.writer import Tokens, Watch, Writer
 
-SAMPLE = 3
-"""How many prompts are tried: the shortest, one of middling length and the longest."""
+SAMPLE = 2
+"""How many prompts are tried: the shortest and the longest, which lie farthest apart in a batch."""
 STEPS = 16
 """How many tokens are written of each, at most."""
 
@@ -39,7 +39,7 @@ class Draft:
 def chosen(prompts: Sequence[Tokens]) -> list[int]:
     """The places of the prompts to try, shortest first."""
     order = sorted(range(len(prompts)), key=lambda at: len(prompts[at]))
-    return [order[at] for at in sorted({round(k * (len(order) - 1) / (SAMPLE - 1)) for k in range(SAMPLE)})]
+    return sorted({order[0], order[-1]})
 
 
 def draft(writer: Writer, prompts: Sequence[Tokens], budget: int, watch: Watch) -> Draft:
@@ -65,7 +65,8 @@ def draft(writer: Writer, prompts: Sequence[Tokens], budget: int, watch: Watch) 
 def doubt(drafted: Draft, lm: CausalModel) -> str | None:
     """Why a writer must not be used, by a draft of it; None where each token was as likely as one-by-one
     scoring says, but for rounding."""
-    one, some = (Engine(lm, "plain", None, memory.Limits(0, size, 0)) for size in (1, SAMPLE))
+    path: Path = "plain" if lm.body is None else "head"  # whose logits are as few as the tokens of the texts
+    one, some = (Engine(lm, path, None, memory.Limits(0, size, 0)) for size in (1, SAMPLE))
     asked = [
         TokenRequest(np.array([*prompt, *text], np.int32), len(text))
         for prompt, text in zip(drafted.prompts, drafted.texts, strict=True)

@@ -45,7 +45,8 @@ class Writer:
         self.config = model.config.get_text_config(decoder=True)
         self.ends = _ends(model.generation_config)
         self.shared: tuple[int, ...] = ()
-        self._read: list[Any] = []  # keys and values of what is shared, (1, heads, p, width) each, by layer
+        # Keys and values of what is shared, (1, heads, p, width) each, by layer; None while a batch has them.
+        self._read: list[tuple[Any, Any] | None] = []
         takes = inspect.signature(model.forward).parameters
         if not {"input_ids", "attention_mask", "past_key_values", "use_cache"} <= set(takes):
             raise UnsupportedError("its forward takes no attention_mask or no past_key_values")
@@ -97,7 +98,6 @@ class Writer:
             if texts is None:
                 if len(batch) == 1:
                     raise memory.too_long(len(prompts[batch[0]]) + budget)
-                memory.free()
                 self.size = (len(batch) + 1) // 2
                 continue
             for at, text in zip(batch, texts, strict=True):
@@ -114,7 +114,9 @@ class Writer:
         except (RuntimeError, MemoryError) as error:
             if not memory.ran_out(error):
                 raise
-            return None
+        memory.free()
+        self.share(self.shared)  # of which the batch may have held the only copy
+        return None
 
     def _batch(
         self, names: Sequence[int], prompts: Sequence[Tokens], budget: int, ended: Watcher
@@ -132,10 +134,11 @@ class Writer:
                 texts[row].append(token)
             going = list(self._going(rows, texts, budget, ended))
             if not going:
+                self._leave(cache, None, first=rows[0] == 0)
                 return texts
             if len(going) < len(rows):
                 kept = torch.tensor(going)
-                cache.batch_select_indices(kept)
+                self._leave(cache, kept, first=rows[0] == 0 < going[0])
                 mask, best, rows = mask[kept], best[kept], [rows[at] for at in going]
             mask = torch.cat([mask, mask.new_ones((len(rows), 1))], 1)
             feed = best[:, None]
@@ -161,10 +164,25 @@ class Writer:
         mask = (torch.arange(longest) >= pads[:, None]).long().to(self.device)
         places = (torch.arange(len(shared)) - pads[:, None]).clamp(min=0)  # (n, p): of what is shared, by row
         cache = self._new_cache()
-        for at, (keys, values) in enumerate(self._read):
-            if keys is not None:
-                cache.update(_by_row(keys, places), _by_row(values, places), at)
+        for at, read in enumerate(self._read):
+            if read is not None and read[0] is not None:
+                cache.update(_by_row(read[0], places), _by_row(read[1], places), at)
+                if not cache.layers[
+                    at
+                ].is_sliding:  # no second copy: the first row, the longest, has no padding
+                    self._read[at] = None
         return tokens[:, len(shared) :].to(self.device), mask, cache
+
+    def _leave(self, cache: Any, kept: torch.Tensor | None, *, first: bool) -> None:
+        """Keep some rows of a cache, or none. With its first one what is shared would be lost: it is copied."""
+        for at, layer in enumerate(cache.layers):
+            if first and at < len(self._read) and self._read[at] is None:
+                part = slice(len(self.shared))
+                self._read[at] = (layer.keys[:1, :, part].clone(), layer.values[:1, :, part].clone())
+            if kept is None:
+                layer.keys = layer.values = None
+            else:
+                layer.batch_select_indices(kept)
 
     def _new_cache(self) -> Any:
         from transformers import DynamicCache

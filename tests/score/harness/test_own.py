@@ -216,7 +216,7 @@ def test_texts_that_differ_are_told_where_that_is_rounding_and_refused_where_it_
     monkeypatch.setattr(Writer, "_going", lambda *_: iter(()))  # one token, and lm-eval's has more
     going = Writer._logits
     monkeypatch.setattr(Writer, "_logits", lambda *args: -going(*args))
-    tried = "3 of 3{} that were tried differ from lm-eval's"
+    tried = "2 of 2{} that were tried differ from lm-eval's"
     refused = f"written by lm-eval's own code ({tried.format(' texts')})."
     own = f"written by qeval's own loop; {tried.format('')}"
     taken = f"{own}, their tokens' likelihoods by no more than rounding."
@@ -403,4 +403,4 @@ def test_where_memory_runs_out_the_batch_is_halved(plain_tokenizer, fixtures, mo
     assert loop.wrote
     assert found == expected
     assert loop.notes == ["fix_sums: memory ran out with 8 texts at once; from then on 2 were."]
-    assert set(seen) == {1, 2, 3}
+    assert set(seen) >= {1, 2, 4, 8}
