@@ -174,7 +174,7 @@ class Writer:
         return tokens[:, len(shared) :].to(self.device), mask, cache
 
     def _leave(self, cache: Any, kept: torch.Tensor | None, *, first: bool) -> None:
-        """Keep some rows of a cache, or none. What is shared is copied before it goes with the `first` one."""
+        """Keep some rows of a cache, or none. What is shared is copied before it goes with the `first`."""
         for at, layer in enumerate(cache.layers):
             if first and at < len(self._read) and self._read[at] is None:
                 part = slice(len(self.shared))
