@@ -11,6 +11,7 @@ from tiny_models import save_model
 
 from qeval.base.messages import Finished, Note
 from qeval.base.records import Task
+from qeval.score.harness import own
 from qeval.score.harness.own import OwnLoop
 
 pytestmark = [
@@ -53,6 +54,7 @@ def wrote(monkeypatch):
     """Whether the loop of our own wrote, each time that it was asked."""
     seen = []
     before = OwnLoop.__call__
+    monkeypatch.setattr(own, "CHECK_READS", 0)
 
     def call(self, *told):
         found = before(self, *told)
@@ -66,11 +68,11 @@ def wrote(monkeypatch):
 def test_both_ways_write_the_same_and_are_cells_of_their_own(tmp_path, llama, tasks, wrote):
     asked = (Task("own_sums", "exact_match"),)
     found, keys = [], set()
-    for engine, own in (("tree", [True]), ("plain", []), ("lm-eval", [])):
+    for engine, told in (("tree", [True]), ("plain", []), ("lm-eval", [])):
         wrote.clear()
         job = a_job(tmp_path, llama, tasks=asked, tasks_dir=str(tasks), engine=engine, run_id=engine)
         samples, events = score(job)
-        assert wrote == own
+        assert wrote == told
         found.append(samples["own_sums"].written.tolist())
         keys |= {event.cell.key for event in events if isinstance(event, Finished)}
     assert found[0] == found[1] == found[2]
@@ -88,6 +90,7 @@ def test_why_the_loop_was_not_used_is_told(tmp_path, llama, tasks, monkeypatch):
     from qeval.score.engine import proofread
 
     monkeypatch.setattr(proofread, "doubt", lambda *_: "off by 1 nat")
+    monkeypatch.setattr(own, "CHECK_READS", 0)
     job = a_job(tmp_path, llama, tasks=(Task("own_sums", "exact_match"),), tasks_dir=str(tasks))
     _, events = score(job)
     told = [event.text for event in events if isinstance(event, Note)]

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from qeval.score.engine.body import CausalModel
     from qeval.score.engine.writer import Watch, Writer
 
-FEWEST = 16
-"""The least texts for which the loop is worth its check."""
+MANY = 200
+"""As many texts are worth a check, whatever it costs."""
+CHECK_READS = 24
+"""What the check costs, as so many whole prompts read: fewer texts must save more by sharing."""
 _LEFT_ALONE = frozenset({"do_sample", "temperature", "top_k", "top_p", "min_p"})
 """Options of a task that change nothing where the likeliest token is taken."""
 
@@ -53,10 +55,10 @@ class OwnLoop:
 
     def __call__(self, reader: Reader, asked: Sequence[Any]) -> list[Raw] | None:
         """What was written to lm-eval's requests; None where lm-eval's class is to write."""
-        if len(asked) < FEWEST or reader.thinking.end or not self._plain():
+        if reader.thinking.end or not self._plain():
             return None
         asks = _asks(reader.lm, [one.args for one in asked])
-        if asks is None:
+        if asks is None or not _pays(asks):
             return None
         try:
             found = self._written(reader, asked, asks)
@@ -166,6 +168,15 @@ def _with_budget(instance: Any, tokens: int) -> Any:
     changed = copy(instance)
     changed.arguments = (prompt, {**without_budget(options), "max_gen_toks": tokens})
     return changed
+
+
+def _pays(asks: Sequence[_Ask]) -> bool:
+    """Whether the loop saves more than its check costs, in tokens that are read."""
+    from qeval.score.engine.writer import in_common
+
+    saved = sum(len(in_common(ask.prompts)) * (len(ask.prompts) - 1) for ask in asks)
+    checks = sum(CHECK_READS * max(map(len, ask.prompts)) for ask in asks)
+    return sum(len(ask.prompts) for ask in asks) >= MANY or saved >= checks
 
 
 def _watch(reader: Reader, ask: _Ask) -> Watch:

@@ -13,7 +13,7 @@ from lm_eval_runs import ours
 
 from qeval.score.engine import proofread, writer
 from qeval.score.engine.writer import Writer
-from qeval.score.harness import door
+from qeval.score.harness import door, own
 from qeval.score.harness.own import OwnLoop, acts
 from qeval.score.harness.thinking import Thinking
 
@@ -49,6 +49,12 @@ WORDS = [
     "bread",
 ]
 EXAMPLES = "Question: How much is 2 plus 3?\nAnswer: 5\n\n"
+
+
+@pytest.fixture(autouse=True)
+def _any_number_pays(request, monkeypatch):
+    if "pays" not in request.node.name:
+        monkeypatch.setattr(own, "CHECK_READS", 0)
 
 
 def questions(n=18, examples=""):
@@ -292,15 +298,26 @@ def test_settings_that_move_no_likeliest_token_do_not_act():
     assert acts(GenerationConfig(forced_eos_token_id=0)) == "forced_eos_token_id"
 
 
-def test_a_few_texts_a_named_marker_and_a_model_with_its_own_way_are_lm_evals(plain_tokenizer, fixtures):
+@pytest.mark.parametrize(
+    ("n", "examples", "wrote"),
+    [(20, "", False), (200, "", True), (9, EXAMPLES, False), (90, EXAMPLES, True)],
+)
+def test_the_loop_writes_where_it_pays(n, examples, wrote, plain_tokenizer, fixtures):
+    """It saves what is shared, and each check reads some prompts whole."""
     model = tiny("llama", plain_tokenizer)
-    few = task(plain_tokenizer, fixtures, questions(15))
+    prepared = task(plain_tokenizer, fixtures, questions(n, examples), max_gen_toks=2)
+    loop = Seen(model)
+    door.generate(prepared, model, plain_tokenizer, batch_size=20, own=loop)
+    assert loop.wrote is wrote
+
+
+def test_a_named_marker_and_a_model_with_its_own_way_are_lm_evals(plain_tokenizer, fixtures):
+    model = tiny("llama", plain_tokenizer)
     many = task(plain_tokenizer, fixtures, questions(16))
     named = replace(many, thinking=Thinking(end="</think>"))
-    for prepared in (few, named):
-        loop = Seen(model)
-        door.generate(prepared, model, plain_tokenizer, batch_size=3, own=loop)
-        assert not loop.wrote
+    loop = Seen(model)
+    door.generate(named, model, plain_tokenizer, batch_size=3, own=loop)
+    assert not loop.wrote
     loop = Seen(model)
     object.__setattr__(model, "generate", functools.partial(model.generate))
     door.generate(many, model, plain_tokenizer, batch_size=3, own=loop)
@@ -347,6 +364,35 @@ def test_thinking_ends_alike(plain_tokenizer, fixtures):
         loop = Seen(model)
         assert door.generate(prepared, model, plain_tokenizer, batch_size=size, own=loop) == expected
         assert loop.wrote
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_the_check_leaves_no_trace_in_the_texts(dtype, plain_tokenizer, fixtures):
+    """What is shared went through batches of the check, and comes out of them bit by bit."""
+    import torch
+
+    model = tiny("llama", plain_tokenizer).to(getattr(torch, dtype))
+    prepared = task(plain_tokenizer, fixtures, questions(20, EXAMPLES), until=["e"])
+    loop, fresh = Seen(model), []
+    for _ in range(3):
+        door.generate(prepared, model, plain_tokenizer, batch_size=6, own=loop)
+        fresh.append([raw.tokens for raw in loop.found])
+    assert fresh[0] == fresh[1] == fresh[2]
+    made = Writer(model, 4)
+    prompts = [[1, 5, 9, 7, at, at + 1][: 5 + at % 2] for at in range(10, 20)]
+    made.share([1, 5, 9, 7])
+    before = [(keys.clone(), values.clone()) for keys, values in made._read]
+    made.texts(
+        prompts,
+        6,
+        lambda _: lambda rows, written: [len(t) > r for r, t in zip(rows, written, strict=True)],
+    )
+    after = made._read
+    assert all(
+        torch.equal(a, b)
+        for one, two in zip(before, after, strict=True)
+        for a, b in zip(one, two, strict=True)
+    )
 
 
 # --- speed and memory -----------------------------------------------------------------------------
