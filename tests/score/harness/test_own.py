@@ -324,6 +324,18 @@ def test_a_named_marker_and_a_model_with_its_own_way_are_lm_evals(plain_tokenize
     assert not loop.wrote
 
 
+def test_prompts_of_which_some_bring_a_start_token_are_lm_evals(plain_tokenizer, fixtures):
+    """To lm-eval the first of a batch tells whether all do."""
+    model = tiny("llama", plain_tokenizer)
+    prompts = [("<s>" if at % 2 else "") + prompt for at, prompt in enumerate(questions(16))]
+    for asked, wrote in ((prompts, False), (prompts[1::2] * 2, True)):
+        prepared = task(plain_tokenizer, fixtures, asked)
+        loop = Seen(model)
+        found = door.generate(prepared, model, plain_tokenizer, batch_size=3, own=loop)
+        assert loop.wrote is wrote
+        assert [text.answer for text in found] == by_lm_eval(prepared, model, plain_tokenizer, 3)
+
+
 # --- ends -----------------------------------------------------------------------------------------
 
 
