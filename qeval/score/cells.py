@@ -43,6 +43,7 @@ class JobCells:
         self.store = Store(Path(job.runs_dir))
         self.place: RunDir = self.store.run_dir(job.run_id)
         self.asked: dict[str, str] = {}
+        self.own_loop: frozenset[str] = frozenset()
         self.packing: Packing | None = None
         self._told = False
         self._in_order: set[str] = set()
@@ -51,7 +52,7 @@ class JobCells:
         """The hash of everything that can change the numbers of this variant on this task.
 
         What is asked is known by itself once `asked` holds it by the task's name, else by the job's context;
-        how it is fed by `packing`.
+        how it is fed by `packing`; `own_loop` are the tasks whose texts the loop of our own may write.
         """
         return self._key(task, self.job.identity, shuffled=self._shuffled(task))
 
@@ -92,6 +93,7 @@ class JobCells:
         """The settings that can change a number, and the packing, which settles two of them."""
         settings = {name: getattr(self.job.settings, name) for name in _SETTINGS}
         settings |= {"framed": True} if self.job.settings.framed else {}
+        settings |= {"own_loop": True} if task.name in self.own_loop else {}
         if self.packing is None:
             return {"settings": settings}
         settled = {"device"} if self._drawn else {"device", "batch_size"}

@@ -70,6 +70,8 @@ def score(job: Job, cells: JobCells, say: Say) -> None:
 def _score(job: Job, cells: JobCells, say: Say, heard: Heard) -> None:
     prepared = questions(job, say)
     cells.asked = {part.task.name: part.asked for part in prepared}
+    if job.settings.engine == "tree":
+        cells.own_loop = frozenset(part.task.name for part in prepared if part.generates)
     cells.packing = packing = decide(job, sum(map(_tokens, prepared)))
     for unit in _units(prepared):
         _settle_order(cells, unit, job.settings.engine)
@@ -152,6 +154,7 @@ class Session:
         self.stored: set[str] = set()
         self.one_start: dict[str, Sequence[Answer]] = {}
         self._materialize()
+        self.own_loop = door.OwnLoop(self.model)
         known = self.account.provenance
         mates = bool(known.modules) and not known.materialized
         self.feeder = Feeder(job, cells, self.account, self.model, packing, mates=mates)
@@ -205,7 +208,8 @@ class Session:
                 self._by_engine(packed, needed, CLOCK.spent(SCORING))
 
     def _by_lm_eval(self, part: PreparedTask) -> Sequence[Any]:
-        self.say(Stage(f"{part.task.name} by lm-eval"))
+        by = "" if part.generates and self.settings.engine == "tree" else " by lm-eval"
+        self.say(Stage(f"{part.task.name}{by}"))
         size = _LM_EVAL_BATCH if self.settings.batch_size == "auto" else int(self.settings.batch_size)
         if part.generates:
             return self._written(part, size)
@@ -220,7 +224,9 @@ class Session:
     def _written(self, part: PreparedTask, size: int) -> Sequence[door.Text]:
         """The texts of a task that has any, and what is to be told of them."""
         seed = self.settings.seed
-        texts = door.generate(part, self.model, self.loaded.tokenizer, batch_size=size, seed=seed)
+        own = self.own_loop if self.settings.engine == "tree" else None
+        texts = door.generate(part, self.model, self.loaded.tokenizer, batch_size=size, seed=seed, own=own)
+        self.account.note(self.own_loop.notes)
         notes, warnings = door.remarks(part.task.name, texts, part.rounds)
         self.account.note(notes)
         self.account.warn(warnings)

@@ -100,6 +100,18 @@ def _by_rope(config: Any, lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]
     return [everyone[lengths <= original], everyone[lengths > original]]
 
 
+def one_rope(config: Any, length: int) -> bool:
+    """Whether sequences of up to `length` tokens are all turned by the same frequencies."""
+    parts = _by_rope(config, np.array([1, length]))
+    return sum(len(part) > 0 for part in parts) == 1 and not _grows(config)
+
+
+def _grows(config: Any) -> bool:
+    """Whether the frequencies follow the longest position of each pass."""
+    parameters = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    return "dynamic" in {parameters.get("rope_type"), parameters.get("type")}
+
+
 def by_layer(reach: dict[str, Reach], make: Callable[[Reach], Any]) -> Any:
     """One mask where all layers look equally far, else a dict of masks by layer type."""
     masks = {kind: make(r) for kind, r in reach.items()}

@@ -117,6 +117,18 @@ def probe(engine: Engine, reference: Engine, requests: Sequence[TokenRequest]) -
     return f"off by up to {_largest(far):.1e} nat per token"
 
 
+def distance(
+    got: list[NDArray[np.float32]], reference: Engine, batched: Engine, requests: Sequence[TokenRequest]
+) -> str | None:
+    """How far log-probabilities that were found otherwise are from those of `reference`, in words; None where
+    rounding explains it, as `climb` has it."""
+    measure = _measure(reference, batched, requests, None)
+    far = _difference(got, measure.want)
+    if _within(far, measure.allowed):
+        return None
+    return f"off by up to {_largest(far):.1e} nat per token, plain batches by {_largest(measure.noise):.1e}"
+
+
 @dataclass(frozen=True, eq=False)
 class _Measure:
     """What candidates are held against: the requests, their log-probabilities one by one (`want`), how far

@@ -12,6 +12,7 @@ from qeval.base.records import Task
 from qeval.score.harness.asked import asked
 from qeval.score.harness.leaves import Leaf
 from qeval.score.harness.outcome import collect, items
+from qeval.score.harness.own import OwnLoop
 from qeval.score.harness.prepared import PreparedTask
 from qeval.score.harness.reference import by_lm_eval_alone, longest, score_with_lm_eval
 from qeval.score.harness.remarks import remarks
@@ -19,6 +20,7 @@ from qeval.score.harness.starts import start_notes, with_one_start
 from qeval.score.harness.writing import Text, generate, written_as
 
 __all__ = [
+    "OwnLoop",
     "Text",
     "by_lm_eval_alone",
     "collect",

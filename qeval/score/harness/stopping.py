@@ -16,18 +16,22 @@ _MORE = 2
 
 
 class Stops:
-    """A criterion of transformers' `generate` for one batch: which texts have come to an end.
+    """Which texts of one batch have come to an end; a criterion of transformers' `generate` too.
 
-    `prompts` are the (n, length) tokens that the texts follow; `stops` the strings that end an answer.
+    `prompts` are the tokens that the n texts follow, for `generate` all of one length; `stops` the strings
+    that end an answer.
     """
 
-    def __init__(self, thinking: Thinking, tokenizer: Any, prompts: Any, stops: Sequence[str]) -> None:
+    def __init__(
+        self, thinking: Thinking, tokenizer: Any, prompts: Sequence[Sequence[int]], stops: Sequence[str]
+    ) -> None:
         self.thinking, self.tokenizer, self.stops = thinking, tokenizer, stops
-        self.length = prompts.shape[1]
+        self.length = len(prompts[0])
         self.begins = [begin for begin, _ in thinking.pairs]
         words = [*stops, *thinking.ends, *self.begins]
         self.back = _MORE + max(len(tokenizer.encode(text, add_special_tokens=False)) for text in words)
-        self.open = [thinking.begun(text) for text in tokenizer.batch_decode(prompts[:, -self.back :])]
+        ahead = tokenizer.batch_decode([list(prompt[-self.back :]) for prompt in prompts])
+        self.open = [thinking.begun(text) for text in ahead]
         self.done = [False] * len(self.open)
         self.start = [0] * len(self.open)  # the first token of each answer, as far as it is known
 
@@ -37,13 +41,19 @@ class Stops:
 
         del scores
         written = tokens[:, self.length :].tolist()
+        return torch.tensor(self.ended(range(len(written)), written), device=tokens.device)
+
+    def ended(self, rows: Sequence[int], written: Sequence[Sequence[int]]) -> list[bool]:
+        """Whether the texts at `rows` of the batch have ended, after what is `written` of each: one token
+        more than when it was asked for before."""
         last = [
-            some[max(len(some) - self.back, start) :] for some, start in zip(written, self.start, strict=True)
+            list(some[max(len(some) - self.back, self.start[row]) :])
+            for row, some in zip(rows, written, strict=True)
         ]
-        for row, text in enumerate(self.tokenizer.batch_decode(last)):
+        for row, text, some in zip(rows, self.tokenizer.batch_decode(last), written, strict=True):
             if not self.done[row]:
-                self.done[row] = self._ends(row, text, len(written[row]))
-        return torch.tensor(self.done, device=tokens.device)
+                self.done[row] = self._ends(row, text, len(some))
+        return [self.done[row] for row in rows]
 
     def _ends(self, row: int, text: str, size: int) -> bool:
         """Whether `text`, what one looks back on of the `size` tokens so far, brings the end."""

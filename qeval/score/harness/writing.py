@@ -103,36 +103,41 @@ def _asked_with(
     return asked
 
 
-def _but(options: dict[str, Any], others: Sequence[str]) -> dict[str, Any]:
+def _but(options: Mapping[str, Any], others: Sequence[str]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name not in others}
 
 
+def without_budget(options: Mapping[str, Any]) -> dict[str, Any]:
+    """lm-eval's options without any of its names for the number of tokens that a text may have."""
+    return _but(options, _BUDGETS)
+
+
 def generate(
-    prepared: PreparedTask, model: Any, tokenizer: Any, *, batch_size: int = 1, seed: int = 1234
+    prepared: PreparedTask,
+    model: Any,
+    tokenizer: Any,
+    *,
+    batch_size: int = 1,
+    seed: int = 1234,
+    own: Own | None = None,
 ) -> list[Text]:
-    """The texts the model writes, `prepared.texts` for each question in turn.
+    """The texts the model writes, `prepared.texts` for each question in turn; by `own` means where those do,
+    else by lm-eval's.
 
     Where it draws its tokens the same seed, batch size and device give the same texts.
     """
-    from lm_eval.models import huggingface
-
     with lm_eval_tamed(), _seeded(seed):
         lm = hflm_of(prepared, model, tokenizer, batch_size)
-        reader = _Reader(prepared, lm)
+        reader = Reader(prepared, lm)
         asked = [instance for instance in instances_of(prepared) for _ in range(prepared.texts)]
-        with (
-            replaced(lm, "tok_decode", reader.decode),
-            replaced(lm, "_model_generate", reader.watched(lm._model_generate)),  # noqa: SLF001 - knows the budget
-            replaced(huggingface, "postprocess_generated_text", reader.finish),
-            replaced(huggingface, "stop_sequences_criteria", reader.criteria(huggingface)),
-        ):
-            found: list[_Raw] = lm.generate_until(asked, disable_tqdm=True)
-    prompts = [str(instance.args[0]) for instance in asked]
-    return [reader.text(raw, prompt) for raw, prompt in zip(found, prompts, strict=True)]
+        found = own(reader, asked) if own else None
+        if found is None:
+            found = reader.by_lm_eval(asked)
+    return reader.texts(found, asked)
 
 
 @dataclass(frozen=True)
-class _Raw:
+class Raw:
     """The tokens of one text, the stop strings and the number of tokens that it might have."""
 
     tokens: list[int]
@@ -140,39 +145,68 @@ class _Raw:
     budget: int
 
 
-class _Reader:
+Own = Callable[["Reader", Sequence[Any]], Sequence[Raw] | None]
+"""What may write in place of lm-eval's class, to its requests; None where it does not."""
+
+
+class Reader:
     """Stands where lm-eval makes text of tokens, so that nothing of it is lost: not the thinking, not the
     special tokens around it, not the way it ended."""
 
     def __init__(self, prepared: PreparedTask, lm: Any) -> None:
-        self.tokenizer = lm.tokenizer
+        self.lm, self.tokenizer, self.task = lm, lm.tokenizer, prepared.task.name
         self.length = cache(lambda prompt: len(lm.tok_encode(prompt)))
         self.most = lm.max_length
         self.thinking = prepared.thinking
         self.marks = thoughts.hidden(prepared.thinking, lm.tokenizer)
         self.context: Any = None
-        self.budget = 0
+        self.budget, self.beams = 0, 1
         ends = getattr(lm.model.generation_config, "eos_token_id", None)
         self.ends = {lm.eot_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+
+    def by_lm_eval(self, asked: Sequence[Any]) -> list[Raw]:
+        """What lm-eval's own class has the model write, to its requests."""
+        from lm_eval.models import huggingface
+
+        lm = self.lm
+        with (
+            replaced(lm, "tok_decode", self.decode),
+            replaced(lm, "_model_generate", self.watched(lm._model_generate)),  # noqa: SLF001 - knows the budget
+            replaced(huggingface, "postprocess_generated_text", self.finish),
+            replaced(huggingface, "stop_sequences_criteria", self.criteria(huggingface)),
+        ):
+            found: list[Raw] = lm.generate_until(list(asked), disable_tqdm=True)
+        return found
+
+    def texts(self, found: Sequence[Raw], asked: Sequence[Any]) -> list[Text]:
+        """The texts of what was written to lm-eval's requests."""
+        return [self.text(raw, str(one.args[0])) for raw, one in zip(found, asked, strict=True)]
 
     def watched(self, model_generate: Any) -> Any:
         """lm-eval's own call of the model, noticing how many tokens each text of a batch may have."""
 
         def generates(context: Any, max_length: int, **options: Any) -> Any:
             self.context, self.budget = context, max_length - context.shape[1]
+            beams = options.get("num_beams") or getattr(self.lm.model.generation_config, "num_beams", None)
+            self.beams = int(beams or 1)
             return model_generate(context=context, max_length=max_length, **options)
 
         return generates
 
     def criteria(self, huggingface: Any) -> Any:
-        """The maker of criteria for stopping: lm-eval's own where its marker was named."""
+        """The maker of criteria for stopping: lm-eval's own where its marker was named, and where beams are
+        searched, each of which is a row."""
+        theirs = huggingface.stop_sequences_criteria
         if self.thinking.end:
-            return huggingface.stop_sequences_criteria
+            return theirs
 
-        def made(tokenizer: Any, stop: Sequence[str], *_: int) -> Any:
+        def made(tokenizer: Any, stop: Sequence[str], *sizes: int) -> Any:
             from transformers import StoppingCriteriaList
 
-            return StoppingCriteriaList([Stops(self.thinking, tokenizer, self.context, _some(stop))])
+            if self.beams > 1:
+                return theirs(tokenizer, stop, *sizes)
+            prompts = self.context.tolist()
+            return StoppingCriteriaList([Stops(self.thinking, tokenizer, prompts, some(stop))])
 
         return made
 
@@ -182,12 +216,12 @@ class _Reader:
             return list(tokens)
         return self.tokenizer.decode(tokens, skip_special_tokens=False)
 
-    def finish(self, generation: list[int], stop: Sequence[str], think_end_token: object) -> _Raw:
+    def finish(self, generation: list[int], stop: Sequence[str], think_end_token: object) -> Raw:
         """What lm-eval does last; it was told of no marker."""
         del think_end_token
-        return _Raw(generation, _some(stop), self.budget)
+        return Raw(generation, some(stop), self.budget)
 
-    def text(self, raw: _Raw, prompt: str) -> Text:
+    def text(self, raw: Raw, prompt: str) -> Text:
         """The text of tokens: without thinking first, then up to the first stop string, as in lm-eval."""
         text = thoughts.decoded(self.tokenizer, raw.tokens, self.marks)
         rest, ending = self.thinking.without(text, begun=self.thinking.begun(prompt))
@@ -203,7 +237,7 @@ class _Reader:
         return Text(whole, answer, ending, halted, raw.budget if over else 0, shortened)
 
 
-def _some(stops: Sequence[str]) -> tuple[str, ...]:
+def some(stops: Sequence[str]) -> tuple[str, ...]:
     """Those that are no empty strings."""
     return tuple(text for text in stops if text)
 

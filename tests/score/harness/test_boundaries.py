@@ -134,7 +134,8 @@ def makers():
         "llama3": (lambda: bytewise(pre=bytes_after(LLAMA3)), " "),
         "o200k": (lambda: bytewise(pre=bytes_after(O200K)), " "),
         "bloom": (lambda: bytewise(pre=bytes_after(BLOOM)), None),
-        "looks behind": (lambda: bytewise(pre=bytes_after(r"(?<=\n)\p{L}+|\s+")), ""),
+        # Both reach over white space that is cut at, so that a cut where nothing is proved shows.
+        "looks behind": (lambda: bytewise(pre=bytes_after(r"(?<=[.!:])\s\p{L}+|\s+")), ""),
         "anchored": (lambda: bytewise(pre=bytes_after(r"\s+$|\S+\s?")), ""),
         "whole lines": (lambda: bytewise(pre=p.Sequence([lines, bare])), ""),
         "letters after bytes": (lambda: bytewise(pre=p.Sequence([bare, words])), ""),
@@ -156,6 +157,7 @@ def makers():
         "strip accents": (lambda: bytewise(normalizer=n.Sequence([n.NFD(), n.StripAccents()]), pre=gpt2), ""),
         "strip": (lambda: bytewise(normalizer=n.Strip(), pre=gpt2), ""),
         "joined spaces": (lambda: bytewise(normalizer=n.Replace(Regex(r"\s{2,}"), " "), pre=gpt2), ""),
+        "joined words": (lambda: bytewise(normalizer=n.Replace(Regex(r"[-.]\s+"), "-"), pre=gpt2), ""),
         "newlines away": (lambda: bytewise(normalizer=n.Replace("\n", "|"), pre=gpt2), ""),
         "runs of spaces": (lambda: bytewise(pre=gpt2, marks=spaces), " \n"),
         "greedy marks": (lambda: bytewise(pre=gpt2, marks=flags), " \n"),
@@ -182,7 +184,15 @@ NAMES = (
         "strip accents",
         "strip",
     ),
-    *("joined spaces", "newlines away", "runs of spaces", "greedy marks", "mark over lines", "unigram"),
+    *(
+        "joined spaces",
+        "joined words",
+        "newlines away",
+        "runs of spaces",
+        "greedy marks",
+        "mark over lines",
+        "unigram",
+    ),
     *("unigram uncut", "unigram by words", "wordpiece", "bert", "scripts"),
 )
 TAKEN_APART = (
