@@ -97,7 +97,7 @@ class Writer:
             texts = self._fitting(batch, [prompts[at] for at in batch], budget, watch)
             if texts is None:
                 if len(batch) == 1:
-                    raise memory.too_long(len(prompts[batch[0]]) + budget)
+                    raise memory.TooLongError(len(prompts[batch[0]]) + budget)
                 self.size = (len(batch) + 1) // 2
                 continue
             for at, text in zip(batch, texts, strict=True):
