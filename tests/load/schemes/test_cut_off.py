@@ -112,12 +112,12 @@ def test_on_a_gpu_nothing_is_built_to_score_and_the_librarys_own_choice_steps_do
         pytest.skip("no CUDA device")
     wide = save_model(tmp_path / "wide", hidden=512)
     schemes = [text.format(made=made.replace("size=32", "size=128")) for text in (MADE[0], MADE[-1])]
-    for text, told in scored(wide, schemes, tmp_path / "portable", "cuda").items():
+    for text, told in scored(wide, schemes, tmp_path / "portable", "cuda:0").items():
         assert "failed" not in told, told
         assert told["modules"] == {"AwqOwnDtypeLinear" if "awq" in text else "TorchLinear": LINEARS}
         assert told["materialized"]
         assert not any("does not run here" in note for note in told["notes"])
-    for told in scored(wide, schemes, tmp_path / "native", "cuda", materialize=False).values():
+    for told in scored(wide, schemes, tmp_path / "native", "cuda:0", materialize=False).values():
         assert "failed" not in told, told
         assert not told["materialized"]
         assert sum(told["modules"].values()) == LINEARS
