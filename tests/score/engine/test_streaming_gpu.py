@@ -193,7 +193,7 @@ def test_long_windows_take_a_slice_of_logits_beside_the_weights():
     torch.cuda.reset_peak_memory_stats()
     list(engine.score(windows))
     assert before < weights + 2**27
-    assert torch.cuda.max_memory_allocated() <= 1.05 * weights + 1.5 * GIB
+    assert torch.cuda.max_memory_allocated() <= weights + 1.75 * GIB  # two slices would take 2.5
 
 
 def test_a_limit_holds_beside_gptqmodel_which_asks_for_segments_that_grow():
