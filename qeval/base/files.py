@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -60,26 +59,39 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: first beside its place, then moved there.
+    """Write what a person asked for to the place that was named, directories above it made where they are
+    missing: a file whole or not at all, first beside its place and then moved there; a link's target, not the
+    link; a device or a FIFO written through and left what it is.
 
     Raises:
-        QevalError: the directory is missing or cannot be written, or `path` is a directory.
+        QevalError: the place cannot be written, `path` is a directory, or nobody reads the FIFO.
     """
-    if not path.parent.is_dir():
-        raise QevalError(
-            f"There is no directory {path.parent} to write {path.name} to.",
-            f"Make it: mkdir -p {shlex.quote(str(path.parent))}",
-        )
     if path.is_dir():
         raise QevalError(f"{path} is a directory.", "Name a file, for example report.html in it.")
     try:
-        write_atomic(path, data)
-    except OSError as error:
+        open_already = path.is_absolute() and path.parts[1:2] in {("dev",), ("proc",)}  # /dev/stdout, a file
+        if path.exists() and (open_already or not path.is_file()):
+            _write_through(path, data)
+        else:
+            write_atomic(path.resolve(), data)
+    except (OSError, RuntimeError) as error:  # a circle of links is a RuntimeError before Python 3.13
         raise _unwritable(path, error) from error
 
 
-def _unwritable(path: Path, error: OSError) -> QevalError:
-    why = error.strerror or "it cannot be written"
+def _write_through(path: Path, data: bytes) -> None:
+    """Write to what is no plain file. A FIFO that nobody reads is an error, where opening it would wait."""
+    handle = os.open(path, os.O_WRONLY | os.O_NONBLOCK | getattr(os, "O_NOCTTY", 0))
+    os.set_blocking(handle, True)
+    with os.fdopen(handle, "wb", buffering=0) as file:
+        left = memoryview(data)
+        while left:
+            left = left[file.write(left) :]
+
+
+def _unwritable(path: Path, error: OSError | RuntimeError) -> QevalError:
+    if isinstance(error, OSError) and error.errno == errno.ENXIO:
+        return QevalError(f"Nobody reads from {path}.", "Start the reader first, or name a file.")
+    why = getattr(error, "strerror", None) or "it cannot be written"
     return QevalError(
         f"{path} cannot be written: {why}.", "Name another place with -o, or free some space there."
     )

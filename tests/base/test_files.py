@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import threading
 import time
 
 import pytest
 
 from qeval.base.errors import QevalError
-from qeval.base.files import build_directory, write_atomic
+from qeval.base.files import build_directory, write_atomic, write_text
 
 
 def test_a_failed_build_leaves_nothing_and_the_next_one_works(tmp_path) -> None:
@@ -62,3 +64,74 @@ def test_a_file_is_replaced_whole(tmp_path) -> None:
     write_atomic(path, b"2")
     assert path.read_text() == "2"
     assert [found.name for found in path.parent.iterdir()] == ["b.json"]
+
+
+def test_a_links_target_is_written_and_the_link_stays(tmp_path) -> None:
+    target, link = tmp_path / "there" / "target", tmp_path / "link"
+    link.symlink_to(target)
+    for text in ("once", "twice"):  # the target is made first, then replaced
+        write_text(link, text)
+        assert link.is_symlink()
+        assert not target.is_symlink()
+        assert target.read_text() == text
+
+
+def test_a_circle_of_links_is_a_sentence(tmp_path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.symlink_to(other)
+    other.symlink_to(one)
+    with pytest.raises(QevalError, match="cannot be written"):
+        write_text(one, "x")
+
+
+def test_a_fifo_is_written_through(tmp_path) -> None:
+    fifo, read = tmp_path / "fifo", []
+    os.mkfifo(fifo)
+    with pytest.raises(QevalError, match="Nobody reads from") as caught:
+        write_text(fifo, "x")
+    assert "reader" in caught.value.hint
+    reader = threading.Thread(target=lambda: read.append(fifo.read_bytes()), daemon=True)
+    reader.start()
+    text = "more than a pipe holds at once\n" * 10_000
+    for _ in range(1000):  # until the reader is there
+        try:
+            write_text(fifo, text)
+            break
+        except QevalError:
+            time.sleep(0.01)
+    reader.join(10)
+    assert read == [text.encode()]
+    assert stat.S_ISFIFO(fifo.stat().st_mode)
+
+
+def test_a_device_is_written_through_and_stays_one(tmp_path) -> None:
+    """A node of our own that swallows what is written, as the null device does."""
+    node = tmp_path / "swallows"
+    try:
+        os.mknod(node, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+        node.write_bytes(b"")
+    except PermissionError:
+        pytest.skip("devices cannot be made here")
+    write_text(node, "x")
+    assert stat.S_ISCHR(node.stat().st_mode)
+
+
+@pytest.mark.parametrize("command", ["report", "gate"])
+def test_all_commands_treat_their_outputs_alike(qeval, tmp_path, command: str) -> None:
+    qeval("run", "--model", "toy[items=40]", "--schemes", "fp16,rtn")
+    words = {
+        "report": ("report", "-o"),
+        "gate": ("gate", "--max-drop", "90", "--junit"),
+    }[command]
+    link, target = tmp_path / "link.html", tmp_path / "not" / "yet" / "there.html"
+    link.symlink_to(target)
+    qeval(*words, link, code=None)
+    assert link.is_symlink()
+    assert target.stat().st_size > 100
+    qeval(*words, tmp_path / "nor" / "here" / "x.html", code=None)
+    assert (tmp_path / "nor" / "here" / "x.html").stat().st_size > 100
+    fifo = tmp_path / "fifo.html"
+    os.mkfifo(fifo)
+    done = qeval(*words, fifo, code=None)
+    assert "Nobody reads from" in done.stderr
+    assert stat.S_ISFIFO(fifo.stat().st_mode)

@@ -261,10 +261,9 @@ def test_an_unknown_form_and_an_empty_run_are_refused(made, tmp_path):
         export(gather(empty, made[1]), *made[1:], "csv", tmp_path)
 
 
-def test_a_missing_directory_is_named(made, tmp_path):
-    with pytest.raises(QevalError, match="no directory"):
-        export(*made, "csv", tmp_path / "no" / "out")
-    assert not (tmp_path / "no").exists()
+def test_a_missing_directory_is_made(made, tmp_path):
+    export(*made, "csv", tmp_path / "no" / "out")
+    assert list((tmp_path / "no" / "out").glob("*.csv"))
 
 
 def test_items_without_texts_and_scores_without_items_are_exported_too(tmp_path):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qeval.base.files import disk_errors, write_atomic
+from qeval.base.files import disk_errors, write_text
 
 if TYPE_CHECKING:
     from qeval.judge.gate import Outcome
@@ -49,8 +49,7 @@ def publish(outcome: Outcome, files: Mapping[str, Path]) -> None:
     under $GITHUB_ACTIONS. Raises QevalError where a file cannot be written.
     """
     for name, path in files.items():
-        with disk_errors(path):
-            write_atomic(path, formats()[name].render(outcome).encode())
+        write_text(path, formats()[name].render(outcome))
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary:
         with disk_errors(Path(summary)), Path(summary).open("a", encoding="utf-8") as file:
