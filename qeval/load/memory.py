@@ -14,6 +14,7 @@ SPARE = 1.1
 """Room for buffers and activations beyond the weights."""
 USUAL_BITS = 4.5
 """Of a weight in quantised files of which nothing better is known: 4, and a 16-bit scale for every 32."""
+_FEWEST_BITS = 2  # that any scheme has
 GIB = 2**30
 PROCESS_NOTE = "On a CPU, peak memory is that of the variant's whole process: libraries and loading included."
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -42,8 +43,8 @@ def _fitting(recipe: Recipe, spec: SchemeSpec, free: int) -> str:
         )
     count = weights(recipe.base)
     bits = 8 * free / SPARE / count if count else 0.0
-    within = f" of at most {bits:.1f} bits a weight" if bits else " of fewer bits"
-    return f"Use a machine with more memory, a smaller model, or a scheme{within}."
+    within = f"; at most {bits:.1f} of a weight would fit" if bits >= _FEWEST_BITS else ""
+    return f"Use a machine with more memory, a smaller model, or a scheme of fewer bits{within}."
 
 
 def estimate(recipe: Recipe, spec: SchemeSpec) -> int | None:

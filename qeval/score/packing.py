@@ -46,7 +46,7 @@ def decide(job: Job, tokens: int) -> Packing:
     limits = memory.limits_of(
         device.partition(":")[0],
         memory.total_memory(device),
-        where.on_device if on_gpu else 0,
+        (where.on_device or count * size) if on_gpu else 0,
         memory.token_bytes(config.get("text_config") or config, size),
         batch_size=None if settings.batch_size == "auto" else int(settings.batch_size),
     )

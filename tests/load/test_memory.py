@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from tiny_models import edit_json
 
+from qeval.base.errors import QevalError
 from qeval.load import memory
 from qeval.load.schemes import SCHEMES
 from qeval.load.source import Source, weight_files_bytes
@@ -107,3 +109,22 @@ def test_a_mixture_is_held_plain_before_its_experts_are_packed(base: Path) -> No
     assert memory.estimate(recipe, SCHEMES["bnb4"]) == int(2 * GIB * memory.SPARE)
     edit_json(base / "config.json", num_local_experts=None, text_config={"num_experts": 8})
     assert memory.estimate(recipe, SCHEMES["bnb4"]) == int(2 * GIB * memory.SPARE)
+
+
+def test_what_does_not_fit_is_told_with_what_would(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Source(str(base))
+    recipe = Recipe("m", place, place, False, {}, "float16", "float16", "cpu", base / "cache")
+    monkeypatch.setattr(memory, "free_bytes", lambda _: GIB)
+    with pytest.raises(
+        QevalError, match=r"needs about 2\.2 GiB of memory, and cpu has 1\.0 GiB free"
+    ) as refused:
+        memory.check_fits(recipe, SCHEMES["fp16"])
+    assert refused.value.hint.endswith("a scheme of fewer bits; at most 7.3 of a weight would fit.")
+    with pytest.raises(QevalError) as refused:
+        memory.check_fits(recipe, SCHEMES["gptq"])
+    assert refused.value.hint.endswith("name the directory: gptq@DIRECTORY.")
+    asked: list[str] = []
+    monkeypatch.setattr(memory, "free_bytes", lambda device: asked.append(device) or 4 * GIB)
+    memory.check_fits(replace(recipe, device="cuda:0", streamed=True), SCHEMES["fp16"])
+    memory.check_fits(replace(recipe, device="cuda:0"), SCHEMES["fp16"])
+    assert asked == ["cpu", "cuda:0"]

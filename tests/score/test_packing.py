@@ -179,3 +179,45 @@ def test_a_shard_that_did_not_fit_is_remembered_beside_its_numbers(
         assert samples.scores.tolist() == again[name].scores.tolist()
         assert samples.value.tolist() == again[name].value.tolist()
     assert any(found[name].value.tolist() == plain[name].value.tolist() for name in plain)
+
+
+@pytest.mark.parametrize(
+    ("kind", "gpu", "asked", "budget", "by_block"),
+    [
+        ("fp16", 80, "auto", 16384, False),
+        ("fp16", 24, "auto", 16384, True),  # two blocks leave room for as much
+        ("bnb4", 24, "auto", 16384, True),
+        ("fp16", 24, "resident", 256, False),
+        ("bnb8", 24, "auto", 8192, False),  # its layers lie on the device as they are
+        ("fp16", 4, "auto", 1024, True),
+        ("fp16", 80, "streamed", 16384, True),
+    ],
+)
+def test_the_budget_counts_what_lies_on_the_device(
+    runs_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    gpu: int,
+    asked: str,
+    budget: int,
+    by_block: bool,
+) -> None:
+    """The 13B shape; the same whatever is free at the moment."""
+    from qeval.score import packing
+
+    place = tmp_path / "large"
+    place.mkdir()
+    with (place / "model.safetensors").open("wb") as file:
+        file.truncate(26 * 10**9)
+    shape = {"hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 40, "vocab_size": 32000}
+    (place / "config.json").write_text(msgspec.json.encode({**shape, "dtype": "float16"}).decode())
+    for module in (packing, packing.memory):
+        monkeypatch.setattr(module, "gpu_total", lambda _: gpu * 2**30)
+    monkeypatch.setattr(packing, "device_kind", lambda _: "a GPU")
+    monkeypatch.setattr(packing, "host_bytes", lambda: 2**37)
+    job = a_job(runs_dir, save_model(tmp_path / "small"), device="cuda:0", placement=asked)
+    scheme = msgspec.convert({"kind": kind}, type(job.variant.scheme))
+    job = msgspec.structs.replace(job, variant=Variant(kind, str(place), scheme))
+    found = decide(job, 10**9)
+    assert (found.budget, found.compiled, found.by_block) == (budget, True, by_block)
