@@ -58,7 +58,7 @@ def decide(job: Job, tokens: int) -> Packing:
         batch_size=limits.batch_size,
         shard=shards.PASSES,
         compiled=compiled,
-        by_block=compiled and where.streamed,
+        by_block=compiled,
     )
     return job.packing if job.packing is not None and found.same_as(job.packing) else found
 

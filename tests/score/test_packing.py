@@ -182,15 +182,15 @@ def test_a_shard_that_did_not_fit_is_remembered_beside_its_numbers(
 
 
 @pytest.mark.parametrize(
-    ("kind", "gpu", "asked", "budget", "by_block"),
+    ("kind", "gpu", "asked", "budget"),
     [
-        ("fp16", 80, "auto", 16384, False),
-        ("fp16", 24, "auto", 16384, True),  # two blocks leave room for as much
-        ("bnb4", 24, "auto", 16384, True),
-        ("fp16", 24, "resident", 256, False),
-        ("bnb8", 24, "auto", 8192, False),  # its layers lie on the device as they are
-        ("fp16", 4, "auto", 1024, True),
-        ("fp16", 80, "streamed", 16384, True),
+        ("fp16", 80, "auto", 16384),
+        ("fp16", 24, "auto", 16384),  # two blocks leave room for as much
+        ("bnb4", 24, "auto", 16384),
+        ("fp16", 24, "resident", 256),
+        ("bnb8", 24, "auto", 8192),  # its layers lie on the device as they are
+        ("fp16", 4, "auto", 1024),
+        ("fp16", 80, "streamed", 16384),
     ],
 )
 def test_the_budget_counts_what_lies_on_the_device(
@@ -201,7 +201,6 @@ def test_the_budget_counts_what_lies_on_the_device(
     gpu: int,
     asked: str,
     budget: int,
-    by_block: bool,
 ) -> None:
     """The 13B shape; the same whatever is free at the moment."""
     from qeval.score import packing
@@ -220,4 +219,4 @@ def test_the_budget_counts_what_lies_on_the_device(
     scheme = msgspec.convert({"kind": kind}, type(job.variant.scheme))
     job = msgspec.structs.replace(job, variant=Variant(kind, str(place), scheme))
     found = decide(job, 10**9)
-    assert (found.budget, found.compiled, found.by_block) == (budget, True, by_block)
+    assert (found.budget, found.compiled, found.by_block) == (budget, True, True)
