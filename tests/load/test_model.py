@@ -176,7 +176,7 @@ def test_a_model_too_large_for_memory_is_refused_with_the_figures(
     monkeypatch.setattr(memory, "free_bytes", lambda _: 10_000)
     error = refusal(llama, "fp32", tmp_path)
     assert "needs about 0.0 GiB of memory, and cpu has 0.0 GiB free" in error.message
-    assert "a scheme of at most" in error.hint
+    assert "fewer bits" in error.hint
 
 
 def test_memory_is_estimated_from_the_files(llama: Path, tmp_path: Path) -> None:
