@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +38,14 @@ class Order:
     policy: Policy | None = None
     repeat_baseline: bool = False
     repeat_quantisation: int = 0
+    devices: str | None = None
+    workers: int | None = None
+    threads: int | None = None
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def order(
@@ -61,6 +70,9 @@ def order(
     executor: str = "local",
     repeat_baseline: bool = False,
     repeat_quantisation: int | None = None,
+    devices: str | None = None,
+    workers: int | None = None,
+    threads: int | None = None,
     **settings: Any,
 ) -> Order:
     """The words of the command line as an Order. Raises UsageError where they make no sense."""
@@ -76,6 +88,7 @@ def order(
         raise UsageError(f"{who} has no perplexity inside a chat template.", "Leave out --framed.")
     if is_toy(model) and (asked := _of_writing(settings)):
         raise UsageError("The toy writes no texts.", f"Leave out --{asked[0].replace('_', '-')}.")
+    settings |= _device(model, settings.get("device", "auto"), devices, workers, threads)
     model, revision = split_revision(model, revision)
     variants = tuple(
         Variant(name=name, model=model, scheme=scheme, revision=revision, adapter=adapter)
@@ -107,7 +120,32 @@ def order(
         policy=load_policy(gate) if gate else None,
         repeat_baseline=repeat_baseline,
         repeat_quantisation=repeat_quantisation or 0,
+        devices=devices,
+        workers=workers,
+        threads=threads,
     )
+
+
+def _device(
+    model: str, device: str, devices: str | None, workers: int | None, threads: int | None
+) -> dict[str, str]:
+    """The device that one worker or several mean. Raises UsageError where their words exclude each other, or
+    ask for more than this machine has."""
+    if devices is not None and (workers is not None or device != "auto"):
+        other = "--workers" if workers is not None else "--device"
+        raise UsageError(f"--devices and {other} exclude each other.", "Leave one of them out.")
+    if devices is not None and is_toy(model):
+        raise UsageError("The toy calculates on no GPU.", "Use --workers N.")
+    if workers is not None and device not in {"auto", "cpu"}:
+        raise UsageError("--workers share the CPU.", "Use --devices for several GPUs.")
+    if threads is not None and workers is None and device != "cpu":
+        raise UsageError("--threads concerns the CPU.", "Add --workers N, or --device cpu.")
+    if (wanted := (workers or 1) * (threads or 1)) > cores():
+        raise UsageError(
+            f"{workers or 1} workers of {threads or 1} threads are more than the {cores()} cores here.",
+            f"Ask for {cores()} in all at most, not {wanted}.",
+        )
+    return {} if workers is None else {"device": "cpu"}
 
 
 def _of_writing(settings: dict[str, Any]) -> list[str]:

@@ -51,6 +51,14 @@ class MissingPackageError(QevalError):
     """A package that a scheme needs is not installed."""
 
 
+class LostDeviceError(QevalError):
+    """The device that was to be calculated on is not there; another one may do."""
+
+
+class BrokenDeviceError(LostDeviceError):
+    """The device gave up in the middle of the work; another process may do it, perhaps there too."""
+
+
 class IncomparableError(QevalError):
     """Data are missing, or two runs are not the same experiment, so nothing may be concluded."""
 

@@ -6,7 +6,7 @@ as one JSON document a line. Nothing here is heavy.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -27,6 +27,10 @@ class Job(msgspec.Struct, frozen=True):
     libraries print. Where `policy` is given, scoring may stop early; `baseline` is then the identity of the
     finished variant that this one is judged against. `shuffled`: the items come in a random order, for a
     second scoring that packs them otherwise. `packing` is what the run knows of how the variant is fed.
+
+    `part`: one worker scores the whole variant; or it leads others of the same variant, whose shards it takes
+    over; or it helps the one that leads, scores shards and stores no cell. `environment` is set for the
+    worker's process, `threads` are those that it calculates with on a CPU (None: as many as torch takes).
     """
 
     runs_dir: str
@@ -45,6 +49,13 @@ class Job(msgspec.Struct, frozen=True):
     baseline: dict[str, Any] | None = None
     shuffled: bool = False
     packing: Packing | None = None
+    part: Literal["whole", "lead", "help"] = "whole"
+    environment: dict[str, str] = {}
+    threads: int | None = None
+
+
+Lost = Literal["", "process", "device"]
+"""What failed where another worker may well do the same work."""
 
 
 class Stage(msgspec.Struct, frozen=True, tag="stage"):
@@ -61,10 +72,11 @@ class Todo(msgspec.Struct, frozen=True, tag="todo"):
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
-    """`done` requests of those planned are answered; `task` is the one at work."""
+    """`done` requests of those planned are answered, `taken` of them by others; `task` is the one at work."""
 
     task: str
     done: int
+    taken: int = 0
 
 
 class Fed(msgspec.Struct, frozen=True, tag="fed"):
@@ -86,11 +98,12 @@ class Note(msgspec.Struct, frozen=True, tag="note"):
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """The variant cannot be finished."""
+    """The variant cannot be finished; not here, that is, where only its process or its device was `lost`."""
 
     message: str
     hint: str = ""
     trace: str = ""
+    lost: Lost = ""
 
 
 class Stopped(msgspec.Struct, frozen=True, tag="stopped"):

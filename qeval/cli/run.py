@@ -26,6 +26,32 @@ def _executor(command: options.Command) -> options.Command:
     )(command)
 
 
+def _several(command: options.Command) -> options.Command:
+    """The options that have several workers score at once."""
+    for option in (
+        click.option(
+            "--threads",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Threads of each worker on a CPU.  [default: those the run began with; 1 with --workers]",
+        ),
+        click.option(
+            "--workers",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Score with N workers at once on the CPU; how many there are changes no number.",
+        ),
+        click.option(
+            "--devices",
+            metavar="LIST",
+            help="Score with one worker on each of these GPUs: all (idle ones of one kind), or e.g. 0,1."
+            "  [default: those that CUDA_VISIBLE_DEVICES or the scheduler set, else one]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 @click.command(cls=options.Strict)
 @click.option(
     "--model", "-m", required=True, metavar="MODEL", help="Hub id (with @revision), directory, demo or toy."
@@ -58,6 +84,7 @@ def _executor(command: options.Command) -> options.Command:
 @click.option(
     "--dtype", default="auto", show_default=True, help="What is calculated in: float32, float16, bfloat16."
 )
+@_several
 @click.option("--seed", type=int, default=1234, show_default=True, help="Seed of the few-shot draw.")
 @click.option(
     "--engine",
@@ -159,7 +186,7 @@ def run(ctx: click.Context, /, runs_dir: Path, as_json: bool, **asked: Any) -> N
     order = orders.order(runs_dir=runs_dir, command=("qeval", *sys.argv[1:]), **asked)
     _check_tasks(order)
     click.echo(orders.announcement(order), err=True)
-    with progress.display() as listen:
+    with progress.display(len(order.variants)) as listen:
         place = runner.execute(order, listen)
     evidence, _ = options.open_runs([str(place.path)], runs_dir)
     outcome = conclude(evidence, order.policy) if order.policy else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from qeval.base.errors import QevalError, UsageError
+from qeval.base.errors import LostDeviceError, UsageError
 from qeval.load.spec import SchemeSpec
 
 DTYPES = {
@@ -26,7 +26,8 @@ NODES = Path("/dev")
 
 
 def resolve_device(asked: str) -> str:
-    """A torch device name; auto is the first GPU if there is one. Raises QevalError where it is absent."""
+    """A torch device name; auto is the first GPU if there is one. Raises LostDeviceError for one that is not
+    here."""
     if asked == "cpu":
         return asked
     import torch
@@ -38,7 +39,7 @@ def resolve_device(asked: str) -> str:
     try:
         torch.empty(1, device=asked)
     except (RuntimeError, AssertionError) as error:
-        raise QevalError(
+        raise LostDeviceError(
             f"There is no device {asked!r} here.", "Use auto or cpu; qeval doctor shows what there is."
         ) from error
     return "cuda:0" if asked == "cuda" else asked
@@ -130,6 +131,14 @@ def threads(device: str) -> int:
     import torch
 
     return torch.get_num_threads() if device == "cpu" else 0
+
+
+def take_threads(count: int | None) -> None:
+    """Have sums on a CPU shared by so many threads; None: by as many as torch takes."""
+    if count is not None:
+        import torch
+
+        torch.set_num_threads(count)
 
 
 def _cpu_name() -> str:

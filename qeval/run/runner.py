@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -15,18 +16,21 @@ from qeval import __version__
 from qeval.ask.order import Order, check
 from qeval.ask.repeats import Repeat, nothing_to_repeat, repeats
 from qeval.base import contents
-from qeval.base.costs import Cost
 from qeval.base.errors import Exit, QevalError
 from qeval.base.hashing import digest
 from qeval.base.messages import REFUTED, Event, Failed, Fed, Finished, Job, Note, Stage
 from qeval.base.packing import Packing
 from qeval.base.places import tasks_dir
 from qeval.base.records import Cell, Result, Run, Variant
-from qeval.base.repeats import repeats_of, scorings, with_repeat, with_repeats_of
+from qeval.base.repeats import repeats_of, scorings, with_repeat
 from qeval.load.toy import is_toy
-from qeval.run import identity
-from qeval.run.executors import EXECUTORS, ahead
+from qeval.run import identity, pool, seats
+from qeval.run.executors import EXECUTORS, Prepare, ahead, end_of
+from qeval.run.keeping import fed, learned, result_of, with_result
+from qeval.run.seats import Seat
+from qeval.store.lock import held
 from qeval.store.runs import RunDir, Store, tells_texts
+from qeval.store.shards import forget_tries
 
 Listener = Callable[[Variant, Event], None]
 
@@ -59,14 +63,27 @@ def execute(order: Order, listen: Listener) -> RunDir:
     store = Store(order.runs_dir)
     store.mark_newest("")
     refused = check(order)
+    places = seats.seats(order)
+    if places.note:
+        listen(order.variants[0], Note(places.note))
     if is_toy(order.variants[0].model):
-        return _execute(order, store, refused, listen)
+        return _execute(order, store, refused, _Hands(listen, places.all, lambda _: None))
     with ahead(order.executor) as prepare:
-        prepare()
-        return _execute(order, store, refused, _ahead_of(order, prepare, listen))
+        for seat in places.all[: len(order.variants)]:
+            prepare(seat.environment)
+        hear = listen if len(places.all) > 1 else _ahead_of(order, places.all[0], prepare, listen)
+        return _execute(order, store, refused, _Hands(hear, places.all, prepare))
 
 
-def _ahead_of(order: Order, prepare: Callable[[], None], listen: Listener) -> Listener:
+class _Hands(NamedTuple):
+    """What an order is carried out with."""
+
+    listen: Listener
+    seats: tuple[Seat, ...]
+    prepare: Prepare
+
+
+def _ahead_of(order: Order, seat: Seat, prepare: Prepare, listen: Listener) -> Listener:
     """A listener that has the next variant's worker get ready once one scores on a GPU; what a CPU scores
     would only wait for it."""
 
@@ -74,51 +91,129 @@ def _ahead_of(order: Order, prepare: Callable[[], None], listen: Listener) -> Li
         if isinstance(event, Finished) and variant.name != order.variants[-1].name:
             device = event.cell.provenance.device if event.cell.provenance else ""
             if not device.startswith("CPU"):
-                prepare()
+                prepare(seat.environment)
         listen(variant, event)
 
     return hear
 
 
-def _execute(order: Order, store: Store, refused: dict[str, QevalError], listen: Listener) -> RunDir:
+def _execute(order: Order, store: Store, refused: dict[str, QevalError], hands: _Hands) -> RunDir:
     identities = identity.identities(order, refused)
     context = identity.context_of(order)
     more = repeats(order, refused)
     place = store.run_dir(identity.run_id(order, identities, context))
+    with held(place.path):
+        return _at_work(order, store, refused, hands, place, identities, context, more)
+
+
+def _at_work(
+    order: Order,
+    store: Store,
+    refused: dict[str, QevalError],
+    hands: _Hands,
+    place: RunDir,
+    identities: dict[str, dict[str, Any]],
+    context: dict[str, Any],
+    more: tuple[Repeat, ...],
+) -> RunDir:
+    listen = hands.listen
     run = _begin(order, place)
     if not (place.path / "cells").exists() and (before := _before(order, store, place)):
         listen(order.variants[0], Note(_ANEW.format(before)))
     store.mark_newest(place.path.name)
     for variant in order.variants:
         if variant.name in refused:
-            run = _with(run, _refused(variant, refused[variant.name], listen), order.cost)
-    for variant in sorted(order.variants, key=lambda variant: variant.name != order.baseline):
-        if variant.name not in refused:
-            job = _job(order, variant, identities, context, place)
-            job = msgspec.structs.replace(job, packing=_result(run, variant.name).packing)
-            run = _scored(order, run, job, place, listen)
+            run = with_result(run, _refused(variant, refused[variant.name], listen), order.cost)
+    seated = partial(hands.seats[0].seated, threads=seats.threads(order, run))
+    jobs = [
+        seated(_job(order, variant, identities, context, place, result_of(run, variant.name).packing))
+        for variant in sorted(order.variants, key=partial(_turn, order, len(hands.seats)))
+        if variant.name not in refused
+    ]
+    run = _all_scored(order, run, jobs, place, hands)
     for variant in order.variants:
         if why := nothing_to_repeat(order, refused).get(variant.name):
             listen(variant, Note(f"Nothing to repeat: {why}."))
     for repeat in more:
-        run = _repeated(order, run, repeat, context, place, listen)
+        run = _repeated(order, run, repeat, context, place, listen, seated)
     store.mark_newest(place.path.name)
     return place
 
 
 def _scored(order: Order, run: Run, job: Job, place: RunDir, listen: Listener) -> Run:
     """The run with a variant's result, which is scored now unless it was before."""
-    known = _result(run, job.variant.name)
+    if _settled(order, run, job, place, listen):
+        return run
+    run = learned(with_result(run, _carry_out(order, job, run, place, listen), order.cost))
+    place.write(run)
+    _forget_shards(run, place)
+    return run
+
+
+def _all_scored(order: Order, run: Run, jobs: Sequence[Job], place: RunDir, hands: _Hands) -> Run:
+    """The run with all variants' results: one after the other, or by several workers at once."""
+    if len(hands.seats) > 1:
+        return _scored_at_once(order, run, jobs, place, hands)
+    for job in jobs:
+        run = _scored(order, run, job, place, hands.listen)
+    return run
+
+
+def _scored_at_once(order: Order, run: Run, jobs: Sequence[Job], place: RunDir, hands: _Hands) -> Run:
+    """The run with all variants' results, scored by several workers where they are not settled."""
+    forget_tries(place.path)
+
+    def hear(job: Job, event: Event) -> None:
+        nonlocal run
+        if isinstance(event, Fed):
+            run = fed(run, job.variant.name, event.packing)
+            place.write(run)
+        hands.listen(job.variant, event)
+
+    def done(_: Job, result: Result) -> None:
+        nonlocal run
+        run = learned(with_result(run, result, order.cost))
+        place.write(run)
+
+    todo = [job for job in jobs if not _settled(order, run, job, place, hands.listen)]
+    work = pool.Hands(EXECUTORS[order.executor], end_of(order.executor), hands.prepare, hear, done)
+    gated = order.policy is not None and bool(todo) and todo[0].variant.name == order.baseline
+    try:
+        pool.Pool(todo, hands.seats, work, gated=gated).work()
+    except KeyboardInterrupt:
+        place.write(run)
+        raise
+    _forget_shards(run, place)
+    return run
+
+
+def _turn(order: Order, workers: int, variant: Variant) -> tuple[bool, bool]:
+    """By what variants are sorted: the baseline first, then, where several are scored at once, those that are
+    quantised here with calibration text, which takes longest."""
+    from qeval.load.schemes import SCHEMES
+
+    made = SCHEMES[variant.scheme.kind].calibrated and variant.scheme.checkpoint is None
+    return variant.name != order.baseline, workers > 1 and not made
+
+
+def _forget_shards(run: Run, place: RunDir) -> None:
+    """Remove what workers shared of variants that are finished."""
+    for result in run.results:
+        if result.status in {"done", "stopped"} and place.shards(result.variant.name).exists():
+            place.forget_shards(result.variant.name)
+
+
+def _settled(order: Order, run: Run, job: Job, place: RunDir, listen: Listener) -> bool:
+    """Whether a variant has its result already, which is told."""
+    known = result_of(run, job.variant.name)
     if known.status == "failed" and (known.error or "").startswith(REFUTED) and not order.verify:
         listen(job.variant, Failed(known.error or "", _VERIFY))
-        return run
+        return True
     whole = _finished(known, place, order.cost) and _is_of(job, known, place)
     if whole and not order.again and _verified(known, place, order.verify):
         listen(job.variant, Stage("finished earlier"))
-        return run
-    run = _learned(_with(run, _carry_out(order, job, run, place, listen), order.cost))
-    place.write(run)
-    return run
+        return True
+    return False
 
 
 def _carry_out(order: Order, job: Job, run: Run, place: RunDir, listen: Listener) -> Result:
@@ -127,7 +222,7 @@ def _carry_out(order: Order, job: Job, run: Run, place: RunDir, listen: Listener
     def hear(event: Event) -> None:
         nonlocal run
         if isinstance(event, Fed):
-            run = _fed(run, job.variant.name, event.packing)
+            run = fed(run, job.variant.name, event.packing)
             place.write(run)
         listen(job.variant, event)
 
@@ -138,17 +233,17 @@ def _carry_out(order: Order, job: Job, run: Run, place: RunDir, listen: Listener
         raise
 
 
-def _fed(run: Run, name: str, packing: Packing) -> Run:
-    """The run that knows how one of its variants is fed, from now on, whatever becomes of the worker."""
-    results = (replace(one, packing=packing) if one.variant.name == name else one for one in run.results)
-    return replace(run, results=tuple(results))
-
-
 def _repeated(
-    order: Order, run: Run, repeat: Repeat, context: dict[str, Any], place: RunDir, listen: Listener
+    order: Order,
+    run: Run,
+    repeat: Repeat,
+    context: dict[str, Any],
+    place: RunDir,
+    listen: Listener,
+    seated: Callable[[Job], Job],
 ) -> Run:
     """The run with a further scoring of one of its results, which must be whole to be compared with it."""
-    variant, first = repeat.variant, _result(run, repeat.of)
+    variant, first = repeat.variant, result_of(run, repeat.of)
     known = next((one for one in repeats_of(first) if one.variant.name == variant.name), None)
     if first.status != "done":
         listen(variant, Note(f"{repeat.of} was not scored to its end, so it is not scored once more."))
@@ -157,7 +252,7 @@ def _repeated(
         listen(variant, Stage("finished earlier"))
         return run
     try:
-        job = _job_of_repeat(order, repeat, context, place)
+        job = seated(_job_of_repeat(order, repeat, context, place))
     except QevalError as error:
         result = _refused(variant, error, listen)
     else:
@@ -197,59 +292,6 @@ def _refused(variant: Variant, error: QevalError, listen: Listener) -> Result:
     return Result(variant=variant, status="failed", error=f"{error.message} {error.hint}".strip())
 
 
-def _with(run: Run, result: Result, asked: bool | None) -> Run:
-    """The run with a result in its place; `asked`: costs were asked for (None: neither way)."""
-    results = tuple(
-        with_repeats_of(_beside(old, result, asked), [old])
-        if old.variant.name == result.variant.name
-        else old
-        for old in run.results
-    )
-    return replace(run, results=results)
-
-
-def _beside(old: Result, new: Result, asked: bool | None) -> Result:
-    """The newer result, and what the older one knows that it does not tell."""
-    return replace(new, cost=_kept(old.cost, new.cost, asked), packing=new.packing or old.packing)
-
-
-def _result(run: Run, name: str) -> Result:
-    return next(result for result in run.results if result.variant.name == name)
-
-
-def _kept(old: Cost | None, new: Cost | None, asked: bool | None) -> Cost | None:
-    """The newer cost, and what it does not tell of the same hardware from the older one; measures that were
-    taken give way only to measures that were asked for."""
-    if old is None or new is None or (old.measures and not (asked and new.measures)):
-        return old or new
-    if old.hardware != new.hardware:
-        return new
-    return replace(
-        new,
-        load_seconds=new.load_seconds or old.load_seconds,
-        peak_bytes=new.peak_bytes or old.peak_bytes,
-    )
-
-
-def _learned(run: Run) -> Run:
-    """The run, its suite completed by what scoring found out: metrics and kinds that nobody wrote down.
-
-    A perplexity never belongs to the average.
-    """
-    found = {cell.task.group or cell.task.name: cell.task for r in run.results for cell in r.cells}
-    tasks = tuple(
-        replace(
-            task, metric=found[task.name].metric, kind=found[task.name].kind, chance=found[task.name].chance
-        )
-        if task.name in found
-        else task
-        for task in run.suite.tasks
-    )
-    perplexities = {task.name for task in tasks if task.kind == "perplexity"}
-    average = tuple(row for row in run.suite.average if row not in perplexities)
-    return replace(run, suite=replace(run.suite, tasks=tasks, average=average))
-
-
 def _begin(order: Order, place: RunDir) -> Run:
     fresh = Run(
         id=place.path.name,
@@ -271,7 +313,7 @@ def _begin(order: Order, place: RunDir) -> Run:
         return fresh
     known = {result.variant.name: result for result in old.results}
     results = tuple(known.get(r.variant.name, r) for r in fresh.results)
-    return _learned(replace(fresh, created=old.created, results=results))
+    return learned(replace(fresh, created=old.created, results=results))
 
 
 def _finished(result: Result, place: RunDir, cost: bool | None) -> bool:
@@ -310,6 +352,7 @@ def _job(
     identities: dict[str, dict[str, Any]],
     context: dict[str, Any],
     place: RunDir,
+    packing: Packing | None = None,
 ) -> Job:
     return Job(
         runs_dir=str(order.runs_dir),
@@ -326,4 +369,5 @@ def _job(
         cost=order.cost,
         policy=order.policy,
         baseline=identities[order.baseline] if order.policy and variant.name != order.baseline else None,
+        packing=packing,
     )

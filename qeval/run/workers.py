@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -23,40 +25,49 @@ AHEAD = "--ahead"
 """Has the worker import what it will need before it reads its job."""
 _GRACE_SECONDS = 10.0
 _SHELL_ADDS = 128  # to the number of the signal that its command died of, for an exit code of its own
+_CLEARED = frozenset({"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"})
+"""What launchers tell one process of many; libraries that inherit it wait for the others."""
+_at_work: dict[subprocess.Popen[bytes], Job] = {}
+_guard = threading.Lock()
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 
+def environment(own: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a worker: that of the command, but for what launchers set, and what is its own."""
+    return {name: value for name, value in os.environ.items() if name not in _CLEARED} | dict(own)
+
+
 class Waiting:
-    """A worker that was started before its job is known, for it has much to import. What it prints until then
-    is lost, and it ends by itself when nobody has a job for it."""
+    """Workers that were started before their jobs are known, for they have much to import, one at most for
+    each environment. What they print until then is lost, and they end by themselves when nobody has a job."""
 
     def __init__(self) -> None:
-        self.process: subprocess.Popen[bytes] | None = None
+        self.processes: dict[frozenset[tuple[str, str]], subprocess.Popen[bytes]] = {}
 
-    def start(self) -> None:
-        """Start one, unless one waits already or none is to be had."""
-        if self.process is None:
+    def start(self, own: Mapping[str, str]) -> None:
+        """Start one in this environment, unless one waits there already or none is to be had."""
+        if frozenset(own.items()) not in self.processes:
             with contextlib.suppress(OSError):
-                self.process = subprocess.Popen(
+                self.processes[frozenset(own.items())] = subprocess.Popen(
                     (*WORKER, AHEAD),
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
+                    env=environment(own),
                 )
 
-    def taken(self) -> subprocess.Popen[bytes] | None:
-        """The one that waits, if it is alive; it is the caller's from now on."""
-        process, self.process = self.process, None
+    def taken(self, own: Mapping[str, str]) -> subprocess.Popen[bytes] | None:
+        """The one that waits in this environment, if it is alive; it is the caller's from now on."""
+        process = self.processes.pop(frozenset(own.items()), None)
         if process is not None and process.poll() is not None:
             _stop(process)
             return None
         return process
 
     def stop(self) -> None:
-        """End the one that waits, if there is one."""
-        process, self.process = self.process, None
-        if process is not None:
-            _stop(process)
+        """End all that wait."""
+        while self.processes:
+            _stop(self.processes.popitem()[1])
 
 
 def score_in(
@@ -73,15 +84,28 @@ def score_in(
         process = ready or _start(command, job)
     except OSError as error:
         return _fail(job, Failed(f"{command[0]} cannot be started: {error.strerror}."), listen)
+    with _guard:
+        _at_work[process] = job
     try:
         _send(process, job)
         result = follow(process.stdout or (), job, listen)
         code = process.wait()
     finally:
+        with _guard:
+            del _at_work[process]
         _stop(process)
     if result.status != "partial":
         return result
-    return _fail(job, Failed(_death(code), f"Its last words are in {job.log}."), listen, result)
+    last = f"Its last words are in {job.log}."
+    return _fail(job, Failed(_death(code), last, lost="process"), listen, result)
+
+
+def end(which: Callable[[Job], bool]) -> None:
+    """End the processes that `score_in` follows in other threads, and all that they started, whose jobs are
+    such; each comes back there as one that died."""
+    with _guard:
+        found = [process for process, job in _at_work.items() if which(job)]
+    _end_families([process.pid for process in found if process.poll() is None])
 
 
 def follow(lines: Iterable[bytes], job: Job, listen: Listener) -> Result:
@@ -136,7 +160,13 @@ def after(event: Event, result: Result) -> Result:
 
 def _start(command: Sequence[str], job: Job) -> subprocess.Popen[bytes]:
     with _log(job) as noise:
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=noise)
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=noise,
+            env=environment(job.environment),
+        )
 
 
 def _log(job: Job) -> BinaryIO:
@@ -169,7 +199,7 @@ def _death(code: int) -> str:
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """End the process and its descendants, gently at first; nothing happens to one that has ended."""
     if process.poll() is None:
-        _end_family(process.pid)
+        _end_families([process.pid])
         process.wait()
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
@@ -177,11 +207,14 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
                 pipe.close()
 
 
-def _end_family(pid: int) -> None:
+def _end_families(pids: Iterable[int]) -> None:
     import psutil  # type: ignore[import-untyped]
 
-    parent = psutil.Process(pid)
-    family = [*parent.children(recursive=True), parent]
+    family = []
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            parent = psutil.Process(pid)
+            family += [*parent.children(recursive=True), parent]
     for process in family:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()

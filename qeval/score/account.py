@@ -22,7 +22,7 @@ class Account:
     def __init__(self, say: Say, provenance: Provenance) -> None:
         self.say = say
         self.provenance = provenance
-        self._done = self._under_way = 0
+        self._done = self._under_way = self._taken = 0
         self._spoke = 0.0
 
     def learn(self, **facts: Any) -> None:
@@ -48,6 +48,10 @@ class Account:
         self._under_way += count
         self._tell(row)
 
+    def taken(self, count: int) -> None:
+        """Requests will be finished that a helper answered."""
+        self._taken += count
+
     def dropped(self) -> None:
         """What was begun and not finished is done again."""
         self._under_way = 0
@@ -62,4 +66,4 @@ class Account:
         now = time.monotonic()
         if now - self._spoke >= _SAY_EVERY_SECONDS:
             self._spoke = now
-            self.say(Progress(row, self._done + self._under_way))
+            self.say(Progress(row, self._done + self._under_way, self._taken))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,16 +16,22 @@ from qeval.base.packing import Packing
 from qeval.base.records import Cell, Item, Samples, Stop, Task
 from qeval.judge import early
 from qeval.store.runs import RunDir, Store
+from qeval.store.shards import Shards
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from qeval.score.engine.requests import TokenRequest
 
 SCORING_VERSION = 1
 """Raised when a change of qeval's own code changes numbers: cells of an older version are not taken over."""
 
 _SETTINGS = ("seed", "batch_size", "device", "dtype", "engine", "chat_template", "materialize")
 """Those that can change a number."""
+
+_SETTLED = frozenset({"device", "batch_size"})
+"""Those that the packing settles."""
 
 _OTHERWISE = (
     "{} was scored on another device, with other threads or in other chunks before; it is scored anew, for"
@@ -96,7 +103,7 @@ class JobCells:
         settings |= {"own_loop": True} if task.name in self.own_loop else {}
         if self.packing is None:
             return {"settings": settings}
-        settled = {"device"} if self._drawn else {"device", "batch_size"}
+        settled = {"device"} if self._drawn else _SETTLED
         kept = {name: value for name, value in settings.items() if name not in settled}
         return {"settings": kept, "packing": self.packing.in_key(task.name)}
 
@@ -171,6 +178,26 @@ class JobCells:
         known |= {task.name: task for task in tasks}
         leaves = tuple(known.values())
         return max(len(early.watches(self.job.policy, self.job.variant.name, leaves, [0] * len(leaves))), 1)
+
+    def book(self, requests: Sequence[TokenRequest], rung: str) -> Shards | None:
+        """Where the shards of a list of requests are shared out, under the hash of everything that can change
+        their answers; None where nobody shares, nor did in an earlier attempt."""
+        folder = self.place.shards(self.job.variant.name)
+        if self.packing is None or (self.job.part == "whole" and not folder.exists()):
+            return None
+        asked = hashlib.sha256()
+        for one in requests:
+            asked.update(b"%d %d " % (one.n_scored, len(one.tokens)) + one.tokens.astype(">u4").tobytes())
+        settings = {name: getattr(self.job.settings, name) for name in _SETTINGS}
+        made_of = {
+            "scoring": SCORING_VERSION,
+            "variant": self.job.identity,
+            "settings": {name: value for name, value in settings.items() if name not in _SETTLED},
+            "packing": self.packing.decided,
+            "rung": rung,
+            "asked": asked.hexdigest(),
+        }
+        return Shards(folder / digest(made_of)[:16], helps=self.job.part == "help")
 
     def add(self, cell: Cell, samples: Samples, items: Sequence[Item]) -> None:
         """Store a cell and announce it."""

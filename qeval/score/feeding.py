@@ -22,7 +22,9 @@ from qeval.score.engine.memory import longest_checked, refuse_broken
 from qeval.score.engine.requests import Answer, TokenRequest
 from qeval.score.engine.sample import shape
 from qeval.score.engine.selfcheck import CEILING
+from qeval.score.engine.shared import GivenUpError
 from qeval.score.packing import in_words
+from qeval.store.shards import TRIES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -100,6 +102,8 @@ class Feeder:
         engine = self.opened()
         self._probe(engine, row, requests)
         engine.on_pass = partial(self.account.begun, row)
+        engine.on_taken = self.account.taken
+        engine.book = self.cells.book(requests, engine.rung)
         engine.on_smaller = partial(self._smaller, unit, places)
         try:
             for index, answer in engine.score(requests, wanted=mask):
@@ -108,6 +112,8 @@ class Feeder:
         except NonFiniteError as error:
             place = places[error.index]
             raise not_a_number(unit[place.part], place.request) from error
+        except GivenUpError as error:
+            raise given_up(unit, [places[index] for index in error.requests]) from error
         except QevalError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the next path is tried
@@ -119,7 +125,8 @@ class Feeder:
         """The answers to requests that no score of the suite is made of; nothing of them is remembered."""
         while requests:
             engine = self.opened()
-            engine.on_pass = engine.on_smaller = engines.nothing
+            engine.on_pass = engine.on_smaller = engine.on_taken = engines.nothing
+            engine.book = None
             try:
                 found = dict(engine.score(requests))
             except QevalError:
@@ -211,3 +218,29 @@ def not_a_number(part: PreparedTask, request: int) -> QevalError:
         f"The model's logits are not finite numbers at item {document} of {part.task.name}.",
         "The weights overflow in this dtype or are damaged; try --dtype bfloat16 or float32.",
     )
+
+
+def given_up(unit: Sequence[PreparedTask], places: Sequence[Place]) -> GivenUpError:
+    """The error for a shard that killed its workers, by the items that it belongs to."""
+    items: dict[str, set[int]] = {}
+    for place in places:
+        part = unit[place.part]
+        question = int(np.searchsorted(part.content.spans, place.request, side="right")) - 1
+        items.setdefault(part.task.name, set()).add(int(part.content.owner[question]))
+    told = ", ".join(f"{name} {min(found)} to {max(found)}" for name, found in items.items())
+    error = GivenUpError(np.array([place.request for place in places]))
+    error.message = f"{TRIES} workers died of the same shard, which was given up (items of {told})."
+    error.hint = "Everything else is finished. Run the same command again to try the rest once more."
+    return error
+
+
+def places_of(unit: Sequence[PreparedTask], block: NDArray[np.int64] | None = None) -> list[Place]:
+    """The requests of a unit, or of the items of a block of it: (k, 2), task and item."""
+    found = []
+    for p, part in enumerate(unit):
+        chosen = range(len(part.requests))
+        if block is not None:
+            documents = np.repeat(part.content.owner, np.diff(part.content.spans))
+            chosen = np.flatnonzero(np.isin(documents, block[block[:, 0] == p, 1])).tolist()
+        found += [Place(p, i) for i in chosen]
+    return found

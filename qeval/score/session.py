@@ -8,10 +8,9 @@ never depends on what is finished, so that a resumed run computes the very same 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -30,7 +29,7 @@ from qeval.score.engine.body import NonFiniteError
 from qeval.score.engine.materialize import can_materialize, compute_in_own_dtype, materialize
 from qeval.score.engine.requests import Answer
 from qeval.score.engine.streaming import stream
-from qeval.score.feeding import Answers, Feeder, Place, SteppedDown, not_a_number
+from qeval.score.feeding import Answers, Feeder, Place, SteppedDown, not_a_number, places_of
 from qeval.score.harness import door
 from qeval.score.inputs import (
     calibrated_on_questions,
@@ -42,6 +41,7 @@ from qeval.score.inputs import (
 )
 from qeval.score.packing import decide
 from qeval.score.unchanged import Unchanged
+from qeval.score.units import SCORING, help_with, score_units, units
 from qeval.score.verify import Proof
 from qeval.store.clusters import count_texts
 
@@ -54,8 +54,6 @@ _CPU_KERNEL_NOTE = (
     "bitsandbytes' 4-bit kernel for this CPU would round activations to bfloat16; it is switched off, so that"
     " the numbers are those of other devices."
 )
-SCORING = "scoring"
-"""The phase whose seconds a task's cell tells: neither checks nor what else is not its own."""
 _SLOW_TEXTS = "Texts are written slowly: every token takes all layers from host memory anew."
 _NO_COST = "Not measured unasked: the weights were streamed from host memory."
 _LM_EVAL_BATCH = 8  # where lm-eval's own code runs and no batch size was asked for
@@ -73,7 +71,7 @@ def _score(job: Job, cells: JobCells, say: Say, heard: Heard) -> None:
     if job.settings.engine == "tree":
         cells.own_loop = frozenset(part.task.name for part in prepared if part.generates)
     cells.packing = packing = decide(job, sum(map(_tokens, prepared)))
-    for unit in _units(prepared):
+    for unit in units(prepared):
         _settle_order(cells, unit, job.settings.engine)
     known = [cells.recall(part.task) for part in prepared]
     proof = Proof(job.verify, job.settings.seed)
@@ -99,8 +97,11 @@ def _score(job: Job, cells: JobCells, say: Say, heard: Heard) -> None:
     session = Session(job, cells, say, loaded, files, packing, heard, proof)
     session.expect(prepared)
     session.account.warn([*calibrated_on_questions(job.variant, prepared), *notes_of(prepared)])
-    for unit in _units(prepared):
-        session.score_unit(unit, [part in todo for part in unit])
+    work = [(unit, [part in todo for part in unit]) for unit in units(prepared)]
+    if job.part == "help":
+        help_with(session, work)
+        return
+    score_units(session, work)
     session.tell_proof()
     session.account.note(heard.drain())
     say(Done(session.account.provenance, session.cost()))
@@ -113,12 +114,6 @@ def _tokens(part: PreparedTask) -> int:
 def _size(part: PreparedTask) -> int:
     """What a task counts in a progress bar: its requests, or its items where it generates text."""
     return part.n if part.generates else len(part.requests)
-
-
-def _units(prepared: Sequence[PreparedTask]) -> Iterator[list[PreparedTask]]:
-    """Tasks that are packed together: the members of a group, or a task alone."""
-    for _, parts in groupby(prepared, key=lambda part: part.task.group or part.task.name):
-        yield list(parts)
 
 
 def _settle_order(cells: JobCells, unit: Sequence[PreparedTask], engine: str) -> None:
@@ -235,13 +230,17 @@ class Session:
     def _by_engine(self, unit: Sequence[PreparedTask], wanted: Sequence[bool], start: float) -> None:
         for part in (part for part, want in zip(unit, wanted, strict=True) if want):
             self._score_with_one_start(part)
-        tasks = [part.task for part in unit]
-        in_blocks = self.cells.comes_in_blocks(tasks)
-        watcher = self.cells.watcher(tasks, [part.n for part in unit]) if in_blocks else None
+        watcher = self.watcher_of(unit)
         if watcher is not None:
             self._in_blocks(unit, watcher, wanted, start)
         else:
             self._all_at_once(unit, wanted, start)
+
+    def watcher_of(self, unit: Sequence[PreparedTask]) -> Watcher | None:
+        """What has a unit scored in blocks; None where its order is that of every run."""
+        tasks = [part.task for part in unit]
+        in_blocks = self.cells.comes_in_blocks(tasks)
+        return self.cells.watcher(tasks, [part.n for part in unit]) if in_blocks else None
 
     def _score_with_one_start(self, part: PreparedTask) -> None:
         """The first windows of texts that begin with two start tokens, with one; before all others,
@@ -253,7 +252,7 @@ class Session:
     def _all_at_once(self, unit: Sequence[PreparedTask], wanted: Sequence[bool], start: float) -> None:
         """Score a unit, storing each wanted task as soon as its last answer is there; what is not stored when
         a path turns out not to do is scored again by the next."""
-        places = [Place(p, i) for p, part in enumerate(unit) for i in range(len(part.requests))]
+        places = places_of(unit)
         fed = self.feeder.fed
         while True:
             answers = [Answers(len(part.requests)) for part in unit]
@@ -275,17 +274,10 @@ class Session:
     ) -> None:
         """Score a unit in blocks of items in random order, looking after each whether it may stop where
         anything is watched. All parts shape the blocks, and the wanted ones are stored."""
-        import numpy as np
-
         answers = [Answers(len(part.requests)) for part in unit]
-        documents = [np.repeat(part.content.owner, np.diff(part.content.spans)) for part in unit]
         fed, asked = self.feeder.fed, list[list[Place]]()
         for block in watcher.blocks():
-            places = [
-                Place(p, int(i))
-                for p in range(len(unit))
-                for i in np.flatnonzero(np.isin(documents[p], block[block[:, 0] == p, 1]))
-            ]
+            places = places_of(unit, block)
             asked.append(places)
             self._fill(unit, asked, wanted, answers)
             if watcher.state and all(wanted):

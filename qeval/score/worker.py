@@ -18,8 +18,8 @@ from typing import BinaryIO
 
 import msgspec
 
-from qeval.base.errors import QevalError
-from qeval.base.messages import Done, Event, Failed, Job, Note, Progress, Stopped, Todo
+from qeval.base.errors import BrokenDeviceError, LostDeviceError, QevalError
+from qeval.base.messages import Done, Event, Failed, Job, Lost, Note, Progress, Stopped, Todo
 from qeval.base.records import Cell
 from qeval.load.toy import is_toy, parse
 from qeval.score.cells import JobCells, Say, StoppedEarly
@@ -34,6 +34,9 @@ def score_toy(job: Job, say: Say) -> None:
     """Answer every task with the toy model."""
     from qeval.score import toy
 
+    if job.part == "help":
+        say(Done())
+        return
     cells = JobCells(job, say)
     settings = parse(job.variant.model)
     tasks = tuple(toy.leaf_tasks(job.tasks))
@@ -71,9 +74,10 @@ def score_toy(job: Job, say: Say) -> None:
 
 def score_model(job: Job, say: Say) -> None:
     """Score every task with a real model, on the device that "auto" turns out to be."""
-    from qeval.load.device import limit_memory, overlooked, resolve_device
+    from qeval.load.device import limit_memory, overlooked, resolve_device, take_threads
     from qeval.score.session import score
 
+    take_threads(job.threads)
     settings = replace(job.settings, device=resolve_device(job.settings.device))
     limit_memory(settings.device, settings.gpu_memory)
     if job.settings.device == "auto" and settings.device == "cpu" and (text := overlooked()):
@@ -117,7 +121,7 @@ def answer(job: Job, say: Say) -> None:
         say(Stopped(end.stop, str(end)))
     except QevalError as error:
         traceback.print_exc()
-        say(Failed(error.message, error.hint, traceback.format_exc()))
+        say(Failed(error.message, error.hint, traceback.format_exc(), _lost(error)))
     except MemoryError:
         say(Failed("Memory ran out.", "Take a smaller --batch-size or a larger machine."))
     except Exception as error:  # noqa: BLE001 - the one place where a library's surprise becomes a sentence
@@ -130,6 +134,13 @@ def answer(job: Job, say: Say) -> None:
                 traceback.format_exc(),
             )
         )
+
+
+def _lost(error: QevalError) -> Lost:
+    """Where another worker may succeed: what this one had lost."""
+    if isinstance(error, BrokenDeviceError):
+        return "process"
+    return "device" if isinstance(error, LostDeviceError) else ""
 
 
 def _import() -> None:

@@ -8,6 +8,8 @@
     <runs>/<run id>/cells/<key>/cell.json       the header; the directory appears by one rename
     <runs>/<run id>/items/<sha256>.parquet      texts of the items, shared by the variants
     <runs>/<run id>/logs/<variant>.log          what the libraries printed
+    <runs>/<run id>/shards/<variant>/...        answers of cells at work, shared by workers (`store.shards`)
+    <runs>/<run id>/.lock                       the command that is at work on the run (`store.lock`)
 
 A cell's key is a hash of everything that can change its numbers, so a cell found under its key anywhere
 below <runs> is taken over instead of computed again. Nothing is believed by its place: run.json and
@@ -214,6 +216,16 @@ class RunDir:
     def log(self, variant: str) -> Path:
         """Where the libraries' output of a variant goes."""
         return self.path / "logs" / f"{slug(variant, 80)}.log"
+
+    def shards(self, variant: str) -> Path:
+        """Where workers of a variant share what they found of cells that are not finished."""
+        return self.path / "shards" / slug(variant, 80)
+
+    def forget_shards(self, variant: str) -> None:
+        """Remove what workers shared, for the cells hold it now."""
+        shutil.rmtree(self.shards(variant), ignore_errors=True)
+        with contextlib.suppress(OSError):
+            (self.path / "shards").rmdir()  # the last one's
 
     def _cell_dir(self, key: str) -> Path:
         return self.path / "cells" / self._name(key)

@@ -257,10 +257,9 @@ def test_a_worker_that_got_ready_ahead_scores_as_any_other(tmp_path: Path) -> No
 
     job = msgspec.structs.replace(a_job(tmp_path), log=str(tmp_path / "there" / "is" / "no.log"))
     with executors.ahead("local") as prepare:
-        prepare()
-        prepare()  # one is enough
-        process = local._waiting.process
-        assert process is not None
+        prepare({})
+        prepare({})  # one is enough
+        [process] = local._waiting.processes.values()
         result = EXECUTORS["local"](job, lambda _: None)
     assert process.poll() == 0
     assert result.status == "done"
@@ -274,15 +273,14 @@ def test_a_worker_that_nobody_needs_ends(tmp_path: Path, dead: bool) -> None:
     from qeval.run.executors import local
 
     with executors.ahead("local") as prepare:
-        prepare()
-        process = local._waiting.process
-        assert process is not None
+        prepare({})
+        [process] = local._waiting.processes.values()
         if dead:  # then another is started
             process.kill()
             process.wait()
             assert EXECUTORS["local"](a_job(tmp_path), lambda _: None).status == "done"
     assert process.poll() is not None
-    assert local._waiting.process is None
+    assert not local._waiting.processes
 
 
 def test_an_executor_that_is_not_the_files_own_gets_nothing_ready(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,5 +288,5 @@ def test_an_executor_that_is_not_the_files_own_gets_nothing_ready(monkeypatch: p
 
     monkeypatch.setitem(EXECUTORS, "local", lambda job, _: Result(job.variant, "done"))
     with executors.ahead("local") as prepare:
-        prepare()
-        assert local._waiting.process is None
+        prepare({})
+        assert not local._waiting.processes

@@ -11,14 +11,24 @@ from __future__ import annotations
 import contextlib
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
+
+from qeval.run import workers
 
 if TYPE_CHECKING:
     from qeval.base.messages import Job
     from qeval.base.records import Result
     from qeval.run.workers import Listener
+
+
+Prepare = Callable[[Mapping[str, str]], None]
+"""The function `prepare` of an executor, with the environment that a job will have."""
+
+
+End = Callable[[Callable[["Job"], bool]], None]
+"""Ends the processes of jobs of which it holds, and returns when they have ended."""
 
 
 class Execute(Protocol):
@@ -47,18 +57,26 @@ EXECUTORS: dict[str, Execute] = {name: module.execute for name, module in _found
 
 
 @contextlib.contextmanager
-def ahead(name: str) -> Iterator[Callable[[], None]]:
-    """A function that has a worker of the executor called `name` get ready before there is a job for it, if
-    the executor's module has `prepare` and `give_up` for that; at the end nobody waits any more."""
+def ahead(name: str) -> Iterator[Prepare]:
+    """A function that has a worker of the executor called `name` get ready, in an environment, before there
+    is a job for it, if the executor's module has `prepare` and `give_up` for that; at the end nobody waits
+    any more."""
     module = _found.get(name)
     prepare, give_up = (getattr(module, word, None) for word in ("prepare", "give_up"))
     if prepare is None or give_up is None or EXECUTORS[name] is not getattr(module, "execute", None):
-        yield lambda: None
+        yield lambda _: None
         return
     try:
         yield prepare
     finally:
         give_up()
+
+
+def end_of(name: str) -> End:
+    """What ends workers of the executor called `name` that are followed in other threads: its own `end`, or
+    that of `score_in`."""
+    found: End = getattr(_found.get(name), "end", workers.end)
+    return found
 
 
 SUMMARIES = {name: _summary(module) for name, module in _found.items()}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from qeval.score.clock import phase
-from qeval.score.engine import attention, batches, memory, reach, selfcheck, shards, tree
+from qeval.score.engine import attention, batches, memory, reach, selfcheck, shards, shared, tree
 from qeval.score.engine.body import CausalModel, NonFiniteError, UnsupportedError, log_probs, on_device
 from qeval.score.engine.requests import Answer
 from qeval.score.engine.sample import Shape, choose, windows
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from qeval.score.engine.attention import Layout
     from qeval.score.engine.batches import Batch
     from qeval.score.engine.requests import TokenRequest
+    from qeval.store.shards import Shards
 
 Path = Literal["tree", "kv", "head", "plain"]
 PATHS: tuple[Path, ...] = ("tree", "kv", "head", "plain")
@@ -52,8 +53,9 @@ class Engine:
     is fed instead. tokens_fed: tokens that went through the model so far, without padding; tokens_padded:
     with it.
 
-    on_pass is told how many wanted requests a pass has answered, on_smaller the name, the new size and the
-    requests of a shard that is fed again: nothing of it has been yielded before.
+    on_pass is told how many wanted requests a pass has answered, on_taken how many another worker did,
+    on_smaller the name, the new size and the requests of a shard that is fed again: nothing of it has been
+    yielded before. book: where shards are shared out among workers; None: all are scored here.
     """
 
     def __init__(self, lm: CausalModel, path: Path, layout: Layout | None, limits: memory.Limits) -> None:
@@ -67,6 +69,8 @@ class Engine:
         self.checked = Shape()
         self.smaller: dict[str, int] = {}
         self.on_pass: Callable[[int], None] = nothing
+        self.on_taken: Callable[[int], None] = nothing
+        self.book: Shards | None = None
         self.on_smaller: Callable[[str, int, NDArray[np.int64]], None] = nothing
         self.tokens_fed = self.tokens_padded = 0
         self.begun = False
@@ -80,6 +84,10 @@ class Engine:
         all); a pass of which nothing is wanted is skipped. Raises NonFiniteError with the index of a
         request whose logits are NaN or infinite, and QevalError where a single sequence does not fit.
         """
+        if self.book is not None:
+            want = np.ones(len(requests), bool) if wanted is None else np.asarray(wanted, bool)
+            yield from shared.score(self, requests, want, self.book)
+            return
         for index, values, greedy in self.log_probs(requests, wanted):
             if not np.isfinite(values).all():
                 raise NonFiniteError(index)
@@ -92,26 +100,27 @@ class Engine:
         want = np.ones(len(requests), bool) if wanted is None else np.asarray(wanted, bool)
         waiting: list[Scored] = []
         # A shard's answers are fetched once the next is under way, so that a GPU does not wait for Python.
-        for shard in shards.cut(self._passes(requests, self._size())):
+        for shard in shards.cut(self.passes(requests, self.size())):
             if any(want[one.members].any() for one in shard):
-                found = self._whole(requests, shard, want)
+                found = self.whole(requests, shard, want)
                 yield from shards.fetched(waiting, want)
                 waiting = found
         yield from shards.fetched(waiting, want)
 
-    def _size(self) -> int:
+    def size(self) -> int:
+        """Tokens of a chunk, or sequences of a batch."""
         return self.budget if self.path == "tree" else self.batch_size
 
-    def _whole(
+    def whole(
         self, requests: Sequence[TokenRequest], shard: Sequence[Pass], want: NDArray[np.bool_]
     ) -> list[Scored]:
         """Run a shard; where memory runs out, again as a whole at half the size. No other shard changes."""
         everyone = shards.members(shard)
         name = shards.name([requests[i] for i in everyone])
-        size = min(self.smaller.get(name, self._size()), self._size())  # a faster path counts in tokens
+        size = min(self.smaller.get(name, self.size()), self.size())  # a faster path counts in tokens
         while True:
-            whole = size == self._size()
-            passes = shard if whole else self._passes([requests[i] for i in everyone], size, everyone)
+            whole = size == self.size()
+            passes = shard if whole else self.passes([requests[i] for i in everyone], size, everyone)
             found, stuck = self._run(passes, want)
             if stuck is None:
                 return found
@@ -138,7 +147,7 @@ class Engine:
                 self.on_pass(wanted)
         return found, None
 
-    def _passes(
+    def passes(
         self, requests: Sequence[TokenRequest], size: int, names: NDArray[np.int64] | None = None
     ) -> Iterator[Pass]:
         """The forward passes over all requests, which are called by `names` (None: by their places)."""

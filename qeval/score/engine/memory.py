@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qeval.base.errors import QevalError
+from qeval.base.errors import BrokenDeviceError, QevalError
 from qeval.load.device import gpu_total
 
 PASS_OVERHEAD = 64
@@ -133,13 +133,13 @@ BROKEN = (
 
 
 def refuse_broken(error: BaseException) -> None:
-    """Raise QevalError where an error says that the GPU gave up, or where it answers no more: nothing else
-    can be tried in this process then."""
+    """Raise BrokenDeviceError where an error says that the GPU gave up, or where it answers no more: nothing
+    else can be tried in this process then."""
     if ran_out(error) or not isinstance(error, RuntimeError):
         return
     text = " ".join(str(error).split("\n")[0].split())
     if "CUDA" in text and (any(word in text for word in BROKEN) or not _answers()):
-        raise QevalError(
+        raise BrokenDeviceError(
             f"The GPU failed in the middle of the work: {text.rstrip('.')}.",
             "Run the same command again: what was finished is kept. Where it fails again, look at the driver,"
             " or take another path with --engine plain.",

@@ -50,7 +50,7 @@ def engine_for(path, requests, **more):
 
 
 def shards_of(engine, requests):
-    return [shards.members(one) for one in shards.cut(engine._passes(requests, engine._size()))]
+    return [shards.members(one) for one in shards.cut(engine.passes(requests, engine.size()))]
 
 
 @torch
@@ -74,7 +74,7 @@ def test_where_memory_runs_out_only_that_shard_is_fed_otherwise_and_as_a_whole(p
     engine = engine_for(path, requests, budget=200, batch_size=8)
     whole, cut = dict(engine.score(requests)), shards_of(engine, requests)
     stuck = cut[1]
-    chunks = [one for one in list(shards.cut(engine._passes(requests, engine._size())))[1] if not one.alone]
+    chunks = [one for one in list(shards.cut(engine.passes(requests, engine.size())))[1] if not one.alone]
     room = {"tree": max(one.tokens for one in chunks) - 1, "head": 4}[path]
     run, short = engine.lm.hidden, {"of": 0}
 
@@ -126,4 +126,4 @@ def test_shards_feed_no_token_more_than_the_passes(requests):
     ]
     engine = engine_for("tree", many)
     list(engine.score(many))
-    assert engine.tokens_fed == sum(one.tokens for one in engine._passes(many, engine.budget))
+    assert engine.tokens_fed == sum(one.tokens for one in engine.passes(many, engine.budget))

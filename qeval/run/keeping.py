@@ -1,0 +1,70 @@
+"""What a run keeps as its variants are scored: each function takes the Run and returns the next one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from qeval.base.costs import Cost
+from qeval.base.packing import Packing
+from qeval.base.records import Result, Run
+from qeval.base.repeats import with_repeats_of
+
+
+def fed(run: Run, name: str, packing: Packing) -> Run:
+    """The run that knows how one of its variants is fed, from now on, whatever becomes of the worker."""
+    results = (replace(one, packing=packing) if one.variant.name == name else one for one in run.results)
+    return replace(run, results=tuple(results))
+
+
+def with_result(run: Run, result: Result, asked: bool | None) -> Run:
+    """The run with a result in its place; `asked`: costs were asked for (None: neither way)."""
+    results = tuple(
+        with_repeats_of(_beside(old, result, asked), [old])
+        if old.variant.name == result.variant.name
+        else old
+        for old in run.results
+    )
+    return replace(run, results=results)
+
+
+def _beside(old: Result, new: Result, asked: bool | None) -> Result:
+    """The newer result, and what the older one knows that it does not tell."""
+    return replace(new, cost=_kept(old.cost, new.cost, asked), packing=new.packing or old.packing)
+
+
+def _kept(old: Cost | None, new: Cost | None, asked: bool | None) -> Cost | None:
+    """The newer cost, and what it does not tell of the same hardware from the older one; measures that were
+    taken give way only to measures that were asked for."""
+    if old is None or new is None or (old.measures and not (asked and new.measures)):
+        return old or new
+    if old.hardware != new.hardware:
+        return new
+    return replace(
+        new,
+        load_seconds=new.load_seconds or old.load_seconds,
+        peak_bytes=new.peak_bytes or old.peak_bytes,
+    )
+
+
+def result_of(run: Run, name: str) -> Result:
+    """The result of a variant."""
+    return next(result for result in run.results if result.variant.name == name)
+
+
+def learned(run: Run) -> Run:
+    """The run, its suite completed by what scoring found out: metrics and kinds that nobody wrote down.
+
+    A perplexity never belongs to the average.
+    """
+    found = {cell.task.group or cell.task.name: cell.task for r in run.results for cell in r.cells}
+    tasks = tuple(
+        replace(
+            task, metric=found[task.name].metric, kind=found[task.name].kind, chance=found[task.name].chance
+        )
+        if task.name in found
+        else task
+        for task in run.suite.tasks
+    )
+    perplexities = {task.name for task in tasks if task.kind == "perplexity"}
+    average = tuple(row for row in run.suite.average if row not in perplexities)
+    return replace(run, suite=replace(run.suite, tasks=tasks, average=average))

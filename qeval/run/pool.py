@@ -1,0 +1,282 @@
+"""Several workers at once: a variant each, and then, where much is left of one, shards of the same.
+
+All of the pool's own work is done in the thread that called it: a thread for each worker only puts what that
+one says into a queue. So listeners are called one at a time, and Ctrl-C ends everything from one place.
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from qeval.base.messages import Done, Event, Failed, Fed, Finished, Job, Note, Progress, Todo
+from qeval.base.packing import Packing
+from qeval.base.records import Result
+from qeval.run.executors import End, Execute, Prepare
+from qeval.run.seats import Seat
+
+DEATHS, DEATHS_UNDONE = 4, 2
+"""How often the workers of a variant may die: in all, and before they scored anything."""
+_TICK_SECONDS = 0.5
+
+
+class Hands(NamedTuple):
+    """What the pool works with: an executor's functions, and who is told of a job's events and its Result."""
+
+    execute: Execute
+    end: End
+    prepare: Prepare
+    hear: Callable[[Job, Event], None]
+    done: Callable[[Job, Result], None]
+
+
+@dataclass(eq=False)
+class Worker:
+    """A process at work on a crew's variant."""
+
+    seat: Seat
+    crew: Crew
+    job: Job
+    began: float
+    first: float | None = None  # when its first requests were answered
+    failed: Failed = field(default_factory=lambda: Failed(""))
+
+
+@dataclass(eq=False)
+class Crew:
+    """A variant and all who work on it. `total` and `done` are requests, `taken` those of them that helpers
+    answered, `helped` what each helper has told of."""
+
+    job: Job
+    lead: Worker | None = None
+    helpers: list[Worker] = field(default_factory=list)
+    packing: Packing | None = None
+    total: int = 0
+    done: int = 0
+    taken: int = 0
+    helped: dict[int, int] = field(default_factory=dict)
+    deaths: int = 0
+    undone: int = 0
+    shared_out: bool = False  # a helper found nothing that nobody is at
+    over: bool = False
+
+    @property
+    def shown(self) -> int:
+        """Requests that are answered, by whomever."""
+        return min(self.total, self.done + max(0, sum(self.helped.values()) - self.taken))
+
+    def wants_help(self, now: float) -> bool:
+        """Whether what is left takes longer than a further worker needs before it begins."""
+        lead = self.lead
+        if lead is None or lead.first is None or self.shared_out or self.packing is None:
+            return False
+        spent, loading = now - lead.first, lead.first - lead.began
+        if not self.packing.rung or spent <= 0 or not self.shown:
+            return False
+        left = (self.total - self.shown) * spent / self.shown
+        return left * (1 + len(self.helpers)) / (2 + len(self.helpers)) > loading
+
+
+class Pool:
+    """`jobs` in the order in which they are begun; the first one's questions are waited for, for they serve
+    the others, and with `gated` its end is."""
+
+    def __init__(self, jobs: Sequence[Job], seats: Sequence[Seat], hands: Hands, *, gated: bool) -> None:
+        self.waiting = [Crew(job, packing=job.packing) for job in jobs]
+        self.first = self.waiting[0] if self.waiting else None
+        self.free, self.hands, self.gated = list(seats), hands, gated
+        self.at_work: dict[int, Worker] = {}
+        self.told: queue.Queue[tuple[int, Event | Result | BaseException]] = queue.Queue()
+        self.numbers = itertools.count()
+        self.threads: list[threading.Thread] = []
+        self.opened = False  # the others may begin
+        self.lost = ""
+
+    def work(self) -> None:
+        """Carry out all jobs. What a listener raises, KeyboardInterrupt above all, ends all workers first."""
+        try:
+            self._fill()
+            while self.at_work:
+                self._tell()
+                self._fill()
+            for crew in self.waiting:
+                message = f"No device is left for it: {self.lost}"
+                self._over(crew, Failed(message), Result(crew.job.variant, "failed", error=message))
+        finally:
+            self._stop()
+
+    def _tell(self) -> None:
+        """Take one message, if there is one soon."""
+        try:
+            number, told = self.told.get(timeout=_TICK_SECONDS)
+        except queue.Empty:
+            self._end_helpers()
+            return
+        if isinstance(told, BaseException):
+            raise told
+        worker = self.at_work[number]
+        if isinstance(told, Result):
+            self._ended(number, worker, told)
+        elif worker is worker.crew.lead:
+            self._heard(worker, told)
+        else:
+            self._heard_helper(number, worker, told)
+
+    # --- who does what
+
+    def _fill(self) -> None:
+        """Give every free seat something to do, if there is anything."""
+        while self.free:
+            crew = self._next()
+            if crew is not None:
+                self._begin(self.free.pop(0), crew, helps=False)
+                continue
+            crew = self._in_need()
+            if crew is None:
+                return
+            self._begin(self.free.pop(0), crew, helps=True)
+
+    def _next(self) -> Crew | None:
+        ready = [crew for crew in self.waiting if self.opened or crew is self.first]
+        if not ready:
+            return None
+        self.waiting.remove(ready[0])
+        return ready[0]
+
+    def _in_need(self) -> Crew | None:
+        """The variant of which most is left, if a further worker is worth its while."""
+        now = time.monotonic()
+        crews = {id(one.crew): one.crew for one in self.at_work.values() if one.crew.wants_help(now)}
+        return max(crews.values(), key=lambda crew: crew.total - crew.shown, default=None)
+
+    def _begin(self, seat: Seat, crew: Crew, *, helps: bool) -> None:
+        number = next(self.numbers)
+        job = msgspec.structs.replace(crew.job, part="lead", packing=crew.packing)
+        if helps:
+            log = Path(job.log)
+            job = msgspec.structs.replace(
+                job, part="help", verify=0, cost=False, log=str(log.with_name(f"{log.stem}-{number}.log"))
+            )
+        job = seat.seated(job, job.threads)
+        worker = Worker(seat, crew, job, time.monotonic())
+        if helps:
+            crew.helpers.append(worker)
+        else:
+            crew.lead = worker
+        self.at_work[number] = worker
+        thread = threading.Thread(target=self._carry_out, args=(number, job), daemon=True)
+        self.threads.append(thread)
+        thread.start()
+
+    def _carry_out(self, number: int, job: Job) -> None:
+        """In a thread of its own: follow a worker to its end."""
+        try:
+            result = self.hands.execute(job, lambda event: self.told.put((number, event)))
+        except BaseException as error:  # noqa: BLE001 - raised again where the pool is at work
+            self.told.put((number, error))
+        else:
+            self.told.put((number, result))
+
+    # --- what they say
+
+    def _heard(self, lead: Worker, event: Event) -> None:
+        crew = lead.crew
+        match event:
+            case Todo(tasks=tasks):
+                crew.total, crew.done, crew.taken = sum(count for _, count in tasks), 0, 0
+                crew.helped.clear()
+                self.opened = self.opened or not self.gated
+            case Fed(packing=packing):
+                crew.packing = packing
+            case Progress(task=task, done=done, taken=taken):
+                crew.done, crew.taken = done, taken
+                lead.first = lead.first or time.monotonic()
+                event = Progress(task, crew.shown, taken)
+            case Finished(cell=cell):
+                self._get_ready(lead, "" if cell.provenance is None else cell.provenance.device)
+            case Failed(lost=lost):
+                lead.failed = event
+                if lost:
+                    return  # whether that is the end of it is seen with its result
+        self.hands.hear(crew.job, event)
+
+    def _get_ready(self, lead: Worker, device: str) -> None:
+        """Have the next variant's worker import its libraries while a GPU is at work."""
+        on_gpu = lead.seat.device is not None and not device.startswith("CPU")
+        if on_gpu and self.waiting and self.opened:
+            self.hands.prepare(lead.seat.environment)
+
+    def _heard_helper(self, number: int, helper: Worker, event: Event) -> None:
+        crew = helper.crew
+        match event:
+            case Progress(task=task, done=done):
+                crew.helped[number] = done
+                if not crew.over:
+                    self.hands.hear(crew.job, Progress(task, crew.shown, crew.taken))
+            case Done():
+                crew.shared_out = True
+            case Failed(message=message) if not crew.over:
+                helper.failed = event
+                self.hands.hear(crew.job, Note(f"A further worker ended early: {message}"))
+
+    # --- how they end
+
+    def _ended(self, number: int, worker: Worker, result: Result) -> None:
+        del self.at_work[number]
+        crew, failed = worker.crew, worker.failed
+        if failed.lost == "device":
+            self.lost = failed.message
+            gone = f"Worker {worker.seat.number + 1} is given up: {failed.message}"
+            self.hands.hear(crew.job, Note(gone))
+        else:
+            self.free.append(worker.seat)
+        if worker is not crew.lead:
+            crew.helpers.remove(worker)
+            crew.shared_out = crew.shared_out or (failed.message != "" and not failed.lost)
+            return
+        crew.lead = None
+        if failed.lost and self._goes_on(crew, worker, failed):
+            self.waiting.insert(0, crew)
+            return
+        self._over(crew, failed if failed.lost else None, result)
+
+    def _goes_on(self, crew: Crew, worker: Worker, failed: Failed) -> bool:
+        """Whether another worker takes over from one that was lost."""
+        crew.deaths += 1
+        if failed.lost == "process":
+            crew.undone = 0 if worker.first is not None else crew.undone + 1
+        if crew.deaths >= DEATHS or crew.undone >= DEATHS_UNDONE:
+            return False
+        self.hands.hear(crew.job, Note(f"{failed.message} Another worker takes over."))
+        return True
+
+    def _over(self, crew: Crew, failed: Failed | None, result: Result) -> None:
+        """A variant has its result."""
+        crew.over = True
+        if crew is self.first:
+            self.opened = True
+        self._end_helpers()
+        if failed is not None:
+            self.hands.hear(crew.job, failed)
+        self.hands.done(crew.job, result)
+
+    def _end_helpers(self) -> None:
+        """End those who help with what is finished; again and again, for one may only be about to start."""
+        over = {one.crew.job.variant.name for one in self.at_work.values() if one.crew.over}
+        if over:
+            self.hands.end(lambda job: job.variant.name in over)
+
+    def _stop(self) -> None:
+        """End every worker, and wait until nobody follows one any more."""
+        while any(thread.is_alive() for thread in self.threads):
+            self.hands.end(lambda _: True)
+            for thread in self.threads:
+                thread.join(_TICK_SECONDS / len(self.threads))

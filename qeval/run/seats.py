@@ -1,0 +1,94 @@
+"""Where the workers of a run sit: one on each GPU, or several on the CPU; what each is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import msgspec
+
+from qeval.ask.order import Order, cores
+from qeval.base.messages import Job
+from qeval.base.records import Run
+from qeval.base.repeats import scorings
+from qeval.load.toy import is_toy
+from qeval.run import gpus
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Where a worker runs: its place among all, the environment that is its own, and the device that a real
+    model is calculated on there (None: the run's)."""
+
+    number: int = 0
+    environment: Mapping[str, str] = field(default_factory=dict)
+    device: str | None = None
+
+    def seated(self, job: Job, threads: int | None) -> Job:
+        """A job for the worker here."""
+        settings = job.settings
+        if self.device is not None and not is_toy(job.variant.model):
+            settings = replace(settings, device=self.device)
+        return msgspec.structs.replace(
+            job, settings=settings, environment=dict(self.environment), threads=threads
+        )
+
+
+class Seats(NamedTuple):
+    """The seats of a run, one at least, and a sentence about them that a person should read, or ""."""
+
+    all: tuple[Seat, ...]
+    note: str = ""
+
+
+ALONE = Seats((Seat(),))
+"""One worker, in the environment of the command, on the device that the run names."""
+
+
+def seats(order: Order) -> Seats:
+    """Where an order's workers sit, by its words and, where they say nothing, by what the environment sets.
+
+    Raises UsageError where the words name GPUs that are not there.
+    """
+    if order.workers is not None:
+        own = {"OMP_NUM_THREADS": str(order.threads or 1)}
+        return Seats(tuple(Seat(number, own) for number in range(order.workers)))
+    if order.devices is not None:
+        found, note = gpus.chosen(order.devices, gpus.visible())
+        return Seats(tuple(map(_on, range(len(found)), found)), note)
+    if order.settings.device != "auto" or is_toy(order.variants[0].model) or not order.suite.tasks:
+        return ALONE
+    return _unasked(gpus.visible(), gpus.assigned())
+
+
+def _unasked(there: Sequence[gpus.Gpu], by: str | None) -> Seats:
+    """The seats where nothing was asked for: all GPUs if they were set `by` a variable, else one worker."""
+    if len(there) < 2:  # noqa: PLR2004 - with one there is no choice
+        return ALONE
+    if by is None:
+        idle = sum(not gpu.busy for gpu in there)
+        return Seats(ALONE.all, _OFFER.format(idle) if idle > 1 else "")
+    found, note = gpus.alike(there, there)
+    if len(found) == 1:
+        return Seats(ALONE.all, note)
+    said = f"{len(found)} GPUs are at work, for {by} is set; --device cuda takes one."
+    return Seats(tuple(map(_on, range(len(found)), found)), f"{said} {note}".strip())
+
+
+_OFFER = "{} GPUs stand idle here, and one is used; --devices all takes them."
+
+
+def _on(number: int, gpu: gpus.Gpu) -> Seat:
+    return Seat(number, {"CUDA_VISIBLE_DEVICES": gpu.word}, "cuda:0")
+
+
+def threads(order: Order, run: Run) -> int | None:
+    """The threads that each worker of a run calculates with on a CPU: those asked for, else those that it
+    began with, for others move sums in the last digits, else one a worker; None: as many as torch takes."""
+    if order.threads is not None:
+        return order.threads
+    known = [one.packing.threads for one in scorings(run) if one.packing and one.packing.threads]
+    if known and known[0] <= cores():
+        return known[0]
+    return None if order.workers is None else 1
