@@ -1,5 +1,4 @@
-"""Names as a person, a file system and a web page can read them: slugs, a scheme as it is written, and
-untrusted text whose every character is seen."""
+"""Names as a person, a file system and a web page can read them: slugs, and a scheme as it is written."""
 
 from __future__ import annotations
 
@@ -12,7 +11,6 @@ PATH = re.compile(r"[/~\\]|\.{1,2}[/\\]|\.{1,2}$|[A-Za-z]:[/\\]")
 """How a checkpoint begins that is a path, not a Hub id: colons in it are its own."""
 QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _PLAIN_WORD = re.compile(r"[^\s\",\[\]@=]+")
-_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 _PLAIN_CHECKPOINT = re.compile(r"[^\s\",](?:[^\",]*[^\s\",])?")
 
 
@@ -72,14 +70,3 @@ def short(name: str, longest: int = 48) -> str:
     """A name that fits a table or a chart, its middle left out where it is longer than `longest`."""
     half = (longest - 1) // 2
     return name if len(name) <= longest else f"{name[:half]}…{name[-half:]}"
-
-
-def visible(text: str) -> str:
-    """The text with characters that no document can hold, that steer a terminal or that turn the direction
-    of reading shown by their numbers; lines and tabs stay."""
-    return _UNSEEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
-
-
-def one_line(text: str) -> str:
-    """Untrusted text on one line, every character of it `visible`."""
-    return visible(" ".join(text.split()))

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
+from qeval.base.text import printable
+
 
 @contextlib.contextmanager
 def libraries_to(log: Path) -> Iterator[Callable[[str], None]]:
@@ -22,7 +24,7 @@ def libraries_to(log: Path) -> Iterator[Callable[[str], None]]:
             stack.enter_context(_redirected(descriptor, noise.fileno()))
         stack.enter_context(contextlib.redirect_stdout(noise))
         stack.enter_context(contextlib.redirect_stderr(noise))
-        yield lambda text: print(text, file=screen, flush=True)
+        yield lambda text: print(printable(text), file=screen, flush=True)
 
 
 @contextlib.contextmanager

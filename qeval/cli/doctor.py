@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from qeval.cli import options
+from qeval.cli.speech import print_json, say
 
 if TYPE_CHECKING:
     from qeval.load.spec import SchemeSpec
@@ -58,9 +59,9 @@ def doctor(datasets_dir: Path | None, runs_dir: Path, as_json: bool) -> None:
     """Tell what this machine can run, and the command that installs what is missing."""
     findings = examine(runs_dir=runs_dir, datasets_dir=datasets_dir)
     if as_json:
-        options.print_json(as_document(findings))
+        print_json(as_document(findings))
     else:
-        click.echo(text(findings))
+        say(text(findings))
 
 
 def examine(*, runs_dir: Path, datasets_dir: Path | None = None) -> tuple[Finding, ...]:

@@ -12,6 +12,7 @@ import click
 
 from qeval.base.errors import UsageError
 from qeval.cli import options
+from qeval.cli.speech import say
 
 if TYPE_CHECKING:
     from qeval.exchange.lm_eval.reading import Imported
@@ -41,8 +42,8 @@ def import_(path: Path, runs_dir: Path, scores: bool, **asked: Any) -> None:
     imported = _scores(path, **asked) if scores else _lm_eval(path, **asked)
     place = _keep(imported, runs_dir)
     for note in _told(imported):
-        click.echo(note, err=True)
-    click.echo(str(place.path))
+        say(note, err=True)
+    say(str(place.path))
 
 
 def _scores(path: Path, *, model: str | None, baseline: str | None, **others: Any) -> Imported:
@@ -163,4 +164,4 @@ def export(
         runs, runs_dir, baseline, allow_different_models=allow_different_models
     )
     for path in write(evidence, read.samples, read.items, to, output):
-        click.echo(str(path))
+        say(str(path))

@@ -10,6 +10,7 @@ import click
 
 from qeval.base.errors import UsageError
 from qeval.cli import options
+from qeval.cli.speech import print_json, say, say_json
 
 if TYPE_CHECKING:
     from qeval.compare.evidence import Evidence
@@ -76,12 +77,13 @@ def gate(
     if not runs:
         age = age_of(evidence.run.created)
         begun = "of no known date" if age is None else f"begun {in_words(age)} ago"
-        click.echo(f"Judging the newest run, {evidence.run.id}, {begun}.", err=True)
+        say(f"Judging the newest run, {evidence.run.id}, {begun}.", err=True)
     if newer_than is not None:
         refuse_older(evidence.run, newer_than)
     outcome = conclude(evidence, policy)
     formats.publish(outcome, {name: path for name, path in files.items() if path})
-    click.echo(formats.formats()["json" if as_json else "table"].render(outcome))
+    show = say_json if as_json else say
+    show(formats.formats()["json" if as_json else "table"].render(outcome))
     ctx.exit(int(outcome.exit))
 
 
@@ -127,10 +129,10 @@ def plan(runs_dir: Path, as_json: bool, from_run: str | None, **asked: Any) -> N
     rows = held_to_noise(rows, measured) if measured else rows
     if as_json:
         told = {"memory": memory.document(variants)} if variants else {}
-        options.print_json(plans.document(rows, noise) | told)
+        print_json(plans.document(rows, noise) | told)
     else:
-        click.echo(plans.table(rows, noise))
-        click.echo(f"\n{memory.table(variants)}" if variants else "", nl=bool(variants))
+        say(plans.table(rows, noise))
+        say(f"\n{memory.table(variants)}" if variants else "", nl=bool(variants))
 
 
 def _rows(

@@ -6,16 +6,18 @@ A command is any Click command in a module of this folder; a new one needs no li
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import pkgutil
 import traceback
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from qeval import __version__, cli
 from qeval.base.errors import Exit, QevalError
+from qeval.cli.speech import say
 
 
 class _Door(click.Group):
@@ -31,31 +33,48 @@ class _Door(click.Group):
         own = _commands(module for module in _modules() if module == name)
         return own.get(name) or _commands(_modules()).get(name)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """The words before the command's name."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.ClickException as error:
+            _refuse(ctx, error)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Stdout is data; errors go to stderr."""
         try:
             return super().invoke(ctx)
         except QevalError as error:
             if ctx.params.get("debug"):
-                traceback.print_exc()
-            click.echo(f"Error: {error.message}", err=True)
+                say(traceback.format_exc(), err=True)
+            say(f"Error: {error.message}", err=True)
             if error.hint:
-                click.echo(error.hint, err=True)
+                say(error.hint, err=True)
             ctx.exit(int(error.exit_code))
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+        except click.ClickException as error:
+            _refuse(ctx, error)
+        except (click.exceptions.Exit, click.Abort):
             raise
         except KeyboardInterrupt:
-            click.echo("Stopped. What is finished is kept; the same command goes on from there.", err=True)
+            say("Stopped. What is finished is kept; the same command goes on from there.", err=True)
             ctx.exit(130)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader of our output has gone
             ctx.exit(int(Exit.ERROR))
-        except Exception as error:  # a mistake of ours is a sentence too
+        except Exception as error:  # noqa: BLE001 - a mistake of ours is a sentence too
             if ctx.params.get("debug"):
-                raise
-            click.echo(f"Error: something unforeseen happened ({type(error).__name__}: {error}).", err=True)
-            click.echo("That is a mistake in qeval; `qeval --debug ...` shows where.", err=True)
+                say(traceback.format_exc(), err=True)
+            say(f"Error: something unforeseen happened ({type(error).__name__}: {error}).", err=True)
+            say("That is a mistake in qeval; `qeval --debug ...` shows where.", err=True)
             ctx.exit(int(Exit.ERROR))
+
+
+def _refuse(ctx: click.Context, error: click.ClickException) -> NoReturn:
+    """Say what Click says, as we print everything, and exit."""
+    said = io.StringIO()
+    error.show(said)
+    say(said.getvalue(), err=True, nl=False)
+    ctx.exit(error.exit_code)
 
 
 def _modules() -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from qeval.base.messages import Done, Event, Failed, Finished, Note, Progress, Stage, Stopped, Todo
 from qeval.base.records import Variant
+from qeval.base.text import one_line, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -92,7 +93,7 @@ class Lines:
         self.all.hear(variant.name, event)
         text = self.text(variant.name, event)
         if text:
-            print(f"[{variant.name}] {text}", file=self.out, flush=True)
+            print(printable(f"[{variant.name}] {text}"), file=self.out, flush=True)
             self.spoke = time.monotonic()
 
     def text(self, name: str, event: Event) -> str:
@@ -147,37 +148,40 @@ class Terminal:
 
     def __call__(self, variant: Variant, event: Event) -> None:
         """Tell of an event."""
-        from rich.markup import escape
-
         row = self.row(variant.name)
         self.all.hear(variant.name, event)
         if self.last is not None and self.all.of:
             self.bars.update(self.last, total=self.all.of, completed=self.all.answered)
         match event:
             case Stage(text=text):
-                self.bars.update(row, what=escape(text))
+                self.bars.update(row, what=_shown(text))
             case Todo(tasks=tasks):
                 self.bars.update(row, total=sum(count for _, count in tasks), completed=0)
             case Progress(task=task, done=done):
-                self.bars.update(row, completed=done, what=escape(task))
+                self.bars.update(row, completed=done, what=_shown(task))
             case Note(text=text):
-                self.bars.console.print(f"[cyan]{escape(variant.name)}[/] {escape(text)}", highlight=False)
+                self.bars.console.print(f"[cyan]{_shown(variant.name)}[/] {_shown(text)}", highlight=False)
             case Failed() | Stopped():
                 self.bars.update(row, what="failed" if isinstance(event, Failed) else "stopped")
                 self.bars.stop_task(row)
-                text = escape(sentence(event))
-                self.bars.console.print(f"[red]{escape(variant.name)}[/] {text}", highlight=False)
+                text = _shown(sentence(event))
+                self.bars.console.print(f"[red]{_shown(variant.name)}[/] {text}", highlight=False)
             case Done():
                 total = self.bars.tasks[row].total or 1
                 self.bars.update(row, total=total, completed=total, what="done")
 
     def row(self, name: str) -> TaskID:
         """The bar of a variant, begun at its first event."""
-        from rich.markup import escape
-
         if name not in self.rows:
-            self.rows[name] = self.bars.add_task(escape(name), total=None, what="starting")
+            self.rows[name] = self.bars.add_task(_shown(name), total=None, what="starting")
         return self.rows[name]
+
+
+def _shown(text: str) -> str:
+    """Text as it is, on one line, for rich."""
+    from rich.markup import escape
+
+    return escape(printable(one_line(text)))
 
 
 @contextmanager

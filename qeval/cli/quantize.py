@@ -10,6 +10,7 @@ import click
 
 from qeval.base.errors import QevalError, UsageError
 from qeval.cli import options
+from qeval.cli.speech import say
 
 
 @click.command(cls=options.Strict)
@@ -30,7 +31,7 @@ from qeval.cli import options
 @options.mirror
 def quantize(output: Path, **asked: Any) -> None:
     """Make and save the checkpoint that `qeval run` would score: what was gated is what is shipped."""
-    click.echo(str(_ship(output, **asked)))
+    say(str(_ship(output, **asked)))
 
 
 def _ship(

@@ -12,6 +12,7 @@ import click
 
 from qeval.base.errors import QevalError
 from qeval.cli import options
+from qeval.cli.speech import say
 
 if TYPE_CHECKING:
     from http.server import ThreadingHTTPServer
@@ -74,7 +75,7 @@ def report(
     context = build(evidence, read.items, decisions, policy, title=title)
     for path in outputs:
         write_text(path, render(context, path, Options(short, assets)))
-        click.echo(str(path))
+        say(str(path))
 
 
 @click.command(cls=options.Strict)
@@ -97,7 +98,7 @@ def view(
         runs, runs_dir, baseline, allow_different_models=allow_different_models
     )
     page = render_html(build(evidence, read.items))
-    _show(page, port, say=lambda text: click.echo(text, err=True))
+    _show(page, port, say=lambda text: say(text, err=True))
 
 
 def _show(page: str, port: int | None, *, say: Callable[[str], None]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qeval.cli import options
+from qeval.cli.speech import print_json, say
 from qeval.run.executors import EXECUTORS, SUMMARIES
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def run(ctx: click.Context, /, runs_dir: Path, as_json: bool, **asked: Any) -> N
 
     order = orders.order(runs_dir=runs_dir, command=("qeval", *sys.argv[1:]), **asked)
     _check_tasks(order)
-    click.echo(orders.announcement(order), err=True)
+    say(orders.announcement(order), err=True)
     with progress.display(len(order.variants)) as listen:
         place = runner.execute(order, listen)
     evidence, _ = options.open_runs([str(place.path)], runs_dir)
@@ -194,11 +195,11 @@ def run(ctx: click.Context, /, runs_dir: Path, as_json: bool, **asked: Any) -> N
         publish(outcome, {})
     if as_json:
         judged = {"gate": gate_document(outcome)} if outcome else {}
-        options.print_json(document.document(evidence, outcome.decisions if outcome else ()) | judged)
+        print_json(document.document(evidence, outcome.decisions if outcome else ()) | judged)
     else:
-        click.echo(terminal.summary(evidence, outcome.decisions if outcome else ()))
-        click.echo(f"\n{formats()['table'].render(outcome)}" if outcome else "", nl=bool(outcome))
-        click.echo(runner.farewell(evidence.run, place.path), err=True)
+        say(terminal.summary(evidence, outcome.decisions if outcome else ()))
+        say(f"\n{formats()['table'].render(outcome)}" if outcome else "", nl=bool(outcome))
+        say(runner.farewell(evidence.run, place.path), err=True)
     failed = runner.exit_code(evidence.run)
     ctx.exit(int(outcome.exit if outcome and not failed else failed))
 
@@ -250,6 +251,6 @@ def cost(runs_dir: Path, as_json: bool, **asked: Any) -> None:
         place = runner.execute(order, listen)
     evidence, _ = options.open_runs([str(place.path)], runs_dir)
     if as_json:
-        options.print_json(document.document(evidence))
+        print_json(document.document(evidence))
     else:
-        click.echo(terminal.costs(evidence.run))
+        say(terminal.costs(evidence.run))

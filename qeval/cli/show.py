@@ -9,7 +9,9 @@ from typing import Any
 import click
 
 from qeval.base.errors import QevalError
+from qeval.base.text import one_line
 from qeval.cli import options
+from qeval.cli.speech import print_json, say
 
 Entry = dict[str, Any]
 
@@ -26,10 +28,10 @@ def show(run: str | None, runs_dir: Path, baseline: str | None, as_json: bool) -
 
     evidence, _ = options.open_runs([run] if run else [], runs_dir, baseline)
     if as_json:
-        options.print_json(document.document(evidence))
+        print_json(document.document(evidence))
     else:
-        click.echo(terminal.details(evidence.run))
-        click.echo(terminal.summary(evidence))
+        say(terminal.details(evidence.run))
+        say(terminal.summary(evidence))
 
 
 def _schemes(_: Path) -> list[Entry]:
@@ -113,19 +115,20 @@ def list_(what: str, runs_dir: Path, as_json: bool) -> None:
     """List the schemes, the suites or the runs there are."""
     rows = LISTS[what](runs_dir)
     if as_json:
-        options.print_json(rows)
+        print_json(rows)
     else:
-        click.echo(_table(rows))
+        say(_table(rows))
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Entrys as a table for a person."""
+    """Entries as a table for a person."""
     import shutil
 
     from tabulate import tabulate
 
     if not rows:
         return "There is nothing yet."
+    rows = [{key: one_line(str(value)) for key, value in row.items()} for row in rows]
     width = max(shutil.get_terminal_size((110, 20)).columns, 60)
     widths: list[int | None] = [None] * len(rows[0])
     longest = [max(len(str(row[key])) for row in rows) for key in rows[0]]

@@ -193,6 +193,6 @@ def _file_table(data: bytes, columns: list[str] | None = None) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    # Not pq.read_table: it loads pandas too. No threads: those of Arrow's pool are still joinable when a process
-    # ends, and one in some hundred ends with "terminate called without an active exception" (SIGABRT).
+    # Not pq.read_table: it loads pandas too. No threads: those of Arrow's pool are still joinable when a
+    # process ends, and one in some hundred ends with "terminate called without an active exception" (SIGABRT).
     return pq.ParquetFile(pa.BufferReader(data)).read(columns, use_threads=False)

@@ -148,7 +148,8 @@ def test_long_texts_say_how_much_is_left_out():
 @pytest.mark.parametrize(
     ("value", "read"),
     [
-        *((text, text) for text in ("</script>", "<!--", "]]>", "\u2028", "a & b", "\x00", "🏴‍☠️")),
+        *((text, text) for text in ("</script>", "<!--", "]]>", "a & b", "🏴‍☠️")),
+        *((text, f"⟨U+{ord(text):04X}⟩") for text in ("\u2028", "\x00", "\x1b", "\u202e")),
         ("\ud800", "?"),
         (float("nan"), None),
         (float("-inf"), None),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from qeval.base.markdown import escape
 from qeval.base.names import scheme_text, slugged
 from qeval.base.records import Result
 from qeval.compare.rows import Row, score_of
@@ -28,12 +29,16 @@ def _card(source: Source, result: Result) -> str:
     run, variant = source.run, result.variant
     rows = [row for row in source.rows if row.level != "average" and score_of(run, result, row)]
     lines = [
-        f"- {row.title} ({row.measure}): {value_of(source, result, row)}{note_of(source, result, row)}"
+        "- "
+        + escape(
+            f"{row.title} ({row.measure}): {value_of(source, result, row)}{note_of(source, result, row)}"
+        )
         for row in rows
     ]
     body = "\n".join(lines)
     intro = f"Scores of {scheme_text(variant.scheme)} of {variant.model}, measured by qeval."
-    return f"---\n{_metadata(source, result, rows)}---\n\n# {variant.name}\n\n{intro}\n\n{body}\n"
+    head = f"# {escape(variant.name)}\n\n{escape(intro)}"
+    return f"---\n{_metadata(source, result, rows)}---\n\n{head}\n\n{body}\n"
 
 
 def _metadata(source: Source, result: Result, rows: list[Row]) -> str:

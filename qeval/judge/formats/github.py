@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
+from qeval.base.markdown import escape
 from qeval.base.records import Decision
+from qeval.base.text import visible
 from qeval.judge.formats import Format
 from qeval.judge.formats.cells import ORDER, cells, headers
 from qeval.judge.gate import Outcome
@@ -36,12 +37,12 @@ def github_summary(outcome: Outcome, most_bytes: int = SUMMARY_BYTES) -> str:
 
 def _summary_head(outcome: Outcome) -> Iterator[str]:
     yield f"## qeval gate: {_EXIT_WORDS[int(outcome.exit)]}\n"
-    yield f"{_markdown(outcome.headline)}\n"
+    yield f"{escape(outcome.headline)}\n"
     for name, status in outcome.verdicts.items():
-        yield f"- **{status}** {_markdown(name)}" + _markdown(_first_reason(outcome, name))
+        yield f"- **{status}** {escape(name)}" + escape(_first_reason(outcome, name))
     yield ""
     for note in outcome.notes:
-        yield f"> {_markdown(note)}\n"
+        yield f"> {escape(note)}\n"
     yield ""
 
 
@@ -56,14 +57,7 @@ def _first_reason(outcome: Outcome, variant: str) -> str:
 
 def _markdown_row(cells: Sequence[str]) -> str:
     rule = all(set(cell) <= set(":-") and cell for cell in cells)
-    return "| " + " | ".join(cells if rule else [_markdown(cell) for cell in cells]) + " |\n"
-
-
-def _markdown(text: str) -> str:
-    """Text that Markdown and HTML take literally, on one line."""
-    flat = " ".join(text.split())
-    escaped = re.sub(r"([\\`*_{}\[\]()#+!|~])", r"\\\1", flat)
-    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "&#64;")
+    return "| " + " | ".join(cells if rule else [escape(cell) for cell in cells]) + " |\n"
 
 
 def _fitting(rows: Sequence[str], room: int) -> list[str]:
@@ -102,7 +96,7 @@ def _command(level: str, title: str, message: str) -> str:
 
 
 def _escape(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return visible(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 FORMAT = Format("github", github_summary)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from xml.etree import ElementTree as ET
 
 from qeval.base.records import Decision
 from qeval.base.rules import describe
+from qeval.base.text import visible
 from qeval.judge.formats import Format
 from qeval.judge.formats.cells import status_words
 from qeval.judge.gate import Outcome
@@ -56,8 +56,8 @@ def _junit_case(outcome: Outcome, one: Decision, kind: str) -> ET.Element:
 
 
 def _xml(text: str) -> str:
-    """Text without the characters that XML 1.0 cannot hold at all."""
-    return re.sub(r"[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text)
+    """Text with every character seen: those that XML 1.0 cannot hold at all are among them."""
+    return visible(text)
 
 
 FORMAT = Format("junit", junit, "Write JUnit XML here.")

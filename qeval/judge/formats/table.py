@@ -5,6 +5,7 @@ from __future__ import annotations
 from tabulate import tabulate
 
 from qeval.base.records import Decision
+from qeval.base.text import one_line
 from qeval.judge.formats import Format
 from qeval.judge.formats.cells import ORDER, cells, headers
 from qeval.judge.gate import Outcome
@@ -15,13 +16,16 @@ def table(outcome: Outcome) -> str:
     parts = [
         outcome.headline,
         tabulate(
-            [cells(one) for one in outcome.decisions],
+            [[one_line(cell) for cell in cells(one)] for one in outcome.decisions],
             headers=headers(outcome),
             tablefmt="simple",
             disable_numparse=True,
             colalign=("left", "left", "right", "right", "right", "right", "left"),
         ),
-        *[f"{status}: {name}" + _because(outcome, name) for name, status in outcome.verdicts.items()],
+        *[
+            f"{status}: {one_line(name)}" + _because(outcome, name)
+            for name, status in outcome.verdicts.items()
+        ],
         *([chr(10).join(outcome.notes)] if outcome.notes else []),
     ]
     return "\n\n".join(parts)
@@ -30,7 +34,7 @@ def table(outcome: Outcome) -> str:
 def _because(outcome: Outcome, variant: str) -> str:
     mine = [one for one in outcome.decisions if one.variant == variant and one.status != "PASS"]
     mine.sort(key=lambda one: ORDER.index(one.status))
-    return "".join(f"\n  {one.reason}{_advice(one)}" for one in mine)
+    return "".join(f"\n  {one_line(one.reason)}{_advice(one)}" for one in mine)
 
 
 def _advice(one: Decision) -> str:

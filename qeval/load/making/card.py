@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from qeval.base.markdown import code, escape
+
 TEXT = """\
 ---
 {data}
@@ -26,8 +28,8 @@ model = AutoModelForCausalLM.from_pretrained("<this directory>")
 
 Made on {where}. Elsewhere sums are rounded otherwise, and the same command makes another checkpoint.
 
-Identity of the base model: `{identity}`
-Calibration: `{calibration}`
+Identity of the base model: {identity}
+Calibration: {calibration}
 
 The licence of the base model holds for this checkpoint too.
 """
@@ -42,12 +44,12 @@ def write_card(directory: Path, model: str, scheme: str, made_of: Mapping[str, A
     settings = sorted({**made_of["options"], **made_of["plan"]}.items())
     text = TEXT.format(
         data=ModelCardData(base_model=model, tags=[scheme, "quantized"]).to_yaml(),
-        model=model,
-        scheme=scheme,
+        model=escape(model),
+        scheme=escape(scheme),
         versions=", ".join(f"{name} {version}" for name, version in made_of["versions"].items()),
-        rows="\n".join(f"| {name} | {value} |" for name, value in settings),
-        where=where,
-        identity=json.dumps(made_of["model"]),
-        calibration=json.dumps(made_of["calibration"]),
+        rows="\n".join(f"| {escape(str(name))} | {escape(str(value))} |" for name, value in settings),
+        where=escape(where),
+        identity=code(json.dumps(made_of["model"])),
+        calibration=code(json.dumps(made_of["calibration"])),
     )
     ModelCard(text).save(directory / "README.md")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qeval.base.names import one_line
+from qeval.base.text import one_line
 
 Spec = dict[str, Any]
 

@@ -11,8 +11,9 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from qeval.base import numbers
-from qeval.base.names import slugged, visible
+from qeval.base.names import slugged
 from qeval.base.plain import plain
+from qeval.base.text import visible
 from qeval.compare.columns import COLUMNS
 from qeval.report.charts import Chart, charts
 from qeval.report.context import Context
@@ -68,10 +69,11 @@ def sections(context: Context, drawn: tuple[Chart, ...]) -> list[tuple[str, str]
 
 
 def as_script_data(value: Any) -> str:
-    """JSON that can stand inside a <script> element: no character of it can end the element."""
+    """JSON that can stand inside a <script> element: no character of it can end the element, and every
+    character of its texts is seen where the script shows them."""
     from markupsafe import Markup
 
-    text = json.dumps(plain(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(_seen(plain(value)), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for character, escape in (
         ("<", "\\u003c"),
         (">", "\\u003e"),
@@ -81,6 +83,15 @@ def as_script_data(value: Any) -> str:
     ):
         text = text.replace(character, escape)
     return Markup(text)  # noqa: S704 - escaped for its place just above
+
+
+def _seen(value: Any) -> Any:
+    """Plain data, its texts `visible`."""
+    if isinstance(value, dict):
+        return {visible(key): _seen(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_seen(entry) for entry in value]
+    return visible(value) if isinstance(value, str) else value
 
 
 def _policy(style: str, script: str) -> str:

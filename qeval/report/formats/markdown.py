@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from qeval.base import numbers
-from qeval.base.names import one_line, slugged, visible
+from qeval.base.markdown import escape
+from qeval.base.names import slugged
+from qeval.base.text import one_line, visible
 from qeval.compare.columns import COLUMNS
 from qeval.report.context import Context, Detail, Line
 from qeval.report.costs import CostTable
@@ -81,18 +83,6 @@ def _cut(text: str) -> str:
     note = "\n\n*The rest did not fit here; it stands in the full report.*\n"
     kept = text.encode("utf-8", "replace")[: SHORT_BYTES - len(note.encode())].decode("utf-8", "ignore")
     return kept.rpartition("\n")[0].rstrip() + note
-
-
-def escape(text: str) -> str:
-    """Untrusted text as it is, on one line: nothing in it is Markdown, HTML, a link or a mention any more."""
-    plain = one_line(text)
-    plain = plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    plain = re.sub(r"([\\`*\[\]|~$])", r"\\\1", plain)
-    plain = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", plain)  # within a word it means nothing
-    plain = plain.replace("://", "&#58;//").replace("www.", "www&#46;")
-    plain = re.sub(r"(?<=\w)@", "&#64;", plain)
-    plain = re.sub(r"(?<!\w)@|#(?=\d)", r"\g<0><!-- -->", plain)
-    return re.sub(r"^(?:(\d+)(?=[.)]( |$))|(?=[-+#=](?:[ #=-]|$)))", r"\1\\", plain)
 
 
 def as_html(text: str) -> Markdown:

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from qeval.base import numbers
-from qeval.base.names import one_line, short
+from qeval.base.names import short
 from qeval.base.records import Comparison, Decision, Result, Run
+from qeval.base.text import one_line
 from qeval.compare.columns import COLUMNS, in_words
 from qeval.compare.evidence import Evidence, claims
 from qeval.compare.rows import Row, score_of, summary_rows

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qeval.base.names import one_line, visible
+from qeval.base.text import one_line, visible
 
 anything = st.text(st.characters() | st.sampled_from("\x00\x1b\r\n\t\x85\u2028\u202e\u2066\ud800\ufffe"))
 
