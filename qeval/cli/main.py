@@ -6,8 +6,8 @@ A command is any Click command in a module of this folder; a new one needs no li
 from __future__ import annotations
 
 import importlib
-import os
 import pkgutil
+import sys
 import traceback
 from collections.abc import Iterable
 from typing import Any
@@ -16,6 +16,7 @@ import click
 
 from qeval import __version__, cli
 from qeval.base.errors import Exit, QevalError
+from qeval.cli import streams, surprises
 
 
 class _Door(click.Group):
@@ -31,31 +32,49 @@ class _Door(click.Group):
         own = _commands(module for module in _modules() if module == name)
         return own.get(name) or _commands(_modules()).get(name)
 
+    def main(self, *args: Any, **more: Any) -> Any:
+        """Click's own, from the first word on: help is printed before any command is called."""
+        try:
+            streams.check()
+            return super().main(*args, **more)
+        except (QevalError, OSError) as error:
+            found = error if isinstance(error, QevalError) else surprises.explained(error)
+            _tell(found or _unforeseen(error))
+            sys.exit(int(Exit.ERROR))
+
     def invoke(self, ctx: click.Context) -> Any:
         """Stdout is data; errors go to stderr."""
         try:
             return super().invoke(ctx)
-        except QevalError as error:
-            if ctx.params.get("debug"):
-                traceback.print_exc()
-            click.echo(f"Error: {error.message}", err=True)
-            if error.hint:
-                click.echo(error.hint, err=True)
-            ctx.exit(int(error.exit_code))
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except KeyboardInterrupt:
-            click.echo("Stopped. What is finished is kept; the same command goes on from there.", err=True)
+            streams.tell("Stopped. What is finished is kept; the same command goes on from there.")
             ctx.exit(130)
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader of our output has gone
+            streams.abandon()  # the reader of our output has gone
             ctx.exit(int(Exit.ERROR))
         except Exception as error:  # a mistake of ours is a sentence too
+            found = error if isinstance(error, QevalError) else surprises.explained(error)
             if ctx.params.get("debug"):
-                raise
-            click.echo(f"Error: something unforeseen happened ({type(error).__name__}: {error}).", err=True)
-            click.echo("That is a mistake in qeval; `qeval --debug ...` shows where.", err=True)
-            ctx.exit(int(Exit.ERROR))
+                if found is None:
+                    raise
+                traceback.print_exc()
+            _tell(found or _unforeseen(error))
+            ctx.exit(int(found.exit_code if found else Exit.ERROR))
+
+
+def _tell(error: QevalError) -> None:
+    streams.tell(f"Error: {error.message}")
+    if error.hint:
+        streams.tell(error.hint)
+
+
+def _unforeseen(error: Exception) -> QevalError:
+    return QevalError(
+        f"something unforeseen happened ({type(error).__name__}: {error}).",
+        "That is a mistake in qeval; `qeval --debug ...` shows where.",
+    )
 
 
 def _modules() -> list[str]:
