@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from qeval.base.errors import UsageError
+from qeval.base.reading import content
 from qeval.base.records import Policy, Rule, Tier
 from qeval.base.rules import LIMITS
 from qeval.base.tables import read, typed
@@ -261,11 +262,19 @@ def choose(
 def demand(**words: Any) -> Policy:
     """`choose`, or [tool.qeval.gate] of the pyproject.toml here; UsageError where neither says anything."""
     found = choose(**words)
-    if found is None and _here().is_file() and "[tool.qeval.gate" in _here().read_text(encoding="utf-8"):
+    if found is None and _gated_here():
         found = choose(**{**words, "policy": _here()})
     if found is None:
         raise UsageError("Nothing says what loss is allowed.", "Write e.g.: qeval gate --max-drop 1.0")
     return found
+
+
+def _gated_here() -> bool:
+    """Whether the pyproject.toml here has a gate's table; one that cannot be read says nothing."""
+    try:
+        return b"[tool.qeval.gate" in content(_here())
+    except OSError:
+        return False
 
 
 def _here() -> Path:

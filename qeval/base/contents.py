@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from qeval.base import reading
 from qeval.base.errors import QevalError
 from qeval.base.files import write_atomic
 
@@ -75,7 +76,7 @@ def _read(cache_dir: Path | None) -> dict[str, tuple[str, str]]:
     if cache_dir is None:
         return {}
     try:
-        book = json.loads((cache_dir / _BOOK).read_text("utf-8"))
+        book = reading.json_document(cache_dir / _BOOK)
         return {str(name): (str(when), str(what)) for name, (when, what) in book.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from qeval.base.reading import content, text
+
 _READ = ("include", "dataset_path", "data_files", "data_dir", "dataset_kwargs")
 """The keys of a task under which files may be named."""
 _YAML = {".yaml", ".yml"}
@@ -52,7 +54,7 @@ def contents_of(files: list[Path], root: Path) -> str:
     whole = hashlib.sha256()
     for path in files:
         name = path.relative_to(root) if path.is_relative_to(root) else path
-        whole.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\0".encode())
+        whole.update(f"{name}\0{hashlib.sha256(content(path, None)).hexdigest()}\0".encode())
     return whole.hexdigest()
 
 
@@ -62,14 +64,14 @@ def _places(path: Path) -> Iterator[Path]:
 
     try:
         if path.suffix in _YAML:
-            names = _in_yaml(yaml.load(path.read_text("utf-8"), _loader()))  # noqa: S506 - a safe loader
+            names = _in_yaml(yaml.load(text(path), _loader()))  # noqa: S506 - a safe loader
             for place in _resolved(path, names):
                 yield from files_below(place) if place.is_dir() else [place]
         elif path.suffix == ".py":
-            code = ast.parse(path.read_text("utf-8"))
+            code = ast.parse(text(path))
             for place in (*_resolved(path, _in_python(code)), *_imported(code)):
                 yield from place.glob("*.py") if place.is_dir() else [place]
-    except (OSError, ImportError, ValueError, SyntaxError, yaml.YAMLError):
+    except (OSError, ImportError, ValueError, SyntaxError, RecursionError, yaml.YAMLError):
         return  # building the task meets it again and explains it
 
 

@@ -4,19 +4,48 @@ from __future__ import annotations
 
 import hashlib
 import re
+from pathlib import Path
 
+from qeval.base.errors import QevalError
 from qeval.base.records import Scheme
 
 PATH = re.compile(r"[/~\\]|\.{1,2}[/\\]|\.{1,2}$|[A-Za-z]:[/\\]")
 """How a checkpoint begins that is a path, not a Hub id: colons in it are its own."""
 QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _PLAIN_WORD = re.compile(r"[^\s\",\[\]@=]+")
+_LONGEST_NAME = 255
+_PLAIN_NAME = re.compile(r"\w(?:[\w .+-]{0,62}[\w.+-])?", re.ASCII)
 _PLAIN_CHECKPOINT = re.compile(r"[^\s\",](?:[^\",]*[^\s\",])?")
 
 
 def slug(text: str, length: int = 40) -> str:
     """`text` as a file name: letters, digits, dot and dash, at most `length` characters."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")[-length:].strip("-.") or "run"
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a name is that of one file: no way to another directory, nothing unseen, at most 255 bytes."""
+    plain = name not in {"", ".", ".."} and not re.search(r"[/\\\x00-\x1f\x7f\ud800-\udfff]", name)
+    return plain and len(name.encode()) <= _LONGEST_NAME
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of `name` in a folder. Raises QevalError where it is not the name of one file in it."""
+    if not is_file_name(name):
+        shown = short(ascii(name)[1:-1])
+        raise QevalError(
+            f"{shown!r} is no name of a file in {folder}.",
+            "Use a name without slashes or control characters.",
+        )
+    return folder / name
+
+
+def file_name(text: str) -> str:
+    """A name that came from outside as that of a file: as it is where it is plain and short, else its `slug`,
+    told apart by a hash."""
+    if _PLAIN_NAME.fullmatch(text):
+        return text
+    return f"{slug(text)}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:6]}"
 
 
 def scheme_text(scheme: Scheme) -> str:

@@ -7,7 +7,6 @@ there. Nothing is bent into shape: "3" is no number, nor is true.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import inspect
 
+from qeval.base import reading
 from qeval.base.errors import UsageError, did_you_mean
 
 Form = TypeVar("Form", bound=msgspec.Struct)
@@ -31,13 +31,11 @@ def read(path: Path, what: str) -> dict[str, Any]:
     Raises UsageError where it cannot be read or is no TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return reading.toml_document(path)
     except OSError as error:
-        raise UsageError(f"The {what} {path} cannot be read: {error.strerror}.", "Check the path.") from error
-    except RecursionError as error:
-        raise UsageError(f"The {what} {path} is nested too deeply.", "Correct the file.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"The {what} {path} is not valid TOML: {error}.", "Correct the file.") from error
+        raise UsageError(
+            f"The {what} {path} cannot be read: {reading.told(error)}.", reading.remedy(error)
+        ) from error
 
 
 def typed(

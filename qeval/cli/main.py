@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import importlib
 import io
-import os
 import pkgutil
+import sys
 import traceback
 from collections.abc import Iterable
 from typing import Any, NoReturn
@@ -17,6 +17,7 @@ import click
 
 from qeval import __version__, cli
 from qeval.base.errors import Exit, QevalError
+from qeval.cli import streams, surprises
 from qeval.cli.speech import say
 
 
@@ -40,33 +41,49 @@ class _Door(click.Group):
         except click.ClickException as error:
             _refuse(ctx, error)
 
+    def main(self, *args: Any, **more: Any) -> Any:
+        """Click's own, from the first word on: help is printed before any command is called."""
+        try:
+            streams.check()
+            return super().main(*args, **more)
+        except (QevalError, OSError) as error:
+            found = error if isinstance(error, QevalError) else surprises.explained(error)
+            _tell(found or _unforeseen(error))
+            sys.exit(int(Exit.ERROR))
+
     def invoke(self, ctx: click.Context) -> Any:
         """Stdout is data; errors go to stderr."""
         try:
             return super().invoke(ctx)
-        except QevalError as error:
-            if ctx.params.get("debug"):
-                say(traceback.format_exc(), err=True)
-            say(f"Error: {error.message}", err=True)
-            if error.hint:
-                say(error.hint, err=True)
-            ctx.exit(int(error.exit_code))
         except click.ClickException as error:
             _refuse(ctx, error)
         except (click.exceptions.Exit, click.Abort):
             raise
         except KeyboardInterrupt:
-            say("Stopped. What is finished is kept; the same command goes on from there.", err=True)
+            streams.tell("Stopped. What is finished is kept; the same command goes on from there.")
             ctx.exit(130)
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader of our output has gone
+            streams.abandon()  # the reader of our output has gone
             ctx.exit(int(Exit.ERROR))
         except Exception as error:  # noqa: BLE001 - a mistake of ours is a sentence too
+            found = error if isinstance(error, QevalError) else surprises.explained(error)
             if ctx.params.get("debug"):
-                say(traceback.format_exc(), err=True)
-            say(f"Error: something unforeseen happened ({type(error).__name__}: {error}).", err=True)
-            say("That is a mistake in qeval; `qeval --debug ...` shows where.", err=True)
-            ctx.exit(int(Exit.ERROR))
+                streams.tell(traceback.format_exc())
+            _tell(found or _unforeseen(error))
+            ctx.exit(int(found.exit_code if found else Exit.ERROR))
+
+
+def _tell(error: QevalError) -> None:
+    streams.tell(f"Error: {error.message}")
+    if error.hint:
+        streams.tell(error.hint)
+
+
+def _unforeseen(error: Exception) -> QevalError:
+    return QevalError(
+        f"something unforeseen happened ({type(error).__name__}: {error}).",
+        "That is a mistake in qeval; `qeval --debug ...` shows where.",
+    )
 
 
 def _refuse(ctx: click.Context, error: click.ClickException) -> NoReturn:

@@ -220,7 +220,8 @@ def _errors(first: Cell, second: Cell) -> tuple[float, float] | None:
 
 
 def checked(samples: Samples, result: Result, cell: Cell) -> Samples:
-    """The samples, if every value and weight is a finite number and their count is the header's."""
+    """The samples, if every value and weight is a finite number that an item of the kind can have, and
+    their count is the header's."""
     bad = ~(np.isfinite(samples.value) & np.isfinite(samples.weight))
     if bad.any():
         first = int(np.argmax(bad))
@@ -236,7 +237,25 @@ def checked(samples: Samples, result: Result, cell: Cell) -> Samples:
             f"where its header says {cell.n}.",
             "The run is damaged: score the variant again.",
         )
+    _refuse_impossible(samples, result, cell)
     return samples
+
+
+def _refuse_impossible(samples: Samples, result: Result, cell: Cell) -> None:
+    """Raises QevalError for a value that no item of the cell's kind can have."""
+    bad = samples.weight < 0
+    if cell.task.kind == "accuracy":
+        bad |= (samples.value < 0) | (samples.value > 1)
+    if cell.task.kind == "perplexity":
+        bad |= samples.value > 0
+    if bad.any():
+        at = int(np.argmax(bad))
+        value, weight = samples.value[at], samples.weight[at]
+        raise QevalError(
+            f"{result.variant.name}: {cell.task.name}, item {samples.key[at]} has the value {value} with"
+            f" weight {weight}, which no item has whose kind is {cell.task.kind}.",
+            "The run is damaged: score the variant again.",
+        )
 
 
 def known_of_one(base: Result, result: Result) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,15 +11,17 @@ from typing import Any
 
 import msgspec
 
+from qeval.base import reading
 from qeval.base.errors import UsageError, did_you_mean
 from qeval.base.hashing import digest
+from qeval.base.names import file_name
 from qeval.base.records import Cell, Provenance, Result, Run, Scheme, Suite, Task, Variant
 from qeval.base.sizes import size_of
 from qeval.base.tables import read, typed
 from qeval.exchange.choosing import chosen_baseline
 from qeval.exchange.units import Published, is_perplexity, stored
+from qeval.store.checking import PUBLISHED
 
-SCHEME = "published"
 _COLUMNS = {
     "variant": "the name that tables show",
     "task": "the task",
@@ -140,14 +141,12 @@ def _score_rows(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return head, rows
 
 
-def _csv_rows(path: Path) -> list[dict[str, Any]]:
+def _csv_rows(path: Path) -> list[dict[Any, Any]]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}.", "Check the path.") from error
-    table = csv.DictReader(text.splitlines(), skipinitialspace=True)
-    rows = list(table)
-    twice = [name for name, times in Counter(table.fieldnames or ()).items() if times > 1]
+        names, rows = reading.csv_rows(path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {reading.told(error)}.", reading.remedy(error)) from error
+    twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
         raise UsageError(f"{path} has the column {twice[0]!r} twice.", "Keep one of them.")
     for row in rows:
@@ -272,7 +271,7 @@ def _scores_run(path: Path, head: Mapping[str, Any], rows: Sequence[dict[str, An
     notes = (note, *(f"{task}: less is better, so {metric} is compared." for task, metric in turned))
     results = tuple(
         Result(
-            Variant(name, model, Scheme(SCHEME)),
+            Variant(name, model, Scheme(PUBLISHED)),
             "done",
             tuple(some),
             Provenance(model=model, engine="published", notes=notes),
@@ -286,7 +285,7 @@ def _scores_run(path: Path, head: Mapping[str, Any], rows: Sequence[dict[str, An
         raise UsageError(f"{path}: average names no task {lacking[0]!r}.", did_you_mean(lacking[0], tasks))
     name = str(head.get("name") or path.stem)
     return Run(
-        id=f"{name}-{digest([_as_it_was(row) for row in rows], spaced=True)[:8]}",
+        id=f"{file_name(name)}-{digest([_as_it_was(row) for row in rows], spaced=True)[:8]}",
         created="",
         model=model,
         suite=Suite(name, tuple(tasks.values()), average, str(head.get("description", ""))),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qeval.base import contents
+from qeval.base import contents, reading
 from qeval.base.errors import QevalError
 
 DEMO = "demo"
@@ -31,6 +30,15 @@ READ_SUFFIXES = (
 training log beside them changes no number."""
 CONFIGS = ("config.json", "adapter_config.json")
 """Every model has the first, every adapter the second."""
+TOKENIZER = "tokenizer.json"
+DOCUMENTS = (
+    *CONFIGS,
+    "generation_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+"""The JSON files of a model that libraries read, and say nothing of use where they are no objects."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +97,29 @@ def fingerprint(directory: Path, cache_dir: Path) -> str:
         raise QevalError(
             f"{directory} holds no model: it has no config.json.", "Name a directory made by save_pretrained."
         )
+    _check_documents(Source(str(directory)))
     files, whole = list(model_files(directory)), hashlib.sha256()
     for path, held in zip(files, contents.hashes(files, cache_dir), strict=True):
         whole.update(f"{path.relative_to(directory).as_posix()}\0{held}\n".encode())
     return whole.hexdigest()
+
+
+def _check_documents(source: Source) -> None:
+    """Raises QevalError for a JSON file of a model here that is damaged or holds no object."""
+    for name in DOCUMENTS:
+        read_json(source, name)
+    path = locate(source, TOKENIZER)
+    try:
+        if path is not None:
+            reading.check_object(path)
+    except OSError as error:
+        raise _damaged(TOKENIZER, source, error) from error
+
+
+def _damaged(name: str, source: Source, error: OSError) -> QevalError:
+    return QevalError(
+        f"{name} of {source.path} is damaged: {reading.told(error)}.", "Download or save the model again."
+    )
 
 
 def model_files(directory: Path) -> Iterator[Path]:
@@ -180,17 +207,15 @@ def read_config(source: Source) -> dict[str, Any]:
 
 
 def read_json(source: Source, name: str) -> dict[str, Any] | None:
-    """One JSON file of a model, or None where it has none of that name."""
+    """One JSON file of a model, or None where it has none of that name. Raises QevalError where it is damaged
+    or holds something else than an object."""
     path = locate(source, name)
     if path is None:
         return None
     try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise QevalError(
-            f"{name} of {source.path} is damaged: {error}.", "Download or save the model again."
-        ) from error
-    return found if isinstance(found, dict) else None
+        return reading.json_table(path)
+    except OSError as error:
+        raise _damaged(name, source, error) from error
 
 
 def locate(source: Source, name: str) -> Path | None:

@@ -15,6 +15,7 @@ from qeval.base.errors import QevalError
 from qeval.base.hashing import digest
 from qeval.base.names import slug
 from qeval.base.places import tasks_dir
+from qeval.base.reading import content
 from qeval.base.records import Policy, Variant
 from qeval.base.settings import WRITING
 from qeval.load.toy import is_toy
@@ -75,7 +76,7 @@ def _state(files: list[Path], root: Path) -> str:
     seen = hashlib.sha256()
     for path in files:
         small = path.suffix in {".yaml", ".yml", ".jsonl", ".json", ".py", ".txt", ".md"}
-        state = hashlib.sha256(path.read_bytes()).hexdigest() if small else contents.stamp(path)
+        state = hashlib.sha256(content(path, None)).hexdigest() if small else contents.stamp(path)
         seen.update(f"{path.relative_to(root)}\0{state}\0".encode())
     return seen.hexdigest()
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
+from qeval.base import reading
 from qeval.base.errors import QevalError
 from qeval.base.records import Cell, Run
 
@@ -18,9 +19,11 @@ _Record = TypeVar("_Record", Run, Cell)
 def read_proved(path: Path, expected_sha256: str) -> bytes:
     """A file whose hash is known. Raises QevalError where it is missing or was changed."""
     try:
-        data = path.read_bytes()
-    except OSError as error:
+        data = reading.content(path, None)
+    except FileNotFoundError as error:
         raise damaged(path, "is missing") from error
+    except OSError as error:
+        raise damaged(path, f"cannot be read: {reading.told(error)}") from error
     if hashlib.sha256(data).hexdigest() != expected_sha256:
         raise damaged(path, "is not what was written (its SHA-256 differs)")
     return data
@@ -28,7 +31,7 @@ def read_proved(path: Path, expected_sha256: str) -> bytes:
 
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(reading.content(path, None)).hexdigest()
 
 
 def damaged(path: Path, what: str) -> QevalError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from array import array
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from qeval.base.records import Item, Samples
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
+    import pyarrow.parquet as pq
     from numpy.typing import ArrayLike, NDArray
 
 _SHORT, _ASCII = 128, 127
@@ -30,8 +31,8 @@ def samples_to_parquet(samples: Samples) -> bytes:
 
 
 def samples_from_parquet(data: bytes) -> Samples:
-    """What `samples_to_parquet` wrote."""
-    return _samples(_file_table(data))
+    """What `samples_to_parquet` wrote. Raises ValueError, in words, where it is another thing."""
+    return _samples(_file_table(data, _SAMPLE_COLUMNS))
 
 
 def items_to_parquet(items: Sequence[Item]) -> bytes:
@@ -40,14 +41,14 @@ def items_to_parquet(items: Sequence[Item]) -> bytes:
 
 
 def items_from_parquet(data: bytes) -> dict[str, Item]:
-    """What `items_to_parquet` wrote, by key."""
-    rows = (Item(**{**row, "choices": tuple(row["choices"])}) for row in _file_table(data).to_pylist())
-    return {item.key: item for item in rows}
+    """What `items_to_parquet` wrote, by key. Raises ValueError, in words, where it is another thing."""
+    rows = _file_table(data, _ITEM_COLUMNS).to_pylist()
+    return {row["key"]: Item(**{**row, "choices": tuple(row["choices"])}) for row in rows}
 
 
 def questions_from_parquet(data: bytes) -> dict[str, Item]:
     """The same without the prompts, which are most of the file: they are empty."""
-    rows = _file_table(data, [field.name for field in fields(Item) if field.name != "prompt"]).to_pylist()
+    rows = _file_table(data, _ITEM_COLUMNS, but="prompt").to_pylist()
     return {row["key"]: Item(**{**row, "prompt": "", "choices": tuple(row["choices"])}) for row in rows}
 
 
@@ -188,11 +189,73 @@ def _file_bytes(table: pa.Table) -> bytes:
     return bytes(sink.getvalue())
 
 
-def _file_table(data: bytes, columns: list[str] | None = None) -> pa.Table:
-    """All columns of a file, or those."""
+_SAMPLE_COLUMNS = {
+    **dict.fromkeys((column.name for column in fields(Samples)), "string"),
+    "value": "double",
+    "weight": "double",
+    "scores": "list<double>",
+    "written": "list<large_string>",
+    "logged": "large_string",
+}
+_ITEM_COLUMNS = {
+    **dict.fromkeys((column.name for column in fields(Item)), "string"),
+    "prompt": "large_string",
+    "choices": "list<string>",
+    "arguments": "large_string",
+}
+"""The columns of a file and the types that they are written in."""
+_SPARE, _RATIO = 1 << 30, 1000
+"""What a file may unpack to: so many bytes, and so many times its own."""
+
+
+def _file_table(data: bytes, kinds: Mapping[str, str], but: str = "") -> pa.Table:
+    """The columns of a file that it should have, without the one named `but`.
+
+    Raises ValueError where one is missing, of another type or has nulls, where the file is no Parquet, or
+    where little of it would unpack to more than a machine holds.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    # Not pq.read_table: it loads pandas too. No threads: those of Arrow's pool are still joinable when a
-    # process ends, and one in some hundred ends with "terminate called without an active exception" (SIGABRT).
-    return pq.ParquetFile(pa.BufferReader(data)).read(columns, use_threads=False)
+    try:
+        # Not pq.read_table: it loads pandas too. No threads: those of Arrow's pool are still joinable when a
+        # process ends, and one in hundreds ended with "terminate called without an active exception".
+        file = pq.ParquetFile(pa.BufferReader(data))
+        _check_columns(file, kinds, len(data))
+        names = [name for name in file.schema_arrow.names if name in kinds and name != but]
+        table = file.read(names, use_threads=False)
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, EOFError) as error:
+        raise ValueError(f"it is damaged: {' '.join(str(error).split())[:200]}") from error
+    nulls = next((name for name in names if _has_nulls(table.column(name))), None)
+    if nulls is not None:
+        raise ValueError(f"the column {nulls} has rows without a value")
+    return table
+
+
+def _check_columns(file: pq.ParquetFile, kinds: Mapping[str, str], size: int) -> None:
+    schema, told = file.schema_arrow, file.metadata
+    if len(set(schema.names)) < len(schema.names):
+        raise ValueError("a column is there twice")
+    for name, kind in kinds.items():
+        if name not in schema.names:
+            if name not in _KEPT_IF_ANY:
+                raise ValueError(f"the column {name} is missing")
+        elif _kind(schema.field(name).type) != kind:
+            raise ValueError(f"the column {name} is of the type {schema.field(name).type}, not {kind}")
+    packed = sum(told.row_group(at).total_byte_size for at in range(told.num_row_groups))
+    if max(packed, 8 * told.num_rows * told.num_columns) > _SPARE + _RATIO * size:
+        raise ValueError(f"its {told.num_rows} rows would unpack to far more than such a file holds")
+
+
+def _kind(kind: pa.DataType) -> str:
+    import pyarrow as pa
+
+    return f"list<{kind.value_type}>" if pa.types.is_list(kind) else str(kind)
+
+
+def _has_nulls(column: pa.ChunkedArray) -> bool:
+    import pyarrow as pa
+
+    inner = any(pa.types.is_list(chunk.type) and chunk.values.null_count for chunk in column.chunks)
+    return bool(column.null_count or inner)

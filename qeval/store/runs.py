@@ -32,11 +32,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from qeval.base import reading
 from qeval.base.errors import IncomparableError, QevalError, did_you_mean
 from qeval.base.files import disk_errors, write_atomic
-from qeval.base.names import slug
+from qeval.base.names import inside, is_file_name, slug
 from qeval.base.records import Cell, Item, Run, Samples
 from qeval.base.repeats import scorings
+from qeval.store.checking import SAMPLES_FILE, check_cell, check_run, check_samples, made_of, table_of
 from qeval.store.checksums import damaged, decode, read_proved, sha256_of, summed
 from qeval.store.clusters import clusters
 from qeval.store.columns import (
@@ -52,9 +54,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NEWEST_FILE = ".newest"
+_NAME = 1 << 12
+"""The most bytes of the file that names the newest run."""
 RUN_FILE = "run.json"
 CELL_FILE = "cell.json"
-SAMPLES_FILE = "samples.parquet"
 ITEMS_FILE = "items.parquet"
 MADE_OF_FILE = "made-of.json"
 VERIFIED_FILE = "verified.json"
@@ -83,13 +86,13 @@ class RunDir:
         """The run as it stands. Raises QevalError when it is missing, truncated or of a later version."""
         file = self.path / RUN_FILE
         try:
-            data = file.read_bytes()
+            data = reading.content(file)
         except OSError as error:
             raise QevalError(
-                f"{self.path} is not a run: it has no readable {RUN_FILE}.",
+                f"{self.path} is not a run: it has no readable {RUN_FILE} ({reading.told(error)}).",
                 "List the runs there are with: qeval list runs",
             ) from error
-        return decode(data, Run, file)
+        return check_run(decode(data, Run, file), file)
 
     def write(self, run: Run) -> None:
         """Replace run.json atomically."""
@@ -100,10 +103,12 @@ class RunDir:
         """The finished cell under `key`, or None."""
         file = self._cell_dir(key) / CELL_FILE
         try:
-            data = file.read_bytes()
-        except OSError:
+            data = reading.content(file)
+        except FileNotFoundError:
             return None
-        cell = decode(data, Cell, file)
+        except OSError as error:
+            raise damaged(file, f"cannot be read: {reading.told(error)}") from error
+        cell = check_cell(decode(data, Cell, file), file)
         if cell.key != key:
             raise damaged(file, "is another cell's: it was copied or renamed")
         self.made_of(cell)
@@ -117,7 +122,7 @@ class RunDir:
         file = self._cell_dir(cell.key) / MADE_OF_FILE
         if not file.exists():
             return {}
-        told: dict[str, Any] = msgspec.json.decode(read_proved(file, cell.key))
+        told: dict[str, Any] = made_of(read_proved(file, cell.key), file)
         task = msgspec.to_builtins(cell.task)
         if any(task.get(name) != value for name, value in told["task"].items()):
             raise damaged(file, f"is of another task than {cell.task.name}")
@@ -126,9 +131,9 @@ class RunDir:
     def verified(self, cell: Cell) -> int:
         """How many documents of a cell's row lm-eval's own code was asked for too; 0 where nothing tells."""
         try:
-            told = msgspec.json.decode((self._cell_dir(cell.key) / VERIFIED_FILE).read_bytes())
+            told = reading.json_document(self._cell_dir(cell.key) / VERIFIED_FILE)
             return int(told["documents"]) if told["samples"] == cell.files[SAMPLES_FILE] else 0
-        except (OSError, msgspec.DecodeError, KeyError, TypeError, ValueError):
+        except (OSError, KeyError, TypeError, ValueError):
             return 0
 
     def mark_verified(self, cell: Cell, documents: int) -> None:
@@ -146,7 +151,8 @@ class RunDir:
         if cell.aggregate_only:
             raise QevalError(f"{cell.task.name} has a published score but no items.", "")
         file = self._cell_dir(cell.key) / SAMPLES_FILE
-        samples = samples_from_parquet(read_proved(file, cell.files[SAMPLES_FILE]))
+        columns = table_of(file, cell.files[SAMPLES_FILE], samples_from_parquet)
+        samples = check_samples(columns, cell, file)
         if cell.texts is not None or (samples.cluster != "").any():
             return samples
         return replace(samples, cluster=self._found_clusters(cell, samples))
@@ -165,7 +171,7 @@ class RunDir:
         if sha is None:
             return {}
         with contextlib.suppress(QevalError):
-            found = questions_from_parquet(read_proved(self._items_file(sha), sha))
+            found = table_of(self._items_file(sha), sha, questions_from_parquet)
             whole = cell.task.kind == "perplexity" and not any(item.choices for item in found.values())
             return {} if whole else found
         return {}
@@ -176,7 +182,7 @@ class RunDir:
         if sha is None:
             return {}
         if sha not in self._items:
-            self._items[sha] = items_from_parquet(read_proved(self._items_file(sha), sha))
+            self._items[sha] = table_of(self._items_file(sha), sha, items_from_parquet)
         return self._items[sha]
 
     def add(self, cell: Cell, samples: Samples, items: Sequence[Item], made_of: str | None = None) -> Cell:
@@ -235,7 +241,7 @@ class RunDir:
 
     def _name(self, name: str) -> str:
         """A name as it is. Raises QevalError where it would lead out of its folder."""
-        if name != Path(name).name or name.startswith("."):
+        if not is_file_name(name) or name.startswith("."):
             raise damaged(self.path / RUN_FILE, f"names a file outside of the run ({name!r})")
         return name
 
@@ -326,8 +332,8 @@ class Store:
     root: Path
 
     def run_dir(self, run_id: str) -> RunDir:
-        """The directory of a run, whether it exists or not."""
-        return RunDir(self.root / run_id)
+        """The directory of a run, whether it exists or not. Raises QevalError for an id that is no name."""
+        return RunDir(inside(self.root, run_id))
 
     def runs(self) -> list[RunDir]:
         """All run directories: the one that began or ended last, then by the time of their last change."""
@@ -347,7 +353,7 @@ class Store:
     def _marked(self) -> str | None:
         """The run that began or ended last, "" for one that never got so far, None where nothing tells."""
         try:
-            return (self.root / NEWEST_FILE).read_text("utf-8").strip()
+            return reading.text(self.root / NEWEST_FILE, _NAME).strip()
         except (OSError, ValueError):
             return None
 

@@ -131,7 +131,11 @@ def _tried(table: dict[str, Any]) -> tuple[UsageError | None, Form | None]:
 
 @pytest.mark.parametrize(
     ("data", "says"),
-    [(b"[[x]\n", "not valid TOML"), (b"x = '\xff'", "not valid TOML"), (b"x = " + b"[" * 100_000, "f.toml")],
+    [
+        (b"[[x]\n", "not valid TOML"),
+        (b"x = '\xff'", "byte 6 is no UTF-8"),
+        (b"x = " + b"[" * 100_000, "f.toml"),
+    ],
 )
 def test_a_file_that_is_no_toml(tmp_path: Path, data: bytes, says: str) -> None:
     (tmp_path / "f.toml").write_bytes(data)

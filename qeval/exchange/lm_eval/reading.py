@@ -23,7 +23,7 @@ from qeval.exchange.lm_eval.drafting import Draft, judge, look_through
 from qeval.exchange.lm_eval.groups import groups_in
 from qeval.exchange.lm_eval.judging import Judge, Wishes, other_filters
 from qeval.exchange.lm_eval.results import AGAIN, ResultsFile, find_results, strange, unclaimed
-from qeval.exchange.lm_eval.samples import read_items, read_lines, read_samples
+from qeval.exchange.lm_eval.samples import read_items, read_lines, read_samples, sample_bytes
 from qeval.exchange.lm_eval.survey import Survey, by_filter
 from qeval.exchange.lm_eval.texts import clusters_of
 from qeval.exchange.lm_eval.variants import Measured, adapter_of, arguments_of, by_variant, revision_of
@@ -144,7 +144,7 @@ def _cell(name: str, found: Survey, task: Task, judged: Judge) -> tuple[Cell, Sa
     """One task of a variant, from its file of samples."""
     unproved = check(found, judged)
     path, said = found.path, found.said
-    data = path.read_bytes()
+    data = sample_bytes(path)
     how, parts = judged.format(found), by_filter(path, read_lines(path, data), said)
     samples, lines = read_samples(path, parts, judged.filter, how), parts[judged.filter]
     items, n = read_items(lines, how), len(lines)

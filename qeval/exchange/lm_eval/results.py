@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from qeval.base import reading
 from qeval.base.errors import QevalError, UsageError
 
 AGAIN = "Run lm_eval again with --log_samples, or take its scores alone with: qeval import --scores FILE"
@@ -153,7 +153,7 @@ def _files(root: Path, pattern: str) -> list[Path]:
     """The files below a directory, through links too; each directory once, whatever links lead to it."""
     seen: set[str] = set()
     found: list[Path] = []
-    for place, below, _ in os.walk(root, followlinks=True):
+    for place, below, _ in os.walk(root, onerror=_refuse, followlinks=True):
         real = os.path.realpath(place)
         below.sort(key=lambda name: (Path(place, name).is_symlink(), name))
         if real in seen:
@@ -164,12 +164,21 @@ def _files(root: Path, pattern: str) -> list[Path]:
     return sorted(found)
 
 
+def _refuse(error: OSError) -> None:
+    """Raises QevalError for a directory that cannot be looked into: its files would be missing in silence."""
+    raise QevalError(
+        f"{error.filename} cannot be looked into: {reading.told(error)}.", "Check its permissions."
+    ) from error
+
+
 def _read_results(path: Path, root: Path) -> ResultsFile | None:
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        table = reading.json_document(path)
+    except OSError as error:
         if path.name.startswith("results"):
-            raise QevalError(f"{path} cannot be read: {error}.", "Run lm_eval again.") from error
+            raise QevalError(
+                f"{path} cannot be read: {reading.told(error)}.", "Run lm_eval again."
+            ) from error
         return None
     if not (isinstance(table, dict) and _is_table(table, "results") and _is_table(table, "configs")):
         return None

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from qeval.base import reading
 from qeval.base.errors import QevalError
 from qeval.base.logged import (
     Filtered,
@@ -77,13 +78,24 @@ class Format:
         return self.aggregation in {"weighted_perplexity", "bits_per_byte"}
 
 
+def sample_bytes(path: Path) -> bytes:
+    """A whole file of samples, of any size. Raises QevalError where it cannot be read."""
+    try:
+        return reading.content(path, None)
+    except OSError as error:
+        raise QevalError(f"{path} cannot be read: {reading.told(error)}.", AGAIN) from error
+
+
 def read_lines(path: Path, data: bytes) -> list[Line]:
     """The lines of a file. Raises QevalError where it is damaged or proves nothing of what was asked."""
     try:
-        lines = [json.loads(line) for line in data.decode("utf-8").split("\n") if line.strip()]
-    except ValueError as error:
-        raise QevalError(f"{path} is damaged: {error}.", AGAIN) from error
-    for line in lines:
+        lines = list(reading.json_lines(path, data))
+    except OSError as error:
+        raise QevalError(f"{path} is damaged: {reading.told(error)}.", AGAIN) from error
+    for number, line in enumerate(lines, 1):
+        if not isinstance(line, dict):
+            what = reading.kind_of(line)
+            raise QevalError(f"{path}: sample {number} is {what} where an object belongs.", AGAIN)
         lacking = [key for key in ("doc_id", *HASHES) if key not in line]
         if lacking:
             raise QevalError(

@@ -12,7 +12,7 @@ from typing import Any
 
 from qeval.base.errors import QevalError
 from qeval.exchange.lm_eval.results import AGAIN, JUDGED_BY, ResultsFile, TaskResults
-from qeval.exchange.lm_eval.samples import HASHES, Line, metric_names, read_lines
+from qeval.exchange.lm_eval.samples import HASHES, Line, metric_names, read_lines, sample_bytes
 from qeval.score.harness.rules import DEFAULT_AGGREGATIONS, PERPLEXITIES, weighed
 
 UNFILTERED = "none"
@@ -66,7 +66,7 @@ class Survey:
 def survey(results: ResultsFile, task: str) -> Survey:
     """Look through the samples of a task. Raises QevalError where the file is damaged or has items twice."""
     path, said = results.samples_of(task), results.task(task)
-    parts = by_filter(path, read_lines(path, path.read_bytes()), said)
+    parts = by_filter(path, read_lines(path, sample_bytes(path)), said)
     lines = [line for some in parts.values() for line in some]
     aggregations = _aggregations(lines, said)
     columns = {

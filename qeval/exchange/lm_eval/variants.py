@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from qeval.base import reading
 from qeval.base.errors import UsageError
 from qeval.exchange.lm_eval.results import ResultsFile
 
@@ -172,7 +173,7 @@ def _model(part: Sequence[ResultsFile], parts: Sequence[Sequence[ResultsFile]]) 
         return last.model_name
     content = hashlib.sha256(json.dumps(last.table, sort_keys=True).encode())
     for samples in (last.samples_of(task) for task in last.tasks()):
-        content.update(samples.read_bytes() if samples.is_file() else b"")
+        content.update(reading.content(samples, None) if samples.is_file() else b"")
     where = _directory(last, [other[0] for other in parts])
     return f"{last.model_name} in {where} ({content.hexdigest()[:8]})"
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from qeval.base import contents, elsewhere
 from qeval.base.errors import QevalError
+from qeval.base.reading import text as text_of
 
 OWN = "own"
 HUB_SETS = {
@@ -19,6 +20,8 @@ HUB_SETS = {
     "wikitext2": ("Salesforce/wikitext", "wikitext-2-raw-v1", "train"),
 }
 """Name: Hub id, configuration, split."""
+_LONGEST_TEXT = 1 << 28
+"""The most bytes of a text file that is calibrated on."""
 _DRAWN_FROM = 8
 """Files of a mirror, at most, that its first documents lie in: a whole C4 is not read to know them."""
 SPARE = 12
@@ -171,8 +174,8 @@ def _own_text() -> str:
 
 def _file_text(name: str) -> str:
     try:
-        return Path(name).expanduser().read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return text_of(Path(name).expanduser(), _LONGEST_TEXT)
+    except (OSError, RuntimeError) as error:  # no home directory is a RuntimeError
         raise QevalError(
             f"There is no calibration text {name!r}: it is neither a set nor a text file that can be read.",
             f"Use {', '.join(HUB_SETS)}, {OWN}, or the path of a UTF-8 text file.",

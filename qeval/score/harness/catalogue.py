@@ -13,6 +13,7 @@ from importlib import metadata, util
 from pathlib import Path
 
 from qeval.base.errors import QevalError
+from qeval.base.reading import content, json_document
 
 # A key at the start of a line, its value, and the items of a block list below it. lm-eval's own index
 # parses all 14 000 files, which takes 13 s; this takes half a second and finds the same names.
@@ -102,7 +103,7 @@ def _stock_root() -> Path:
 
 def _read(note: Path, stamp: str) -> Catalogue | None:
     try:
-        table = json.loads(note.read_bytes())
+        table = json_document(note)
         if table["stamp"] != stamp:
             return None
         return Catalogue(table["files"], {tag: tuple(names) for tag, names in table["tags"].items()})
@@ -129,7 +130,7 @@ def _yaml_files(root: Path) -> Iterator[str]:
 
 def _keys(path: str) -> dict[str, bytes]:
     try:
-        return {key.decode(): value for key, value in _KEY.findall(Path(path).read_bytes())}
+        return {key.decode(): value for key, value in _KEY.findall(content(Path(path)))}
     except OSError:
         return {}
 

@@ -13,6 +13,7 @@ from typing import Any
 from qeval.base import contents
 from qeval.base.errors import QevalError
 from qeval.base.hashing import digest
+from qeval.base.reading import text
 from qeval.score.harness.catalogue import is_stock
 from qeval.score.harness.leaves import Leaf
 
@@ -193,7 +194,7 @@ def _hub_revision(path: str, revision: str | None) -> str | None:
             return None
     folder = Path(constants.HF_HUB_CACHE) / f"datasets--{path.replace('/', '--')}" / "refs"
     try:
-        return (folder / (revision or "main")).read_text(encoding="utf-8").strip()
+        return text(folder / (revision or "main")).strip()
     except OSError:
         return None
 

@@ -1,0 +1,49 @@
+"""What the system or Python raises wherever they like, as a sentence and a remedy."""
+
+from __future__ import annotations
+
+import errno
+import traceback
+
+from qeval.base import reading
+from qeval.base.errors import QevalError
+from qeval.base.files import is_full
+from qeval.cli import streams
+
+
+def explained(error: Exception) -> QevalError | None:
+    """The error as a QevalError, where nobody but a person can mend it: a path, a disk, memory, or data
+    beyond all measure; None where it is a mistake of ours."""
+    if isinstance(error, OSError):
+        return _of_system(error)
+    if isinstance(error, MemoryError):
+        return QevalError("Memory ran out.", "Take a larger machine, or less data at once.")
+    if isinstance(error, RecursionError):
+        return QevalError(
+            "Something that was read is nested too deeply.", "Look at the files that are named."
+        )
+    if isinstance(error, ValueError) and "null byte" in str(error):
+        return QevalError("A path holds a NUL.", "Check the paths that are named.")
+    if isinstance(error, ValueError) and "integer string conversion" in str(error):
+        return QevalError("A number has thousands of digits.", "Correct it.")
+    return None
+
+
+def _of_system(error: OSError) -> QevalError:
+    if error.filename is None and _by_printing(error):
+        streams.abandon()
+        return QevalError(
+            f"Standard output cannot be written: {reading.told(error)}.",
+            "Free some space there, or send it elsewhere.",
+        )
+    where = str(error.filename) if error.filename is not None else "A file or a connection"
+    if error.errno == errno.ENAMETOOLONG:
+        return QevalError(f"{where[:60]}... is too long for a name of a file.", "Use a shorter one.")
+    remedy = "Free some space there." if is_full(error) else reading.remedy(error)
+    return QevalError(f"{where} cannot be used: {reading.told(error)}.", remedy)
+
+
+def _by_printing(error: OSError) -> bool:
+    """Whether an error comes from where Click prints."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(frame.f_globals.get("__name__") == "click.utils" for frame in frames)
