@@ -179,9 +179,18 @@ def json_value(path: Path, words: str | bytes, where: str = "") -> Any:
         raise DamagedError(path, f"{where}it is no UTF-8") from error
     except ValueError as error:  # Python's own limit on digits
         raise DamagedError(path, f"{where}{_TOO_LONG}") from error
-    if deeper(found):
+    if _opens(words) > DEPTH and deeper(found):  # with fewer brackets nothing can be
         raise DamagedError(path, f"{where}{_TOO_DEEP}")
     return found
+
+
+def _opens(words: str | bytes) -> int:
+    """How many brackets a JSON text opens at most: some may stand in its strings."""
+    return (
+        words.count("[") + words.count("{")
+        if isinstance(words, str)
+        else words.count(b"[") + words.count(b"{")
+    )
 
 
 _TOO_DEEP = f"it is nested too deeply, more than {DEPTH} levels"

@@ -9,6 +9,7 @@ of another.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -55,6 +56,18 @@ SCORED = ("multiple_choice", "loglikelihood")
 """The output types whose continuations are given and scored, not made by the model."""
 # Some readers of JSON lines take these for the end of a line too.
 _LINE_ENDS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+
+
+class Logs(dict[str, Any]):
+    """A line of a file of samples, which remembers what was asked in it."""
+
+    @functools.cached_property
+    def asked(self) -> list[tuple[str, str]]:
+        """(context, continuation) of each request, in order."""
+        parts = listed_arguments(self["arguments"])
+        return [(str(part[0]), str(part[1]) if len(part) > 1 else "") for part in parts]
+
+
 Line = Mapping[str, Any]
 
 
@@ -102,7 +115,7 @@ def read_lines(path: Path, data: bytes) -> list[Line]:
                 f"{path} has samples without {lacking[0]}, so nothing proves what was asked.",
                 "Run lm_eval again with --log_samples, in version 0.4.3 or later.",
             )
-    return lines
+    return [Logs(line) for line in lines]
 
 
 def write_lines(lines: Iterable[Line]) -> str:
@@ -230,9 +243,7 @@ def _answer(path: Path, line: Line, how: Format) -> tuple[str, tuple[float, ...]
 
 
 def _asked(line: Line) -> list[tuple[str, str]]:
-    """(context, continuation) of each request, in order."""
-    parts = listed_arguments(line["arguments"])
-    return [(str(part[0]), str(part[1]) if len(part) > 1 else "") for part in parts]
+    return line.asked if isinstance(line, Logs) else Logs(line).asked
 
 
 def _continuations(line: Line, how: Format) -> list[str]:
