@@ -18,12 +18,14 @@ _SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU: what CUDA_VISIBLE_DEVICES calls it, its name and memory (MiB), and whether somebody is at it."""
+    """A GPU: what CUDA_VISIBLE_DEVICES calls it, its name and memory (MiB), whether somebody is at it, and
+    whether it is dead, for the driver lists others only."""
 
     word: str
     name: str = ""
     memory: int = 0
     busy: bool = False
+    dead: bool = False
 
 
 def assigned(environment: Mapping[str, str] = os.environ) -> str | None:
@@ -49,7 +51,7 @@ def chosen(asked: str, there: Sequence[Gpu]) -> tuple[tuple[Gpu, ...], str]:
     """The GPUs of `--devices`: "all" that are idle and like the first of these, or those of the numbers; and
     a sentence on those left out, perhaps empty. Raises UsageError for one that is not there."""
     if asked == "all":
-        return alike([gpu for gpu in there if not gpu.busy], there)
+        return alike([gpu for gpu in there if not gpu.busy and not gpu.dead], there)
     numbers = _numbers(asked)
     if not there:
         raise UsageError("No GPU is found here.", "Leave out --devices; qeval doctor shows what there is.")
@@ -58,7 +60,7 @@ def chosen(asked: str, there: Sequence[Gpu]) -> tuple[tuple[Gpu, ...], str]:
             known = ", ".join(map(str, range(len(there))))
             raise UsageError(f"There is no GPU {number} here.", f"There are: {known}.")
     found = tuple(there[number] for number in numbers)
-    if len(kinds := {(gpu.name, gpu.memory) for gpu in found}) > 1:
+    if len(kinds := {(gpu.name, gpu.memory) for gpu in found if not gpu.dead}) > 1:
         names = ", ".join(sorted(name for name, _ in kinds))
         raise UsageError(
             f"--devices {asked} names different GPUs ({names}), whose numbers differ in the last digits.",
@@ -75,8 +77,9 @@ def alike(idle: Sequence[Gpu], there: Sequence[Gpu]) -> tuple[tuple[Gpu, ...], s
         raise QevalError("Every GPU here is busy.", "Wait, or name those to be used: --devices 0,1.")
     kind = (idle[0].name, idle[0].memory)
     same = tuple(gpu for gpu in idle if (gpu.name, gpu.memory) == kind)
-    busy, other = len(there) - len(idle), len(idle) - len(same)
-    left = [f"{busy} busy"] * (busy > 0) + [f"{other} of another kind"] * (other > 0)
+    dead = sum(gpu.dead for gpu in there)
+    counts = {"dead": dead, "busy": len(there) - len(idle) - dead, "of another kind": len(idle) - len(same)}
+    left = [f"{count} {what}" for what, count in counts.items() if count]
     return same, f"Left alone: {', '.join(left)}." if left else ""
 
 
@@ -127,4 +130,4 @@ def _by_word(word: str, there: Sequence[tuple[int, Gpu]]) -> Gpu:
     for index, gpu in there:
         if (word.isdigit() and int(word) == index) or (word.startswith("GPU-") and gpu.word.startswith(word)):
             return Gpu(word, gpu.name, gpu.memory, gpu.busy)
-    return Gpu(word)
+    return Gpu(word, dead=bool(there) and not word.startswith("MIG-"))

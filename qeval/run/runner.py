@@ -152,6 +152,8 @@ def _scored(order: Order, run: Run, job: Job, place: RunDir, listen: Listener) -
 
 def _all_scored(order: Order, run: Run, jobs: Sequence[Job], place: RunDir, hands: _Hands) -> Run:
     """The run with all variants' results: one after the other, or by several workers at once."""
+    for job in jobs:
+        forget_tries(place.shards(job.variant.name))
     if len(hands.seats) > 1:
         return _scored_at_once(order, run, jobs, place, hands)
     for job in jobs:
@@ -161,7 +163,6 @@ def _all_scored(order: Order, run: Run, jobs: Sequence[Job], place: RunDir, hand
 
 def _scored_at_once(order: Order, run: Run, jobs: Sequence[Job], place: RunDir, hands: _Hands) -> Run:
     """The run with all variants' results, scored by several workers where they are not settled."""
-    forget_tries(place.path)
 
     def hear(job: Job, event: Event) -> None:
         nonlocal run

@@ -69,9 +69,9 @@ def _unasked(there: Sequence[gpus.Gpu], by: str | None) -> Seats:
     if by is None:
         idle = sum(not gpu.busy for gpu in there)
         return Seats(ALONE.all, _OFFER.format(idle) if idle > 1 else "")
-    found, note = gpus.alike(there, there)
+    found, note = gpus.alike([gpu for gpu in there if not gpu.dead], there)
     if len(found) == 1:
-        return Seats(ALONE.all, note)
+        return Seats((_on(0, found[0]),), note)
     said = f"{len(found)} GPUs are at work, for {by} is set; --device cuda takes one."
     return Seats(tuple(map(_on, range(len(found)), found)), f"{said} {note}".strip())
 

@@ -44,6 +44,7 @@ class Shards:
     def __init__(self, folder: Path, *, helps: bool) -> None:
         self.folder, self.helps = folder, helps
         self._lock: int | None = None
+        self._mine: set[int] = set()
 
     def read(self, number: int, name: str) -> Answered | None:
         """The answers of a finished shard; None where there are none, or those of another shard."""
@@ -63,6 +64,7 @@ class Shards:
             fcntl.lockf(self._opened(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
         except (BlockingIOError, PermissionError):
             return False
+        self._mine.add(number)
         return True
 
     def begin(self, number: int) -> bool:
@@ -70,6 +72,7 @@ class Shards:
         with disk_errors(self.folder):
             file = self._file(number).with_suffix(".tries")
             if file.exists() and file.stat().st_size >= TRIES:
+                self._mine.discard(number)  # the count stays
                 return False
             with file.open("ab") as tries:
                 tries.write(b".")
@@ -85,12 +88,15 @@ class Shards:
         """A shard that was taken did not kill this process; it is anybody's again."""
         import fcntl
 
+        self._mine.discard(number)
         self._file(number).with_suffix(".tries").unlink(missing_ok=True)
         if self._lock is not None:
             fcntl.lockf(self._lock, fcntl.LOCK_UN, 1, number)
 
     def close(self) -> None:
-        """Give up what is held."""
+        """Leave what was taken."""
+        for number in list(self._mine):
+            self.leave(number)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -107,7 +113,7 @@ class Shards:
 
 
 def forget_tries(folder: Path) -> None:
-    """Count anew what shards below a folder do to workers: those of an earlier command were also ended by
-    whoever stopped it."""
-    for file in folder.glob("*/*/*.tries"):
+    """Count anew what shards below a variant's folder do to workers: those of an earlier command were also
+    ended by whoever stopped it."""
+    for file in folder.glob("*/*.tries"):
         file.unlink(missing_ok=True)

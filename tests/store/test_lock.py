@@ -1,0 +1,66 @@
+"""One command at a time for a run."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from qeval.base.errors import Exit, QevalError
+from qeval.store import lock
+
+
+def write(folder: Path, **changes: object) -> Path:
+    holder = msgspec.structs.replace(lock._self(), **changes)
+    file = folder / lock.LOCK_FILE
+    file.write_bytes(msgspec.json.encode(holder))
+    return file
+
+
+def test_a_run_is_one_commands_and_then_anybodys(tmp_path: Path) -> None:
+    with lock.held(tmp_path / "run"):
+        said = f"at work on run: process {os.getpid()}\\."
+        with pytest.raises(QevalError, match=said) as refused, lock.held(tmp_path / "run"):
+            raise AssertionError("it was let in")
+        assert refused.value.exit_code is Exit.ERROR
+        assert refused.value.hint == "Wait for it, or stop it."
+    with lock.held(tmp_path / "run"):
+        assert [file.name for file in (tmp_path / "run").iterdir()] == [".lock"]
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_it_is_given_up_where_the_work_raises(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), lock.held(tmp_path):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"half a", b'{"pid": "x"}'])
+def test_what_is_no_lock_holds_nobody_back(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / lock.LOCK_FILE).write_bytes(content)
+    with lock.held(tmp_path):
+        pass
+
+
+def test_a_lock_of_a_dead_process_is_stale(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    write(tmp_path, pid=dead.pid)
+    with lock.held(tmp_path):
+        pass
+    write(tmp_path, began=1.0)  # the number is another process's by now
+    with lock.held(tmp_path):
+        pass
+
+
+def test_of_other_machines_nothing_is_known(tmp_path: Path) -> None:
+    file = write(tmp_path, host="elsewhere", pid=7)
+    assert socket.gethostname() != "elsewhere"
+    with pytest.raises(QevalError, match="process 7 on elsewhere") as refused, lock.held(tmp_path):
+        raise AssertionError("it was let in")
+    assert f"delete {file}" in refused.value.hint
