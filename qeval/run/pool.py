@@ -200,18 +200,17 @@ class Pool:
                 crew.done, crew.taken = done, taken
                 lead.first = lead.first or time.monotonic()
                 event = Progress(task, crew.shown, taken)
-            case Finished(cell=cell):
-                self._get_ready(lead, "" if cell.provenance is None else cell.provenance.device)
+            case Finished():
+                self._get_ready(lead)
             case Failed(lost=lost):
                 lead.failed = event
                 if lost:
                     return  # whether that is the end of it is seen with its result
         self.hands.hear(crew.job, event)
 
-    def _get_ready(self, lead: Worker, device: str) -> None:
+    def _get_ready(self, lead: Worker) -> None:
         """Have the next variant's worker import its libraries while a GPU is at work."""
-        on_gpu = lead.seat.device is not None and not device.startswith("CPU")
-        if on_gpu and self.waiting and self.opened:
+        if lead.seat.device is not None and self.waiting and self.opened:
             self.hands.prepare(lead.seat.environment)
 
     def _heard_helper(self, number: int, helper: Worker, event: Event) -> None:

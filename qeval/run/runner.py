@@ -86,12 +86,14 @@ class _Hands(NamedTuple):
 def _ahead_of(order: Order, seat: Seat, prepare: Prepare, listen: Listener) -> Listener:
     """A listener that has the next variant's worker get ready once one scores on a GPU; what a CPU scores
     would only wait for it."""
+    on_gpu = False
 
     def hear(variant: Variant, event: Event) -> None:
-        if isinstance(event, Finished) and variant.name != order.variants[-1].name:
-            device = event.cell.provenance.device if event.cell.provenance else ""
-            if not device.startswith("CPU"):
-                prepare(seat.environment)
+        nonlocal on_gpu
+        if isinstance(event, Fed):
+            on_gpu = not event.packing.device.startswith("CPU")
+        if isinstance(event, Finished) and on_gpu and variant.name != order.variants[-1].name:
+            prepare(seat.environment)
         listen(variant, event)
 
     return hear

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from qeval.base.messages import Done, Event, Failed, Fed, Job, Note, Progress, Todo
+from qeval.base.messages import Done, Event, Failed, Fed, Finished, Job, Note, Progress, Todo
 from qeval.base.packing import Packing
-from qeval.base.records import Result, Scheme, Variant
+from qeval.base.records import Cell, Result, Scheme, Task, Variant
 from qeval.base.settings import Settings
 from qeval.run import pool
 from qeval.run.seats import Seat
 
 SEATS = tuple(Seat(number, {"SEAT": str(number)}) for number in range(4))
+GPUS = tuple(Seat(number, {"SEAT": str(number)}, "cuda:0") for number in range(2))
 FED = Fed(Packing("CPU", 1, 1, 1, 4, rung="tree"))
 Play = Callable[[Job, Callable[[Event], None]], Result]
 
@@ -36,6 +37,7 @@ class Stage:
         self.said: list[tuple[str, Event]] = []
         self.results: dict[str, Result] = {}
         self.guard = threading.Lock()
+        self.prepared: list[Mapping[str, str]] = []
 
     def execute(self, job: Job, listen: Callable[[Event], None]) -> Result:
         with self.guard:
@@ -53,10 +55,10 @@ class Stage:
         assert callable(which)
         self.ended.set()
 
-    def run(self, *names: str, seats: int = 2, gated: bool = False) -> dict[str, str]:
-        hands = pool.Hands(self.execute, self.end, lambda _: None, self.hear, self.done)
+    def run(self, *names: str, seats: tuple[Seat, ...] = SEATS[:2], gated: bool = False) -> dict[str, str]:
+        hands = pool.Hands(self.execute, self.end, self.prepared.append, self.hear, self.done)
         jobs = [a_job(name, self.place) for name in names]
-        pool.Pool(jobs, SEATS[:seats], hands, gated=gated).work()
+        pool.Pool(jobs, seats, hands, gated=gated).work()
         assert not any(thread.is_alive() for thread in threading.enumerate() if thread.daemon)
         return {name: result.status for name, result in self.results.items()}
 
@@ -150,6 +152,23 @@ def test_the_work_of_a_lost_gpu_goes_to_the_rest(tmp_path: Path) -> None:
     assert Note("Worker 1 is given up: There is no device 'cuda:0' here.") in [
         event for _, event in stage.said
     ]
+
+
+@pytest.mark.parametrize(("seats", "ready"), [(GPUS, True), (SEATS[:2], False)])
+def test_the_next_variants_process_gets_ready_while_a_gpu_is_at_work(
+    tmp_path: Path, seats: tuple[Seat, ...], ready: bool
+) -> None:
+    cell = Cell("key", Task("task", "acc"), 10, 10, 0.5)
+
+    def play(job: Job, listen: Callable[[Event], None]) -> Result:
+        listen(Todo((("task", 10),), 0))
+        listen(Finished(cell))
+        return done(job, listen)
+
+    stage = Stage(tmp_path, play)
+    stage.run("base", "a", "b", seats=seats)
+    assert bool(stage.prepared) == ready
+    assert all(environment in [seat.environment for seat in seats] for environment in stage.prepared)
 
 
 def test_without_any_gpu_left_every_variant_says_so(tmp_path: Path) -> None:
