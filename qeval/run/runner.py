@@ -26,7 +26,7 @@ from qeval.base.repeats import repeats_of, scorings, with_repeat, with_repeats_o
 from qeval.load.toy import is_toy
 from qeval.run import identity
 from qeval.run.executors import EXECUTORS, ahead
-from qeval.store.runs import RunDir, Store, tells_texts
+from qeval.store.runs import RunDir, Store
 
 Listener = Callable[[Variant, Event], None]
 
@@ -286,8 +286,7 @@ _VERIFY = "Add --verify to have it looked at again, or score with --engine lm-ev
 
 def _verified(result: Result, place: RunDir, documents: int) -> bool:
     """Whether every cell was held against as many of lm-eval's answers as are asked for."""
-    toy = is_toy(result.variant.model)
-    return toy or all(place.verified(cell) >= documents for cell in result.cells)
+    return all(place.verified(cell) >= documents for cell in result.cells)
 
 
 def _is_of(job: Job, result: Result, place: RunDir) -> bool:
@@ -297,11 +296,8 @@ def _is_of(job: Job, result: Result, place: RunDir) -> bool:
 
 
 def _whole(place: RunDir, cell: Cell) -> bool:
-    try:
-        found = place.cell(cell.key)
-        return found is not None and tells_texts(found) and len(place.samples(cell)) == cell.n
-    except QevalError:
-        return False
+    """Whether nothing of a cell was lost, and what its key is made of is there to be read."""
+    return place.whole(cell.key) is not None and place.tells_key(cell.key)
 
 
 def _job(
