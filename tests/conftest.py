@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import subprocess
-import sys
 from pathlib import Path
 
-import msgspec
 import pytest
 from _pytest.junitxml import xml_key
 from click.testing import CliRunner, Result
 from hypothesis import settings
+from in_process import in_this_process
 
 # No deadline: CI machines are busy. Derandomised: a commit that passed passes again.
 settings.register_profile("qeval", deadline=None, derandomize=True)
@@ -97,37 +95,6 @@ def _last_commit() -> str:
 @pytest.fixture
 def runs_dir(tmp_path: Path) -> Path:
     return tmp_path / "runs"
-
-
-def in_this_process(job, listen):
-    """An executor that starts no process: the worker's own code, with the same messages and the same log.
-
-    A real model is still scored in a process of its own.
-    """
-    from qeval.base import messages
-    from qeval.base.records import Result
-    from qeval.load.toy import is_toy
-    from qeval.run import workers
-    from qeval.run.executors import local
-    from qeval.score import worker
-
-    if not is_toy(job.variant.model):
-        return local.execute(job, listen)
-    result = Result(variant=job.variant, status="partial")
-    screen = sys.stderr
-
-    def hear(event: messages.Event) -> None:
-        nonlocal result
-        event = msgspec.json.decode(msgspec.json.encode(event), type=messages.Event)
-        result = workers.after(event, result)
-        with contextlib.redirect_stderr(screen):
-            listen(event)
-
-    log = Path(job.log)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as noise, contextlib.redirect_stderr(noise):
-        worker.answer(msgspec.json.decode(msgspec.json.encode(job), type=messages.Job), hear)
-    return result
 
 
 @pytest.fixture

@@ -38,8 +38,11 @@ def is_full(error: Exception) -> bool:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old one or the whole new one, even after a power cut."""
+    """Write a file so that a reader sees the old one or the whole new one, even after a power cut. An empty
+    directory in its place gives way; one that holds something is an OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir() and not path.is_symlink():
+        path.rmdir()
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -51,6 +54,19 @@ def write_atomic(path: Path, data: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Have a file at `target` too, in the place of whatever is there but a directory that holds something."""
+    if target.is_dir() and not target.is_symlink():
+        target.rmdir()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        os.link(source, temporary)
+    except OSError:
+        shutil.copyfile(source, temporary)
+    temporary.replace(target)
 
 
 def write_text(path: Path, text: str) -> None:

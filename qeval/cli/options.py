@@ -11,7 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from qeval.compare.evidence import Evidence
-    from qeval.store.runs import Reader
+    from qeval.store.reader import Reader
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -164,7 +164,8 @@ def open_runs(
     what reads their cells."""
     from qeval.compare.evidence import gather, with_baseline
     from qeval.compare.merge import merge
-    from qeval.store.runs import Store, reader
+    from qeval.store.reader import reader
+    from qeval.store.runs import Store
 
     store = Store(runs_dir)
     places = [store.open(name) for name in names] or [store.open(None)]

@@ -29,7 +29,7 @@ from qeval.run.executors import EXECUTORS, Prepare, ahead, end_of
 from qeval.run.keeping import fed, learned, result_of, with_result
 from qeval.run.seats import Seat
 from qeval.store.lock import held
-from qeval.store.runs import RunDir, Store, tells_texts
+from qeval.store.runs import RunDir, Store
 from qeval.store.shards import forget_tries
 
 Listener = Callable[[Variant, Event], None]
@@ -331,8 +331,7 @@ _VERIFY = "Add --verify to have it looked at again, or score with --engine lm-ev
 
 def _verified(result: Result, place: RunDir, documents: int) -> bool:
     """Whether every cell was held against as many of lm-eval's answers as are asked for."""
-    toy = is_toy(result.variant.model)
-    return toy or all(place.verified(cell) >= documents for cell in result.cells)
+    return all(place.verified(cell) >= documents for cell in result.cells)
 
 
 def _is_of(job: Job, result: Result, place: RunDir) -> bool:
@@ -342,11 +341,8 @@ def _is_of(job: Job, result: Result, place: RunDir) -> bool:
 
 
 def _whole(place: RunDir, cell: Cell) -> bool:
-    try:
-        found = place.cell(cell.key)
-        return found is not None and tells_texts(found) and len(place.samples(cell)) == cell.n
-    except QevalError:
-        return False
+    """Whether nothing of a cell was lost, and what its key is made of is there to be read."""
+    return place.whole(cell.key) is not None and place.tells_key(cell.key)
 
 
 def _job(

@@ -120,7 +120,9 @@ class JobCells:
 
     def recall(self, task: Task) -> Cell | None:
         """Announce and return the finished cell of a task, taken over from another run if need be."""
-        key = self.key(task)
+        made_of = self._made_of(task, self.job.identity, shuffled=self._shuffled(task))
+        key = digest(made_of)
+        self.place.mend(key, digested(made_of))
         found = self.store.find(key)
         if found is None:
             self._tell_of_other_packing(task)

@@ -40,7 +40,11 @@ def score_toy(job: Job, say: Say) -> None:
     cells = JobCells(job, say)
     settings = parse(job.variant.model)
     tasks = tuple(toy.leaf_tasks(job.tasks))
-    todo = [task for task in tasks if cells.recall(task) is None]
+    found = {task.name: cells.recall(task) for task in tasks}
+    todo = [task for task in tasks if found[task.name] is None]
+    for known in found.values():
+        if known is not None and cells.unverified(known):
+            cells.verified(known)
     say(Todo(tuple((task.name, toy.available(task, settings)) for task in todo), len(tasks) - len(todo)))
     provenance = toy.provenance(job.variant.scheme, engine=toy.OTHER_PATH if job.shuffled else toy.PATH)
     done = 0

@@ -29,16 +29,19 @@ def read_proved(path: Path, expected_sha256: str) -> bytes:
     return data
 
 
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file."""
-    return hashlib.sha256(reading.content(path, None)).hexdigest()
+def holds(path: Path, sha256: str) -> bool:
+    """Whether a file is there, can be read and has this hash."""
+    try:
+        return hashlib.sha256(reading.content(path, None)).hexdigest() == sha256
+    except OSError:
+        return False
 
 
 def damaged(path: Path, what: str) -> QevalError:
     """The error that a file is not what it should be, with the remedy."""
     return QevalError(
         f"{path} {what}.",
-        f"Delete {path.parent} and run the same command again: only what is damaged is computed again.",
+        "Run (or import) it again by the same command: what is damaged is made anew, the rest is kept.",
     )
 
 
@@ -64,6 +67,14 @@ def _check_sum(data: bytes, file: Path) -> None:
         raise damaged(file, "is not what was written (its checksum differs)")
 
 
+def is_summed(file: Path) -> bool:
+    """Whether a file holds a checksum of itself, right or not: those of older versions do not."""
+    try:
+        return b"checksum" in reading.content(file, None)[:_HEAD]
+    except OSError:
+        return False
+
+
 _HEAD = 128
 """Bytes that a checksum lies within."""
 
@@ -77,3 +88,25 @@ def decode(data: bytes, kind: type[_Record], file: Path) -> _Record:
         raise damaged(file, f"is not what this version of qeval writes ({error})") from error
     except msgspec.DecodeError as error:
         raise damaged(file, "is truncated or damaged") from error
+
+
+def verified_bytes(samples_sha256: str, documents: int) -> bytes:
+    """A file that tells of how many documents these very samples were held against lm-eval's numbers."""
+    told = {"samples": samples_sha256, "documents": documents, "sum": _brief_sum(samples_sha256, documents)}
+    return msgspec.json.encode(told)
+
+
+def documents_told(data: bytes, samples_sha256: str) -> int:
+    """What `verified_bytes` was given, 0 for a file that is damaged or of other samples. Older files have no
+    sum."""
+    try:
+        told = msgspec.json.decode(data)
+        samples, documents = told["samples"], int(told["documents"])
+        sound = samples == samples_sha256 and told.get("sum") in {None, _brief_sum(samples, documents)}
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError):
+        return 0
+    return documents if sound else 0
+
+
+def _brief_sum(samples_sha256: str, documents: int) -> str:
+    return hashlib.sha256(f"{samples_sha256} {documents}".encode()).hexdigest()[:16]

@@ -22,7 +22,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,12 +33,20 @@ import msgspec
 
 from qeval.base import reading
 from qeval.base.errors import IncomparableError, QevalError, did_you_mean
-from qeval.base.files import disk_errors, write_atomic
+from qeval.base.files import disk_errors, link_or_copy, write_atomic
 from qeval.base.names import inside, is_file_name, slug
 from qeval.base.records import Cell, Item, Run, Samples
-from qeval.base.repeats import scorings
 from qeval.store.checking import SAMPLES_FILE, check_cell, check_run, check_samples, made_of, table_of
-from qeval.store.checksums import damaged, decode, read_proved, sha256_of, summed
+from qeval.store.checksums import (
+    damaged,
+    decode,
+    documents_told,
+    holds,
+    is_summed,
+    read_proved,
+    summed,
+    verified_bytes,
+)
 from qeval.store.clusters import clusters
 from qeval.store.columns import (
     items_from_parquet,
@@ -114,6 +121,16 @@ class RunDir:
         self.made_of(cell)
         return cell
 
+    def whole(self, key: str) -> Cell | None:
+        """The finished cell under `key`, where nothing of it is damaged or lost, the texts of its items
+        included, and it can tell which items share texts; else None."""
+        with contextlib.suppress(QevalError):
+            cell = self.cell(key)
+            if cell is not None and tells_texts(cell) and len(self.samples(cell)) == cell.n:
+                sha = cell.files.get(ITEMS_FILE)
+                return cell if sha is None or holds(self._items_file(sha), sha) else None
+        return None
+
     def made_of(self, cell: Cell) -> dict[str, Any]:
         """What a cell's key is the hash of; empty for older cells, which do not tell.
 
@@ -128,19 +145,31 @@ class RunDir:
             raise damaged(file, f"is of another task than {cell.task.name}")
         return told
 
+    def tells_key(self, key: str) -> bool:
+        """Whether a whole cell has kept what its key is the hash of; older ones never had it."""
+        folder = self._cell_dir(key)
+        return (folder / MADE_OF_FILE).is_file() or not is_summed(folder / CELL_FILE)
+
+    def mend(self, key: str, made_of: str) -> None:
+        """Write anew what a stored cell's key is the hash of, where that was lost or damaged."""
+        file = self._cell_dir(key) / MADE_OF_FILE
+        if is_summed(file.with_name(CELL_FILE)) and not holds(file, key):
+            with disk_errors(self.path):
+                write_atomic(file, made_of.encode())
+
     def verified(self, cell: Cell) -> int:
         """How many documents of a cell's row lm-eval's own code was asked for too; 0 where nothing tells."""
         try:
-            told = reading.json_document(self._cell_dir(cell.key) / VERIFIED_FILE)
-            return int(told["documents"]) if told["samples"] == cell.files[SAMPLES_FILE] else 0
-        except (OSError, KeyError, TypeError, ValueError):
+            data = reading.content(self._cell_dir(cell.key) / VERIFIED_FILE)
+        except OSError:
             return 0
+        return documents_told(data, cell.files[SAMPLES_FILE])
 
     def mark_verified(self, cell: Cell, documents: int) -> None:
         """Keep that these very numbers of a stored cell were held against lm-eval's."""
-        told = {"samples": cell.files[SAMPLES_FILE], "documents": documents}
+        told = verified_bytes(cell.files[SAMPLES_FILE], documents)
         with disk_errors(self.path):
-            write_atomic(self._cell_dir(cell.key) / VERIFIED_FILE, msgspec.json.encode(told))
+            write_atomic(self._cell_dir(cell.key) / VERIFIED_FILE, told)
 
     def samples(self, cell: Cell) -> Samples:
         """The items of a cell, with their clusters, which a cell of an older version gets from its stored
@@ -196,7 +225,7 @@ class RunDir:
             if items:
                 data = items_to_parquet(items)
                 files[ITEMS_FILE] = sha = hashlib.sha256(data).hexdigest()
-                if not self._items_file(sha).exists() or sha256_of(self._items_file(sha)) != sha:
+                if not holds(self._items_file(sha), sha):
                     write_atomic(self._items_file(sha), data)
             data = samples_to_parquet(samples)
             files[SAMPLES_FILE] = hashlib.sha256(data).hexdigest()
@@ -212,12 +241,12 @@ class RunDir:
         """Take over a finished cell of another run directory, by hard links where the disk allows."""
         with disk_errors(self.path):
             sha = cell.files.get(ITEMS_FILE)
-            if sha is not None:
-                _link(other._items_file(sha), self._items_file(sha))
+            if sha is not None and not holds(self._items_file(sha), sha):
+                link_or_copy(other._items_file(sha), self._items_file(sha))
             with self._appearing(cell.key) as folder:
                 for name in (SAMPLES_FILE, MADE_OF_FILE, VERIFIED_FILE, CELL_FILE):
                     if (other._cell_dir(cell.key) / name).exists():
-                        _link(other._cell_dir(cell.key) / name, folder / name)
+                        link_or_copy(other._cell_dir(cell.key) / name, folder / name)
 
     def log(self, variant: str) -> Path:
         """Where the libraries' output of a variant goes."""
@@ -245,14 +274,6 @@ class RunDir:
             raise damaged(self.path / RUN_FILE, f"names a file outside of the run ({name!r})")
         return name
 
-    def _is_whole(self, key: str) -> bool:
-        """Whether a cell is undamaged, and can tell which of its items share texts."""
-        try:
-            cell = self.cell(key)
-            return cell is not None and tells_texts(cell) and self.samples(cell) is not None
-        except QevalError:
-            return False
-
     @contextlib.contextmanager
     def _appearing(self, key: str) -> Iterator[Path]:
         """A directory that becomes the cell's by one rename at the end; another's that was quicker stays."""
@@ -262,7 +283,7 @@ class RunDir:
         folder.chmod(0o755)
         try:
             yield folder
-            if self._cell_dir(key).exists() and not self._is_whole(key):
+            if self._cell_dir(key).exists() and self.whole(key) is None:
                 self._cell_dir(key).rename(folder.with_name(f"{folder.name}.damaged"))
             try:
                 folder.rename(self._cell_dir(key))
@@ -274,18 +295,6 @@ class RunDir:
             shutil.rmtree(folder.with_name(f"{folder.name}.damaged"), ignore_errors=True)
 
 
-def _link(source: Path, target: Path) -> None:
-    if target.exists():
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        os.link(source, temporary)
-    except OSError:
-        shutil.copyfile(source, temporary)
-    temporary.replace(target)
-
-
 def check_readable(run: Run) -> None:
     """Raises QevalError where the run would be written as something that nothing can read (a NaN)."""
     try:
@@ -295,31 +304,6 @@ def check_readable(run: Run) -> None:
             f"{run.id} holds what no run can hold ({error}), so nothing is written.",
             "Look at what it is made of.",
         ) from error
-
-
-@dataclass(frozen=True)
-class Reader:
-    """Reads the cells of one or several runs, each cell's samples at most once."""
-
-    places: Mapping[str, RunDir]
-    _samples: dict[str, Samples] = field(default_factory=dict, compare=False, repr=False)
-
-    def samples(self, cell: Cell) -> Samples:
-        """The items of a cell; see RunDir.samples."""
-        if cell.key not in self._samples:
-            self._samples[cell.key] = self.places[cell.key].samples(cell)
-        return self._samples[cell.key]
-
-    def items(self, cell: Cell) -> Mapping[str, Item]:
-        """The texts of a cell's items; see RunDir.items."""
-        return self.places[cell.key].items(cell)
-
-
-def reader(runs: Sequence[tuple[RunDir, Run]]) -> Reader:
-    """A Reader for all cells of these runs."""
-    return Reader(
-        {cell.key: place for place, run in runs for result in scorings(run) for cell in result.cells}
-    )
 
 
 # --- the directory of all runs ------------------------------------------------------------------
@@ -361,11 +345,9 @@ class Store:
         """A finished, undamaged cell under `key` in any run, of which it is known what items share texts."""
         for file in sorted(self.root.glob(f"*/cells/{key}/{CELL_FILE}")):
             place = RunDir(file.parent.parent.parent)
-            with contextlib.suppress(QevalError):
-                cell = place.cell(key)
-                if cell is not None and tells_texts(cell) and place.samples(cell) is not None:
-                    place.items(cell)
-                    return place, cell
+            cell = place.whole(key)
+            if cell is not None:
+                return place, cell
         return None
 
     def open(self, name: str | None) -> RunDir:

@@ -26,7 +26,8 @@ from qeval.base.records import Cell, Item, Result, Run, Samples, Scheme, Suite, 
 from qeval.load.toy import Toy
 from qeval.score import toy
 from qeval.store.clusters import clusters
-from qeval.store.runs import RunDir, Store, reader
+from qeval.store.reader import reader
+from qeval.store.runs import RunDir, Store
 
 TASK = Task("arc_challenge", "acc_norm")
 
