@@ -14,6 +14,7 @@ from qeval.ask.policy import load as load_policy
 from qeval.base.errors import QevalError, UsageError, did_you_mean
 from qeval.base.files import disk_errors
 from qeval.base.places import cache_dir
+from qeval.base.reading import whole
 from qeval.base.records import Policy, Suite, Variant
 from qeval.base.settings import WRITING, Settings
 from qeval.load.toy import is_toy
@@ -81,7 +82,7 @@ def order(
     if suite and tasks:
         raise UsageError("--suite and --tasks exclude each other.", "Leave one of them out.")
     batch = settings.get("batch_size", "auto")
-    if batch != "auto" and not (batch.isdigit() and int(batch) > 0):
+    if batch != "auto" and not whole(batch):
         raise UsageError(f"--batch-size {batch!r} is not a number of sequences.", "Write auto, or e.g. 8.")
     if settings.get("framed") and (settings.get("engine") == "lm-eval" or is_toy(model)):
         who = "The toy" if is_toy(model) else "lm-eval's own engine"

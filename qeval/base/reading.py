@@ -12,6 +12,7 @@ import errno
 import io
 import json
 import os
+import re
 import stat
 import tomllib
 from collections.abc import Iterator
@@ -210,6 +211,8 @@ def json_lines(path: Path, data: bytes) -> Iterator[Any]:
 def toml_document(path: Path) -> dict[str, Any]:
     """The tables of a TOML file. Raises what `content` raises, and DamagedError where it is no TOML."""
     words = text(path, TABLE)
+    if _DOTTED.search(words):
+        raise DamagedError(path, _TOO_DEEP)
     try:
         found = tomllib.loads(words)
     except RecursionError as error:
@@ -223,6 +226,10 @@ def toml_document(path: Path) -> dict[str, Any]:
     if any(isinstance(one, int) and not -WHOLE <= one < WHOLE for one in _leaves(found)):
         raise DamagedError(path, "it holds a whole number beyond 64 bits, which TOML does not have")
     return found
+
+
+# tomllib takes time in the square of the parts of a dotted key.
+_DOTTED = re.compile(rf"(?<![\w\"'-])(?:[\w\"'-]++[ \t]*+\.[ \t]*+){{{DEPTH + 1}}}")
 
 
 def csv_rows(path: Path) -> tuple[list[str], list[dict[str | None, Any]]]:
@@ -273,6 +280,14 @@ def _leaves(value: Any) -> Iterator[Any]:
             yield from _leaves(part)
         else:
             yield part
+
+
+def whole(words: str) -> int | None:
+    """The number that ASCII digits write, of at most 15; None for anything else, such as ² or ٣."""
+    return int(words) if words.isascii() and words.isdecimal() and len(words) <= _DIGITS else None
+
+
+_DIGITS = 15
 
 
 def kind_of(value: Any) -> str:

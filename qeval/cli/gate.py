@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qeval.base.errors import UsageError
+from qeval.base.reading import whole
 from qeval.cli import options
 from qeval.cli.speech import print_json, say, say_json
 
@@ -165,6 +166,7 @@ def _rows(
 
 def _count(text: str) -> tuple[str, int]:
     name, _, number = text.partition("=")
-    if not name or not number.isdigit() or int(number) == 0:
+    count = whole(number)
+    if not name or not count:
         raise UsageError(f"--n {text!r} is not a number of items.", "Write e.g. --n my_task=500.")
-    return name, int(number)
+    return name, count

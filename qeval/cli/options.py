@@ -117,7 +117,7 @@ def mirror(command: Command) -> Command:
 
 def _bytes(_: click.Context, option: click.Parameter, text: str | None) -> int | None:
     """An amount of memory with its unit, 24GiB or 24GB, in bytes."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT])(i?)B", text or "", re.IGNORECASE)
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([KMGT])(i?)B", text or "", re.IGNORECASE)
     if text is None:
         return None
     if found is None or float(found[1]) == 0:

@@ -24,6 +24,8 @@ def explained(error: Exception) -> QevalError | None:
         )
     if isinstance(error, ValueError) and "null byte" in str(error):
         return QevalError("A path holds a NUL.", "Check the paths that are named.")
+    if isinstance(error, UnicodeEncodeError):
+        return QevalError("A word or a name is not UTF-8.", "Write it in UTF-8, or rename what it names.")
     if isinstance(error, ValueError) and "integer string conversion" in str(error):
         return QevalError("A number has thousands of digits.", "Correct it.")
     return None

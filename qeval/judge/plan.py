@@ -36,6 +36,8 @@ Answer = Literal["provable", "below noise", "too few items", "impossible", "unkn
 few items: a candidate that loses nothing passes with less than `power`. impossible: not even the baseline
 itself would pass. unknown: a run is needed to tell (`measure`)."""
 CHURN = 0.1
+EVEN = 0.5
+"""The least power that is worth planning for: no more than a coin promises."""
 """The share of answers that change between right and wrong, where no run tells: 8 to 14% is usual for
 4-bit schemes on multiple choice."""
 MARGINS = (0.5, 1.0, 2.0)
@@ -86,15 +88,16 @@ def plan(
         n_by_task: from `sizes`.
         policy: the rules; None for the smallest provable margins alone.
         churn: the share of answers that change between right and wrong, where `measured` does not tell.
-        power: the probability of passing that counts as provable, in (0, 1).
+        power: the probability of passing that counts as provable, at least 0.5 and below 1.
         measured: from `measure`.
 
     Raises:
         UsageError: a rule matches no row, or churn or power is no fraction.
     """
-    for name, value in (("churn", churn), ("power", power)):
-        if not 0 < value < 1:
-            raise UsageError(f"{name} is {value:g}.", "It must lie between 0 and 1, both excluded.")
+    if not 0 < churn < 1:
+        raise UsageError(f"churn is {churn:g}.", "It must lie between 0 and 1, both excluded.")
+    if not EVEN <= power < 1:
+        raise UsageError(f"power is {power:g}.", "It must be 0.5 or more, and less than 1.")
     rows = rows_of_sizes(suite, n_by_task)
     guess = Guess(churn, power, suite, n_by_task, measured or {})
     if policy is None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
+from qeval.base.reading import whole
 from qeval.base.records import Item, ReadItems, Result, Run, Samples, Task
 from qeval.compare.evidence import Evidence
 from qeval.compare.rows import cell_of, leaves_of, result_of
@@ -156,13 +157,14 @@ def _direction(task: Task, before: str, after: str, value_before: float, value_a
 
 def _margin(scores: Sequence[float], before: str, after: str) -> float:
     """scores[before] - scores[after]; where nothing changed, the lead over the best other choice."""
-    if not (before.isdecimal() and int(before) < len(scores)):
+    first, second = whole(before), whole(after)
+    if first is None or first >= len(scores):
         return 0.0
-    mine = scores[int(before)]
+    mine = scores[first]
     if before == after:
-        others = [score for place, score in enumerate(scores) if place != int(before)]
+        others = [score for place, score in enumerate(scores) if place != first]
         return mine - max(others, default=mine)
-    return mine - scores[int(after)] if after.isdecimal() and int(after) < len(scores) else 0.0
+    return mine - scores[second] if second is not None and second < len(scores) else 0.0
 
 
 def _count(task: Task, variant: str, changed: Sequence[Flip]) -> Count:

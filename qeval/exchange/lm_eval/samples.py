@@ -295,8 +295,9 @@ def _line(
     metrics = log.filters[name].metrics
     texts = samples.written[place]
     judged = tuple(text for some in log.responses for text in some) if texts else ()
+    number = reading.whole(key)
     return {
-        "doc_id": int(key) if key.isdecimal() and str(int(key)) == key else key,
+        "doc_id": number if number is not None and str(number) == key else key,
         "doc": {"question": item.question, "choices": list(item.choices)} if item else {},
         "target": target,
         "arguments": arguments_table(arguments_of(item)) if item else {},

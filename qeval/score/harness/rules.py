@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qeval.base.errors import QevalError, UsageError, did_you_mean
+from qeval.base.reading import whole
 from qeval.base.records import Kind
 
 PREFERRED = ("acc_norm", "acc", "exact_match", "word_perplexity", "byte_perplexity")
@@ -249,12 +250,13 @@ def target_text(gold: str, output_type: str) -> str:
 
 def read_target(text: str) -> int | str | list[Any]:
     """A target from lm-eval's files, which hold `str(target)`: numbers and lists are told by their looks."""
-    if text.isdecimal() and str(int(text)) == text:
-        return int(text)
+    number = whole(text)
+    if number is not None and str(number) == text:
+        return number
     if text.startswith("[") and text.endswith("]"):
         try:
             found = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
             return text
         return found if isinstance(found, list) else text
     return text

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from qeval.base.reading import whole
+
 Ending = Literal["none", "ended", "open"]
 """Of thinking in a text: there is none, it ended, or it began and never ended."""
 USUAL = ("<think>", "</think>")
@@ -57,8 +59,9 @@ class Thinking:
 def thinking_of(tokenizer: Any, end: str | None = None) -> Thinking:
     """The usual markers, those of the tokenizer's vocabulary and chat template, and the `end` that was named,
     by its text or, as in lm-eval, by the number of its token."""
-    if end and end.isdigit():
-        end = str(tokenizer.decode([int(end)], skip_special_tokens=False))
+    number = whole(end or "")
+    if number is not None:
+        end = str(tokenizer.decode([number], skip_special_tokens=False))
     added = set(map(str, tokenizer.get_added_vocab()))
     template = getattr(tokenizer, "chat_template", None) or ""
     told = " ".join([str(template), *sorted(added)])
