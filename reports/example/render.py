@@ -19,6 +19,7 @@ from qeval.report.context import build
 from qeval.report.formats.html import render_html
 from qeval.report.formats.markdown import render_markdown
 from qeval.store import runs as store
+from qeval.store.reader import reader as reading
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "reports" / "example"
@@ -32,7 +33,7 @@ def runs(place: Path = EXAMPLES) -> Iterator[tuple[str, Run, Read, ReadItems]]:
     if (place / STORED).is_dir():
         stored = store.RunDir(place / STORED)
         run = stored.read()
-        reader = store.reader([(stored, run)])
+        reader = reading([(stored, run)])
         yield "demo", run, reader.samples, reader.items
     if PUBLISHED.is_file():
         for name, model in MODELS.items():

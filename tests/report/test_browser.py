@@ -18,6 +18,7 @@ from leaderboard import leaderboard
 
 from qeval.base.files import write_text
 from qeval.base.records import Item, Policy, Result, Rule
+from qeval.base.text import visible
 from qeval.report.formats.html import render_html
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -125,7 +126,7 @@ def test_hostile_texts_are_shown_and_never_run(browser):
     choose(browser, "flip-search", "onerror")
     browser.execute_script("document.querySelector('details.flip').open = true")
     time.sleep(0.2)
-    assert HOSTILE in texts(browser, ".question")[0]
+    assert visible(HOSTILE) in texts(browser, ".question")[0]
     assert browser.execute_script("return document.querySelectorAll('img').length") == 0
     assert browser.title.startswith("What quantisation cost")
     assert "No kernel for this GPU <b>." in " ".join(texts(browser, ".verdict .why"))
@@ -229,7 +230,7 @@ def test_what_was_written_stands_side_by_side(driver, tmp_path):
         "return [...document.querySelectorAll('.texts > div')].map((s) => [s.children[0].textContent,"
         " s.children[1].textContent, s.getBoundingClientRect().top])"
     )
-    assert [side[:2] for side in sides] == [["Baseline", "5, as 2 and 3 are"], ["bnb4", HOSTILE]]
+    assert [side[:2] for side in sides] == [["Baseline", "5, as 2 and 3 are"], ["bnb4", visible(HOSTILE)]]
     assert sides[0][2] == sides[1][2]
     assert driver.title != "owned"
 
