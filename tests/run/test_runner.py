@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import socket
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from qeval.ask import order as orders
 from qeval.base.costs import Cost, Timing
-from qeval.base.messages import Fed, Job
+from qeval.base.messages import Fed, Finished, Job
 from qeval.base.packing import Packing
-from qeval.base.records import Result
+from qeval.base.records import Cell, Result
 from qeval.run import runner
 from qeval.run.executors import EXECUTORS
+from qeval.run.seats import Seat
+from qeval.store import lock
 
 SCORED = Cost("here", 9.0, 99)
 FIRST, SECOND = ({"prefill": Timing(value, value, value, 3, "ms/token")} for value in (1.0, 2.0))
@@ -119,3 +125,31 @@ def test_how_a_variant_is_fed_is_kept_though_its_worker_dies(
     [result] = runner.execute(an_order(runs_dir), lambda *_: None).read().results
     assert [job.packing for job in jobs] == [packing]
     assert result.packing == packing
+
+
+def test_a_second_command_on_the_same_run_is_refused_and_a_dead_ones_lock_is_not_heeded(
+    qeval: Any, runs_dir: Path
+) -> None:
+    words = ("run", "--model", "toy[items=5]", "--schemes", "fp16", "--tasks", "arc_easy")
+    qeval(*words)
+    [place] = [file.parent for file in runs_dir.glob("*/run.json")]
+    assert not (place / lock.LOCK_FILE).exists()
+    with lock.held(place):
+        said = qeval(*words, code=1).stderr
+    assert f"Another qeval command is at work on {place.name}: process {os.getpid()}." in said
+    dead = lock.Holder(os.getpid(), socket.gethostname(), began=1.0)
+    (place / lock.LOCK_FILE).write_bytes(msgspec.json.encode(dead))
+    assert "finished earlier" in qeval(*words).stderr
+
+
+@pytest.mark.parametrize(("device", "times"), [("CPU AVX2", 0), ("NVIDIA H100", 1)])
+def test_the_next_worker_gets_ready_while_a_gpu_is_at_work(runs_dir: Path, device: str, times: int) -> None:
+    order = an_order(runs_dir)
+    order = replace(order, variants=(*order.variants, replace(order.variants[0], name="last")))
+    ready: list[Mapping[str, str]] = []
+    hear = runner._ahead_of(order, Seat(0, {"SEAT": "0"}), ready.append, lambda *_: None)
+    finished = Finished(Cell("key", order.suite.tasks[0], 1, 1, 1.0))
+    for variant in order.variants:
+        hear(variant, Fed(Packing(device, 0, 4096, 4, 4)))
+        hear(variant, finished)
+    assert ready == [{"SEAT": "0"}] * times

@@ -110,16 +110,15 @@ def _left_over(place: Path) -> list[str]:
     return [str(file) for file in place.rglob("*") if "shards" in file.parts or file.name == ".lock"]
 
 
-def test_one_two_and_four_workers_give_the_same_bytes(
+def test_one_and_four_workers_give_the_same_bytes(
     run, whole: Scored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    two = run(tmp_path / "two", 2)
     helped = tmp_path / "helped"
     helped.mkdir()
     monkeypatch.setenv("QEVAL_TEST_HELPERS", str(helped))
     four = run(tmp_path / "four", 4)
-    assert whole.samples == two.samples == four.samples
-    assert whole.run.id == two.run.id == four.run.id
+    assert whole.samples == four.samples
+    assert whole.run.id == four.run.id
     assert {result.packing.threads for result in four.run.results} == {1}
     shared = [event.taken for _, event in four.said if isinstance(event, Progress)]
     assert max(shared) > 0

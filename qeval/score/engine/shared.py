@@ -181,10 +181,10 @@ class _Sharing:
             self.engine.smaller[part.name] = found.size
             self.engine.on_smaller(part.name, found.size, part.members)
         self.engine.tokens_fed += found.tokens
-        self.engine.on_taken(len(part.wanted))
         values = np.frombuffer(found.log_likelihoods, np.float64).tolist()
         for index, value, best in zip(
             np.frombuffer(found.requests, np.int64).tolist(), values, found.greedy, strict=True
         ):
             if self.want[index]:
+                self.engine.on_taken(1)
                 yield index, Answer(value, bool(best))
