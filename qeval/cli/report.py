@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qeval.base.errors import QevalError
 from qeval.cli import options
 from qeval.cli.speech import say
 
 if TYPE_CHECKING:
-    from http.server import ThreadingHTTPServer
+    pass
 
 _USUAL_PORT = 8000
 
@@ -115,6 +114,8 @@ def _show(page: str, port: int | None, *, say: Callable[[str], None]) -> None:
         say(f"Opening {file}")
         webbrowser.open(file.as_uri())
         return
+    from qeval.cli.serving import server
+
     with server(page, _USUAL_PORT if port is None else port) as serving:
         say(f"Serving the report on http://localhost:{serving.server_address[1]}/ until Ctrl-C.")
         try:
@@ -127,30 +128,3 @@ def _has_display() -> bool:
     return sys.platform in {"darwin", "win32"} or bool(
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     )
-
-
-def server(page: str, port: int) -> ThreadingHTTPServer:
-    """A server of this one page on the loopback interface; port 0 takes any that is free."""
-    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
-    body = page.encode()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            found = self.path.partition("?")[0] in {"/", "/index.html"}
-            self.send_response(200 if found else 404)
-            self.send_header("Content-Type", "text/html; charset=utf-8")
-            self.send_header("Content-Length", str(len(body) if found else 0))
-            self.end_headers()
-            if found:
-                self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing about each request."""
-
-    try:
-        return ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    except OSError as error:
-        raise QevalError(
-            f"Port {port} cannot be used: {error.strerror}.", "Name another with --port."
-        ) from error

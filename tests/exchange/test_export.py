@@ -44,6 +44,29 @@ def test_every_form_writes_what_it_says_it_wrote(made, tmp_path, to):
     assert all(path.stat().st_size for path in paths)
 
 
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        *(
+            (text, f"'{text}")
+            for text in ("=1+1", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "＝1", "-", "=")
+        ),
+        *((text, text) for text in ("-3", "+4.5", "-1e-5", "a=b", "", " plain", "'=1", "1+1")),
+    ],
+)
+def test_a_spreadsheet_takes_no_text_for_a_formula(made, tmp_path, text, cell):
+    evidence, read, _ = made
+
+    def items(cell):
+        return {item.key: replace(item, question=text, gold=text) for item in made[2](cell).values()}
+
+    export(evidence, read, items, "csv", tmp_path)
+    with (tmp_path / "texts.csv").open(newline="") as file:
+        assert {row["question"] for row in csv.DictReader(file)} == {cell}
+    with (tmp_path / "comparisons.csv").open(newline="") as file:
+        assert all(float(row["delta"]) is not None for row in csv.DictReader(file))  # numbers stay numbers
+
+
 def test_csv_holds_every_item_and_text_as_it_is(made, tmp_path):
     evidence, read, _ = made
     run, comparisons = evidence.run, evidence.comparisons

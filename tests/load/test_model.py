@@ -147,6 +147,34 @@ def test_a_truncated_weight_file_is_refused(copy: Path, tmp_path: Path) -> None:
     assert "is damaged" in refusal(copy, "fp32", tmp_path).message
 
 
+class Evil:
+    def __reduce__(self):
+        return (print, ("ran",))
+
+
+@pytest.mark.parametrize("how", ["evil", "truncated", "no pickle"])
+def test_a_pickle_is_refused_without_advice_to_trust_it(copy: Path, tmp_path: Path, how: str, capfd) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    weights = copy / "model.safetensors"
+    state: dict[str, Any] = load_file(weights)
+    weights.unlink()
+    if how == "evil":
+        state["model.evil"] = Evil()
+    torch.save(state, copy / "pytorch_model.bin", _use_new_zipfile_serialization=how != "truncated")
+    if how == "truncated":
+        (copy / "pytorch_model.bin").write_bytes((copy / "pytorch_model.bin").read_bytes()[:300])
+    if how == "no pickle":
+        (copy / "pytorch_model.bin").write_bytes(b"this is no pickle at all")
+    error = refusal(copy, "fp32", tmp_path)
+    assert "pickle" in error.message or how == "truncated"
+    said = f"{error}".lower()
+    for advice in ("weights_only", "safe_globals", "serialization", "arbitrary", "re-running"):
+        assert advice not in said
+    assert "ran" not in capfd.readouterr().out
+
+
 def test_a_model_that_is_not_there_is_refused(tmp_path: Path) -> None:
     error = refusal("org/absent", "fp16", tmp_path)
     assert "not in the local cache, and the Hub cannot be reached" in error.message

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from qeval.base.errors import MissingPackageError, QevalError
 from qeval.load.source import Source, hub_refusal
@@ -36,6 +36,14 @@ def _known(error: Exception, text: str, name: str, device: str) -> Iterator[tupl
         QevalError(
             f"{name} brings code of its own, which is not run unasked.",
             "Read that code, and if you trust it add --trust-remote-code.",
+        ),
+    )
+    yield (
+        _of_pickle(error),
+        QevalError(
+            f"{name} has weights in a Python pickle that is damaged or holds more than tensors. Such a file"
+            " can run any code when it is read, so it is not read.",
+            "Take a version of the model in safetensors.",
         ),
     )
     yield (
@@ -73,9 +81,23 @@ def of_kernel(error: BaseException) -> bool:
     chain = list(_chain(error))
     if any(type(each).__name__ in {"OutOfMemoryError", "SafetensorError"} for each in chain):
         return False
+    return _passed(chain, _BUILDERS)
+
+
+_UNPICKLERS = ("torch.serialization", "torch._weights_only_unpickler", "pickle")
+
+
+def _of_pickle(error: BaseException) -> bool:
+    """Whether an error comes from reading a pickle, whatever its class: what is no pickle at all raises an
+    IndexError, say. Its own words may be advice to switch the protection off, and are not passed on."""
+    return _passed(list(_chain(error)), _UNPICKLERS)
+
+
+def _passed(chain: Iterable[BaseException], packages: Iterable[str]) -> bool:
+    """Whether one of these errors came through a module of one of the packages."""
     frames = (frame for each in chain for frame, _ in traceback.walk_tb(each.__traceback__))
     places = {str(frame.f_globals.get("__name__")) for frame in frames}
-    return any(place == name or place.startswith(f"{name}.") for place in places for name in _BUILDERS)
+    return any(place == name or place.startswith(f"{name}.") for place in places for name in packages)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
