@@ -58,8 +58,11 @@ class Stage:
     def run(self, *names: str, seats: tuple[Seat, ...] = SEATS[:2], gated: bool = False) -> dict[str, str]:
         hands = pool.Hands(self.execute, self.end, self.prepared.append, self.hear, self.done)
         jobs = [a_job(name, self.place) for name in names]
-        pool.Pool(jobs, seats, hands, gated=gated).work()
-        assert not any(thread.is_alive() for thread in threading.enumerate() if thread.daemon)
+        before = set(threading.enumerate())
+        try:
+            pool.Pool(jobs, seats, hands, gated=gated).work()
+        finally:
+            assert set(threading.enumerate()) <= before, "somebody is followed still"
         return {name: result.status for name, result in self.results.items()}
 
 
@@ -196,7 +199,6 @@ def test_a_person_who_stops_it_ends_every_worker(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         stage.run("base", "a")
     assert stage.results == {}
-    assert not any(thread.is_alive() for thread in threading.enumerate() if thread.daemon)
 
 
 def test_what_an_executor_raises_is_raised(tmp_path: Path) -> None:
