@@ -13,7 +13,7 @@ export TOKENIZERS_PARALLELISM ?= false
 ONE_THREAD := OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-schemes report test test-fast check docs golden clean test-rare verified verified-gpu
+.PHONY: help install demo demo-schemes report test test-fast check audit docs golden clean test-rare verified verified-gpu
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -50,6 +50,10 @@ check: install ## Lint, type-check, and look whether every imported package is d
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/deptry .
+
+audit: install ## List the licences of what is installed, and what pip-audit knows against it (by a network)
+	-@$(PIP) pip-audit 2>/dev/null || true
+	@$(BIN)/python docs/audit.py
 
 test: check ## Check, then run all tests but the rare ones, the properties with all their examples
 	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not gpu and not rare'

@@ -11,7 +11,7 @@ from qeval.load.toy import is_toy
 
 def split_revision(model: str, revision: str | None) -> tuple[str, str | None]:
     """`org/name@revision` in two; a local directory may have an @ in its name."""
-    if is_toy(model) or "@" not in model or Path(model).exists():
+    if is_toy(model) or "@" not in model or Path(model).expanduser().exists():
         return model, revision
     name, _, written = model.rpartition("@")
     if revision and revision != written:

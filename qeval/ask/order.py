@@ -14,6 +14,7 @@ from qeval.ask.policy import load as load_policy
 from qeval.base.errors import QevalError, UsageError, did_you_mean
 from qeval.base.files import disk_errors
 from qeval.base.places import cache_dir
+from qeval.base.private import homeless, private
 from qeval.base.reading import whole
 from qeval.base.records import Policy, Suite, Variant
 from qeval.base.settings import WRITING, Settings
@@ -90,10 +91,11 @@ def order(
     if is_toy(model) and (asked := _of_writing(settings)):
         raise UsageError("The toy writes no texts.", f"Leave out --{asked[0].replace('_', '-')}.")
     settings |= _device(model, settings.get("device", "auto"), devices, workers, threads)
-    model, revision = split_revision(model, revision)
+    model, revision = split_revision(homeless(model), revision)
+    adapter, baseline = (homeless(word) if word else None for word in (adapter, baseline))
     variants = tuple(
         Variant(name=name, model=model, scheme=scheme, revision=revision, adapter=adapter)
-        for name, scheme in parse_schemes(schemes)
+        for name, scheme in parse_schemes(homeless(schemes))
     )
     if gate and len(variants) == 1:
         raise UsageError(
@@ -113,7 +115,7 @@ def order(
         ),
         runs_dir=runs_dir,
         cache_dir=cache_dir(),
-        command=command,
+        command=tuple(map(private, command)),
         executor=executor,
         verify=_verified(verify, None if tasks else suite or usual_suite(model)),
         cost=cost,

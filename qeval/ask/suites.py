@@ -71,7 +71,7 @@ def documents_verified(name: str) -> int:
 
 
 def _table(name: str) -> tuple[Path, SuiteTable]:
-    path = Path(name) if name.endswith(".toml") else tasks_dir() / f"{name}.toml"
+    path = Path(name).expanduser() if name.endswith(".toml") else tasks_dir() / f"{name}.toml"
     if not path.is_file() or path == tasks_dir() / SIZES:
         raise UsageError(f"There is no suite {name!r}.", did_you_mean(name, names()))
     return path, typed(read(path, "suite"), SuiteTable, f"The suite {path}")

@@ -15,4 +15,4 @@ def tasks_dir() -> Path:
 
 def cache_dir() -> Path:
     """Where quantised checkpoints and tokenised requests are kept: $QEVAL_CACHE_DIR or ~/.cache/qeval."""
-    return Path(os.environ.get("QEVAL_CACHE_DIR") or Path.home() / ".cache" / "qeval")
+    return Path(os.environ.get("QEVAL_CACHE_DIR") or "~/.cache/qeval").expanduser()

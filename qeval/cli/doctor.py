@@ -49,7 +49,7 @@ class Finding:
 @click.command(cls=options.Strict)
 @click.option(
     "--datasets-dir",
-    type=click.Path(path_type=Path),
+    type=options.Place(path_type=Path),
     envvar="QEVAL_DATASETS_DIR",
     help="A mirror to look at.",
 )

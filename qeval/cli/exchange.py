@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("import", cls=options.Strict)
-@click.argument("path", type=click.Path(path_type=Path, exists=True), metavar="DIR")
+@click.argument("path", type=options.Place(path_type=Path, exists=True), metavar="DIR")
 @click.option("--scores", is_flag=True, help="DIR is a CSV or TOML file of published scores without items.")
 @click.option("--name", metavar="NAME", help="What to call the variant of lm-eval's output.")
 @click.option("--model", metavar="MODEL", help="Which model of a table of scores.")
@@ -145,7 +145,7 @@ def _write(imported: Imported, place: RunDir) -> None:
 @click.option(
     "--output",
     "-o",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=options.Place(path_type=Path, file_okay=False),
     required=True,
     help="A directory to write to.",
 )
@@ -154,6 +154,7 @@ def export(
     runs_dir: Path,
     baseline: str | None,
     allow_different_models: bool,
+    redact: bool,
     to: str,
     output: Path,
 ) -> None:
@@ -161,7 +162,7 @@ def export(
     from qeval.exchange.export import export as write
 
     evidence, read = options.open_runs(
-        runs, runs_dir, baseline, allow_different_models=allow_different_models
+        runs, runs_dir, baseline, allow_different_models=allow_different_models, redact=redact
     )
     for path in write(evidence, read.samples, read.items, to, output):
         say(str(path))

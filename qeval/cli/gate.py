@@ -30,7 +30,7 @@ class _WithFiles(options.Strict):
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """The command's own parameters, and those options before --help."""
-        kind = click.Path(path_type=Path, dir_okay=False)
+        kind = options.Place(path_type=Path, dir_okay=False)
         files = [
             click.Option([f"--{name}"], type=kind, metavar="FILE", help=said)
             for name, said in _file_formats().items()
@@ -56,6 +56,7 @@ def gate(
     runs_dir: Path,
     baseline: str | None,
     allow_different_models: bool,
+    redact: bool,
     newer_than: str | None,
     as_json: bool,
     **asked: Any,
@@ -73,7 +74,7 @@ def gate(
     files = {name: asked.pop(name) for name in _file_formats()}
     policy = demand(**asked, allow_different_models=allow_different_models)
     evidence, _ = options.open_runs(
-        runs, runs_dir, baseline, allow_different_models=policy.allow_different_models
+        runs, runs_dir, baseline, allow_different_models=policy.allow_different_models, redact=redact
     )
     if not runs:
         age = age_of(evidence.run.created)

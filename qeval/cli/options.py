@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,16 @@ if TYPE_CHECKING:
     from qeval.store.reader import Reader
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Place(click.Path):
+    """A path; `~` is the home directory, whether a shell has seen it or not."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path, without `~`."""
+        if isinstance(value, (str, os.PathLike)):
+            value = os.path.expanduser(value)  # noqa: PTH111 - what is given may not be text for a Path
+        return super().convert(value, param, ctx)
 
 
 class Strict(click.Command):
@@ -37,7 +48,7 @@ def runs_dir(command: Command) -> Command:
     """Where runs are kept."""
     return click.option(
         "--runs-dir",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=Place(path_type=Path, file_okay=False),
         default=Path("runs"),
         show_default=True,
         envvar="QEVAL_RUNS_DIR",
@@ -50,6 +61,11 @@ def runs(command: Command) -> Command:
     command = click.option(
         "--allow-different-models", is_flag=True, help="Join runs of different models. Printed everywhere."
     )(command)
+    command = click.option(
+        "--redact",
+        is_flag=True,
+        help="Leave paths of models out. What makes the run again is then incomplete.",
+    )(command)
     command = click.option("--baseline", metavar="NAME", help="Compare with this variant.")(command)
     command = runs_dir(command)
     return click.argument("runs", nargs=-1, metavar="[RUN]...")(command)
@@ -58,7 +74,7 @@ def runs(command: Command) -> Command:
 def policy(command: Command) -> Command:
     """What is allowed: a policy file, or the short form."""
     options = (
-        click.option("--policy", type=click.Path(path_type=Path), help="A policy file, or a pyproject.toml."),
+        click.option("--policy", type=Place(path_type=Path), help="A policy file, or a pyproject.toml."),
         click.option(
             "--max-drop",
             multiple=True,
@@ -109,7 +125,7 @@ def mirror(command: Command) -> Command:
     """Where data sets come from before the Hub."""
     return click.option(
         "--datasets-dir",
-        type=click.Path(path_type=Path, exists=True, file_okay=False),
+        type=Place(path_type=Path, exists=True, file_okay=False),
         envvar="QEVAL_DATASETS_DIR",
         help="A mirror of Hub data sets, DIR/<org>/<name>, used before the Hub.",
     )(command)
@@ -159,9 +175,11 @@ def open_runs(
     baseline: str | None = None,
     *,
     allow_different_models: bool = False,
+    redact: bool = False,
 ) -> tuple[Evidence, Reader]:
     """The runs that a person named (the newest, where none is) as one that is compared with `baseline`, and
-    what reads their cells."""
+    what reads their cells; `redact`: without the paths of models."""
+    from qeval.base.redacted import redacted
     from qeval.compare.evidence import gather, with_baseline
     from qeval.compare.merge import merge
     from qeval.store.reader import reader
@@ -177,4 +195,4 @@ def open_runs(
         else merge(runs, baseline, allow_different_models=allow_different_models)
     )
     read = reader(opened)
-    return gather(run, read.samples), read
+    return gather(redacted(run) if redact else run, read.samples), read

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from qeval.base.messages import Done, Event, Failed, Finished, Note, Progress, Stage, Stopped, Todo
+from qeval.base.private import withheld
 from qeval.base.records import Variant
 from qeval.base.text import one_line, printable
 
@@ -93,7 +94,7 @@ class Lines:
         self.all.hear(variant.name, event)
         text = self.text(variant.name, event)
         if text:
-            print(printable(f"[{variant.name}] {text}"), file=self.out, flush=True)
+            print(printable(withheld(f"[{variant.name}] {text}")), file=self.out, flush=True)
             self.spoke = time.monotonic()
 
     def text(self, name: str, event: Event) -> str:
@@ -181,7 +182,7 @@ def _shown(text: str) -> str:
     """Text as it is, on one line, for rich."""
     from rich.markup import escape
 
-    return escape(printable(one_line(text)))
+    return escape(printable(one_line(withheld(text))))
 
 
 @contextmanager

@@ -21,7 +21,11 @@ from qeval.cli.speech import say
     "--scheme", "-s", required=True, metavar="SCHEME", help="For example gptq[bits=4,act_order=true]."
 )
 @click.option(
-    "--output", "-o", type=click.Path(path_type=Path, file_okay=False), required=True, help="A new directory."
+    "--output",
+    "-o",
+    type=options.Place(path_type=Path, file_okay=False),
+    required=True,
+    help="A new directory.",
 )
 @click.option("--revision", metavar="REV", help="Revision of the model on the Hub.")
 @click.option("--device", default="auto", show_default=True, help="cuda, cuda:1, cpu ...")

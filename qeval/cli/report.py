@@ -36,7 +36,7 @@ class _Outputs(click.Option):
     "--output",
     "-o",
     "outputs",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=options.Place(path_type=Path, dir_okay=False),
     multiple=True,
     required=True,
     cls=_Outputs,
@@ -46,13 +46,16 @@ class _Outputs(click.Option):
 @click.option("--title", help="The report's title.")
 @click.option("--short", is_flag=True, help="Markdown short enough for a pull-request comment.")
 @click.option(
-    "--assets", type=click.Path(path_type=Path, file_okay=False), help="Put Markdown's charts here, as SVG."
+    "--assets",
+    type=options.Place(path_type=Path, file_okay=False),
+    help="Put Markdown's charts here, as SVG.",
 )
 def report(
     runs: tuple[str, ...],
     runs_dir: Path,
     baseline: str | None,
     allow_different_models: bool,
+    redact: bool,
     outputs: tuple[Path, ...],
     title: str | None,
     short: bool,
@@ -67,7 +70,7 @@ def report(
     from qeval.report.formats import Options, render
 
     evidence, read = options.open_runs(
-        runs, runs_dir, baseline, allow_different_models=allow_different_models
+        runs, runs_dir, baseline, allow_different_models=allow_different_models, redact=redact
     )
     policy = choose(**gate, allow_different_models=allow_different_models)
     decisions = conclude(evidence, policy).decisions if policy else ()
@@ -87,6 +90,7 @@ def view(
     runs_dir: Path,
     baseline: str | None,
     allow_different_models: bool,
+    redact: bool,
     port: int | None,
 ) -> None:
     """Open the HTML report of a run (the newest, if none is named)."""
@@ -94,7 +98,7 @@ def view(
     from qeval.report.formats.html import render_html
 
     evidence, read = options.open_runs(
-        runs, runs_dir, baseline, allow_different_models=allow_different_models
+        runs, runs_dir, baseline, allow_different_models=allow_different_models, redact=redact
     )
     page = render_html(build(evidence, read.items))
     _show(page, port, say=lambda text: say(text, err=True))

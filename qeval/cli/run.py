@@ -150,7 +150,7 @@ def _several(command: options.Command) -> options.Command:
 @options.mirror
 @click.option(
     "--gate",
-    type=click.Path(path_type=Path),
+    type=options.Place(path_type=Path),
     metavar="POLICY",
     help="Judge by this policy at the end; stop a variant as soon as it certainly breaks a required rule.",
 )

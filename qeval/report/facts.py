@@ -10,6 +10,7 @@ from typing import Any
 from qeval.base import numbers
 from qeval.base.names import option_text, scheme_text
 from qeval.base.records import ENOUGH_QUANTISED, Provenance, Result, Run
+from qeval.base.redacted import is_redacted
 
 Fact = tuple[str, str]
 OWN = "qeval"  # the source of a run that qeval itself scored
@@ -160,8 +161,12 @@ def _settings(run: Run) -> tuple[Fact, ...]:
     )
 
 
+_INCOMPLETE = " (incomplete: --redact left paths out)"
+
+
 def commands(run: Run) -> tuple[Fact, ...]:
-    """The exact commands that make the run and its reports again."""
+    """The exact commands that make the run and its reports again; without paths that were left out, which is
+    said."""
     made = shlex.join(run.command) if run.command else ""
     run_id = shlex.quote(run.id)
     steps = [
@@ -169,7 +174,7 @@ def commands(run: Run) -> tuple[Fact, ...]:
             "Install the same version",
             f"pip install 'qeval=={run.qeval_version}'" if run.qeval_version else "",
         ),
-        ("Make the run", made),
+        (f"Make the run{_INCOMPLETE if is_redacted(run) else ''}", made),
         ("Make this report", f"qeval report {run_id} -o report.html"),
         ("Judge it", f"qeval gate {run_id} --max-drop 1.0"),
     ]

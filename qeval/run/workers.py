@@ -16,6 +16,7 @@ from typing import BinaryIO
 import msgspec
 
 from qeval.base.messages import Done, Event, Failed, Fed, Finished, Job, Stopped
+from qeval.base.private import withheld
 from qeval.base.records import Result
 
 Listener = Callable[[Event], None]
@@ -136,7 +137,7 @@ def _event(line: bytes) -> Event | None:
 
 def _keep(line: bytes, job: Job) -> None:
     with _log(job) as log:
-        log.write(line)
+        log.write(withheld(line.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape"))
 
 
 def after(event: Event, result: Result) -> Result:

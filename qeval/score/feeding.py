@@ -3,6 +3,7 @@ go further than those it was checked by, and left for the next rung where it fai
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ import numpy as np
 from qeval.base.errors import QevalError
 from qeval.base.messages import Fed, Job, Note, Stage
 from qeval.base.packing import Packing, Smaller
+from qeval.base.private import withheld
 from qeval.score.clock import phase
 from qeval.score.engine import engine as engines
 from qeval.score.engine.body import NonFiniteError
@@ -117,7 +119,7 @@ class Feeder:
         except QevalError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the next path is tried
-            traceback.print_exc()
+            print(withheld(traceback.format_exc()), file=sys.stderr)  # noqa: T201 - it leads to the log
             refuse_broken(error)
             self._step_down(engine, row, f"{type(error).__name__}: {error}".splitlines()[0][:200], error)
 

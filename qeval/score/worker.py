@@ -20,6 +20,7 @@ import msgspec
 
 from qeval.base.errors import BrokenDeviceError, LostDeviceError, QevalError
 from qeval.base.messages import Done, Event, Failed, Job, Lost, Note, Progress, Stopped, Todo
+from qeval.base.private import withheld
 from qeval.base.records import Cell
 from qeval.load.toy import is_toy, parse
 from qeval.score.cells import JobCells, Say, StoppedEarly
@@ -124,18 +125,18 @@ def answer(job: Job, say: Say) -> None:
     except StoppedEarly as end:
         say(Stopped(end.stop, str(end)))
     except QevalError as error:
-        traceback.print_exc()
-        say(Failed(error.message, error.hint, traceback.format_exc(), _lost(error)))
+        _print_traceback()
+        say(Failed(error.message, error.hint, withheld(traceback.format_exc()), _lost(error)))
     except MemoryError:
         say(Failed("Memory ran out.", "Take a smaller --batch-size or a larger machine."))
     except Exception as error:  # noqa: BLE001 - the one place where a library's surprise becomes a sentence
-        traceback.print_exc()
+        _print_traceback()
         what = f"{type(error).__name__}: {error}".splitlines()[0][:300]
         say(
             Failed(
                 f"Something unforeseen happened ({what}).",
                 f"The details are in {job.log}.",
-                traceback.format_exc(),
+                withheld(traceback.format_exc()),
             )
         )
 
@@ -145,6 +146,10 @@ def _lost(error: QevalError) -> Lost:
     if isinstance(error, BrokenDeviceError):
         return "process"
     return "device" if isinstance(error, LostDeviceError) else ""
+
+
+def _print_traceback() -> None:
+    print(withheld(traceback.format_exc()), file=sys.stderr)  # noqa: T201 - it leads to the log
 
 
 def _import() -> None:

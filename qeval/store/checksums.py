@@ -11,6 +11,7 @@ import msgspec
 
 from qeval.base import reading
 from qeval.base.errors import QevalError
+from qeval.base.private import private
 from qeval.base.records import Cell, Run
 
 _Record = TypeVar("_Record", Run, Cell)
@@ -49,8 +50,8 @@ _NOT_YET = b'"checksum":"' + b"0" * 64 + b'",'
 
 
 def summed(record: Run | Cell) -> bytes:
-    """A record as JSON that begins with a checksum of itself."""
-    data = msgspec.json.encode(record)
+    """A record as JSON that begins with a checksum of itself, without what is nobody else's business."""
+    data = private(msgspec.json.encode(record).decode()).encode()
     text = msgspec.json.format(b"{" + _NOT_YET + data[1:], indent=1 if isinstance(record, Run) else -1)
     return text.replace(b"0" * 64, hashlib.sha256(text).hexdigest().encode(), 1)
 
@@ -65,6 +66,14 @@ def _check_sum(data: bytes, file: Path) -> None:
     before = data[: found.start(1)] + b"0" * 64 + data[found.end(1) :]
     if hashlib.sha256(before).hexdigest().encode() != found[1]:
         raise damaged(file, "is not what was written (its checksum differs)")
+
+
+def _private(data: bytes) -> bytes:
+    """What an older version wrote, as this one would have written it."""
+    try:
+        return private(data.decode()).encode()
+    except UnicodeDecodeError:
+        return data
 
 
 def is_summed(file: Path) -> bool:
@@ -83,7 +92,7 @@ def decode(data: bytes, kind: type[_Record], file: Path) -> _Record:
     """A record read from a file. Raises QevalError where it is damaged or of a later version."""
     _check_sum(data, file)
     try:
-        return msgspec.json.decode(data, type=kind)
+        return msgspec.json.decode(_private(data), type=kind)
     except msgspec.ValidationError as error:
         raise damaged(file, f"is not what this version of qeval writes ({error})") from error
     except msgspec.DecodeError as error:

@@ -357,7 +357,7 @@ class Store:
         """
         if name is None:
             return self._newest()
-        for path in (Path(name), self.root / name):
+        for path in (Path(name).expanduser(), self.root / name):
             if (path / RUN_FILE).exists():
                 return RunDir(path)
         starts = [run for run in self.runs() if run.path.name.startswith(name)]
@@ -366,8 +366,8 @@ class Store:
         if starts:
             names = ", ".join(run.path.name for run in starts)
             raise QevalError(f"{name!r} begins the name of several runs.", f"Write one of: {names}.")
-        if Path(name).is_dir():
-            return RunDir(Path(name))  # reading it will say what is wrong with it
+        if Path(name).expanduser().is_dir():
+            return RunDir(Path(name).expanduser())  # reading it will say what is wrong with it
         known = [run.path.name for run in self.runs()]
         hint = did_you_mean(name, known) or "Make one with: qeval run --model demo"
         raise QevalError(f"There is no run {name!r} in {self.root}.", hint)

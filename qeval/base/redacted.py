@@ -1,0 +1,63 @@
+"""A run without the paths of its models, for documents that leave the machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+import msgspec
+
+from qeval.base.names import PATH
+from qeval.base.records import Result, Run
+from qeval.base.repeats import scorings
+
+_PATH = re.compile(r"(?<![\w:/.~\]\\-])(?:~|[A-Za-z]:)?(?:/[\w.@+~-]+){2,}")
+"""A path in any text, from the root or from home, of two names at least."""
+_LEFT_OUT = re.compile(r"\[path \d+\]")
+
+
+def redacted(run: Run) -> Run:
+    """The run with `[path 1]`, `[path 2]` ... for each path in it, the same for the same path, and an id that
+    tells nothing of one. Names on the Hub stay; so do the texts of items, which are not part of a run."""
+    paths = sorted(set(_models(run)), key=len, reverse=True)
+    if paths:
+        brief = hashlib.sha256(run.id.encode()).hexdigest()[:8]
+        run = replace(run, id=f"run-{brief}")
+    text = msgspec.json.encode(run).decode()
+    names: dict[str, str] = {}
+    for path in paths:
+        text = text.replace(_in_json(path), _name(path, names))
+    text = _PATH.sub(lambda found: _name(found[0], names), text)
+    return msgspec.json.decode(text, type=Run)
+
+
+def is_redacted(run: Run) -> bool:
+    """Whether paths are left out of the command that makes the run."""
+    return any(_LEFT_OUT.search(word) for word in run.command)
+
+
+def _models(run: Run) -> Iterator[str]:
+    """The models, checkpoints and adapters that are paths, though they may look like names on the Hub."""
+    for result in scorings(run):
+        variant = result.variant
+        yield from (name for name in (run.model, variant.model) if _is_local(name, result))
+        adapter = (variant.adapter or "").removeprefix("merged:")
+        yield from (name for name in (variant.scheme.checkpoint, adapter) if name and PATH.match(name))
+
+
+def _is_local(name: str, result: Result) -> bool:
+    """A model that is a path, or whose files are known by a hash and no commit: a directory here."""
+    made = result.provenance
+    by_hash = made is not None and made.fingerprint is not None and made.revision is None and "/" in name
+    return PATH.match(name) is not None or by_hash
+
+
+def _name(path: str, names: dict[str, str]) -> str:
+    return names.setdefault(path, f"[path {len(names) + 1}]")
+
+
+def _in_json(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1]
