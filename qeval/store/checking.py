@@ -81,6 +81,8 @@ def check_cell(cell: Cell, file: Path) -> Cell:
 
 
 def _check_ranges(record: object, file: Path) -> None:
+    if isinstance(record, Provenance) and reading.deeper(record.quantization):
+        raise damaged(file, "is nested too deeply")
     for name, least in _AT_LEAST.get(type(record), {}).items():
         value = getattr(record, name)
         if value is not None and not least <= value < _MOST:
@@ -104,11 +106,9 @@ def _short(name: str) -> str:
     return ascii(name if len(name) <= _SHOWN else f"{name[: _SHOWN - 3]}...")
 
 
-def check_samples(samples: Samples, cell: Cell, file: Path) -> Samples:
-    """The samples, if they can be those of the cell: as many as it says, each once. A value that cannot be
-    stays, and is refused where it is compared. Raises QevalError."""
-    if len(samples) != cell.n:
-        raise damaged(file, f"has {len(samples)} items where its header says {cell.n}")
+def check_samples(samples: Samples, file: Path) -> Samples:
+    """The samples, if each item is there once. A value that cannot be stays, and is refused where it is
+    compared. Raises QevalError."""
     if len(set(samples.key.tolist())) != len(samples):
         raise damaged(file, "has an item twice")
     return samples

@@ -43,7 +43,10 @@ def test_what_is_visible_can_be_written_anywhere_and_steers_nothing(text):
     assert len(one_line(text).splitlines()) <= 1
 
 
-ODD = ["", ".", "..", "/", "../../x", "/etc/passwd", "a/b", "a\\b", "a\nb", "a\0b", "\x1b[31m", "\x7f", "x" * 300, "é" * 200, "\ud800"]  # fmt: skip
+ODD = [
+    "", ".", "..", "/", "../../x", "/etc/passwd", "a/b", "a\\b", "a\nb", "a\0b", "\x1b[31m", "\x7f",
+    "x" * 300, "é" * 200, "\ud800",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ODD)
