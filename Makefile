@@ -13,7 +13,7 @@ export TOKENIZERS_PARALLELISM ?= false
 ONE_THREAD := OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-schemes report test test-fast check audit docs golden clean test-rare verified verified-gpu
+.PHONY: help install demo demo-schemes report test test-fast fuzz check audit docs golden clean test-rare verified verified-gpu
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -68,6 +68,9 @@ verified: install ## Record what every scheme runs on here, for the tables of sc
 verified-gpu: install ## The same with every test that wants a GPU
 	@$(BIN)/python -m pytest -q -m gpu -o junit_family=xunit1 --junitxml=tests/records/gpu.xml
 	@$(BIN)/python docs/verified.py && $(BIN)/python docs/generate.py
+
+fuzz: install ## Feed invented and damaged files to every reader for about a minute, others each time; CI runs it too
+	@$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 --dist worksteal -m fuzz --hypothesis-profile fuzz
 
 test-fast: install ## The tests that need no torch, with 25 examples of each property: about 20 s on two idle cores
 	@$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 --dist worksteal --hypothesis-profile quick \

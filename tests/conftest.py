@@ -16,6 +16,8 @@ from in_process import in_this_process
 # No deadline: CI machines are busy. Derandomised: a commit that passed passes again.
 settings.register_profile("qeval", deadline=None, derandomize=True)
 settings.register_profile("quick", settings.get_profile("qeval"), max_examples=25)  # for `make test-fast`
+# For `make fuzz`: about a minute, and other examples each time.
+settings.register_profile("fuzz", deadline=None, max_examples=800, print_blob=True)
 settings.load_profile("qeval")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -175,3 +175,53 @@ def test_each_file_says_in_its_first_line_what_it_is_for() -> None:
 
 def test_no_file_holds_more_than_a_reader_takes_in() -> None:
     assert _where(path for path in FILES if len(path.read_text().splitlines()) > MOST_LINES) == []
+
+
+OPENS = {"read_text", "read_bytes", "open", "safe_open", "load_file", "DictReader", "ParquetFile"}
+OPENS_IN_FULL = {"np.load", "torch.load", "yaml.load", "json.load", "tomllib.load", "tomllib.loads"}
+"""What opens or parses a file from outside without a look at what it is."""
+BARE = {
+    "base/contents.py:_block": "hashes a file of any size in blocks, which `stamp` has looked at",
+    "base/elsewhere.py:_places": "parses YAML whose text came in by the door",
+    "base/files.py:_write_through": "writes",
+    "base/redirect.py:libraries_to": "writes a log",
+    "cli/options.py:open_runs": "a run, not a file",
+    "cli/report.py:_show": "a browser",
+    "cli/streams.py:_fill": "the null device in place of a closed stream",
+    "cli/streams.py:abandon": "the null device in place of a full stdout",
+    "judge/formats/__init__.py:publish": "appends to the summary that GitHub names",
+    "load/device.py:_cpu_name": "the kernel's own",
+    "load/making/calibration.py:_own_text": "a file of the package",
+    "load/making/kept.py:tensors": "a checkpoint that this very process writes",
+    "load/making/kept.py:aside": "a checkpoint that this very process writes",
+    "load/making/kept.py:_join": "a checkpoint that this very process writes",
+    "load/memory.py:_allowed": "the kernel's own",
+    "load/memory.py:peak_of_process": "the kernel's own",
+    "load/reading/headers.py:_handle": "weights by safetensors, which looks at them itself",
+    "load/reading/unused.py:_open": "weights by torch, as data alone",
+    "load/schemes/__init__.py:here": "a file of the package",
+    "report/formats/html.py:_read": "a file of the package",
+    "run/workers.py:_log": "writes a log",
+    "score/harness/cache.py:read_prepared": "the cache, in which what is damaged counts as missing",
+    "score/harness/cache.py:write_prepared": "writes the cache",
+    "score/worker.py:_print_to": "writes a log",
+    "store/columns.py:_file_table": "bytes that came in by the door",
+}
+"""Where that may be all the same, and why."""
+DOOR = "base/reading.py"
+
+
+def _bare(path: Path) -> Iterable[str]:
+    """The functions of a file that open one."""
+    for function in ast.walk(ast.parse(path.read_text())):
+        if isinstance(function, ast.FunctionDef):
+            for node in ast.walk(function):
+                name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+                if name.rpartition(".")[2] in OPENS or name in OPENS_IN_FULL:
+                    yield f"{path.relative_to(PACKAGE).as_posix()}:{function.name}"
+
+
+def test_files_from_outside_come_in_by_one_door() -> None:
+    found = {place for path in FILES for place in _bare(path) if not place.startswith(DOOR)}
+    assert found - set(BARE) == set(), f"read it by {DOOR}, or say here why not"
+    assert set(BARE) - found <= {"run/workers.py:_log"}, "nothing of the kind is there any more"

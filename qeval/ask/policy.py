@@ -36,12 +36,17 @@ a word."""
 _MEANT = {"margin": "max_drop"}
 _EXAMPLE = 'For example: [[rule]] tasks = "mmlu", max_drop = 0.5'
 _MOST = 1e300  # infinity is no limit
+_LEAST = 1e-9  # of less no number of items on earth could prove anything, and its square is 0
 Points = Annotated[
-    float, Meta(gt=0, lt=100, description="a number of percentage points above 0 and below 100")
+    float,
+    Meta(ge=_LEAST, lt=100, description="a number of percentage points above 0 (1e-9 or more) and below 100"),
 ]
-Recovery = Annotated[float, Meta(gt=0, lt=1, description="a share above 0 and below 1, such as 0.99")]
+Recovery = Annotated[float, Meta(ge=_LEAST, lt=1, description="a share above 0 and below 1, such as 0.99")]
 Ratio = Annotated[float, Meta(gt=1, lt=_MOST, description="a ratio above 1, such as 1.02")]
-Flips = Annotated[float, Meta(gt=0, lt=1, description="a share of items above 0 and below 1, such as 0.05")]
+Flips = Annotated[
+    float,
+    Meta(ge=_LEAST, lt=1, description="a share of items above 0 (1e-9 or more) and below 1, such as 0.05"),
+]
 Confidence = Annotated[
     float, Meta(gt=0.5, lt=1, description="between 0.5 and 1, both excluded; 0.95 is usual")
 ]

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from qeval.base.errors import UsageError, did_you_mean
+from qeval.base.names import is_file_name
 from qeval.base.places import tasks_dir
 from qeval.base.records import Kind, Suite, Task
 from qeval.base.sizes import FILE as SIZES
@@ -72,7 +73,8 @@ def documents_verified(name: str) -> int:
 
 def _table(name: str) -> tuple[Path, SuiteTable]:
     path = Path(name).expanduser() if name.endswith(".toml") else tasks_dir() / f"{name}.toml"
-    if not path.is_file() or path == tasks_dir() / SIZES:
+    known = name.endswith(".toml") or is_file_name(name)
+    if not known or not path.is_file() or path == tasks_dir() / SIZES:
         raise UsageError(f"There is no suite {name!r}.", did_you_mean(name, names()))
     return path, typed(read(path, "suite"), SuiteTable, f"The suite {path}")
 

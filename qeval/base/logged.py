@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
+
+from qeval.base.errors import QevalError
 from qeval.base.records import Item
+
+_Form = TypeVar("_Form")
 
 Responses = list[list[Any]]
 """For each question its answers, as lm-eval writes them: texts, or [log-likelihood, greedy] as texts."""
@@ -64,20 +69,40 @@ def pack(
 
 
 def unpack(text: str, scores: Sequence[float] = (), texts: Sequence[str] = ()) -> Logged:
-    """What `pack` packed; nothing of an item of which nothing was kept."""
+    """What `pack` packed; nothing of an item of which nothing was kept. Raises QevalError for other text."""
     if not text:
         return Logged()
-    parts = json.loads(text)
-    if "greedy" in parts:
-        responses = _scored(scores, parts["greedy"])
+    parts = _typed(text, _Packed)
+    if parts.greedy is not None:
+        responses = _scored(scores, parts.greedy)
     else:
-        responses = parts.get("responses", [list(texts)])
+        responses = [list(texts)] if parts.responses is None else parts.responses
     firsts = _firsts(responses)
     filters = {
         name: Filtered(firsts if answers is None else answers, metrics)
-        for name, (answers, metrics) in parts["filters"].items()
+        for name, (answers, metrics) in parts.filters.items()
     }
-    return Logged(responses, filters, parts.get("target"))
+    return Logged(responses, filters, parts.target)
+
+
+class _Packed(msgspec.Struct):
+    """What `pack` packs."""
+
+    filters: dict[str, tuple[Any, dict[str, Any]]]
+    greedy: list[bool] | None = None
+    responses: Responses | None = None
+    target: str | None = None
+
+
+def _typed(text: str, form: type[_Form]) -> _Form:
+    """JSON that is kept of an item, in a form. Raises QevalError where it is another thing."""
+    try:
+        return msgspec.convert(json.loads(text), form)
+    except (ValueError, RecursionError) as error:
+        raise QevalError(
+            f"What was logged of an item is damaged ({' '.join(str(error).split())[:120]}).",
+            "Score the variant again.",
+        ) from error
 
 
 def _pairs(responses: Responses) -> list[list[Any]]:
@@ -114,7 +139,10 @@ def arguments_of(item: Item) -> list[list[Any]]:
     """What lm-eval handed to the model for an item, question by question."""
     if not item.arguments:
         return _plain(item)
-    return [[item.prompt if part is None else part for part in some] for some in json.loads(item.arguments)]
+    return [
+        [item.prompt if part is None else part for part in some]
+        for some in _typed(item.arguments, list[list[Any]])
+    ]
 
 
 def _plain(item: Item) -> list[list[Any]]:

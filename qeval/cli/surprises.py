@@ -22,11 +22,15 @@ def explained(error: Exception) -> QevalError | None:
         return QevalError(
             "Something that was read is nested too deeply.", "Look at the files that are named."
         )
-    if isinstance(error, ValueError) and "null byte" in str(error):
-        return QevalError("A path holds a NUL.", "Check the paths that are named.")
+    return _of_value(error) if isinstance(error, ValueError) else None
+
+
+def _of_value(error: ValueError) -> QevalError | None:
     if isinstance(error, UnicodeEncodeError):
         return QevalError("A word or a name is not UTF-8.", "Write it in UTF-8, or rename what it names.")
-    if isinstance(error, ValueError) and "integer string conversion" in str(error):
+    if "null byte" in str(error):
+        return QevalError("A path holds a NUL.", "Check the paths that are named.")
+    if "integer string conversion" in str(error):
         return QevalError("A number has thousands of digits.", "Correct it.")
     return None
 

@@ -97,7 +97,7 @@ def plan(
     if not 0 < churn < 1:
         raise UsageError(f"churn is {churn:g}.", "It must lie between 0 and 1, both excluded.")
     if not EVEN <= power < 1:
-        raise UsageError(f"power is {power:g}.", "It must be 0.5 or more, and less than 1.")
+        raise UsageError(f"power is {power:g}.", "It must lie between 0.5 and 1, 1 excluded.")
     rows = rows_of_sizes(suite, n_by_task)
     guess = Guess(churn, power, suite, n_by_task, measured or {})
     if policy is None:

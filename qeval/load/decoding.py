@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from qeval.load.reading.failures import explain
 from qeval.load.source import Source
 from qeval.load.spec import Recipe
 
@@ -45,6 +46,8 @@ def _settings(source: Source) -> Any:
             )
         except OSError:
             continue
+        except Exception as error:
+            raise explain(error, source, "cpu") from error
     return None
 
 

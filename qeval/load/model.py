@@ -20,7 +20,7 @@ from qeval.load.provenance import provenance
 from qeval.load.reading.failures import explain, forget_imports
 from qeval.load.resolve import Meant, resolve
 from qeval.load.schemes import SCHEMES
-from qeval.load.source import DEMO, Source, locate
+from qeval.load.source import DEMO, Source, check_documents, locate
 from qeval.load.spec import Progress, Recipe, say_nothing
 
 
@@ -77,6 +77,8 @@ def load(
 
 def _loaded(variant: Variant, meant: Meant, recipe: Recipe) -> Loaded:
     spec = SCHEMES[variant.scheme.kind]
+    for source in {recipe.base, recipe.source}:
+        check_documents(source)
     check_device(recipe, spec, variant.scheme)
     check_checkpoint(recipe, spec)
     if variant.adapter is not None:
@@ -110,6 +112,7 @@ def load_tokenizer(variant: Variant, *, cache_dir: Path, trust_remote_code: bool
     from transformers import AutoConfig
 
     base = _base(resolve(variant), cache_dir, say_nothing)
+    check_documents(base)
     tokenizer, _ = _tokenizer_of(variant, base, trust_remote_code)
     try:
         config = AutoConfig.from_pretrained(

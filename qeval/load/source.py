@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from qeval.base import contents, reading
@@ -31,6 +31,8 @@ training log beside them changes no number."""
 CONFIGS = ("config.json", "adapter_config.json")
 """Every model has the first, every adapter the second."""
 TOKENIZER = "tokenizer.json"
+INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+"""The JSON files that say which tensor lies in which file."""
 DOCUMENTS = (
     *CONFIGS,
     "generation_config.json",
@@ -97,23 +99,41 @@ def fingerprint(directory: Path, cache_dir: Path) -> str:
         raise QevalError(
             f"{directory} holds no model: it has no config.json.", "Name a directory made by save_pretrained."
         )
-    _check_documents(Source(str(directory)))
+    check_documents(Source(str(directory)))
     files, whole = list(model_files(directory)), hashlib.sha256()
     for path, held in zip(files, contents.hashes(files, cache_dir), strict=True):
         whole.update(f"{path.relative_to(directory).as_posix()}\0{held}\n".encode())
     return whole.hexdigest()
 
 
-def _check_documents(source: Source) -> None:
-    """Raises QevalError for a JSON file of a model here that is damaged or holds no object."""
+def check_documents(source: Source) -> None:
+    """Raises QevalError for a JSON file of a model here that is damaged or holds no object, and for an index
+    that names files elsewhere; of what is on the Hub nothing is fetched for it."""
+    if not source.local:
+        return
     for name in DOCUMENTS:
         read_json(source, name)
+    for name in INDEXES:
+        _check_index(name, read_json(source, name), source)
     path = locate(source, TOKENIZER)
     try:
         if path is not None:
             reading.check_object(path)
     except OSError as error:
         raise _damaged(TOKENIZER, source, error) from error
+
+
+def _check_index(name: str, index: dict[str, Any] | None, source: Source) -> None:
+    files = {} if index is None else index.get("weight_map")
+    if not isinstance(files, dict):
+        raise QevalError(f"{name} of {source.path} has no weight_map.", "Download or save the model again.")
+    for file in files.values():
+        place = PurePosixPath(file) if isinstance(file, str) else PurePosixPath("/")
+        if place.is_absolute() or ".." in place.parts:
+            raise QevalError(
+                f"{name} of {source.path} names a file outside of the model: {str(file)[:60]!r}.",
+                "Do not use a checkpoint that does so; download the model from where it is from.",
+            )
 
 
 def _damaged(name: str, source: Source, error: OSError) -> QevalError:

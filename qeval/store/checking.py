@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from qeval.base import reading
+from qeval.base.costs import Cost, Timing
 from qeval.base.names import is_file_name
-from qeval.base.records import Cell, Result, Run, Samples, Task
+from qeval.base.packing import Packing
+from qeval.base.records import Cell, Provenance, Result, Run, Samples, Stop, Task
 from qeval.base.repeats import scorings
+from qeval.base.settings import Settings
 from qeval.store.checksums import damaged, read_proved
 
 _Table = TypeVar("_Table")
@@ -19,7 +22,27 @@ PUBLISHED = "published"
 SAMPLES_FILE = "samples.parquet"
 _MOST = 1 << 53
 """Counts lie below it: from there on a float no longer tells one from the next."""
+_SHOWN = 60
 _HASH = re.compile(r"[0-9a-f]{64}")
+
+
+_AT_LEAST: dict[type, dict[str, float]] = {
+    Task: {"num_fewshot": 0, "limit": 1, "chance": 0},
+    Cell: {"n": 0, "n_available": 0, "truncated": 0, "tokens": 0, "seconds": 0, "texts": 0},
+    Settings: {"limit": 1, "max_gen_toks": 1, "repeats": 1, "temperature": 0, "gpu_memory": 1},
+    Provenance: {
+        "linears": 0,
+        "weight_bytes": 0,
+        "bits_per_weight": 0,
+        "quantised_share": 0,
+        "bits_overall": 0,
+    },
+    Cost: {"load_seconds": 0, "peak_bytes": 0},
+    Timing: {"median": 0, "low": 0, "high": 0, "repeats": 1},
+    Packing: {"threads": 0, "budget": 0, "batch_size": 0, "shard": 0},
+    Stop: {"items": 0, "of": 0},
+}
+"""The least that a number in a record can be, by its field; none is as great as `_MOST`."""
 
 
 def check_run(run: Run, file: Path) -> Run:
@@ -29,58 +52,63 @@ def check_run(run: Run, file: Path) -> Run:
     """
     if not is_file_name(run.id):
         raise damaged(file, f"has an id that is no name of a directory ({_short(run.id)})")
+    for record in (run.settings, *run.suite.tasks):
+        _check_ranges(record, file)
     for result in scorings(run):
-        for cell in result.cells:
-            check_cell(cell, file)
-            if cell.aggregate_only and result.variant.scheme.kind != PUBLISHED:
-                raise damaged(
-                    file, f"names no items of {_of(cell, result)}, which everything that was scored has"
-                )
+        _check_result(result, file)
     return run
 
 
-def _of(cell: Cell, result: Result) -> str:
-    return f"{_short(cell.task.name)} of {_short(result.variant.name)}"
-
-
-def _short(name: str) -> str:
-    return ascii(name if len(name) <= 60 else f"{name[:57]}...")  # noqa: PLR2004 - what a line takes
+def _check_result(result: Result, file: Path) -> None:
+    timings = result.cost.measures.values() if result.cost else ()
+    for record in (result.provenance, result.cost, result.packing, result.stop, *timings):
+        _check_ranges(record, file)
+    for cell in result.cells:
+        check_cell(cell, file)
+        if cell.aggregate_only and result.variant.scheme.kind != PUBLISHED:
+            of = f"{_short(cell.task.name)} of {_short(result.variant.name)}"
+            raise damaged(file, f"names no items of {of}, which everything that was scored has")
 
 
 def check_cell(cell: Cell, file: Path) -> Cell:
     """The cell, if its numbers are in range and its files are named by hashes. Raises QevalError."""
+    for record in (cell, cell.task, cell.provenance):
+        _check_ranges(record, file)
     bad = next((words for fine, words in _claims(cell) if not fine), None)
     if bad is not None:
         raise damaged(file, f"says of {_short(cell.task.name)} what cannot be: {bad}")
     return cell
 
 
+def _check_ranges(record: object, file: Path) -> None:
+    if isinstance(record, Provenance) and reading.deeper(record.quantization):
+        raise damaged(file, "is nested too deeply")
+    for name, least in _AT_LEAST.get(type(record), {}).items():
+        value = getattr(record, name)
+        if value is not None and not least <= value < _MOST:
+            shown = value if abs(value) < _MOST else f"{'-' if value < 0 else ''}more than {_MOST}"
+            raise damaged(file, f"says what cannot be: {name} = {shown}")
+
+
 def _claims(cell: Cell) -> Iterator[tuple[bool, str]]:
-    """(whether it can be, what is told) of everything in a cell that has a range."""
-    yield 0 <= cell.n <= cell.n_available < _MOST, f"{cell.n} of {cell.n_available} items"
-    yield abs(cell.score) < float("inf"), f"a score of {cell.score}"
-    yield 0 <= cell.seconds < float("inf"), f"{cell.seconds} seconds"
-    for name in ("truncated", "tokens"):
-        yield 0 <= getattr(cell, name) < _MOST, f"{name} = {getattr(cell, name)}"
-    yield cell.texts is None or 0 <= cell.texts <= cell.n, f"{cell.texts} texts behind {cell.n} items"
+    """(whether it can be, what is told) of what a cell tells of its items and files."""
+    yield cell.n <= cell.n_available, f"{cell.n} of {cell.n_available} items"
+    yield cell.texts is None or cell.texts <= cell.n, f"{cell.texts} texts behind {cell.n} items"
+    yield cell.task.chance is None or cell.task.chance <= 1, f"a chance of {cell.task.chance}"
     yield not cell.files or SAMPLES_FILE in cell.files, f"no {SAMPLES_FILE} among its files"
+    for name in ("n_effective", "stderr"):
+        yield cell.metrics.get(name, 1.0) > 0, f"{name} = {cell.metrics.get(name)}"
     for name, sha in cell.files.items():
         yield bool(_HASH.fullmatch(sha)), f"a SHA-256 of {_short(name)} that is none"
-    yield from _of_task(cell.task)
 
 
-def _of_task(task: Task) -> Iterator[tuple[bool, str]]:
-    yield task.limit is None or 0 < task.limit < _MOST, f"a limit of {task.limit}"
-    few = task.num_fewshot
-    yield few is None or 0 <= few < _MOST, f"{few} examples"
-    yield task.chance is None or 0 <= task.chance <= 1, f"a chance of {task.chance}"
+def _short(name: str) -> str:
+    return ascii(name if len(name) <= _SHOWN else f"{name[: _SHOWN - 3]}...")
 
 
-def check_samples(samples: Samples, cell: Cell, file: Path) -> Samples:
-    """The samples, if they can be those of the cell: as many as it says, each once. A value that cannot be
-    stays, and is refused where it is compared. Raises QevalError."""
-    if len(samples) != cell.n:
-        raise damaged(file, f"has {len(samples)} items where its header says {cell.n}")
+def check_samples(samples: Samples, file: Path) -> Samples:
+    """The samples, if each item is there once. A value that cannot be stays, and is refused where it is
+    compared. Raises QevalError."""
     if len(set(samples.key.tolist())) != len(samples):
         raise damaged(file, "has an item twice")
     return samples

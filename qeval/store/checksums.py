@@ -95,6 +95,8 @@ def decode(data: bytes, kind: type[_Record], file: Path) -> _Record:
         return msgspec.json.decode(_private(data), type=kind)
     except msgspec.ValidationError as error:
         raise damaged(file, f"is not what this version of qeval writes ({error})") from error
+    except RecursionError as error:
+        raise damaged(file, "is nested too deeply") from error
     except msgspec.DecodeError as error:
         raise damaged(file, "is truncated or damaged") from error
 

@@ -30,9 +30,10 @@ def samples_to_parquet(samples: Samples) -> bytes:
     return _file_bytes(_samples_table(samples))
 
 
-def samples_from_parquet(data: bytes) -> Samples:
-    """What `samples_to_parquet` wrote. Raises ValueError, in words, where it is another thing."""
-    return _samples(_file_table(data, _SAMPLE_COLUMNS))
+def samples_from_parquet(data: bytes, rows: int | None = None) -> Samples:
+    """What `samples_to_parquet` wrote. Raises ValueError, in words, where it is another thing, or has another
+    number of `rows`."""
+    return _samples(_file_table(data, _SAMPLE_COLUMNS, rows=rows))
 
 
 def items_to_parquet(items: Sequence[Item]) -> bytes:
@@ -204,12 +205,12 @@ _ITEM_COLUMNS = {
     "arguments": "large_string",
 }
 """The columns of a file and the types that they are written in."""
-_SPARE, _RATIO = 1 << 30, 1000
+_SPARE, _RATIO = 1 << 30, 200
 """What a file may unpack to: so many bytes, and so many times its own."""
 
 
-def _file_table(data: bytes, kinds: Mapping[str, str], but: str = "") -> pa.Table:
-    """The columns of a file that it should have, without the one named `but`.
+def _file_table(data: bytes, kinds: Mapping[str, str], but: str = "", rows: int | None = None) -> pa.Table:
+    """The columns of a file that it should have, without the one named `but`, `rows` long.
 
     Raises ValueError where one is missing, of another type or has nulls, where the file is no Parquet, or
     where little of it would unpack to more than a machine holds.
@@ -221,6 +222,8 @@ def _file_table(data: bytes, kinds: Mapping[str, str], but: str = "") -> pa.Tabl
         # Not pq.read_table: it loads pandas too. No threads: those of Arrow's pool are still joinable when a
         # process ends, and one in hundreds ended with "terminate called without an active exception".
         file = pq.ParquetFile(pa.BufferReader(data))
+        if rows is not None and file.metadata.num_rows != rows:
+            raise ValueError(f"it has {file.metadata.num_rows} items where its header says {rows}")
         _check_columns(file, kinds, len(data))
         names = [name for name in file.schema_arrow.names if name in kinds and name != but]
         table = file.read(names, use_threads=False)

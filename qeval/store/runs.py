@@ -180,8 +180,8 @@ class RunDir:
         if cell.aggregate_only:
             raise QevalError(f"{cell.task.name} has a published score but no items.", "")
         file = self._cell_dir(cell.key) / SAMPLES_FILE
-        columns = table_of(file, cell.files[SAMPLES_FILE], samples_from_parquet)
-        samples = check_samples(columns, cell, file)
+        columns = table_of(file, cell.files[SAMPLES_FILE], lambda data: samples_from_parquet(data, cell.n))
+        samples = check_samples(columns, file)
         if cell.texts is not None or (samples.cluster != "").any():
             return samples
         return replace(samples, cluster=self._found_clusters(cell, samples))

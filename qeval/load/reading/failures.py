@@ -55,8 +55,7 @@ def _known(error: Exception, text: str, name: str, device: str) -> Iterator[tupl
         MissingPackageError(f"{name} cannot be loaded: {first}", "Install what it names."),
     )
     yield (
-        isinstance(error, (ValueError, OSError, RuntimeError, KeyError, NotImplementedError))
-        or of_kernel(error),
+        isinstance(error, _OF_FILES) or of_kernel(error),
         QevalError(
             f"{name} cannot be loaded: {first}",
             "A run's log shows where, another command after `qeval --debug`.",
@@ -64,6 +63,16 @@ def _known(error: Exception, text: str, name: str, device: str) -> Iterator[tupl
     )
 
 
+_OF_FILES = (
+    ValueError,
+    OSError,
+    RuntimeError,  # RecursionError too
+    LookupError,
+    NotImplementedError,
+    TypeError,
+    AttributeError,
+)
+"""What libraries raise over files that hold something else than they expect."""
 _BUILDERS = (
     "gptqmodel",
     "triton",
