@@ -14,18 +14,19 @@ _SECRET = re.compile(
 """What an environment variable is called that holds a secret."""
 _SHORTEST = 8
 """Characters of the shortest value that is taken for a secret: "1" and "true" stand in any text."""
-_LIKE_A_TOKEN = re.compile(
-    r"\b(?:hf|ghp|gho|ghs|ghr|glpat|github_pat|sk|api_org)[_-][A-Za-z0-9_-]{20,}"
-    r"|(?<=://)[^\s/@\"']+:[^\s/@\"']+(?=@)",  # user and password of a URL
-)
+_TOKENS = ("hf_", "ghp_", "gho_", "ghs_", "ghr_", "github_pat_", "glpat-", "sk-", "api_org_")
+"""How tokens of known services begin."""
+_LIKE_A_TOKEN = re.compile(rf"\b(?:{'|'.join(_TOKENS)})[A-Za-z0-9_-]{{20,}}")
+_USER_OF_A_URL = re.compile(r"(?<=://)[^\s/@\"']+:[^\s/@\"']+(?=@)")
 WITHHELD = "[withheld]"
 
 
 def homeless(text: str) -> str:
     """The text, the home directory at the beginning of a path as `~`, which qeval takes wherever it reads a
     path."""
-    home = _home()
-    return home.sub("~", text) if home else text
+    home = str(_home())
+    pattern = _pattern(home) if Path(home).name in text else None
+    return pattern.sub("~", text) if pattern else text
 
 
 def withheld(text: str) -> str:
@@ -33,7 +34,9 @@ def withheld(text: str) -> str:
     its name."""
     for value in _secrets():
         text = text.replace(value, WITHHELD)
-    return _LIKE_A_TOKEN.sub(WITHHELD, text)
+    if any(begin in text for begin in _TOKENS):  # which is sooner seen than what the pattern says
+        text = _LIKE_A_TOKEN.sub(WITHHELD, text)
+    return _USER_OF_A_URL.sub(WITHHELD, text) if "://" in text and "@" in text else text
 
 
 def private(text: str) -> str:
@@ -51,11 +54,11 @@ def _secrets() -> list[str]:
     return sorted(plain | {json.dumps(value)[1:-1] for value in plain}, key=len, reverse=True)
 
 
-def _home() -> re.Pattern[str] | None:
+def _home() -> Path:
     try:
-        return _pattern(str(Path.home()))
+        return Path.home()
     except RuntimeError:  # nobody's
-        return None
+        return Path("/")
 
 
 @functools.cache

@@ -8,6 +8,7 @@ from typing import Any
 
 from qeval.base import numbers
 from qeval.base.records import Result
+from qeval.base.text import visible
 from qeval.compare.rows import Row, cell_of, score_of
 from qeval.exchange.source import Source, perplexity
 
@@ -46,7 +47,7 @@ def note_of(source: Source, result: Result, row: Row) -> str:
 
 
 def yaml_text(value: Any) -> str:
-    """A value as YAML, its keys in their order and no line broken."""
+    """A value as YAML, its keys in their order and no line broken, every character of it seen."""
     import yaml
 
-    return str(yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=1000))
+    return visible(str(yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=1000)))

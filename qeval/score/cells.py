@@ -154,7 +154,8 @@ class JobCells:
         with contextlib.suppress(QevalError):
             for result in self.place.read().results:
                 for cell in result.cells:
-                    if cell.task.name == task.name and _but_packing(self.place.made_of(cell)) == want:
+                    same = cell.task.name == task.name and _but_packing(self.place.made_of(cell)) == want
+                    if same and self.place.whole(cell.key):
                         return self.place, cell
         return None
 

@@ -17,6 +17,7 @@ from qeval.base.errors import QevalError
 from qeval.base.messages import Fed, Job, Note, Stage
 from qeval.base.packing import Packing, Smaller
 from qeval.base.private import withheld
+from qeval.base.text import printable
 from qeval.score.clock import phase
 from qeval.score.engine import engine as engines
 from qeval.score.engine.body import NonFiniteError
@@ -119,7 +120,7 @@ class Feeder:
         except QevalError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the next path is tried
-            print(withheld(traceback.format_exc()), file=sys.stderr)  # noqa: T201 - it leads to the log
+            print(printable(withheld(traceback.format_exc())), file=sys.stderr)  # noqa: T201 - it leads to the log
             refuse_broken(error)
             self._step_down(engine, row, f"{type(error).__name__}: {error}".splitlines()[0][:200], error)
 

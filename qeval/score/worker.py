@@ -22,6 +22,7 @@ from qeval.base.errors import BrokenDeviceError, LostDeviceError, QevalError
 from qeval.base.messages import Done, Event, Failed, Job, Lost, Note, Progress, Stopped, Todo
 from qeval.base.private import withheld
 from qeval.base.records import Cell
+from qeval.base.text import printable
 from qeval.load.toy import is_toy, parse
 from qeval.score.cells import JobCells, Say, StoppedEarly
 from qeval.score.clock import CLOCK, phase
@@ -149,7 +150,7 @@ def _lost(error: QevalError) -> Lost:
 
 
 def _print_traceback() -> None:
-    print(withheld(traceback.format_exc()), file=sys.stderr)  # noqa: T201 - it leads to the log
+    print(printable(withheld(traceback.format_exc())), file=sys.stderr)  # noqa: T201 - it leads to the log
 
 
 def _import() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qeval.base.markdown import code, escape
+from qeval.base.private import private
 
 TEXT = """\
 ---
@@ -39,7 +40,7 @@ def write_card(directory: Path, model: str, scheme: str, made_of: Mapping[str, A
     """Write README.md for people and qeval.json for programs into a checkpoint's directory."""
     from huggingface_hub import ModelCard, ModelCardData
 
-    told = json.dumps(made_of, indent=2, sort_keys=True, default=str)
+    told = private(json.dumps(made_of, indent=2, sort_keys=True, default=str))
     (directory / "qeval.json").write_text(f"{told}\n", "utf-8")
     settings = sorted({**made_of["options"], **made_of["plan"]}.items())
     text = TEXT.format(
@@ -52,4 +53,4 @@ def write_card(directory: Path, model: str, scheme: str, made_of: Mapping[str, A
         identity=code(json.dumps(made_of["model"])),
         calibration=code(json.dumps(made_of["calibration"])),
     )
-    ModelCard(text).save(directory / "README.md")
+    ModelCard(private(text)).save(directory / "README.md")
