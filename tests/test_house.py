@@ -205,6 +205,8 @@ BARE = {
     "score/harness/cache.py:read_prepared": "the cache, in which what is damaged counts as missing",
     "score/harness/cache.py:write_prepared": "writes the cache",
     "score/worker.py:_print_to": "writes a log",
+    "store/shards.py:_opened": "makes the file whose bytes are locked",
+    "store/shards.py:begin": "counts tries in a file of its own",
     "store/columns.py:_file_table": "bytes that came in by the door",
 }
 """Where that may be all the same, and why."""

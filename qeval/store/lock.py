@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from qeval.base import reading
 from qeval.base.errors import QevalError
 from qeval.base.files import disk_errors
 
@@ -67,7 +68,7 @@ def _self() -> Holder:
 def _holder(file: Path) -> Holder | None:
     """Whose a lock is; None where it is gone or unreadable."""
     try:
-        return msgspec.json.decode(file.read_bytes(), type=Holder)
+        return msgspec.json.decode(reading.content(file), type=Holder)
     except (OSError, msgspec.MsgspecError):
         return None
 

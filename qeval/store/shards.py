@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from qeval.base import reading
 from qeval.base.files import disk_errors, write_atomic
 
 TRIES = 3
@@ -49,7 +50,7 @@ class Shards:
     def read(self, number: int, name: str) -> Answered | None:
         """The answers of a finished shard; None where there are none, or those of another shard."""
         try:
-            data = self._file(number).read_bytes()
+            data = reading.content(self._file(number), None)
             found = msgspec.msgpack.decode(data[_SUM:], type=Answered)
         except (OSError, msgspec.MsgspecError):
             return None
