@@ -258,12 +258,10 @@ def test_help_names_the_endings_of_all_report_formats(qeval, monkeypatch) -> Non
 
 def test_a_command_imports_no_module_of_another() -> None:
     code = "import sys; from qeval.cli.main import main; main(['gate', '--help'], standalone_mode=False)"
-    code += "; print(sorted(name for name in sys.modules if name.startswith('qeval.cli.')))"
+    code += "; print(*sorted(name for name in sys.modules if name.startswith('qeval.cli.')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert (
-        done.stdout.splitlines()[-1]
-        == "['qeval.cli.gate', 'qeval.cli.main', 'qeval.cli.options', 'qeval.cli.speech']"
-    )
+    found = {name.removeprefix("qeval.cli.") for name in done.stdout.splitlines()[-1].split()}
+    assert found - {"speech"} == {"gate", "main", "options", "streams", "surprises"}
 
 
 def test_a_command_is_added_by_its_file_alone(qeval, tmp_path: Path, monkeypatch) -> None:
