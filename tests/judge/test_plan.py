@@ -396,8 +396,14 @@ def test_a_rule_that_names_nothing():
 
 @pytest.mark.parametrize("numbers", [{"churn": 0.0}, {"churn": 1.0}, {"power": 1.0}, {"power": math.nan}])
 def test_churn_and_power_are_fractions(numbers):
-    with pytest.raises(UsageError, match="between 0 and 1"):
+    with pytest.raises(UsageError, match="between"):
         planned((ARC,), (Rule(max_drop=1.0),), 100, **numbers)
+
+
+@pytest.mark.parametrize("power", [0.49, 1e-320, -1.0, math.inf])
+def test_less_than_a_coin_promises_is_no_power(power):
+    with pytest.raises(UsageError, match=r"between 0\.5 and 1"):
+        planned((ARC,), (Rule(max_drop=1.0),), 100, power=power)
 
 
 def test_rules_for_some_variants_are_planned_too():
