@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 
 from qeval.base.errors import UsageError, did_you_mean
 
+_LONGEST = 3600.0
+"""The most seconds that an answer of it may take."""
+
 
 @dataclass(frozen=True)
 class Toy:
@@ -34,4 +37,6 @@ def parse(model: str) -> Toy:
             toy = replace(toy, **{key: kinds[key](value)})
         except ValueError as error:
             raise UsageError(f"toy: {key}={value!r} is not a number.", "Write e.g. toy[items=50].") from error
+        if (toy.items is not None and toy.items < 1) or not 0 <= toy.delay <= _LONGEST:
+            raise UsageError(f"toy: {key}={value!r} is not possible.", "Write e.g. toy[items=50,delay=0.1].")
     return toy

@@ -376,6 +376,14 @@ NUMBERS = {
     ("gate", "--max-drop", "1", "--confidence"): ("0.5", "1", "nan", "-1", "x"),
     ("gate", "--max-drop", "1", "--newer-than"): ("²d", "x", "9999999999d", f"{'9' * 5000}d", "2026-99-99"),
     ("report", "-o", "r.md", "--max-drop"): ("1e-320", "nan"),
+    ("run", "--model"): (
+        "toy[items=-1]",
+        "toy[items=0]",
+        "toy[delay=nan]",
+        "toy[delay=-1]",
+        "toy[delay=inf]",
+    ),
+    ("run", "--model", "toy", "--temperature"): ("nan", "inf", "0", "-1", "x"),
     ("run", "--model", "toy", "--limit"): ("0", "-1", "²", "9" * 5000),
     ("run", "--model", "toy", "--schemes"): ("fp16,gptq[bits=²]", f"fp16,gptq[bits={'9' * 5000}]", "fp16,,["),
 }
@@ -436,6 +444,12 @@ def test_a_closed_stdout_is_said_at_once(tmp_path, words):
     done = subprocess.run(shell, cwd=tmp_path, text=True, stderr=subprocess.PIPE, check=False)
     assert done.returncode == 1
     assert done.stderr == "Error: Standard output is closed.\nSend it to a file, or to /dev/null.\n"
+
+
+def test_a_summary_that_nobody_reads_is_not_waited_for(qeval, runs_dir, tmp_path, monkeypatch):
+    store(runs_dir)
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(put(tmp_path / "summary", "FIFO")))
+    assert "Nobody reads from" in refused(qeval("gate", "--max-drop", "90", code=None), 1)
 
 
 def test_a_closed_stderr_changes_no_verdict(tmp_path):

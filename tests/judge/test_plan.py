@@ -400,6 +400,12 @@ def test_churn_and_power_are_fractions(numbers):
         planned((ARC,), (Rule(max_drop=1.0),), 100, **numbers)
 
 
+@pytest.mark.parametrize("power", [0.49, 1e-320, -1.0, math.inf])
+def test_less_than_a_coin_promises_is_no_power(power):
+    with pytest.raises(UsageError, match=r"between 0\.5 and 1"):
+        planned((ARC,), (Rule(max_drop=1.0),), 100, power=power)
+
+
 def test_rules_for_some_variants_are_planned_too():
     rules = (Rule(max_drop=1.0), Rule(variants="gptq", max_drop=2.0))
     assert [row.limit for row in planned((ARC,), rules, 100)] == ["max_drop 1", "max_drop 2"]

@@ -52,10 +52,18 @@ def publish(outcome: Outcome, files: Mapping[str, Path]) -> None:
         write_text(path, formats()[name].render(outcome))
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary:
-        with disk_errors(Path(summary)), Path(summary).open("a", encoding="utf-8") as file:
-            file.write(formats()["github"].render(outcome))
+        _append(Path(summary), formats()["github"].render(outcome))
     if os.environ.get("GITHUB_ACTIONS") == "true":
         from qeval.judge.formats.github import github_annotations
 
         for line in github_annotations(outcome):
             print(line, file=sys.stderr)  # noqa: T201 - the runner reads commands from both streams
+
+
+def _append(path: Path, text: str) -> None:
+    """Add text to a file; to what is none, a FIFO say, it is written without waiting for a reader."""
+    if path.exists() and not path.is_file():
+        write_text(path, text)
+        return
+    with disk_errors(path), path.open("a", encoding="utf-8") as file:
+        file.write(text)
