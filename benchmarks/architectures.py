@@ -215,7 +215,7 @@ def scored(model: Any, asked: Sequence[Sequence[TokenRequest]]) -> tuple[Feeder,
     account = Account(lambda _: None, Provenance("tiny"))
     job: Any = SimpleNamespace(settings=Settings(), log="the log")
     packing = Packing("cpu", 1, budget=256, batch_size=4, shard=4)
-    cells: Any = SimpleNamespace(packing=packing)
+    cells: Any = SimpleNamespace(packing=packing, book=lambda *_: None)
     feeder = Feeder(job, cells, account, model, packing, mates=False)
     feeder.sample = [request for task in asked for request in task]
     return feeder, [answers(feeder, task) for task in asked]
