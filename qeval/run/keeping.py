@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from qeval.base.costs import Cost
 from qeval.base.packing import Packing
-from qeval.base.records import Result, Run
+from qeval.base.records import Cell, Result, Run
 from qeval.base.repeats import with_repeats_of
 
 
@@ -18,13 +19,26 @@ def fed(run: Run, name: str, packing: Packing) -> Run:
 
 def with_result(run: Run, result: Result, asked: bool | None) -> Run:
     """The run with a result in its place; `asked`: costs were asked for (None: neither way)."""
+    rows = {task.name: at for at, task in enumerate(run.suite.tasks)}
     results = tuple(
-        with_repeats_of(_beside(old, result, asked), [old])
+        with_repeats_of(_in_order(_beside(old, result, asked), old, rows), [old])
         if old.variant.name == result.variant.name
         else old
         for old in run.results
     )
     return replace(run, results=results)
+
+
+def _in_order(new: Result, old: Result, rows: Mapping[str, int]) -> Result:
+    """The result with its cells in the order of the suite's rows, those of a row as they were known before:
+    what is found finished is told first, what is scored anew behind it."""
+    before = {cell.task.name: at for at, cell in enumerate(old.cells)}
+    last = len(new.cells) + len(before)
+
+    def place(cell: Cell) -> tuple[int, int]:
+        return rows.get(cell.task.group or cell.task.name, last), before.get(cell.task.name, last)
+
+    return replace(new, cells=tuple(sorted(new.cells, key=place)))
 
 
 def _beside(old: Result, new: Result, asked: bool | None) -> Result:

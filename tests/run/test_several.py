@@ -26,6 +26,14 @@ from qeval.run.executors import local
 pytestmark = [pytest.mark.slow, pytest.mark.torch]
 TASKS = "qeval_facts:acc,qeval_continuations:acc_norm"
 SLOW = Path(__file__).parents[1] / "helpers" / "slow_worker.py"
+SLOWLY = f"""
+import sys
+from qeval.cli.main import main
+from qeval.run.executors import local
+local.WORKER, local.prepare = (sys.executable, {str(SLOW)!r}), lambda _: None
+main(prog_name="qeval")
+"""
+"""The command, with workers that take their time."""
 WORDS = ("--engine", "plain", "--batch-size", "1", "--limit", "12")
 
 
@@ -221,8 +229,8 @@ def test_ctrl_c_leaves_no_process(llama: Path, tmp_path: Path) -> None:
     )
     there = {"QEVAL_RUNS_DIR": str(tmp_path / "runs"), "QEVAL_CACHE_DIR": str(tmp_path / "cache")}
     command = subprocess.Popen(
-        (sys.executable, "-m", "qeval", *words, "--workers", str(min(2, orders.cores()))),
-        env={**os.environ, **there},
+        (sys.executable, "-c", SLOWLY, *words, "--workers", str(min(2, orders.cores()))),
+        env={**os.environ, **there, "QEVAL_TEST_SECONDS": "0.5"},
         stderr=subprocess.PIPE,
         text=True,
     )
