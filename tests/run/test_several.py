@@ -27,13 +27,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.torch]
 TASKS = "qeval_facts:acc,qeval_continuations:acc_norm"
 SLOW = Path(__file__).parents[1] / "helpers" / "slow_worker.py"
 SLOWLY = f"""
-import sys
+import signal, sys
 from qeval.cli.main import main
 from qeval.run.executors import local
+signal.signal(signal.SIGINT, signal.default_int_handler)
 local.WORKER, local.prepare = (sys.executable, {str(SLOW)!r}), lambda _: None
 main(prog_name="qeval")
 """
-"""The command, with workers that take their time."""
+"""The command, with workers that take their time; Ctrl-C is heard though a shell's background jobs ignore it."""
 WORDS = ("--engine", "plain", "--batch-size", "1", "--limit", "12")
 
 
