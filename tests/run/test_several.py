@@ -34,7 +34,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 local.WORKER, local.prepare = (sys.executable, {str(SLOW)!r}), lambda _: None
 main(prog_name="qeval")
 """
-"""The command, with workers that take their time; Ctrl-C is heard though a shell's background jobs ignore it."""
+"""The command, with workers that take their time; it hears Ctrl-C even in a background job."""
 WORDS = ("--engine", "plain", "--batch-size", "1", "--limit", "12")
 
 
