@@ -69,7 +69,8 @@ def execute(order: Order, listen: Listener) -> RunDir:
     if is_toy(order.variants[0].model):
         return _execute(order, store, refused, _Hands(listen, places.all, lambda _: None))
     with ahead(order.executor) as prepare:
-        for seat in places.all[: len(order.variants)]:
+        alone = len(order.variants)  # on a CPU, whoever else imports takes time from those who have work
+        for seat in places.all if places.all[0].device else places.all[:alone]:
             prepare(seat.environment)
         hear = listen if len(places.all) > 1 else _ahead_of(order, places.all[0], prepare, listen)
         return _execute(order, store, refused, _Hands(hear, places.all, prepare))
