@@ -102,8 +102,9 @@ def _measured(count: int, model: str, place: Path, options: argparse.Namespace) 
     for name in ("limit", "num_fewshot", "datasets_dir"):
         words += [f"--{name.replace('_', '-')}", getattr(options, name)] if getattr(options, name) else []
     words += ["--workers", str(count)] if options.workers else ["--devices", ",".join(map(str, range(count)))]
-    caches = {"QEVAL_CACHE_DIR": options.cache or str(place / "cache"), "TMPDIR": str(place)}
-    caches["TORCHINDUCTOR_CACHE_DIR"] = str(place / "inductor")
+    cache = Path(options.cache or place / "cache")
+    caches = {"QEVAL_CACHE_DIR": str(cache), "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor")}
+    caches["TMPDIR"] = str(place)
     visible = {} if options.workers else {"CUDA_VISIBLE_DEVICES": ",".join(there)}
     with _sampled(there if not options.workers else []) as samples:
         begun = time.time()
