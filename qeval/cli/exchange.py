@@ -107,6 +107,7 @@ def _keep(imported: Imported, runs_dir: Path) -> RunDir:
 
     Raises QevalError where it cannot; then nothing is written.
     """
+    from qeval.store.lock import LockedError, held
     from qeval.store.runs import Store, check_readable
 
     check_readable(imported.run)
@@ -114,7 +115,10 @@ def _keep(imported: Imported, runs_dir: Path) -> RunDir:
     place = store.run_dir(imported.run.id)
     fresh = not place.path.exists()
     try:
-        _write(imported, place)
+        with held(place.path):
+            _write(imported, place)
+    except LockedError:
+        raise
     except BaseException:
         if fresh:
             shutil.rmtree(place.path, ignore_errors=True)
