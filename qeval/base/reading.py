@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import msgspec
+
 DOCUMENT = 64 << 20
 """The most bytes of a document that is read at once: a run's header, results, a config, an index."""
 TABLE = 4 << 20
@@ -170,7 +172,7 @@ def json_value(path: Path, words: str | bytes, where: str = "") -> Any:
     Raises DamagedError where it is no JSON, nested too deeply, or holds a number of thousands of digits.
     """
     try:
-        found = json.loads(words)
+        found = _json(words)
     except RecursionError as error:
         raise DamagedError(path, f"{where}{_TOO_DEEP}") from error
     except json.JSONDecodeError as error:
@@ -183,6 +185,15 @@ def json_value(path: Path, words: str | bytes, where: str = "") -> Any:
     if _opens(words) > DEPTH and deeper(found):  # with fewer brackets nothing can be
         raise DamagedError(path, f"{where}{_TOO_DEEP}")
     return found
+
+
+def _json(words: str | bytes) -> Any:
+    """What json makes of a text, or its error. msgspec is twice as fast; about what it does not take (NaN,
+    1e999, half of a surrogate pair) json is asked."""
+    try:
+        return msgspec.json.decode(words)
+    except (msgspec.MsgspecError, UnicodeError):
+        return json.loads(words)
 
 
 def _opens(words: str | bytes) -> int:
