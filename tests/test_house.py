@@ -208,6 +208,7 @@ BARE = {
     "store/shards.py:_opened": "makes the file whose bytes are locked",
     "store/shards.py:begin": "counts tries in a file of its own",
     "store/columns.py:_file_table": "bytes that came in by the door",
+    "run/ahead.py:_read": "reads nothing itself, and is_file has looked at it",
 }
 """Where that may be all the same, and why."""
 DOOR = "base/reading.py"

@@ -7,6 +7,7 @@ import datetime as dt
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from qeval.base.records import Cell, Result, Run, Variant
 from qeval.base.repeats import repeats_of, scorings, with_repeat
 from qeval.load.toy import is_toy
 from qeval.run import identity, pool, seats
+from qeval.run.ahead import read_ahead
 from qeval.run.executors import EXECUTORS, Prepare, ahead, end_of
 from qeval.run.keeping import fed, learned, result_of, with_result
 from qeval.run.seats import Seat
@@ -85,16 +87,20 @@ class _Hands(NamedTuple):
 
 
 def _ahead_of(order: Order, seat: Seat, prepare: Prepare, listen: Listener) -> Listener:
-    """A listener that has the next variant's worker get ready once one scores on a GPU; what a CPU scores
-    would only wait for it."""
-    on_gpu = False
+    """A listener that has the next variant's worker get ready, and its files read, once one scores on a GPU;
+    what a CPU scores would only wait for it."""
+    on_gpu, read = False, set[str]()
+    after = {one.name: later for one, later in pairwise(order.variants)}
 
     def hear(variant: Variant, event: Event) -> None:
         nonlocal on_gpu
         if isinstance(event, Fed):
             on_gpu = not event.packing.device.startswith("CPU")
-        if isinstance(event, Finished) and on_gpu and variant.name != order.variants[-1].name:
+        if isinstance(event, Finished) and on_gpu and (later := after.get(variant.name)):
             prepare(seat.environment)
+            if later.name not in read:
+                read.add(later.name)
+                read_ahead(later)
         listen(variant, event)
 
     return hear
