@@ -7,9 +7,11 @@ each of its lines has.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import errno
 import io
+import itertools
 import json
 import os
 import re
@@ -255,14 +257,22 @@ def csv_rows(path: Path) -> tuple[list[str], list[dict[str | None, Any]]]:
 
 
 def check_object(path: Path) -> None:
-    """Raises what `opened` raises, and DamagedError where a JSON file of any size begins as no object."""
+    """Raises what `opened` raises, and DamagedError where a JSON file of any size begins as no object, or is
+    no UTF-8."""
+    decode = codecs.getincrementaldecoder("utf-8")().decode
     with opened(path) as file:
-        start = file.read(_HEAD).removeprefix(b"\xef\xbb\xbf").lstrip()
-    if not start.startswith(b"{"):
-        raise DamagedError(path, "it holds no JSON object")
+        start = file.read(_PIECE)
+        if not start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
+            raise DamagedError(path, "it holds no JSON object")
+        try:
+            for piece in itertools.chain([start], iter(lambda: file.read(_PIECE), b"")):
+                decode(piece)
+            decode(b"", final=True)
+        except UnicodeDecodeError as error:
+            raise DamagedError(path, "it is no UTF-8", "Download or save it again.") from error
 
 
-_HEAD = 1024
+_PIECE = 1 << 20
 
 
 # --- values -------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from qeval.base.errors import BrokenDeviceError, LostDeviceError, QevalError
 from qeval.base.messages import Done, Event, Failed, Job, Lost, Note, Progress, Stopped, Todo
 from qeval.base.private import withheld
 from qeval.base.records import Cell
+from qeval.base.refusals import refused
 from qeval.base.text import printable
 from qeval.load.toy import is_toy, parse
 from qeval.score.cells import JobCells, Say, StoppedEarly
@@ -133,6 +134,10 @@ def answer(job: Job, say: Say) -> None:
         say(Failed("Memory ran out.", "Take a smaller --batch-size or a larger machine."))
     except Exception as error:  # noqa: BLE001 - the one place where a library's surprise becomes a sentence
         _print_traceback()
+        if (told := refused(error)) is not None:
+            hint = f"{told.hint} The details are in {job.log}."
+            say(Failed(told.message, hint, withheld(traceback.format_exc())))
+            return
         what = f"{type(error).__name__}: {error}".splitlines()[0][:300]
         say(
             Failed(

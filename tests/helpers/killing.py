@@ -53,7 +53,7 @@ class Killer:
             moment = self.random.uniform(0, seconds)
             alive = _waited(process, family, lambda: False, moment)
         else:
-            writes, before = self.random.randint(1, 40), _tree(self.place)
+            writes, before = self.random.randint(1, 20), _tree(self.place)
             alive = _waited(process, family, lambda: len(_tree(self.place) ^ before) >= writes, seconds)
         if alive:
             self._kill(process, family, whom)
@@ -117,7 +117,7 @@ def _waited(
         if time.monotonic() > looked + 0.1:
             family.look()
             looked = time.monotonic()
-        time.sleep(0.002)
+        time.sleep(0.004)
     return process.poll() is None
 
 
