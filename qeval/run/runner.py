@@ -19,13 +19,13 @@ from qeval.ask.repeats import Repeat, nothing_to_repeat, repeats
 from qeval.base import contents
 from qeval.base.errors import Exit, QevalError
 from qeval.base.hashing import digest
-from qeval.base.messages import REFUTED, Event, Failed, Fed, Finished, Job, Note, Stage
+from qeval.base.messages import REFUTED, Event, Failed, Fed, Fidelity, Finished, Job, Note, Stage
 from qeval.base.packing import Packing
 from qeval.base.places import tasks_dir
 from qeval.base.records import Cell, Result, Run, Variant
 from qeval.base.repeats import repeats_of, scorings, with_repeat
 from qeval.load.toy import is_toy
-from qeval.run import identity, pool, seats
+from qeval.run import fidelity, identity, pool, seats
 from qeval.run.ahead import read_ahead
 from qeval.run.executors import EXECUTORS, Prepare, ahead, end_of
 from qeval.run.keeping import fed, learned, result_of, with_result
@@ -134,8 +134,9 @@ def _at_work(
         if variant.name in refused:
             run = with_result(run, _refused(variant, refused[variant.name], listen), order.cost)
     seated = partial(hands.seats[0].seated, threads=seats.threads(order, run))
+    asked = fidelity.asked(order, identities)
     jobs = [
-        seated(_job(order, variant, identities, context, place, result_of(run, variant.name).packing))
+        seated(_job(order, variant, identities, context, place, result_of(run, variant.name).packing, asked))
         for variant in sorted(order.variants, key=partial(_turn, order, len(hands.seats)))
         if variant.name not in refused
     ]
@@ -145,6 +146,7 @@ def _at_work(
             listen(variant, Note(f"Nothing to repeat: {why}."))
     for repeat in more:
         run = _repeated(order, run, repeat, context, place, listen, seated)
+    fidelity.measure(order, run, place, jobs, listen)
     store.mark_newest(place.path.name)
     return place
 
@@ -359,6 +361,7 @@ def _job(
     context: dict[str, Any],
     place: RunDir,
     packing: Packing | None = None,
+    asked: Fidelity | None = None,
 ) -> Job:
     return Job(
         runs_dir=str(order.runs_dir),
@@ -376,4 +379,5 @@ def _job(
         policy=order.policy,
         baseline=identities[order.baseline] if order.policy and variant.name != order.baseline else None,
         packing=packing,
+        fidelity=asked,
     )

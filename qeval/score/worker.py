@@ -77,6 +77,10 @@ def score_toy(job: Job, say: Say) -> None:
         )
         cells.add(cell, samples, items)
         say(Progress(task.name, done))
+    if job.fidelity is not None:
+        from qeval.score.fidelity import toy as toys
+
+        toys.measure(job)
     say(Done(provenance))
 
 
@@ -91,6 +95,11 @@ def score_model(job: Job, say: Say) -> None:
     if job.settings.device == "auto" and settings.device == "cpu" and (text := overlooked()):
         say(Note(text))
     job = msgspec.structs.replace(job, settings=settings)
+    if job.fidelity is not None and not job.tasks:
+        from qeval.score.fidelity.alone import measure_alone
+
+        measure_alone(job, say)
+        return
     score(job, JobCells(job, say), say)
 
 
