@@ -24,7 +24,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from random_checkpoints import SHAPES, in_shards
+from random_checkpoints import SHAPES
+from random_checkpoints import in_shards as weights
 
 BEFORE = (
     "starting",
@@ -44,7 +45,7 @@ def main() -> None:
     options = _options()
     with tempfile.TemporaryDirectory(dir=options.work) as folder:
         place = Path(folder)
-        model = options.model or str(in_shards(place / "weights", options.shape, Path(options.tokenizer)))
+        model = options.model or str(weights(place / "weights", options.shape, Path(options.tokenizer)))
         for turn in range(options.runs):
             print("with empty caches:" if turn == 0 else "once more:", flush=True)
             _tell(_run(model, place, place / f"runs{turn}", options))

@@ -212,6 +212,7 @@ BARE = {
     "store/shards.py:begin": "counts tries in a file of its own",
     "run/ahead.py:_read": "reads nothing itself, and is_file has looked at it",
     "store/columns.py:file_table": "bytes that came in by the door",
+    "store/unpacking.py:too_long": "bytes that came in by the door",
 }
 """Where that may be all the same, and why."""
 DOOR = "base/reading.py"

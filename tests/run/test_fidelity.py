@@ -19,7 +19,7 @@ def run_of(runs_dir: Path) -> Path:
     return next(runs_dir.glob("*/run.json")).parent
 
 
-def test_it_is_measured_beside_the_suite_and_told_in_every_format(qeval, runs_dir, tmp_path):
+def test_it_is_measured_beside_the_suite_and_told_in_every_format(qeval, tmp_path):
     said = qeval(*TOY, "--fidelity", "prose,trace:own,8").stdout
     assert "95% interval" in said
     assert "trace:own,8" in said

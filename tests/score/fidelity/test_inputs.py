@@ -271,7 +271,7 @@ def test_a_limit_takes_whole_windows_and_one_at_least():
         inputs.fitting(stream, 32, 4, 19 * 32 * 4 - 1)
 
 
-def test_memory_that_runs_out_halves_the_batch(tmp_path, monkeypatch):
+def test_memory_that_runs_out_halves_the_batch(monkeypatch):
     stream = random_stream(KNOWN, windows=8)
     lm = CausalModel(tiny_model("llama"))
     whole = torch.cat([states for _, states in Feed(lm, stream, 8).rows()])
