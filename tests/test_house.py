@@ -210,7 +210,9 @@ BARE = {
     "score/worker.py:_print_to": "writes a log",
     "store/shards.py:_opened": "makes the file whose bytes are locked",
     "store/shards.py:begin": "counts tries in a file of its own",
+    "run/ahead.py:_read": "reads nothing itself, and is_file has looked at it",
     "store/columns.py:file_table": "bytes that came in by the door",
+    "store/unpacking.py:too_long": "bytes that came in by the door",
 }
 """Where that may be all the same, and why."""
 DOOR = "base/reading.py"

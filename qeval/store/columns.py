@@ -13,6 +13,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from qeval.base.records import Item, Samples
+from qeval.store.unpacking import too_long
 
 if TYPE_CHECKING:
     import numpy as np
@@ -226,6 +227,8 @@ def file_table(data: bytes, kinds: Mapping[str, str], but: str = "", rows: int |
             raise ValueError(f"it has {file.metadata.num_rows} items where its header says {rows}")
         _check_columns(file, kinds, len(data))
         names = [name for name in file.schema_arrow.names if name in kinds and name != but]
+        if too_long(data, names, _SPARE + _RATIO * len(data)):
+            raise ValueError("its texts, each in its row, would be far more than such a file holds")
         table = file.read(names, use_threads=False)
         table.validate(full=True)
     except (pa.ArrowException, OSError, EOFError) as error:
