@@ -19,7 +19,7 @@ from qeval.score.fidelity.passes import Feed, compared  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 MIRROR = Path(os.environ.get("QEVAL_DATASETS_DIR", "/nowhere"))
-WINDOWS = 4
+WINDOWS = 2
 needs_wikitext = pytest.mark.skipif(
     not (MIRROR / "Salesforce" / "wikitext").is_dir(), reason="WikiText-2 is not here"
 )
