@@ -72,6 +72,7 @@ def blame(
     from qeval.base.files import write_text
     from qeval.base.names import scheme_text
     from qeval.base.places import cache_dir
+    from qeval.base.plain import plain
     from qeval.base.records import Variant
     from qeval.load.schemes import parse_schemes
     from qeval.load.toy import is_toy
@@ -110,6 +111,6 @@ def blame(
         write_text(chart, report.chart(found))
     text = scheme_text(second.scheme)
     if as_json:
-        print_json(report.as_data(found, text))
+        print_json(plain(report.as_data(found, text)))
     else:
         say(report.table(found, text))
