@@ -145,7 +145,7 @@ def order(
         workers=workers,
         threads=threads,
         fidelity=_fidelity(
-            fidelity, fidelity_cache_limit, model, None if tasks else suite or usual_suite(model)
+            fidelity, fidelity_cache_limit, model, None if tasks or limit else suite or usual_suite(model)
         ),
     )
 
@@ -155,7 +155,8 @@ NO_FIDELITY = "none"
 
 
 def _fidelity(words: str | None, limit: int | None, model: str, suite: str | None) -> Fidelity:
-    """What is measured of fidelity: as asked, else as the suite's file says; of the toy only what is asked.
+    """What is measured of fidelity: as asked, else as the suite's file says (None: nothing, as in a smoke
+    run); of the toy only what is asked.
 
     Raises what `protocols.parse` and `check_files` raise.
     """

@@ -170,7 +170,7 @@ def fidelity(command: Command) -> Command:
         "--fidelity",
         metavar="LIST",
         help="Measure how far the next token's distribution moves: wikitext-2048, llama.cpp-512, prose,"
-        " text:FILE, prompts:FILE, trace:FILE[,N], or none.  [default: the suite's]",
+        " text:FILE, prompts:FILE, trace:FILE[,N], or none.  [default: the suite's; none with --limit]",
     )(command)
 
 

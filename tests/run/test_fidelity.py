@@ -107,3 +107,23 @@ def test_a_real_model_is_measured_while_it_is_loaded(qeval, tmp_path, monkeypatc
     assert said.stderr.count("loading the weights") == 2  # not once more for fidelity
     rows = json.loads(qeval("show", "--json").stdout)["fidelity"]
     assert [row["role"] for row in rows] == ["packing", "plain", "candidate"]
+
+
+def test_a_smoke_run_measures_only_what_is_asked():
+    from qeval.ask.order import order
+
+    usual = {"model": "demo", "schemes": "fp16", "suite": "demo", "tasks": None, "num_fewshot": None}
+    usual |= {
+        "baseline": None,
+        "revision": None,
+        "adapter": None,
+        "command": (),
+        "verify": None,
+        "cost": None,
+    }
+    usual |= {"again": False, "no_materialize": False, "datasets_dir": None, "gate": None, "runs_dir": Path()}
+    names = lambda **more: [one.name for one in order(**usual, **more).fidelity.protocols]  # noqa: E731
+    assert names(limit=None) == ["prose"]
+    assert names(limit=5) == []
+    assert names(limit=5, fidelity="trace:own") == ["trace:own"]
+    assert names(limit=None, fidelity="none") == []
