@@ -161,7 +161,7 @@ def _fidelity(words: str | None, limit: int | None, model: str, suite: str | Non
     Raises what `protocols.parse` and `check_files` raise.
     """
     if words is not None:
-        asked = () if words.strip() == NO_FIDELITY else protocols.parse(words)
+        asked = () if words.strip() == NO_FIDELITY else protocols.parse(homeless(words))
         protocols.check_files(asked)
         return Fidelity(asked, cache_limit=limit)
     always, on_gpu = suites.fidelity_of(suite) if suite and not is_toy(model) else ((), ())

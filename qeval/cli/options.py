@@ -218,11 +218,11 @@ def open_runs(
     )
     read = reader(opened)
     evidence = gather(redacted(run) if redact else run, read.samples)
-    return replace(evidence, fidelity=_fidelity(evidence, opened)), read
+    return replace(evidence, fidelity=_fidelity(evidence, opened, redact=redact)), read
 
 
-def _fidelity(evidence: Evidence, opened: Sequence[tuple[RunDir, Run]]) -> Fidelity:
-    """How far distributions moved, as far as the runs tell."""
+def _fidelity(evidence: Evidence, opened: Sequence[tuple[RunDir, Run]], *, redact: bool) -> Fidelity:
+    """How far distributions moved, as far as the runs tell; `redact`: without the names of files."""
     from qeval.compare.fidelity import rows_of
     from qeval.store import fidelity
 
@@ -237,4 +237,5 @@ def _fidelity(evidence: Evidence, opened: Sequence[tuple[RunDir, Run]]) -> Fidel
         return kept[one.key]
 
     order = [result.variant.name for result in evidence.run.results]
-    return rows_of([one for _, one in told], read, order, evidence.run.baseline)
+    found = [fidelity.without_file(one) if redact else one for _, one in told]
+    return rows_of(found, read, order, evidence.run.baseline)

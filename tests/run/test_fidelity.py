@@ -109,6 +109,23 @@ def test_a_real_model_is_measured_while_it_is_loaded(qeval, tmp_path, monkeypatc
     assert [row["role"] for row in rows] == ["packing", "plain", "candidate"]
 
 
+def test_a_file_below_home_is_measured_once_and_left_out_where_asked(qeval, tmp_path, monkeypatch, runs_dir):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    file = tmp_path / "home" / "secret" / "text.txt"
+    file.parent.mkdir(parents=True)
+    file.write_text("some words")
+    qeval(*TOY, "--fidelity", f"text:{file}")
+    before = stored.measured(run_of(runs_dir))
+    assert {one.protocol.name for one in before} == {"text:~/secret/text.txt"}
+    qeval(*TOY, "--fidelity", f"text:{file}")
+    assert stored.measured(run_of(runs_dir)) == before
+    qeval("report", "--redact", "-o", tmp_path / "report.md", "-o", tmp_path / "report.json")
+    for name in ("report.md", "report.json"):
+        text = (tmp_path / name).read_text()
+        assert "secret" not in text.replace("--fidelity", "")
+        assert "nats" in text or "kl" in text
+
+
 def test_a_smoke_run_measures_only_what_is_asked():
     from qeval.ask.order import order
 
