@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -51,12 +52,30 @@ def write_atomic(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o644)
+        Path(name).chmod(_mode(path))
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
     _remove_left_over(path)
+
+
+_UMASK = os.umask(0o077)  # asked for once, where no other thread makes a file
+os.umask(_UMASK)
+
+
+def shared(folder: Path) -> None:
+    """Let a directory that was made for one person alone be as open as any that is made here."""
+    folder.chmod(0o777 & ~_UMASK)
+
+
+def _mode(path: Path) -> int:
+    """What a file at `path` may be read and written by: what held for it before, or for any that is new."""
+    with contextlib.suppress(OSError):
+        found = path.stat()
+        if stat.S_ISREG(found.st_mode):
+            return stat.S_IMODE(found.st_mode)
+    return 0o666 & ~_UMASK
 
 
 _STALE_SECONDS = 60.0
@@ -176,7 +195,7 @@ def _build(target: Path, build: Callable[[Path], None]) -> None:
     partial = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
     try:
         build(partial)
-        partial.chmod(0o755)
+        shared(partial)
         partial.replace(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -478,6 +478,19 @@ def test_a_log_that_cannot_be_written_is_a_sentence(qeval_with_workers, runs_dir
     refused(result, 1)
 
 
+def test_a_directory_that_is_gone_is_a_sentence(qeval, tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    for words in (
+        ("list", "runs"),
+        ("doctor",),
+        ("run", "--model", "toy", "--schemes", "fp16", "--tasks", "arc_easy"),
+    ):
+        assert "current directory is gone" in refused(qeval(*words, code=None), 1)
+
+
 # --- models -------------------------------------------------------------------------------------
 
 
