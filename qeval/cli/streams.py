@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from pathlib import Path
 
 from qeval.base.errors import QevalError
 from qeval.cli.speech import say
@@ -17,6 +18,8 @@ def check() -> None:
     is opened, which gets its number.
     """
     _fill()
+    if sys.stderr is None:  # for libraries and progress bars, which take it for granted
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

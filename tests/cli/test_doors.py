@@ -17,6 +17,7 @@ from bad_files import KINDS, node, put, rehashed, resummed
 from harness_files import letters, results, write
 from stored import store, whole
 
+from qeval.cli import surprises
 from qeval.store import columns as stored_columns
 
 pytestmark = pytest.mark.slow
@@ -458,6 +459,29 @@ def test_a_closed_stderr_changes_no_verdict(tmp_path):
         words = ("gate", "--max-drop", limit)
         shell = ("sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-m", "qeval", *words)
         assert subprocess.run(shell, cwd=tmp_path, stdout=subprocess.PIPE, check=False).returncode == code
+
+
+def test_a_run_needs_no_stderr(tmp_path):
+    words = (
+        "run",
+        "--model",
+        "toy[items=20]",
+        "--tasks",
+        "arc_easy",
+        "--schemes",
+        "fp16",
+        "--runs-dir",
+        "runs",
+    )
+    shell = ("sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-m", "qeval", *words)
+    assert subprocess.run(shell, cwd=tmp_path, stdout=subprocess.PIPE, check=False).returncode == 0
+    assert len(list(tmp_path.glob("runs/*/cells/*/cell.json"))) == 1
+
+
+def test_a_library_that_lacks_memory_to_be_loaded_is_a_sentence():
+    error = ImportError("/x/y.so: failed to map segment from shared object")
+    assert surprises.explained(error).message == "Memory ran out."
+    assert surprises.explained(ImportError("No module named y")) is None
 
 
 def test_any_name_can_be_printed_whatever_the_encoding(tmp_path):
