@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from pathlib import Path
 
 from qeval.base.errors import QevalError
 from qeval.cli.speech import say
@@ -19,7 +18,7 @@ def check() -> None:
     """
     _fill()
     if sys.stderr is None:  # for libraries and progress bars, which take it for granted
-        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
