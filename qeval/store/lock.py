@@ -45,7 +45,7 @@ def held(folder: Path) -> Iterator[None]:
                 holder = _holder(file)
                 if holder is not None and _lives(holder):
                     raise _refusal(holder, file)
-                file.unlink(missing_ok=True)
+                file.rmdir() if file.is_dir() else file.unlink(missing_ok=True)
     try:
         remove_begun(folder)
         yield

@@ -22,8 +22,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import os
 import shutil
-import stat
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,7 +34,7 @@ import msgspec
 
 from qeval.base import reading
 from qeval.base.errors import IncomparableError, QevalError, did_you_mean
-from qeval.base.files import disk_errors, link_or_copy, shared, write_atomic
+from qeval.base.files import changed, disk_errors, link_or_copy, remove, shared, write_atomic
 from qeval.base.names import inside, is_file_name, slug
 from qeval.base.records import Cell, Item, Run, Samples
 from qeval.store.checking import SAMPLES_FILE, check_cell, check_run, check_samples, made_of, table_of
@@ -284,7 +284,7 @@ class RunDir:
         shared(folder)
         try:
             yield folder
-            if self._cell_dir(key).exists() and self.whole(key) is None:
+            if os.path.lexists(self._cell_dir(key)) and self.whole(key) is None:
                 self._cell_dir(key).rename(folder.with_name(f"{folder.name}.damaged"))
             try:
                 folder.rename(self._cell_dir(key))
@@ -292,8 +292,8 @@ class RunDir:
                 if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
                     raise
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            shutil.rmtree(folder.with_name(f"{folder.name}.damaged"), ignore_errors=True)
+            remove(folder)
+            remove(folder.with_name(f"{folder.name}.damaged"))
 
 
 def check_readable(run: Run) -> None:
@@ -305,17 +305,6 @@ def check_readable(run: Run) -> None:
             f"{run.id} holds what no run can hold ({error}), so nothing is written.",
             "Look at what it is made of.",
         ) from error
-
-
-def _changed(file: Path) -> int | None:
-    """When a regular file was changed, in nanoseconds; None where there is none, 1 where nobody may look."""
-    try:
-        found = file.stat()
-    except PermissionError:
-        return 1
-    except OSError:
-        return None
-    return max(found.st_mtime_ns, 1) if stat.S_ISREG(found.st_mode) else None
 
 
 # --- the directory of all runs ------------------------------------------------------------------
@@ -333,7 +322,7 @@ class Store:
 
     def runs(self) -> list[RunDir]:
         """All run directories: the one that began or ended last, then by the time of their last change."""
-        found = [(path, changed) for path in self._folders() if (changed := _changed(path / RUN_FILE))]
+        found = [(path, when) for path in self._folders() if (when := changed(path / RUN_FILE))]
         newest = self._marked()
         found.sort(key=lambda one: (one[0].name == newest, one[1], one[0].name), reverse=True)
         return [RunDir(path) for path, _ in found]
