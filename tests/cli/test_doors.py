@@ -484,6 +484,28 @@ def test_a_library_that_lacks_memory_to_be_loaded_is_a_sentence():
     assert surprises.explained(ImportError("No module named y")) is None
 
 
+@pytest.mark.parametrize("words", ["1_0", "１", "٣", "1_000", "0_1"])
+@pytest.mark.parametrize("option", ["--max-drop", "--max-ppl-ratio", "--confidence"])
+def test_a_number_that_only_python_reads_is_refused(qeval, runs_dir, option, words):
+    store(runs_dir)
+    given = ["--max-drop", "90", option, words] if option != "--max-drop" else [option, words]
+    assert words in refused(qeval("gate", *given, code=None), 2)
+
+
+@pytest.mark.parametrize("words", ["1_0", "１", "9" * 20])
+@pytest.mark.parametrize("option", ["--limit", "--seed", "--num-fewshot", "--verify"])
+def test_so_is_one_beyond_all_measure(qeval, runs_dir, option, words):
+    said = refused(qeval("run", "--model", "toy", "--tasks", "arc_easy", option, words, code=None), 2)
+    assert "is no plain number" in said
+    assert not runs_dir.exists() or not list(runs_dir.glob("*/run.json"))
+
+
+@pytest.mark.parametrize("words", ["0_5", "0.７"])
+def test_nor_is_it_a_score(qeval, tmp_path, words):
+    (tmp_path / "scores.csv").write_text(f"variant,model,task,metric,score,n\na,m,arc_easy,acc,{words},400\n")
+    assert "is not a number" in refused(qeval("import", "--scores", tmp_path / "scores.csv", code=None), 2)
+
+
 def test_any_name_can_be_printed_whatever_the_encoding(tmp_path):
     store(tmp_path / "runs", whole())
     env = {**os.environ, "PYTHONIOENCODING": "ascii"}
