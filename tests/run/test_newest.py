@@ -13,6 +13,7 @@ from qeval.base.messages import REFUTED, Job
 from qeval.base.records import Result
 from qeval.run.executors import EXECUTORS
 from qeval.run.workers import Listener
+from qeval.store.lock import held
 
 pytestmark = pytest.mark.slow
 
@@ -130,3 +131,13 @@ def test_an_older_run_never_passes_for_a_newest_one_that_cannot_be_read(
     said = qeval(*gate, code=1)
     assert newest in said.stderr
     assert "PASS" not in said.stdout
+
+
+def test_a_command_that_is_sent_away_leaves_the_run_the_newest(qeval, runs_dir: Path) -> None:
+    """It asks for the run that another command is at work on: readers see that one as before."""
+    qeval(*GOOD)
+    first = judged(qeval(*GATE))
+    with held(runs_dir / first):
+        assert "at work on" in qeval(*GOOD, code=1).stderr
+        assert judged(qeval(*GATE)) == first
+    assert judged(qeval(*GATE)) == first
