@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from qeval.ask import suites
+from qeval.ask import protocols, suites
 from qeval.ask.model import split_revision, usual_suite
 from qeval.ask.policy import load as load_policy
 from qeval.base.errors import QevalError, UsageError, did_you_mean
+from qeval.base.fidelity import Protocol
 from qeval.base.files import disk_errors
 from qeval.base.places import cache_dir
 from qeval.base.private import homeless, private
@@ -21,6 +22,16 @@ from qeval.base.records import Policy, Suite, Variant
 from qeval.base.settings import WRITING, Settings
 from qeval.load.toy import is_toy
 from qeval.load.toy import parse as parse_toy
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """By which protocols fidelity is measured, by which of them on a GPU alone, and the most bytes that what
+    is kept for it may take (None: qeval's usual)."""
+
+    protocols: tuple[Protocol, ...] = ()
+    on_gpu: tuple[Protocol, ...] = ()
+    cache_limit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,7 @@ class Order:
     devices: str | None = None
     workers: int | None = None
     threads: int | None = None
+    fidelity: Fidelity = Fidelity()
 
 
 def cores() -> int:
@@ -76,6 +88,8 @@ def order(
     devices: str | None = None,
     workers: int | None = None,
     threads: int | None = None,
+    fidelity: str | None = None,
+    fidelity_cache_limit: int | None = None,
     **settings: Any,
 ) -> Order:
     """The words of the command line as an Order. Raises UsageError where they make no sense."""
@@ -94,6 +108,7 @@ def order(
     if is_toy(model) and (asked := _of_writing(settings)):
         raise UsageError("The toy writes no texts.", f"Leave out --{asked[0].replace('_', '-')}.")
     settings |= _device(model, settings.get("device", "auto"), devices, workers, threads)
+    _check_spread(model, settings, {"--workers": workers is not None, "--no-materialize": no_materialize})
     model, revision = split_revision(homeless(model), revision)
     adapter, baseline = (homeless(word) if word else None for word in (adapter, baseline))
     variants = tuple(
@@ -129,7 +144,39 @@ def order(
         devices=devices,
         workers=workers,
         threads=threads,
+        fidelity=_fidelity(
+            fidelity, fidelity_cache_limit, model, None if tasks else suite or usual_suite(model)
+        ),
     )
+
+
+NO_FIDELITY = "none"
+"""The word of --fidelity that has nothing measured, whatever the suite says."""
+
+
+def _fidelity(words: str | None, limit: int | None, model: str, suite: str | None) -> Fidelity:
+    """What is measured of fidelity: as asked, else as the suite's file says; of the toy only what is asked.
+
+    Raises what `protocols.parse` and `check_files` raise.
+    """
+    if words is not None:
+        asked = () if words.strip() == NO_FIDELITY else protocols.parse(words)
+        protocols.check_files(asked)
+        return Fidelity(asked, cache_limit=limit)
+    always, on_gpu = suites.fidelity_of(suite) if suite and not is_toy(model) else ((), ())
+    return Fidelity(protocols.of_suite(always), protocols.of_suite(on_gpu), limit)
+
+
+def fidelity_wish(words: str | None, limit: int | None, model: str, suite: str) -> Fidelity:
+    """What is to be measured of a run of a model on a suite, after the fact. Raises UsageError where neither
+    the words nor the suite name a protocol."""
+    known = suite if suite in suites.names() else None
+    found = _fidelity(words, limit, model, known)
+    if not (found.protocols or found.on_gpu):
+        raise UsageError(
+            f"The suite {suite} names no protocol of fidelity.", "Name some: --fidelity wikitext-2048,prose"
+        )
+    return found
 
 
 def _device(
@@ -152,6 +199,21 @@ def _device(
             f"Ask for {cores()} in all at most, not {wanted}.",
         )
     return {} if workers is None else {"device": "cpu"}
+
+
+def _check_spread(model: str, settings: dict[str, Any], others: dict[str, bool]) -> None:
+    """Raise UsageError where a variant is to lie on several GPUs and something else says that it does not."""
+    if settings.get("gpus", 1) == 1:
+        return
+    against = {
+        **others,
+        "--device": settings.get("device", "auto") != "auto",
+        "--placement streamed": settings.get("placement") == "streamed",
+    }
+    for words in (words for words, said in against.items() if said):
+        raise UsageError(f"--gpus-per-variant and {words} exclude each other.", "Leave one of them out.")
+    if is_toy(model):
+        raise UsageError("The toy calculates on no GPU.", "Leave out --gpus-per-variant.")
 
 
 def _of_writing(settings: dict[str, Any]) -> list[str]:

@@ -14,6 +14,9 @@ from qeval.run.executors import EXECUTORS, SUMMARIES
 
 if TYPE_CHECKING:
     from qeval.ask.order import Order
+    from qeval.base.errors import Exit
+    from qeval.base.records import Run
+    from qeval.store.runs import RunDir
 
 
 def _executor(command: options.Command) -> options.Command:
@@ -41,6 +44,15 @@ def _several(command: options.Command) -> options.Command:
             type=click.IntRange(min=1),
             metavar="N",
             help="Score with N workers at once on the CPU; how many there are changes no number.",
+        ),
+        click.option(
+            "--gpus-per-variant",
+            "gpus",
+            type=click.IntRange(min=1),
+            default=1,
+            show_default=True,
+            metavar="K",
+            help="Spread the layers of each variant over K GPUs, for models that one does not hold.",
         ),
         click.option(
             "--devices",
@@ -165,6 +177,7 @@ def _several(command: options.Command) -> options.Command:
     metavar="N",
     help="Quantise with N other seeds too, where a seed acts: how much of a difference is luck.",
 )
+@options.fidelity
 @_executor
 @click.option("--again", is_flag=True, help="Check every variant anew, even those that are finished.")
 @options.runs_dir
@@ -200,8 +213,19 @@ def run(ctx: click.Context, /, runs_dir: Path, as_json: bool, **asked: Any) -> N
         say(terminal.summary(evidence, outcome.decisions if outcome else ()))
         say(f"\n{formats()['table'].render(outcome)}" if outcome else "", nl=bool(outcome))
         say(runner.farewell(evidence.run, place.path), err=True)
-    failed = runner.exit_code(evidence.run)
+    failed = runner.exit_code(evidence.run) or _not_measured(order, evidence.run, place)
     ctx.exit(int(outcome.exit if outcome and not failed else failed))
+
+
+def _not_measured(order: Order, run: Run, place: RunDir) -> Exit:
+    """ERROR where a variant that was scored could not be measured as asked."""
+    from qeval.base.errors import Exit
+    from qeval.run.fidelity import lacking
+
+    missing = lacking(order.fidelity, run, place)
+    if missing:
+        say(f"Fidelity was not measured of {', '.join(missing)}; see above.", err=True)
+    return Exit.ERROR if missing else Exit.PASS
 
 
 def _check_tasks(order: Order) -> None:
