@@ -7,7 +7,7 @@ import os
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from qeval.ask import suites
 from qeval.ask.model import split_revision, usual_suite
@@ -25,7 +25,7 @@ from qeval.load.toy import parse as parse_toy
 
 @dataclass(frozen=True)
 class Order:
-    """Everything that `qeval run` was asked for."""
+    """Everything that `qeval run` was asked for; `only`: what others score is prepared, or finished."""
 
     variants: tuple[Variant, ...]
     baseline: str
@@ -44,6 +44,7 @@ class Order:
     devices: str | None = None
     workers: int | None = None
     threads: int | None = None
+    only: Literal["", "prepare", "finish"] = ""
 
 
 def cores() -> int:
@@ -76,6 +77,8 @@ def order(
     devices: str | None = None,
     workers: int | None = None,
     threads: int | None = None,
+    prepare: bool = False,
+    finish: bool = False,
     **settings: Any,
 ) -> Order:
     """The words of the command line as an Order. Raises UsageError where they make no sense."""
@@ -129,7 +132,24 @@ def order(
         devices=devices,
         workers=workers,
         threads=threads,
+        only=_only(prepare, finish, (devices, workers, repeat_baseline or None, repeat_quantisation)),
     )
+
+
+def _only(
+    prepare: bool, finish: bool, scoring: tuple[object, object, object, object]
+) -> Literal["", "prepare", "finish"]:
+    """What is done of a run that others score. Raises UsageError for words that this has no use for."""
+    if not (prepare or finish):
+        return ""
+    words = ("--devices", "--workers", "--repeat-baseline", "--repeat-quantisation")
+    if prepare and finish:
+        raise UsageError("--prepare and --finish exclude each other.", "Leave one of them out.")
+    for word, value in zip(words, scoring, strict=True):
+        if value is not None:
+            only = "--prepare" if prepare else "--finish"
+            raise UsageError(f"{word} and {only} exclude each other.", "Leave one of them out.")
+    return "prepare" if prepare else "finish"
 
 
 def _device(

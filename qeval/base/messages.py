@@ -31,6 +31,7 @@ class Job(msgspec.Struct, frozen=True):
     `part`: one worker scores the whole variant; or it leads others of the same variant, whose shards it takes
     over; or it helps the one that leads, scores shards and stores no cell. `environment` is set for the
     worker's process, `threads` are those that it calculates with on a CPU (None: as many as torch takes).
+    `holder` is the name under which it takes leases, where workers on several machines share the store.
     """
 
     runs_dir: str
@@ -52,6 +53,7 @@ class Job(msgspec.Struct, frozen=True):
     part: Literal["whole", "lead", "help"] = "whole"
     environment: dict[str, str] = {}
     threads: int | None = None
+    holder: str = ""
 
 
 Lost = Literal["", "process", "device"]

@@ -53,6 +53,25 @@ def _several(command: options.Command) -> options.Command:
     return command
 
 
+def _by_others(command: options.Command) -> options.Command:
+    """The options of a run that `qeval worker` scores."""
+    for option in (
+        click.option(
+            "--finish",
+            is_flag=True,
+            help="Score nothing: wait for the workers that are at work, then report and judge what there is.",
+        ),
+        click.option(
+            "--prepare",
+            is_flag=True,
+            help="Score nothing: write down what is to be done, print the run's directory, and leave it to"
+            " `qeval worker`.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 @click.command(cls=options.Strict)
 @click.option(
     "--model", "-m", required=True, metavar="MODEL", help="Hub id (with @revision), directory, demo or toy."
@@ -166,6 +185,7 @@ def _several(command: options.Command) -> options.Command:
     help="Quantise with N other seeds too, where a seed acts: how much of a difference is luck.",
 )
 @_executor
+@_by_others
 @click.option("--again", is_flag=True, help="Check every variant anew, even those that are finished.")
 @options.runs_dir
 @options.as_json
@@ -189,6 +209,10 @@ def run(ctx: click.Context, /, runs_dir: Path, as_json: bool, **asked: Any) -> N
     say(orders.announcement(order), err=True)
     with progress.display(len(order.variants)) as listen:
         place = runner.execute(order, listen)
+    if order.only == "prepare":
+        say(str(place.path.resolve()))
+        say(f"Start, on any machine that sees it: qeval worker {place.path.resolve()}", err=True)
+        return
     evidence, _ = options.open_runs([str(place.path)], runs_dir)
     outcome = conclude(evidence, order.policy) if order.policy else None
     if outcome:

@@ -24,13 +24,14 @@ from qeval.base.places import tasks_dir
 from qeval.base.records import Cell, Result, Run, Variant
 from qeval.base.repeats import repeats_of, scorings, with_repeat
 from qeval.load.toy import is_toy
-from qeval.run import identity, pool, seats
+from qeval.run import identity, planning, pool, seats
 from qeval.run.executors import EXECUTORS, Prepare, ahead, end_of
 from qeval.run.keeping import fed, learned, result_of, with_result
 from qeval.run.seats import Seat
 from qeval.store.lock import held
 from qeval.store.runs import RunDir, Store
 from qeval.store.shards import forget_tries
+from qeval.store.work import Work
 
 Listener = Callable[[Variant, Event], None]
 
@@ -63,10 +64,10 @@ def execute(order: Order, listen: Listener) -> RunDir:
     store = Store(order.runs_dir)
     store.mark_newest("")
     refused = check(order)
-    places = seats.seats(order)
+    places = seats.ALONE if order.only else seats.seats(order)
     if places.note:
         listen(order.variants[0], Note(places.note))
-    if is_toy(order.variants[0].model):
+    if order.only or is_toy(order.variants[0].model):
         return _execute(order, store, refused, _Hands(listen, places.all, lambda _: None))
     with ahead(order.executor) as prepare:
         for seat in places.all[: len(order.variants)]:
@@ -105,6 +106,8 @@ def _execute(order: Order, store: Store, refused: dict[str, QevalError], hands: 
     more = repeats(order, refused)
     place = store.run_dir(identity.run_id(order, identities, context))
     with held(place.path):
+        if order.only != "finish":
+            planning.refuse_workers(place)
         return _at_work(order, store, refused, hands, place, identities, context, more)
 
 
@@ -119,26 +122,44 @@ def _at_work(
     more: tuple[Repeat, ...],
 ) -> RunDir:
     listen = hands.listen
-    run = _begin(order, place)
+    run = planning.taken_up(_begin(order, place), place, order.cost)
     if not (place.path / "cells").exists() and (before := _before(order, store, place)):
         listen(order.variants[0], Note(_ANEW.format(before)))
     store.mark_newest(place.path.name)
     for variant in order.variants:
         if variant.name in refused:
             run = with_result(run, _refused(variant, refused[variant.name], listen), order.cost)
-    seated = partial(hands.seats[0].seated, threads=seats.threads(order, run))
+    each = seats.threads(order, run) or (1 if order.only else None)
+    seated = partial(hands.seats[0].seated, threads=each)
     jobs = [
         seated(_job(order, variant, identities, context, place, result_of(run, variant.name).packing))
         for variant in sorted(order.variants, key=partial(_turn, order, len(hands.seats)))
         if variant.name not in refused
     ]
-    run = _all_scored(order, run, jobs, place, hands)
+    if order.only == "prepare":
+        return _planned(order, run, jobs, place, listen)
+    if order.only == "finish":
+        run = planning.followed(run, place, order.cost, listen)
+    else:
+        run = _all_scored(order, run, jobs, place, hands)
+        Work(place.work).forget()
+    _forget_shards(run, place)
     for variant in order.variants:
         if why := nothing_to_repeat(order, refused).get(variant.name):
             listen(variant, Note(f"Nothing to repeat: {why}."))
     for repeat in more:
         run = _repeated(order, run, repeat, context, place, listen, seated)
     store.mark_newest(place.path.name)
+    return place
+
+
+def _planned(order: Order, run: Run, jobs: Sequence[Job], place: RunDir, listen: Listener) -> RunDir:
+    """The run, with what is to be done of it written down for workers that others start."""
+    place.write(run)
+    todo = [job for job in jobs if not _settled(order, run, job, place, listen)]
+    for job in todo:
+        forget_tries(place.shards(job.variant.name))
+    planning.plan(order, todo, place)
     return place
 
 
