@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from qeval.ask import suites
+from qeval.ask import placing, suites
 from qeval.ask.model import split_revision, usual_suite
 from qeval.ask.policy import load as load_policy
 from qeval.base.errors import QevalError, UsageError, did_you_mean
@@ -45,6 +45,9 @@ class Order:
     workers: int | None = None
     threads: int | None = None
     only: Literal["", "prepare", "finish"] = ""
+    wait: bool = False
+    dry_run: bool = False
+    sbatch_args: tuple[str, ...] = ()
 
 
 def cores() -> int:
@@ -79,6 +82,9 @@ def order(
     threads: int | None = None,
     prepare: bool = False,
     finish: bool = False,
+    wait: bool = False,
+    dry_run: bool = False,
+    sbatch_args: tuple[str, ...] = (),
     **settings: Any,
 ) -> Order:
     """The words of the command line as an Order. Raises UsageError where they make no sense."""
@@ -96,7 +102,11 @@ def order(
         raise UsageError(f"{who} has no perplexity inside a chat template.", "Leave out --framed.")
     if is_toy(model) and (asked := _of_writing(settings)):
         raise UsageError("The toy writes no texts.", f"Leave out --{asked[0].replace('_', '-')}.")
-    settings |= _device(model, settings.get("device", "auto"), devices, workers, threads)
+    placing.check(
+        executor, prepare=prepare, finish=finish, wait=wait, dry_run=dry_run, sbatch_args=sbatch_args
+    )
+    if executor not in placing.CLUSTERS:
+        settings |= _device(model, settings.get("device", "auto"), devices, workers, threads)
     model, revision = split_revision(homeless(model), revision)
     adapter, baseline = (homeless(word) if word else None for word in (adapter, baseline))
     variants = tuple(
@@ -132,24 +142,18 @@ def order(
         devices=devices,
         workers=workers,
         threads=threads,
-        only=_only(prepare, finish, (devices, workers, repeat_baseline or None, repeat_quantisation)),
+        only=placing.only(
+            prepare=prepare or executor == "slurm",
+            finish=finish,
+            devices=devices,
+            workers=None if executor == "slurm" else workers,
+            repeat_baseline=repeat_baseline or None,
+            repeat_quantisation=repeat_quantisation,
+        ),
+        wait=wait,
+        dry_run=dry_run,
+        sbatch_args=tuple(sbatch_args),
     )
-
-
-def _only(
-    prepare: bool, finish: bool, scoring: tuple[object, object, object, object]
-) -> Literal["", "prepare", "finish"]:
-    """What is done of a run that others score. Raises UsageError for words that this has no use for."""
-    if not (prepare or finish):
-        return ""
-    words = ("--devices", "--workers", "--repeat-baseline", "--repeat-quantisation")
-    if prepare and finish:
-        raise UsageError("--prepare and --finish exclude each other.", "Leave one of them out.")
-    for word, value in zip(words, scoring, strict=True):
-        if value is not None:
-            only = "--prepare" if prepare else "--finish"
-            raise UsageError(f"{word} and {only} exclude each other.", "Leave one of them out.")
-    return "prepare" if prepare else "finish"
 
 
 def _device(

@@ -52,12 +52,13 @@ def exit_code(run: Run) -> Exit:
     return Exit.PASS if all(result.status in {"done", "stopped"} for result in scorings(run)) else Exit.ERROR
 
 
-def execute(order: Order, listen: Listener) -> RunDir:
+def execute(order: Order, listen: Listener, alive: Callable[[], bool] | None = None) -> RunDir:
     """Score every variant, then what is to be scored once more, resuming what an earlier attempt finished;
     returns the run's directory.
 
-    A variant that fails is recorded and the others go on. Raises QevalError for an order that cannot be
-    begun at all, KeyboardInterrupt (after writing run.json) when the person stops it.
+    A variant that fails is recorded and the others go on. `alive`: whether workers that score what is to be
+    finished may still come. Raises QevalError for an order that cannot be begun at all, KeyboardInterrupt
+    (after writing run.json) when the person stops it.
     """
     if order.again:
         contents.forget(order.cache_dir)
@@ -68,7 +69,7 @@ def execute(order: Order, listen: Listener) -> RunDir:
     if places.note:
         listen(order.variants[0], Note(places.note))
     if order.only or is_toy(order.variants[0].model):
-        return _execute(order, store, refused, _Hands(listen, places.all, lambda _: None))
+        return _execute(order, store, refused, _Hands(listen, places.all, lambda _: None, alive))
     with ahead(order.executor) as prepare:
         for seat in places.all[: len(order.variants)]:
             prepare(seat.environment)
@@ -82,6 +83,7 @@ class _Hands(NamedTuple):
     listen: Listener
     seats: tuple[Seat, ...]
     prepare: Prepare
+    alive: Callable[[], bool] | None = None
 
 
 def _ahead_of(order: Order, seat: Seat, prepare: Prepare, listen: Listener) -> Listener:
@@ -105,6 +107,8 @@ def _execute(order: Order, store: Store, refused: dict[str, QevalError], hands: 
     context = identity.context_of(order)
     more = repeats(order, refused)
     place = store.run_dir(identity.run_id(order, identities, context))
+    if order.dry_run:
+        return place
     with held(place.path):
         if order.only != "finish":
             planning.refuse_workers(place)
@@ -139,7 +143,7 @@ def _at_work(
     if order.only == "prepare":
         return _planned(order, run, jobs, place, listen)
     if order.only == "finish":
-        run = planning.followed(run, place, order.cost, listen)
+        run = planning.followed(run, place, order.cost, listen, hands.alive)
     else:
         run = _all_scored(order, run, jobs, place, hands)
         Work(place.work).forget()

@@ -2,7 +2,7 @@
 
 A module has one function `execute`, which takes a Job and a listener, starts qeval.run.workers.WORKER
 somewhere, hands on its events as they come and turns whatever happens into the variant's Result. The first
-line of the module is its help. docs/extend/executor.md has an example; tests/run/test_executors.py runs
+line of the module is its help. One without `execute` hands a prepared run to a scheduler. docs/extend/executor.md has an example; tests/run/test_executors.py runs
 every executor against the same contract.
 """
 
@@ -53,7 +53,9 @@ def _summary(module: ModuleType) -> str:
 
 
 _found = _modules(__path__)
-EXECUTORS: dict[str, Execute] = {name: module.execute for name, module in _found.items()}
+EXECUTORS: dict[str, Execute] = {
+    name: module.execute for name, module in _found.items() if hasattr(module, "execute")
+}
 
 
 @contextlib.contextmanager

@@ -1,0 +1,43 @@
+"""Where and by whom a run is scored: which words of the command go together."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from qeval.base.errors import UsageError
+
+CLUSTERS = frozenset({"slurm"})
+"""Executors whose workers sit elsewhere: what this machine has does not count."""
+_NEEDS = {"wait": "slurm", "dry_run": "slurm", "sbatch_args": "slurm"}
+"""Options that concern one executor alone."""
+
+
+def check(executor: str, **asked: object) -> None:
+    """Raise UsageError for words that an executor has no use for."""
+    for name, value in asked.items():
+        needed = _NEEDS.get(name)
+        if value and needed is not None and executor != needed:
+            raise UsageError(
+                f"{_word(name)} concerns --executor {needed}.", f"Add it, or leave out {_word(name)}."
+            )
+        if value and needed is None and executor != "local":
+            raise UsageError(
+                f"{_word(name)} and --executor {executor} exclude each other.", "Leave one of them out."
+            )
+
+
+def only(*, prepare: bool, finish: bool, **scoring: object) -> Literal["", "prepare", "finish"]:
+    """What is done of a run that others score. Raises UsageError for words that this has no use for."""
+    if not (prepare or finish):
+        return ""
+    if prepare and finish:
+        raise UsageError("--prepare and --finish exclude each other.", "Leave one of them out.")
+    for name, value in scoring.items():
+        if value is not None:
+            how = "a run that others score" if prepare else "--finish"
+            raise UsageError(f"{_word(name)} and {how} exclude each other.", "Leave one of them out.")
+    return "prepare" if prepare else "finish"
+
+
+def _word(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
