@@ -105,8 +105,10 @@ def order(
     placing.check(
         executor, prepare=prepare, finish=finish, wait=wait, dry_run=dry_run, sbatch_args=sbatch_args
     )
-    if executor not in placing.CLUSTERS:
+    here = executor not in placing.CLUSTERS
+    if here:
         settings |= _device(model, settings.get("device", "auto"), devices, workers, threads)
+    _check_spread(model, settings, {"--workers": here and workers is not None, "--no-materialize": no_materialize})
     model, revision = split_revision(homeless(model), revision)
     adapter, baseline = (homeless(word) if word else None for word in (adapter, baseline))
     variants = tuple(
@@ -176,6 +178,21 @@ def _device(
             f"Ask for {cores()} in all at most, not {wanted}.",
         )
     return {} if workers is None else {"device": "cpu"}
+
+
+def _check_spread(model: str, settings: dict[str, Any], others: dict[str, bool]) -> None:
+    """Raise UsageError where a variant is to lie on several GPUs and something else says that it does not."""
+    if settings.get("gpus", 1) == 1:
+        return
+    against = {
+        **others,
+        "--device": settings.get("device", "auto") != "auto",
+        "--placement streamed": settings.get("placement") == "streamed",
+    }
+    for words in (words for words, said in against.items() if said):
+        raise UsageError(f"--gpus-per-variant and {words} exclude each other.", "Leave one of them out.")
+    if is_toy(model):
+        raise UsageError("The toy calculates on no GPU.", "Leave out --gpus-per-variant.")
 
 
 def _of_writing(settings: dict[str, Any]) -> list[str]:

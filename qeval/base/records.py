@@ -199,9 +199,9 @@ class Provenance:
     layers alone; `quantised_share` is their part of all weights but those of embeddings and head, and
     `bits_overall` the bits of a weight over the whole model, those included. `weight_bytes` is the size of
     all parameters and buffers as a checkpoint holds them. `engine` is the path that scored ("tree", "kv",
-    "head", "plain", "lm-eval"), `engine_note` what its check found. `placement` is "streamed" where weights
-    reached the device layer by layer, empty where it held them. `notes` are sentences that a reader of
-    the report must see, `warnings` those a gate prints too.
+    "head", "plain", "lm-eval"), `engine_note` what its check found. `placement` is "streamed" where
+    weights reached the device layer by layer, "2 GPUs" where they lay on two, empty where one held them.
+    `notes` are sentences that a reader of the report must see, `warnings` those a gate prints too.
     """
 
     model: str

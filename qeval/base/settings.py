@@ -30,6 +30,7 @@ class Settings:
     think_end: str | None = None  # lm-eval's think_end_token; None: the markers that the tokenizer tells
     placement: str = "auto"
     gpu_memory: int | None = None
+    gpus: int = 1  # how many GPUs the weights of a variant lie on
 
 
 WRITING = ("max_gen_toks", "repeats", "temperature", "think_end")

@@ -17,7 +17,7 @@ import click
 
 from qeval import __version__, cli
 from qeval.base.errors import Exit, QevalError
-from qeval.cli import streams, surprises
+from qeval.cli import stops, streams, surprises
 from qeval.cli.speech import say
 
 
@@ -54,14 +54,15 @@ class _Door(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Stdout is data; errors go to stderr."""
         try:
-            return super().invoke(ctx)
+            with stops.heard():
+                return super().invoke(ctx)
         except click.ClickException as error:
             _refuse(ctx, error)
         except (click.exceptions.Exit, click.Abort):
             raise
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             streams.tell("Stopped. What is finished is kept; the same command goes on from there.")
-            ctx.exit(130)
+            ctx.exit(getattr(stop, "exit_code", 130))
         except BrokenPipeError:
             streams.abandon()  # the reader of our output has gone
             ctx.exit(int(Exit.ERROR))

@@ -49,6 +49,15 @@ def _several(command: options.Command) -> options.Command:
             help="Score with N workers at once on the CPU, or on a cluster; how many changes no number.",
         ),
         click.option(
+            "--gpus-per-variant",
+            "gpus",
+            type=click.IntRange(min=1),
+            default=1,
+            show_default=True,
+            metavar="K",
+            help="Spread the layers of each variant over K GPUs, for models that one does not hold.",
+        ),
+        click.option(
             "--devices",
             metavar="LIST",
             help="Score with one worker on each of these GPUs: all (idle ones of one kind), or e.g. 0,1."

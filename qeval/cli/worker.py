@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
-from types import FrameType
 
 import click
 
@@ -35,15 +33,7 @@ def worker(ctx: click.Context, run: Path, timeout: float, device: str | None) ->
     from qeval.cli import progress
     from qeval.run import taking
 
-    signal.signal(signal.SIGTERM, _stop)
     place = taking.store_of(run)
     with progress.display() as listen:
         fine = taking.work(place, listen, timeout, device)
     ctx.exit(int(Exit.PASS if fine else Exit.ERROR))
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    """What a scheduler ends, or takes a machine from, leaves its work to others at once."""
-    del frame
-    signal.signal(number, signal.SIG_IGN)  # once is enough
-    raise KeyboardInterrupt

@@ -84,7 +84,7 @@ def _loaded(variant: Variant, meant: Meant, recipe: Recipe) -> Loaded:
     if variant.adapter is not None:
         adapter.check(variant.adapter, spec, recipe.options)
         adapter.check_kind(variant.adapter)
-    if not recipe.streamed or spec.make is None or recipe.ready:  # making one looks for room by itself
+    if spec.make is None or recipe.ready:  # making one looks for room by itself
         check_fits(recipe, spec)
     tokenizer, notes = _tokenizer_of(variant, recipe.base, recipe.trust_remote_code)
     if spec.make is not None and not recipe.ready:
@@ -146,9 +146,7 @@ def make_checkpoint(
     variant = Variant(scheme.kind, model, scheme, revision)
     meant = replace(resolve(variant), ready=None)  # a published one is read by `load`; here one is made
     recipe = recipe_of(variant, meant, device, dtype, cache_dir, progress)
-    recipe = replace(recipe, datasets_dir=datasets_dir)
-    check_fits(recipe, spec)
-    return spec.make(recipe)
+    return spec.make(replace(recipe, datasets_dir=datasets_dir))
 
 
 def recipe_of(

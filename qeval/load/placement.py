@@ -64,13 +64,22 @@ class Room:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where weights lie. `on_device` is what of them lies on the device while they are scored, in bytes;
-    `sentence` tells a person of what is not usual, and `refused` why there is no way."""
+    """Where weights lie. `on_device` is what of them lies on the device while they are scored, in bytes, and
+    on each of `gpus`, at most; `sentence` tells a person of what is not usual, and `refused` why there is no
+    way."""
 
     streamed: bool
     on_device: int
     sentence: str = ""
     refused: QevalError | None = None
+    gpus: int = 1
+
+    @property
+    def name(self) -> str:
+        """What provenance says of a placement that is not usual."""
+        if self.streamed:
+            return "streamed"
+        return f"{self.gpus} GPUs" if self.gpus > 1 else ""
 
 
 def sizes_of(variant: Variant, dtype: str, device: str, cache_dir: Path) -> Sizes | None:
@@ -100,17 +109,26 @@ def _sizes(config: Mapping[str, Any], count: int, each: int, packed: int) -> Siz
 
 
 def place(
-    variant: Variant, sizes: Sizes | None, room: Room, asked: str = "auto", *, materialize: bool = True
+    variant: Variant,
+    sizes: Sizes | None,
+    room: Room,
+    asked: str = "auto",
+    *,
+    materialize: bool = True,
+    gpus: int = 1,
 ) -> Placement:
     """Where the weights of a variant will lie.
 
     They lie on the device where they fit there as they are scored, unpacked. Otherwise they are streamed from
     host memory, or where that cannot be, lie on the device as their scheme packs them. `asked` is "resident",
-    "streamed" or "auto"; `materialize` tells whether packed layers may be unpacked.
+    "streamed" or "auto"; `materialize` tells whether packed layers may be unpacked. Where a variant has
+    several `gpus` it is spread over them; `room` is that of each.
     """
     spec = SCHEMES[variant.scheme.kind]
     plain = not spec.quantised or spec.unpacks(spec.complete(variant.scheme.options))
     reason = _not_streamed(variant, spec, unpacked=plain or materialize)
+    if gpus > 1:
+        return _spread(variant, sizes, room, gpus, reason)
     wished = asked == "streamed"
     if wished and reason is not None:
         return Placement(True, 0, refused=reason)
@@ -127,6 +145,30 @@ def place(
         return replace(found, sentence=said)
     refused = None if asked == "resident" else _nowhere(variant, sizes, room, reason)  # loading will say so
     return Placement(wished, sizes.plain if plain else sizes.packed, refused=refused)
+
+
+def _spread(
+    variant: Variant, sizes: Sizes | None, room: Room, gpus: int, reason: QevalError | None
+) -> Placement:
+    """A variant on several GPUs, through host memory, where its packed layers are left as it is loaded."""
+    said = f"The weights lie on {gpus} GPUs, a run of layers on each, as asked."
+    if reason is not None:
+        hint = "Leave out --gpus-per-variant for it."
+        message = reason.message.replace("streamed from host memory", "spread over several GPUs")
+        return Placement(False, 0, refused=QevalError(message, hint), gpus=gpus)
+    if sizes is None:
+        return Placement(False, 0, said, gpus=gpus)
+    each = sizes.plain // gpus + sizes.block
+    refused = None
+    if not _holds(sizes, room):
+        refused = _too_little(variant, sizes, room)
+    elif not _fits(each, room.gpu, LEAST_WORK):
+        refused = QevalError(
+            f"{variant.model} as {variant.name} takes {size(each * ROOM + LEAST_WORK)} of each of {gpus}"
+            f" GPUs, and they have {size(room.gpu)}.",
+            "Ask for more with --gpus-per-variant, or leave it out: what does not fit is streamed.",
+        )
+    return Placement(False, each, said, refused, gpus)
 
 
 def _first(sizes: Sizes, room: Room, ways: Sequence[tuple[bool, int]]) -> Placement | None:

@@ -50,7 +50,8 @@ def _loaded(made: Provenance) -> list[Fact]:
 def _placed(made: Provenance) -> list[Fact]:
     """Where weights lay, and whether they were unpacked, once or at every turn."""
     if made.placement != "streamed":
-        return [("Weights dequantised once for scoring", "yes" if made.materialized else "")]
+        lay = [("Placement", f"on {made.placement}, a run of layers on each")] if made.placement else []
+        return [*lay, ("Weights dequantised once for scoring", "yes" if made.materialized else "")]
     unpacked = ", and dequantised as they are reached" if made.materialized else ""
     return [("Placement", f"streamed from host memory layer by layer{unpacked}")]
 
@@ -148,6 +149,7 @@ def _settings(run: Run) -> tuple[Fact, ...]:
         ("Requested dtype", settings.dtype),
         ("Requested device", settings.device),
         ("Requested placement", "" if settings.placement == "auto" else settings.placement),
+        ("GPUs of each variant", str(settings.gpus) if settings.gpus > 1 else ""),
         ("GPU memory allowed", numbers.size(settings.gpu_memory) if settings.gpu_memory else ""),
         ("Requested batch size", settings.batch_size),
         ("Requested engine", settings.engine),

@@ -104,6 +104,7 @@ _NOT_ASKED: dict[str, Any] = {
     "framed": False,
     "placement": "auto",
     "gpu_memory": None,
+    "gpus": 1,
     **dict.fromkeys(WRITING),
 }
 """Settings that a run's id holds only where they were asked for: it is older than they are."""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from qeval.ask.order import Order, cores
+from qeval.base.errors import UsageError
 from qeval.base.messages import Job
 from qeval.base.records import Run
 from qeval.base.repeats import scorings
@@ -54,12 +55,25 @@ def seats(order: Order) -> Seats:
     if order.workers is not None:
         own = {"OMP_NUM_THREADS": str(order.threads or 1)}
         return Seats(tuple(Seat(number, own) for number in range(order.workers)))
-    if order.devices is not None:
-        found, note = gpus.chosen(order.devices, gpus.visible())
-        return Seats(tuple(map(_on, range(len(found)), found)), note)
+    if order.devices is not None or order.settings.gpus > 1:
+        found, note = gpus.chosen("all" if order.devices is None else order.devices, gpus.visible())
+        return _grouped(found, note, order.settings.gpus)
     if order.settings.device != "auto" or is_toy(order.variants[0].model) or not order.suite.tasks:
         return ALONE
     return _unasked(gpus.visible(), gpus.assigned())
+
+
+def _grouped(found: Sequence[gpus.Gpu], note: str, size: int) -> Seats:
+    """Seats of `size` GPUs each. Raises UsageError where there are fewer."""
+    if size > len(found):
+        raise UsageError(
+            f"--gpus-per-variant {size} asks for more GPUs than the {len(found)} that can be used here.",
+            f"Ask for {len(found)} at most, or leave it out: what does not fit on one is streamed.",
+        )
+    groups = [found[i : i + size] for i in range(0, len(found) - size + 1, size)]
+    if over := len(found) % size:
+        note = f"{note} {over} of {len(found)} GPUs stay idle: each variant takes {size}.".strip()
+    return Seats(tuple(map(_on, range(len(groups)), groups)), note)
 
 
 def _unasked(there: Sequence[gpus.Gpu], by: str | None) -> Seats:
@@ -71,16 +85,16 @@ def _unasked(there: Sequence[gpus.Gpu], by: str | None) -> Seats:
         return Seats(ALONE.all, _OFFER.format(idle) if idle > 1 else "")
     found, note = gpus.alike([gpu for gpu in there if not gpu.dead], there)
     if len(found) == 1:
-        return Seats((_on(0, found[0]),), note)
+        return Seats((_on(0, found),), note)
     said = f"{len(found)} GPUs are at work, for {by} is set; --device cuda takes one."
-    return Seats(tuple(map(_on, range(len(found)), found)), f"{said} {note}".strip())
+    return _grouped(found, f"{said} {note}".strip(), 1)
 
 
 _OFFER = "{} GPUs stand idle here, and one is used; --devices all takes them."
 
 
-def _on(number: int, gpu: gpus.Gpu) -> Seat:
-    return Seat(number, {"CUDA_VISIBLE_DEVICES": gpu.word}, "cuda:0")
+def _on(number: int, some: Sequence[gpus.Gpu]) -> Seat:
+    return Seat(number, {"CUDA_VISIBLE_DEVICES": ",".join(gpu.word for gpu in some)}, "cuda:0")
 
 
 def threads(order: Order, run: Run) -> int | None:

@@ -84,12 +84,12 @@ def placed_variant(job: Job, say: Say) -> model.Loaded:
     where = placed(job)
     if where.refused is not None:
         raise where.refused
-    if not where.streamed:
+    if not where.name:
         return loaded_variant(job, say, fast=not job.settings.materialize)
     say(Note(where.sentence))
     loaded = loaded_variant(job, say, streamed=True)
     told = loaded.provenance
-    told = replace(told, placement="streamed", notes=(where.sentence, *told.notes))
+    told = replace(told, placement=where.name, notes=(where.sentence, *told.notes))
     return replace(loaded, provenance=told)
 
 

@@ -26,6 +26,7 @@ def placed(job: Job) -> Placement:
         Room(gpu, host_bytes()),
         settings.placement,
         materialize=settings.materialize,
+        gpus=settings.gpus,
     )
 
 

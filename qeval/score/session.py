@@ -28,6 +28,7 @@ from qeval.score.costing import cost_of_scored, end_without_scoring
 from qeval.score.engine.body import NonFiniteError
 from qeval.score.engine.materialize import can_materialize, compute_in_own_dtype, materialize
 from qeval.score.engine.requests import Answer
+from qeval.score.engine.spreading import spread
 from qeval.score.engine.streaming import stream
 from qeval.score.feeding import Answers, Feeder, Place, SteppedDown, not_a_number, places_of
 from qeval.score.harness import door
@@ -56,6 +57,7 @@ _CPU_KERNEL_NOTE = (
 )
 _SLOW_TEXTS = "Texts are written slowly: every token takes all layers from host memory anew."
 _NO_COST = "Not measured unasked: the weights were streamed from host memory."
+_NO_COST_SPREAD = "Not measured unasked: the weights lay on {}."
 _LM_EVAL_BATCH = 8  # where lm-eval's own code runs and no batch size was asked for
 
 
@@ -160,11 +162,11 @@ class Session:
         if compute_in_own_dtype(self.model):
             self.native = False
             self.account.note([_CPU_KERNEL_NOTE])
-        if self.streamed:
-            self.say(Stage("moving layers to where they are streamed from"))
+        if self.account.provenance.placement:
+            self.say(Stage("moving layers to where they belong"))
             self.native = False
             with phase("dequantising"):
-                count = stream(self.model, self.settings.device)
+                count = self._place()
             self.account.learn(materialized=count > 0)
         elif self.settings.materialize and self.settings.engine == "tree" and can_materialize(self.model):
             self.say(Stage("dequantising the weights for scoring"))
@@ -172,6 +174,12 @@ class Session:
                 self.model, _ = materialize(self.model)
             self.native = False
             self.account.learn(materialized=True)
+
+    def _place(self) -> int:
+        """Move a model out of host memory, or have it streamed; how many layers that unpacks."""
+        if self.streamed:
+            return stream(self.model, self.settings.device)
+        return spread(self.model, [f"cuda:{i}" for i in range(self.settings.gpus)])
 
     @property
     def streamed(self) -> bool:
@@ -361,9 +369,9 @@ class Session:
         """What the variant costs, by `cost_of_scored`."""
         known = Cost(self.account.provenance.device, self.loaded.load_seconds)
         kind, job = self.loaded.model.device.type, self.job
-        if self.streamed and job.cost is None:
+        if (where := self.account.provenance.placement) and job.cost is None:
             job = msgspec.structs.replace(job, cost=False)
-            known = replace(known, notes=(_NO_COST,))
+            known = replace(known, notes=(_NO_COST if self.streamed else _NO_COST_SPREAD.format(where),))
         spent = sum(CLOCK.all().values())
         with phase("costs"):
             return cost_of_scored(

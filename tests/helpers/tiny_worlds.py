@@ -34,6 +34,7 @@ class World:
     text: Path
     cache: Path
     said: list[str]
+    device: str = "cpu"
 
     def scheme(self, **options: Any) -> Scheme:
         return Scheme(self.kind, {**self.options, "calibration": str(self.text), **options})
@@ -42,7 +43,7 @@ class World:
         return models.make_checkpoint(
             str(model or self.model),
             self.scheme(**options),
-            device="cpu",
+            device=self.device,
             cache_dir=self.cache,
             progress=self.said.append,
         )

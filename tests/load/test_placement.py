@@ -165,3 +165,27 @@ def test_every_scheme_that_is_streamed_is_plain_or_unpacked_by_scoring() -> None
     assert {name for name, spec in SCHEMES.items() if spec.streams} == {
         *("fp32", "bf16", "fp16", "bnb4", "gptq", "awq", "rtn"),
     }
+
+
+def test_several_gpus_hold_a_part_each() -> None:
+    found = placed("fp16", 24, gpus=2)
+    assert (found.streamed, found.gpus, found.name, found.refused) == (False, 2, "2 GPUs", None)
+    assert found.on_device == SIZES.plain // 2 + SIZES.block
+    assert found.sentence == "The weights lie on 2 GPUs, a run of layers on each, as asked."
+    assert placed("bnb4", 24, PACKED, gpus=2).on_device == found.on_device
+    assert placed("fp16", 24).streamed  # as ever
+
+
+def test_what_several_gpus_do_not_hold_is_refused_with_what_would() -> None:
+    small = placed("fp16", 12, gpus=2).refused
+    assert small is not None
+    assert "of each of 2 GPUs, and they have 12.0 GiB" in small.message
+    assert "--gpus-per-variant" in small.hint
+    assert placed("fp16", 12, gpus=3).refused is None
+    kind = placed("hqq", 80, PACKED, gpus=2).refused
+    assert kind is not None
+    assert "hqq cannot be spread over several GPUs" in kind.message
+    assert kind.hint == "Leave out --gpus-per-variant for it."
+    poor = placed("fp16", 80, host=GIB, gpus=2).refused
+    assert poor is not None
+    assert "memory" in poor.message

@@ -232,3 +232,34 @@ def test_a_gpu_that_the_driver_does_not_know_is_called_by_its_word(machine, monk
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-1234,MIG-5678")
     assert gpus.visible() == (gpus.Gpu("MIG-1234"), gpus.Gpu("MIG-5678"))
     assert words_of(seats.seats(an_order())) == ["MIG-1234", "MIG-5678"]
+
+
+def test_gpus_of_a_variant_are_one_seat(machine) -> None:
+    machine([(H100, 81559, 4)] * 5)
+    found = seats.seats(an_order(settings=Settings(gpus=2)))
+    assert words_of(found) == ["GPU-000,GPU-111", "GPU-222,GPU-333"]
+    assert [seat.device for seat in found.all] == ["cuda:0"] * 2
+    assert found.note == "1 of 5 GPUs stay idle: each variant takes 2."
+    assert words_of(seats.seats(an_order(devices="3,1", settings=Settings(gpus=2)))) == ["GPU-333,GPU-111"]
+    for asked in (None, "0,1"):
+        with pytest.raises(UsageError, match="asks for more GPUs than") as refused:
+            seats.seats(an_order(devices=asked, settings=Settings(gpus=6)))
+        assert "streamed" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ({"workers": 1}, "--gpus-per-variant and --workers exclude"),
+        ({"device": "cuda:1"}, "--gpus-per-variant and --device exclude"),
+        ({"placement": "streamed"}, "--gpus-per-variant and --placement streamed exclude"),
+        ({"no_materialize": True}, "--gpus-per-variant and --no-materialize exclude"),
+        ({"model": "toy", "schemes": "toy"}, "The toy calculates on no GPU"),
+    ],
+)
+def test_several_gpus_for_a_variant_exclude_what_says_otherwise(words, says: str) -> None:
+    nothing = ("suite", "num_fewshot", "baseline", "limit", "revision", "adapter", "verify", "cost", "gate")
+    usual = {"model": "demo", "schemes": "fp16", "tasks": "arc_easy", "again": False, "no_materialize": False}
+    usual |= {"runs_dir": Path("runs"), "command": (), "datasets_dir": None, "gpus": 2}
+    with pytest.raises(UsageError, match=says):
+        orders.order(**(dict.fromkeys(nothing) | usual | words))

@@ -215,7 +215,10 @@ def test_a_variant_that_fails_does_no_harm_to_the_others(run, whole: Scored, tmp
     assert found.samples == whole.samples
 
 
-def test_ctrl_c_leaves_no_process(llama: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_command_that_is_stopped_leaves_no_process(
+    llama: Path, tmp_path: Path, how: int, code: int
+) -> None:
     words = (
         "run",
         "--model",
@@ -242,10 +245,10 @@ def test_ctrl_c_leaves_no_process(llama: Path, tmp_path: Path) -> None:
     begun = psutil.Process(command.pid).children(recursive=True)
     assert begun
     start = time.monotonic()
-    command.send_signal(signal.SIGINT)
-    command.stderr.read()
+    command.send_signal(how)
+    assert "Stopped. What is finished is kept" in command.stderr.read()
     command.stderr.close()
-    assert command.wait(30) != 0
+    assert command.wait(30) == code
     assert time.monotonic() - start < 20
     assert psutil.wait_procs(begun, 5)[1] == []
     assert not list((tmp_path / "runs").rglob(".lock"))

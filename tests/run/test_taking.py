@@ -150,7 +150,7 @@ def test_a_worker_that_is_told_to_end_leaves_no_process_and_its_work_at_once(qev
     start = time.monotonic()
     one.send_signal(signal.SIGTERM)
     assert "Stopped." in one.communicate(timeout=60)[1]
-    assert one.returncode == 130
+    assert one.returncode == 143
     assert time.monotonic() - start < 20
     assert psutil.wait_procs(begun, 5)[1] == []
     work = Work(place.work)

@@ -12,7 +12,8 @@ from tiny_models import save_model, save_tokenizer
 from qeval.base.errors import QevalError
 from qeval.base.messages import Done, Failed, Fed, Finished, Note, Stage
 from qeval.base.records import Provenance, Scheme, Variant
-from qeval.score import worker
+from qeval.score import session, worker
+from qeval.score.engine import spreading
 
 pytestmark = [
     pytest.mark.torch,
@@ -222,3 +223,26 @@ def test_the_job_carries_both_wishes(runs_dir: Path, llama: Path) -> None:
     job = a_job(runs_dir, llama, placement="resident", gpu_memory=24 * GIB)
     back = msgspec.json.decode(msgspec.json.encode(job), type=type(job))
     assert (back.settings.placement, back.settings.gpu_memory) == ("resident", 24 * GIB)
+
+
+def test_a_variant_on_two_gpus_says_so_and_scores_the_same(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def on_the_cpu(model: object, devices: list[str]) -> int:
+        asked.append(devices)
+        return spreading.spread(model, ["cpu"] * len(devices))
+
+    monkeypatch.setattr(session, "spread", on_the_cpu)
+    for kind in ("fp16", "rtn"):
+        variant = made(llama, kind)
+        whole, before = score(a_job(tmp_path / kind, llama, variant=variant))
+        apart, events = score(a_job(tmp_path / f"{kind}2", llama, variant=variant, gpus=2))
+        assert asked.pop() == ["cuda:0", "cuda:1"]
+        assert all(whole[name].value.tolist() == apart[name].value.tolist() for name in whole)
+        kept, again = ([e.cell.key for e in said if isinstance(e, Finished)] for said in (before, events))
+        assert kept == again
+        told = told_at_the_end(events)
+        assert told.placement == "2 GPUs"
+        assert "The weights lie on 2 GPUs, a run of layers on each, as asked." in told.notes

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from qeval.base.errors import QevalError
-from qeval.load.making import walk
+from qeval.load.making import room, walk
 from qeval.load.making.kept import Blocks, write_model, written_beside
 from qeval.load.making.packing import awq_tensors
 from qeval.load.making.sums import Sums, coarse_products
@@ -71,13 +71,14 @@ def search(
         states, keywords = walk.capture(model, blocks[0], torch.tensor(windows))
         for index, block in enumerate(blocks):
             progress(f"awq: block {index + 1} of {len(blocks)}")
-            if kept.has(index):
-                walk.go_on(block, states, keywords)
-                block.load_state_dict(kept.aside(index), strict=False)
-            else:
-                seen = _observe(block, states, keywords)
-                _search_block(block, seen, plan)
-                kept.keep(index, _packed(block, f"{name}.{index}.", plan), _aside(block))
+            with room.on(model.device, block):
+                if kept.has(index):
+                    walk.go_on(block, states, keywords)
+                    block.load_state_dict(kept.aside(index), strict=False)
+                else:
+                    seen = _observe(block, states, keywords)
+                    _search_block(block, seen, plan)
+                    kept.keep(index, _packed(block, f"{name}.{index}.", plan), _aside(block))
 
 
 def _check(block: nn.Module, plan: Plan) -> None:

@@ -14,7 +14,6 @@ from qeval.base.hashing import digest
 from qeval.load.device import device_kind, threads
 from qeval.load.making import calibration
 from qeval.load.making.card import write_card
-from qeval.load.memory import check_fits
 from qeval.load.reading.layers import divisor
 from qeval.load.reading.opening import compute_in, open_model
 from qeval.load.source import model_identity
@@ -76,8 +75,13 @@ def checkpoint(recipe: Recipe, spec: SchemeSpec, method: int, libraries: Iterabl
         recipe.progress(f"{spec.name}: no checkpoint yet, quantising")
 
     def make(partial: Path) -> None:
-        check_fits(recipe, spec)
-        work = _make(recipe, spec.name, made_of, build, partial)
+        from qeval.load.making import room
+
+        placed = room.placed(recipe, spec, calibration_of(recipe.model, recipe.options))
+        if placed.streamed:
+            recipe.notes.append(room.BESIDE.format(device=recipe.device))
+            recipe.progress(f"{spec.name}: {room.BESIDE.format(device=recipe.device)}")
+        work = _make(placed, spec.name, made_of, build, partial)
         shutil.rmtree(work, ignore_errors=True)
         if digest(_ingredients(recipe, spec, method, libraries)) != digest(made_of):
             raise QevalError(
@@ -125,7 +129,11 @@ def _make(recipe: Recipe, scheme: str, made_of: dict[str, Any], build: Build, ta
 def _materials(base: Recipe, work: Path) -> Materials:
     from transformers import AutoTokenizer
 
+    from qeval.load.making import room
+
     model = compute_in(open_model(base, attn_implementation="sdpa"), base.compute)
+    if base.streamed:
+        room.beside(model, base.device)
     tokenizer = AutoTokenizer.from_pretrained(base.source.place, revision=base.source.revision or "main")
     chosen = calibration_of(base.model, base.options)
     windows = calibration.windows(chosen, tokenizer, base.datasets_dir)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qeval.load.making import walk
+from qeval.load.making import room, walk
 from qeval.load.making.columns import launched_at_once
 from qeval.load.making.kept import Blocks, write_model, written_beside
 from qeval.load.making.packing import Grid, check_packable, gptq_tensors, unpack_rows
@@ -70,14 +70,15 @@ def _quantise(
     for index, block in enumerate(blocks):
         progress(f"gptq: block {index + 1} of {len(blocks)}")
         prefix = f"{name}.{index}."
-        if kept.has(index):
-            found = _restore(block, prefix, kept.tensors(index), kept.aside(index), plan)
-        else:
-            found = _solve_block(block, states, keywords, plan)
-            kept.keep(index, _packed(block, prefix, found, plan), _aside(found))
-        solved |= {f"{prefix}{layer}": grid.to("cpu") for layer, grid in found.items()}
-        if index + 1 < len(blocks):
-            walk.go_on(block, states, keywords)
+        with room.on(model.device, block):
+            if kept.has(index):
+                found = _restore(block, prefix, kept.tensors(index), kept.aside(index), plan)
+            else:
+                found = _solve_block(block, states, keywords, plan)
+                kept.keep(index, _packed(block, prefix, found, plan), _aside(found))
+            solved |= {f"{prefix}{layer}": grid.to("cpu") for layer, grid in found.items()}
+            if index + 1 < len(blocks):
+                walk.go_on(block, states, keywords)
     return solved
 
 

@@ -2,8 +2,8 @@
 
 A module has one function `execute`, which takes a Job and a listener, starts qeval.run.workers.WORKER
 somewhere, hands on its events as they come and turns whatever happens into the variant's Result. The first
-line of the module is its help. One without `execute` hands a prepared run to a scheduler. docs/extend/executor.md has an example; tests/run/test_executors.py runs
-every executor against the same contract.
+line of the module is its help. docs/extend/executor.md has an example; tests/run/test_executors.py runs
+every executor against the same contract. A module without `execute` hands a prepared run to a scheduler.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import numpy as np
 
 from qeval.base.errors import QevalError
 from qeval.score.engine.memory import refuse_broken
+from qeval.score.engine.spreading import spread_of
 from qeval.score.engine.streaming import streamer_of
 
 if TYPE_CHECKING:
@@ -92,9 +93,9 @@ class CausalModel:
         share their code, or in one where it has none."""
         import torch
 
-        streamer = streamer_of(self.model)
-        if wanted and streamer is not None:
-            self.compiled = streamer.compiled()
+        placed = streamer_of(self.model) or spread_of(self.model)
+        if wanted and placed is not None:
+            self.compiled = placed.compiled()
             return
         parts = (_blocks(self.body) or [self.body]) if wanted else []
         self.compiled = [

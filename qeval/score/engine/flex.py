@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,14 +77,36 @@ class Flex:
 
 
 def _mask_function(end: torch.Tensor, positions: torch.Tensor, reach: Reach) -> Any:
-    """The tree's mask in the form that FlexAttention compiles."""
-    if reach == Reach():
-        return lambda _b, _h, q, kv: (kv <= q) & (q < end[kv])
+    """The tree's mask in the form that FlexAttention compiles; its attribute `on` gives the same mask, as it
+    is now, for another device."""
 
-    def sees(_b: Any, _h: Any, q: Any, kv: Any) -> Any:
+    def tree(_b: Any, _h: Any, q: Any, kv: Any) -> Any:
+        return (kv <= q) & (q < end[kv])
+
+    def within(_b: Any, _h: Any, q: Any, kv: Any) -> Any:
         return (kv <= q) & (q < end[kv]) & reach.sees(positions[q], positions[kv])
 
+    sees: Any = tree if reach == Reach() else within
+    sees.on = partial(_elsewhere, {}, (end, positions), reach)
     return sees
+
+
+def _elsewhere(
+    known: dict[torch.device, Any],
+    buffers: tuple[torch.Tensor, torch.Tensor],
+    reach: Reach,
+    place: torch.device,
+) -> Any:
+    """The mask function of a device, made once, with what the `buffers` of the first one hold now."""
+    import torch
+
+    if place not in known:
+        end, positions = (torch.empty_like(one, device=place) for one in buffers)
+        known[place] = ((end, positions), _mask_function(end, positions, reach))
+    copies, function = known[place]
+    for copy, buffer in zip(copies, buffers, strict=True):
+        copy.copy_(buffer)
+    return function
 
 
 def blocks(chunk: Chunk, reach: Reach) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

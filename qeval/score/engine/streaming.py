@@ -49,7 +49,7 @@ def stream(model: Any, device: str) -> int:
 
     place, dtype = torch.device(device), settled_dtype(model)
     layers = list(packed_layers(model, dtype))
-    name, blocks = _blocks(model)
+    name, blocks = blocks_of(model)
     twins = [(plain_for(model, layer, hosting.nowhere(layer.shape, dtype, place)), layer) for layer in layers]
     taken = _Taken(model, blocks, place)
     made = [
@@ -65,11 +65,11 @@ def stream(model: Any, device: str) -> int:
     streamer = Streamer(blocks, made, place)
     streamer.prove(dtype)
     setattr(model, _NAME, streamer)
-    _check(model, place)
+    check(model, place)
     return len(layers)
 
 
-def _blocks(model: Any) -> tuple[str, list[Any]]:
+def blocks_of(model: Any) -> tuple[str, list[Any]]:
     """The name and the members of the list of modules that holds most of a model."""
     from torch import nn
 
@@ -208,15 +208,8 @@ class Streamer:
         return sum(len(block.host) for block in self.blocks)
 
     def compiled(self) -> list[tuple[Any, str, Any]]:
-        """Each block with the attribute that is to hold its compiled code, which all blocks alike share: that
-        of its forward alone, for the hooks that copy weights are no part of it."""
-        import torch
-
-        made: dict[type, Any] = {}
-        for module in self.modules:
-            kind = type(module)
-            made.setdefault(kind, torch.compile(kind.forward, dynamic=False))
-        return [(module, "forward", MethodType(made[type(module)], module)) for module in self.modules]
+        """Each block with the attribute that is to hold its compiled code."""
+        return compiled(self.modules)
 
     def prove(self, dtype: torch.dtype) -> None:
         """Have a layer of each kind show, on the device, that it multiplies by its unpacked weight. Raises
@@ -259,7 +252,19 @@ class Streamer:
         return found
 
 
-def _check(model: Any, device: torch.device) -> None:
+def compiled(modules: Sequence[Any]) -> list[tuple[Any, str, Any]]:
+    """Each of these blocks with the attribute that is to hold its compiled code, which all that are alike
+    share: that of its forward alone, for the hooks that place weights or inputs are no part of it."""
+    import torch
+
+    made: dict[type, Any] = {}
+    for module in modules:
+        kind = type(module)
+        made.setdefault(kind, torch.compile(kind.forward, dynamic=False))
+    return [(module, "forward", MethodType(made[type(module)], module)) for module in modules]
+
+
+def check(model: Any, device: torch.device) -> None:
     """Raise QevalError where weights are read outside of the blocks that hold them."""
     import torch
 
@@ -268,7 +273,7 @@ def _check(model: Any, device: torch.device) -> None:
     logits = out.logits if hasattr(out, "logits") else out[0]
     if not torch.isfinite(logits).all():
         raise QevalError(
-            f"{type(model).__name__} gives no finite logits once its blocks are streamed: it reads their"
-            " weights outside of them, or overflows in this dtype.",
+            f"{type(model).__name__} gives no finite logits once its blocks are placed one by one: it reads"
+            " their weights outside of them, or overflows in this dtype.",
             RESIDENT,
         )
