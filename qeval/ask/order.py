@@ -48,6 +48,8 @@ class Order:
     wait: bool = False
     dry_run: bool = False
     sbatch_args: tuple[str, ...] = ()
+    ray_address: str | None = None
+    shared_store: bool = True
 
 
 def cores() -> int:
@@ -85,6 +87,8 @@ def order(
     wait: bool = False,
     dry_run: bool = False,
     sbatch_args: tuple[str, ...] = (),
+    ray_address: str | None = None,
+    no_shared_store: bool = False,
     **settings: Any,
 ) -> Order:
     """The words of the command line as an Order. Raises UsageError where they make no sense."""
@@ -103,12 +107,22 @@ def order(
     if is_toy(model) and (asked := _of_writing(settings)):
         raise UsageError("The toy writes no texts.", f"Leave out --{asked[0].replace('_', '-')}.")
     placing.check(
-        executor, prepare=prepare, finish=finish, wait=wait, dry_run=dry_run, sbatch_args=sbatch_args
+        executor,
+        prepare=prepare,
+        finish=finish,
+        wait=wait,
+        dry_run=dry_run,
+        sbatch_args=sbatch_args,
+        ray_address=ray_address,
+        no_shared_store=no_shared_store,
+        devices=devices if executor in placing.CLUSTERS else None,
     )
     here = executor not in placing.CLUSTERS
     if here:
         settings |= _device(model, settings.get("device", "auto"), devices, workers, threads)
-    _check_spread(model, settings, {"--workers": here and workers is not None, "--no-materialize": no_materialize})
+    _check_spread(
+        model, settings, {"--workers": here and workers is not None, "--no-materialize": no_materialize}
+    )
     model, revision = split_revision(homeless(model), revision)
     adapter, baseline = (homeless(word) if word else None for word in (adapter, baseline))
     variants = tuple(
@@ -155,6 +169,8 @@ def order(
         wait=wait,
         dry_run=dry_run,
         sbatch_args=tuple(sbatch_args),
+        ray_address=ray_address,
+        shared_store=not no_shared_store,
     )
 
 

@@ -6,14 +6,18 @@ from typing import Literal
 
 from qeval.base.errors import UsageError
 
-CLUSTERS = frozenset({"slurm"})
+CLUSTERS = frozenset({"slurm", "ray"})
 """Executors whose workers sit elsewhere: what this machine has does not count."""
-_NEEDS = {"wait": "slurm", "dry_run": "slurm", "sbatch_args": "slurm"}
+_NEEDS = {"dry_run": "slurm", "sbatch_args": "slurm", "ray_address": "ray", "no_shared_store": "ray"}
 """Options that concern one executor alone."""
 
 
 def check(executor: str, **asked: object) -> None:
     """Raise UsageError for words that an executor has no use for."""
+    if asked.pop("wait") and executor != "slurm" and not asked["finish"]:
+        raise UsageError(
+            "--wait concerns --executor slurm and --finish.", "Add one of them, or leave it out."
+        )
     for name, value in asked.items():
         needed = _NEEDS.get(name)
         if value and needed is not None and executor != needed:

@@ -72,10 +72,24 @@ def _by_others(command: options.Command) -> options.Command:
     """The options of a run that processes score which the command does not start, or not itself."""
     for option in (
         click.option(
+            "--no-shared-store",
+            is_flag=True,
+            help="The nodes of --executor ray do not see the runs directory: results are sent back.",
+        ),
+        click.option(
+            "--ray-address",
+            metavar="HOST:PORT",
+            help="The cluster of --executor ray.  [default: RAY_ADDRESS, else one that runs here, else one"
+            " is started here]",
+        ),
+        click.option(
             "--dry-run", is_flag=True, help="Print what --executor slurm would submit, and do nothing."
         ),
         click.option(
-            "--wait", is_flag=True, help="Follow the jobs of --executor slurm to their end, and judge here."
+            "--wait",
+            is_flag=True,
+            help="Follow the jobs of --executor slurm to their end, and judge here; with --finish: wait until"
+            " everything is scored, whoever is yet to come.",
         ),
         click.option(
             "--sbatch-args",
@@ -234,7 +248,7 @@ def run(ctx: click.Context, /, runs_dir: Path, as_json: bool, **asked: Any) -> N
 
     order = orders.order(runs_dir=runs_dir, command=("qeval", *sys.argv[1:]), **asked)
     if order.executor == "slurm":
-        slurm.check()
+        slurm.check(order, sys.argv[1:])
     _check_tasks(order)
     say(orders.announcement(order), err=True)
     with progress.display(len(order.variants)) as listen:

@@ -16,6 +16,7 @@ from qeval.run.taking import LOOK_SECONDS, shown_of
 from qeval.run.versions import versions
 from qeval.store.leases import holder_of
 from qeval.store.runs import RunDir
+from qeval.store.shards import forget_tries
 from qeval.store.work import Part, Plan, Work
 
 Listener = Callable[[Variant, Event], None]
@@ -25,6 +26,8 @@ def plan(order: Order, jobs: Sequence[Job], place: RunDir) -> None:
     """Write down these jobs for `qeval worker`, in the place of what was planned before."""
     work = Work(place.work)
     work.forget()
+    for job in jobs:
+        forget_tries(place.shards(job.variant.name))
     gated = order.policy is not None
     parts = tuple(Part(job, order.baseline if gated and _waits(order, job) else "") for job in jobs)
     work.write(Plan(parts, versions(), uuid.uuid4().hex))
@@ -108,16 +111,17 @@ def _end_of(result: Result) -> Event:
 
 
 def followed(
-    run: Run, place: RunDir, cost: bool | None, listen: Listener, alive: Callable[[], bool] | None = None
+    order: Order, run: Run, place: RunDir, listen: Listener, alive: Callable[[], bool] | None
 ) -> Run:
-    """The run with what its workers come to, waited for as long as there are any, or `alive()` holds.
+    """The run with what its workers come to, waited for as long as there are any, or more may come: while
+    `alive()` holds, or without that for ever, where the order waits.
 
     What nobody has finished stays as it is, and is told: it is no result. Scores nothing.
     """
     work = Work(place.work)
-    following = Followed(run, place, cost, listen)
+    following = Followed(run, place, order.cost, listen)
     while True:
-        coming = alive is not None and alive()
+        coming = alive() if alive else order.wait
         at_work = bool(work.holders.at_work())
         left = following.look()
         if not at_work and not (left and coming):

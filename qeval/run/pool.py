@@ -87,12 +87,14 @@ class Crew:
 
 class Pool:
     """`jobs` in the order in which they are begun; the first one's questions are waited for, for they serve
-    the others, and with `gated` its end is."""
+    the others, and with `gated` its end is. `helps`: several may work at one variant."""
 
-    def __init__(self, jobs: Sequence[Job], seats: Sequence[Seat], hands: Hands, *, gated: bool) -> None:
+    def __init__(
+        self, jobs: Sequence[Job], seats: Sequence[Seat], hands: Hands, *, gated: bool, helps: bool = True
+    ) -> None:
         self.waiting = [Crew(job, packing=job.packing) for job in jobs]
         self.first = self.waiting[0] if self.waiting else None
-        self.free, self.hands, self.gated = list(seats), hands, gated
+        self.free, self.hands, self.gated, self.helps = list(seats), hands, gated, helps
         self.at_work: dict[int, Worker] = {}
         self.told: queue.Queue[tuple[int, Event | Result | BaseException]] = queue.Queue()
         self.numbers = itertools.count()
@@ -153,6 +155,8 @@ class Pool:
 
     def _in_need(self) -> Crew | None:
         """The variant of which most is left, if a further worker is worth its while."""
+        if not self.helps:
+            return None
         now = time.monotonic()
         crews = {id(one.crew): one.crew for one in self.at_work.values() if one.crew.wants_help(now)}
         return max(crews.values(), key=lambda crew: crew.total - crew.shown, default=None)

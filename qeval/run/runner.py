@@ -14,6 +14,7 @@ import msgspec
 
 from qeval import __version__
 from qeval.ask.order import Order, check
+from qeval.ask.placing import CLUSTERS
 from qeval.ask.repeats import Repeat, nothing_to_repeat, repeats
 from qeval.base import contents
 from qeval.base.errors import Exit, QevalError
@@ -25,7 +26,7 @@ from qeval.base.records import Cell, Result, Run, Variant
 from qeval.base.repeats import repeats_of, scorings, with_repeat
 from qeval.load.toy import is_toy
 from qeval.run import identity, planning, pool, seats
-from qeval.run.executors import EXECUTORS, Prepare, ahead, end_of
+from qeval.run.executors import EXECUTORS, Prepare, ahead, end_of, opened
 from qeval.run.keeping import fed, learned, result_of, with_result
 from qeval.run.seats import Seat
 from qeval.store.lock import held
@@ -65,12 +66,13 @@ def execute(order: Order, listen: Listener, alive: Callable[[], bool] | None = N
     store = Store(order.runs_dir)
     store.mark_newest("")
     refused = check(order)
-    places = seats.ALONE if order.only else seats.seats(order)
-    if places.note:
-        listen(order.variants[0], Note(places.note))
-    if order.only or is_toy(order.variants[0].model):
-        return _execute(order, store, refused, _Hands(listen, places.all, lambda _: None, alive))
-    with ahead(order.executor) as prepare:
+    with opened(order) as found, contextlib.ExitStack() as stack:
+        places = found or (seats.ALONE if order.only else seats.seats(order))
+        if places.note:
+            listen(order.variants[0], Note(places.note))
+        if found or order.only or is_toy(order.variants[0].model):
+            return _execute(order, store, refused, _Hands(listen, places.all, lambda _: None, alive))
+        prepare = stack.enter_context(ahead(order.executor))
         for seat in places.all[: len(order.variants)]:
             prepare(seat.environment)
         hear = listen if len(places.all) > 1 else _ahead_of(order, places.all[0], prepare, listen)
@@ -133,7 +135,7 @@ def _at_work(
     for variant in order.variants:
         if variant.name in refused:
             run = with_result(run, _refused(variant, refused[variant.name], listen), order.cost)
-    each = seats.threads(order, run) or (1 if order.only else None)
+    each = seats.threads(order, run) or (1 if order.only or order.executor in CLUSTERS else None)
     seated = partial(hands.seats[0].seated, threads=each)
     jobs = [
         seated(_job(order, variant, identities, context, place, result_of(run, variant.name).packing))
@@ -141,9 +143,12 @@ def _at_work(
         if variant.name not in refused
     ]
     if order.only == "prepare":
-        return _planned(order, run, jobs, place, listen)
+        todo = [job for job in jobs if not _settled(order, run, job, place, listen)]
+        place.write(run)
+        planning.plan(order, todo, place)
+        return place
     if order.only == "finish":
-        run = planning.followed(run, place, order.cost, listen, hands.alive)
+        run = planning.followed(order, run, place, listen, hands.alive)
     else:
         run = _all_scored(order, run, jobs, place, hands)
         Work(place.work).forget()
@@ -154,16 +159,6 @@ def _at_work(
     for repeat in more:
         run = _repeated(order, run, repeat, context, place, listen, seated)
     store.mark_newest(place.path.name)
-    return place
-
-
-def _planned(order: Order, run: Run, jobs: Sequence[Job], place: RunDir, listen: Listener) -> RunDir:
-    """The run, with what is to be done of it written down for workers that others start."""
-    place.write(run)
-    todo = [job for job in jobs if not _settled(order, run, job, place, listen)]
-    for job in todo:
-        forget_tries(place.shards(job.variant.name))
-    planning.plan(order, todo, place)
     return place
 
 
@@ -181,7 +176,7 @@ def _all_scored(order: Order, run: Run, jobs: Sequence[Job], place: RunDir, hand
     """The run with all variants' results: one after the other, or by several workers at once."""
     for job in jobs:
         forget_tries(place.shards(job.variant.name))
-    if len(hands.seats) > 1:
+    if len(hands.seats) > 1 or order.executor in CLUSTERS:
         return _scored_at_once(order, run, jobs, place, hands)
     for job in jobs:
         run = _scored(order, run, job, place, hands.listen)
@@ -207,7 +202,7 @@ def _scored_at_once(order: Order, run: Run, jobs: Sequence[Job], place: RunDir, 
     work = pool.Hands(EXECUTORS[order.executor], end_of(order.executor), hands.prepare, hear, done)
     gated = order.policy is not None and bool(todo) and todo[0].variant.name == order.baseline
     try:
-        pool.Pool(todo, hands.seats, work, gated=gated).work()
+        pool.Pool(todo, hands.seats, work, gated=gated, helps=order.shared_store).work()
     except KeyboardInterrupt:
         place.write(run)
         raise

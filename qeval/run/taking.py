@@ -113,14 +113,14 @@ class _Ear:
         helps = self.job.part == "help"
         match event:
             case Todo(tasks=tasks):
-                self.beat.tell(total=sum(count for _, count in tasks), done=0, taken=0)
+                self.beat.tell(total=sum(count for _, count in tasks), done=0, taken=0, now=True)
             case Fed(packing=packing) if not helps:
                 self.work.keep_packing(variant.name, packing)
             case Progress(task=task, done=done, taken=taken):
                 self.first = self.first or time.monotonic()
                 spent = time.monotonic() - self.first
-                told = {"task": task, "done": done, "taken": taken}
-                self.beat.tell(first=self.first - self.began, spent=spent, **told)
+                first = self.first - self.began
+                self.beat.tell(first=first, spent=spent, task=task, done=done, taken=taken)
             case Failed():
                 self.failed = event
             case Done():

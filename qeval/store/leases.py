@@ -205,25 +205,28 @@ def _made(file: Path, held: _Held) -> bool:
 class Beating:
     """A holder that is heard of as long as this is open; `tell` changes what it says of itself."""
 
-    def __init__(self, holders: Holders, seconds: float = SECONDS, **told: str) -> None:
-        name = f"{_word(socket.gethostname())}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+    def __init__(
+        self, holders: Holders, seconds: float = SECONDS, name: str | None = None, **told: str
+    ) -> None:
+        name = name or f"{_word(socket.gethostname())}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self.holders = holders
         here = Holder(name, socket.gethostname(), machine(), os.getpid(), seconds)
         self.holder = msgspec.structs.replace(here, **told)
         self._guard, self._over = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
-    def tell(self, **told: object) -> None:
-        """Say this from the next beat on."""
+    def tell(self, *, now: bool = False, **told: object) -> None:
+        """Say this from the next beat on, or at once."""
         with self._guard:
             self.holder = msgspec.structs.replace(self.holder, **told)
+        if now:
+            self.holders.write(self.holder)
 
     def end(self, state: State) -> None:
         """The holder has ended so; it is told at once."""
         self._over.set()
         self._thread.join()
-        self.tell(state=state)
-        self.holders.write(self.holder)
+        self.tell(state=state, now=True)
 
     def _beat(self) -> None:
         while not self._over.wait(self.holder.seconds / _BEATS):
@@ -241,7 +244,7 @@ class Beating:
 @contextlib.contextmanager
 def beating(holders: Holders, seconds: float = SECONDS, **told: str) -> Iterator[Beating]:
     """A holder of leases that lives within this; what raises has stopped it, and it did not die of work."""
-    one = Beating(holders, seconds, **told)
+    one = Beating(holders, seconds, None, **told)
     one.begin()
     try:
         yield one

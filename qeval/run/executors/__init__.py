@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Protocol
 from qeval.run import workers
 
 if TYPE_CHECKING:
+    from qeval.ask.order import Order
     from qeval.base.messages import Job
     from qeval.base.records import Result
+    from qeval.run.seats import Seats
     from qeval.run.workers import Listener
 
 
@@ -72,6 +74,18 @@ def ahead(name: str) -> Iterator[Prepare]:
         yield prepare
     finally:
         give_up()
+
+
+@contextlib.contextmanager
+def opened(order: Order) -> Iterator[Seats | None]:
+    """What an order's executor has, or connects to, before the first job and until after the last, if its
+    module has `opened` for that: the seats of its workers, which are this machine's where it yields None."""
+    module = _found.get(order.executor)
+    if module is None or not hasattr(module, "opened"):
+        yield None
+        return
+    with module.opened(order) as found:
+        yield found
 
 
 def end_of(name: str) -> End:

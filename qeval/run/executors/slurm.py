@@ -46,8 +46,15 @@ class Submitted:
     last: str = ""
 
 
-def check() -> None:
-    """Raise QevalError where jobs cannot be submitted from here."""
+def check(order: Order, words: Sequence[str]) -> None:
+    """Raise QevalError where jobs cannot be submitted from here, UsageError where a secret stands in the
+    words of the command: Slurm keeps what is submitted."""
+    for word in (*words, *_own(order.sbatch_args)):
+        if withheld(word) != word:
+            raise UsageError(
+                f"A secret stands in the command ({withheld(word).replace(WITHHELD, '...')}).",
+                "Slurm keeps what is submitted. Log in on the nodes: hf auth login.",
+            )
     if shutil.which("sbatch") is None:
         raise QevalError(
             "--executor slurm needs Slurm's sbatch, and there is none here.",
@@ -57,17 +64,8 @@ def check() -> None:
 
 def calls(order: Order, place: RunDir, words: Sequence[str], elements: int) -> tuple[Call, Call]:
     """The calls that submit so many workers, and what comes after them; in the second one ARRAY stands for
-    the number of the first. `words` are those of `qeval run`.
-
-    Raises UsageError where a secret stands in them: Slurm keeps what is submitted.
-    """
+    the number of the first. `words` are those of `qeval run`."""
     own = _own(order.sbatch_args)
-    for word in (*words, *own):
-        if withheld(word) != word:
-            raise UsageError(
-                f"A secret stands in the command ({withheld(word).replace(WITHHELD, '...')}).",
-                "Slurm keeps what is submitted. Log in on the nodes: hf auth login.",
-            )
     logs = place.path.resolve() / "logs"
     common = ("--parsable", "--requeue", "--open-mode=append")
     name = f"qeval-{place.path.name}"
