@@ -91,7 +91,7 @@ def test_no_token_is_in_what_ray_keeps(cluster: Any, around: dict[str, str], tmp
     words = ("import ray", "ray.init(address='auto', log_to_driver=False, logging_level='ERROR')")
     ask = "; ".join((*words, "from ray._private.state import state", "print(state.job_table())"))
     kept = subprocess.run(
-        (sys.executable, "-c", ask), env={**os.environ, "RAY_ADDRESS": cluster.address}, **_TEXT
+        (sys.executable, "-c", ask), env={**os.environ, "RAY_ADDRESS": cluster.address}, capture_output=True, text=True, check=False
     )
     assert "Entrypoint" in kept.stdout, kept.stdout + kept.stderr
     assert TOKEN not in kept.stdout
@@ -100,7 +100,6 @@ def test_no_token_is_in_what_ray_keeps(cluster: Any, around: dict[str, str], tmp
     assert not [str(file) for file in files if TOKEN.encode() in file.read_bytes()]
 
 
-_TEXT: dict[str, Any] = {"capture_output": True, "text": True, "check": False}
 
 
 def test_an_address_that_answers_nothing_is_told_in_time(tmp_path: Path) -> None:
