@@ -13,7 +13,7 @@ export TOKENIZERS_PARALLELISM ?= false
 ONE_THREAD := OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-schemes report test test-fast fuzz check audit docs golden clean test-rare test-ray test-slurm verified verified-gpu
+.PHONY: help install demo demo-schemes report test test-fast fuzz kills check audit docs golden clean test-rare test-ray test-slurm verified verified-gpu
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -77,6 +77,9 @@ verified-gpu: install ## The same with every test that wants a GPU
 
 fuzz: install ## Feed invented and damaged files to every reader for about a minute, others each time; CI runs it too
 	@$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 --dist worksteal -m fuzz --hypothesis-profile fuzz
+
+kills: install ## Kill the demo a hundred times and other commands ten times each, at random moments; an hour
+	@$(ONE_THREAD) nice -n 19 $(BIN)/python -m pytest -q -s tests/run/test_kills.py
 
 test-fast: install ## The tests that need no torch, with 25 examples of each property: about 20 s on two idle cores
 	@$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 --dist worksteal --hypothesis-profile quick \

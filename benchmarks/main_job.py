@@ -24,7 +24,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from scoring import SHAPES
+from random_checkpoints import SHAPES
+from random_checkpoints import in_shards as weights
 
 BEFORE = (
     "starting",
@@ -44,7 +45,7 @@ def main() -> None:
     options = _options()
     with tempfile.TemporaryDirectory(dir=options.work) as folder:
         place = Path(folder)
-        model = options.model or str(_weights(place / "weights", options.shape, Path(options.tokenizer)))
+        model = options.model or str(weights(place / "weights", options.shape, Path(options.tokenizer)))
         for turn in range(options.runs):
             print("with empty caches:" if turn == 0 else "once more:", flush=True)
             _tell(_run(model, place, place / f"runs{turn}", options))
@@ -65,21 +66,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--work", help="where weights and caches go, for want of room in /tmp")
     parser.add_argument("others", nargs="*", help="further words for qeval run, after --")
     return parser.parse_args()
-
-
-def _weights(place: Path, shape: str, tokenizer: Path) -> Path:
-    """A checkpoint of random weights in the shape, with the tokenizer and as many rows as it has tokens."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
-
-    torch.manual_seed(0)
-    known = AutoTokenizer.from_pretrained(tokenizer)
-    config = LlamaConfig(**{**SHAPES[shape], "vocab_size": len(known)})
-    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float16)
-    model.save_pretrained(place, max_shard_size="5GB")
-    known.save_pretrained(place)
-    return place
 
 
 def _run(model: str, place: Path, runs: Path, options: argparse.Namespace) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from scoring import SHAPES
 
 from qeval.base.files import build_directory
 
-__all__ = ["SHAPES", "packed", "plain"]
+__all__ = ["SHAPES", "in_shards", "packed", "plain"]
 GROUP = 128
 AWQ = {"quant_method": "awq", "bits": 4, "group_size": GROUP, "zero_point": True, "version": "gemm"}
 GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": GROUP, "sym": True, "checkpoint_format": "gptq"}
@@ -47,6 +49,47 @@ def _save_tokenizer(place: Path) -> None:
     words = WordLevel(vocabulary, "word")
     tokens = {"bos_token": "<s>", "eos_token": "</s>"}
     PreTrainedTokenizerFast(tokenizer_object=Tokenizer(words), **tokens).save_pretrained(place)
+
+
+def in_shards(place: Path, shape: str, tokenizer: Path) -> Path:
+    """A directory with a Llama of this shape in float16, as many rows as the tokenizer in `tokenizer` has
+    tokens, and that tokenizer; a file for each block, so that no device need hold the whole."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+
+    known = AutoTokenizer.from_pretrained(tokenizer)
+    config = LlamaConfig(**{**SHAPES[shape], "vocab_size": len(known)}, dtype="float16")
+    with torch.device("meta"):
+        tensors = AutoModelForCausalLM.from_config(config, dtype=torch.float16).state_dict()
+    shards: dict[str, list[str]] = {}
+    for name in tensors:
+        block = name.partition(".layers.")[2].partition(".")[0]
+        shards.setdefault(f"model-{block or 'rest'}.safetensors", []).append(name)
+    place.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(8) as pool:
+        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        list(pool.map(lambda one: _save_shard(place / one[0], one[1], shapes), shards.items()))
+    weight_map = {name: file for file, names in shards.items() for name in names}
+    total = sum(2 * tensor.numel() for tensor in tensors.values())
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    (place / "model.safetensors.index.json").write_text(json.dumps(index))
+    config.architectures = ["LlamaForCausalLM"]
+    config.save_pretrained(place)
+    known.save_pretrained(place)
+    return place
+
+
+def _save_shard(path: Path, names: list[str], shapes: dict[str, tuple[int, ...]]) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    draw = torch.Generator(device).manual_seed(zlib.crc32(path.name.encode()))
+    made = {}
+    for name in names:
+        drawn = torch.randn(shapes[name], generator=draw, device=device, dtype=torch.float16)
+        made[name] = (torch.ones_like(drawn) if len(shapes[name]) == 1 else drawn * 0.02).cpu()
+    save_file(made, path, metadata={"format": "pt"})
 
 
 def packed(cache: Path, shape: str, name: str) -> Path:

@@ -57,6 +57,15 @@ SHAPES = {
         "vocab_size": 32000,
         "max_position_embeddings": 4096,
     },
+    "llama-2-70b": {
+        "hidden_size": 8192,
+        "intermediate_size": 28672,
+        "num_hidden_layers": 80,
+        "num_attention_heads": 64,
+        "num_key_value_heads": 8,
+        "vocab_size": 32000,
+        "max_position_embeddings": 4096,
+    },
     "tiny": {
         "hidden_size": 256,
         "intermediate_size": 512,

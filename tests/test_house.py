@@ -185,6 +185,7 @@ BARE = {
     "base/elsewhere.py:_places": "parses YAML whose text came in by the door",
     "base/files.py:_write_through": "writes",
     "base/redirect.py:libraries_to": "writes a log",
+    "cli/fidelity.py:fidelity": "a run, not a file",
     "cli/options.py:open_runs": "a run, not a file",
     "cli/report.py:_show": "a browser",
     "cli/streams.py:_fill": "the null device in place of a closed stream",
@@ -202,12 +203,16 @@ BARE = {
     "load/schemes/__init__.py:here": "a file of the package",
     "report/formats/html.py:_read": "a file of the package",
     "run/workers.py:_log": "writes a log",
+    "score/fidelity/inputs.py:__init__": "the cache's own, whose hash was looked at",
+    "score/fidelity/inputs.py:_write_states": "writes the cache",
     "score/harness/cache.py:read_prepared": "the cache, in which what is damaged counts as missing",
     "score/harness/cache.py:write_prepared": "writes the cache",
     "score/worker.py:_print_to": "writes a log",
     "store/shards.py:_opened": "makes the file whose bytes are locked",
     "store/shards.py:begin": "counts tries in a file of its own",
-    "store/columns.py:_file_table": "bytes that came in by the door",
+    "run/ahead.py:_read": "reads nothing itself, and is_file has looked at it",
+    "store/columns.py:file_table": "bytes that came in by the door",
+    "store/unpacking.py:too_long": "bytes that came in by the door",
 }
 """Where that may be all the same, and why."""
 DOOR = "base/reading.py"

@@ -17,8 +17,10 @@ import msgspec
 
 from qeval.base import records
 from qeval.base.costs import Cost
+from qeval.base.fidelity import Passage, Protocol, Role
 from qeval.base.records import Kind, Level, Provenance, Rule, Scheme, Stop
 from qeval.base.settings import Settings
+from qeval.compare.fidelity import Bin, Estimate, Traced
 
 Status = get_type_hints(records.Result)["status"]
 SCHEMA = 1
@@ -154,6 +156,56 @@ class Noise(msgspec.Struct):
     seed_sentences: list[str]
 
 
+class DeltaP(msgspec.Struct):
+    """How much the probability of the token that stands there changed."""
+
+    mean: float
+    rms: float
+
+
+class Perplexities(msgspec.Struct):
+    """The perplexity of the tokens that stand there."""
+
+    baseline: float
+    variant: float
+
+
+class FidelityRow(msgspec.Struct):
+    """One model by one protocol: a variant, or the baseline once more."""
+
+    protocol: Protocol
+    variant: str
+    role: Role  # type: ignore[valid-type]
+    stream: str
+    n: int
+    n_available: int
+    windows: int
+    units: int
+    by_document: bool
+    vocabulary: int
+    cut: int
+    batch: int
+    dtype: str
+    device: str
+    checked: float
+    seconds: float
+    kl: Estimate
+    kl_reverse: float
+    quantiles: dict[str, float]
+    same_top: Estimate
+    ordered: float
+    delta_p: DeltaP
+    perplexity: Perplexities
+    ratio: Estimate
+    entropy: float
+    of_floor: float | None
+    within_noise: bool
+    by_confidence: list[Bin]
+    by_position: list[Bin]
+    traced: Traced | None
+    worst: list[Passage]
+
+
 class Document(msgspec.Struct):
     """What --json prints; docs/json.md says what each key means."""
 
@@ -167,6 +219,7 @@ class Document(msgspec.Struct):
     comparisons: list[Comparison]
     decisions: list[Decision]
     noise: Noise
+    fidelity: list[FidelityRow]
 
 
 def schema() -> dict[str, Any]:

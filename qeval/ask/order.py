@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from qeval.ask import placing, suites
+from qeval.ask import placing, protocols, suites
 from qeval.ask.model import split_revision, usual_suite
 from qeval.ask.policy import load as load_policy
 from qeval.base.errors import QevalError, UsageError, did_you_mean
+from qeval.base.fidelity import Protocol
 from qeval.base.files import disk_errors
 from qeval.base.places import cache_dir
 from qeval.base.private import homeless, private
@@ -21,6 +22,16 @@ from qeval.base.records import Policy, Suite, Variant
 from qeval.base.settings import WRITING, Settings
 from qeval.load.toy import is_toy
 from qeval.load.toy import parse as parse_toy
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """By which protocols fidelity is measured, by which of them on a GPU alone, and the most bytes that what
+    is kept for it may take (None: qeval's usual)."""
+
+    protocols: tuple[Protocol, ...] = ()
+    on_gpu: tuple[Protocol, ...] = ()
+    cache_limit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,7 @@ class Order:
     sbatch_args: tuple[str, ...] = ()
     ray_address: str | None = None
     shared_store: bool = True
+    fidelity: Fidelity = Fidelity()
 
 
 def cores() -> int:
@@ -89,6 +101,8 @@ def order(
     sbatch_args: tuple[str, ...] = (),
     ray_address: str | None = None,
     no_shared_store: bool = False,
+    fidelity: str | None = None,
+    fidelity_cache_limit: int | None = None,
     **settings: Any,
 ) -> Order:
     """The words of the command line as an Order. Raises UsageError where they make no sense."""
@@ -118,6 +132,8 @@ def order(
         devices=devices if executor in placing.CLUSTERS else None,
     )
     here = executor not in placing.CLUSTERS
+    elsewhere = not here or prepare or finish
+    placing.check_fidelity(elsewhere=elsewhere, fidelity=fidelity, limit=fidelity_cache_limit)
     if here:
         settings |= _device(model, settings.get("device", "auto"), devices, workers, threads)
     _check_spread(
@@ -171,7 +187,39 @@ def order(
         sbatch_args=tuple(sbatch_args),
         ray_address=ray_address,
         shared_store=not no_shared_store,
+        fidelity=Fidelity()  # its cache lies on one machine
+        if elsewhere
+        else _fidelity(fidelity, fidelity_cache_limit, model, None if tasks else suite or usual_suite(model)),
     )
+
+
+NO_FIDELITY = "none"
+"""The word of --fidelity that has nothing measured, whatever the suite says."""
+
+
+def _fidelity(words: str | None, limit: int | None, model: str, suite: str | None) -> Fidelity:
+    """What is measured of fidelity: as asked, else as the suite's file says; of the toy only what is asked.
+
+    Raises what `protocols.parse` and `check_files` raise.
+    """
+    if words is not None:
+        asked = () if words.strip() == NO_FIDELITY else protocols.parse(words)
+        protocols.check_files(asked)
+        return Fidelity(asked, cache_limit=limit)
+    always, on_gpu = suites.fidelity_of(suite) if suite and not is_toy(model) else ((), ())
+    return Fidelity(protocols.of_suite(always), protocols.of_suite(on_gpu), limit)
+
+
+def fidelity_wish(words: str | None, limit: int | None, model: str, suite: str) -> Fidelity:
+    """What is to be measured of a run of a model on a suite, after the fact. Raises UsageError where neither
+    the words nor the suite name a protocol."""
+    known = suite if suite in suites.names() else None
+    found = _fidelity(words, limit, model, known)
+    if not (found.protocols or found.on_gpu):
+        raise UsageError(
+            f"The suite {suite} names no protocol of fidelity.", "Name some: --fidelity wikitext-2048,prose"
+        )
+    return found
 
 
 def _device(

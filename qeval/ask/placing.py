@@ -30,6 +30,15 @@ def check(executor: str, **asked: object) -> None:
             )
 
 
+def check_fidelity(*, elsewhere: bool, fidelity: str | None, limit: int | None) -> None:
+    """Raise UsageError where fidelity was asked for of workers elsewhere: what it keeps lies on one machine."""
+    if elsewhere and (fidelity not in {None, "none"} or limit is not None):
+        raise UsageError(
+            "Fidelity is measured on one machine.",
+            "Leave --fidelity out; measure it later: qeval fidelity RUN.",
+        )
+
+
 def only(*, prepare: bool, finish: bool, **scoring: object) -> Literal["", "prepare", "finish"]:
     """What is done of a run that others score. Raises UsageError for words that this has no use for."""
     if not (prepare or finish):

@@ -37,13 +37,16 @@ class TaskTable(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class SuiteTable(msgspec.Struct, forbid_unknown_fields=True):
-    """A suite's file; the keys are those of Suite, and `verify`, see `documents_verified`."""
+    """A suite's file; the keys are those of Suite, and `verify`, see `documents_verified`, `fidelity` and
+    `fidelity_on_gpu`, see `fidelity_of`."""
 
     task: Annotated[tuple[TaskTable, ...], Meta(min_length=1, description="a list of tables, one a task")]
     name: Name | None = None
     description: str = ""
     average: tuple[str, ...] = ()
     verify: Documents = 0
+    fidelity: tuple[Name, ...] = ()
+    fidelity_on_gpu: tuple[Name, ...] = ()
 
 
 def names() -> tuple[str, ...]:
@@ -69,6 +72,13 @@ def load(name: str) -> Suite:
 def documents_verified(name: str) -> int:
     """How many documents of each of its rows lm-eval's own code scores too, where nobody says otherwise."""
     return _table(name)[1].verify
+
+
+def fidelity_of(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The protocols by which fidelity is measured beside a suite, where nobody says otherwise, and those for
+    a GPU alone."""
+    table = _table(name)[1]
+    return table.fidelity, table.fidelity_on_gpu
 
 
 def _table(name: str) -> tuple[Path, SuiteTable]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -54,6 +56,37 @@ def write_atomic(path: Path, data: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+    _remove_left_over(path)
+
+
+_STALE_SECONDS = 60.0
+_RANDOM = "[a-z0-9_]{8}"
+"""What tempfile makes names different by."""
+_TEMPORARY = re.compile(
+    r"\.(?:lock|(?:run|cell|made-of|verified)\.json|(?:samples|[0-9a-f]{64})\.parquet|\d+\.shard)"
+    rf"\.(?:{_RANDOM}|\d+)|\.[0-9a-f]{{8}}\.{_RANDOM}(?:\.damaged)?"
+)
+"""The names of what is only there while a store is written to."""
+
+
+def _remove_left_over(path: Path) -> None:
+    """Remove what a process that was killed had begun of this file, a minute ago or more: whoever writes now
+    is quicker."""
+    begun = re.compile(rf"\.{re.escape(path.name)}\.{_RANDOM}")
+    with contextlib.suppress(OSError):
+        for other in os.scandir(path.parent):
+            if begun.fullmatch(other.name) and other.stat().st_mtime < time.time() - _STALE_SECONDS:
+                Path(other).unlink()
+
+
+def remove_begun(folder: Path) -> None:
+    """Remove what killed processes had begun below a folder of the store that nobody else writes to."""
+    found = [path for path in folder.rglob(".*") if _TEMPORARY.fullmatch(path.name)]
+    for path in found:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -38,6 +38,8 @@ class Logged:
 
 def as_logged(value: Any) -> Any:
     """An answer as lm-eval writes it: lists of lists, and all that is in them as text."""
+    if type(value) is list:  # most are lists of texts: no call for each of these
+        return [part if type(part) is str else as_logged(part) for part in value]
     return [as_logged(part) for part in value] if isinstance(value, list | tuple) else str(value)
 
 
@@ -65,7 +67,14 @@ def pack(
     }
     if logged.target is not None:
         parts["target"] = logged.target
-    return json.dumps(parts, ensure_ascii=False, default=default, separators=(",", ":"))
+    return (_encoder(default) if default else _ENCODER).encode(parts)
+
+
+def _encoder(default: Callable[[Any], Any] | None = None) -> json.JSONEncoder:
+    return json.JSONEncoder(ensure_ascii=False, default=default, separators=(",", ":"))
+
+
+_ENCODER = _encoder()  # json.dumps makes one for each value
 
 
 def unpack(text: str, scores: Sequence[float] = (), texts: Sequence[str] = ()) -> Logged:
@@ -132,7 +141,7 @@ def pack_arguments(asked: Sequence[Sequence[Any]], item: Item) -> str:
     if asked == _plain(item):
         return ""
     short = [[None if part == item.prompt else part for part in arguments] for arguments in asked]
-    return json.dumps(short, ensure_ascii=False, separators=(",", ":"))
+    return _ENCODER.encode(short)
 
 
 def arguments_of(item: Item) -> list[list[Any]]:

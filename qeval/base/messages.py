@@ -11,12 +11,25 @@ from typing import Any, Literal
 import msgspec
 
 from qeval.base.costs import Cost
+from qeval.base.fidelity import Protocol
 from qeval.base.packing import Packing
 from qeval.base.records import Cell, Policy, Provenance, Stop, Task, Variant
 from qeval.base.settings import Settings
 
 REFUTED = "lm-eval's own code gives other numbers"
 """How the error of a variant begins whose numbers were shown not to be lm-eval's."""
+
+
+class Fidelity(msgspec.Struct, frozen=True):
+    """What to measure of fidelity: by these `protocols`, and by those `on_gpu` where one calculates. `name`
+    and `baseline` are the name and the identity of the variant that the others are compared with;
+    `cache_limit` is the most bytes that what enters its head may take."""
+
+    protocols: tuple[Protocol, ...]
+    on_gpu: tuple[Protocol, ...]
+    name: str
+    baseline: dict[str, Any]
+    cache_limit: int
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -32,6 +45,7 @@ class Job(msgspec.Struct, frozen=True):
     over; or it helps the one that leads, scores shards and stores no cell. `environment` is set for the
     worker's process, `threads` are those that it calculates with on a CPU (None: as many as torch takes).
     `holder` is the name under which it takes leases, where workers on several machines share the store.
+    `fidelity` is measured once the tasks are scored, or alone where there are none.
     """
 
     runs_dir: str
@@ -54,6 +68,7 @@ class Job(msgspec.Struct, frozen=True):
     environment: dict[str, str] = {}
     threads: int | None = None
     holder: str = ""
+    fidelity: Fidelity | None = None
 
 
 Lost = Literal["", "process", "device"]

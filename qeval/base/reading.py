@@ -7,9 +7,11 @@ each of its lines has.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import errno
 import io
+import itertools
 import json
 import os
 import re
@@ -18,6 +20,8 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import msgspec
 
 DOCUMENT = 64 << 20
 """The most bytes of a document that is read at once: a run's header, results, a config, an index."""
@@ -170,7 +174,7 @@ def json_value(path: Path, words: str | bytes, where: str = "") -> Any:
     Raises DamagedError where it is no JSON, nested too deeply, or holds a number of thousands of digits.
     """
     try:
-        found = json.loads(words)
+        found = _json(words)
     except RecursionError as error:
         raise DamagedError(path, f"{where}{_TOO_DEEP}") from error
     except json.JSONDecodeError as error:
@@ -183,6 +187,15 @@ def json_value(path: Path, words: str | bytes, where: str = "") -> Any:
     if _opens(words) > DEPTH and deeper(found):  # with fewer brackets nothing can be
         raise DamagedError(path, f"{where}{_TOO_DEEP}")
     return found
+
+
+def _json(words: str | bytes) -> Any:
+    """What json makes of a text, or its error. msgspec is twice as fast; about what it does not take (NaN,
+    1e999, half of a surrogate pair) json is asked."""
+    try:
+        return msgspec.json.decode(words)
+    except (msgspec.MsgspecError, UnicodeError):
+        return json.loads(words)
 
 
 def _opens(words: str | bytes) -> int:
@@ -244,14 +257,22 @@ def csv_rows(path: Path) -> tuple[list[str], list[dict[str | None, Any]]]:
 
 
 def check_object(path: Path) -> None:
-    """Raises what `opened` raises, and DamagedError where a JSON file of any size begins as no object."""
+    """Raises what `opened` raises, and DamagedError where a JSON file of any size begins as no object, or is
+    no UTF-8."""
+    decode = codecs.getincrementaldecoder("utf-8")().decode
     with opened(path) as file:
-        start = file.read(_HEAD).removeprefix(b"\xef\xbb\xbf").lstrip()
-    if not start.startswith(b"{"):
-        raise DamagedError(path, "it holds no JSON object")
+        start = file.read(_PIECE)
+        if not start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
+            raise DamagedError(path, "it holds no JSON object")
+        try:
+            for piece in itertools.chain([start], iter(lambda: file.read(_PIECE), b"")):
+                decode(piece)
+            decode(b"", final=True)
+        except UnicodeDecodeError as error:
+            raise DamagedError(path, "it is no UTF-8", "Download or save it again.") from error
 
 
-_HEAD = 1024
+_PIECE = 1 << 20
 
 
 # --- values -------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qeval.base.errors import UsageError
+from qeval.base.garbage import uncollected
 from qeval.cli import options
 from qeval.cli.speech import say
 
@@ -39,8 +40,9 @@ def import_(path: Path, runs_dir: Path, scores: bool, **asked: Any) -> None:
 
     Its pairing is proved by lm-eval's own hashes; scores without items are compared as unpaired, and say so.
     """
-    imported = _scores(path, **asked) if scores else _lm_eval(path, **asked)
-    place = _keep(imported, runs_dir)
+    with uncollected():
+        imported = _scores(path, **asked) if scores else _lm_eval(path, **asked)
+        place = _keep(imported, runs_dir)
     for note in _told(imported):
         say(note, err=True)
     say(str(place.path))
@@ -105,6 +107,7 @@ def _keep(imported: Imported, runs_dir: Path) -> RunDir:
 
     Raises QevalError where it cannot; then nothing is written.
     """
+    from qeval.store.lock import LockedError, held
     from qeval.store.runs import Store, check_readable
 
     check_readable(imported.run)
@@ -112,7 +115,10 @@ def _keep(imported: Imported, runs_dir: Path) -> RunDir:
     place = store.run_dir(imported.run.id)
     fresh = not place.path.exists()
     try:
-        _write(imported, place)
+        with held(place.path):
+            _write(imported, place)
+    except LockedError:
+        raise
     except BaseException:
         if fresh:
             shutil.rmtree(place.path, ignore_errors=True)
@@ -161,8 +167,10 @@ def export(
     """Give a run to other tools: lm-eval's layout, flat tables, the Hub's metadata."""
     from qeval.exchange.export import export as write
 
-    evidence, read = options.open_runs(
-        runs, runs_dir, baseline, allow_different_models=allow_different_models, redact=redact
-    )
-    for path in write(evidence, read.samples, read.items, to, output):
+    with uncollected():
+        evidence, read = options.open_runs(
+            runs, runs_dir, baseline, allow_different_models=allow_different_models, redact=redact
+        )
+        paths = write(evidence, read.samples, read.items, to, output)
+    for path in paths:
         say(str(path))

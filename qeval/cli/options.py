@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from qeval.base.fidelity import Measured, Positions, Stream
+    from qeval.base.records import Run
     from qeval.compare.evidence import Evidence
+    from qeval.compare.fidelity import Fidelity
     from qeval.store.reader import Reader
+    from qeval.store.runs import RunDir
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -152,6 +157,23 @@ def gpu_memory(command: Command) -> Command:
     )(command)
 
 
+def fidelity(command: Command) -> Command:
+    """By which protocols it is measured how far variants moved."""
+    command = click.option(
+        "--fidelity-cache-limit",
+        callback=_bytes,
+        metavar="SIZE",
+        help="What enters the baseline's head takes no more of the cache than this, older entries giving way."
+        "  [default: 64GiB]",
+    )(command)
+    return click.option(
+        "--fidelity",
+        metavar="LIST",
+        help="Measure how far the next token's distribution moves: wikitext-2048, llama.cpp-512, prose,"
+        " text:FILE, prompts:FILE, trace:FILE[,N], or none.  [default: the suite's]",
+    )(command)
+
+
 def placement(command: Command) -> Command:
     """Where weights lie while they are scored."""
     return click.option(
@@ -195,4 +217,24 @@ def open_runs(
         else merge(runs, baseline, allow_different_models=allow_different_models)
     )
     read = reader(opened)
-    return gather(redacted(run) if redact else run, read.samples), read
+    evidence = gather(redacted(run) if redact else run, read.samples)
+    return replace(evidence, fidelity=_fidelity(evidence, opened)), read
+
+
+def _fidelity(evidence: Evidence, opened: Sequence[tuple[RunDir, Run]]) -> Fidelity:
+    """How far distributions moved, as far as the runs tell."""
+    from qeval.compare.fidelity import rows_of
+    from qeval.store import fidelity
+
+    told = [(place, one) for place, _ in opened for one in fidelity.measured(place.path)]
+    places = {one.key: place.path for place, one in told}
+    kept: dict[str, tuple[Positions, Stream]] = {}
+
+    def read(one: Measured) -> tuple[Positions, Stream]:
+        if one.key not in kept:
+            path = places[one.key]
+            kept[one.key] = fidelity.positions(path, one), fidelity.stream(path, one)
+        return kept[one.key]
+
+    order = [result.variant.name for result in evidence.run.results]
+    return rows_of([one for _, one in told], read, order, evidence.run.baseline)

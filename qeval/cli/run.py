@@ -17,6 +17,7 @@ from qeval.run.executors import EXECUTORS, SUMMARIES
 
 if TYPE_CHECKING:
     from qeval.ask.order import Order
+    from qeval.base.records import Run
     from qeval.cli.progress import Lines, Terminal
     from qeval.store.runs import RunDir
 
@@ -225,6 +226,7 @@ def _by_others(command: options.Command) -> options.Command:
     metavar="N",
     help="Quantise with N other seeds too, where a seed acts: how much of a difference is luck.",
 )
+@options.fidelity
 @_executor(SUMMARIES)
 @_by_others
 @click.option("--again", is_flag=True, help="Check every variant anew, even those that are finished.")
@@ -267,8 +269,19 @@ def run(ctx: click.Context, /, runs_dir: Path, as_json: bool, **asked: Any) -> N
         say(terminal.summary(evidence, outcome.decisions if outcome else ()))
         say(f"\n{formats()['table'].render(outcome)}" if outcome else "", nl=bool(outcome))
         say(runner.farewell(evidence.run, place.path), err=True)
-    failed = runner.exit_code(evidence.run)
+    failed = runner.exit_code(evidence.run) or _not_measured(order, evidence.run, place)
     ctx.exit(int(outcome.exit if outcome and not failed else failed))
+
+
+def _not_measured(order: Order, run: Run, place: RunDir) -> Exit:
+    """ERROR where a variant that was scored could not be measured as asked."""
+    from qeval.base.errors import Exit
+    from qeval.run.fidelity import lacking
+
+    missing = lacking(order.fidelity, run, place)
+    if missing:
+        say(f"Fidelity was not measured of {', '.join(missing)}; see above.", err=True)
+    return Exit.ERROR if missing else Exit.PASS
 
 
 def _left_to_others(order: Order, place: RunDir, listen: Lines | Terminal) -> Exit | None:

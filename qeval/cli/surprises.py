@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import traceback
 
 from qeval.base import reading
 from qeval.base.errors import QevalError
-from qeval.base.files import is_full
+from qeval.base.refusals import refused
 from qeval.cli import streams
 
 
@@ -42,11 +41,7 @@ def _of_system(error: OSError) -> QevalError:
             f"Standard output cannot be written: {reading.told(error)}.",
             "Free some space there, or send it elsewhere.",
         )
-    where = str(error.filename) if error.filename is not None else "A file or a connection"
-    if error.errno == errno.ENAMETOOLONG:
-        return QevalError(f"{where[:60]}... is too long for a name of a file.", "Use a shorter one.")
-    remedy = "Free some space there." if is_full(error) else reading.remedy(error)
-    return QevalError(f"{where} cannot be used: {reading.told(error)}.", remedy)
+    return refused(error) or QevalError(f"{error}.", "Check the paths that are named.")
 
 
 def _by_printing(error: OSError) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from qeval.base.errors import IncomparableError
 from qeval.base.records import Cell, Comparison, Read, Result, Run, Samples
 from qeval.compare import stats
+from qeval.compare.fidelity import Fidelity
 from qeval.compare.interval import compare
 from qeval.compare.means import join
 from qeval.compare.pairs import Leaf, Pairs, pair
@@ -25,6 +26,7 @@ class Evidence:
     is missing; `samples` by variant and leaf task: the baseline's and the candidate's, in the same order of
     items. `again` are the pairs, by row id, of the baseline with its second scoring, `seeds` those of the
     baseline with each further checkpoint of a variant; both tell of noise, and no candidate is among them.
+    `fidelity` is how far distributions moved, as far as that was measured.
     """
 
     run: Run
@@ -33,6 +35,7 @@ class Evidence:
     samples: Mapping[tuple[str, str], tuple[Samples, Samples]]
     again: Mapping[str, Pairs] = field(default_factory=dict)
     seeds: Mapping[str, tuple[Mapping[str, Pairs], ...]] = field(default_factory=dict)
+    fidelity: Fidelity = field(default_factory=Fidelity)
     _compared: dict[tuple[str, str], Comparison] = field(default_factory=dict, repr=False)
 
     @property

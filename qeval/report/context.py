@@ -13,6 +13,7 @@ from qeval.compare.rows import result_of
 from qeval.report.costs import CostTable, cost_table
 from qeval.report.documents import Documents, documents
 from qeval.report.facts import OWN, Fact, commands, provenance_facts, run_facts, warnings_of
+from qeval.report.fidelity import Told, told
 from qeval.report.figures import Column, Figure, Material, column, figure, scale_of, widest, with_bars
 from qeval.report.flips import Explorer, explore
 from qeval.report.noise import Noise, noise_of
@@ -73,6 +74,7 @@ class Context:
     warnings: tuple[str, ...]
     forgiven: tuple[str, ...]
     gate: str
+    fidelity: Told
 
     @property
     def run(self) -> Run:
@@ -171,6 +173,7 @@ def build(
         warnings=_run_warnings(run),
         forgiven=_forgiven(policy),
         gate=_gate_text(policy, decisions),
+        fidelity=told(evidence.fidelity),
     )
 
 

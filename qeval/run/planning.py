@@ -22,8 +22,9 @@ from qeval.store.work import Part, Plan, Work
 Listener = Callable[[Variant, Event], None]
 
 
-def plan(order: Order, jobs: Sequence[Job], place: RunDir) -> None:
-    """Write down these jobs for `qeval worker`, in the place of what was planned before."""
+def plan(order: Order, run: Run, jobs: Sequence[Job], place: RunDir) -> None:
+    """Write down these jobs for `qeval worker`, in the place of what was planned before, and the run."""
+    place.write(run)
     work = Work(place.work)
     work.forget()
     for job in jobs:
@@ -47,8 +48,15 @@ def taken_up(run: Run, place: RunDir, cost: bool | None) -> Run:
     return learned(run)
 
 
-def refuse_workers(place: RunDir) -> None:
+def forget(place: RunDir) -> None:
+    """Nothing is planned of a run any more."""
+    Work(place.work).forget()
+
+
+def refuse_workers(order: Order, place: RunDir) -> None:
     """Raise QevalError where workers are at work on a run that a command is about to score."""
+    if order.only == "finish":
+        return
     if at_work := Work(place.work).holders.at_work():
         hosts = ", ".join(sorted({one.host for one in at_work}))
         raise QevalError(

@@ -20,6 +20,7 @@ import msgspec
 from qeval.base.messages import Done, Event, Failed, Fed, Finished, Job, Note, Progress, Todo
 from qeval.base.packing import Packing
 from qeval.base.records import Result
+from qeval.run.ahead import read_ahead
 from qeval.run.executors import End, Execute, Prepare
 from qeval.run.seats import Seat
 
@@ -213,9 +214,10 @@ class Pool:
         self.hands.hear(crew.job, event)
 
     def _get_ready(self, lead: Worker) -> None:
-        """Have the next variant's worker import its libraries while a GPU is at work."""
+        """Have the next variant's worker import its libraries, and its files read, while a GPU is at work."""
         if lead.seat.device is not None and self.waiting and self.opened:
             self.hands.prepare(lead.seat.environment)
+            read_ahead(self.waiting[0].job.variant)
 
     def _heard_helper(self, number: int, helper: Worker, event: Event) -> None:
         crew = helper.crew

@@ -7,6 +7,7 @@ import datetime as dt
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,20 +20,20 @@ from qeval.ask.repeats import Repeat, nothing_to_repeat, repeats
 from qeval.base import contents
 from qeval.base.errors import Exit, QevalError
 from qeval.base.hashing import digest
-from qeval.base.messages import REFUTED, Event, Failed, Fed, Finished, Job, Note, Stage
+from qeval.base.messages import REFUTED, Event, Failed, Fed, Fidelity, Finished, Job, Note, Stage
 from qeval.base.packing import Packing
 from qeval.base.places import tasks_dir
 from qeval.base.records import Cell, Result, Run, Variant
 from qeval.base.repeats import repeats_of, scorings, with_repeat
 from qeval.load.toy import is_toy
-from qeval.run import identity, planning, pool, seats
+from qeval.run import fidelity, identity, planning, pool, seats
+from qeval.run.ahead import read_ahead
 from qeval.run.executors import EXECUTORS, Prepare, ahead, end_of, opened
 from qeval.run.keeping import fed, learned, result_of, with_result
 from qeval.run.seats import Seat
 from qeval.store.lock import held
 from qeval.store.runs import RunDir, Store
 from qeval.store.shards import forget_tries
-from qeval.store.work import Work
 
 Listener = Callable[[Variant, Event], None]
 
@@ -73,7 +74,8 @@ def execute(order: Order, listen: Listener, alive: Callable[[], bool] | None = N
         if found or order.only or is_toy(order.variants[0].model):
             return _execute(order, store, refused, _Hands(listen, places.all, lambda _: None, alive))
         prepare = stack.enter_context(ahead(order.executor))
-        for seat in places.all[: len(order.variants)]:
+        alone = len(order.variants)  # on a CPU, whoever else imports takes time from those who have work
+        for seat in places.all if places.all[0].device else places.all[:alone]:
             prepare(seat.environment)
         hear = listen if len(places.all) > 1 else _ahead_of(order, places.all[0], prepare, listen)
         return _execute(order, store, refused, _Hands(hear, places.all, prepare))
@@ -89,16 +91,20 @@ class _Hands(NamedTuple):
 
 
 def _ahead_of(order: Order, seat: Seat, prepare: Prepare, listen: Listener) -> Listener:
-    """A listener that has the next variant's worker get ready once one scores on a GPU; what a CPU scores
-    would only wait for it."""
-    on_gpu = False
+    """A listener that has the next variant's worker get ready, and its files read, once one scores on a GPU;
+    what a CPU scores would only wait for it."""
+    on_gpu, read = False, set[str]()
+    after = {one.name: later for one, later in pairwise(order.variants)}
 
     def hear(variant: Variant, event: Event) -> None:
         nonlocal on_gpu
         if isinstance(event, Fed):
             on_gpu = not event.packing.device.startswith("CPU")
-        if isinstance(event, Finished) and on_gpu and variant.name != order.variants[-1].name:
+        if isinstance(event, Finished) and on_gpu and (later := after.get(variant.name)):
             prepare(seat.environment)
+            if later.name not in read:
+                read.add(later.name)
+                read_ahead(later)
         listen(variant, event)
 
     return hear
@@ -112,8 +118,7 @@ def _execute(order: Order, store: Store, refused: dict[str, QevalError], hands: 
     if order.dry_run:
         return place
     with held(place.path):
-        if order.only != "finish":
-            planning.refuse_workers(place)
+        planning.refuse_workers(order, place)
         return _at_work(order, store, refused, hands, place, identities, context, more)
 
 
@@ -135,29 +140,29 @@ def _at_work(
     for variant in order.variants:
         if variant.name in refused:
             run = with_result(run, _refused(variant, refused[variant.name], listen), order.cost)
-    each = seats.threads(order, run) or (1 if order.only or order.executor in CLUSTERS else None)
-    seated = partial(hands.seats[0].seated, threads=each)
+    seated = partial(hands.seats[0].seated, threads=seats.threads(order, run))
+    asked = fidelity.asked(order, identities)
     jobs = [
-        seated(_job(order, variant, identities, context, place, result_of(run, variant.name).packing))
+        seated(_job(order, variant, identities, context, place, result_of(run, variant.name).packing, asked))
         for variant in sorted(order.variants, key=partial(_turn, order, len(hands.seats)))
         if variant.name not in refused
     ]
     if order.only == "prepare":
         todo = [job for job in jobs if not _settled(order, run, job, place, listen)]
-        place.write(run)
-        planning.plan(order, todo, place)
+        planning.plan(order, run, todo, place)
         return place
     if order.only == "finish":
         run = planning.followed(order, run, place, listen, hands.alive)
     else:
         run = _all_scored(order, run, jobs, place, hands)
-        Work(place.work).forget()
+        planning.forget(place)
     _forget_shards(run, place)
     for variant in order.variants:
         if why := nothing_to_repeat(order, refused).get(variant.name):
             listen(variant, Note(f"Nothing to repeat: {why}."))
     for repeat in more:
         run = _repeated(order, run, repeat, context, place, listen, seated)
+    fidelity.measure(order, run, place, jobs, listen)
     store.mark_newest(place.path.name)
     return place
 
@@ -372,6 +377,7 @@ def _job(
     context: dict[str, Any],
     place: RunDir,
     packing: Packing | None = None,
+    asked: Fidelity | None = None,
 ) -> Job:
     return Job(
         runs_dir=str(order.runs_dir),
@@ -389,4 +395,5 @@ def _job(
         policy=order.policy,
         baseline=identities[order.baseline] if order.policy and variant.name != order.baseline else None,
         packing=packing,
+        fidelity=asked,
     )

@@ -31,6 +31,7 @@ from qeval.score.engine.requests import Answer
 from qeval.score.engine.spreading import spread
 from qeval.score.engine.streaming import stream
 from qeval.score.feeding import Answers, Feeder, Place, SteppedDown, not_a_number, places_of
+from qeval.score.fidelity.beside import measure_beside
 from qeval.score.harness import door
 from qeval.score.inputs import (
     calibrated_on_questions,
@@ -105,6 +106,7 @@ def _score(job: Job, cells: JobCells, say: Say, heard: Heard) -> None:
         return
     score_units(session, work)
     session.tell_proof()
+    measure_beside(job, loaded, session.model, say)
     session.account.note(heard.drain())
     say(Done(session.account.provenance, session.cost()))
 

@@ -12,6 +12,7 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -22,6 +23,7 @@ from qeval.base.errors import BrokenDeviceError, LostDeviceError, QevalError
 from qeval.base.messages import Done, Event, Failed, Job, Lost, Note, Progress, Stopped, Todo
 from qeval.base.private import withheld
 from qeval.base.records import Cell
+from qeval.base.refusals import refused
 from qeval.base.text import printable
 from qeval.load.toy import is_toy, parse
 from qeval.score.cells import JobCells, Say, StoppedEarly
@@ -75,6 +77,10 @@ def score_toy(job: Job, say: Say) -> None:
         )
         cells.add(cell, samples, items)
         say(Progress(task.name, done))
+    if job.fidelity is not None:
+        from qeval.score.fidelity import toy as toys
+
+        toys.measure(job)
     say(Done(provenance))
 
 
@@ -89,6 +95,11 @@ def score_model(job: Job, say: Say) -> None:
     if job.settings.device == "auto" and settings.device == "cpu" and (text := overlooked()):
         say(Note(text))
     job = msgspec.structs.replace(job, settings=settings)
+    if job.fidelity is not None and not job.tasks:
+        from qeval.score.fidelity.alone import measure_alone
+
+        measure_alone(job, say)
+        return
     score(job, JobCells(job, say), say)
 
 
@@ -132,6 +143,10 @@ def answer(job: Job, say: Say) -> None:
         say(Failed("Memory ran out.", "Take a smaller --batch-size or a larger machine."))
     except Exception as error:  # noqa: BLE001 - the one place where a library's surprise becomes a sentence
         _print_traceback()
+        if (told := refused(error)) is not None:
+            hint = f"{told.hint} The details are in {job.log}."
+            say(Failed(told.message, hint, withheld(traceback.format_exc())))
+            return
         what = f"{type(error).__name__}: {error}".splitlines()[0][:300]
         say(
             Failed(
@@ -156,9 +171,9 @@ def _print_traceback() -> None:
 def _import() -> None:
     """Import what a real model needs. What cannot be imported is told when it is missed."""
     with phase("imports"):
-        for name in ("torch", "lm_eval.models.huggingface", "datasets", "scipy.stats", *_LAZY):
-            with contextlib.suppress(Exception):
-                importlib.import_module(name)
+        with _absent("sklearn"):  # which transformers takes a curve from that we never draw, in 1.6 s
+            _import_all("torch", "transformers.generation.candidate_generator")
+        _import_all("lm_eval.models.huggingface", "datasets", "scipy.stats", *_LAZY)
 
 
 _LAZY = (
@@ -167,6 +182,25 @@ _LAZY = (
     "qeval.score.session",
 )
 """What libraries import when it is first used."""
+
+
+def _import_all(*names: str) -> None:
+    for name in names:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+
+
+@contextlib.contextmanager
+def _absent(name: str) -> Iterator[None]:
+    """While open, a package that nobody has imported yet is not to be found."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]  # Python's own mark for it
+    try:
+        yield
+    finally:
+        del sys.modules[name]
 
 
 def _print_to(log: str) -> None:

@@ -11,10 +11,11 @@ import msgspec
 
 from qeval.base import reading
 from qeval.base.errors import QevalError
+from qeval.base.fidelity import Measured
 from qeval.base.private import private
 from qeval.base.records import Cell, Run
 
-_Record = TypeVar("_Record", Run, Cell)
+_Record = TypeVar("_Record", Run, Cell, Measured)
 
 
 def read_proved(path: Path, expected_sha256: str) -> bytes:
@@ -49,7 +50,7 @@ def damaged(path: Path, what: str) -> QevalError:
 _NOT_YET = b'"checksum":"' + b"0" * 64 + b'",'
 
 
-def summed(record: Run | Cell) -> bytes:
+def summed(record: Run | Cell | Measured) -> bytes:
     """A record as JSON that begins with a checksum of itself, without what is nobody else's business."""
     data = private(msgspec.json.encode(record).decode()).encode()
     text = msgspec.json.format(b"{" + _NOT_YET + data[1:], indent=1 if isinstance(record, Run) else -1)

@@ -13,6 +13,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from qeval.base.records import Item, Samples
+from qeval.store.unpacking import too_long
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +34,7 @@ def samples_to_parquet(samples: Samples) -> bytes:
 def samples_from_parquet(data: bytes, rows: int | None = None) -> Samples:
     """What `samples_to_parquet` wrote. Raises ValueError, in words, where it is another thing, or has another
     number of `rows`."""
-    return _samples(_file_table(data, _SAMPLE_COLUMNS, rows=rows))
+    return _samples(file_table(data, _SAMPLE_COLUMNS, rows=rows))
 
 
 def items_to_parquet(items: Sequence[Item]) -> bytes:
@@ -43,13 +44,13 @@ def items_to_parquet(items: Sequence[Item]) -> bytes:
 
 def items_from_parquet(data: bytes) -> dict[str, Item]:
     """What `items_to_parquet` wrote, by key. Raises ValueError, in words, where it is another thing."""
-    rows = _file_table(data, _ITEM_COLUMNS).to_pylist()
+    rows = file_table(data, _ITEM_COLUMNS).to_pylist()
     return {row["key"]: Item(**{**row, "choices": tuple(row["choices"])}) for row in rows}
 
 
 def questions_from_parquet(data: bytes) -> dict[str, Item]:
     """The same without the prompts, which are most of the file: they are empty."""
-    rows = _file_table(data, _ITEM_COLUMNS, but="prompt").to_pylist()
+    rows = file_table(data, _ITEM_COLUMNS, but="prompt").to_pylist()
     return {row["key"]: Item(**{**row, "prompt": "", "choices": tuple(row["choices"])}) for row in rows}
 
 
@@ -209,7 +210,7 @@ _SPARE, _RATIO = 1 << 30, 200
 """What a file may unpack to: so many bytes, and so many times its own."""
 
 
-def _file_table(data: bytes, kinds: Mapping[str, str], but: str = "", rows: int | None = None) -> pa.Table:
+def file_table(data: bytes, kinds: Mapping[str, str], but: str = "", rows: int | None = None) -> pa.Table:
     """The columns of a file that it should have, without the one named `but`, `rows` long.
 
     Raises ValueError where one is missing, of another type or has nulls, where the file is no Parquet, or
@@ -226,6 +227,8 @@ def _file_table(data: bytes, kinds: Mapping[str, str], but: str = "", rows: int 
             raise ValueError(f"it has {file.metadata.num_rows} items where its header says {rows}")
         _check_columns(file, kinds, len(data))
         names = [name for name in file.schema_arrow.names if name in kinds and name != but]
+        if too_long(data, names, _SPARE + _RATIO * len(data)):
+            raise ValueError("its texts, each in its row, would be far more than such a file holds")
         table = file.read(names, use_threads=False)
         table.validate(full=True)
     except (pa.ArrowException, OSError, EOFError) as error:

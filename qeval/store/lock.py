@@ -13,9 +13,13 @@ import msgspec
 
 from qeval.base import reading
 from qeval.base.errors import QevalError
-from qeval.base.files import disk_errors
+from qeval.base.files import disk_errors, remove_begun
 
 LOCK_FILE = ".lock"
+
+
+class LockedError(QevalError):
+    """Another command is at work on the run."""
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -28,7 +32,7 @@ class Holder(msgspec.Struct, frozen=True):
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Within it, the run in `folder` is this process's.
+    """Within it, the run in `folder` is this process's; what killed ones had begun to write there is removed.
 
     Raises QevalError where another command is at work on it. What a dead process of this machine left is
     taken away; of other machines nothing is known.
@@ -42,6 +46,7 @@ def held(folder: Path) -> Iterator[None]:
                 raise _refusal(holder, file)
             file.unlink(missing_ok=True)
     try:
+        remove_begun(folder)
         yield
     finally:
         file.unlink(missing_ok=True)
@@ -54,10 +59,10 @@ def _made(file: Path) -> bool:
         with os.fdopen(handle, "wb") as opened:
             opened.write(msgspec.json.encode(_self()))
         os.link(name, file)
-    except FileExistsError:
+    except (FileExistsError, FileNotFoundError):  # another's; or the other just cleared up, ours included
         return False
     finally:
-        Path(name).unlink()
+        Path(name).unlink(missing_ok=True)
     return True
 
 
@@ -88,10 +93,10 @@ def _began(pid: int) -> float | None:
         return None
 
 
-def _refusal(holder: Holder, file: Path) -> QevalError:
+def _refusal(holder: Holder, file: Path) -> LockedError:
     here = holder.host == socket.gethostname()
     where = "" if here else f" on {holder.host}"
     remedy = "Wait for it, or stop it." if here else f"Wait for it; if it is gone, delete {file}."
-    return QevalError(
+    return LockedError(
         f"Another qeval command is at work on {file.parent.name}: process {holder.pid}{where}.", remedy
     )

@@ -6,11 +6,12 @@ import os
 import stat
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from qeval.base.errors import QevalError
-from qeval.base.files import build_directory, write_atomic, write_text
+from qeval.base.files import build_directory, remove_begun, write_atomic, write_text
 
 
 def test_a_failed_build_leaves_nothing_and_the_next_one_works(tmp_path) -> None:
@@ -135,3 +136,46 @@ def test_all_commands_treat_their_outputs_alike(qeval, tmp_path, command: str) -
     done = qeval(*words, fifo, code=None)
     assert "Nobody reads from" in done.stderr
     assert stat.S_ISFIFO(fifo.stat().st_mode)
+
+
+def test_what_a_killed_process_had_begun_goes_with_the_next_write(tmp_path: Path) -> None:
+    begun = [tmp_path / f".x.json.{end}" for end in ("abcd_123", "00000000")]
+    others = [
+        tmp_path / name for name in (".x.json.backup", ".y.json.abcd_123", "x.json.abcd_123", ".x.json")
+    ]
+    for file in (*begun, *others):
+        file.write_text("half")
+        os.utime(file, (1_000_000_000, 1_000_000_000))
+    begun[1].write_text("another process is at it")
+    write_atomic(tmp_path / "x.json", b"{}")
+    assert {file for file in (*begun, *others) if file.exists()} == {begun[1], *others}
+
+
+def test_what_is_begun_in_a_run_is_removed_and_nothing_that_is_a_persons(tmp_path: Path) -> None:
+    sha, end = "a" * 64, "abcd_123"
+    begun = [
+        f".run.json.{end}",
+        f".lock.{end}",
+        f"items/.{sha}.parquet.{end}",
+        f"items/.{sha}.parquet.4711",
+        f"cells/.01234567.{end}/samples.parquet",
+        f"cells/.01234567.{end}.damaged/samples.parquet",
+        f"cells/{sha}/.verified.json.{end}",
+        f"shards/fp16/0/.12.shard.{end}",
+    ]
+    kept = [
+        ".lock",
+        ".git/config",
+        ".gitignore",
+        ".run.json.backup",
+        ".DS_Store",
+        f"cells/.0123.{end}",
+        "run.json",
+    ]
+    for name in (*begun, *kept):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    remove_begun(tmp_path)
+    assert sorted(
+        str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()
+    ) == sorted(kept)

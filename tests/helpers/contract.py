@@ -29,6 +29,8 @@ QEVAL = f"{shlex.quote(sys.executable)} -m qeval"
 Start = Callable[..., subprocess.Popen[str]]
 WORDS = ("--schemes", "fp16,rtn,bnb4", "--tasks", "arc_easy,piqa")
 PATIENCE = 120
+MARK = "QEVAL_TEST_MARK"
+"""A variable by which processes are known that a cluster of the test's own started."""
 
 
 def the_run(tmp_path: Path) -> RunDir:
@@ -47,7 +49,9 @@ def scorers(place: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(["cmdline", "environ"]):
         words, there = process.info["cmdline"] or [], process.info["environ"] or {}
-        if there.get("QEVAL_RUNS_DIR") == str(place / "runs") and "qeval.score.worker" in words:
+        ours = there.get("QEVAL_RUNS_DIR") == str(place / "runs")
+        marked = MARK in there and there[MARK] == os.environ.get(MARK)
+        if (ours or marked) and "qeval.score.worker" in words:
             found.append(process)
     return found
 

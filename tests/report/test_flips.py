@@ -7,14 +7,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from factories import ARC, TRUTH, compare_run, edited, make_run
+from factories import ARC, TRUTH, compare_run, context, edited, make_run
 
 from qeval.base.errors import IncomparableError
 from qeval.base.records import Item, Task
 from qeval.compare.evidence import gather
+from qeval.report import flips
 from qeval.report.flips import BUDGET, DIRECTIONS, explore, payload, shorten
+from qeval.report.formats import Options, formats
 from qeval.report.formats.html import as_script_data
 
+FORMATS = formats()
 WRITES = Task("writes", "exact_match", "strict", num_fewshot=0)
 
 
@@ -160,3 +163,16 @@ def test_no_data_can_end_its_script_element(value, read):
     assert not set("<>&\u2028\u2029") & set(text)
     assert json.loads(text) == {"x": [read]}
     text.encode()
+
+
+def test_a_page_that_cannot_hold_all_flips_says_so(monkeypatch):
+    run, read, _ = make_run(2, n_items=400, tasks=(ARC,), churn=0.6)
+    monkeypatch.setattr(flips, "MOST_ROWS", 25)
+    capped = context(run, read, items)
+    page = FORMATS[".html"].render(capped, Options())
+    said = (
+        f"{capped.explorer.total} answers changed in all; 25 of them are in this page, and the rest stay in"
+    )
+    assert said in page
+    monkeypatch.undo()
+    assert "the rest stay in" not in FORMATS[".html"].render(context(run, read, items), Options())

@@ -9,12 +9,13 @@ import re
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from contract import QEVAL, Contract, samples, scorers, the_run, wait_for
+from contract import MARK, QEVAL, Contract, samples, scorers, the_run, wait_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 TOKEN = "hf_" + "a1B2c3D4" * 4
@@ -25,6 +26,7 @@ TOY = ("run", "--model", "toy[items=20]", "--schemes", "fp16,rtn,bnb4", "--tasks
 def cluster() -> Iterator[Any]:
     """A head that scores nothing, and two nodes of one core."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ[MARK] = uuid.uuid4().hex  # the nodes' processes inherit it
     from ray.cluster_utils import Cluster  # without it these tests fail: they are for where it is
 
     head = {"num_cpus": 0, "object_store_memory": 100 << 20, "include_dashboard": False}
@@ -91,15 +93,17 @@ def test_no_token_is_in_what_ray_keeps(cluster: Any, around: dict[str, str], tmp
     words = ("import ray", "ray.init(address='auto', log_to_driver=False, logging_level='ERROR')")
     ask = "; ".join((*words, "from ray._private.state import state", "print(state.job_table())"))
     kept = subprocess.run(
-        (sys.executable, "-c", ask), env={**os.environ, "RAY_ADDRESS": cluster.address}, capture_output=True, text=True, check=False
+        (sys.executable, "-c", ask),
+        env={**os.environ, "RAY_ADDRESS": cluster.address},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert "Entrypoint" in kept.stdout, kept.stdout + kept.stderr
     assert TOKEN not in kept.stdout
     session = Path(cluster.head_node.get_session_dir_path())
     files = [file for file in session.rglob("*") if file.is_file()]
     assert not [str(file) for file in files if TOKEN.encode() in file.read_bytes()]
-
-
 
 
 def test_an_address_that_answers_nothing_is_told_in_time(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from qeval.score.clock import Clock
@@ -49,3 +52,17 @@ def test_a_phase_may_come_again_and_what_took_no_time_is_not_told(clock: tuple[C
     with told.phase("hashing"):
         now[0] += 0.004
     assert told.all() == {"starting": 2, "storing": 3}
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+def test_what_nobody_uses_is_not_imported_and_is_there_all_the_same() -> None:
+    code = (
+        "import sys\n"
+        "from qeval.score import worker\n"
+        "worker._import()\n"
+        "assert 'lm_eval.models.huggingface' in sys.modules\n"
+        "assert 'sklearn' not in sys.modules\n"
+        "from sklearn.metrics import f1_score\n"  # which lm-eval calls for some metrics
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -64,3 +64,18 @@ def test_of_other_machines_nothing_is_known(tmp_path: Path) -> None:
     with pytest.raises(QevalError, match="process 7 on elsewhere") as refused, lock.held(tmp_path):
         raise AssertionError("it was let in")
     assert f"delete {file}" in refused.value.hint
+
+
+def test_whose_lock_was_cleared_away_half_made_tries_again(tmp_path: Path, monkeypatch) -> None:
+    link, tries = os.link, []
+
+    def cleared(source: str, target: Path) -> None:
+        tries.append(source)
+        if len(tries) == 1:
+            Path(source).unlink()
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", cleared)
+    with lock.held(tmp_path):
+        assert len(tries) == 2
+        assert [file.name for file in tmp_path.iterdir()] == [lock.LOCK_FILE]

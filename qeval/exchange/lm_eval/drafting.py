@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from qeval.base.errors import QevalError
 from qeval.base.records import Suite, Task
+from qeval.exchange.lm_eval.apart import Each
 from qeval.exchange.lm_eval.groups import Groups, group_of, grouped
 from qeval.exchange.lm_eval.judging import Judge, Wishes, check_wishes, choose
 from qeval.exchange.lm_eval.results import AGAIN, ResultsFile, strange
@@ -32,9 +33,10 @@ class Draft:
         return [some[task] for some in self.surveys.values() if task in some]
 
 
-def look_through(draft: Draft, variant: Measured) -> None:
-    """Look through the files of a variant."""
+def look_through(draft: Draft, variant: Measured, each: Each) -> None:
+    """Look through the files of a variant, `each` as `apart.each` gives it."""
     found, left = draft.surveys.setdefault(variant.name, {}), draft.left.setdefault(variant.name, {})
+    there: dict[str, Task] = {}
     for task, results in variant.newest.items():
         wanted = _wanted(draft, task)
         if wanted is None:
@@ -44,10 +46,13 @@ def look_through(draft: Draft, variant: Measured) -> None:
         elif not results.samples_of(task).is_file():
             left[task] = f"no samples of {task} beside {results.path}"
         else:
-            found[task] = _surveyed(results, task)
-            draft.tasks.setdefault(task, wanted)
-            if not any(found[task].items.values()):
-                left[task] = f"{found.pop(task).path} is empty"
+            there[task] = wanted
+    for one in each(_surveyed, [variant.newest[task] for task in there], there):
+        draft.tasks.setdefault(one.task, there[one.task])
+        if any(one.items.values()):
+            found[one.task] = one
+        else:
+            left[one.task] = f"{one.path} is empty"
 
 
 def _surveyed(results: ResultsFile, task: str) -> Survey:

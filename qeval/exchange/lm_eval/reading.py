@@ -18,6 +18,7 @@ from qeval.base.errors import QevalError
 from qeval.base.records import Cell, Item, Provenance, Result, Run, Samples, Scheme, Suite, Task, Variant
 from qeval.base.settings import Settings
 from qeval.exchange.choosing import chosen_baseline
+from qeval.exchange.lm_eval.apart import Each, each
 from qeval.exchange.lm_eval.checking import check, differing
 from qeval.exchange.lm_eval.drafting import Draft, judge, look_through
 from qeval.exchange.lm_eval.groups import groups_in
@@ -89,36 +90,44 @@ def _imported(
     names, strays = [variant.name for variant in variants], unclaimed(path, found)
     chosen = chosen_baseline(names, baseline, str(path))
     draft = Draft(sorted(variants, key=lambda one: one.name != chosen), groups_in(found), suite)
-    for variant in draft.variants:
-        look_through(draft, variant)
-    judge(draft, wishes)
-    samples: dict[str, Samples] = {}
-    items: dict[str, tuple[Item, ...]] = {}
-    results = [_result(draft, variant, samples, items) for variant in variants]
+    with each(_size(found)) as each_of:
+        for variant in draft.variants:
+            look_through(draft, variant, each_of)
+        judge(draft, wishes)
+        samples: dict[str, Samples] = {}
+        items: dict[str, tuple[Item, ...]] = {}
+        results = [_result(draft, variant, each_of, samples, items) for variant in variants]
     results = [_with_strays(one, strays, chosen) for one in results]
     return Imported(_run(found, results, suite or _suite_of(draft, results), chosen), samples, items)
+
+
+def _size(found: Sequence[ResultsFile]) -> int:
+    """Bytes of all samples."""
+    files = [results.samples_of(task) for results in found for task in results.tasks()]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 # --- one variant --------------------------------------------------------------------------------
 
 
 def _result(
-    draft: Draft, variant: Measured, samples: dict[str, Samples], items: dict[str, tuple[Item, ...]]
+    draft: Draft,
+    variant: Measured,
+    each: Each,
+    samples: dict[str, Samples],
+    items: dict[str, tuple[Item, ...]],
 ) -> Result:
     """A variant with its cells, whose columns are put into `samples` and `items`."""
     cells, notes = [], [*variant.superseded(), *_left_out(draft, variant)]
-    for task, one in draft.surveys[variant.name].items():
-        if task not in draft.tasks:
-            continue
-        try:
-            cell, columns, texts = _cell(variant.name, one, draft.tasks[task], draft.judges[task])
-            otherwise = differing(one, draft.of_task(task)[0], draft.judges[task])
-            cell = replace(cell, unproved=(*cell.unproved, *otherwise))
-        except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError) as error:
-            raise strange(one.results, task, error) from error
-        samples[cell.key], items[cell.key] = columns, texts
+    surveys = [one for task, one in draft.surveys[variant.name].items() if task in draft.tasks]
+    firsts = [draft.of_task(one.task)[0] for one in surveys]
+    tasks = [draft.tasks[one.task] for one in surveys]
+    judges = [draft.judges[one.task] for one in surveys]
+    read = each(_cell, [variant.name] * len(surveys), surveys, firsts, tasks, judges)
+    for one, first, judged, (cell, columns, texts) in zip(surveys, firsts, judges, read, strict=True):
+        samples[cell.key], items[cell.key] = columns, _known(texts, items)
         cells.append(cell)
-        notes += [*other_filters(task, draft.judges[task], one, draft.of_task(task)[0]), *_dropped(one)]
+        notes += [*other_filters(one.task, judged, one, first), *_dropped(one)]
     last = variant.files[-1]
     made = Variant(variant.name, variant.model, Scheme(SCHEME), revision_of(last), adapter_of(last))
     return Result(made, "done", tuple(cells), _provenance(variant, notes))
@@ -140,9 +149,25 @@ def _left_out(draft: Draft, variant: Measured) -> list[str]:
     return [f"Left out: {task} ({why})." for task, why in reasons.items()]
 
 
-def _cell(name: str, found: Survey, task: Task, judged: Judge) -> tuple[Cell, Samples, tuple[Item, ...]]:
-    """One task of a variant, from its file of samples."""
-    unproved = check(found, judged)
+def _known(texts: tuple[Item, ...], items: Mapping[str, tuple[Item, ...]]) -> tuple[Item, ...]:
+    """The items, once for all variants that were asked the same."""
+    return next((others for others in items.values() if others == texts), texts)
+
+
+def _cell(
+    name: str, found: Survey, baseline: Survey, task: Task, judged: Judge
+) -> tuple[Cell, Samples, tuple[Item, ...]]:
+    """One task of a variant, from its file of samples; `baseline` is the first that has the task."""
+    try:
+        return _read(name, found, baseline, task, judged)
+    except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError) as error:
+        raise strange(found.results, found.task, error) from error
+
+
+def _read(
+    name: str, found: Survey, baseline: Survey, task: Task, judged: Judge
+) -> tuple[Cell, Samples, tuple[Item, ...]]:
+    unproved = (*check(found, judged), *differing(found, baseline, judged))
     path, said = found.path, found.said
     data = sample_bytes(path)
     how, parts = judged.format(found), by_filter(path, read_lines(path, data), said)

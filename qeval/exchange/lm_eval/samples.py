@@ -62,10 +62,14 @@ class Logs(dict[str, Any]):
     """A line of a file of samples, which remembers what was asked in it."""
 
     @functools.cached_property
+    def listed(self) -> list[list[Any]]:
+        """The arguments of each request, in order."""
+        return listed_arguments(self["arguments"])
+
+    @functools.cached_property
     def asked(self) -> list[tuple[str, str]]:
         """(context, continuation) of each request, in order."""
-        parts = listed_arguments(self["arguments"])
-        return [(str(part[0]), str(part[1]) if len(part) > 1 else "") for part in parts]
+        return [(str(part[0]), str(part[1]) if len(part) > 1 else "") for part in self.listed]
 
 
 Line = Mapping[str, Any]
@@ -120,7 +124,11 @@ def read_lines(path: Path, data: bytes) -> list[Line]:
 
 def write_lines(lines: Iterable[Line]) -> str:
     """A file of them."""
-    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).translate(_LINE_ENDS)
+    text = "".join(f"{_ENCODED(line)}\n" for line in lines)
+    return text.translate(_LINE_ENDS) if any(chr(end) in text for end in _LINE_ENDS) else text
+
+
+_ENCODED = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps makes one for each value
 
 
 def metric_names(line: Line) -> list[str]:
@@ -140,16 +148,17 @@ def read_samples(path: Path, parts: Mapping[str, Sequence[Line]], chosen: str, h
     scores = _objects([some for _, some in answers])
     hashes = {name: _text([str(line[name]) for line in lines]) for name in HASHES}
     texts = [_texts(line, how) for line in lines]
+    golds = [_gold(line, how) for line in lines]
     return Samples(
         key=_text([str(line["doc_id"]) for line in lines]),
         value=values[:, 0].copy(),
         weight=values[:, 1].copy(),
         cluster=_text([""] * len(lines)),
         answer=_text([answer for answer, _ in answers]),
-        gold=_text([_gold(line, how) for line in lines]),
+        gold=_text(golds),
         scores=scores,
         written=_objects(texts),
-        logged=_objects(_logged(parts, lines, how, scores, texts)),
+        logged=_objects(_logged(lines, _filtered(parts, lines), how, golds, scores, texts)),
         **hashes,
     )
 
@@ -163,30 +172,36 @@ def _texts(line: Line, how: Format) -> tuple[str, ...]:
     return tuple(str(text) for some in line.get("resps") or () for text in some)
 
 
-def _logged(
-    parts: Mapping[str, Sequence[Line]],
-    lines: Sequence[Line],
-    how: Format,
-    scores: Any,
-    texts: Sequence[tuple[str, ...]],
-) -> list[str]:
-    """What the lines of every filter say of each item; "" for one that says nothing of what was answered."""
+def _filtered(parts: Mapping[str, Sequence[Line]], lines: Sequence[Line]) -> list[dict[str, Filtered]]:
+    """What every filter left of each of `lines`."""
     filters: dict[str, dict[str, Filtered]] = {str(line["doc_id"]): {} for line in lines}
     for name, some in parts.items():
         for line in some:
             metrics = {metric: line[metric] for metric in metric_names(line) if metric in line}
             answers = as_logged(line.get("filtered_resps") or [])
             filters.setdefault(str(line["doc_id"]), {})[name] = Filtered(answers, metrics)
+    return [filters[str(line["doc_id"])] for line in lines]
+
+
+def _logged(
+    lines: Sequence[Line],
+    filters: Sequence[dict[str, Filtered]],
+    how: Format,
+    golds: Sequence[str],
+    scores: Any,
+    texts: Sequence[tuple[str, ...]],
+) -> list[str]:
+    """What the lines of every filter say of each item; "" for one that says nothing of what was answered."""
     return [
-        pack(_logged_of(line, how, filters[str(line["doc_id"])]), scores[at], texts[at])
+        pack(_logged_of(line, how, golds[at], filters[at]), scores[at], texts[at])
         if any(line.get("resps") or ())
         else ""
         for at, line in enumerate(lines)
     ]
 
 
-def _logged_of(line: Line, how: Format, filters: dict[str, Filtered]) -> Logged:
-    target, gold = str(line.get("target", "")), _gold(line, how)
+def _logged_of(line: Line, how: Format, gold: str, filters: dict[str, Filtered]) -> Logged:
+    target = str(line.get("target", ""))
     return Logged(
         as_logged(line["resps"]), filters, None if target == target_text(gold, how.output_type) else target
     )
@@ -204,19 +219,25 @@ def _text(values: list[str]) -> Any:
 
 def read_items(lines: Sequence[Line], how: Format) -> tuple[Item, ...]:
     """The texts of those lines that hold any."""
-    return tuple(_item(line, how) for line in lines if line.get("arguments"))
+    return tuple(_item(_logs(line), how) for line in lines if line.get("arguments"))
 
 
-def _item(line: Line, how: Format) -> Item:
-    scored = how.output_type in SCORED
-    prompt = _asked(line)[0][0]
+def _item(line: Logs, how: Format) -> Item:
+    question, choices = _shown(line, how)
+    item = Item(str(line["doc_id"]), line.asked[0][0], question, choices, _gold(line, how))
+    arguments = pack_arguments(line.listed, item)
+    return replace(item, arguments=arguments) if arguments else item
+
+
+def _shown(line: Logs, how: Format) -> tuple[str, tuple[str, ...]]:
+    """The question and the choices: as qeval wrote them, else as the prompts tell."""
+    doc = line["doc"] if how.ours else {}
+    if "question" in doc and "choices" in doc:
+        return str(doc["question"]), tuple(map(str, doc["choices"]))
+    scored, prompt = how.output_type in SCORED, line.asked[0][0]
     question = prompt.rpartition(how.fewshot_delimiter)[2] if scored else prompt
-    choices = tuple(_continuations(line, how)) if scored else ()
-    if how.ours:
-        question = str(line["doc"].get("question", question))
-        choices = tuple(map(str, line["doc"].get("choices", choices)))
-    item = Item(str(line["doc_id"]), prompt, question, choices, _gold(line, how))
-    return replace(item, arguments=pack_arguments(listed_arguments(line["arguments"]), item))
+    choices = _continuations(line, how) if scored else ()
+    return str(doc.get("question", question)), tuple(map(str, doc.get("choices", choices)))
 
 
 def _answer(path: Path, line: Line, how: Format) -> tuple[str, tuple[float, ...]]:
@@ -237,19 +258,19 @@ def _answer(path: Path, line: Line, how: Format) -> tuple[str, tuple[float, ...]
         return str(line["answer"]), scores[: len(line["doc"].get("choices") or scores)]
     if how.output_type == "loglikelihood":
         greedy = str(line["resps"][0][0][1]) == "True"
-        return (_asked(line)[0][1] if greedy else ""), scores
+        return (_logs(line).asked[0][1] if greedy else ""), scores
     choices = _choices(line, how)
     return str(answered_choice(how.metric, choices, scores)), scores[: len(choices)]
 
 
-def _asked(line: Line) -> list[tuple[str, str]]:
-    return line.asked if isinstance(line, Logs) else Logs(line).asked
+def _logs(line: Line) -> Logs:
+    return line if isinstance(line, Logs) else Logs(line)
 
 
 def _continuations(line: Line, how: Format) -> list[str]:
     """What was scored; those asked without a context (mutual information) repeat the others. Where one
     continuation follows several contexts (Winogrande), the contexts are the choices."""
-    asked = _asked(line)
+    asked = _logs(line).asked
     half = len(asked) // 2
     twice = len(asked) % 2 == 0 and asked and asked[0][0] and not any(context for context, _ in asked[half:])
     contexts, texts = zip(*(asked[:half] if twice else asked), strict=True)
@@ -271,7 +292,8 @@ def _gold(line: Line, how: Format) -> str:
     target = str(line.get("target", ""))
     if how.output_type != "multiple_choice":
         return gold_text(read_target(target) if target.startswith("[") else target)
-    return gold_text(read_target(target), _choices(line, how))
+    choice = read_target(target)
+    return gold_text(choice, _choices(line, how) if isinstance(choice, str) else ())
 
 
 def sample_lines(samples: Samples, items: Mapping[str, Item], how: Format, chosen: str) -> Iterator[Line]:

@@ -4,7 +4,6 @@ them."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qeval.base.records import Item, Samples
@@ -44,7 +43,9 @@ def _with_own_part(item: Item, doc: Any) -> Item:
     tells.
     """
     starts = [place for text in _long_fields(doc) if (place := item.prompt.rfind(text)) >= 0]
-    return replace(item, question=item.prompt[min(starts) :]) if starts else item
+    if not starts:
+        return item
+    return Item(item.key, item.prompt, item.prompt[min(starts) :], item.choices, item.gold, item.arguments)
 
 
 def _long_fields(doc: Any) -> Iterator[str]:

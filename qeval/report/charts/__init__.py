@@ -9,6 +9,7 @@ from __future__ import annotations
 from qeval.report.charts.cost import cost_charts
 from qeval.report.charts.documents import documents
 from qeval.report.charts.drawing import Chart
+from qeval.report.charts.fidelity import fidelity
 from qeval.report.charts.forest import forest
 from qeval.report.charts.subjects import subjects
 from qeval.report.context import Context
@@ -18,5 +19,11 @@ __all__ = ["Chart", "charts"]
 
 def charts(context: Context) -> tuple[Chart, ...]:
     """Every chart that the context has data for, in the page's order."""
-    made = [*cost_charts(context), *forest(context), *subjects(context), *documents(context)]
+    made = [
+        *cost_charts(context),
+        *forest(context),
+        *subjects(context),
+        *documents(context),
+        *fidelity(context),
+    ]
     return tuple(made)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from qeval.base.errors import MissingPackageError
 from qeval.base.text import one_line
 
 Spec = dict[str, Any]
@@ -86,8 +87,16 @@ def _visible(value: Any) -> Any:
 
 @functools.lru_cache(maxsize=128)
 def _drawn(spec: str) -> str:
-    """Drawing takes most of a report's time, so a report in two formats draws each chart once."""
-    import vl_convert
+    """Drawing takes most of a report's time, so a report in two formats draws each chart once.
+
+    Raises MissingPackageError where only what judging needs is installed."""
+    try:
+        import vl_convert
+    except ImportError as error:
+        raise MissingPackageError(
+            "A report's charts are drawn by vl-convert-python, which is not installed.",
+            "Install it with: pip install vl-convert-python",
+        ) from error
 
     return str(vl_convert.vegalite_to_svg(json.loads(spec), vl_version=VEGA_LITE))
 

@@ -17,6 +17,7 @@ from qeval.base.text import visible
 from qeval.compare.columns import COLUMNS
 from qeval.report.charts import Chart, charts
 from qeval.report.context import Context
+from qeval.report.fidelity import BIN_HEADERS, HEADERS, MORE_HEADERS, PASSAGE_HEADERS, TRACE_HEADERS
 from qeval.report.flips import payload
 from qeval.report.formats import Format
 from qeval.report.glossary import glossary
@@ -42,6 +43,7 @@ def render_html(context: Context) -> str:
             ("Noise floor by task", FLOOR_HEADERS, context.noise.floor),
             ("Spread over seeds by task", SEED_HEADERS, context.noise.seeds),
         ),
+        fidelity_headers=(HEADERS, MORE_HEADERS, TRACE_HEADERS, BIN_HEADERS, PASSAGE_HEADERS),
         glossary=glossary(context),
         marks=MARKS,
         words=WORDS,
@@ -60,6 +62,7 @@ def sections(context: Context, drawn: tuple[Chart, ...]) -> list[tuple[str, str]
         ("differences", "Differences", "forest" in kinds),
         ("subjects", "By subject", bool(context.subjects)),
         ("perplexity", "Perplexity", bool(context.documents)),
+        ("fidelity", "Fidelity", bool(context.fidelity.rows)),
         ("flips", "Flips", bool(context.explorer.counts)),
         ("provenance", "Provenance", True),
         ("reproduce", "Reproduce", True),

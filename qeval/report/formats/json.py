@@ -13,6 +13,7 @@ from qeval.base.records import Cell, Comparison, Decision, Result
 from qeval.compare.columns import statistics
 from qeval.compare.evidence import Evidence
 from qeval.compare.rows import score_of, summary_rows
+from qeval.report import fidelity
 from qeval.report.context import Context
 from qeval.report.costs import comparable
 from qeval.report.formats import Format, Options
@@ -49,6 +50,7 @@ def document(evidence: Evidence, decisions: Sequence[Decision] = ()) -> dict[str
         "comparisons": [_comparison(comparison) for comparison in evidence.comparisons],
         "decisions": [_decision(decision) for decision in decisions],
         "noise": as_data(evidence),
+        "fidelity": fidelity.as_data(evidence.fidelity),
     }
     cleaned: dict[str, Any] = plain(made)
     return cleaned

@@ -17,6 +17,15 @@ from qeval.base.text import one_line, visible
 from qeval.compare.columns import COLUMNS
 from qeval.report.context import Context, Detail, Line
 from qeval.report.costs import CostTable
+from qeval.report.fidelity import (
+    BIN_HEADERS,
+    HEADERS,
+    MORE_HEADERS,
+    PASSAGE_HEADERS,
+    TRACE_HEADERS,
+    Passages,
+    Told,
+)
 from qeval.report.figures import Figure
 from qeval.report.flips import DIRECTIONS, Flip, shorten
 from qeval.report.formats import Format, Options
@@ -69,6 +78,7 @@ def render_markdown(
         pictures=pictures,
         short=short,
         scores=_scores(context),
+        fidelity=_table_of_words(HEADERS, context.fidelity.rows, words=2),
         folds=[] if short else _folds(context),
         glossary=glossary(context),
     )
@@ -145,6 +155,8 @@ def _folds(context: Context) -> list[tuple[str, Markdown]]:
     """(title, body) of every folded part that there is something for."""
     parts = [
         ("Every number", _every_number(context)),
+        ("Fidelity", _fidelity(context.fidelity)),
+        ("Worst passages", Markdown("\n\n".join(map(_passages, context.fidelity.passages)))),
         ("Noise floor", _table_of_words(FLOOR_HEADERS, context.noise.floor)),
         ("Spread over seeds", _table_of_words(SEED_HEADERS, context.noise.seeds, words=2)),
         ("Cost", _costs(context.cost) if context.cost else Markdown("")),
@@ -166,6 +178,25 @@ def _folds(context: Context) -> list[tuple[str, Markdown]]:
 def _table_of_words(headers: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> Markdown:
     """A table, or nothing where it has no rows."""
     return table(headers, rows, words=words) if rows else Markdown("")
+
+
+def _fidelity(told: Told) -> Markdown:
+    """Every number of fidelity, and how far answers went together."""
+    parts = [
+        _table_of_words(MORE_HEADERS, told.more, words=2),
+        _table_of_words(TRACE_HEADERS, told.traces, words=2),
+        *(f"{escape(title)}:\n\n{table(BIN_HEADERS, rows, words=0)}" for title, rows in told.bins),
+    ]
+    return Markdown("\n\n".join(part for part in parts if part))
+
+
+def _passages(one: Passages) -> Markdown:
+    """The worst passages of a variant, each text in a code block."""
+    blocks = [f"**{escape(one.title)}**"]
+    for cells, before, text in one.rows:
+        where = ", ".join(f"{h.lower()} {c}" for h, c in zip(PASSAGE_HEADERS[:-1], cells[:-1], strict=True))
+        blocks.append(f"{escape(where)}: {escape(cells[-1])} nats\n\n{fenced(f'{before} >>> {text}')}")
+    return Markdown("\n\n".join(blocks))
 
 
 def _costs(cost: CostTable) -> Markdown:

@@ -14,6 +14,7 @@ from qeval.compare.evidence import Evidence, claims
 from qeval.compare.rows import Row, score_of, summary_rows
 from qeval.report.costs import cost_table
 from qeval.report.facts import Fact, provenance_facts, run_facts, warnings_of
+from qeval.report.fidelity import terminal as fidelity
 from qeval.report.figures import n_of
 from qeval.report.formats import Format
 from qeval.report.noise import noise_of
@@ -21,10 +22,11 @@ from qeval.report.verdicts import verdict_of
 
 
 def summary(evidence: Evidence, decisions: Sequence[Decision] = ()) -> str:
-    """The table of differences, then that of costs, as far as there are such."""
+    """The table of differences, that of fidelity, and that of costs, as far as there are such."""
     run = evidence.run
     measured = any(result.cost and result.cost.measures for result in run.results)
-    parts = (_differences(evidence, decisions), costs(run) if measured else "")
+    moved = fidelity(evidence.fidelity) if evidence.fidelity.rows else ""
+    parts = (_differences(evidence, decisions), moved, costs(run) if measured else "")
     return "\n\n".join(part for part in parts if part) or "Nothing was scored."
 
 

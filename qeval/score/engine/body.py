@@ -73,11 +73,7 @@ class CausalModel:
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits (r, v) of hidden states (r, h), by the model's own head."""
-        with _replay(self.body, _in_place_of(self.like, hidden[None])) as calls:
-            out = _logits(self.model(input_ids=_zeros(hidden), **self._no_cache(self.model)))[0]
-        if not calls:
-            raise UnsupportedError("its body and its head cannot be told apart")
-        return out
+        return replayed(self.model, self.body, self.like, hidden)
 
     def cache(self, tokens: torch.Tensor) -> Any:
         """The KV cache after tokens (1, p)."""
@@ -108,7 +104,21 @@ class CausalModel:
         return self.body is not None and _takes(self.body, *names)
 
     def _no_cache(self, module: Any) -> dict[str, bool]:
-        return {"use_cache": False} if _takes(module, "use_cache") else {}
+        return _no_cache(module)
+
+
+def replayed(model: Any, body: Any, like: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """Logits (r, v) that a model makes of hidden states (r, h) in the place of what its body returns, which
+    is an output such as `like`; the body may have no weights."""
+    with _replay(body, _in_place_of(like, hidden[None])) as calls:
+        out = _logits(model(input_ids=_zeros(hidden), **_no_cache(model)))[0]
+    if not calls:
+        raise UnsupportedError("its body and its head cannot be told apart")
+    return out
+
+
+def _no_cache(module: Any) -> dict[str, bool]:
+    return {"use_cache": False} if _takes(module, "use_cache") else {}
 
 
 def log_probs(

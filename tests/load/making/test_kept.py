@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -87,3 +89,42 @@ def test_another_error_of_a_file_is_raised_as_it_is(
     fill(monkeypatch, SafetensorError("invalid"), "aside-0000")
     with pytest.raises(SafetensorError, match="invalid"):
         replace(world, cache=tmp_path / "cache", said=[]).make()
+
+
+@pytest.mark.parametrize(("part", "blocks"), [("block-0001", 1), ("model", 2)])
+def test_a_kill_while_a_file_is_written_changes_nothing(world: World, tmp_path: Path, part: str, blocks: int):
+    undisturbed = world.make()
+    other = replace(world, cache=tmp_path / "cache", said=[])
+    child = os.fork()
+    if not child:
+        _make_until_killed(other, part)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    with pytest.MonkeyPatch.context() as patch:
+        solved = count(patch, world.kind)
+        made = other.make()
+    assert len(solved) == 2 - blocks
+    assert (made / "model.safetensors").read_bytes() == (undisturbed / "model.safetensors").read_bytes()
+    assert _names(other.cache) == _names(world.cache)
+
+
+def _make_until_killed(world: World, part: str) -> None:
+    """In a process of its own: it dies with half a file written."""
+    from qeval.load.making import kept
+
+    save = kept.save_file
+
+    def die(tensors: Any, path: Path, *more: Any) -> None:
+        if path.name.startswith(part):
+            path.write_bytes(b"half")
+            os.kill(os.getpid(), signal.SIGKILL)
+        save(tensors, path, *more)
+
+    try:
+        kept.save_file = die
+        world.make()
+    finally:
+        os._exit(1)
+
+
+def _names(cache: Path) -> list[str]:
+    return sorted(str(path.relative_to(cache)) for path in cache.rglob("*"))

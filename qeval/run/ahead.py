@@ -1,0 +1,48 @@
+"""Reading what the next variant will need while another one is at work."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from pathlib import Path
+
+from qeval.base.errors import QevalError
+from qeval.base.records import Variant
+
+SHARE = 0.5
+"""The part of free memory that files which are read ahead may take."""
+
+
+def read_ahead(variant: Variant) -> threading.Thread | None:
+    """Have the system read a variant's local files into memory that is free, in a thread, which is returned:
+    loading then waits for no disk. Nothing is done where there is no room, or no such call (macOS)."""
+    from qeval.load.resolve import local_files
+    from qeval.load.toy import is_toy
+
+    if is_toy(variant.model) or not hasattr(os, "posix_fadvise"):
+        return None
+    files = list[Path]()
+    with contextlib.suppress(QevalError):  # what is wrong is said when the variant's turn comes
+        files = [file for file in local_files(variant) if file.is_file()]
+    if not 0 < sum(file.stat().st_size for file in files) <= SHARE * _free():
+        return None
+    thread = threading.Thread(target=_read, args=([str(file) for file in files],), daemon=True)
+    thread.start()
+    return thread
+
+
+def _free() -> int:
+    from qeval.load.memory import free_bytes
+
+    return free_bytes("cpu") or 0
+
+
+def _read(files: list[str]) -> None:
+    for file in files:
+        with contextlib.suppress(OSError):
+            handle = os.open(file, os.O_RDONLY)
+            try:
+                os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_WILLNEED)
+            finally:
+                os.close(handle)

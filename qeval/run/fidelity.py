@@ -1,0 +1,173 @@
+"""Fidelity of a run: what its jobs are asked, and what is measured after them: whatever they could not do."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from qeval.ask.order import Fidelity as Wish
+from qeval.ask.order import Order
+from qeval.base.errors import QevalError
+from qeval.base.fidelity import Protocol
+from qeval.base.hashing import digest
+from qeval.base.messages import Event, Fidelity, Job
+from qeval.base.places import tasks_dir
+from qeval.base.records import Result, Run, Variant
+from qeval.run import identity
+from qeval.run.executors import EXECUTORS
+from qeval.run.keeping import result_of
+from qeval.store import fidelity as stored
+from qeval.store.inputs import LIMIT
+from qeval.store.lock import held
+from qeval.store.runs import RunDir
+
+Listen = Callable[[Variant, Event], None]
+
+
+def asked(order: Order, identities: dict[str, dict[str, Any]]) -> Fidelity | None:
+    """What the jobs of an order measure of fidelity; None where nothing is."""
+    wish = order.fidelity
+    if not (wish.protocols or wish.on_gpu):
+        return None
+    limit = LIMIT if wish.cache_limit is None else wish.cache_limit
+    return Fidelity(wish.protocols, wish.on_gpu, order.baseline, identities[order.baseline], limit)
+
+
+def measure(order: Order, run: Run, place: RunDir, jobs: Sequence[Job], listen: Listen) -> None:
+    """Measure what is missing: first see that the baseline's inputs are there, then each variant."""
+    missing = lacking(order.fidelity, run, place, jobs)
+    if not missing:
+        return
+    mine = [job for job in jobs if job.variant.name in {order.baseline, *missing}]
+    mine.sort(key=lambda job: job.variant.name != order.baseline)
+    for job in mine:
+        alone = msgspec.structs.replace(
+            job, tasks=(), verify=0, cost=False, policy=None, baseline=None, shuffled=False, part="whole"
+        )
+        result = EXECUTORS[order.executor](alone, _heard(job.variant, listen))
+        if result.status == "failed" and job.variant.name == order.baseline:
+            return  # without it there is nothing to compare with
+
+
+def _heard(variant: Variant, listen: Listen) -> Callable[[Event], None]:
+    def hear(event: Event) -> None:
+        listen(variant, event)
+
+    return hear
+
+
+def lacking(wish: Wish, run: Run, place: RunDir, jobs: Sequence[Job] = ()) -> tuple[str, ...]:
+    """The variants, none of which failed or is the baseline, that were not measured by some protocol that
+    concerns them, or whose files, or the baseline's, are others now (as far as `jobs` tell)."""
+    known = {job.variant.name: digest(job.identity) for job in jobs}
+    found = [
+        one
+        for one in stored.measured(place.path)
+        if known.get(one.variant, one.variant_digest) == one.variant_digest
+        and known.get(one.baseline, one.baseline_digest) == one.baseline_digest
+    ]
+    base = result_of(run, run.baseline)
+    missing = []
+    for result in run.results:
+        if result is base or "failed" in (result.status, base.status):
+            continue
+        have = {
+            one.protocol
+            for one in found
+            if (one.variant, one.baseline, one.role) == (result.variant.name, run.baseline, "candidate")
+        }
+        if not have.issuperset(_concerning(wish, result)):
+            missing.append(result.variant.name)
+    return tuple(missing)
+
+
+def _concerning(wish: Wish, result: Result) -> tuple[Protocol, ...]:
+    """The protocols by which a variant is measured on the device that it was scored on."""
+    on_gpu = result.packing is not None and not result.packing.device.startswith("CPU")
+    return (*wish.protocols, *(wish.on_gpu if on_gpu else ()))
+
+
+# --- after the fact -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a run that is measured later finds its cache, and what runs its jobs."""
+
+    cache_dir: Path
+    executor: str = "local"
+
+
+def measure_run(place: RunDir, wish: Wish, places: Places, listen: Listen) -> tuple[str, ...]:
+    """Measure a stored run. Returns the variants that could not be measured.
+
+    Raises QevalError for a run that qeval did not score, and where a model is not what it was when it was
+    scored.
+    """
+    run = place.read()
+    if run.source != "qeval":
+        raise QevalError(
+            f"{run.id} was scored by others ({run.source}), so there is nothing to load.",
+            "Score the variants with qeval run.",
+        )
+    order = _order(run, wish, places, place)
+    with held(place.path):
+        jobs = _jobs(order, run, place)
+        measure(order, run, place, jobs, listen)
+    return lacking(wish, run, place, jobs)
+
+
+def _order(run: Run, wish: Wish, places: Places, place: RunDir) -> Order:
+    variants = tuple(result.variant for result in run.results if result.status != "failed")
+    return Order(
+        variants=variants,
+        baseline=run.baseline,
+        suite=run.suite,
+        settings=run.settings,
+        runs_dir=place.path.parent,
+        cache_dir=places.cache_dir,
+        executor=places.executor,
+        fidelity=wish,
+    )
+
+
+def _jobs(order: Order, run: Run, place: RunDir) -> list[Job]:
+    identities = {variant.name: identity.identity_of(variant, order) for variant in order.variants}
+    for variant in order.variants:
+        _check_same(result_of(run, variant.name), identities[variant.name], place)
+    wanted = asked(order, identities)
+    return [
+        Job(
+            runs_dir=str(order.runs_dir),
+            run_id=place.path.name,
+            variant=variant,
+            identity=identities[variant.name],
+            context={},
+            tasks=(),
+            settings=order.settings,
+            tasks_dir=str(tasks_dir()),
+            cache_dir=str(order.cache_dir),
+            log=str(place.log(variant.name)),
+            fidelity=wanted,
+        )
+        for variant in order.variants
+    ]
+
+
+def _check_same(result: Result, now: dict[str, Any], place: RunDir) -> None:
+    """Raise QevalError where the cells of a result are of another revision, or other files."""
+    for cell in result.cells:
+        told: dict[str, Any] = {}
+        with contextlib.suppress(QevalError):
+            told = place.made_of(cell).get("variant") or {}
+        if told and digest(told) != digest(now):
+            raise QevalError(
+                f"{result.variant.name} is not what this run scored: its files, its revision or a package"
+                " that it needs changed since.",
+                "Run the same qeval run again, with --fidelity.",
+            )

@@ -1,0 +1,1 @@
+"""Fidelity: how far a variant's distribution of the next token is from the baseline's, exactly."""

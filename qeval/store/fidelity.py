@@ -1,0 +1,120 @@
+"""What was measured of fidelity in a run: a directory for each variant and protocol, beside the cells.
+
+    <runs>/<run id>/fidelity/<key>/positions.parquet   a row a position
+    <runs>/<run id>/fidelity/<key>/measured.json       the header; the directory appears by one rename
+    <runs>/<run id>/fidelity/streams/<sha256>.parquet  the tokens, shared by the variants
+
+run.json does not tell of it, so that it can be measured after the fact, of any run, and again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from qeval.base import reading
+from qeval.base.errors import QevalError
+from qeval.base.fidelity import Measured, Positions, Stream
+from qeval.base.files import disk_errors, write_atomic
+from qeval.base.names import inside
+from qeval.store.checking import table_of
+from qeval.store.checksums import damaged, decode, holds, summed
+from qeval.store.positions import (
+    positions_from_parquet,
+    positions_to_parquet,
+    stream_from_parquet,
+    stream_to_parquet,
+)
+
+FOLDER = "fidelity"
+HEADER, POSITIONS, STREAM = "measured.json", "positions.parquet", "stream.parquet"
+
+
+def measured(run: Path) -> tuple[Measured, ...]:
+    """Everything that was measured in a run's directory and is whole, in the order in which it was
+    measured."""
+    found = []
+    for file in sorted((run / FOLDER).glob(f"*/{HEADER}")):
+        with contextlib.suppress(QevalError, OSError):
+            one = decode(reading.content(file), Measured, file)
+            if one.key == file.parent.name:
+                found.append(one)
+    return tuple(sorted(found, key=lambda one: (one.created, one.key)))
+
+
+def whole(run: Path, key: str) -> Measured | None:
+    """What was measured under a key, where all of it is there and undamaged."""
+    found = next((one for one in measured(run) if one.key == key), None)
+    if found is not None:
+        with contextlib.suppress(QevalError):
+            positions(run, found)
+            stream(run, found)
+            return found
+    return None
+
+
+def positions(run: Path, one: Measured) -> Positions:
+    """The positions of what was measured. Raises QevalError where they are missing or were changed."""
+    file = inside(run / FOLDER, one.key) / POSITIONS
+    return table_of(
+        file, (one.files or {}).get(POSITIONS, ""), lambda data: positions_from_parquet(data, one.n)
+    )
+
+
+def stream(run: Path, one: Measured) -> Stream:
+    """The token stream of what was measured. Raises QevalError where it is missing or was changed."""
+    file = _stream_file(run, one.stream)
+    found = table_of(file, (one.files or {}).get(STREAM, ""), stream_from_parquet)
+    if found.sha256 != one.stream or found.n != one.n:
+        raise damaged(file, "is another stream")
+    return found
+
+
+def add(run: Path, one: Measured, columns: Positions, tokens: Stream) -> Measured:
+    """Store what was measured, in the place of what the same variant had under the protocol before; returns
+    it with the hashes of its files."""
+    with disk_errors(run):
+        data = stream_to_parquet(tokens)
+        sums = {STREAM: hashlib.sha256(data).hexdigest()}
+        if not holds(_stream_file(run, one.stream), sums[STREAM]):
+            write_atomic(_stream_file(run, one.stream), data)
+        data = positions_to_parquet(columns)
+        one = replace(one, files={**sums, POSITIONS: hashlib.sha256(data).hexdigest()})
+        before = [old for old in measured(run) if _place(old) == _place(one)]
+        with _appearing(run / FOLDER, one.key) as folder:
+            write_atomic(folder / POSITIONS, data)
+            write_atomic(folder / HEADER, summed(one))
+        for old in before:
+            if old.key != one.key:
+                shutil.rmtree(inside(run / FOLDER, old.key), ignore_errors=True)
+    return one
+
+
+def _place(one: Measured) -> tuple[str, str, str]:
+    return one.protocol.name, one.variant, one.role
+
+
+def _stream_file(run: Path, sha256: str) -> Path:
+    return inside(run / FOLDER / "streams", f"{sha256}.parquet")
+
+
+@contextlib.contextmanager
+def _appearing(root: Path, key: str) -> Iterator[Path]:
+    """A directory that takes the place of `key` by one rename at the end."""
+    root.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=root, prefix=f".{key[:8]}."))
+    folder.chmod(0o755)
+    old = folder.with_name(f"{folder.name}.old")
+    try:
+        yield folder
+        if (root / key).exists():
+            (root / key).rename(old)
+        folder.rename(root / key)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,92 @@
+"""Fidelity through whole commands: beside a suite, after the fact, in every format, and of a tiny real
+model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from qeval.base.errors import QevalError
+from qeval.store import fidelity as stored
+
+TOY = ("run", "--model", "toy[items=20]", "--schemes", "fp16,bnb4,bnb8")
+
+
+def run_of(runs_dir: Path) -> Path:
+    return next(runs_dir.glob("*/run.json")).parent
+
+
+def test_it_is_measured_beside_the_suite_and_told_in_every_format(qeval, tmp_path):
+    said = qeval(*TOY, "--fidelity", "prose,trace:own,8").stdout
+    assert "95% interval" in said
+    assert "trace:own,8" in said
+    rows = json.loads(qeval("show", "--json").stdout)["fidelity"]
+    assert [(row["variant"], row["role"]) for row in rows if row["protocol"]["name"] == "prose"] == [
+        ("fp16", "packing"),
+        ("fp16", "plain"),
+        ("bnb4", "candidate"),
+        ("bnb8", "candidate"),
+    ]
+    files = [tmp_path / f"report.{ending}" for ending in ("html", "md", "json", "txt")]
+    qeval("report", *(word for file in files for word in ("-o", file)))
+    for file in files:
+        text = file.read_text()
+        assert "KL, nats" in text or file.suffix == ".json"
+        assert "the end of toy text" in text or file.suffix == ".txt"
+    html = files[0].read_text()
+    assert html.count('id="fidelity-confidence-prose"') == 1
+    assert '<a href="#fidelity">' in html
+
+
+def test_the_same_command_measures_nothing_again(qeval, runs_dir):
+    qeval(*TOY, "--fidelity", "prose")
+    before = stored.measured(run_of(runs_dir))
+    qeval(*TOY, "--fidelity", "prose")
+    assert stored.measured(run_of(runs_dir)) == before
+    assert len(before) == 4
+
+
+def test_after_the_fact_and_again_once_something_is_lost(qeval, runs_dir):
+    qeval(*TOY)
+    assert json.loads(qeval("show", "--json").stdout)["fidelity"] == []
+    qeval("fidelity", code=2)  # the toy's suite has a protocol, but the toy is asked for none
+    told = qeval("fidelity", "--fidelity", "prose").stdout
+    assert "bnb8" in told
+    whole = stored.measured(run_of(runs_dir))
+    lost = next(one for one in whole if one.variant == "bnb4")
+    shutil.rmtree(run_of(runs_dir) / stored.FOLDER / lost.key)
+    rows = json.loads(qeval("fidelity", "--fidelity", "prose", "--json").stdout)
+    assert {row["variant"] for row in rows} == {"fp16", "bnb4", "bnb8"}
+    assert {one.key for one in stored.measured(run_of(runs_dir))} == {one.key for one in whole}
+
+
+def test_another_baseline_has_nothing_of_the_firsts(qeval):
+    qeval(*TOY, "--fidelity", "prose")
+    assert json.loads(qeval("show", "--json", "--baseline", "bnb4").stdout)["fidelity"] == []
+
+
+def test_none_and_words_that_are_no_protocol(qeval):
+    qeval(*TOY, "--fidelity", "none")
+    assert json.loads(qeval("show", "--json").stdout)["fidelity"] == []
+    assert "There is no protocol" in qeval(*TOY, "--fidelity", "prosa", code=2).stderr
+    assert "cannot be read" in qeval(*TOY, "--fidelity", "text:/nowhere.txt", code=1).stderr
+    assert "is no amount" in qeval(*TOY, "--fidelity", "prose", "--fidelity-cache-limit", "5", code=2).stderr
+
+
+def test_a_run_of_others_is_refused(qeval, runs_dir, tmp_path):
+    (tmp_path / "scores.csv").write_text("variant,task,score,n\nfp16,arc,50,100\nbnb4,arc,49,100\n")
+    from qeval.ask.order import Fidelity
+    from qeval.ask.protocols import parse
+    from qeval.run.fidelity import Places, measure_run
+    from qeval.store.runs import Store
+
+    qeval(*TOY)
+    place = Store(runs_dir).open(None)
+    from dataclasses import replace
+
+    place.write(replace(place.read(), source="a leaderboard"))
+    with pytest.raises(QevalError, match="was scored by others"):
+        measure_run(place, Fidelity(parse("prose")), Places(tmp_path), lambda *_: None)
