@@ -31,7 +31,7 @@ def check(executor: str, **asked: object) -> None:
 
 
 def check_fidelity(*, elsewhere: bool, fidelity: str | None, limit: int | None) -> None:
-    """Raise UsageError where fidelity was asked for of workers elsewhere: what it keeps lies on one machine."""
+    """Raise UsageError where fidelity is asked of workers elsewhere: what it keeps lies on one machine."""
     if elsewhere and (fidelity not in {None, "none"} or limit is not None):
         raise UsageError(
             "Fidelity is measured on one machine.",

@@ -71,8 +71,8 @@ class Job(msgspec.Struct, frozen=True):
     fidelity: Fidelity | None = None
 
 
-Lost = Literal["", "process", "device"]
-"""What failed where another worker may well do the same work."""
+Lost = Literal["", "process", "memory", "device"]
+"""What failed where another worker may well do the same work; of memory that ran out, with less at once."""
 
 
 class Stage(msgspec.Struct, frozen=True, tag="stage"):
@@ -115,7 +115,8 @@ class Note(msgspec.Struct, frozen=True, tag="note"):
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """The variant cannot be finished; not here, that is, where only its process or its device was `lost`."""
+    """The variant cannot be finished; not here, that is, where only its process, its memory or its device was
+    `lost`."""
 
     message: str
     hint: str = ""

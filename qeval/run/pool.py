@@ -26,6 +26,7 @@ from qeval.run.seats import Seat
 
 DEATHS, DEATHS_UNDONE = 4, 2
 """How often the workers of a variant may die: in all, and before they scored anything."""
+_LESS = " with half as much at once, which moves sums in the last digits"
 _TICK_SECONDS = 0.5
 
 
@@ -66,6 +67,7 @@ class Crew:
     helped: dict[int, int] = field(default_factory=dict)
     deaths: int = 0
     undone: int = 0
+    halved: bool = False  # memory ran out, and it was tried again with half as much at once
     shared_out: bool = False  # a helper found nothing that nobody is at
     over: bool = False
 
@@ -256,11 +258,17 @@ class Pool:
     def _goes_on(self, crew: Crew, worker: Worker, failed: Failed) -> bool:
         """Whether another worker takes over from one that was lost."""
         crew.deaths += 1
-        if failed.lost == "process":
+        if failed.lost in {"process", "memory"}:
             crew.undone = 0 if worker.first is not None else crew.undone + 1
         if crew.deaths >= DEATHS or crew.undone >= DEATHS_UNDONE:
             return False
-        self.hands.hear(crew.job, Note(f"{failed.message} Another worker takes over."))
+        less = ""
+        if failed.lost == "memory" and crew.packing is not None:
+            if crew.halved:
+                return False
+            crew.halved, crew.packing = True, crew.packing.halved
+            less = _LESS
+        self.hands.hear(crew.job, Note(f"{failed.message} Another worker takes over{less}."))
         return True
 
     def _over(self, crew: Crew, failed: Failed | None, result: Result) -> None:

@@ -215,7 +215,7 @@ def _why(ray: Any, error: Exception) -> Failed | None:
     if isinstance(error, known.TaskCancelledError) or "KeyboardInterrupt" in str(error):
         return Failed("The task was ended.", lost="process")
     if isinstance(error, known.OutOfMemoryError):
-        return Failed("The node ran out of memory, and Ray ended the task.", lost="process")
+        return Failed("The node ran out of memory, and Ray ended the task.", lost="memory")
     if isinstance(error, known.RayTaskError):
         return Failed(
             f"The task failed: {_first_line(str(error.cause))}", "The nodes may differ in what is installed."
