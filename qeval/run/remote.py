@@ -67,7 +67,7 @@ def carry_out(sent: bytes) -> Iterator[bytes]:
         else:
             yield from _in_a_store_of_its_own(given)
     except QevalError as error:
-        yield _said(Failed(error.message, error.hint))
+        yield _said(_placed(Failed(error.message, error.hint)))
 
 
 def _in_the_store(given: Sent) -> Iterator[bytes]:
@@ -145,7 +145,6 @@ def _events(job: Job) -> Iterator[Event]:
     from qeval.run.executors import local  # whose neighbours import this module
 
     told: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-    where = socket.gethostname()
 
     def follow() -> None:
         try:
@@ -161,16 +160,17 @@ def _events(job: Job) -> Iterator[Event]:
                 event = told.get(timeout=_LOOK_SECONDS)
                 if event is None:
                     return
-                yield _placed(event, where)
+                yield _placed(event)
     finally:
         while thread.is_alive():
             end(lambda one: one == job)
             thread.join(_LOOK_SECONDS)
 
 
-def _placed(event: Event, where: str) -> Event:
+def _placed(event: Event) -> Event:
     """A failure tells on which machine it was."""
-    if isinstance(event, Failed):
+    where = socket.gethostname()
+    if isinstance(event, Failed) and where not in event.message.split():
         return msgspec.structs.replace(event, message=f"On {where}: {event.message}")
     return event
 
@@ -203,7 +203,8 @@ def unpack(files: dict[str, bytes], folder: Path) -> None:
             raise QevalError(
                 f"A worker sent a file called {name!r}.", "Look at the machine that it came from."
             )
-        write_atomic(folder / name, files[name])
+        with disk_errors(folder):
+            write_atomic(folder / name, files[name])
 
 
 def _content(file: Path) -> bytes:

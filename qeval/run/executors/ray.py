@@ -72,21 +72,37 @@ def opened(order: Order) -> Iterator[Seats]:
     if ours:
         _connect(ray, order.ray_address)
     try:
-        on_cpu = is_toy(order.variants[0].model) or order.settings.device == "cpu"
-        there = ray.cluster_resources()
-        gpus = 0 if on_cpu or not there.get("GPU") else order.settings.gpus
-        if on_cpu or gpus or order.settings.device == "auto":
-            _open.append(_Session(ray, order.shared_store, gpus))
-        else:
-            raise UsageError(f"The cluster has no GPU for --device {order.settings.device}.", "Leave it out.")
-        room = int(there["GPU"] // gpus if gpus else there.get("CPU", 0))
+        gpus = _gpus(ray, order)
+        _open.append(_Session(ray, order.shared_store, gpus))
+        room = _room(ray, "GPU", gpus) if gpus else _room(ray, "CPU", order.threads or 1)
         if not room:
-            raise QevalError("The cluster has no room for a worker.", "Look at it: ray status.")
+            what = f"{gpus} GPUs" if gpus else f"{order.threads or 1} CPUs"
+            raise QevalError(f"No node of the cluster has {what} for a worker.", "Look at it: ray status.")
         yield Seats(tuple(Seat(number) for number in range(order.workers or room)))
     finally:
         del _open[:]
         if ours:
             ray.shutdown()
+
+
+def _gpus(ray: Any, order: Order) -> int:
+    """How many GPUs a worker takes: none where the cluster has none. Raises UsageError where the order names
+    a GPU and there is none."""
+    device = order.settings.device
+    if is_toy(order.variants[0].model) or device == "cpu":
+        return 0
+    if ray.cluster_resources().get("GPU"):
+        return order.settings.gpus
+    if device != "auto" or order.settings.gpus > 1:
+        asked = f"--device {device}" if device != "auto" else f"--gpus-per-variant {order.settings.gpus}"
+        raise UsageError(f"The cluster has no GPU for {asked}.", "Leave it out.")
+    return 0
+
+
+def _room(ray: Any, kind: str, each: int) -> int:
+    """How many workers fit that take so much of a kind; one does not spread over nodes."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return sum(int(node.get(kind, 0) // each) for node in nodes)
 
 
 def execute(job: Job, listen: Listener) -> Result:

@@ -50,6 +50,10 @@ def cluster_resources():
     return {"CPU": 2.0, "memory": 1e9}
 
 
+def nodes():
+    return [{"Alive": True, "Resources": {"CPU": 2.0}}, {"Alive": False, "Resources": {"CPU": 9.0}}]
+
+
 class _Task:
     def __init__(self, function):
         self.function = function
