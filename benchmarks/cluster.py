@@ -19,7 +19,8 @@ VARIANTS, ITEMS = 50, 20
 
 
 def words(runs: Path, more: list[str]) -> list[str]:
-    schemes = ["fp16", *(f"v{number}=rtn[bits={2 + number % 7}]" for number in range(1, VARIANTS))]
+    options = [(bits, 16 << size) for bits in range(2, 9) for size in range(7)][: VARIANTS - 1]
+    schemes = ["fp16", *(f"rtn[bits={bits},group_size={size}]" for bits, size in options)]
     model = ("--model", f"toy[items={ITEMS}]", "--schemes", ",".join(schemes))
     return [sys.executable, "-m", "qeval", "run", *model, "--tasks", "mmlu", "--runs-dir", str(runs), *more]
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -141,3 +142,43 @@ def test_the_demo_model_gives_the_bytes_of_one_machine(
 def keyed(place: Path) -> dict[str, str]:
     files = place.glob("cells/*/samples.parquet")
     return {file.parent.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def test_a_run_is_submitted_as_a_job_of_the_cluster(tmp_path: Path) -> None:
+    """As docs/scale.md says; the cluster has a dashboard, which takes jobs: pip install 'ray[default]'."""
+    from ray.cluster_utils import Cluster
+
+    port = free_port()
+    head = {
+        "num_cpus": 2,
+        "object_store_memory": 100 << 20,
+        "include_dashboard": True,
+        "dashboard_port": port,
+    }
+    head["dashboard_agent_listen_port"] = free_port()  # the usual one may be another cluster's
+    with_dashboard = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        submit = ("-m", "ray.scripts.scripts", "job", "submit", f"--address=http://127.0.0.1:{port}", "--")
+        run = ("-m", "qeval", *TOY, "--executor", "ray", "--runs-dir", str(tmp_path / "runs"))
+        done = _submitted((sys.executable, *submit, sys.executable, *run))
+    finally:
+        with_dashboard.shutdown()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "average" in done.stdout
+    assert [result.status for result in the_run(tmp_path).read().results] == ["done"] * 3
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def _submitted(words: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    """The call, once the node's agent is up, which takes its time."""
+    until = time.monotonic() + 120
+    while True:
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
+        if "No available agent" not in done.stderr + done.stdout or time.monotonic() > until:
+            return done
+        time.sleep(2)
