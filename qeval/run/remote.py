@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import shutil
 import socket
@@ -22,7 +21,6 @@ from qeval.base.files import disk_errors, write_atomic
 from qeval.base.messages import Event, Failed, Finished, Job
 from qeval.base.places import cache_dir, tasks_dir
 from qeval.base.records import Cell
-from qeval.load.toy import is_toy
 from qeval.run.versions import check_same
 from qeval.run.workers import end
 from qeval.store.leases import SECONDS, Beating, Holders
@@ -36,12 +34,13 @@ _LOOK_SECONDS = 0.2
 
 class Sent(msgspec.Struct, frozen=True):
     """A job on its way. `mark` is what its run's folder `work` holds, where the store is shared; else `files`
-    are those of the run that it needs, by their place in the run's directory."""
+    are those of the run that it needs, by their place in its directory. `gpus`: how many it was given."""
 
     job: Job
     versions: dict[str, str]
     mark: str = ""
     files: dict[str, bytes] = {}
+    gpus: int = 0
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -85,7 +84,7 @@ def _in_the_store(given: Sent) -> Iterator[bytes]:
     beat = Beating(Work(place.work).holders, SECONDS, job.holder, variant=job.variant.name, part=job.part)
     beat.begin()
     try:
-        for event in _events(_here(job)):
+        for event in _events(_here(job, given.gpus)):
             yield _said(event)
             if isinstance(event, Failed) and event.lost == "process":
                 beat.end("died")
@@ -100,7 +99,7 @@ def _in_a_store_of_its_own(given: Sent) -> Iterator[bytes]:
         unpack(given.files, place.path)
         log = place.log(given.job.variant.name)
         job = msgspec.structs.replace(given.job, runs_dir=str(folder), log=str(log), part="whole", holder="")
-        for event in _events(_here(job)):
+        for event in _events(_here(job, given.gpus)):
             files = pack(place, event.cell) if isinstance(event, Finished) else {}
             yield _said(event, files)
         yield msgspec.msgpack.encode(Said(log=_content(log)))
@@ -122,9 +121,9 @@ def _folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _here(job: Job) -> Job:
+def _here(job: Job, gpus: int) -> Job:
     """The job as it is done on this machine: with the GPUs that it was given, or with the run's threads."""
-    on_gpu = bool(os.environ.get("CUDA_VISIBLE_DEVICES", "").strip()) and not is_toy(job.variant.model)
+    on_gpu = gpus > 0
     settings, environment = job.settings, dict(job.environment)
     if on_gpu:
         settings = replace(settings, device="cuda:0")

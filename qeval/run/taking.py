@@ -68,7 +68,7 @@ def planned(place: RunDir) -> Plan:
 
 def _seat(plan: Plan, device: str | None) -> Seat:
     """Where this worker calculates: the device that is named, else what the plan says, where "auto" is the
-    first GPU that is seen here, and never the CPU of a machine whose GPU is lost."""
+    first NVIDIA GPU that is seen here, and never the CPU of a machine whose GPU is lost."""
     job = plan.parts[0].job if plan.parts else None
     if job is None or is_toy(job.variant.model):
         return Seat()
@@ -76,7 +76,7 @@ def _seat(plan: Plan, device: str | None) -> Seat:
     if asked == "auto" and gpus.visible():
         asked = "cuda:0"
     own = {} if asked.startswith("cuda") else {"OMP_NUM_THREADS": str(_threads(job))}
-    return Seat(0, own, asked if asked != "auto" else "cpu")
+    return Seat(0, own, None if asked == "auto" else asked)
 
 
 def _threads(job: Job) -> int:

@@ -225,3 +225,12 @@ def test_what_a_node_without_qeval_says_is_a_failure(job: Job, monkeypatch: pyte
     event = ray._taken_in(line, job, place_of(job))
     assert isinstance(event, Failed)
     assert f"{HOST} has no qeval of this version" in event.message
+
+
+def test_with_gpus_a_job_calculates_on_the_first_and_without_with_the_runs_threads(job: Job) -> None:
+    planned = msgspec.structs.replace(job, threads=3)
+    there = remote._here(planned, 2)
+    assert (there.settings.device, there.threads, there.environment) == ("cuda:0", None, {})
+    there = remote._here(planned, 0)
+    assert (there.settings.device, there.threads) == ("auto", 3)
+    assert there.environment == {"OMP_NUM_THREADS": "3"}

@@ -20,14 +20,15 @@ import pytest
 from tiny_models import save_model
 
 from qeval.base.errors import QevalError
-from qeval.base.messages import Event, Failed, Note
-from qeval.base.records import Result
-from qeval.run import taking
+from qeval.base.messages import Event, Failed, Job, Note
+from qeval.base.records import Result, Scheme, Variant
+from qeval.base.settings import Settings
+from qeval.run import gpus, taking
 from qeval.run.executors import EXECUTORS, local
 from qeval.run.taking import shown_of, worth
 from qeval.store.leases import Holder, Leases, machine
 from qeval.store.runs import RunDir
-from qeval.store.work import Work
+from qeval.store.work import Part, Plan, Work
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -322,3 +323,37 @@ def test_several_workers_share_a_variant_and_give_the_bytes_of_one(
     assert not [event for event in said if isinstance(event, Note) and "unforeseen" in event.text]
     packings = {msgspec.json.encode(result.packing.decided) for result in place.read().results}
     assert len(packings) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "seen", "device"),
+    [
+        ((), 0, None),
+        ((), 2, "cuda:0"),
+        (("--device", "cpu"), 2, "cpu"),
+        (("--device", "cuda:1"), 2, "cuda:1"),
+    ],
+)
+def test_a_worker_calculates_where_the_plan_says_and_else_on_the_first_gpu_it_sees(
+    monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], seen: int, device: str | None
+) -> None:
+    monkeypatch.setattr(
+        taking.gpus, "visible", lambda: tuple(gpus.Gpu(str(number)) for number in range(seen))
+    )
+    job = Job(
+        "", "r", Variant("v", "some/model", Scheme("fp16")), {}, {}, (), Settings(), "", "", "", threads=1
+    )
+    plan = Plan((Part(job),), {}, "mark")
+    seat = taking._seat(plan, words[1] if words else None)
+    assert seat.device == device
+    assert ("OMP_NUM_THREADS" in seat.environment) == (device in {None, "cpu"})
+
+
+def test_a_worker_needs_as_many_cores_as_the_run_has_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(taking, "cores", lambda: 1)
+    monkeypatch.setattr(taking.gpus, "visible", tuple)
+    job = Job(
+        "", "r", Variant("v", "some/model", Scheme("fp16")), {}, {}, (), Settings(), "", "", "", threads=2
+    )
+    with pytest.raises(QevalError, match="2 threads a worker"):
+        taking._seat(Plan((Part(job),), {}, "mark"), None)
