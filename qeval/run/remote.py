@@ -66,7 +66,7 @@ def carry_out(sent: bytes) -> Iterator[bytes]:
         else:
             yield from _in_a_store_of_its_own(given)
     except QevalError as error:
-        yield _said(_placed(Failed(error.message, error.hint)))
+        yield _said(placed(Failed(error.message, error.hint)))
 
 
 def _in_the_store(given: Sent) -> Iterator[bytes]:
@@ -159,18 +159,18 @@ def _events(job: Job) -> Iterator[Event]:
                 event = told.get(timeout=_LOOK_SECONDS)
                 if event is None:
                     return
-                yield _placed(event)
+                yield placed(event)
     finally:
         while thread.is_alive():
             end(lambda one: one == job)
             thread.join(_LOOK_SECONDS)
 
 
-def _placed(event: Event) -> Event:
-    """A failure tells on which machine it was."""
+def placed(event: Event) -> Event:
+    """A failure tells at its end on which machine it was; how it begins is known to others."""
     where = socket.gethostname()
     if isinstance(event, Failed) and where not in event.message.split():
-        return msgspec.structs.replace(event, message=f"On {where}: {event.message}")
+        return msgspec.structs.replace(event, hint=f"{event.hint} That was on {where}.".strip())
     return event
 
 

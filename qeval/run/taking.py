@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -175,6 +175,8 @@ class Taker:
             self.listen(job.variant, error)
             return
         result, ear = self._carried_out(job, beat, "lead")
+        if result.status == "failed":
+            result = replace(result, error=f"{result.error} That was on {socket.gethostname()}.")
         if ear.failed.lost == "device":
             raise LostDeviceError(ear.failed.message, "The others go on; start it where there is a device.")
         if ear.failed.lost:

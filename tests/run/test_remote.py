@@ -16,7 +16,7 @@ from fake_ray_path import FAKE_RAY
 
 from qeval.ask.order import Order
 from qeval.base.errors import QevalError
-from qeval.base.messages import Done, Failed, Finished, Job
+from qeval.base.messages import REFUTED, Done, Failed, Finished, Job
 from qeval.base.places import tasks_dir
 from qeval.base.records import Scheme, Suite, Task, Variant
 from qeval.base.settings import Settings
@@ -62,7 +62,7 @@ def failure(sent: Sent) -> str:
     [one] = said(sent)
     assert isinstance(one.event, Failed)
     assert not one.event.lost, "it would be tried again"
-    return one.event.message
+    return f"{one.event.message} {one.event.hint}"
 
 
 @pytest.mark.parametrize(("name", "has"), [("qeval", "0.0"), ("Python", "2.7"), ("transformers", "1")])
@@ -234,3 +234,10 @@ def test_with_gpus_a_job_calculates_on_the_first_and_without_with_the_runs_threa
     there = remote._here(planned, 0)
     assert (there.settings.device, there.threads) == ("auto", 3)
     assert there.environment == {"OMP_NUM_THREADS": "3"}
+
+
+def test_a_failure_begins_as_it_does_on_one_machine() -> None:
+    failed = remote.placed(Failed(f"{REFUTED}: 3 of 8.", "Look."))
+    assert isinstance(failed, Failed)
+    assert failed.message.startswith(REFUTED)
+    assert failed.hint == f"Look. That was on {HOST}."
