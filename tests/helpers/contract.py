@@ -7,6 +7,7 @@ fixtures: `script`, the way, and `around`, what must be in its environment.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import pty
@@ -15,6 +16,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,6 +44,15 @@ def samples(place: Path) -> list[str]:
     """Hashes of the samples of a run. Their keys are left out: the toy's tell the word for its device."""
     files = place.glob("cells/*/samples.parquet")
     return sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
+
+
+@functools.cache
+def of_one_process() -> list[str]:
+    """The samples of one process that nobody disturbs."""
+    with tempfile.TemporaryDirectory() as runs:
+        words = ("run", "--model", "toy[items=20]", *WORDS, "--runs-dir", runs)
+        subprocess.run((sys.executable, "-m", "qeval", *words), check=True, capture_output=True)
+        return samples(next(Path(runs).glob("toy*")))
 
 
 def scorers(place: Path) -> list[psutil.Process]:
@@ -95,23 +106,15 @@ class Contract:
                 os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
 
-    @pytest.fixture
-    def whole(self, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-        """The samples of one process that nobody disturbs."""
-        runs = tmp_path_factory.mktemp("whole")
-        words = ("run", "--model", "toy[items=20]", *WORDS, "--runs-dir", str(runs))
-        subprocess.run((sys.executable, "-m", "qeval", *words), check=True, capture_output=True)
-        return samples(next(runs.glob("toy*")))
-
     def test_the_numbers_are_those_of_one_process_and_the_logs_are_found(
-        self, start: Start, whole: list[str], tmp_path: Path
+        self, start: Start, tmp_path: Path
     ) -> None:
         process = start("--model", "toy[items=20]", *WORDS)
         said = process.communicate(timeout=PATIENCE)[0]
         assert process.returncode == 0, said
         assert re.search(r"average +40 +fp16", said), said
         place = the_run(tmp_path)
-        assert samples(place.path) == whole
+        assert samples(place.path) == of_one_process()
         assert [result.status for result in place.read().results] == ["done"] * 3
         assert {"fp16.log", "rtn.log", "bnb4.log"} <= {log.name for log in (place.path / "logs").iterdir()}
         left = [str(file) for file in place.path.rglob("*") if {"shards", "work", ".lock"} & set(file.parts)]
