@@ -34,7 +34,8 @@ def decide(job: Job, tokens: int) -> Packing:
     """The packing of a job's variant, of all whose requests hold so many `tokens` counted one by one.
 
     Weights are taken for unpacked where they are scored so, and all schemes of a model are fed alike then.
-    What a run found out before about the same packing (the rung, shards that do not fit) is taken over.
+    What a run found out before about the same packing (the rung, shards that do not fit) is taken over; half
+    of it too, where memory ran out.
     """
     settings = job.settings
     device = settings.device
@@ -61,7 +62,8 @@ def decide(job: Job, tokens: int) -> Packing:
         compiled=compiled,
         by_block=compiled,
     )
-    return job.packing if job.packing is not None and found.same_as(job.packing) else found
+    known = job.packing
+    return known if known is not None and (found.same_as(known) or found.halved.same_as(known)) else found
 
 
 def in_words(packing: Packing, *, tokens: bool) -> list[str]:

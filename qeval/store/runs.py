@@ -9,6 +9,7 @@
     <runs>/<run id>/items/<sha256>.parquet      texts of the items, shared by the variants
     <runs>/<run id>/logs/<variant>.log          what the libraries printed
     <runs>/<run id>/shards/<variant>/...        answers of cells at work, shared by workers (`store.shards`)
+    <runs>/<run id>/work/...                    what workers on several machines have to do (`store.work`)
     <runs>/<run id>/.lock                       the command that is at work on the run (`store.lock`)
 
 A cell's key is a hash of everything that can change its numbers, so a cell found under its key anywhere
@@ -256,6 +257,11 @@ class RunDir:
     def shards(self, variant: str) -> Path:
         """Where workers of a variant share what they found of cells that are not finished."""
         return self.path / "shards" / slug(variant, 80)
+
+    @property
+    def work(self) -> Path:
+        """Where workers that this run's command did not start find what is to be done."""
+        return self.path / "work"
 
     def forget_shards(self, variant: str) -> None:
         """Remove what workers shared, for the cells hold it now."""
