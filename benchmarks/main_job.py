@@ -44,7 +44,7 @@ def main() -> None:
     options = _options()
     with tempfile.TemporaryDirectory(dir=options.work) as folder:
         place = Path(folder)
-        model = options.model or str(_weights(place / "weights", options.shape, Path(options.tokenizer)))
+        model = options.model or str(weights(place / "weights", options.shape, Path(options.tokenizer)))
         for turn in range(options.runs):
             print("with empty caches:" if turn == 0 else "once more:", flush=True)
             _tell(_run(model, place, place / f"runs{turn}", options))
@@ -67,7 +67,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _weights(place: Path, shape: str, tokenizer: Path) -> Path:
+def weights(place: Path, shape: str, tokenizer: Path) -> Path:
     """A checkpoint of random weights in the shape, with the tokenizer and as many rows as it has tokens."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig

@@ -71,6 +71,13 @@ class Todo(msgspec.Struct, frozen=True, tag="todo"):
     found: int
 
 
+class Expected(msgspec.Struct, frozen=True, tag="expected"):
+    """What is still to come, predicted once the questions are counted: seconds by phase, and `how`."""
+
+    seconds: dict[str, float]
+    how: str = ""
+
+
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
     """`done` requests of those planned are answered, `taken` of them by others; `task` is the one at work."""
 
@@ -122,4 +129,4 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     seconds: dict[str, float] = {}
 
 
-Event = Stage | Todo | Progress | Fed | Finished | Note | Failed | Stopped | Done
+Event = Stage | Todo | Expected | Progress | Fed | Finished | Note | Failed | Stopped | Done

@@ -35,7 +35,7 @@ def test_what_is_not_known_yet_is_taken_to_be_as_long_as_what_is() -> None:
     assert total.of == 220
     total.hear("bnb4", Progress("a", 10))
     assert total.answered == 60
-    assert total.text() == " (all variants: 27%, 0 min left)"
+    assert total.text() == " (all variants: 27%, 27 s left)"
 
 
 @pytest.mark.parametrize("end", [Done(), Failed("It broke.")])
