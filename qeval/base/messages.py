@@ -72,10 +72,12 @@ class Todo(msgspec.Struct, frozen=True, tag="todo"):
 
 
 class Expected(msgspec.Struct, frozen=True, tag="expected"):
-    """What is still to come, predicted once the questions are counted: seconds by phase, and `how`."""
+    """What is still to come, predicted once the questions are counted: seconds by phase, and `how`; `tasks`
+    are those of scoring by leaf task."""
 
     seconds: dict[str, float]
     how: str = ""
+    tasks: dict[str, float] = {}
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):

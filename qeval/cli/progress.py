@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
@@ -40,10 +40,20 @@ class Pace:
     def __init__(self, expected: Expected, now: float) -> None:
         self.scoring = sum(expected.seconds.get(name, 0.0) for name in ("scoring", "verifying", "storing"))
         self.whole, self.told = sum(expected.seconds.values()), now
+        self.tasks = expected.tasks
         self.began: float | None = None
 
+    def share(self, asked: Sequence[tuple[str, int]], done: int) -> float:
+        """The share of all work that the first `done` requests of those `asked`, by task, are."""
+        found, left = 0.0, done
+        for task, count in asked:
+            part = min(count, max(left, 0))
+            found, left = found + self.tasks.get(task, 0.0) * part / max(count, 1), left - count
+        whole = sum(self.tasks.get(task, 0.0) for task, _ in asked)
+        return found / whole if whole else done / max(sum(count for _, count in asked), 1)
+
     def left(self, now: float, share: float) -> float:
-        """Seconds to its end where such a share of its requests is answered."""
+        """Seconds to its end where such a share of its work is done."""
         if self.began is None or not share:
             return max(self.whole - (now - self.told), self.scoring)
         spent, weight = now - self.began, min(1.0, _TRUSTED * share)
@@ -60,6 +70,7 @@ class Total:
     def __init__(self, variants: int, now: Callable[[], float] = time.monotonic) -> None:
         self.variants, self.now = variants, now
         self.planned: dict[str, int] = {}
+        self.asked: dict[str, Sequence[tuple[str, int]]] = {}
         self.done: dict[str, int] = {}
         self.over: set[str] = set()
         self.paces: dict[str, Pace] = {}
@@ -70,6 +81,7 @@ class Total:
         match event:
             case Todo(tasks=tasks):
                 self.planned[name] = sum(count for _, count in tasks)
+                self.asked[name] = tasks
                 self.done[name] = 0
             case Expected():
                 self.paces[name] = Pace(event, self.now())
@@ -115,8 +127,10 @@ class Total:
         """Seconds to the end of one variant, where something was predicted of it."""
         if name in self.over:
             return 0.0
-        pace, planned = self.paces.get(name), self.planned.get(name, 0)
-        return pace.left(self.now(), self.done.get(name, 0) / planned) if pace and planned else None
+        pace, asked = self.paces.get(name), self.asked.get(name)
+        if pace is None or asked is None:
+            return None
+        return pace.left(self.now(), pace.share(asked, self.done.get(name, 0)))
 
     def text(self) -> str:
         """A clause on all variants, or on the time left of the only one; "" where nothing is to be told."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +40,25 @@ def expected(
         return None
     work = counted(prepared, packing, wanted=wanted, verify=proof, vocabulary=model.vocabulary)
     speed = speed_here(job, model, model.flops(work.scoring))
-    return Expected(after_questions(job, work, model, speed, packing, len(wanted)), speed.how)
+    rows = {name: forecast.scoring(row, model, speed, packing) for name, row in work.rows.items()}
+    phases = after_questions(job, work, model, speed, packing, len(wanted))
+    return Expected(
+        phases, speed.how, _by_leaf(rows, [part for part in prepared if part.task.name in wanted])
+    )
+
+
+def _by_leaf(rows: Mapping[str, float], parts: Sequence[PreparedTask]) -> dict[str, float]:
+    """The seconds of rows shared among their leaf tasks by requests."""
+    sizes = {part.task.name: max(len(part.requests), part.n) for part in parts}
+    whole: dict[str, int] = {}
+    for part in parts:
+        row = part.task.group or part.task.name
+        whole[row] = whole.get(row, 0) + sizes[part.task.name]
+    return {
+        part.task.name: rows[row] * sizes[part.task.name] / max(whole[row], 1)
+        for part in parts
+        for row in [part.task.group or part.task.name]
+    }
 
 
 def shape_of(job: Job) -> forecast.Shape | None:

@@ -160,6 +160,20 @@ def test_time_left_begins_with_the_prediction_and_goes_over_to_the_pace() -> Non
     assert total.left_of("fp16") == 150.0
 
 
+def test_requests_count_by_what_their_task_takes() -> None:
+    now = [0.0]
+    total = Total(1, lambda: now[0])
+    total.hear("fp16", Todo((("long", 20), ("short", 80)), 0))
+    total.hear("fp16", Expected({"scoring": 100.0}, "", {"long": 90.0, "short": 10.0}))
+    total.hear("fp16", Progress("long", 0))
+    now[0] = 90.0
+    total.hear("fp16", Progress("long", 20))
+    assert total.left() == pytest.approx(10.0)
+    now[0] = 95.0
+    total.hear("fp16", Progress("short", 60))
+    assert total.left() == pytest.approx(5.0)
+
+
 def test_one_variant_tells_its_time_left_too() -> None:
     total = Total(1, lambda: 0.0)
     total.hear("fp16", Todo((("a", 100),), 0))
