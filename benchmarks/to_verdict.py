@@ -13,9 +13,9 @@ Where the whole would take hours, `--slice F` gives lm-eval the first F of each 
 all of them is told from that: scoring by the tokens that it feeds, tokenising by the tokens of all requests,
 building by rows; starting, loading, reading data sets and the end are taken as they are. `--limit N` is for
 both; with `--whole` the time without it is told for both, qeval's scoring by the tokens that its tree feeds
-then, its questions by their tokens, all else as it is. On a CPU both calculate in float32, and the seconds
-of the processor stand beside those of the clock, for a machine that does other things as well (set
-OMP_NUM_THREADS=1 there). `--json FILE` keeps everything that was measured.
+then, its questions as they really take (built here once more), all else as it is. On a CPU both calculate in
+float32, and the seconds of the processor stand beside those of the clock, for a machine that does other
+things as well (set OMP_NUM_THREADS=1 there). `--json FILE` keeps everything that was measured.
 """
 
 from __future__ import annotations
@@ -176,11 +176,10 @@ def _cpu_of_children() -> float:
 
 def _extrapolate(qeval: Measured, asked: Asked) -> None:
     """Have it tell the time of all rows; the processor's is taken to be spent as the clock's is."""
-    more = {
-        "questions": asked.whole.tokens / asked.ours.tokens,
-        "scoring": asked.whole.tree / asked.ours.tree,
-    }
-    qeval.all_rows = {name: seconds * more.get(name, 1.0) for name, seconds in qeval.phases.items()}
+    qeval.all_rows = dict(qeval.phases)
+    qeval.all_rows["scoring"] *= asked.whole.tree / asked.ours.tree
+    if asked.building is not None:
+        qeval.all_rows["questions"] = max(asked.building, qeval.phases["questions"])
     qeval.cpu_all_rows = qeval.cpu * sum(qeval.all_rows.values()) / sum(qeval.phases.values())
 
 
@@ -210,14 +209,15 @@ def _directory(model: str) -> str:
 
 
 class Asked(NamedTuple):
-    """lm-eval's entry for each leaf task, the rows of each that it gets, and what there is to do: in all, for
-    qeval, and for lm-eval."""
+    """lm-eval's entry for each leaf task, the rows of each that it gets, what there is to do in all, for
+    qeval and for lm-eval, and the seconds in which the questions of all rows were built, if they were."""
 
     tasks: list[dict[str, Any]]
     rows: dict[str, int]
     whole: Amount
     ours: Amount
     theirs: Amount
+    building: float | None = None
 
 
 def _questions(model: str, options: argparse.Namespace, place: Path) -> Asked:
@@ -244,10 +244,13 @@ def _questions(model: str, options: argparse.Namespace, place: Path) -> Asked:
         entries.append(entry)
     rows = {part.task.name: math.ceil(part.n * options.slice) for part in prepared}
     ours = whole = _amount(prepared, None)
+    building = None
     if options.whole:
-        all_rows = suites.load(options.suite)
-        whole = _amount(door.prepare(all_rows.tasks, tokenizer, max_length=length, **known), None)
-    return Asked(entries, rows, whole, ours, _amount(prepared, rows))
+        begun = time.perf_counter()
+        parts = door.prepare(suites.load(options.suite).tasks, tokenizer, max_length=length, **known)
+        building = time.perf_counter() - begun
+        whole = _amount(parts, None)
+    return Asked(entries, rows, whole, ours, _amount(prepared, rows), building)
 
 
 def _amount(prepared: Sequence[Any], rows: dict[str, int] | None) -> Amount:
