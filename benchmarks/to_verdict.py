@@ -54,8 +54,8 @@ ROWS = {
 """What a phase of either is told under."""
 MARKS = (
     (r"Initializing hf model", "loading"),
-    (r"Generating \w+ split|\[api\.task:|\[Task: ", "data sets"),
     (r"Building contexts for", "building"),
+    (r"Generating \w+ split|\[api\.task:|\[Task: ", "data sets"),
     (r"\] Running \w+ requests", "tokenising"),
     (r"^(Running \w+ requests|Running loglikelihood requests): +0%|^ *0%\|.*\| 0/", "scoring"),
 )

@@ -69,7 +69,8 @@ class Speed:
     its body `compiled` and as it is; `plain` that of batches one after the other. Seconds: `imports` and
     `further` of a first and a further worker, `opening` of loading beside reading `bytes_` a second, `check`
     and `compiling` the first time and later, `row` of lm-eval for each row that it verifies, `layer` of
-    Python for each layer of a pass. `how` says where the rate comes from."""
+    Python for each layer of a pass. `slow` is how many times longer Python takes than on an idle machine.
+    `how` says where the rate comes from."""
 
     flops: float
     compiled: float
@@ -86,6 +87,7 @@ class Speed:
     costs: float
     how: str
     gpu: bool = True
+    slow: float = 1.0
 
 
 H100 = Speed(
@@ -106,8 +108,10 @@ H100 = Speed(
 )
 """By "Where the time of the main job goes", "What a GPU does while the engine scores" and "The scoring
 engine on an H100"."""
-CPU_SHARE, CPU_PLAIN = 0.9, 0.75
+CPU_SHARE = 0.65
 """Of what bare products reach on a CPU, what the engine and plain batches do."""
+TREE_OF_CHECK = 0.4
+"""How much of what the self-check feeds one by one its tree does: those requests share a lot."""
 GPU_SHARE, GPU_COMPILED = 0.62, 0.82
 """Of what bare products reach on a GPU, what the engine does: 430 and 570 of 695 TFLOP/s on an H100."""
 
@@ -132,13 +136,15 @@ def _scaled(speed: Speed, part: float, how: str) -> Speed:
     return replace(speed, **rates, how=how)
 
 
-def of_cpu(products: float, imports: float) -> Speed:
-    """The speed of this machine's CPU by the rate of bare products, and by what a worker's imports took."""
+def of_cpu(products: float, imports: float, free: float = 1.0) -> Speed:
+    """The speed of this machine's CPU by the rate of bare products on an idle one, by what a worker's imports
+    took, and by the share of it that is `free`."""
+    rate = CPU_SHARE * products * free
     return Speed(
-        flops=CPU_SHARE * products,
-        compiled=CPU_SHARE * products,
-        plain=CPU_PLAIN * products,
-        attention=1.0,
+        flops=rate,
+        compiled=rate,
+        plain=rate,
+        attention=2.0,
         imports=imports,
         further=imports,
         opening=1.0,
@@ -148,8 +154,9 @@ def of_cpu(products: float, imports: float) -> Speed:
         row=0.3,
         layer=0.0,
         costs=0.0,
-        how="by a short measurement of this CPU",
+        how="by a short measurement of this CPU, and what else runs on it",
         gpu=False,
+        slow=1 / free,
     )
 
 
@@ -197,17 +204,18 @@ def after_questions(
     """Seconds of every phase that follows the questions. `weights` are the bytes that are read, and `made`
     tells whether the variant is quantised with calibration text first."""
     turn = 0 if first else 1
-    plain = {"plain": speed.plain, "tree": speed.flops}
-    check = sum(model.flops(counted.checking, attention=speed.attention) / rate for rate in plain.values())
+    check = model.flops(counted.checking, attention=speed.attention)
+    check *= 1 / speed.plain + TREE_OF_CHECK / speed.flops
     verified = model.flops(counted.verifying, attention=speed.attention) / speed.plain
     found = {
         "hashing": _HASHING,
-        "loading": speed.opening + weights / speed.bytes_ + _quantised(model, speed, spec, made=made),
-        "checking": speed.check[turn] + check,
+        "loading": speed.slow * (speed.opening + weights / speed.bytes_)
+        + _quantised(model, speed, spec, made=made),
+        "checking": speed.slow * speed.check[turn] + check,
         "compiling": speed.compiling[turn] if packing.compiled else 0.0,
         "scoring": scoring(counted.scoring, model, speed, packing),
-        "verifying": verified + speed.row * len(counted.rows) if counted.verifying.fed else 0.0,
-        "storing": _STORING * leaves,
+        "verifying": verified + speed.slow * speed.row * len(counted.rows) if counted.verifying.fed else 0.0,
+        "storing": speed.slow * _STORING * leaves,
         "costs": speed.costs if first else 0.0,
     }
     return {name: seconds for name, seconds in found.items() if seconds}
@@ -227,6 +235,6 @@ def whole(
     """Seconds of a worker's whole life; `spent` are phases whose seconds are known already."""
     begin = {
         "imports": speed.imports if first else speed.further,
-        "questions": questions(counted.scoring, leaves, first=first),
+        "questions": speed.slow * questions(counted.scoring, leaves, first=first),
     }
     return {**begin, **(spent or {}), **rest}

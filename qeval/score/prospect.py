@@ -10,7 +10,7 @@ from qeval.base.messages import Expected, Job
 from qeval.base.packing import Packing
 from qeval.base.work import Counted
 from qeval.load import rates
-from qeval.load.device import device_name, resolve_dtypes
+from qeval.load.device import device_name, resolve_dtypes, threads
 from qeval.load.memory import weights
 from qeval.load.model import base_of, read_from
 from qeval.load.resolve import made_here
@@ -116,4 +116,5 @@ def speed_here(job: Job, model: forecast.Shape, flops: float) -> forecast.Speed:
         return forecast.of_gpu_here(probe.products(device, model.width, model.inner, dtype))
     little = flops / USUAL_CPU < WORTH_MEASURING
     rate = USUAL_CPU if little else probe.products(device, model.width, model.inner, dtype)
-    return forecast.of_cpu(rate, CLOCK.spent("starting") + CLOCK.spent("imports"))
+    free = probe.free_share(threads(device))
+    return forecast.of_cpu(rate, CLOCK.spent("starting") + CLOCK.spent("imports"), free)

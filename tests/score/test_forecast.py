@@ -14,7 +14,7 @@ from qeval.base.packing import Packing
 from qeval.base.work import Counted, Work
 from qeval.load import rates
 from qeval.load.schemes import SCHEMES
-from qeval.score import forecast
+from qeval.score import forecast, probe
 
 LLAMA = forecast.Shape(6.476e9, 4096, 11008, 32, 49152)
 PACKING = Packing("h100", 0, 16384, 16, 4, compiled=True, by_block=True)
@@ -108,6 +108,25 @@ def test_other_gpus_have_the_h100s_share_of_their_peak() -> None:
     assert time["a100"] / time["h100"] == pytest.approx(989.4 / 312, rel=0.05)
     assert "estimate" not in forecast.of_gpu(rates.GPUS["h100"]).how
     assert "estimate" in forecast.of_gpu(rates.GPUS["a100"]).how
+
+
+def test_a_cpu_that_others_use_is_as_much_slower() -> None:
+    idle, busy = forecast.of_cpu(1e11, 5.0), forecast.of_cpu(1e11, 5.0, free=0.25)
+    work, packing = LEADERBOARD["arc_challenge"], Packing("CPU", 2, 4096, 4, 4)
+    took = [forecast.scoring(work, LLAMA, speed, packing) for speed in (idle, busy)]
+    assert took[1] == pytest.approx(4 * took[0])
+    assert idle.how == busy.how
+
+
+@pytest.mark.parametrize(
+    ("load", "threads", "share"), [(1.0, 2, 1.0), (3.0, 2, 0.5), (7.0, 1, 2 / 7), (0.2, 1, 1)]
+)
+def test_the_share_of_a_cpu_that_is_free(
+    load: float, threads: int, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 9.0, 9.0))
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    assert probe.free_share(threads) == pytest.approx(share)
 
 
 def test_experts_that_are_not_taken_cost_nothing() -> None:
