@@ -79,6 +79,9 @@ def weights(place: Path, shape: str, tokenizer: Path) -> Path:
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float16)
     model.save_pretrained(place, max_shard_size="5GB")
     known.save_pretrained(place)
+    del model
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()  # the memory is for those who score
     return place
 
 
