@@ -13,7 +13,7 @@ export TOKENIZERS_PARALLELISM ?= false
 ONE_THREAD := OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-schemes report test test-fast fuzz kills check audit docs golden clean test-rare test-llamacpp verified verified-gpu
+.PHONY: help install demo demo-schemes report test test-fast fuzz kills check audit docs golden clean test-rare test-ray test-slurm test-llamacpp verified verified-gpu
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -56,10 +56,16 @@ audit: install ## List the licences of what is installed, and what pip-audit kno
 	@$(BIN)/python docs/audit.py
 
 test: check ## Check, then run all tests but the rare ones, the properties with all their examples
-	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not gpu and not rare'
+	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not gpu and not rare and not ray and not slurm'
 
 test-rare: check ## The simulations and surveys that take minutes: before a release
-	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal -m 'rare and not gpu'
+	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal -m 'rare and not gpu and not ray and not slurm'
+
+test-ray: install ## The contract of executors on a real Ray of three raylets (pip install '.[ray]'); a skip fails
+	@$(ONE_THREAD) $(BIN)/python -m pytest -q -m ray tests/run/test_real_ray.py
+
+test-slurm: install ## The contract of executors on a real Slurm of one node, started by root; a skip fails
+	@$(ONE_THREAD) $(BIN)/python -m pytest -q -m slurm tests/run/test_real_slurm.py
 
 test-llamacpp: install ## Hold fidelity against llama.cpp's own perplexity tool, which is built first: half an hour
 	@$(ONE_THREAD) sh tests/llamacpp.sh $(BIN)/python

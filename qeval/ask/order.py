@@ -7,9 +7,9 @@ import os
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from qeval.ask import protocols, suites
+from qeval.ask import placing, protocols, suites
 from qeval.ask.model import split_revision, usual_suite
 from qeval.ask.policy import load as load_policy
 from qeval.base.errors import QevalError, UsageError, did_you_mean
@@ -36,7 +36,7 @@ class Fidelity:
 
 @dataclass(frozen=True)
 class Order:
-    """Everything that `qeval run` was asked for."""
+    """Everything that `qeval run` was asked for; `only`: what others score is prepared, or finished."""
 
     variants: tuple[Variant, ...]
     baseline: str
@@ -55,6 +55,12 @@ class Order:
     devices: str | None = None
     workers: int | None = None
     threads: int | None = None
+    only: Literal["", "prepare", "finish"] = ""
+    wait: bool = False
+    dry_run: bool = False
+    sbatch_args: tuple[str, ...] = ()
+    ray_address: str | None = None
+    shared_store: bool = True
     fidelity: Fidelity = Fidelity()
 
 
@@ -88,6 +94,13 @@ def order(
     devices: str | None = None,
     workers: int | None = None,
     threads: int | None = None,
+    prepare: bool = False,
+    finish: bool = False,
+    wait: bool = False,
+    dry_run: bool = False,
+    sbatch_args: tuple[str, ...] = (),
+    ray_address: str | None = None,
+    no_shared_store: bool = False,
     fidelity: str | None = None,
     fidelity_cache_limit: int | None = None,
     **settings: Any,
@@ -107,8 +120,25 @@ def order(
         raise UsageError(f"{who} has no perplexity inside a chat template.", "Leave out --framed.")
     if is_toy(model) and (asked := _of_writing(settings)):
         raise UsageError("The toy writes no texts.", f"Leave out --{asked[0].replace('_', '-')}.")
-    settings |= _device(model, settings.get("device", "auto"), devices, workers, threads)
-    _check_spread(model, settings, {"--workers": workers is not None, "--no-materialize": no_materialize})
+    placing.check(
+        executor,
+        prepare=prepare,
+        finish=finish,
+        wait=wait,
+        dry_run=dry_run,
+        sbatch_args=sbatch_args,
+        ray_address=ray_address,
+        no_shared_store=no_shared_store,
+        devices=devices if executor in placing.CLUSTERS else None,
+    )
+    here = executor not in placing.CLUSTERS
+    elsewhere = not here or prepare or finish
+    placing.check_fidelity(elsewhere=elsewhere, fidelity=fidelity, limit=fidelity_cache_limit)
+    if here:
+        settings |= _device(model, settings.get("device", "auto"), devices, workers, threads)
+    _check_spread(
+        model, settings, {"--workers": here and workers is not None, "--no-materialize": no_materialize}
+    )
     model, revision = split_revision(homeless(model), revision)
     adapter, baseline = (homeless(word) if word else None for word in (adapter, baseline))
     variants = tuple(
@@ -144,7 +174,22 @@ def order(
         devices=devices,
         workers=workers,
         threads=threads,
-        fidelity=_fidelity(
+        only=placing.only(
+            prepare=prepare or executor == "slurm",
+            finish=finish,
+            devices=devices,
+            workers=None if executor == "slurm" else workers,
+            repeat_baseline=repeat_baseline or None,
+            repeat_quantisation=repeat_quantisation,
+        ),
+        wait=wait,
+        dry_run=dry_run,
+        sbatch_args=tuple(sbatch_args),
+        ray_address=ray_address,
+        shared_store=not no_shared_store,
+        fidelity=Fidelity()  # its cache lies on one machine
+        if elsewhere
+        else _fidelity(
             fidelity, fidelity_cache_limit, model, None if tasks or limit else suite or usual_suite(model)
         ),
     )

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from qeval.base import reading
 from qeval.base.errors import UsageError
 from qeval.base.reading import content
 from qeval.base.records import Policy, Rule, Tier
@@ -201,11 +202,11 @@ def _perplexities(confidence: float, tier: Tier = "required") -> list[Rule]:
 
 
 def _drop(value: str, confidence: float) -> Rule:
-    name, equals, number = value.rpartition("=")
+    name, equals, words = value.rpartition("=")
     if equals and not name.strip():
         raise UsageError(f"--max-drop {value!r} names no task.", "Write e.g. --max-drop mmlu=0.5.")
     try:
-        points = float(number)
+        points = reading.number(words)
     except ValueError as error:
         raise UsageError(
             f"--max-drop {value!r} is not a number of percentage points.",

@@ -44,6 +44,7 @@ class Job(msgspec.Struct, frozen=True):
     `part`: one worker scores the whole variant; or it leads others of the same variant, whose shards it takes
     over; or it helps the one that leads, scores shards and stores no cell. `environment` is set for the
     worker's process, `threads` are those that it calculates with on a CPU (None: as many as torch takes).
+    `holder` is the name under which it takes leases, where workers on several machines share the store.
     `fidelity` is measured once the tasks are scored, or alone where there are none.
     """
 
@@ -66,11 +67,12 @@ class Job(msgspec.Struct, frozen=True):
     part: Literal["whole", "lead", "help"] = "whole"
     environment: dict[str, str] = {}
     threads: int | None = None
+    holder: str = ""
     fidelity: Fidelity | None = None
 
 
-Lost = Literal["", "process", "device"]
-"""What failed where another worker may well do the same work."""
+Lost = Literal["", "process", "memory", "device"]
+"""What failed where another worker may well do the same work; of memory that ran out, with less at once."""
 
 
 class Stage(msgspec.Struct, frozen=True, tag="stage"):
@@ -84,6 +86,15 @@ class Todo(msgspec.Struct, frozen=True, tag="todo"):
 
     tasks: tuple[tuple[str, int], ...]
     found: int
+
+
+class Expected(msgspec.Struct, frozen=True, tag="expected"):
+    """What is still to come, predicted once the questions are counted: seconds by phase, and `how`; `tasks`
+    are those of scoring by leaf task."""
+
+    seconds: dict[str, float]
+    how: str = ""
+    tasks: dict[str, float] = {}
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
@@ -113,7 +124,8 @@ class Note(msgspec.Struct, frozen=True, tag="note"):
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """The variant cannot be finished; not here, that is, where only its process or its device was `lost`."""
+    """The variant cannot be finished; not here, that is, where only its process, its memory or its device was
+    `lost`."""
 
     message: str
     hint: str = ""
@@ -137,4 +149,4 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     seconds: dict[str, float] = {}
 
 
-Event = Stage | Todo | Progress | Fed | Finished | Note | Failed | Stopped | Done
+Event = Stage | Todo | Expected | Progress | Fed | Finished | Note | Failed | Stopped | Done

@@ -55,6 +55,12 @@ class Packing:
         return Packing(**self.decided, rung=self.rung, smaller=(*others, one))  # type: ignore[arg-type]
 
     @property
+    def halved(self) -> Packing:
+        """Half as much at once: another packing, for machines on which this one ran out of memory."""
+        half = {"budget": self.budget // 2, "batch_size": max(self.batch_size // 2, 1)}
+        return Packing(**{**self.decided, **half}, rung=self.rung)  # type: ignore[arg-type]
+
+    @property
     def decided(self) -> dict[str, object]:
         """What is decided before loading, as plain data."""
         decided: dict[str, object] = {

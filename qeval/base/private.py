@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 _SECRET = re.compile(
@@ -42,6 +43,15 @@ def withheld(text: str) -> str:
 def private(text: str) -> str:
     """`homeless` and `withheld`: what may stand in files that leave the machine."""
     return withheld(homeless(text))
+
+
+def unsecret(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment without its secrets, told by their names or by their looks, for what others keep."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if not _SECRET.search(name.upper()) and not _LIKE_A_TOKEN.search(value)
+    }
 
 
 def _secrets() -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from qeval.ask.placing import CLUSTERS
 from qeval.cli import options
 from qeval.cli.speech import print_json, say
 from qeval.run.executors import EXECUTORS
@@ -16,7 +17,7 @@ from qeval.run.executors import EXECUTORS
 @options.fidelity
 @click.option(
     "--executor",
-    type=click.Choice(tuple(EXECUTORS)),
+    type=click.Choice(tuple(name for name in EXECUTORS if name not in CLUSTERS)),
     default="local",
     show_default=True,
     help="As in `qeval run`.",

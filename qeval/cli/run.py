@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from qeval.base.errors import Exit
 from qeval.cli import options
 from qeval.cli.speech import print_json, say
 from qeval.run.executors import EXECUTORS, SUMMARIES
 
 if TYPE_CHECKING:
     from qeval.ask.order import Order
-    from qeval.base.errors import Exit
     from qeval.base.records import Run
+    from qeval.cli.progress import Lines, Terminal
     from qeval.store.runs import RunDir
 
 
-def _executor(command: options.Command) -> options.Command:
-    known = ". ".join(f"{name}: {summary}" for name, summary in SUMMARIES.items())
+def _executor(names: Iterable[str]) -> Callable[[options.Command], options.Command]:
+    """The option that names one of these executors."""
+    known = ". ".join(f"{name}: {SUMMARIES[name]}" for name in names)
     return click.option(
         "--executor",
-        type=click.Choice(tuple(EXECUTORS)),
+        type=click.Choice(tuple(names)),
         default="local",
         show_default=True,
         help=f"Where variants are scored. {known}.",
-    )(command)
+    )
 
 
 def _several(command: options.Command) -> options.Command:
@@ -43,7 +47,7 @@ def _several(command: options.Command) -> options.Command:
             "--workers",
             type=click.IntRange(min=1),
             metavar="N",
-            help="Score with N workers at once on the CPU; how many there are changes no number.",
+            help="Score with N workers at once on the CPU, or on a cluster; how many changes no number.",
         ),
         click.option(
             "--gpus-per-variant",
@@ -59,6 +63,51 @@ def _several(command: options.Command) -> options.Command:
             metavar="LIST",
             help="Score with one worker on each of these GPUs: all (idle ones of one kind), or e.g. 0,1."
             "  [default: those that CUDA_VISIBLE_DEVICES or the scheduler set, else one]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _by_others(command: options.Command) -> options.Command:
+    """The options of a run that processes score which the command does not start, or not itself."""
+    for option in (
+        click.option(
+            "--no-shared-store",
+            is_flag=True,
+            help="The nodes of --executor ray do not see the runs directory: results are sent back.",
+        ),
+        click.option(
+            "--ray-address",
+            metavar="HOST:PORT",
+            help="The cluster of --executor ray.  [default: RAY_ADDRESS, else one that runs here, else one"
+            " is started here]",
+        ),
+        click.option(
+            "--dry-run", is_flag=True, help="Print what --executor slurm would submit, and do nothing."
+        ),
+        click.option(
+            "--wait",
+            is_flag=True,
+            help="Follow the jobs of --executor slurm to their end, and judge here; with --finish: wait until"
+            " everything is scored, whoever is yet to come.",
+        ),
+        click.option(
+            "--sbatch-args",
+            multiple=True,
+            metavar="WORDS",
+            help="Words for sbatch, repeatable: --sbatch-args '--partition=a100 --gres=gpu:1 --mem=64G'.",
+        ),
+        click.option(
+            "--finish",
+            is_flag=True,
+            help="Score nothing: wait for the workers that are at work, then report and judge what there is.",
+        ),
+        click.option(
+            "--prepare",
+            is_flag=True,
+            help="Score nothing: write down what is to be done, print the run's directory, and leave it to"
+            " `qeval worker`.",
         ),
     ):
         command = option(command)
@@ -178,7 +227,8 @@ def _several(command: options.Command) -> options.Command:
     help="Quantise with N other seeds too, where a seed acts: how much of a difference is luck.",
 )
 @options.fidelity
-@_executor
+@_executor(SUMMARIES)
+@_by_others
 @click.option("--again", is_flag=True, help="Check every variant anew, even those that are finished.")
 @options.runs_dir
 @options.as_json
@@ -196,12 +246,18 @@ def run(ctx: click.Context, /, runs_dir: Path, as_json: bool, **asked: Any) -> N
     from qeval.report.formats import json as document
     from qeval.report.formats import terminal
     from qeval.run import runner
+    from qeval.run.executors import slurm
 
     order = orders.order(runs_dir=runs_dir, command=("qeval", *sys.argv[1:]), **asked)
+    if order.executor == "slurm":
+        slurm.check(order, sys.argv[1:])
     _check_tasks(order)
     say(orders.announcement(order), err=True)
     with progress.display(len(order.variants)) as listen:
         place = runner.execute(order, listen)
+        code = _left_to_others(order, place, listen) if order.only == "prepare" else None
+    if code is not None:
+        ctx.exit(int(code))
     evidence, _ = options.open_runs([str(place.path)], runs_dir)
     outcome = conclude(evidence, order.policy) if order.policy else None
     if outcome:
@@ -226,6 +282,40 @@ def _not_measured(order: Order, run: Run, place: RunDir) -> Exit:
     if missing:
         say(f"Fidelity was not measured of {', '.join(missing)}; see above.", err=True)
     return Exit.ERROR if missing else Exit.PASS
+
+
+def _left_to_others(order: Order, place: RunDir, listen: Lines | Terminal) -> Exit | None:
+    """Have a prepared run scored by whom it was prepared for; None where that is done, else the exit code."""
+    from qeval.run import runner
+    from qeval.run.executors import slurm
+    from qeval.store.work import Work
+
+    path = place.path.resolve()
+    if order.executor != "slurm":
+        say(str(path))
+        say(f"Start, on any machine that sees it: qeval worker {path}", err=True)
+        return Exit.PASS
+    plan = None if order.dry_run else Work(place.work).plan()
+    elements = order.workers or (len(plan.parts) if plan else len(order.variants))
+    if order.dry_run:
+        for call in slurm.calls(order, place, sys.argv[1:], elements):
+            say(f"{call}\n")
+        return Exit.PASS
+    finish = replace(order, only="finish")
+    if not elements or (plan is not None and not plan.parts):
+        runner.execute(finish, listen)
+        return None
+    jobs = slurm.submit(order, place, sys.argv[1:], elements)
+    say(f"Submitted: job {jobs.array}, {elements} of qeval worker. Logs: {path / 'logs'}.", err=True)
+    if order.wait:
+        with slurm.cancelled_on_ctrl_c(jobs.array):
+            runner.execute(finish, listen, slurm.Queue(jobs.array))
+        return None
+    say(f"Then job {jobs.last} reports, into slurm-{jobs.last}-finish.log there.", err=True)
+    if order.policy is None:
+        return Exit.PASS
+    say("Nothing is judged yet: the exit code is that of missing data. --wait waits for it.", err=True)
+    return Exit.MISSING
 
 
 def _check_tasks(order: Order) -> None:
@@ -259,7 +349,7 @@ def _check_tasks(order: Order) -> None:
 )
 @options.gpu_memory
 @options.mirror
-@_executor
+@_executor(EXECUTORS)
 @options.runs_dir
 @options.as_json
 def cost(runs_dir: Path, as_json: bool, **asked: Any) -> None:

@@ -46,6 +46,11 @@ def resolve(variant: Variant) -> Meant:
     return meant
 
 
+def made_here(variant: Variant) -> bool:
+    """Whether a variant's checkpoint is quantised by qeval, with calibration text, before it is loaded."""
+    return SCHEMES[variant.scheme.kind].calibrated and resolve(variant).ready is None
+
+
 def _resolve(variant: Variant) -> Meant:
     scheme = variant.scheme
     spec = SCHEMES[scheme.kind]

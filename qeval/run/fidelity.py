@@ -32,8 +32,8 @@ Listen = Callable[[Variant, Event], None]
 def asked(order: Order, identities: dict[str, dict[str, Any]]) -> Fidelity | None:
     """What the jobs of an order measure of fidelity; None where nothing is."""
     wish = order.fidelity
-    if not (wish.protocols or wish.on_gpu):
-        return None
+    if not (wish.protocols or wish.on_gpu) or order.baseline not in identities:
+        return None  # of a repeat no baseline is known
     limit = LIMIT if wish.cache_limit is None else wish.cache_limit
     return Fidelity(wish.protocols, wish.on_gpu, order.baseline, identities[order.baseline], limit)
 

@@ -26,6 +26,7 @@ from qeval.run.seats import Seat
 
 DEATHS, DEATHS_UNDONE = 4, 2
 """How often the workers of a variant may die: in all, and before they scored anything."""
+_LESS = " with half as much at once, which moves sums in the last digits"
 _TICK_SECONDS = 0.5
 
 
@@ -66,6 +67,7 @@ class Crew:
     helped: dict[int, int] = field(default_factory=dict)
     deaths: int = 0
     undone: int = 0
+    halved: bool = False  # memory ran out, and it was tried again with half as much at once
     shared_out: bool = False  # a helper found nothing that nobody is at
     over: bool = False
 
@@ -88,12 +90,14 @@ class Crew:
 
 class Pool:
     """`jobs` in the order in which they are begun; the first one's questions are waited for, for they serve
-    the others, and with `gated` its end is."""
+    the others, and with `gated` its end is. `helps`: several may work at one variant."""
 
-    def __init__(self, jobs: Sequence[Job], seats: Sequence[Seat], hands: Hands, *, gated: bool) -> None:
+    def __init__(
+        self, jobs: Sequence[Job], seats: Sequence[Seat], hands: Hands, *, gated: bool, helps: bool = True
+    ) -> None:
         self.waiting = [Crew(job, packing=job.packing) for job in jobs]
         self.first = self.waiting[0] if self.waiting else None
-        self.free, self.hands, self.gated = list(seats), hands, gated
+        self.free, self.hands, self.gated, self.helps = list(seats), hands, gated, helps
         self.at_work: dict[int, Worker] = {}
         self.told: queue.Queue[tuple[int, Event | Result | BaseException]] = queue.Queue()
         self.numbers = itertools.count()
@@ -154,6 +158,8 @@ class Pool:
 
     def _in_need(self) -> Crew | None:
         """The variant of which most is left, if a further worker is worth its while."""
+        if not self.helps:
+            return None
         now = time.monotonic()
         crews = {id(one.crew): one.crew for one in self.at_work.values() if one.crew.wants_help(now)}
         return max(crews.values(), key=lambda crew: crew.total - crew.shown, default=None)
@@ -252,11 +258,17 @@ class Pool:
     def _goes_on(self, crew: Crew, worker: Worker, failed: Failed) -> bool:
         """Whether another worker takes over from one that was lost."""
         crew.deaths += 1
-        if failed.lost == "process":
+        if failed.lost in {"process", "memory"}:
             crew.undone = 0 if worker.first is not None else crew.undone + 1
         if crew.deaths >= DEATHS or crew.undone >= DEATHS_UNDONE:
             return False
-        self.hands.hear(crew.job, Note(f"{failed.message} Another worker takes over."))
+        less = ""
+        if failed.lost == "memory" and crew.packing is not None:
+            if crew.halved:
+                return False
+            crew.halved, crew.packing = True, crew.packing.halved
+            less = _LESS
+        self.hands.hear(crew.job, Note(f"{failed.message} Another worker takes over{less}."))
         return True
 
     def _over(self, crew: Crew, failed: Failed | None, result: Result) -> None:

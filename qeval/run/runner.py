@@ -15,22 +15,23 @@ import msgspec
 
 from qeval import __version__
 from qeval.ask.order import Order, check
+from qeval.ask.placing import CLUSTERS
 from qeval.ask.repeats import Repeat, nothing_to_repeat, repeats
 from qeval.base import contents
 from qeval.base.errors import Exit, QevalError
 from qeval.base.hashing import digest
-from qeval.base.messages import REFUTED, Event, Failed, Fed, Fidelity, Finished, Job, Note, Stage
+from qeval.base.messages import REFUTED, Event, Failed, Fed, Finished, Job, Note, Stage
 from qeval.base.packing import Packing
 from qeval.base.places import tasks_dir
 from qeval.base.records import Cell, Result, Run, Variant
 from qeval.base.repeats import repeats_of, scorings, with_repeat
 from qeval.load.toy import is_toy
-from qeval.run import fidelity, identity, pool, seats
+from qeval.run import fidelity, identity, planning, pool, seats
 from qeval.run.ahead import read_ahead
-from qeval.run.executors import EXECUTORS, Prepare, ahead, end_of
+from qeval.run.executors import EXECUTORS, Prepare, ahead, end_of, opened
 from qeval.run.keeping import fed, learned, result_of, with_result
 from qeval.run.seats import Seat
-from qeval.store.lock import held
+from qeval.store.lock import LockedError, held
 from qeval.store.runs import RunDir, Store
 from qeval.store.shards import forget_tries
 
@@ -53,24 +54,26 @@ def exit_code(run: Run) -> Exit:
     return Exit.PASS if all(result.status in {"done", "stopped"} for result in scorings(run)) else Exit.ERROR
 
 
-def execute(order: Order, listen: Listener) -> RunDir:
+def execute(order: Order, listen: Listener, alive: Callable[[], bool] | None = None) -> RunDir:
     """Score every variant, then what is to be scored once more, resuming what an earlier attempt finished;
     returns the run's directory.
 
-    A variant that fails is recorded and the others go on. Raises QevalError for an order that cannot be
-    begun at all, KeyboardInterrupt (after writing run.json) when the person stops it.
+    A variant that fails is recorded and the others go on. `alive`: whether workers that score what is to be
+    finished may still come. Raises QevalError for an order that cannot be begun at all, KeyboardInterrupt
+    (after writing run.json) when the person stops it.
     """
     if order.again:
         contents.forget(order.cache_dir)
     store = Store(order.runs_dir)
     store.mark_newest("")
     refused = check(order)
-    places = seats.seats(order)
-    if places.note:
-        listen(order.variants[0], Note(places.note))
-    if is_toy(order.variants[0].model):
-        return _execute(order, store, refused, _Hands(listen, places.all, lambda _: None))
-    with ahead(order.executor) as prepare:
+    with opened(order) as found, contextlib.ExitStack() as stack:
+        places = found or (seats.ALONE if order.only else seats.seats(order))
+        if places.note:
+            listen(order.variants[0], Note(places.note))
+        if found or order.only or is_toy(order.variants[0].model):
+            return _execute(order, store, refused, _Hands(listen, places.all, lambda _: None, alive))
+        prepare = stack.enter_context(ahead(order.executor))
         alone = len(order.variants)  # on a CPU, whoever else imports takes time from those who have work
         for seat in places.all if places.all[0].device else places.all[:alone]:
             prepare(seat.environment)
@@ -84,11 +87,11 @@ class _Hands(NamedTuple):
     listen: Listener
     seats: tuple[Seat, ...]
     prepare: Prepare
+    alive: Callable[[], bool] | None = None
 
 
 def _ahead_of(order: Order, seat: Seat, prepare: Prepare, listen: Listener) -> Listener:
-    """A listener that has the next variant's worker get ready, and its files read, once one scores on a GPU;
-    what a CPU scores would only wait for it."""
+    """A listener that has the next variant's worker get ready, and its files read, once a GPU scores one."""
     on_gpu, read = False, set[str]()
     after = {one.name: later for one, later in pairwise(order.variants)}
 
@@ -111,8 +114,15 @@ def _execute(order: Order, store: Store, refused: dict[str, QevalError], hands: 
     context = identity.context_of(order)
     more = repeats(order, refused)
     place = store.run_dir(identity.run_id(order, identities, context))
-    with held(place.path):
-        return _at_work(order, store, refused, hands, place, identities, context, more)
+    if order.dry_run:
+        return place
+    try:
+        with held(place.path):
+            planning.refuse_workers(order, place)
+            return _at_work(order, store, refused, hands, place, identities, context, more)
+    except LockedError:
+        store.mark_newest(place.path.name)  # it is this very run, and another command is at it
+        raise
 
 
 def _at_work(
@@ -126,7 +136,7 @@ def _at_work(
     more: tuple[Repeat, ...],
 ) -> RunDir:
     listen = hands.listen
-    run = _begin(order, place)
+    run = planning.taken_up(_begin(order, place), place, order.cost)
     if not (place.path / "cells").exists() and (before := _before(order, store, place)):
         listen(order.variants[0], Note(_ANEW.format(before)))
     store.mark_newest(place.path.name)
@@ -134,13 +144,21 @@ def _at_work(
         if variant.name in refused:
             run = with_result(run, _refused(variant, refused[variant.name], listen), order.cost)
     seated = partial(hands.seats[0].seated, threads=seats.threads(order, run))
-    asked = fidelity.asked(order, identities)
     jobs = [
-        seated(_job(order, variant, identities, context, place, result_of(run, variant.name).packing, asked))
+        seated(_job(order, variant, identities, context, place, result_of(run, variant.name).packing))
         for variant in sorted(order.variants, key=partial(_turn, order, len(hands.seats)))
         if variant.name not in refused
     ]
-    run = _all_scored(order, run, jobs, place, hands)
+    if order.only == "prepare":
+        todo = [job for job in jobs if not _settled(order, run, job, place, listen)]
+        planning.plan(order, run, todo, place)
+        return place
+    if order.only == "finish":
+        run = planning.followed(order, run, place, listen, hands.alive)
+    else:
+        run = _all_scored(order, run, jobs, place, hands)
+        planning.forget(place)
+    _forget_shards(run, place)
     for variant in order.variants:
         if why := nothing_to_repeat(order, refused).get(variant.name):
             listen(variant, Note(f"Nothing to repeat: {why}."))
@@ -165,7 +183,7 @@ def _all_scored(order: Order, run: Run, jobs: Sequence[Job], place: RunDir, hand
     """The run with all variants' results: one after the other, or by several workers at once."""
     for job in jobs:
         forget_tries(place.shards(job.variant.name))
-    if len(hands.seats) > 1:
+    if len(hands.seats) > 1 or order.executor in CLUSTERS:
         return _scored_at_once(order, run, jobs, place, hands)
     for job in jobs:
         run = _scored(order, run, job, place, hands.listen)
@@ -191,7 +209,7 @@ def _scored_at_once(order: Order, run: Run, jobs: Sequence[Job], place: RunDir, 
     work = pool.Hands(EXECUTORS[order.executor], end_of(order.executor), hands.prepare, hear, done)
     gated = order.policy is not None and bool(todo) and todo[0].variant.name == order.baseline
     try:
-        pool.Pool(todo, hands.seats, work, gated=gated).work()
+        pool.Pool(todo, hands.seats, work, gated=gated, helps=order.shared_store).work()
     except KeyboardInterrupt:
         place.write(run)
         raise
@@ -200,8 +218,8 @@ def _scored_at_once(order: Order, run: Run, jobs: Sequence[Job], place: RunDir, 
 
 
 def _turn(order: Order, workers: int, variant: Variant) -> tuple[bool, bool]:
-    """By what variants are sorted: the baseline first, then, where several are scored at once, those that are
-    quantised here with calibration text, which takes longest."""
+    """The baseline first, then, of several at once, those quantised here with calibration: they take
+    longest."""
     from qeval.load.schemes import SCHEMES
 
     made = SCHEMES[variant.scheme.kind].calibrated and variant.scheme.checkpoint is None
@@ -361,7 +379,6 @@ def _job(
     context: dict[str, Any],
     place: RunDir,
     packing: Packing | None = None,
-    asked: Fidelity | None = None,
 ) -> Job:
     return Job(
         runs_dir=str(order.runs_dir),
@@ -379,5 +396,5 @@ def _job(
         policy=order.policy,
         baseline=identities[order.baseline] if order.policy and variant.name != order.baseline else None,
         packing=packing,
-        fidelity=asked,
+        fidelity=fidelity.asked(order, identities),
     )

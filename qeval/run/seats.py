@@ -9,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from qeval.ask.order import Order, cores
+from qeval.ask.placing import CLUSTERS
 from qeval.base.errors import UsageError
 from qeval.base.messages import Job
 from qeval.base.records import Run
@@ -105,4 +106,5 @@ def threads(order: Order, run: Run) -> int | None:
     known = [one.packing.threads for one in scorings(run) if one.packing and one.packing.threads]
     if known and known[0] <= cores():
         return known[0]
-    return None if order.workers is None else 1
+    elsewhere = order.only or order.executor in CLUSTERS  # where machines may have other numbers of cores
+    return 1 if order.workers is not None or elsewhere else None

@@ -118,7 +118,7 @@ def follow(lines: Iterable[bytes], job: Job, listen: Listener) -> Result:
     for line in lines:
         event = _event(line)
         if event is None:
-            _keep(line, job)
+            keep_in_log(line, job)
             continue
         result = after(event, result)
         listen(event)
@@ -135,7 +135,8 @@ def _event(line: bytes) -> Event | None:
         return None
 
 
-def _keep(line: bytes, job: Job) -> None:
+def keep_in_log(line: bytes, job: Job) -> None:
+    """Write what was printed to the end of the job's log, without secrets."""
     with _log(job) as log:
         log.write(withheld(line.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape"))
 

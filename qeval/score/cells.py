@@ -15,6 +15,7 @@ from qeval.base.messages import Event, Finished, Job, Note
 from qeval.base.packing import Packing
 from qeval.base.records import Cell, Item, Samples, Stop, Task
 from qeval.judge import early
+from qeval.store.leases import Holders, Leases
 from qeval.store.runs import RunDir, Store
 from qeval.store.shards import Shards
 
@@ -200,7 +201,8 @@ class JobCells:
             "rung": rung,
             "asked": asked.hexdigest(),
         }
-        return Shards(folder / digest(made_of)[:16], helps=self.job.part == "help")
+        leases = Leases(Holders(self.place.work / "holders"), self.job.holder) if self.job.holder else None
+        return Shards(folder / digest(made_of)[:16], helps=self.job.part == "help", leases=leases)
 
     def add(self, cell: Cell, samples: Samples, items: Sequence[Item]) -> None:
         """Store a cell and announce it."""

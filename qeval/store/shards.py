@@ -3,6 +3,7 @@
     <runs>/<run id>/shards/<variant>/<digest>/<n>.shard   the answers of shard n, with a checksum
     <runs>/<run id>/shards/<variant>/<digest>/<n>.tries   a byte for each worker that began it
     <runs>/<run id>/shards/<variant>/<digest>/lock        byte n is locked by the worker that is at shard n
+    <runs>/<run id>/shards/<variant>/<digest>/<n>.1.lease instead, on several machines (`store.leases`)
 
 The digest is of everything that can change the answers, and of the requests. A lock goes with the process
 that holds it, however that ends. Once the cells are stored the folder is removed.
@@ -18,6 +19,7 @@ import msgspec
 
 from qeval.base import reading
 from qeval.base.files import disk_errors, write_atomic
+from qeval.store.leases import Leases
 
 TRIES = 3
 """Workers that may die of one shard."""
@@ -40,10 +42,10 @@ class Answered(msgspec.Struct, frozen=True):
 
 class Shards:
     """The shards of one list of requests, by their numbers. `helps`: whoever opens this leaves to others
-    what they are at, and begins at the end."""
+    what they are at, and begins at the end. `leases` take the place of locks, which end at a machine."""
 
-    def __init__(self, folder: Path, *, helps: bool) -> None:
-        self.folder, self.helps = folder, helps
+    def __init__(self, folder: Path, *, helps: bool, leases: Leases | None = None) -> None:
+        self.folder, self.helps, self.leases = folder, helps, leases
         self._lock: int | None = None
         self._mine: set[int] = set()
 
@@ -59,6 +61,10 @@ class Shards:
 
     def take(self, number: int) -> bool:
         """Whether the shard is this process's from now on; it is not while another is at it."""
+        if self.leases is not None:
+            taken = self.leases.take(self._place(number))
+            self._mine |= {number} if taken else set()
+            return taken
         import fcntl
 
         try:
@@ -70,6 +76,8 @@ class Shards:
 
     def begin(self, number: int) -> bool:
         """Count a try at a shard that was taken; whether it did not kill too many workers before."""
+        if self.leases is not None:
+            return len(self.leases.dead(self._place(number))) < TRIES
         with disk_errors(self.folder):
             file = self._file(number).with_suffix(".tries")
             if file.exists() and file.stat().st_size >= TRIES:
@@ -87,9 +95,12 @@ class Shards:
 
     def leave(self, number: int) -> None:
         """A shard that was taken did not kill this process; it is anybody's again."""
+        self._mine.discard(number)
+        if self.leases is not None:
+            self.leases.leave(self._place(number))
+            return
         import fcntl
 
-        self._mine.discard(number)
         self._file(number).with_suffix(".tries").unlink(missing_ok=True)
         if self._lock is not None:
             fcntl.lockf(self._lock, fcntl.LOCK_UN, 1, number)
@@ -109,6 +120,9 @@ class Shards:
                 self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         return self._lock
 
+    def _place(self, number: int) -> Path:
+        return self.folder / str(number)
+
     def _file(self, number: int) -> Path:
         return self.folder / f"{number}.shard"
 
@@ -116,5 +130,6 @@ class Shards:
 def forget_tries(folder: Path) -> None:
     """Count anew what shards below a variant's folder do to workers: those of an earlier command were also
     ended by whoever stopped it."""
-    for file in folder.glob("*/*.tries"):
-        file.unlink(missing_ok=True)
+    for kind in ("tries", "lease"):
+        for file in folder.glob(f"*/*.{kind}"):
+            file.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from qeval.run.seats import Seat
 
 SEATS = tuple(Seat(number, {"SEAT": str(number)}) for number in range(4))
 GPUS = tuple(Seat(number, {"SEAT": str(number)}, "cuda:0") for number in range(2))
-FED = Fed(Packing("CPU", 1, 1, 1, 4, rung="tree"))
+FED = Fed(Packing("CPU", 1, 8, 4, 4, rung="tree"))
 Play = Callable[[Job, Callable[[Event], None]], Result]
 
 
@@ -155,6 +155,32 @@ def test_the_work_of_a_lost_gpu_goes_to_the_rest(tmp_path: Path) -> None:
     assert Note("Worker 1 is given up: There is no device 'cuda:0' here.") in [
         event for _, event in stage.said
     ]
+
+
+@pytest.mark.parametrize(("times", "status"), [(1, "done"), (2, "failed")])
+def test_where_memory_ran_out_it_is_tried_once_more_with_half(
+    tmp_path: Path, times: int, status: str
+) -> None:
+    packings: list[Packing | None] = []
+
+    def play(job: Job, listen: Callable[[Event], None]) -> Result:
+        packings.append(job.packing)
+        listen(Todo((("task", 10),), 0))
+        listen(FED if job.packing is None else Fed(job.packing))
+        listen(Progress("task", 1))
+        if len(packings) <= times:
+            listen(Failed("Memory ran out.", lost="memory"))
+            return Result(job.variant, "failed", error="Memory ran out.")
+        return done(job, listen)
+
+    stage = Stage(tmp_path, play)
+    assert stage.run("base", seats=SEATS[:1]) == {"base": status}
+    assert packings == [None, FED.packing.halved]
+    assert FED.packing.halved.rung == "tree"
+    assert not FED.packing.halved.same_as(FED.packing)
+    notes = [event.text for _, event in stage.said if isinstance(event, Note)]
+    with_less = "Another worker takes over with half as much at once, which moves sums in the last digits."
+    assert notes == [f"Memory ran out. {with_less}"]
 
 
 @pytest.mark.parametrize(("seats", "ready"), [(GPUS, True), (SEATS[:2], False)])

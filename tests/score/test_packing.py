@@ -136,6 +136,17 @@ def test_the_rung_is_kept_and_the_next_worker_takes_it(runs_dir: Path, llama: Pa
     assert keys(again) == keys(events)
 
 
+def test_half_of_it_is_taken_over_where_a_run_says_so_and_nothing_else(runs_dir: Path, llama: Path) -> None:
+    job = a_job(runs_dir, llama)
+    usual = decide(job, 100)
+    half = replace(usual.halved, rung="Plain batches")
+    assert (half.budget, half.batch_size) == (usual.budget // 2, usual.batch_size // 2)
+    assert decide(msgspec.structs.replace(job, packing=half), 100) == half
+    other = replace(usual, budget=usual.budget // 2)
+    assert decide(msgspec.structs.replace(job, packing=other), 100) == usual
+    assert half.in_key("t") != usual.in_key("t")
+
+
 def test_a_shard_that_did_not_fit_is_remembered_beside_its_numbers(
     runs_dir: Path, llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,7 @@
 A module has one function `execute`, which takes a Job and a listener, starts qeval.run.workers.WORKER
 somewhere, hands on its events as they come and turns whatever happens into the variant's Result. The first
 line of the module is its help. docs/extend/executor.md has an example; tests/run/test_executors.py runs
-every executor against the same contract.
+every executor against the same contract. A module without `execute` hands a prepared run to a scheduler.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Protocol
 from qeval.run import workers
 
 if TYPE_CHECKING:
+    from qeval.ask.order import Order
     from qeval.base.messages import Job
     from qeval.base.records import Result
+    from qeval.run.seats import Seats
     from qeval.run.workers import Listener
 
 
@@ -53,7 +55,9 @@ def _summary(module: ModuleType) -> str:
 
 
 _found = _modules(__path__)
-EXECUTORS: dict[str, Execute] = {name: module.execute for name, module in _found.items()}
+EXECUTORS: dict[str, Execute] = {
+    name: module.execute for name, module in _found.items() if hasattr(module, "execute")
+}
 
 
 @contextlib.contextmanager
@@ -70,6 +74,18 @@ def ahead(name: str) -> Iterator[Prepare]:
         yield prepare
     finally:
         give_up()
+
+
+@contextlib.contextmanager
+def opened(order: Order) -> Iterator[Seats | None]:
+    """What an order's executor has, or connects to, before the first job and until after the last, if its
+    module has `opened` for that: the seats of its workers, which are this machine's where it yields None."""
+    module = _found.get(order.executor)
+    if module is None or not hasattr(module, "opened"):
+        yield None
+        return
+    with module.opened(order) as found:
+        yield found
 
 
 def end_of(name: str) -> End:

@@ -1,0 +1,39 @@
+"""`qeval worker`: a process that takes part in a run which was prepared, on whatever machine it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from qeval.cli import options
+from qeval.store.leases import SECONDS
+
+
+@click.command(cls=options.Strict)
+@click.argument("run", type=options.Place(path_type=Path), metavar="RUN")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=2),
+    default=SECONDS,
+    show_default=True,
+    metavar="SECONDS",
+    help="When a worker is taken for dead that said nothing; the same for all workers of a run.",
+)
+@click.option(
+    "--device", metavar="DEVICE", help="cuda, cuda:1, cpu ...  [default: as the run says; the first GPU seen]"
+)
+@click.pass_context
+def worker(ctx: click.Context, run: Path, timeout: float, device: str | None) -> None:
+    """Score what `qeval run ... --prepare` wrote down in the directory RUN, until nothing is left.
+
+    Any number of them share the work, started by whatever launches processes, on machines that see RUN.
+    """
+    from qeval.base.errors import Exit
+    from qeval.cli import progress
+    from qeval.run import taking
+
+    place = taking.store_of(run)
+    with progress.display() as listen:
+        fine = taking.work(place, listen, timeout, device)
+    ctx.exit(int(Exit.PASS if fine else Exit.ERROR))

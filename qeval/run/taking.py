@@ -1,0 +1,272 @@
+"""A worker that nobody conducts: it takes variants, then shards of others' variants, until none is left."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import msgspec
+
+from qeval.ask.order import cores
+from qeval.base.errors import LostDeviceError, QevalError
+from qeval.base.messages import Done, Event, Failed, Fed, Job, Note, Progress, Todo
+from qeval.base.places import cache_dir, tasks_dir
+from qeval.base.records import Result, Variant
+from qeval.load.toy import is_toy
+from qeval.run import gpus
+from qeval.run.executors import EXECUTORS
+from qeval.run.pool import DEATHS, DEATHS_UNDONE
+from qeval.run.seats import Seat
+from qeval.run.versions import check_same
+from qeval.store.leases import SECONDS, Beating, Holder, Leases, beating, holder_of
+from qeval.store.runs import RunDir
+from qeval.store.work import Part, Plan, Work
+
+LOOK_SECONDS = 1.0
+"""How often a worker that found nothing to do looks again."""
+Listener = Callable[[Variant, Event], None]
+
+
+def work(place: RunDir, listen: Listener, seconds: float = SECONDS, device: str | None = None) -> bool:
+    """Take part in what is planned for a run until each variant has its result; whether none failed.
+
+    `seconds` after its last sign of life a worker is taken for dead. Raises QevalError where nothing is
+    planned, for another version of what can change numbers, and where this machine's device is lost.
+    """
+    plan = planned(place)
+    check_same(plan.versions)
+    seat = _seat(plan, device)
+    taker = Taker(place, plan, seat, listen, seconds)
+    while left := taker.left():
+        if not (taker.lead(left) or taker.help(left)):
+            time.sleep(LOOK_SECONDS)
+    results = [taker.work.result(part.job.variant.name) for part in plan.parts]
+    return all(result is None or result.status in {"done", "stopped"} for result in results)
+
+
+def planned(place: RunDir) -> Plan:
+    """What is planned for a run. Raises QevalError where this machine does not see the run, or nothing is."""
+    if not place.path.is_dir():
+        raise QevalError(
+            f"{socket.gethostname()} sees no {place.path}.",
+            "The runs directory must lie on a file system that all workers share; ray does without, with"
+            " --no-shared-store.",
+        )
+    plan = Work(place.work).plan()
+    if plan is None:
+        place.read()  # it is a run at all
+        raise QevalError(
+            f"Nothing is planned for {place.path.name}, or it is finished.",
+            "Plan it with: qeval run ... --prepare",
+        )
+    return plan
+
+
+def _seat(plan: Plan, device: str | None) -> Seat:
+    """Where this worker calculates: the device that is named, else what the plan says, where "auto" is the
+    first NVIDIA GPU that is seen here, and never the CPU of a machine whose GPU is lost."""
+    job = plan.parts[0].job if plan.parts else None
+    if job is None or is_toy(job.variant.model):
+        return Seat()
+    asked = device or job.settings.device
+    if asked == "auto" and gpus.visible():
+        asked = "cuda:0"
+    own = {} if asked.startswith("cuda") else {"OMP_NUM_THREADS": str(_threads(job))}
+    return Seat(0, own, None if asked == "auto" else asked)
+
+
+def _threads(job: Job) -> int:
+    """The threads of a plan. Raises QevalError where this machine has fewer cores."""
+    wanted = job.threads or 1
+    if wanted > cores():
+        raise QevalError(
+            f"The run has {wanted} threads a worker, and {socket.gethostname()} has {cores()} cores.",
+            "Give the worker more cores, or plan the run with fewer --threads.",
+        )
+    return wanted
+
+
+class _OverError(Exception):
+    """What is helped with is finished."""
+
+
+@dataclass(eq=False)
+class _Ear:
+    """What a worker's events come to, beside the sentences: signs of life, and how it ended."""
+
+    job: Job
+    work: Work
+    beat: Beating
+    listen: Listener
+    began: float = field(default_factory=time.monotonic)
+    first: float | None = None
+    failed: Failed = field(default_factory=lambda: Failed(""))
+    finished: bool = False
+
+    def __call__(self, event: Event) -> None:
+        """Take account of an event and hand it on."""
+        variant = self.job.variant
+        helps = self.job.part == "help"
+        match event:
+            case Todo(tasks=tasks):
+                self.beat.tell(total=sum(count for _, count in tasks), done=0, taken=0, now=True)
+            case Fed(packing=packing) if not helps:
+                self.work.keep_packing(variant.name, packing)
+            case Progress(task=task, done=done, taken=taken):
+                self.first = self.first or time.monotonic()
+                spent = time.monotonic() - self.first
+                first = self.first - self.began
+                self.beat.tell(first=first, spent=spent, task=task, done=done, taken=taken)
+            case Failed():
+                self.failed = event
+            case Done():
+                self.finished = True
+        if helps and self.work.result(variant.name) is not None:
+            raise _OverError
+        if not helps and not (isinstance(event, Failed) and event.lost):
+            self.listen(variant, event)
+
+
+class Taker:
+    """A worker of a plan on this machine."""
+
+    def __init__(self, place: RunDir, plan: Plan, seat: Seat, listen: Listener, seconds: float) -> None:
+        self.place, self.plan, self.seat = place, plan, seat
+        self.listen, self.seconds = listen, seconds
+        self.work = Work(place.work)
+        self.exhausted: set[str] = set()  # leaders of whom nothing is left that nobody is at
+
+    def left(self) -> list[Part]:
+        """The parts without a result. Raises QevalError where another plan took this one's place."""
+        now = self.work.plan()
+        if now is None:
+            return []  # it was finished, and is cleared away
+        if now.mark != self.plan.mark:
+            raise QevalError(
+                f"{self.place.path.name} was planned anew.", "Start its workers again: qeval worker."
+            )
+        return [part for part in self.plan.parts if self.work.result(part.job.variant.name) is None]
+
+    def lead(self, left: list[Part]) -> bool:
+        """Whether a variant was found that nobody leads, and scored as far as it went."""
+        waiting = {part.job.variant.name for part in left}
+        for part in left:
+            name = part.job.variant.name
+            if part.after in waiting or holder_of(self.work.holders, self.work.lead(name)) is not None:
+                continue
+            with beating(self.work.holders, self.seconds, variant=name, part="lead") as beat:
+                leases = Leases(self.work.holders, beat.holder.name)
+                if leases.take(self.work.lead(name)):
+                    self._led(part, beat, leases)
+                    return True
+        return False
+
+    def _led(self, part: Part, beat: Beating, leases: Leases) -> None:
+        job = part.job
+        lead = self.work.lead(job.variant.name)
+        if self.work.result(job.variant.name) is not None:
+            return  # it was finished in between
+        if error := _too_many(leases.dead(lead)):
+            self.work.keep(Result(job.variant, "failed", error=error.message))
+            self.listen(job.variant, error)
+            return
+        result, ear = self._carried_out(job, beat, "lead")
+        if result.status == "failed":
+            result = replace(result, error=f"{result.error} That was on {socket.gethostname()}.")
+        if ear.failed.lost == "device":
+            raise LostDeviceError(ear.failed.message, "The others go on; start it where there is a device.")
+        if ear.failed.lost:
+            beat.end("died")
+            self.listen(job.variant, Note(f"{ear.failed.message} It is taken up again."))
+            return
+        self.work.keep(result)
+        leases.leave(lead)
+
+    def help(self, left: list[Part]) -> bool:
+        """Whether somebody's variant was found that more can work at, and helped with."""
+        wanting = [found for part in left if (found := self._wanting(part)) is not None]
+        if not wanting:
+            return False
+        _, part, leader = max(wanting, key=lambda one: one[0])
+        with beating(self.work.holders, self.seconds, variant=part.job.variant.name, part="help") as beat:
+            try:
+                _, ear = self._carried_out(part.job, beat, "help")
+            except _OverError:
+                return True
+            if ear.failed.lost == "process":
+                beat.end("died")
+            elif ear.failed.lost:
+                raise LostDeviceError(ear.failed.message, "The others go on.")
+            if ear.finished or (ear.failed.message and not ear.failed.lost):
+                self.exhausted.add(leader)
+        return True
+
+    def _wanting(self, part: Part) -> tuple[float, Part, str] | None:
+        """How many requests are left of a variant, if a further worker is worth its while."""
+        name = part.job.variant.name
+        leader = holder_of(self.work.holders, self.work.lead(name))
+        packing = self.work.packing(name)
+        if leader is None or leader.name in self.exhausted or packing is None or not packing.rung:
+            return None
+        left = worth(leader, self.work.helpers(name))
+        return None if left is None else (left, part, leader.name)
+
+    def _carried_out(self, job: Job, beat: Beating, how: str) -> tuple[Result, _Ear]:
+        name = job.variant.name
+        log = self.place.log(name)
+        job = msgspec.structs.replace(
+            job,
+            runs_dir=str(self.place.path.parent),
+            run_id=self.place.path.name,
+            tasks_dir=str(tasks_dir()),
+            cache_dir=str(cache_dir()),
+            packing=self.work.packing(name) or job.packing,
+            part=how,
+            holder=beat.holder.name,
+            log=str(log.with_name(f"{log.stem}-{beat.holder.name}.log") if how == "help" else log),
+        )
+        if how == "help":
+            job = msgspec.structs.replace(job, verify=0, cost=False)
+        on_gpu = (self.seat.device or "").startswith("cuda")
+        job = self.seat.seated(job, None if on_gpu else job.threads)
+        ear = _Ear(job, self.work, beat, self.listen)
+        return EXECUTORS["local"](job, ear), ear
+
+
+def _too_many(dead: list[Holder | None]) -> Failed | None:
+    """Why nobody takes a variant up any more, of which these workers died."""
+    undone = [one for one in dead if one is None or not one.done]
+    if len(dead) < DEATHS and len(undone) < DEATHS_UNDONE:
+        return None
+    where = sorted({one.host for one in dead if one is not None})
+    there = f" ({', '.join(where)})" if where else ""
+    return Failed(f"{len(dead)} workers died of it{there}, most often because memory ran out.")
+
+
+def worth(leader: Holder, helpers: list[Holder]) -> float | None:
+    """The requests that are left of a leader's variant, if they take longer than a further worker needs
+    before it begins; else None."""
+    if leader.first is None or leader.spent <= 0:
+        return None
+    shown = shown_of(leader, helpers)
+    if not shown:
+        return None
+    left = leader.total - shown
+    seconds = left * leader.spent / shown
+    count = len(helpers) + 1
+    return left if seconds * count / (count + 1) > leader.first else None
+
+
+def shown_of(leader: Holder, helpers: list[Holder]) -> int:
+    """Requests of a leader's variant that are answered, by whomever."""
+    helped = max(0, sum(one.done for one in helpers) - leader.taken)
+    return min(leader.total, leader.done + helped)
+
+
+def store_of(run: Path) -> RunDir:
+    """The run that a worker was sent to, by its directory."""
+    return RunDir(Path(os.path.abspath(run.expanduser())))  # noqa: PTH100 - a link keeps its name

@@ -1,0 +1,41 @@
+"""The versions that must be alike wherever a run is worked at: of all that can change a number."""
+
+from __future__ import annotations
+
+import platform
+import socket
+from collections.abc import Mapping
+
+from qeval import __version__
+from qeval.base.errors import QevalError
+from qeval.load.versions import version_of
+
+_PACKAGES = ("torch", "transformers", "tokenizers", "lm_eval", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Those of this machine; a package that is absent is left out."""
+    found = {"qeval": __version__, "Python": ".".join(platform.python_version_tuple()[:2])}
+    return found | {name: version for name in _PACKAGES if (version := version_of(name)) is not None}
+
+
+def check_same(wanted: Mapping[str, str]) -> None:
+    """Raise QevalError where this machine has others than those a run was planned with."""
+    if error := differing(wanted):
+        raise error
+
+
+def differing(wanted: Mapping[str, str]) -> QevalError | None:
+    """Why this machine may not work at a run that was planned with such versions."""
+    here = versions()
+    names = [name for name in (*wanted, *here) if wanted.get(name) != here.get(name)]
+    told = [
+        f"{name} {here.get(name) or 'is missing'} instead of {wanted.get(name) or 'none'}"
+        for name in dict.fromkeys(names)
+    ]
+    if not told:
+        return None
+    return QevalError(
+        f"{socket.gethostname()} has {', '.join(told)}.",
+        "All who work at a run need the same versions: others may give other numbers.",
+    )

@@ -1,0 +1,156 @@
+"""Slurm, by a stand-in that really runs arrays: what is submitted, what comes of it, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import fake_slurm
+import pytest
+from contract import the_run, wait_for
+
+from qeval.base.errors import Exit
+from qeval.run.executors import slurm
+
+pytestmark = pytest.mark.slow
+TOY = ("run", "--model", "toy[items=20]", "--schemes", "fp16,rtn", "--tasks", "arc_easy,piqa")
+TOKEN = "hf_" + "a1B2c3D4" * 4
+
+
+@pytest.fixture
+def call(tmp_path: Path):
+    """`call(*words)`: the command, with the stand-in's sbatch on its path and a token in its environment."""
+    more = fake_slurm.install(tmp_path / "bin", tmp_path / "slurm")
+
+    def run(*words: object, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+        there = {"QEVAL_RUNS_DIR": str(tmp_path / "runs"), "HF_TOKEN": TOKEN, "MY_API_KEY": "opensesame1"}
+        done = subprocess.run(
+            (sys.executable, "-m", "qeval", *map(str, words)),
+            env={**os.environ, **there, **more, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    return run
+
+
+def finished(tmp_path: Path, number: int) -> str:
+    """What a job printed, once it is over."""
+    wait_for((tmp_path / "slurm" / str(number) / "codes").exists)
+    [log] = (tmp_path / "runs").glob(f"*/logs/slurm-{number}-finish.log")
+    return log.read_text()
+
+
+def test_an_array_is_submitted_and_behind_it_what_reports_and_judges(call, tmp_path: Path) -> None:
+    gate = tmp_path / "gate.toml"
+    gate.write_text("[[rule]]\nmax_drop = 99.0\n")
+    words = ("run", "--model", "toy", "--schemes", "fp16,rtn", "--tasks", "arc_easy", "--gate", gate)
+    more = ("--executor", "slurm", "--workers", 3, "--sbatch-args=--gres=gpu:1 --mem=4G")
+    said = call(*words, *more, code=Exit.MISSING)
+    assert "Submitted: job 1, 3 of qeval worker." in said.stderr
+    assert "Nothing is judged yet" in said.stderr
+    assert "PASS" not in said.stdout
+    judged = finished(tmp_path, 2)
+    assert "PASS" in judged
+    assert json.loads((tmp_path / "slurm" / "2" / "codes").read_text()) == [0]
+    array, last = (json.loads((tmp_path / "slurm" / n / "job.json").read_text()) for n in "12")
+    assert array["options"]["array"] == "1-3"
+    assert array["options"]["gres"] == "gpu:1"
+    assert last["options"]["dependency"] == "afterany:1"
+    assert (last["options"]["mem"], last["options"].get("gres")) == ("4G", None)
+    assert [result.status for result in the_run(tmp_path).read().results] == ["done", "done"]
+
+
+def test_secrets_are_nowhere_in_what_slurm_keeps(call, tmp_path: Path) -> None:
+    call(*TOY, "--executor", "slurm", "--wait")
+    kept = [file.read_text() for file in (tmp_path / "slurm").rglob("*") if file.is_file()]
+    assert len(kept) > 2
+    assert not [text for text in kept if TOKEN in text or "opensesame1" in text or "HF_TOKEN" in text]
+    plans = [file.read_text() for file in (tmp_path / "runs").rglob("*.json")]
+    assert not [text for text in plans if TOKEN in text]
+    refused = call(*TOY, "--executor", "slurm", f"--sbatch-args=--comment={TOKEN}", code=Exit.USAGE)
+    assert "A secret stands in the command" in refused.stderr
+    assert TOKEN not in refused.stderr
+
+
+def test_a_missing_element_is_an_incomplete_run(call, tmp_path: Path) -> None:
+    gate = tmp_path / "gate.toml"
+    gate.write_text("[[rule]]\nmax_drop = 99.0\n")
+    words = ("run", "--model", "toy[delay=60]", *TOY[3:], "--gate", gate)
+    call(*words, "--executor", "slurm", "--workers", 1, code=Exit.MISSING)
+    elements = tmp_path / "slurm" / "1" / "elements"
+    wait_for(elements.exists)
+    wait_for(lambda: list((tmp_path / "runs").rglob("lead.1.lease")))
+    os.kill(json.loads(elements.read_text())[0], 9)
+    judged = finished(tmp_path, 2)
+    assert "[fp16] No worker finished it" in judged
+    assert "PASS" not in judged
+    assert json.loads((tmp_path / "slurm" / "2" / "codes").read_text()) == [1]
+
+
+def test_a_dry_run_prints_what_would_be_submitted_and_does_nothing(call, tmp_path: Path) -> None:
+    said = call(
+        *TOY, "--executor", "slurm", "--dry-run", "--sbatch-args", "--partition 'a b'", "--workers", 4
+    )
+    first, second = said.stdout.strip().split("\n\n")
+    assert "--array=1-4" in first
+    assert "--partition 'a b'" in first
+    assert "-m qeval worker" in first
+    assert "--dependency=afterany:ARRAY" in second
+    assert second.splitlines()[-2].endswith("--tasks arc_easy,piqa --finish")
+    assert not list((tmp_path / "slurm").iterdir())
+    assert not list((tmp_path / "runs").glob("toy*"))
+
+
+def test_without_slurm_and_where_it_refuses(call, tmp_path: Path) -> None:
+    start = time.monotonic()
+    said = call(*TOY, "--executor", "slurm", code=1, PATH="/nowhere").stderr
+    assert "needs Slurm's sbatch" in said
+    said = call(*TOY, "--executor", "slurm", "--sbatch-args=--partition=nowhere", code=1).stderr
+    assert "invalid partition" in said
+    assert "unclosed" in call(*TOY, "--executor", "slurm", "--sbatch-args='", code=2).stderr.replace(
+        "No closing quotation", "unclosed"
+    )
+    assert time.monotonic() - start < 30
+    assert not list((tmp_path / "slurm").iterdir())
+
+
+def test_what_is_finished_is_not_submitted_again(call, tmp_path: Path) -> None:
+    call(*TOY, "--executor", "slurm", "--wait")
+    said = call(*TOY, "--executor", "slurm")
+    assert "average" in said.stdout
+    assert len(list((tmp_path / "slurm").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--wait",), ("--dry-run",), ("--sbatch-args", "-n1"), ("--executor", "slurm", "--devices", "all")],
+)
+def test_words_without_a_use_are_refused(qeval, words: tuple[str, ...]) -> None:
+    qeval(*TOY, *words, code=Exit.USAGE)
+
+
+def test_words_that_only_the_workers_need_are_left_out_of_what_finishes() -> None:
+    words = (
+        "run",
+        "--executor=slurm",
+        "-m",
+        "x",
+        "--workers",
+        "3",
+        "--sbatch-args",
+        "-p a",
+        "--wait",
+        "--json",
+    )
+    assert list(slurm._kept(words)) == ["run", "-m", "x", "--json"]
+    own = ("--gres", "gpu:2", "-p", "a", "--gpus-per-node=2", "-G2", "-G", "2", "--mem=4G", "--mem-per-gpu=1")
+    assert list(slurm._without_gpus(own)) == ["-p", "a", "--mem=4G"]

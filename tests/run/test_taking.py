@@ -1,0 +1,359 @@
+"""Workers that nobody conducts: what they take, whom they help, and what becomes of it where one dies."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+from tiny_models import save_model
+
+from qeval.base.errors import QevalError
+from qeval.base.messages import Event, Failed, Job, Note
+from qeval.base.records import Result, Scheme, Variant
+from qeval.base.settings import Settings
+from qeval.run import gpus, taking
+from qeval.run.executors import EXECUTORS, local
+from qeval.run.taking import shown_of, worth
+from qeval.store.leases import Holder, Leases, machine
+from qeval.store.runs import RunDir
+from qeval.store.work import Part, Plan, Work
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+SLOW = Path(__file__).parents[1] / "helpers" / "slow_worker.py"
+TOY = ("run", "--model", "toy[items=20]", "--schemes", "fp16,rtn,bnb4", "--tasks", "arc_easy,piqa")
+
+
+def prepared(qeval, *words: object) -> RunDir:
+    return RunDir(Path(qeval(*words, "--prepare").stdout.strip()))
+
+
+def samples(place: Path) -> dict[str, str]:
+    files = place.glob("cells/*/samples.parquet")
+    return {file.parent.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def a_worker(place: RunDir, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        (sys.executable, "-m", "qeval", "worker", str(place.path), "--timeout", "4"),
+        env={**os.environ, **environment},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_what_is_prepared_is_scored_by_workers_and_finished_by_the_same_command(
+    qeval, runs_dir: Path, tmp_path: Path
+) -> None:
+    place = prepared(qeval, *TOY)
+    assert not list(place.path.glob("cells/*"))
+    assert "no worker" in _flat(qeval(*TOY, "--finish", code=1).stderr.lower())
+    qeval("worker", place.path)
+    found = qeval(*TOY, "--finish")
+    assert "bnb4" in found.stdout
+    assert not place.work.exists()
+    qeval(*TOY, "--runs-dir", tmp_path / "whole")
+    [whole] = (tmp_path / "whole").glob("toy*")
+    assert samples(place.path) == samples(whole)
+    assert [one.status for one in place.read().results] == ["done"] * 3
+    assert "finished" in qeval("worker", place.path, code=1).stderr
+    assert runs_dir in place.path.parents
+
+
+def test_a_plain_command_takes_up_what_workers_left_and_scores_the_rest(
+    qeval, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = prepared(qeval, *TOY)
+    usual, done = EXECUTORS["local"], []
+
+    def two_only(job, listen) -> Result:
+        done.append(job.variant.name)
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        return usual(job, listen)
+
+    with monkeypatch.context() as patch:
+        patch.setitem(EXECUTORS, "local", two_only)
+        assert "Stopped." in qeval("worker", place.path, code=130).stderr
+    said = qeval(*TOY).stderr
+    assert "[fp16] finished earlier" in said
+    assert "[rtn] finished earlier" in said
+    assert "[bnb4] done" in said
+    assert not place.work.exists()
+
+
+def test_a_missing_variant_is_an_incomplete_run_and_never_passes(qeval, tmp_path: Path) -> None:
+    gate = tmp_path / "gate.toml"
+    gate.write_text("[[rule]]\nmax_drop = 99.0\n")
+    words = ("run", "--model", "toy", "--schemes", "fp16,rtn", "--tasks", "arc_easy", "--gate", gate)
+    place = prepared(qeval, *words)
+    [base, other] = Work(place.work).plan().parts
+    assert (base.after, other.after) == ("", "fp16")
+    qeval(*words, "--finish", code=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(taking.Taker, "left", _first_only(taking.Taker.left))
+        qeval("worker", place.path)
+    found = qeval(*words, "--finish", code=1)
+    assert "PASS" not in found.stdout
+    assert "[rtn] No worker finished it" in found.stderr
+    qeval("worker", place.path)
+    assert "PASS" in qeval(*words, "--finish").stdout
+
+
+def _first_only(usual):
+    return lambda taker: [part for part in usual(taker) if part.job.variant.name == "fp16"]
+
+
+def test_a_variant_that_fails_is_the_only_one(qeval) -> None:
+    words = ("run", "--model", "toy[items=20,fail=rtn]", *TOY[3:])
+    place = prepared(qeval, *words)
+    assert "told to fail" in qeval("worker", place.path, code=1).stderr
+    assert "[rtn] FAILED" in qeval(*words, "--finish", code=1).stderr
+    assert [one.status for one in place.read().results] == ["done", "failed", "done"]
+
+
+def test_a_leader_that_is_killed_is_followed_by_another_one(qeval) -> None:
+    place = prepared(qeval, "run", "--model", "toy[items=20,delay=1]", *TOY[3:])
+    one = a_worker(place)
+    until = time.monotonic() + 60
+    while not list(place.path.glob("cells/*/cell.json")) and time.monotonic() < until:
+        time.sleep(0.05)
+    family = [*psutil.Process(one.pid).children(recursive=True), psutil.Process(one.pid)]
+    for process in family:
+        process.kill()
+    one.communicate()
+    two = a_worker(place)
+    said = two.communicate(timeout=120)[1]
+    assert two.returncode == 0, said
+    assert "[fp16] arc_easy" in said
+    assert len(list((place.work / "fp16").glob("lead.*.lease"))) == 2
+    assert all(Work(place.work).result(name).status == "done" for name in ("fp16", "rtn", "bnb4"))
+
+
+def test_a_worker_that_is_told_to_end_leaves_no_process_and_its_work_at_once(qeval) -> None:
+    place = prepared(qeval, "run", "--model", "toy[items=20,delay=60]", *TOY[3:])
+    one = a_worker(place)
+    assert one.stderr is not None
+    assert "2 tasks to score" in one.stderr.readline()
+    begun = psutil.Process(one.pid).children(recursive=True)
+    start = time.monotonic()
+    one.send_signal(signal.SIGTERM)
+    assert "Stopped." in one.communicate(timeout=60)[1]
+    assert one.returncode == 143
+    assert time.monotonic() - start < 20
+    assert psutil.wait_procs(begun, 5)[1] == []
+    work = Work(place.work)
+    assert work.holders.at_work() == []
+    leases = Leases(work.holders, "next")
+    assert leases.dead(work.lead("fp16")) == []
+    assert leases.take(work.lead("fp16"))
+
+
+def test_a_variant_that_kills_its_workers_fails(qeval, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dies(job, listen) -> Result:
+        listen(Failed("It was killed.", lost="process"))
+        return Result(job.variant, "failed", error="It was killed.")
+
+    place = prepared(qeval, "run", "--model", "toy", "--schemes", "fp16", "--tasks", "arc_easy")
+    monkeypatch.setitem(EXECUTORS, "local", dies)
+    said = qeval("worker", place.path, code=1).stderr
+    assert said.count("It is taken up again.") == 2
+    assert "2 workers died of it" in said
+    assert Work(place.work).result("fp16").status == "failed"
+
+
+def test_a_device_that_is_lost_ends_its_worker_and_leaves_the_variant(
+    qeval, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(job, listen) -> Result:
+        listen(Failed("There is no device.", lost="device"))
+        return Result(job.variant, "failed", error="There is no device.")
+
+    place = prepared(qeval, "run", "--model", "toy", "--schemes", "fp16", "--tasks", "arc_easy")
+    monkeypatch.setitem(EXECUTORS, "local", lost)
+    assert "There is no device." in qeval("worker", place.path, code=1).stderr
+    assert Work(place.work).result("fp16") is None
+    monkeypatch.undo()
+    assert taking.work(place, lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    ("name", "here"), [("qeval", "0.0"), ("Python", "2.7"), ("torch", "1.0"), ("lm_eval", None)]
+)
+def test_other_versions_are_refused_by_name(qeval, name: str, here: str | None) -> None:
+    place = prepared(qeval, *TOY)
+    file = place.work / "plan.json"
+    told = json.loads(file.read_text())
+    wanted = told["versions"].pop(name)
+    told["versions"] |= {} if here is None else {name: here}
+    file.write_text(json.dumps(told))
+    said = qeval("worker", place.path, code=1).stderr
+    assert f"{name} {wanted} instead of {here or 'none'}" in said
+
+
+def test_a_run_that_this_machine_does_not_see_and_one_that_nobody_planned(qeval, tmp_path: Path) -> None:
+    assert "sees no" in qeval("worker", tmp_path / "nowhere", code=1).stderr
+    (tmp_path / "empty").mkdir()
+    assert "is not a run" in qeval("worker", tmp_path / "empty", code=1).stderr
+    place = prepared(qeval, *TOY)
+    (place.work / "plan.json").write_text("{}")
+    assert "damaged" in qeval("worker", place.path, code=1).stderr
+    qeval(*TOY)
+    assert "Nothing is planned" in qeval("worker", place.path, code=1).stderr
+
+
+def test_a_command_does_not_disturb_workers(qeval) -> None:
+    place = prepared(qeval, *TOY)
+    Work(place.work).holders.write(Holder("one", "far", "far/0/1", 1, variant="fp16"))
+    for more in ((), ("--prepare",)):
+        assert "Workers are at work on" in qeval(*TOY, *more, code=1).stderr
+    mark = Work(place.work).plan().mark
+    Work(place.work).holders.write(Holder("one", "far", "far/0/1", 1, state="stopped"))
+    prepared(qeval, *TOY)
+    assert Work(place.work).plan().mark != mark
+
+
+def test_workers_of_a_plan_that_was_replaced_end(qeval) -> None:
+    place = prepared(qeval, *TOY)
+    work = Work(place.work)
+    taker = taking.Taker(place, work.plan(), taking.Seat(), lambda *_: None, 60)
+    assert len(taker.left()) == 3
+    prepared(qeval, *TOY)
+    with pytest.raises(QevalError, match="planned anew"):
+        taker.left()
+    work.forget()
+    assert taker.left() == []
+
+
+def test_words_that_have_no_meaning_together_are_refused(qeval) -> None:
+    for more in (("--prepare", "--finish"), ("--prepare", "--workers", 1), ("--finish", "--repeat-baseline")):
+        assert "exclude each other" in qeval(*TOY, *more, code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("first", "spent", "done", "helped", "left"),
+    [
+        (10.0, 100.0, 100, (), 900),
+        (10.0, 100.0, 100, (50,), 850),
+        (10.0, 100.0, 990, (), None),
+        (None, 0.0, 0, (), None),
+        (600.0, 100.0, 100, (), None),
+    ],
+)
+def test_help_is_wanted_where_more_is_left_than_loading_takes(
+    first: float | None, spent: float, done: int, helped: tuple[int, ...], left: float | None
+) -> None:
+    leader = Holder("l", "h", machine(), 1, total=1000, done=done, first=first, spent=spent)
+    helpers = [Holder("h", "h", machine(), 1, done=count) for count in helped]
+    assert worth(leader, helpers) == left
+    assert shown_of(leader, helpers) == done + sum(helped)
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+# --- a real, tiny model
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture
+def slowly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(local, "WORKER", (sys.executable, str(SLOW)))
+    monkeypatch.setattr(taking, "LOOK_SECONDS", 0.1)
+    monkeypatch.setenv("QEVAL_CACHE_DIR", str(tmp_path / "cache"))
+    return
+
+
+@pytest.mark.torch
+@pytest.mark.usefixtures("slowly")
+def test_several_workers_share_a_variant_and_give_the_bytes_of_one(
+    qeval, llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (
+        *("run", "--model", llama, "--schemes", "fp32", "--tasks", "qeval_continuations:acc_norm"),
+        *("--device", "cpu", "--engine", "plain", "--batch-size", 1, "--limit", 12),
+    )
+    qeval(*words, "--threads", 1, "--runs-dir", tmp_path / "whole")
+    [whole] = (tmp_path / "whole").glob("*/run.json")
+    kills = tmp_path / "kills"
+    kills.mkdir()
+    (kills / "16").write_text("1")
+    helped = tmp_path / "helped"
+    helped.mkdir()
+    monkeypatch.setenv("QEVAL_TEST_KILLS", str(kills))
+    monkeypatch.setenv("QEVAL_TEST_HELPERS", str(helped))
+    monkeypatch.setattr(taking, "worth", lambda leader, _: leader.total if leader.first else None)
+    place = prepared(qeval, *words)
+    said: list[Event] = []
+    workers = [
+        threading.Thread(target=taking.work, args=(place, lambda _, event: said.append(event), 2.0))
+        for _ in range(2)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert (kills / "16").read_text() == "0", "nobody died"
+    assert {file.name for file in helped.iterdir()} == {"fp32"}
+    found = qeval(*words, "--finish")
+    assert "fp32" in found.stdout
+    assert samples(place.path) == samples(whole.parent)
+    assert not list(place.path.rglob("*.lease"))
+    assert not (place.path / "shards").exists()
+    logs = {file.name for file in (place.path / "logs").iterdir()}
+    assert "fp32.log" in logs
+    assert any(re.match(r"fp32-.+\.log", name) for name in logs)
+    assert not [event for event in said if isinstance(event, Note) and "unforeseen" in event.text]
+    packings = {msgspec.json.encode(result.packing.decided) for result in place.read().results}
+    assert len(packings) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "seen", "device"),
+    [
+        ((), 0, None),
+        ((), 2, "cuda:0"),
+        (("--device", "cpu"), 2, "cpu"),
+        (("--device", "cuda:1"), 2, "cuda:1"),
+    ],
+)
+def test_a_worker_calculates_where_the_plan_says_and_else_on_the_first_gpu_it_sees(
+    monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], seen: int, device: str | None
+) -> None:
+    monkeypatch.setattr(
+        taking.gpus, "visible", lambda: tuple(gpus.Gpu(str(number)) for number in range(seen))
+    )
+    job = Job(
+        "", "r", Variant("v", "some/model", Scheme("fp16")), {}, {}, (), Settings(), "", "", "", threads=1
+    )
+    plan = Plan((Part(job),), {}, "mark")
+    seat = taking._seat(plan, words[1] if words else None)
+    assert seat.device == device
+    assert ("OMP_NUM_THREADS" in seat.environment) == (device in {None, "cpu"})
+
+
+def test_a_worker_needs_as_many_cores_as_the_run_has_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(taking, "cores", lambda: 1)
+    monkeypatch.setattr(taking.gpus, "visible", tuple)
+    job = Job(
+        "", "r", Variant("v", "some/model", Scheme("fp16")), {}, {}, (), Settings(), "", "", "", threads=2
+    )
+    with pytest.raises(QevalError, match="2 threads a worker"):
+        taking._seat(Plan((Part(job),), {}, "mark"), None)
