@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from qeval.base import reading
 from qeval.base.errors import QevalError
 
 if TYPE_CHECKING:
@@ -216,6 +215,8 @@ def names_protocol(text: str) -> bool:
 
 def file_text(protocol: Protocol) -> str:
     """The text of a protocol's file. Raises QevalError where it cannot be read, is empty or no text."""
+    from qeval.base import reading  # not needed to name a protocol
+
     path = Path(protocol.file).expanduser()
     try:
         text = reading.text(path, LONGEST)
