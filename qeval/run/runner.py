@@ -20,7 +20,7 @@ from qeval.ask.repeats import Repeat, nothing_to_repeat, repeats
 from qeval.base import contents
 from qeval.base.errors import Exit, QevalError
 from qeval.base.hashing import digest
-from qeval.base.messages import REFUTED, Event, Failed, Fed, Fidelity, Finished, Job, Note, Stage
+from qeval.base.messages import REFUTED, Event, Failed, Fed, Fidelity, Job, Note, Progress, Stage
 from qeval.base.packing import Packing
 from qeval.base.places import tasks_dir
 from qeval.base.records import Cell, Result, Run, Variant
@@ -93,18 +93,16 @@ class _Hands(NamedTuple):
 def _ahead_of(order: Order, seat: Seat, prepare: Prepare, listen: Listener) -> Listener:
     """A listener that has the next variant's worker get ready, and its files read, once one scores on a GPU;
     what a CPU scores would only wait for it."""
-    on_gpu, read = False, set[str]()
+    on_gpu = False
     after = {one.name: later for one, later in pairwise(order.variants)}
 
     def hear(variant: Variant, event: Event) -> None:
         nonlocal on_gpu
         if isinstance(event, Fed):
             on_gpu = not event.packing.device.startswith("CPU")
-        if isinstance(event, Finished) and on_gpu and (later := after.get(variant.name)):
+        if isinstance(event, Progress) and on_gpu and (later := after.pop(variant.name, None)):
             prepare(seat.environment)
-            if later.name not in read:
-                read.add(later.name)
-                read_ahead(later)
+            read_ahead(later)
         listen(variant, event)
 
     return hear
