@@ -13,7 +13,7 @@ export TOKENIZERS_PARALLELISM ?= false
 ONE_THREAD := OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-schemes report test test-fast fuzz kills check audit docs golden clean test-rare test-ray test-slurm verified verified-gpu
+.PHONY: help install demo demo-schemes report test test-fast fuzz kills check audit docs golden clean test-rare test-ray test-slurm test-llamacpp verified verified-gpu
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -66,6 +66,9 @@ test-ray: install ## The contract of executors on a real Ray of three raylets (p
 
 test-slurm: install ## The contract of executors on a real Slurm of one node, started by root; a skip fails
 	@$(ONE_THREAD) $(BIN)/python -m pytest -q -m slurm tests/run/test_real_slurm.py
+
+test-llamacpp: install ## Hold fidelity against llama.cpp's own perplexity tool, which is built first: half an hour
+	@$(ONE_THREAD) sh tests/llamacpp.sh $(BIN)/python
 
 verified: install ## Record what every scheme runs on here, for the tables of schemes (a CPU)
 	@$(ONE_THREAD) $(BIN)/python -m pytest -q tests/load -m 'torch and not gpu and not rare' -o junit_family=xunit1 --junitxml=tests/records/cpu.xml

@@ -1,5 +1,8 @@
 """Whether large runs stay quick and small: seconds and peak memory of each command, and sizes of reports.
 
+Seconds of the clock, those that processors worked (where other work shares them, the clock tells less), and
+the system's load when the command began.
+
     python benchmarks/load.py [--items 200000] [--variants 50] [--runs 500]
 
 The toy answers ITEMS items in two variants, exports them in lm-eval's layout and imports that again; VARIANTS
@@ -12,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -31,7 +35,7 @@ def main() -> None:
     options = _options()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        print("| command | seconds | peak GiB | wrote |\n|---|---|---|---|")
+        print("| command | seconds | CPU seconds | load | peak GiB | wrote |\n|---|---|---|---|---|---|")
         _long(place / "long", options.items)
         _wide(place / "wide", options.variants)
         _many(place / "many", options.runs)
@@ -110,7 +114,7 @@ def _timed(place: Path, what: str, *words: str) -> None:
         "QEVAL_RUNS_DIR": str(place / "runs"),
         "QEVAL_CACHE_DIR": str(place / "cache"),
     }
-    begun = time.perf_counter()
+    load, worked, begun = os.getloadavg()[0], _worked(), time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "qeval", *words],
         env=environment,
@@ -122,10 +126,17 @@ def _timed(place: Path, what: str, *words: str) -> None:
     watch = threading.Thread(target=_watch, args=(process.pid, peak), daemon=True)
     watch.start()
     _, told = process.communicate()
-    seconds = time.perf_counter() - begun
+    seconds, worked = time.perf_counter() - begun, _worked() - worked
     wrote = ", ".join(f"{size / 1e6:.1f} MB" for size in _sizes(words)) or "-"
     failed = "" if process.returncode in {0, 3, 4} else f" FAILED {process.returncode}: {told[-300:]}"
-    print(f"| {what} | {seconds:.1f} | {peak[0] / GIB:.2f} | {wrote} |{failed}", flush=True)
+    figures = f"{seconds:.1f} | {worked:.1f} | {load:.1f} | {peak[0] / GIB:.2f}"
+    print(f"| {what} | {figures} | {wrote} |{failed}", flush=True)
+
+
+def _worked() -> float:
+    """Seconds that processors worked for all commands that ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _watch(pid: int, peak: list[int]) -> None:

@@ -69,6 +69,8 @@ def in_shards(place: Path, shape: str, tokenizer: Path) -> Path:
     with ThreadPoolExecutor(8) as pool:
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         list(pool.map(lambda one: _save_shard(place / one[0], one[1], shapes), shards.items()))
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()  # the memory is for those who score
     weight_map = {name: file for file, names in shards.items() for name in names}
     total = sum(2 * tensor.numel() for tensor in tensors.values())
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}

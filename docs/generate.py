@@ -1,4 +1,4 @@
-"""Write the parts of the documentation that follow from the code: the tables and texts of schemes.
+"""Write the parts of the documentation that follow from the code: tables and texts of schemes, of GPUs.
 
     python docs/generate.py
 
@@ -17,11 +17,12 @@ import verified
 
 from qeval.base.names import option_text
 from qeval.load.packages import install_command
+from qeval.load.rates import GPUS
 from qeval.load.schemes import SCHEMES
 from qeval.load.spec import SchemeSpec
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", ROOT / "docs" / "schemes.md", ROOT / "docs" / "memory.md")
+PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("schemes", "memory", "scale")))
 MARKED = re.compile(r"(<!-- generated: ([\w ]+) -->\n).*?(\n<!-- end of \2 -->)", re.DOTALL)
 CHECKPOINTS = {"no": "no", "optional": "or made here", "required": "only"}
 
@@ -34,6 +35,17 @@ def schemes() -> str:
         for spec in SCHEMES.values()
     ]
     head = "| scheme | what it is | ready checkpoints | needs | verified on |\n|---|---|---|---|---|"
+    return "\n".join([head, *rows])
+
+
+def gpus() -> str:
+    """The GPUs whose time can be told, and where their peaks come from."""
+    head = "| `--gpu` | memory, GiB | 16-bit TFLOP/s | by | rate |\n|---|---|---|---|---|"
+    rows = [
+        f"| `{name}` | {gpu.memory} | {gpu.peak:g} | {gpu.source} | {rate} |"
+        for name, gpu in GPUS.items()
+        for rate in ["measured" if gpu.measured else "estimate"]
+    ]
     return "\n".join([head, *rows])
 
 
@@ -97,6 +109,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "schemes by run": schemes_by_run,
     "records": records,
     "streamed schemes": streamed_schemes,
+    "gpus": gpus,
 }
 
 

@@ -1,7 +1,7 @@
 """Policies: TOML, [tool.qeval.gate] of a pyproject.toml, or --max-drop words -> Policy.
 
 Names in a file are those of Rule and Policy. A rule says nothing twice: exactly one of `max_drop`,
-`min_recovery`, `max_ppl_ratio` and `max_flips` is its limit.
+`min_recovery`, `max_ppl_ratio`, `max_flips`, `max_kl` and `min_top1_agreement` is its limit.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from qeval.base import reading
 from qeval.base.errors import UsageError
 from qeval.base.reading import content
 from qeval.base.records import Policy, Rule, Tier
@@ -47,6 +48,10 @@ Flips = Annotated[
     float,
     Meta(ge=_LEAST, lt=1, description="a share of items above 0 (1e-9 or more) and below 1, such as 0.05"),
 ]
+Nats = Annotated[
+    float, Meta(ge=_LEAST, lt=_MOST, description="a number of nats above 0 (1e-9 or more), such as 0.02")
+]
+Agreement = Annotated[float, Meta(gt=0, lt=1, description="a share above 0 and below 1, such as 0.95")]
 Confidence = Annotated[
     float, Meta(gt=0.5, lt=1, description="between 0.5 and 1, both excluded; 0.95 is usual")
 ]
@@ -60,6 +65,8 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     min_recovery: Recovery | None = None
     max_ppl_ratio: Ratio | None = None
     max_flips: Flips | None = None
+    max_kl: Nats | None = None
+    min_top1_agreement: Agreement | None = None
     confidence: Confidence | None = None
     tier: Tier | None = None
     metric: Pattern | None = None
@@ -195,11 +202,11 @@ def _perplexities(confidence: float, tier: Tier = "required") -> list[Rule]:
 
 
 def _drop(value: str, confidence: float) -> Rule:
-    name, equals, number = value.rpartition("=")
+    name, equals, words = value.rpartition("=")
     if equals and not name.strip():
         raise UsageError(f"--max-drop {value!r} names no task.", "Write e.g. --max-drop mmlu=0.5.")
     try:
-        points = float(number)
+        points = reading.number(words)
     except ValueError as error:
         raise UsageError(
             f"--max-drop {value!r} is not a number of percentage points.",

@@ -24,6 +24,9 @@ Kind = Literal["wikitext", "llama.cpp", "prose", "text", "prompts", "trace"]
 Role = Literal["candidate", "packing", "plain", "float32"]
 """candidate: a variant. The others are the baseline once more: in batches of another size, by its own whole
 forward pass, and in float32; together they are the noise floor."""
+FIXED: dict[str, Kind] = {"wikitext-2048": "wikitext", "llama.cpp-512": "llama.cpp", "prose": "prose"}
+OF_FILES: dict[str, Kind] = {"text": "text", "prompts": "prompts", "trace": "trace"}
+"""The names of protocols, and the beginnings of those that read a file."""
 OWN = "own"
 """The prompts that come with qeval, where a file is asked for."""
 LONGEST = 1 << 28
@@ -204,6 +207,11 @@ class Positions:
 
     def __len__(self) -> int:
         return len(self.kl)
+
+
+def names_protocol(text: str) -> bool:
+    """Whether words can name a protocol."""
+    return text.partition("[")[0] in FIXED or text.partition(":")[0] in OF_FILES
 
 
 def file_text(protocol: Protocol) -> str:

@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 from qeval.base.errors import QevalError
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+_IN_THE_WAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY}
 
 
 @contextlib.contextmanager
@@ -30,6 +32,11 @@ def disk_errors(path: Path) -> Iterator[None]:
             ) from error
         if isinstance(error, PermissionError) or error.errno == errno.EROFS:
             raise QevalError(f"{path} cannot be written.", "Name another place with --runs-dir.") from error
+        named = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else path
+        if error.errno in _IN_THE_WAY and path in named.parents:
+            raise QevalError(
+                f"{named} cannot be used: {error.strerror}.", "Move away what is there, and run it again."
+            ) from error
         raise QevalError(f"{path} cannot be used: {error.strerror}.", "Name another place.") from error
 
 
@@ -51,12 +58,30 @@ def write_atomic(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o644)
+        Path(name).chmod(_mode(path))
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
     _remove_left_over(path)
+
+
+_UMASK = os.umask(0o077)  # asked for once, where no other thread makes a file
+os.umask(_UMASK)
+
+
+def shared(folder: Path) -> None:
+    """Let a directory that was made for one person alone be as open as any that is made here."""
+    folder.chmod(0o777 & ~_UMASK)
+
+
+def _mode(path: Path) -> int:
+    """What a file at `path` may be read and written by: what held for it before, or for any that is new."""
+    with contextlib.suppress(OSError):
+        found = path.stat()
+        if stat.S_ISREG(found.st_mode):
+            return stat.S_IMODE(found.st_mode)
+    return 0o666 & ~_UMASK
 
 
 _STALE_SECONDS = 60.0
@@ -83,10 +108,27 @@ def remove_begun(folder: Path) -> None:
     """Remove what killed processes had begun below a folder of the store that nobody else writes to."""
     found = [path for path in folder.rglob(".*") if _TEMPORARY.fullmatch(path.name)]
     for path in found:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a directory with all that is in it; what cannot be removed stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def changed(file: Path) -> int | None:
+    """When a regular file was changed, in nanoseconds; None where there is none, 1 where nobody may look."""
+    try:
+        found = file.stat()
+    except PermissionError:
+        return 1
+    except OSError:
+        return None
+    return max(found.st_mtime_ns, 1) if stat.S_ISREG(found.st_mode) else None
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -176,7 +218,7 @@ def _build(target: Path, build: Callable[[Path], None]) -> None:
     partial = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
     try:
         build(partial)
-        partial.chmod(0o755)
+        shared(partial)
         partial.replace(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

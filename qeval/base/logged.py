@@ -167,6 +167,9 @@ def arguments_table(asked: Sequence[Sequence[Any]]) -> dict[str, dict[str, Any]]
 
 
 def listed_arguments(table: Mapping[str, Any] | Sequence[Any]) -> list[list[Any]]:
-    """What `arguments_table` gave, or the plain lists that are logged in memory."""
+    """What `arguments_table` gave, or the plain lists that are logged in memory. Raises TypeError for texts,
+    whose letters are no arguments."""
     values = table.values() if isinstance(table, Mapping) else table
+    if isinstance(table, str) or any(isinstance(some, str) for some in values):
+        raise TypeError("a text where a list of arguments belongs")
     return [list(some.values()) if isinstance(some, Mapping) else list(some) for some in values]

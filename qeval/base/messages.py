@@ -88,6 +88,15 @@ class Todo(msgspec.Struct, frozen=True, tag="todo"):
     found: int
 
 
+class Expected(msgspec.Struct, frozen=True, tag="expected"):
+    """What is still to come, predicted once the questions are counted: seconds by phase, and `how`; `tasks`
+    are those of scoring by leaf task."""
+
+    seconds: dict[str, float]
+    how: str = ""
+    tasks: dict[str, float] = {}
+
+
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
     """`done` requests of those planned are answered, `taken` of them by others; `task` is the one at work."""
 
@@ -140,4 +149,4 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     seconds: dict[str, float] = {}
 
 
-Event = Stage | Todo | Progress | Fed | Finished | Note | Failed | Stopped | Done
+Event = Stage | Todo | Expected | Progress | Fed | Finished | Note | Failed | Stopped | Done

@@ -13,6 +13,8 @@ from decimal import Decimal
 
 _MOST_DIGITS = 12
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+_MINUTES, _HOURS = 90, 100
+"""Seconds, and minutes, from which on a length of time is told in the next larger unit."""
 _READABLE = (1e-4, 1e6)  # numbers between these are written without powers of ten
 _LARGE_PERPLEXITY = 10
 _SMALL_P = 0.001
@@ -185,6 +187,16 @@ def size(number: float | None) -> Numeral:
         return NONE
     power = min(int(math.log2(number)) // 10, len(_UNITS) - 1)
     return Numeral(f"{significant(number / 2 ** (10 * power))} {_UNITS[power]}")
+
+
+def duration(seconds: float) -> str:
+    """A length of time as people say it: "45 s", "3 min", "1 h 40 min"; no finer than it may be trusted."""
+    if seconds < _MINUTES:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < _HOURS:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def significant(value: float | None, digits: int = 3) -> Numeral:

@@ -311,6 +311,14 @@ def whole(words: str) -> int | None:
 _DIGITS = 15
 
 
+def number(words: str) -> float:
+    """The number that ASCII writes; Python alone takes 1_0 for ten, and digits of any script. Raises
+    ValueError for anything else."""
+    if "_" in words or not words.isascii():
+        raise ValueError("no plain number")
+    return float(words)
+
+
 def kind_of(value: Any) -> str:
     """What a value of JSON is, in words."""
     return _NAMES.get(type(value), "another value")

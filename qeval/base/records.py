@@ -331,10 +331,11 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Rule:
-    """What loss is allowed, for the rows whose id matches the glob `tasks`, for the variants whose
-    name matches `variants`. Exactly one of the four limits is set: `max_drop` in percentage points,
-    `min_recovery` as candidate / baseline, `max_ppl_ratio`, `max_flips` as a share of items. A rule that is
-    not `required` to concern anybody may match no row and no variant of a run."""
+    """What loss is allowed, for the rows whose id matches the glob `tasks`, for the variants whose name
+    matches `variants`. Exactly one of the limits is set: `max_drop` in percentage points, `min_recovery` as
+    candidate / baseline, `max_ppl_ratio`, `max_flips` as a share of items; and of fidelity, where `tasks`
+    matches a protocol, `max_kl` in nats and `min_top1_agreement` as a share of positions. A rule that is not
+    `required` to concern anybody may match no row and no variant of a run."""
 
     tasks: str = "*"
     variants: str = "*"
@@ -346,6 +347,8 @@ class Rule:
     confidence: float = 0.95
     tier: Tier = "required"
     required: bool = True
+    max_kl: float | None = None
+    min_top1_agreement: float | None = None
 
 
 @dataclass(frozen=True)

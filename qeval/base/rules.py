@@ -5,7 +5,9 @@ from __future__ import annotations
 from qeval.base.errors import UsageError
 from qeval.base.records import Rule
 
-LIMITS = ("max_drop", "min_recovery", "max_ppl_ratio", "max_flips")
+FIDELITY_LIMITS = ("max_kl", "min_top1_agreement")
+"""Those that mean something for a protocol alone."""
+LIMITS = ("max_drop", "min_recovery", "max_ppl_ratio", "max_flips", *FIDELITY_LIMITS)
 
 
 def limit_of(rule: Rule) -> tuple[str, float]:

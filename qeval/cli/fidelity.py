@@ -42,6 +42,7 @@ def fidelity(
     from qeval.ask.order import fidelity_wish
     from qeval.base.errors import Exit
     from qeval.base.places import cache_dir
+    from qeval.base.plain import plain
     from qeval.cli import progress
     from qeval.report.fidelity import as_data, terminal
     from qeval.run.fidelity import Places, measure_run
@@ -54,7 +55,7 @@ def fidelity(
         failed = measure_run(place, wish, Places(cache_dir(), executor), listen)
     evidence, _ = options.open_runs([str(place.path)], runs_dir)
     if as_json:
-        print_json(as_data(evidence.fidelity))
+        print_json(plain(as_data(evidence.fidelity)))
     else:
         say(terminal(evidence.fidelity))
     if failed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,9 @@ from qeval.cli import options
 from qeval.cli.speech import print_json, say, say_json
 
 if TYPE_CHECKING:
+    from qeval.base.records import Suite
+    from qeval.cli.forecast import Prediction
+    from qeval.cli.memory import Need
     from qeval.compare.evidence import Evidence
     from qeval.judge.plan import Planned
 
@@ -110,31 +113,75 @@ def gate(
 @click.option("--revision", metavar="REV", help="Revision of the model on the Hub.")
 @options.placement
 @options.gpu_memory
+@click.option(
+    "--gpu",
+    metavar="NAME",
+    help="Tell the time and disk that variants take too, on this GPU (h100, a100, rtx4090 ...), or here.",
+)
+@click.option(
+    "--price-per-hour", "price", type=float, metavar="PRICE", help="What an hour costs: tell the money too."
+)
+@options.mirror
 @options.policy
 @options.runs_dir
 @options.as_json
 def plan(runs_dir: Path, as_json: bool, from_run: str | None, **asked: Any) -> None:
-    """Before you rent a GPU: which limits can this suite decide, and does the model fit?
+    """Before you rent a GPU: which limits can this suite decide, does the model fit, and what does it take?
 
-    Memory is that of the first GPU here, or what --gpu-memory says. Too little of it, on GPU and host
-    together, ends in an error that says what would fit.
+    Memory is that of the GPU that --gpu names, else of the first one here, or what --gpu-memory says. Too
+    little of it, on GPU and host together, ends in an error that says what would fit. For the time that
+    --gpu tells, the questions are built and their tokens counted.
     """
-    from qeval.cli import memory
+    from qeval.cli import forecast, memory
     from qeval.judge import plan as plans
     from qeval.judge.undecidable import held_to_noise, undecidable
 
     wanted = {name: asked.pop(name) for name in ("model", "schemes", "revision", "placement", "gpu_memory")}
-    variants = memory.needs(**wanted)
+    timed = {name: asked.pop(name) for name in ("gpu", "price", "datasets_dir")}
+    forecast.check(timed["gpu"], timed["price"], wanted["model"])
+    wanted["gpu_memory"] = forecast.memory_of(timed["gpu"], wanted["gpu_memory"])
+    variants = memory.needs(**wanted, elsewhere=forecast.elsewhere(timed["gpu"]))
     measured = options.open_runs([from_run], runs_dir)[0] if from_run else None
-    rows = _rows(measured=measured, **asked)
+    time = _time(variants, asked, wanted, timed, measured)
+    rows = _rows(measured=measured, found=time.items if time else {}, **asked)
     noise = undecidable(rows, measured) if measured else ()
     rows = held_to_noise(rows, measured) if measured else rows
     if as_json:
         told = {"memory": memory.document(variants)} if variants else {}
-        print_json(plans.document(rows, noise) | told)
+        print_json(plans.document(rows, noise) | told | ({"time": forecast.document(time)} if time else {}))
     else:
         say(plans.table(rows, noise))
         say(f"\n{memory.table(variants)}" if variants else "", nl=bool(variants))
+        say(f"\n{forecast.table(time)}" if time else "", nl=bool(time))
+
+
+def _time(
+    variants: Sequence[Need],
+    asked: dict[str, Any],
+    wanted: dict[str, Any],
+    timed: dict[str, Any],
+    measured: Evidence | None,
+) -> Prediction | None:
+    """What the variants would take, where that is asked for."""
+    from qeval.ask.suites import documents_verified
+    from qeval.cli import forecast
+
+    if timed["gpu"] is None or not variants:
+        return None
+    say("Building the questions and counting their tokens ...", err=True)
+    chosen = _suite(asked["suite"], asked["tasks"], asked["limit"], measured)
+    settings = forecast.settings_of(
+        asked["limit"], timed["datasets_dir"], wanted["placement"], wanted["gpu_memory"]
+    )
+    return forecast.predict(
+        [need.variant for need in variants],
+        chosen,
+        settings,
+        gpu=timed["gpu"].lower(),
+        memory=wanted["gpu_memory"],
+        price=timed["price"],
+        verify=0 if asked["tasks"] or measured else documents_verified(asked["suite"]),
+    )
 
 
 def _rows(
@@ -146,23 +193,35 @@ def _rows(
     churn: float | None,
     power: float,
     measured: Evidence | None,
+    found: Mapping[str, int],
     **limits: Any,
 ) -> tuple[Planned, ...]:
-    """What can be decided, row by row; see `qeval.judge.plan.plan`.
+    """What can be decided, row by row; see `qeval.judge.plan.plan`. `found` are items of tasks of which
+    nobody else says how many there are.
 
     Raises UsageError for words that make no sense, and what `qeval.judge.plan` raises.
     """
-    from qeval.ask import policy, suites
+    from qeval.ask import policy
+    from qeval.base.sizes import MMLU_SUBJECTS, TASK_SIZES
     from qeval.judge import plan, sizing
 
     run = measured.run if measured else None
-    asked = run.suite if run and tasks is None else suites.from_tasks(tasks) if tasks else suites.load(suite)
-    asked = suites.adjust(asked, limit=limit)
+    asked = _suite(suite, tasks, limit, measured)
     shared = sizing.shared_texts(measured) if measured else None
-    counted = sizing.sizes(asked, dict(map(_count, counts)), run, shared)
+    unknown = {name: n for name, n in found.items() if name not in {*TASK_SIZES, *MMLU_SUBJECTS}}
+    counted = sizing.sizes(asked, unknown | dict(map(_count, counts)), run, shared)
     known = sizing.measure(measured) if measured else None
     guess = plan.CHURN if churn is None else churn
     return plan.plan(asked, counted, policy.choose(**limits), churn=guess, power=power, measured=known)
+
+
+def _suite(suite: str, tasks: str | None, limit: int | None, measured: Evidence | None) -> Suite:
+    """What would be asked: the named tasks, else what a run was asked, else a suite."""
+    from qeval.ask import suites
+
+    if tasks is not None:
+        return suites.adjust(suites.from_tasks(tasks), limit=limit)
+    return suites.adjust(measured.run.suite if measured else suites.load(suite), limit=limit)
 
 
 def _count(text: str) -> tuple[str, int]:

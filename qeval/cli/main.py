@@ -11,6 +11,7 @@ import pkgutil
 import sys
 import traceback
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -54,6 +55,7 @@ class _Door(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Stdout is data; errors go to stderr."""
         try:
+            _check_here()
             with stops.heard():
                 return super().invoke(ctx)
         except click.ClickException as error:
@@ -72,6 +74,16 @@ class _Door(click.Group):
                 streams.tell(traceback.format_exc())
             _tell(found or _unforeseen(error))
             ctx.exit(int(found.exit_code if found else Exit.ERROR))
+
+
+def _check_here() -> None:
+    """Raises QevalError where the current directory was deleted: torch ends a process that is in none."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise QevalError(
+            "The current directory is gone, or cannot be used.", "Change to one that is there."
+        ) from error
 
 
 def _tell(error: QevalError) -> None:

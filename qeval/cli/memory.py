@@ -24,9 +24,16 @@ class Need(NamedTuple):
 
 
 def needs(
-    *, model: str | None, schemes: str, revision: str | None, placement: str, gpu_memory: int | None
+    *,
+    model: str | None,
+    schemes: str,
+    revision: str | None,
+    placement: str,
+    gpu_memory: int | None,
+    elsewhere: bool = False,
 ) -> list[Need]:
-    """What each variant takes; nothing without a model. Raises QevalError for the first that fits nowhere."""
+    """What each variant takes; nothing without a model. `elsewhere`: on another machine, of which only the
+    GPU's memory is known. Raises QevalError for the first that fits nowhere."""
     from qeval.load.toy import is_toy
 
     if model is None:
@@ -35,7 +42,10 @@ def needs(
         return []
     if is_toy(model):
         return []
-    found = [_need(variant, placement, gpu_memory) for variant in _variants(model, schemes, revision)]
+    found = [
+        _need(variant, placement, gpu_memory, elsewhere=elsewhere)
+        for variant in _variants(model, schemes, revision)
+    ]
     for need in found:
         if need.placement.refused is not None:
             raise need.placement.refused
@@ -51,15 +61,16 @@ def _variants(model: str, schemes: str, revision: str | None) -> list[Variant]:
     return [Variant(name, model, scheme, revision) for name, scheme in parse_schemes(schemes)]
 
 
-def _need(variant: Variant, asked: str, gpu_memory: int | None) -> Need:
+def _need(variant: Variant, asked: str, gpu_memory: int | None, *, elsewhere: bool) -> Need:
     from qeval.base.places import cache_dir
     from qeval.load.memory import host_bytes
     from qeval.load.placement import Room, place, sizes_of
 
-    here = gpu_here()
+    here = None if elsewhere else gpu_here()
     gpu = min(here or gpu_memory, gpu_memory) if gpu_memory else here
+    host = None if elsewhere else host_bytes()
     sizes = sizes_of(variant, "auto", "cuda" if gpu else "cpu", cache_dir())
-    return Need(variant, sizes, place(variant, sizes, Room(gpu, host_bytes()), asked))
+    return Need(variant, sizes, place(variant, sizes, Room(gpu, host), asked))
 
 
 def gpu_here() -> int | None:

@@ -33,16 +33,31 @@ class Place(click.Path):
 
 
 class Strict(click.Command):
-    """A command that refuses an option given twice where one value is meant: which of them was?"""
+    """A command that refuses an option given twice where one value is meant (which of them was?) and numbers
+    that Python alone reads, 1_0 for ten."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Look at the order of the words, then parse them as ever."""
-        _, _, order = self.make_parser(ctx).parse_args(list(args))
+        values, _, order = self.make_parser(ctx).parse_args(list(args))
         for parameter in order:
             if isinstance(parameter, click.Option) and order.count(parameter) > 1 and not _repeats(parameter):
                 names = "/".join((*parameter.opts[-1:], *parameter.secondary_opts[-1:]))
                 raise click.UsageError(f"{names} is given {order.count(parameter)} times.", ctx)
+            _check_number(parameter, values.get(parameter.name or ""), ctx)
         return super().parse_args(ctx, args)
+
+
+def _check_number(parameter: click.Parameter, words: Any, ctx: click.Context) -> None:
+    """Raises UsageError for a number in other than a few ASCII digits, where an option wants one."""
+    whole = isinstance(parameter.type, type(click.INT))
+    if not isinstance(words, str) or not (whole or isinstance(parameter.type, type(click.FLOAT))):
+        return
+    if "_" in words or not words.isascii() or (whole and len(words) > _LONGEST):
+        raise click.BadParameter(f"{words[:_LONGEST]!r} is no plain number.", ctx, parameter)
+
+
+_LONGEST = 15
+"""Characters of a whole number."""
 
 
 def _repeats(option: click.Option) -> bool:

@@ -17,6 +17,8 @@ def check() -> None:
     is opened, which gets its number.
     """
     _fill()
+    if sys.stderr is None:  # for libraries and progress bars, which take it for granted
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

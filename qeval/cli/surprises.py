@@ -15,13 +15,19 @@ def explained(error: Exception) -> QevalError | None:
     beyond all measure; None where it is a mistake of ours."""
     if isinstance(error, OSError):
         return _of_system(error)
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or _for_want_of_memory(error):
         return QevalError("Memory ran out.", "Take a larger machine, or less data at once.")
     if isinstance(error, RecursionError):
         return QevalError(
             "Something that was read is nested too deeply.", "Look at the files that are named."
         )
     return _of_value(error) if isinstance(error, ValueError) else None
+
+
+def _for_want_of_memory(error: Exception) -> bool:
+    """Whether a library could not be loaded for it."""
+    said = ("failed to map segment", "annot allocate memory")
+    return isinstance(error, ImportError) and any(words in str(error) for words in said)
 
 
 def _of_value(error: ValueError) -> QevalError | None:

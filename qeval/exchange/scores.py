@@ -221,7 +221,7 @@ def _check_sizes(row: Mapping[str, Any], where: str) -> None:
 
 def _number(name: str, value: Any, where: str) -> float | int:
     try:
-        number = float(value)
+        number = reading.number(value) if isinstance(value, str) else float(value)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{where}: {name} = {value!r} is not a number.", _ROW) from error
     whole = name not in ("score", "n_effective", "stderr")

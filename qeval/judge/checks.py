@@ -21,6 +21,7 @@ from qeval.base.rules import describe
 from qeval.compare.evidence import Evidence
 from qeval.compare.pairs import known_of_one
 from qeval.compare.rows import same_model, weights_of
+from qeval.judge import fidelity
 from qeval.judge.matching import concerns, is_named, matches_some, only_perplexities
 
 
@@ -71,12 +72,18 @@ def every_rule_concerns_somebody(
     names = [result.variant.name for result in evidence.candidates]
     ids = [row.id for row in evidence.rows]
     for number, rule in enumerate(policy.rules, 1):
-        rows = any(concerns(rule, row, ids) for row in evidence.rows)
+        protocols = evidence.fidelity.protocols
+        rows = any(concerns(rule, row, ids) for row in evidence.rows) or bool(fidelity.named(rule, protocols))
         if only_perplexities(rule, policy, evidence.rows):
             continue
         if rule.tier != "required" or not rule.required or (rows and matches_some(rule.variants, names)):
             continue
-        what, known = (rule.variants, names) if rows else (rule.tasks, ids)
+        what, known = (rule.variants, names) if rows else (rule.tasks, [*ids, *protocols])
+        if not rows and fidelity.is_about(rule):
+            text = f"rule {number} ({describe(rule)}) is about fidelity, which was not measured by {what!r}: "
+            text += "qeval fidelity does it after the fact."
+            yield from (Doubt(name, text) for name in names)
+            continue
         metric = "" if rows or rule.metric is None else f" with the metric {rule.metric}"
         text = f"rule {number} ({describe(rule)}) concerns nobody: this run has no {what!r}{metric}. "
         text += did_you_mean(what, known) or "Mend it, or mark it with required = false."

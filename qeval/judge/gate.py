@@ -16,6 +16,7 @@ from qeval.base.records import Decision, Policy, Result, Rule
 from qeval.base.rules import describe
 from qeval.compare.evidence import Evidence
 from qeval.compare.rows import Row, weights_of
+from qeval.judge import fidelity
 from qeval.judge.checks import Doubt, doubts
 from qeval.judge.deciding import decide, name_culprits
 from qeval.judge.matching import check_limits, rules_for
@@ -90,7 +91,8 @@ def judge(evidence: Evidence, policy: Policy) -> tuple[Decision, ...]:
             for row in evidence.rows
             for rule in rules_for(policy, row, result.variant.name, ids, names)
         ]
-        decisions.extend(name_culprits([*found, *_stopped_by_others(result, found)], evidence.pairs))
+        moved = fidelity.decisions(evidence.fidelity, policy, result.variant.name, names)
+        decisions.extend(name_culprits([*found, *moved, *_stopped_by_others(result, found)], evidence.pairs))
     return tuple(decisions)
 
 

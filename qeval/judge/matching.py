@@ -6,8 +6,9 @@ from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 
 from qeval.base.errors import UsageError, did_you_mean
+from qeval.base.fidelity import names_protocol
 from qeval.base.records import Policy, Rule
-from qeval.base.rules import describe, limit_of
+from qeval.base.rules import FIDELITY_LIMITS, describe, limit_of
 from qeval.compare.rows import Row
 
 _USUAL_PERPLEXITY = "word_perplexity"  # what a perplexity is, where nobody named its metric
@@ -51,6 +52,8 @@ def _names(rule: Rule, row: Row, rows: Collection[str]) -> bool:
 
 def _means_something(rule: Rule, row: Row) -> bool:
     limit, _ = limit_of(rule)
+    if limit in FIDELITY_LIMITS:
+        return False  # see judge.fidelity
     if limit == "max_ppl_ratio":
         return row.kind == "perplexity"
     if limit == "max_flips":
@@ -63,7 +66,8 @@ def check_limits(policy: Policy, rows: Sequence[Row]) -> None:
     ids = [row.id for row in rows]
     for number, rule in enumerate(policy.rules, 1):
         named = [row for row in rows if _names(rule, row, ids)]
-        if not named or not rule.required or only_perplexities(rule, policy, rows):
+        fine = limit_of(rule)[0] in FIDELITY_LIMITS and rule.tasks == "*"
+        if fine or not named or not rule.required or only_perplexities(rule, policy, rows):
             continue
         if not any(_means_something(rule, row) for row in named):
             where = f"Rule {number} ({describe(rule)})"
@@ -83,7 +87,8 @@ def check_rules(policy: Policy, rows: Sequence[Row]) -> None:
     """Raise UsageError for a rule that is required to concern a row and names none, and what `check_limits`
     raises."""
     for number, rule in enumerate(policy.rules, 1):
-        if rule.required and not names_a_row(rule, rows):
+        of_fidelity = limit_of(rule)[0] in FIDELITY_LIMITS or names_protocol(rule.tasks)
+        if rule.required and not of_fidelity and not names_a_row(rule, rows):
             metric = f" with the metric {rule.metric}" if rule.metric else ""
             raise UsageError(
                 f"Rule {number} ({describe(rule)}) names no task of this run: {rule.tasks!r}{metric}.",
@@ -99,6 +104,8 @@ def names_a_row(rule: Rule, rows: Sequence[Row]) -> bool:
 
 
 def _better_limit(rule: Rule, row: Row) -> str:
+    if limit_of(rule)[0] in FIDELITY_LIMITS:
+        return "It is a limit of fidelity: name a protocol, such as wikitext-2048."
     if row.kind == "perplexity":
         return "It is a perplexity: use max_ppl_ratio."
     if limit_of(rule)[0] == "max_flips" and row.level in ("macro", "average"):

@@ -13,6 +13,7 @@ from qeval.base.rules import describe
 from qeval.compare import noise, stats
 from qeval.compare.evidence import Evidence
 from qeval.compare.pairs import UNPAIRED
+from qeval.judge import fidelity
 from qeval.judge.checks import Doubt
 from qeval.judge.matching import concerns, is_named, matches_some, only_perplexities
 
@@ -60,6 +61,7 @@ def _idle(evidence: Evidence, policy: Policy, decisions: Sequence[Decision]) -> 
         judged = {one.variant for one in decisions if one.rule == rule}
         where = f"Rule {number} ({describe(rule)})"
         rows = any(concerns(rule, row, ids) for row in evidence.rows)
+        rows = rows or bool(fidelity.named(rule, evidence.fidelity.protocols))
         if only_perplexities(rule, policy, evidence.rows):
             yield f"{where} has nothing to judge: all tasks of this run are perplexities."
         elif not (rows and matches_some(rule.variants, names)):
@@ -84,7 +86,7 @@ def _toothless(decisions: Sequence[Decision]) -> Iterator[str]:
     """Limits that let a score of guessing through, and confidences that let nearly everything."""
     for one in decisions:
         comparison, allowed = one.comparison, one.allowed
-        if comparison is None or allowed is None:
+        if comparison is None or allowed is None or fidelity.is_about(one.rule):
             continue
         if one.rule.confidence < _LEAST_CONFIDENCE:
             sure = one.rule.confidence

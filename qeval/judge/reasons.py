@@ -5,6 +5,7 @@ Digits are chosen so that a rounded bound stands on the same side of the limit a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from qeval.base import numbers
@@ -37,6 +38,8 @@ def shown(rule: Rule, comparison: Comparison, allowed: float) -> Shown:
     kind, limit = limit_of(rule)
     if kind == "max_ppl_ratio":
         return _shown_ratio(comparison, limit)
+    if kind == "max_kl":
+        return _shown_nats(comparison, limit)
     bounds = [100 * value for value in (-comparison.delta, -comparison.high, -comparison.low)]
     if kind == "min_recovery":
         digits = numbers.digits_to_keep(bounds, (100 * allowed,), least=1, round_limits=True)
@@ -52,8 +55,27 @@ def shown(rule: Rule, comparison: Comparison, allowed: float) -> Shown:
         low=low,
         high=high,
         allowed=most,
-        unit="% of answers changed" if kind == "max_flips" else "points",
+        unit=_UNITS.get(kind, "points"),
     )
+
+
+_UNITS = {
+    "max_flips": "% of answers changed",
+    "min_top1_agreement": "% of positions with another token first",
+}
+
+
+def _shown_nats(comparison: Comparison, limit: float) -> Shown:
+    bounds = [-comparison.delta, -comparison.high, -comparison.low]
+    digits = numbers.digits_to_keep(bounds, (limit,), least=_decimals(min(limit, bounds[0])))
+    change, low, high = (numbers.plain(value, digits) for value in bounds)
+    most = numbers.as_written(limit, 2)
+    return Shown(numbers.plain(0.0, 1), change, change, low, high, most, unit="nats")
+
+
+def _decimals(value: float) -> int:
+    """The decimals that show three digits of a small number."""
+    return 3 if value <= 0 else min(max(3, 2 - math.floor(math.log10(value))), 9)
 
 
 def _shown_ratio(comparison: Comparison, limit: float) -> Shown:
@@ -92,6 +114,11 @@ def _phrases(kind: str, limit: float, text: Shown, level: str) -> tuple[str, str
         return f"{text.change} times the baseline's perplexity {interval}", f"{text.allowed} allowed"
     if kind == "max_flips":
         return f"{text.change}% of answers changed {interval}", f"{text.allowed} allowed"
+    if kind == "max_kl":
+        return f"{text.change} nats from the baseline {interval}", f"{text.allowed} allowed"
+    if kind == "min_top1_agreement":
+        what = f"{text.change}% of positions have another most likely token {interval}"
+        return what, f"{text.allowed} allowed"
     what = f"{text.change} points lost {interval}"
     if kind == "min_recovery":
         return (

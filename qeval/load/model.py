@@ -177,6 +177,11 @@ def base_of(variant: Variant, cache_dir: Path) -> Source:
     return _base(resolve(variant), cache_dir, say_nothing)
 
 
+def read_from(variant: Variant, cache_dir: Path) -> Source:
+    """Where the files are that a variant is read, or quantised, from."""
+    return resolve(variant).ready or base_of(variant, cache_dir)
+
+
 def _base(meant: Meant, cache_dir: Path, progress: Progress) -> Source:
     """Where the unquantised model's files are; those of `demo` are made at the first call."""
     return Source(str(prepare_demo(cache_dir, progress))) if meant.model.path == DEMO else meant.model

@@ -46,6 +46,11 @@ def resolve(variant: Variant) -> Meant:
     return meant
 
 
+def made_here(variant: Variant) -> bool:
+    """Whether a variant's checkpoint is quantised by qeval, with calibration text, before it is loaded."""
+    return SCHEMES[variant.scheme.kind].calibrated and resolve(variant).ready is None
+
+
 def _resolve(variant: Variant) -> Meant:
     scheme = variant.scheme
     spec = SCHEMES[scheme.kind]
@@ -77,13 +82,12 @@ def identity(variant: Variant, cache_dir: Path, datasets_dir: Path | None = None
     scheme = variant.scheme
     spec = SCHEMES[scheme.kind]
     meant = resolve(variant)
-    options = spec.complete(scheme.options)
     text = _calibration(variant, meant)
     libraries = [package.distribution for package in spec.packages]
     return {
         "model": model_identity(variant.model, variant.revision, cache_dir),
         "scheme": scheme.kind,
-        "options": options,
+        "options": spec.in_key(scheme.options),
         "checkpoint": meant.identity(cache_dir) if meant.ready else None,
         "calibration": calibration.identity(text, datasets_dir, cache_dir) if text else None,
         "adapter": adapter.identity(variant.adapter, cache_dir) if variant.adapter else None,

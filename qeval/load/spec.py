@@ -25,8 +25,9 @@ class OptionSpec:
     """One option of a scheme: `type` is bool, int, float or str; `choices` is empty where any value of the
     type is taken; `low` is the least number allowed. An empty string default means "not given". `acts` tells
     whether it shapes the weights that are made here, or how any checkpoint is read. `on_gpu` are the choices
-    that run on NVIDIA GPUs only. `needs` are other options with their values, one of which must
-    hold for this option to act."""
+    that run on NVIDIA GPUs only. A `late` option joined a scheme whose results were stored before: keys hold
+    it only where it is not the default. `needs` are other options with their values, one of which must hold
+    for this option to act."""
 
     name: str
     type: type[bool | int | float | str]
@@ -37,6 +38,7 @@ class OptionSpec:
     acts: Literal["making", "reading"] = "making"
     on_gpu: tuple[Option, ...] = ()
     needs: tuple[tuple[str, Option], ...] = ()
+    late: bool = False
 
 
 @dataclass(frozen=True)
@@ -189,10 +191,21 @@ class SchemeSpec:
         """`options` with the defaults filled in."""
         return {**self.defaults, **options}
 
+    def in_key(self, options: Mapping[str, Option]) -> dict[str, Any]:
+        """`options` with the defaults filled in, as keys hold them."""
+        late = {option.name: option.default for option in self.options if option.late}
+        found = self.complete(options)
+        return {name: value for name, value in found.items() if name not in late or value != late[name]}
+
     def shaping(self, options: Mapping[str, Option]) -> dict[str, Option]:
         """Those of `options` that shape weights which are made here, not how a checkpoint is read."""
         reading = {option.name for option in self.options if option.acts == "reading"}
-        return {name: value for name, value in options.items() if name not in reading}
+        late = {option.name: option.default for option in self.options if option.late}
+        return {
+            name: value
+            for name, value in options.items()
+            if name not in reading and (name not in late or value != late[name])
+        }
 
     def unpacks(self, options: Mapping[str, Any]) -> bool:
         """Whether a checkpoint is held in plain weights under these options."""

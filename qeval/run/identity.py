@@ -17,6 +17,7 @@ from qeval.base.names import slug
 from qeval.base.places import tasks_dir
 from qeval.base.reading import content
 from qeval.base.records import Policy, Variant
+from qeval.base.rules import FIDELITY_LIMITS
 from qeval.base.settings import WRITING
 from qeval.load.toy import is_toy
 
@@ -87,6 +88,7 @@ def _asked(policy: Policy | None) -> Any:
     if policy is None:
         return None
     usual: dict[str, Any] = {"required": True, "ungated": (), **dict.fromkeys(_FORGIVEN, False)}
+    usual |= dict.fromkeys(FIDELITY_LIMITS)
     plain = msgspec.to_builtins(policy)
     plain["rules"] = [_without(rule, usual) for rule in plain["rules"]]
     return _without(plain, usual)

@@ -31,7 +31,7 @@ from qeval.run.ahead import read_ahead
 from qeval.run.executors import EXECUTORS, Prepare, ahead, end_of, opened
 from qeval.run.keeping import fed, learned, result_of, with_result
 from qeval.run.seats import Seat
-from qeval.store.lock import held
+from qeval.store.lock import LockedError, held
 from qeval.store.runs import RunDir, Store
 from qeval.store.shards import forget_tries
 
@@ -117,9 +117,13 @@ def _execute(order: Order, store: Store, refused: dict[str, QevalError], hands: 
     place = store.run_dir(identity.run_id(order, identities, context))
     if order.dry_run:
         return place
-    with held(place.path):
-        planning.refuse_workers(order, place)
-        return _at_work(order, store, refused, hands, place, identities, context, more)
+    try:
+        with held(place.path):
+            planning.refuse_workers(order, place)
+            return _at_work(order, store, refused, hands, place, identities, context, more)
+    except LockedError:
+        store.mark_newest(place.path.name)  # it is this very run, and another command is at it
+        raise
 
 
 def _at_work(

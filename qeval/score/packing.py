@@ -37,33 +37,47 @@ def decide(job: Job, tokens: int) -> Packing:
     What a run found out before about the same packing (the rung, shards that do not fit) is taken over; half
     of it too, where memory ran out.
     """
+    device = job.settings.device
+    found = packing_of(
+        job,
+        tokens,
+        placed(job),
+        device,
+        kind=device_kind(device),
+        total=memory.total_memory(device),
+        threads=threads(device),
+    )
+    known = job.packing
+    return known if known is not None and (found.same_as(known) or found.halved.same_as(known)) else found
+
+
+def packing_of(
+    job: Job, tokens: int, where: Placement, device: str, *, kind: str, total: int, threads: int
+) -> Packing:
+    """The packing on a device that need not be here: its `kind` and `total` memory in bytes."""
     settings = job.settings
-    device = settings.device
     source = base_of(job.variant, Path(job.cache_dir))
     config = read_config(source)
     size = BYTES[resolve_dtypes(SCHEMES[job.variant.scheme.kind], settings.dtype, device)[1]]
     on_gpu = device.startswith("cuda")
     count = int(weights(source)) if on_gpu else 0
-    where = placed(job)
     limits = memory.limits_of(
         device.partition(":")[0],
-        memory.total_memory(device),
+        total,
         (where.on_device or count * size) if on_gpu else 0,
         memory.token_bytes(config.get("text_config") or config, size),
         batch_size=None if settings.batch_size == "auto" else int(settings.batch_size),
     )
     compiled = memory.compiling_pays(device.partition(":")[0], count, tokens)
-    found = Packing(
-        device=device_kind(device),
-        threads=threads(device),
+    return Packing(
+        device=kind,
+        threads=threads,
         budget=limits.budget,
         batch_size=limits.batch_size,
         shard=shards.PASSES,
         compiled=compiled,
         by_block=compiled,
     )
-    known = job.packing
-    return known if known is not None and (found.same_as(known) or found.halved.same_as(known)) else found
 
 
 def in_words(packing: Packing, *, tokens: bool) -> list[str]:

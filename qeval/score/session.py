@@ -42,6 +42,7 @@ from qeval.score.inputs import (
     questions,
 )
 from qeval.score.packing import decide
+from qeval.score.prospect import expected
 from qeval.score.unchanged import Unchanged
 from qeval.score.units import SCORING, help_with, score_units, units
 from qeval.score.verify import Proof
@@ -92,6 +93,10 @@ def _score(job: Job, cells: JobCells, say: Say, heard: Heard) -> None:
         stored = next((cell.provenance for cell in known if cell is not None), None)
         say(end_without_scoring(job, stored, say))
         return
+    if job.part != "help" and (
+        told := expected(job, prepared, {part.task.name for part in todo}, packing, proof)
+    ):
+        say(told)
     files = Unchanged(job)
     loaded = placed_variant(job, say)
     check_vocabulary(loaded, prepared)

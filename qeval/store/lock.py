@@ -40,16 +40,33 @@ def held(folder: Path) -> Iterator[None]:
     file = folder / LOCK_FILE
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        while not _made(file):
-            holder = _holder(file)
-            if holder is not None and _lives(holder):
-                raise _refusal(holder, file)
-            file.unlink(missing_ok=True)
+        with _alone(folder):
+            while not _made(file):
+                holder = _holder(file)
+                if holder is not None and _lives(holder):
+                    raise _refusal(holder, file)
+                file.rmdir() if file.is_dir() else file.unlink(missing_ok=True)
     try:
         remove_begun(folder)
         yield
     finally:
-        file.unlink(missing_ok=True)
+        if _holder(file) == _self():  # not another's, where a person deleted ours
+            file.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Within it no other process of this machine looks at the lock: of two that find a dead one's, the second
+    would take away the first one's. The system ends it with the process; not every file system has it."""
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _made(file: Path) -> bool:

@@ -23,6 +23,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +35,7 @@ import msgspec
 
 from qeval.base import reading
 from qeval.base.errors import IncomparableError, QevalError, did_you_mean
-from qeval.base.files import disk_errors, link_or_copy, write_atomic
+from qeval.base.files import changed, disk_errors, link_or_copy, remove, shared, write_atomic
 from qeval.base.names import inside, is_file_name, slug
 from qeval.base.records import Cell, Item, Run, Samples
 from qeval.store.checking import SAMPLES_FILE, check_cell, check_run, check_samples, made_of, table_of
@@ -286,10 +287,10 @@ class RunDir:
         cells = self.path / "cells"
         cells.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=cells, prefix=f".{key[:8]}."))
-        folder.chmod(0o755)
+        shared(folder)
         try:
             yield folder
-            if self._cell_dir(key).exists() and self.whole(key) is None:
+            if os.path.lexists(self._cell_dir(key)) and self.whole(key) is None:
                 self._cell_dir(key).rename(folder.with_name(f"{folder.name}.damaged"))
             try:
                 folder.rename(self._cell_dir(key))
@@ -297,8 +298,8 @@ class RunDir:
                 if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
                     raise
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            shutil.rmtree(folder.with_name(f"{folder.name}.damaged"), ignore_errors=True)
+            remove(folder)
+            remove(folder.with_name(f"{folder.name}.damaged"))
 
 
 def check_readable(run: Run) -> None:
@@ -327,13 +328,13 @@ class Store:
 
     def runs(self) -> list[RunDir]:
         """All run directories: the one that began or ended last, then by the time of their last change."""
-        found = [file for file in self.root.glob(f"*/{RUN_FILE}") if file.is_file()]
+        found = [(path, when) for path in self._folders() if (when := changed(path / RUN_FILE))]
         newest = self._marked()
-        found.sort(
-            key=lambda file: (file.parent.name == newest, file.stat().st_mtime_ns, file.parent.name),
-            reverse=True,
-        )
-        return [RunDir(file.parent) for file in found]
+        found.sort(key=lambda one: (one[0].name == newest, one[1], one[0].name), reverse=True)
+        return [RunDir(path) for path, _ in found]
+
+    def _folders(self) -> list[Path]:
+        return [path for path in self.root.iterdir() if path.is_dir()] if self.root.is_dir() else []
 
     def mark_newest(self, run_id: str) -> None:
         """Remember that a run began or ended now; "" for one that does not have an id yet."""
@@ -379,10 +380,14 @@ class Store:
         raise QevalError(f"There is no run {name!r} in {self.root}.", hint)
 
     def _newest(self) -> RunDir:
-        runs = self.runs()
+        runs, marked = self.runs(), self._marked()
+        if marked and is_file_name(marked) and (self.root / marked).is_dir():
+            return RunDir(
+                self.root / marked
+            )  # reading it says what is wrong with it, if it is lost or damaged
         if not runs:
             raise QevalError(f"There is no run in {self.root} yet.", "Make one with: qeval run --model demo")
-        if self._marked() == "":
+        if marked == "":
             raise IncomparableError(
                 "The newest run did not get so far as to have results, so older ones are not taken for it.",
                 "Run it again, or name a run; list them with: qeval list runs",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from qeval.base import files
 from qeval.base.errors import QevalError
 from qeval.base.files import build_directory, remove_begun, write_atomic, write_text
 
@@ -179,3 +182,26 @@ def test_what_is_begun_in_a_run_is_removed_and_nothing_that_is_a_persons(tmp_pat
     assert sorted(
         str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()
     ) == sorted(kept)
+
+
+def test_a_new_file_is_as_private_as_all_and_an_old_one_stays_so(tmp_path: Path, monkeypatch) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_text("x")
+    old.chmod(0o640)
+    monkeypatch.setattr(files, "_UMASK", 0o077)
+    for file in (old, new):
+        write_atomic(file, b"y")
+    made = build_directory(tmp_path / "d", lambda _: None)
+    assert [stat.S_IMODE(file.stat().st_mode) for file in (old, new, made)] == [0o640, 0o600, 0o700]
+
+
+def test_nothing_that_a_command_writes_is_more_open_than_its_user_wants(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; os.umask(0o077)\n"
+        "from qeval.cli.main import main\n"
+        "main(['run', '--model', 'toy[items=20]', '--tasks', 'arc_easy', '--schemes', 'fp16'])"
+    )
+    place = tmp_path / "runs"
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "QEVAL_RUNS_DIR": str(place)}, check=True)
+    assert len(list(place.rglob("*"))) > 8
+    assert [path for path in (place, *place.rglob("*")) if path.stat().st_mode & 0o077] == []

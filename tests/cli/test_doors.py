@@ -17,6 +17,7 @@ from bad_files import KINDS, node, put, rehashed, resummed
 from harness_files import letters, results, write
 from stored import store, whole
 
+from qeval.cli import surprises
 from qeval.store import columns as stored_columns
 
 pytestmark = pytest.mark.slow
@@ -460,6 +461,51 @@ def test_a_closed_stderr_changes_no_verdict(tmp_path):
         assert subprocess.run(shell, cwd=tmp_path, stdout=subprocess.PIPE, check=False).returncode == code
 
 
+def test_a_run_needs_no_stderr(tmp_path):
+    words = (
+        "run",
+        "--model",
+        "toy[items=20]",
+        "--tasks",
+        "arc_easy",
+        "--schemes",
+        "fp16",
+        "--runs-dir",
+        "runs",
+    )
+    shell = ("sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-m", "qeval", *words)
+    assert subprocess.run(shell, cwd=tmp_path, stdout=subprocess.PIPE, check=False).returncode == 0
+    assert len(list(tmp_path.glob("runs/*/cells/*/cell.json"))) == 1
+
+
+def test_a_library_that_lacks_memory_to_be_loaded_is_a_sentence():
+    error = ImportError("/x/y.so: failed to map segment from shared object")
+    assert surprises.explained(error).message == "Memory ran out."
+    assert surprises.explained(ImportError("No module named y")) is None
+
+
+@pytest.mark.parametrize("words", ["1_0", "１", "٣", "1_000", "0_1"])
+@pytest.mark.parametrize("option", ["--max-drop", "--max-ppl-ratio", "--confidence"])
+def test_a_number_that_only_python_reads_is_refused(qeval, runs_dir, option, words):
+    store(runs_dir)
+    given = ["--max-drop", "90", option, words] if option != "--max-drop" else [option, words]
+    assert words in refused(qeval("gate", *given, code=None), 2)
+
+
+@pytest.mark.parametrize("words", ["1_0", "１", "9" * 20])
+@pytest.mark.parametrize("option", ["--limit", "--seed", "--num-fewshot", "--verify"])
+def test_so_is_one_beyond_all_measure(qeval, runs_dir, option, words):
+    said = refused(qeval("run", "--model", "toy", "--tasks", "arc_easy", option, words, code=None), 2)
+    assert "is no plain number" in said
+    assert not runs_dir.exists() or not list(runs_dir.glob("*/run.json"))
+
+
+@pytest.mark.parametrize("words", ["0_5", "0.７"])
+def test_nor_is_it_a_score(qeval, tmp_path, words):
+    (tmp_path / "scores.csv").write_text(f"variant,model,task,metric,score,n\na,m,arc_easy,acc,{words},400\n")
+    assert "is not a number" in refused(qeval("import", "--scores", tmp_path / "scores.csv", code=None), 2)
+
+
 def test_any_name_can_be_printed_whatever_the_encoding(tmp_path):
     store(tmp_path / "runs", whole())
     env = {**os.environ, "PYTHONIOENCODING": "ascii"}
@@ -476,6 +522,19 @@ def test_a_log_that_cannot_be_written_is_a_sentence(qeval_with_workers, runs_dir
         put(run / "logs" / f"{name}.log", "directory")
     result = qeval_with_workers(*words, "--again", code=None)
     refused(result, 1)
+
+
+def test_a_directory_that_is_gone_is_a_sentence(qeval, tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    for words in (
+        ("list", "runs"),
+        ("doctor",),
+        ("run", "--model", "toy", "--schemes", "fp16", "--tasks", "arc_easy"),
+    ):
+        assert "current directory is gone" in refused(qeval(*words, code=None), 1)
 
 
 # --- models -------------------------------------------------------------------------------------

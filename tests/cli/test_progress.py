@@ -6,9 +6,9 @@ import io
 
 import pytest
 
-from qeval.base.messages import Done, Event, Failed, Progress, Stage, Todo
+from qeval.base.messages import Done, Event, Expected, Failed, Progress, Stage, Todo
 from qeval.base.records import Scheme, Variant
-from qeval.cli.progress import Lines, Terminal, Total
+from qeval.cli.progress import Lines, Terminal, Total, display
 
 FIRST, SECOND = (Variant(name, "m", Scheme("fp16")) for name in ("fp16", "bnb4"))
 ASKED = Todo((("a", 60), ("b", 40)), 0)
@@ -35,7 +35,7 @@ def test_what_is_not_known_yet_is_taken_to_be_as_long_as_what_is() -> None:
     assert total.of == 220
     total.hear("bnb4", Progress("a", 10))
     assert total.answered == 60
-    assert total.text() == " (all variants: 27%, 0 min left)"
+    assert total.text() == " (all variants: 27%, 27 s left)"
 
 
 @pytest.mark.parametrize("end", [Done(), Failed("It broke.")])
@@ -75,6 +75,26 @@ def test_bars_have_one_for_all_variants() -> None:
             terminal(variant, Progress("a", 30))
         row = next(task for task in bars.tasks if task.description == "all")
         assert (row.total, row.completed) == (200, 60)
+        assert terminal.left(row.id) is not None
+        assert terminal.left(terminal.rows["fp16"]) is None
+        terminal(FIRST, Expected({"scoring": 60.0}, "by a test"))
+        assert terminal.left(terminal.rows["fp16"]) is not None
         terminal(FIRST, Done())
         assert row.completed == 130
         assert Terminal(bars, 1).last is None
+
+
+def test_a_terminal_draws_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Screen(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "140")
+    monkeypatch.setattr("sys.stderr", screen := Screen())
+    with display() as listen:
+        listen(FIRST, ASKED)
+        listen(FIRST, Expected({"scoring": 6000.0}, "by a test"))
+        listen(FIRST, Progress("a", 0))
+    assert "about 1 h 40 min to go" in screen.getvalue()
+    assert "1 h 40 min left" in screen.getvalue()

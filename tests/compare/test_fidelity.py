@@ -97,7 +97,7 @@ def test_bins_are_all_positions_once():
     for bins in (row.by_confidence, row.by_position):
         assert sum(part.n for part in bins) == stream.n
         assert sum(part.n * part.kl for part in bins) == pytest.approx(float(found.kl.sum()), rel=1e-6)
-    assert row.by_position[0].low == 0.0
+    assert row.by_position[0].low == 1.0
     sure = row.by_confidence[-1]
     mine = (found.confidence >= sure.low) & (found.confidence <= sure.high)
     assert sure.n == mine.sum()

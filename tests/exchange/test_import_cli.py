@@ -409,6 +409,16 @@ def test_what_lm_eval_never_writes_is_a_sentence(qeval, tmp_path, change):
         assert qeval("show", runs(result)).stdout
 
 
+@pytest.mark.parametrize(
+    "arguments", ["x" * 300_000, ["x" * 300_000], {"gen_args_0": "x" * 300_000}, {"a": 3}]
+)
+def test_arguments_that_are_no_lists_are_refused_at_once(qeval, tmp_path, arguments):
+    """The letters of a text would be a request each."""
+    rows = [{**row, "arguments": arguments} for row in letters()]
+    place = write(tmp_path / "out", results("letters"), samples={"letters": rows})
+    assert "are not as lm-eval writes them" in qeval("import", place, code=1).stderr
+
+
 # --- one variant or two -------------------------------------------------------------------------
 
 

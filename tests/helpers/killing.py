@@ -53,7 +53,7 @@ class Killer:
             moment = self.random.uniform(0, seconds)
             alive = _waited(process, family, lambda: False, moment)
         else:
-            writes, before = self.random.randint(1, 20), _tree(self.place)
+            writes, before = self.random.randint(1, 16), _tree(self.place)
             alive = _waited(process, family, lambda: len(_tree(self.place) ^ before) >= writes, seconds)
         if alive:
             self._kill(process, family, whom)

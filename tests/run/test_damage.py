@@ -4,6 +4,7 @@ damaged, and the same command makes all as it was before, byte for byte."""
 from __future__ import annotations
 
 import datetime as dt
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -271,3 +272,27 @@ def test_whichever_cell_is_lost_the_run_is_as_it_was(copy: World) -> None:
         cell.unlink()
         assert copy(*RUN)[0] == 0
         assert copy.tree() == before
+
+
+@pytest.mark.parametrize("kind", ["a file", "a circle of links", "a FIFO"])
+@pytest.mark.parametrize("name", ["a cell", ".lock", "cells", "items"])
+def test_what_stands_in_the_place_of_a_directory_is_healed_or_named(whole, copy, name, kind) -> None:
+    place = min(copy.run.glob("cells/*")) if name == "a cell" else copy.run / name
+    shutil.rmtree(place, ignore_errors=True)
+    if kind == "a file":
+        place.write_text("x")
+    elif kind == "a FIFO":
+        os.mkfifo(place)
+    else:
+        place.symlink_to(place)
+    for words in COMMANDS.values():
+        copy(*words)
+    code, shown, beside = copy(*RUN)
+    if name in {"a cell", ".lock"}:
+        assert (code, shown) == whole[1][:2], beside
+    else:
+        assert code == 1
+        assert f"{place} cannot be used: File exists. Move away what is there" in beside
+        place.unlink()
+        assert copy(*RUN)[:2] == whole[1][:2]
+    assert copy.tree() == whole[0].tree()

@@ -90,3 +90,20 @@ def test_a_run_of_others_is_refused(qeval, runs_dir, tmp_path):
     place.write(replace(place.read(), source="a leaderboard"))
     with pytest.raises(QevalError, match="was scored by others"):
         measure_run(place, Fidelity(parse("prose")), Places(tmp_path), lambda *_: None)
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_real_model_is_measured_while_it_is_loaded(qeval, tmp_path, monkeypatch):
+    from byte_tokenizer import a_tokenizer
+    from tiny_models import save_model
+
+    monkeypatch.setenv("QEVAL_CACHE_DIR", str(tmp_path / "cache"))
+    llama = save_model(tmp_path / "llama")
+    a_tokenizer().save_pretrained(llama)
+    words = ("--tasks", "qeval_facts", "--limit", "2", "--device", "cpu", "--threads", "1")
+    said = qeval("run", "--model", llama, "--schemes", "fp32,rtn", *words, "--fidelity", "prose[windows=3]")
+    assert said.stderr.count("loading the weights") == 2  # not once more for fidelity
+    rows = json.loads(qeval("show", "--json").stdout)["fidelity"]
+    assert [row["role"] for row in rows] == ["packing", "plain", "candidate"]

@@ -14,7 +14,7 @@ from tiny_models import WORDS, save_llama
 
 pytestmark = pytest.mark.slow
 TOY = ("run", "--model", "toy[items=400]", "--suite", "demo", "--schemes", "fp16,rtn")
-DEMO = ("run", "--model", "demo", "--tasks", "qeval_facts,qeval_continuations", "--limit", "8")
+DEMO = ("run", "--model", "demo", "--tasks", "qeval_facts,qeval_continuations", "--limit", "4")
 NUMBERS = (".parquet", ".jsonl")
 KILLS = int(os.environ.get("QEVAL_KILLS", "100"))
 """How many times the demo is killed."""
@@ -84,6 +84,7 @@ def test_so_are_export_and_import(killer: Killer, tmp_path: Path) -> None:
 
 
 @pytest.mark.rare
+@pytest.mark.timeout(0)
 @pytest.mark.torch
 def test_so_is_the_demo_a_hundred_times(killer: Killer) -> None:
     killer.whom = ("command", "family", "family", "worker")
@@ -91,6 +92,7 @@ def test_so_is_the_demo_a_hundred_times(killer: Killer) -> None:
 
 
 @pytest.mark.rare
+@pytest.mark.timeout(0)
 @pytest.mark.torch
 def test_so_are_two_workers_on_a_model(killer: Killer, tmp_path: Path) -> None:
     killer.whom = ("command", "family", "worker")
@@ -105,6 +107,7 @@ def test_so_are_two_workers_on_a_model(killer: Killer, tmp_path: Path) -> None:
 
 
 @pytest.mark.rare
+@pytest.mark.timeout(0)
 @pytest.mark.torch
 @pytest.mark.parametrize("scheme", ["gptq", "awq"])
 def test_so_is_the_making_of_a_checkpoint(killer: Killer, tmp_path: Path, scheme: str) -> None:

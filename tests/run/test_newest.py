@@ -13,6 +13,7 @@ from qeval.base.messages import REFUTED, Job
 from qeval.base.records import Result
 from qeval.run.executors import EXECUTORS
 from qeval.run.workers import Listener
+from qeval.store.lock import held
 
 pytestmark = pytest.mark.slow
 
@@ -107,3 +108,36 @@ def test_numbers_that_were_refuted_do_not_pass_where_nobody_looks_again(
     qeval(*GOOD, "--verify", "2")
     qeval(*GOOD)
     qeval(*GATE)
+
+
+@pytest.mark.parametrize("damage", ["missing", "a directory", "a circle of links", "empty"])
+def test_an_older_run_never_passes_for_a_newest_one_that_cannot_be_read(
+    qeval, runs_dir: Path, damage
+) -> None:
+    older = ("run", "--model", "toy[items=30]", "--schemes", "fp16,rtn", "--tasks", "arc_easy")
+    qeval(*older)
+    qeval(*older, "--num-fewshot", "0", "--limit", "20")
+    gate = ("gate", "--max-drop", "90", "--allow-identical", "--allow-limited")
+    newest = (runs_dir / ".newest").read_text().strip()
+    assert newest in qeval(*gate, code=None).stderr
+    file = runs_dir / newest / "run.json"
+    file.unlink()
+    if damage == "a directory":
+        file.mkdir()
+    elif damage == "a circle of links":
+        file.symlink_to(file)
+    elif damage == "empty":
+        file.touch()
+    said = qeval(*gate, code=1)
+    assert newest in said.stderr
+    assert "PASS" not in said.stdout
+
+
+def test_a_command_that_is_sent_away_leaves_the_run_the_newest(qeval, runs_dir: Path) -> None:
+    """It asks for the run that another command is at work on: readers see that one as before."""
+    qeval(*GOOD)
+    first = judged(qeval(*GATE))
+    with held(runs_dir / first):
+        assert "at work on" in qeval(*GOOD, code=1).stderr
+        assert judged(qeval(*GATE)) == first
+    assert judged(qeval(*GATE)) == first

@@ -6,6 +6,8 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import msgspec
@@ -79,3 +81,38 @@ def test_whose_lock_was_cleared_away_half_made_tries_again(tmp_path: Path, monke
     with lock.held(tmp_path):
         assert len(tries) == 2
         assert [file.name for file in tmp_path.iterdir()] == [lock.LOCK_FILE]
+
+
+def test_of_two_that_find_a_dead_ones_lock_one_takes_it(tmp_path: Path, monkeypatch) -> None:
+    """The second waits while the first looks, so that it cannot take away what the first one made."""
+    write(tmp_path, began=1.0)
+    holder, looked, entered, refused = lock._holder, threading.Event(), [], []
+
+    def slowly(file: Path):
+        found = holder(file)
+        looked.set()
+        time.sleep(0.2)
+        return found
+
+    def take() -> None:
+        try:
+            with lock.held(tmp_path):
+                entered.append(1)
+                time.sleep(1)
+        except QevalError as error:
+            refused.append(error)
+
+    monkeypatch.setattr(lock, "_holder", slowly)
+    first, second = threading.Thread(target=take), threading.Thread(target=take)
+    first.start()
+    looked.wait(10)
+    second.start()
+    first.join()
+    second.join()
+    assert (len(entered), len(refused)) == (1, 1)
+
+
+def test_anothers_lock_stays_where_ours_was_deleted(tmp_path: Path) -> None:
+    with lock.held(tmp_path):
+        other = write(tmp_path, began=1.0)
+    assert other.exists()

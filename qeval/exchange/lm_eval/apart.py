@@ -51,8 +51,8 @@ def _cores() -> int:
 
 
 def _begin() -> None:
-    """Ctrl-C is for the process that waits; without it there is nobody to read for."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ctrl-C ends it without a word; and where nobody waits any more, there is nobody to read for."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     gc.disable()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

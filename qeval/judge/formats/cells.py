@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from qeval.base import numbers
 from qeval.base.records import Decision
-from qeval.base.rules import describe
+from qeval.base.rules import describe, limit_of
 from qeval.judge import reasons
 from qeval.judge.gate import Outcome
 
+_OF = {"max_flips": " (flips)", "max_kl": " (KL)", "min_top1_agreement": " (top-1)"}
 ORDER = ("FAIL", "MISSING", "INCONCLUSIVE", "PASS")
 
 
@@ -25,7 +26,7 @@ def _levels(outcome: Outcome) -> list[str]:
 
 def cells(one: Decision) -> tuple[str, ...]:
     """A decision as a row of that table."""
-    name = one.task if one.rule.max_flips is None else f"{one.task} (flips)"
+    name = f"{one.task}{_OF.get(limit_of(one.rule)[0], '') if describe(one.rule) else ''}"
     if one.comparison is None or one.allowed is None:
         return (one.variant, name, "", "", "", describe(one.rule), status_words(one))
     text = reasons.shown(one.rule, one.comparison, one.allowed)

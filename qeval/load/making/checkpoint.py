@@ -71,16 +71,12 @@ def checkpoint(recipe: Recipe, spec: SchemeSpec, method: int, libraries: Iterabl
     name = digest(made_of, spaced=True)[:16]
     slug = "".join(char if char.isalnum() else "-" for char in Path(recipe.model).name.lower())
     target = recipe.cache_dir / "checkpoints" / f"{slug}-{spec.name}-{name}"
-    if not target.is_dir():
-        recipe.progress(f"{spec.name}: no checkpoint yet, quantising")
+    if target.is_dir():
+        return target
+    placed = _placed(recipe, spec)
+    recipe.progress(f"{spec.name}: no checkpoint yet, quantising")
 
     def make(partial: Path) -> None:
-        from qeval.load.making import room
-
-        placed = room.placed(recipe, spec, calibration_of(recipe.model, recipe.options))
-        if placed.streamed:
-            recipe.notes.append(room.BESIDE.format(device=recipe.device))
-            recipe.progress(f"{spec.name}: {room.BESIDE.format(device=recipe.device)}")
         work = _make(placed, spec.name, made_of, build, partial)
         shutil.rmtree(work, ignore_errors=True)
         if digest(_ingredients(recipe, spec, method, libraries)) != digest(made_of):
@@ -91,6 +87,17 @@ def checkpoint(recipe: Recipe, spec: SchemeSpec, method: int, libraries: Iterabl
             )
 
     return build_directory(target, make)
+
+
+def _placed(recipe: Recipe, spec: SchemeSpec) -> Recipe:
+    """The recipe for where there is room, which is said where it is not the device alone."""
+    from qeval.load.making import room
+
+    placed = room.placed(recipe, spec, calibration_of(recipe.model, recipe.options))
+    if placed.streamed:
+        recipe.notes.append(room.BESIDE.format(device=recipe.device))
+        recipe.progress(f"{spec.name}: {room.BESIDE.format(device=recipe.device)}")
+    return placed
 
 
 def where(made_of: Mapping[str, Any]) -> str:

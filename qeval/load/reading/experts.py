@@ -47,15 +47,19 @@ NOTE = (
 
 
 def pack(
-    model: Any, library: str, layer: Callable[[str, Any], Any], unpacked: Callable[[Any], Any]
+    model: Any,
+    library: str,
+    layer: Callable[[str, Any], Any],
+    unpacked: Callable[[Any], Any],
+    stays: Callable[[str], bool] = lambda _: False,
 ) -> list[str]:
     """Replace every stack of experts by layers of a library, one an expert; what is to be said, if any were.
 
     `layer` makes one out of a plain linear layer and its name, `unpacked` gives its weight (out, in) back,
     which is what the module then calculates with. That is what such a layer itself does where it rounds
-    weights alone. Raises what `layer` raises.
+    weights alone. A stack whose name `stays` is left plain. Raises what `layer` raises.
     """
-    found = stacks(model)
+    found = [stack for stack in stacks(model) if not stays(stack.name)]
     for stack in found:
         _replace(stack, [layer(stack.name, _linear(weight)) for weight in stack.weights()], unpacked)
     return [NOTE.format(library=library)] if found else []

@@ -45,7 +45,8 @@ def open_stepping_down(
     makes a quantization_config for a kernel's name, `others` go to from_pretrained as they are. Which kernel
     it is in the end, provenance tells. Where several are named, the model answers one token before it counts
     as loaded, each has LIMIT seconds, and whatever a library raises, but for want of memory, makes room
-    for the next. Raises the first kernel's error where none loads, so that a damaged file is told as ever.
+    for the next; the last one builds nothing at all. Raises the first kernel's error where none loads, so
+    that a damaged file is told as ever.
     """
     first: _Failure | None = None
     for name in names:
@@ -54,6 +55,8 @@ def open_stepping_down(
             with ends_after(_limit(recipe)) if len(names) > 1 else nullcontext():
                 model = open_model(recipe, **keywords, **others)
                 if len(names) > 1:
+                    if name == names[-1]:
+                        build_nothing(model)
                     _try_out(model, recipe)
         except (Exception, SystemExit) as error:
             if len(names) == 1 or not _may_step_down(error):
@@ -130,6 +133,15 @@ def _try_out(model: Any, recipe: Recipe) -> None:
             model(torch.zeros((1, 1), dtype=torch.long, device=model.device))
     except Exception as error:
         raise explain(error, recipe.source, recipe.device) from error
+
+
+def build_nothing(model: Any) -> None:
+    """Undo gptqmodel's torch.compile of unpacking, which costs half a minute on a CPU and a C++ compiler
+    anywhere, and its kernel for triton, which builds what starts it."""
+    for module in model.modules():
+        vars(module).pop("dequantize_weight", None)
+        if hasattr(module, "_triton_dequant_enabled"):
+            module._triton_dequant_enabled = False  # noqa: SLF001 - there is but an environment variable
 
 
 def _let_go(error: BaseException | None) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from qeval.base.errors import QevalError
 from qeval.load.reading import experts
 from qeval.load.reading.headers import Stored, bits_per_weight, owner_of, stored_tensors
 from qeval.load.reading.opening import compute_in, open_in_compute
+from qeval.load.reading.skipping import kept_plain
 from qeval.load.source import read_config
 from qeval.load.spec import OptionSpec, Recipe
 
@@ -40,7 +42,8 @@ def quantising(
         chosen = config(recipe)
         model = open_in_compute(recipe, quantization_config=chosen)
         if layer is not None:
-            notes = experts.pack(model, library, lambda _, plain: layer(plain, chosen), _unpacked)
+            stays = partial(kept_plain, recipe)
+            notes = experts.pack(model, library, lambda _, plain: layer(plain, chosen), _unpacked, stays)
             recipe.notes.extend(notes)
         return model
 

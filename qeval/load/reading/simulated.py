@@ -10,6 +10,7 @@ from qeval.base.errors import QevalError
 from qeval.load.reading import experts
 from qeval.load.reading.layers import linears
 from qeval.load.reading.opening import ATTENTION, compute_in, open_model
+from qeval.load.reading.skipping import LATE_SKIP, kept_plain, skipped
 from qeval.load.spec import OptionSpec, Recipe, SchemeSpec
 
 if TYPE_CHECKING:
@@ -53,15 +54,17 @@ def simulated(
     """
 
     def load(recipe: Recipe) -> Any:
+        skipped(recipe)
         model = open_model(recipe)
         told = {"quant_method": name, **spec.shaping(recipe.options)}
-        layers, changed = linears(model), False
+        layers = [one for one in linears(model) if not kept_plain(recipe, one[0])]
+        changed = False
         for layer_name, layer in layers:
             if check is not None:
                 check(layer_name, layer.out_features, layer.in_features, recipe.options)
             changed = _round(spec, layer, recipe) or changed
             _mark(layer, bits(layer.out_features, layer.in_features, recipe.options), told)
-        for stack in experts.stacks(model):
+        for stack in (one for one in experts.stacks(model) if not kept_plain(recipe, one.name)):
             if check is not None:
                 check(stack.name, *stack.shape, recipe.options)
             changed = _round_stack(spec, stack, recipe) or changed
@@ -78,7 +81,7 @@ def simulated(
         name,
         summary,
         load,
-        (*options, ATTENTION),
+        (*options, LATE_SKIP, ATTENTION),
         unpacked=True,
         streams=True,
         round_weight=round_weight,

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from qeval.base.errors import QevalError, did_you_mean
 from qeval.load.packages import ACCELERATE
 from qeval.load.reading.experts import NOTE, stacks
-from qeval.load.reading.opening import ATTENTION, compute_in, open_model, outline
+from qeval.load.reading.opening import ATTENTION, compute_in, open_model
+from qeval.load.reading.skipping import SKIP, answers, skipped
 from qeval.load.spec import OptionSpec, Package, Recipe, SchemeSpec
 
 BLOCK = 64
 PACKAGES = (Package("bitsandbytes", "bitsandbytes", "0.46"), ACCELERATE)
-SKIP = OptionSpec(
-    "skip_modules", str, "", "modules to leave plain beside the head, joined by +, such as down_proj+q_proj"
-)
 
 
 def load_4bit(recipe: Recipe) -> Any:
@@ -78,7 +74,7 @@ def _quantise_experts(model: Any, recipe: Recipe) -> None:
 
     options = recipe.options
     words = str(options["skip_modules"]).split("+")
-    found = [stack for stack in stacks(model) if not any(_answers(stack.name, word) for word in words)]
+    found = [stack for stack in stacks(model) if not any(answers(stack.name, word) for word in words)]
     for stack in found:
         kind, count = type(stack.module).__name__, int(stack.tensor.numel())
         kind = kind.removeprefix("Parametrized")
@@ -126,39 +122,6 @@ def load_8bit(recipe: Recipe) -> Any:
         keywords["device_map"] = "auto"
     model = open_model(recipe, **keywords)
     return compute_in(model, recipe.compute, (bitsandbytes.nn.Linear8bitLt,))
-
-
-def skipped(recipe: Recipe) -> list[str] | None:
-    """The option skip_modules as transformers wants it, and the head; None leaves its default (the head).
-
-    Raises QevalError for a word that no linear layer answers to, before weights are read.
-    """
-    words = str(recipe.options["skip_modules"])
-    if recipe.ready or not words:
-        return None
-    from qeval.load.reading.proof import is_linear
-
-    model = outline(recipe)
-    head = model.get_output_embeddings()
-    layers = {name: module for name, module in model.named_modules() if is_linear(module)}
-    known = [*layers, *(stack.name for stack in stacks(model))]
-    for word in words.split("+"):
-        if not any(_answers(name, word) for name in known):
-            raise QevalError(
-                f"skip_modules={word} names no linear layer of {recipe.source.path}.",
-                did_you_mean(word, {name.rpartition(".")[2] for name in known}),
-            )
-    return [*words.split("+"), *(name for name, module in layers.items() if module is head)]
-
-
-def _answers(name: str, word: str) -> bool:
-    """Whether transformers takes `word`, which can be a regular expression, for the module."""
-    from transformers.quantizers.quantizers_utils import should_convert_module
-
-    try:
-        return bool(word) and not should_convert_module(name, [word])
-    except re.error:
-        return False
 
 
 def beside(module: Any) -> Iterator[tuple[str, Any]]:

@@ -12,7 +12,7 @@ from qeval.base.records import Option
 from qeval.load.making import checkpoint
 from qeval.load.packages import ACCELERATE, GPTQMODEL
 from qeval.load.reading import gptq_ready as ready
-from qeval.load.reading.kernels import BACKEND_NOTE, open_stepping_down
+from qeval.load.reading.kernels import BACKEND_NOTE, build_nothing, open_stepping_down
 from qeval.load.reading.opening import ATTENTION, compute_in
 from qeval.load.source import Source, read_json
 from qeval.load.spec import OptionSpec, Package, Recipe, SchemeSpec
@@ -106,7 +106,7 @@ def load(recipe: Recipe) -> Any:
             **keywords,
         )
     if recipe.held == "cpu" or not recipe.fast:
-        _unpack_eagerly(model)
+        build_nothing(model)
     return compute_in(model, recipe.compute, (BaseQuantLinear,))
 
 
@@ -126,15 +126,6 @@ def _kernels(recipe: Recipe) -> tuple[str, ...]:
     if not recipe.fast:
         return ("torch",)
     return STEPS if recipe.device.startswith("cuda") else ("auto",)
-
-
-def _unpack_eagerly(model: Any) -> None:
-    """Undo gptqmodel's torch.compile of unpacking, which costs half a minute on a CPU and a C++ compiler
-    anywhere, and its kernel for triton, which builds what starts it."""
-    for module in model.modules():
-        vars(module).pop("dequantize_weight", None)
-        if hasattr(module, "_triton_dequant_enabled"):
-            module._triton_dequant_enabled = False  # noqa: SLF001 - there is but an environment variable
 
 
 def make(recipe: Recipe) -> Path:

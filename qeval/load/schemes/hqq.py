@@ -6,12 +6,14 @@ transformers 5 knows HqqConfig but refuses to quantise with it, so the layers ar
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from qeval.load.packages import ACCELERATE
 from qeval.load.reading import experts
 from qeval.load.reading.layers import divide, linears
 from qeval.load.reading.opening import ATTENTION, compute_in, open_model
+from qeval.load.reading.skipping import LATE_SKIP, kept_plain, skipped
 from qeval.load.spec import OptionSpec, Package, Recipe, SchemeSpec
 
 
@@ -21,6 +23,7 @@ def load(recipe: Recipe) -> Any:
     import torch
     from hqq.core.quantize import BaseQuantizeConfig, HQQLinear
 
+    skipped(recipe)
     model = compute_in(open_model(recipe), recipe.compute)
     options = recipe.options
     group, axis = int(options["group_size"]), int(options["axis"])
@@ -31,8 +34,10 @@ def load(recipe: Recipe) -> Any:
         return HQQLinear(layer, config, compute_dtype=getattr(torch, recipe.compute), device=recipe.device)
 
     for name, layer in linears(model):
-        model.set_submodule(name, pack(name, layer))
-    recipe.notes.extend(experts.pack(model, "hqq", pack, lambda layer: layer.dequantize()))
+        if not kept_plain(recipe, name):
+            model.set_submodule(name, pack(name, layer))
+    stays = partial(kept_plain, recipe)
+    recipe.notes.extend(experts.pack(model, "hqq", pack, lambda layer: layer.dequantize(), stays))
     recipe.evidence["quantization"] = {
         "quant_method": "hqq",
         "bits": options["bits"],
@@ -64,6 +69,7 @@ SPECS = (
             OptionSpec(
                 "axis", int, 1, "groups along it: 0 is more exact, 1 has faster kernels", choices=(0, 1)
             ),
+            LATE_SKIP,
             ATTENTION,
         ),
         (Package("hqq", "hqq", "0.2.1"), ACCELERATE),

@@ -8,6 +8,7 @@ from typing import Any
 from qeval.load.packages import ACCELERATE
 from qeval.load.reading.opening import ATTENTION
 from qeval.load.reading.ready import quantising
+from qeval.load.reading.skipping import LATE_SKIP, skipped
 from qeval.load.spec import OptionSpec, Package, Recipe, SchemeSpec
 
 DOC = """\
@@ -20,7 +21,7 @@ def config(recipe: Recipe) -> Any:
     """optimum-quanto's configuration."""
     from transformers import QuantoConfig
 
-    return QuantoConfig(weights=recipe.options["weights"])
+    return QuantoConfig(weights=recipe.options["weights"], modules_to_not_convert=skipped(recipe))
 
 
 def layer(plain: Any, chosen: Any) -> Any:
@@ -60,6 +61,7 @@ SPECS = (
         load,
         (
             OptionSpec("weights", str, "int8", "their type", choices=("int8", "int4", "int2", "float8")),
+            LATE_SKIP,
             ATTENTION,
         ),
         (Package("optimum-quanto", "optimum.quanto", "0.2.6"), ACCELERATE),

@@ -9,6 +9,7 @@ from qeval.load.packages import ACCELERATE
 from qeval.load.reading.layers import divide
 from qeval.load.reading.opening import ATTENTION
 from qeval.load.reading.ready import quantising
+from qeval.load.reading.skipping import LATE_SKIP, skipped
 from qeval.load.spec import OptionSpec, Package, Recipe, SchemeSpec
 
 DOC = """\
@@ -39,7 +40,13 @@ def config(recipe: Recipe) -> Any:
         ),
         "float8": ao.Float8WeightOnlyConfig,
     }
-    return TorchAoConfig(kinds[str(weights)]())
+    return TorchAoConfig(kinds[str(weights)](), modules_to_not_convert=_left_out(recipe))
+
+
+def _left_out(recipe: Recipe) -> list[str] | None:
+    """What is left plain: here transformers looks at the names of weights, not of layers."""
+    words = skipped(recipe)
+    return None if words is None else [*words, *(f"{word}.weight" for word in words)]
 
 
 def layer(plain: Any, chosen: Any) -> Any:
@@ -85,6 +92,7 @@ SPECS = (
                 choices=(32, 64, 128, 256),
                 needs=(("weights", "int4"), ("weights", "int4-packed")),
             ),
+            LATE_SKIP,
             ATTENTION,
         ),
         (Package("torchao", "torchao", "0.15"), ACCELERATE),

@@ -84,7 +84,7 @@ def _unpacked(layers: Sequence[Layer], dtype: torch.dtype) -> int:
 
 def _bytes(module: Any) -> int:
     """The bytes of a module's tensors, as they are stored."""
-    return sum({id(t): t.numel() * t.element_size() for _, _, t in hosting.tensors(module)}.values())
+    return sum({t.data_ptr(): t.numel() * t.element_size() for _, _, t in hosting.tensors(module)}.values())
 
 
 def _refuse_shared(model: Any, blocks: Sequence[Any]) -> None:

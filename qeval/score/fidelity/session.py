@@ -208,7 +208,7 @@ def _traced(bench: Bench, protocol: Protocol) -> Stream:
     prompts = _prompts(bench, protocol)
     bench.say(Stage(f"{protocol.name}: answers of {bench.asked.name}"))
     told = bench.told(f"{protocol.name}: answers", len(prompts))
-    found = traces.answers(bench.lm, prompts, protocol.answer, told)
+    found = traces.answers(bench.lm, prompts, protocol.answer, len(bench.tokenizer), told)
     pairs = [([*prompt, *answer], len(prompt)) for prompt, answer in zip(prompts, found, strict=True)]
     return streams.joined(pairs, protocol)
 

@@ -46,7 +46,7 @@ def stream_of(protocol: Protocol, tokenizer: Any, datasets_dir: Path | None, lon
     if protocol.kind == "prompts":
         return joined([(tokens, 1) for tokens in framed_prompts(protocol, tokenizer, longest)], protocol)
     if protocol.kind == "prose":
-        return joined([(_begun(tokenizer, text), 1) for text in _prose()], protocol)
+        return joined([(_begun(tokenizer, text)[:longest], 1) for text in _prose()], protocol)
     if protocol.kind == "text":
         tokens, _ = _tokens(tokenizer, Text(file_text(protocol)))
         size = min(WINDOW["text"], longest)

@@ -10,10 +10,14 @@ if TYPE_CHECKING:
 
 
 def answers(
-    lm: CausalModel, prompts: Sequence[Sequence[int]], most: int, told: Callable[[int], None]
+    lm: CausalModel,
+    prompts: Sequence[Sequence[int]],
+    most: int,
+    known: int,
+    told: Callable[[int], None],
 ) -> list[list[int]]:
     """The `most` tokens, or fewer where it ends, that a model finds likeliest one after the other behind each
-    prompt; the one that ends an answer belongs to it."""
+    prompt, of the first `known` ones: others are padding. The one that ends an answer belongs to it."""
     import torch
     from transformers import GenerationConfig
 
@@ -25,6 +29,7 @@ def answers(
         eos_token_id=ends or None,
         pad_token_id=ends[0] if ends else 0,
         repetition_penalty=1.0,
+        suppress_tokens=list(range(known, lm.vocabulary)) or None,
     )
     found = []
     for number, prompt in enumerate(prompts):

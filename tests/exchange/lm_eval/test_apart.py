@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -68,22 +69,32 @@ def _end(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-def test_no_process_outlives_the_command(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_no_process_outlives_the_command(tmp_path: Path, number: signal.Signals) -> None:
     code = (
-        "import time, qeval.exchange.lm_eval.apart as apart\n"
+        "import signal, time, qeval.exchange.lm_eval.apart as apart\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "apart.LARGE, apart._cores = 0, lambda: 2\n"
-        "with apart.each(1) as each:\n"
-        "    run = each(time.sleep, [600, 600])\n"
-        "    print('begun', flush=True)\n"
-        "    list(run)\n"
+        "try:\n"
+        "    with apart.each(1) as each:\n"
+        "        run = each(time.sleep, [600] * 5)\n"
+        "        print('begun', flush=True)\n"
+        "        list(run)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('stopped', flush=True)\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=tmp_path
+    )
     assert process.stdout is not None
-    process.stdout.readline()
+    assert process.stdout.readline() == b"begun\n"
     family = waited(lambda: [one for one in psutil.Process(process.pid).children() if busy(one)])
-    process.kill()
-    process.wait()
-    process.stdout.close()
+    for pid in (process.pid, *(one.pid for one in family if number == signal.SIGINT)):  # as a terminal does
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+    told, _ = process.communicate(timeout=60)
+    assert b"Traceback" not in told
+    assert (b"stopped" in told) == (number == signal.SIGINT)
     assert not psutil.wait_procs(family, timeout=30)[1]
 
 

@@ -49,7 +49,7 @@ def test_a_file_in_the_folder_is_a_scheme(ternary: SchemeSpec) -> None:
     assert (name, scheme) == (f"{NAME}[group_size=32]", Scheme(NAME, {"group_size": 32}))
     checks.check_available(scheme)
     assert ternary.unpacked
-    assert list(ternary.defaults) == ["group_size", "attention"]
+    assert list(ternary.defaults) == ["group_size", "skip_modules", "attention"]
 
 
 @pytest.mark.torch

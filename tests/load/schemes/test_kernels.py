@@ -48,6 +48,7 @@ def refusing(monkeypatch: pytest.MonkeyPatch, causes: dict[str, BaseException]) 
 
     monkeypatch.setattr(kernels, "open_model", open_model)
     monkeypatch.setattr(kernels, "_try_out", lambda *_: None)
+    monkeypatch.setattr(kernels, "build_nothing", lambda *_: None)
     return tried
 
 
@@ -164,6 +165,7 @@ def test_downloads_of_kernels_do_not_hang(monkeypatch: pytest.MonkeyPatch) -> No
     found = []
     monkeypatch.setattr(kernels, "open_model", lambda *_, **__: found.append(socket.getdefaulttimeout()))
     monkeypatch.setattr(kernels, "_try_out", lambda *_: None)
+    monkeypatch.setattr(kernels, "build_nothing", lambda *_: None)
     kernels.open_stepping_down(recipe(), ("auto", "torch"), str)
     assert found == [patience.DOWNLOAD]
     assert socket.getdefaulttimeout() is None
@@ -202,6 +204,7 @@ def test_a_compiler_that_hangs_is_ended_and_the_next_kernel_taken(
 
     monkeypatch.setattr(kernels, "open_model", open_model)
     monkeypatch.setattr(kernels, "_try_out", lambda *_: None)
+    monkeypatch.setattr(kernels, "build_nothing", lambda *_: None)
     monkeypatch.setattr(kernels, "_limit", lambda _: 1.0)
     monkeypatch.setattr(patience, "AGAIN", 0.5)
     asked, began, handler = recipe(), time.monotonic(), signal.getsignal(signal.SIGALRM)

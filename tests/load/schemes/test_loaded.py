@@ -11,6 +11,8 @@ from tiny_models import LINEARS, save_llama
 from qeval.base.errors import QevalError
 from qeval.base.records import Scheme, Variant
 from qeval.load import model as models
+from qeval.load.reading.proof import quantised_modules
+from qeval.load.resolve import identity
 from qeval.load.schemes import parse_schemes
 
 pytestmark = [
@@ -131,7 +133,30 @@ def test_modules_are_skipped_beside_the_head(
     assert type(loaded.model.lm_head).__name__ == "Linear"
 
 
-@pytest.mark.parametrize("scheme", ["bnb4", "bnb8"])
+@pytest.mark.parametrize("scheme", ["rtn", "hqq", "torchao", "quanto"])
+@pytest.mark.parametrize("skipped", ["down_proj", "model.layers.0.mlp.down_proj+model.layers.1.mlp"])
+def test_every_scheme_that_quantises_while_loading_leaves_modules_plain(
+    llama: Path, tmp_path: Path, scheme: str, skipped: str
+) -> None:
+    loaded = load(llama, f"{scheme}[skip_modules={skipped}]", tmp_path)
+    whole = load(llama, scheme, tmp_path)
+    found, every = (set(quantised_modules(one.model)) for one in (loaded, whole))
+    words = ("layers.0.mlp.down_proj", "layers.1.mlp") if "." in skipped else (skipped,)
+    assert every - found == {name for name in every if any(word in name for word in words)} != set()
+    assert loaded.provenance.bits_overall > whole.provenance.bits_overall
+
+
+def test_a_key_holds_what_is_left_out_only_where_it_was_asked_for(llama: Path, tmp_path: Path) -> None:
+    for kind in ("rtn", "hqq", "torchao", "quanto"):
+        told = [
+            identity(Variant("v", str(llama), Scheme(kind, options)), tmp_path)["options"]
+            for options in ({}, {"skip_modules": "down_proj"})
+        ]
+        assert told[1] == {**told[0], "skip_modules": "down_proj"}
+        assert "skip_modules" not in told[0]
+
+
+@pytest.mark.parametrize("scheme", ["bnb4", "bnb8", "rtn", "hqq", "torchao", "quanto"])
 @pytest.mark.parametrize("word", ["qproj", "q_pro", "+down_proj", "*"])
 def test_a_module_that_is_not_there_cannot_be_skipped(
     llama: Path, tmp_path: Path, scheme: str, word: str

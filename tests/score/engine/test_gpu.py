@@ -14,7 +14,9 @@ pytestmark = [pytest.mark.torch, pytest.mark.gpu]
 FLEX = ["llama", "mistral", "qwen3", "gemma2", "gemma3", "phi3", "gpt_neox", "opt"]
 HALF = [(name, "float16") for name in FLEX]
 # Mixtral's router flips between experts by float16's rounding, so that two right paths may differ.
-FULL = [(name, "float32") for name in [*FLEX, "mixtral"]]
+# transformers 5.17 runs Gemma 2 by sdpa, without its soft cap, which FlexAttention applies: in float32 the
+# self-check sees it, and takes a mask.
+FULL = [(name, "float32") for name in [*FLEX, "mixtral"] if name != "gemma2"]
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +34,9 @@ def sums(engine, requests):
 
 @pytest.mark.slow
 def test_a_compiled_body_is_right(requests):
-    """First: in a process that has run other models' FlexAttention, the compiled body is refused."""
+    import torch
+
+    torch._dynamo.reset()  # a worker has one model; here others came before, whose code would be tried first
     model = tiny_model("llama", "float32", head=64).cuda()
     engine = open_engine(model, sample=requests, budget=256, compiled=True)
     assert "compiled" in engine.note.partition("(")[0]
@@ -49,6 +53,15 @@ def test_flex_attention_is_right(architecture, dtype, requests):
     tokens = np.array([r.n_scored for r in requests])
     tolerance = 1e-4 if dtype == "float32" else 2e-2
     assert (abs(sums(engine, requests) - sums(plain, requests)) < tolerance * tokens).all()
+
+
+def test_gemma_2_in_float32_is_right_by_whatever_path(requests):
+    model = tiny_model("gemma2", "float32", head=64).cuda()
+    engine = open_engine(model, sample=requests, budget=256)
+    assert engine.note.startswith("Token tree with ")
+    plain = open_engine(model, "plain", sample=requests, batch_size=1)
+    tokens = np.array([r.n_scored for r in requests])
+    assert (abs(sums(engine, requests) - sums(plain, requests)) < 1e-4 * tokens).all()
 
 
 def test_memory_that_runs_out_is_survived(requests):

@@ -10,6 +10,7 @@ from architectures import tiny_model
 from packed_models import in_4_bits, in_gptq
 
 from qeval.base.errors import QevalError
+from qeval.score.engine import spreading
 from qeval.score.engine.body import CausalModel
 from qeval.score.engine.engine import open_engine
 from qeval.score.engine.materialize import compute_in_own_dtype, materialize
@@ -49,6 +50,20 @@ def test_devices_hold_about_as_much_and_runs_of_blocks() -> None:
     assert homes_of([10] * 80, 21, 4) == [0] * 18 + [1] * 21 + [2] * 20 + [3] * 21
     assert homes_of([1], 100, 4) == [3]
     assert homes_of([10, 10], 0, 1) == [0, 0]
+
+
+def test_bytes_are_counted_once_for_each_tensor() -> None:
+    import torch
+
+    model = tiny_model("llama")
+    whole = sum(p.nbytes for p in model.parameters()) + sum(b.nbytes for b in model.buffers())
+    assert spreading._bytes(model) == whole
+    model.model.layers[0].also = model.model.layers[0].mlp
+    model.model.layers[1].mlp.up_proj.weight = torch.nn.Parameter(
+        model.model.layers[1].mlp.gate_proj.weight.data
+    )
+    twice = model.model.layers[1].mlp.gate_proj.weight.nbytes
+    assert spreading._bytes(model) == whole - twice
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma2", "gpt2", "mixtral", "gpt_neox"])

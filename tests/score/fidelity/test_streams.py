@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from byte_tokenizer import a_tokenizer
 
 pytest.importorskip("transformers")
 
@@ -19,23 +21,6 @@ MIRROR = Path(os.environ.get("QEVAL_DATASETS_DIR", "/nowhere"))
 needs_wikitext = pytest.mark.skipif(
     not (MIRROR / "Salesforce" / "wikitext").is_dir(), reason="WikiText-2 is not here"
 )
-CHAT = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}<|assistant|>"
-
-
-def a_tokenizer(*, bos: bool = True, chat: str | None = CHAT):
-    """Bytes as tokens, 0 and 1 before them for the beginning and the end of text."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    alphabet = ["<s>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    reads = Tokenizer(models.BPE({letter: at for at, letter in enumerate(alphabet)}, []))
-    reads.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    reads.decoder = decoders.ByteLevel()
-    if bos:
-        reads.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 0)])
-    made = PreTrainedTokenizerFast(tokenizer_object=reads, bos_token="<s>", eos_token="</s>")
-    made.chat_template = chat
-    return made
 
 
 def stream(words, tokenizer=None, longest=4096):
@@ -43,11 +28,16 @@ def stream(words, tokenizer=None, longest=4096):
     return streams.stream_of(protocol, tokenizer or a_tokenizer(), MIRROR, longest)
 
 
+@functools.cache
+def wikitext():
+    return stream("wikitext-2048")
+
+
 @needs_wikitext
 def test_wikitext_is_cut_as_the_papers_do():
     from datasets import load_dataset
 
-    made, tokenizer = stream("wikitext-2048"), a_tokenizer()
+    made, tokenizer = wikitext(), a_tokenizer()
     lines = load_dataset(str(MIRROR / "Salesforce" / "wikitext"), "wikitext-2-raw-v1", split="test")["text"]
     whole = tokenizer("\n\n".join(lines))["input_ids"]
     count = len(whole) // 2048
@@ -61,7 +51,7 @@ def test_wikitext_is_cut_as_the_papers_do():
 
 @needs_wikitext
 def test_wikitexts_articles_are_its_documents():
-    made, tokenizer = stream("wikitext-2048"), a_tokenizer()
+    made, tokenizer = wikitext(), a_tokenizer()
     assert made.documents
     numbers, begins = np.unique(made.document, return_index=True)
     assert len(numbers) == 60

@@ -1,0 +1,116 @@
+"""`qeval blame`: which layers, kinds or modules of a quantised model move its distribution."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from qeval.cli import options
+from qeval.cli.speech import print_json, say
+
+
+@click.command(cls=options.Strict)
+@click.option(
+    "--model", "-m", required=True, metavar="MODEL", help="Hub id (with @revision), directory or demo."
+)
+@click.option("--scheme", "-s", required=True, metavar="SCHEME", help="One scheme, as in `qeval run`.")
+@click.option(
+    "--baseline", default="fp16", show_default=True, metavar="SCHEME", help="What it is swapped into."
+)
+@click.option(
+    "--by",
+    type=click.Choice(["layer", "kind", "module"]),
+    default="layer",
+    show_default=True,
+    help="What is swapped at once: a layer, a kind of module in all layers, or a single module.",
+)
+@click.option(
+    "--fidelity",
+    default="prose[windows=8]",
+    show_default=True,
+    metavar="PROTOCOL",
+    help="The text that divergence is measured on; as in `qeval run`, but no trace.",
+)
+@click.option(
+    "--bits",
+    type=click.FloatRange(min=0, min_open=True),
+    default=0.25,
+    show_default=True,
+    help="Bits a weight that the modules to leave plain may add, over the whole model.",
+)
+@click.option("--revision", metavar="REV", help="Revision of the model on the Hub.")
+@click.option("--device", default="auto", show_default=True, help="cuda, cuda:1, cpu ...")
+@click.option("--dtype", default="auto", show_default=True, help="What is calculated in.")
+@click.option("--chart", type=options.Place(path_type=Path, dir_okay=False), help="Draw the groups as SVG.")
+@options.mirror
+@options.as_json
+def blame(
+    model: str,
+    scheme: str,
+    baseline: str,
+    by: Literal["layer", "kind", "module"],
+    fidelity: str,
+    bits: float,
+    revision: str | None,
+    device: str,
+    dtype: str,
+    chart: Path | None,
+    datasets_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Find what a scheme's divergence from the baseline comes from.
+
+    One group of modules at a time is swapped into the baseline. The table says what each moves alone and what
+    leaving it plain would cost in bits; where the scheme can leave modules out, the list is ready to be
+    pasted.
+    """
+    from qeval.ask.model import split_revision
+    from qeval.ask.protocols import check_files, parse
+    from qeval.base.errors import UsageError
+    from qeval.base.files import write_text
+    from qeval.base.names import scheme_text
+    from qeval.base.places import cache_dir
+    from qeval.base.plain import plain
+    from qeval.base.records import Variant
+    from qeval.load.schemes import parse_schemes
+    from qeval.load.toy import is_toy
+    from qeval.report import blame as report
+
+    if is_toy(model):
+        raise UsageError("The toy has no modules.", "Use --model demo.")
+    protocols = parse(fidelity)
+    if len(protocols) > 1:
+        raise UsageError("--fidelity names several protocols.", "Name one.")
+    check_files(protocols)
+    model, revision = split_revision(model, revision)
+    pair = [*parse_schemes(baseline), *parse_schemes(scheme)]
+    if len(pair) > 2:  # noqa: PLR2004 - the baseline's and one other
+        raise UsageError(
+            "--scheme names several schemes.", "Name one; run the command once more for another."
+        )
+    first, second = (Variant(name, model, one, revision) for name, one in pair)
+    from qeval.score.blame.blaming import Question, check
+    from qeval.score.blame.blaming import blame as lay
+
+    question = Question(
+        first,
+        second,
+        by,
+        protocols[0],
+        device,
+        dtype,
+        cache_dir(),
+        datasets_dir,
+        bits,
+    )
+    check(question)
+    found = lay(question, lambda text: say(text, err=True))
+    if chart is not None:
+        write_text(chart, report.chart(found))
+    text = scheme_text(second.scheme)
+    if as_json:
+        print_json(plain(report.as_data(found, text)))
+    else:
+        say(report.table(found, text))

@@ -1,0 +1,118 @@
+"""Rules on fidelity: how far a variant's distribution may move from the baseline's, by a protocol.
+
+`max_kl` (nats) and `min_top1_agreement` (a share of positions) mean nothing else than that, so a rule of
+either for "*" is for every protocol that was measured; `max_ppl_ratio` is for a protocol only where `tasks`
+is its name. No other rule looks at fidelity: unless one names it, it is there to be read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+
+import numpy as np
+
+from qeval.base.fidelity import names_protocol
+from qeval.base.records import Comparison, Decision, Kind, Policy, Rule
+from qeval.base.rules import FIDELITY_LIMITS, limit_of
+from qeval.compare.fidelity import Estimate, Fidelity, Row, agreement, divergence, perplexity
+from qeval.judge import reasons
+from qeval.judge.matching import is_named
+
+
+def named(rule: Rule, protocols: Collection[str]) -> tuple[str, ...]:
+    """The protocols, of those that were measured, that a rule is about."""
+    limit, _ = limit_of(rule)
+    if limit in FIDELITY_LIMITS:
+        every = rule.tasks == "*"
+        return tuple(one for one in protocols if every or is_named(one, rule.tasks, protocols))
+    return (rule.tasks,) if limit == "max_ppl_ratio" and rule.tasks in protocols else ()
+
+
+def is_about(rule: Rule) -> bool:
+    """Whether a rule is about fidelity alone, be it measured or not."""
+    limit, _ = limit_of(rule)
+    return limit in FIDELITY_LIMITS or (limit == "max_ppl_ratio" and names_protocol(rule.tasks))
+
+
+def decisions(found: Fidelity, policy: Policy, variant: str, variants: Sequence[str]) -> Iterator[Decision]:
+    """Every rule on fidelity applied to a variant; of several with one limit and tier the most literal holds,
+    and of those the last."""
+    best: dict[tuple[str, str, str], tuple[int, Rule]] = {}
+    for rule in policy.rules:
+        if is_named(variant, rule.variants, variants):
+            for name in named(rule, found.protocols):
+                place = (name, limit_of(rule)[0], rule.tier)
+                literal = (rule.tasks == name) + (rule.variants == variant)
+                if place not in best or literal >= best[place][0]:
+                    best[place] = (literal, rule)
+    for (name, _, _), (_, rule) in best.items():
+        yield _decided(found, rule, variant, name, policy)
+
+
+def _decided(found: Fidelity, rule: Rule, variant: str, name: str, policy: Policy) -> Decision:
+    row = found.row(variant, name)
+    if row is None or found.read is None:
+        why = f"{name}: {variant} was not measured by it, so nothing is judged."
+        return Decision(rule, variant, name, "MISSING", why)
+    comparison, allowed = _measured(found, rule, row)
+    status = "PASS" if comparison.low > -allowed else "FAIL" if comparison.high < -allowed else "INCONCLUSIVE"
+    ending = ""
+    if status == "INCONCLUSIVE":
+        ending = "; a longer text would tell more"
+    elif status == "PASS" and comparison.limited:
+        if policy.allow_limited:
+            ending = " on a part of its positions, as --allow-limited permits"
+        else:
+            status, ending = (
+                "INCONCLUSIVE",
+                ": good on a part of its positions, but a limited run never passes",
+            )
+    reason = reasons.sentence(rule, comparison, allowed, status, ending)
+    return Decision(rule, variant, name, status, reason, comparison, allowed)  # type: ignore[arg-type]
+
+
+def _measured(found: Fidelity, rule: Rule, row: Row) -> tuple[Comparison, float]:
+    """The comparison whose interval decides a rule, higher being better as everywhere, and the loss
+    allowed."""
+    assert found.read is not None  # noqa: S101 - the caller looked
+    positions, stream = found.read(row.measured)
+    document = stream.document[stream.scored()]
+    level = 2 * rule.confidence - 1
+    limit, value = limit_of(rule)
+    if limit == "max_kl":
+        kl = divergence(positions, document, level)
+        moved = Estimate(-kl.value, -kl.high, -kl.low)
+        return _comparison(row, rule, "kl", "score", 0.0, moved, "jackknife t of documents, log"), value
+    if limit == "min_top1_agreement":
+        same = agreement(positions, document, level)
+        change = Estimate(same.value - 1, same.low - 1, same.high - 1)
+        return _comparison(
+            row, rule, "top1_agreement", "score", 1.0, change, "bounded mean of documents"
+        ), 1 - value
+    change = perplexity(positions, document, level)
+    base = float(np.mean(positions.log_p, dtype=np.float64))
+    method = "padded t of documents"
+    return _comparison(row, rule, "perplexity", "perplexity", base, change, method), math.log(value)
+
+
+def _comparison(
+    row: Row, rule: Rule, metric: str, kind: Kind, baseline: float, change: Estimate, method: str
+) -> Comparison:
+    return Comparison(
+        variant=row.variant,
+        task=row.protocol.name,
+        metric=metric,
+        kind=kind,
+        level="task",
+        n=row.measured.n,
+        n_available=row.measured.n_available,
+        baseline=baseline,
+        candidate=baseline + change.value,
+        delta=change.value,
+        low=change.low,
+        high=change.high,
+        confidence=2 * rule.confidence - 1,
+        method=method,
+        texts=row.units,
+    )

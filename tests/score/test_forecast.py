@@ -1,0 +1,189 @@
+"""Predictions against what was measured, and counts against what an engine feeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from small_jobs import TASKS, a_job, score
+from tiny_models import save_model
+
+from qeval.base.errors import UsageError
+from qeval.base.messages import Expected, Finished
+from qeval.base.packing import Packing
+from qeval.base.work import Counted, Work
+from qeval.load import rates
+from qeval.load.schemes import SCHEMES
+from qeval.score import forecast, probe
+
+LLAMA = forecast.Shape(6.476e9, 4096, 11008, 32, 49152)
+PACKING = Packing("h100", 0, 16384, 16, 4, compiled=True, by_block=True)
+CHECKING = Work(16, 12867, 12867, 19018046, 12867)
+LEADERBOARD = {
+    "arc_challenge": Work(4687, 4633150, 1196032, 589985411, 21088),
+    "hellaswag": Work(5808, 3089350, 901120, 270800353, 165261),
+    "mmlu": Work(56168, 40643200, 1474560, 1353410441, 14015),
+    "truthfulqa_mc2": Work(5882, 1167509, 65536, 9991754, 41235),
+    "wikitext": Work(106, 357654, 393216, 674278603, 291823),
+}
+"""leaderboard-v1 with 1452 rows of HellaSwag by the demo model's tokenizer, as counted for that packing."""
+SIX_ITEMS = {
+    "arc_challenge": Work(24, 22684, 16384, 2768023, 120),
+    "hellaswag": Work(24, 12470, 16384, 958701, 386),
+    "mmlu": Work(1368, 860964, 65536, 39084617, 342),
+    "truthfulqa_mc2": Work(41, 8306, 16384, 102643, 352),
+    "wikitext": Work(9, 30270, 32768, 54685057, 23994),
+}
+VERIFYING = {
+    "all": Work(138, 106848, 106848, 103935397, 106848),
+    "six": Work(106, 79218, 79218, 72920437, 79218),
+}
+LEAVES = 61
+
+
+def near(predicted: float, measured: float) -> bool:
+    return abs(predicted - measured) <= 0.3 * measured
+
+
+def worker(rows: dict[str, Work], verifying: Work, scheme: str, *, first: bool) -> forecast.Phases:
+    counted = Counted(rows, CHECKING, verifying)
+    rest = forecast.after_questions(
+        counted,
+        LLAMA,
+        forecast.H100,
+        PACKING,
+        weights=13_476_831_232,
+        spec=SCHEMES[scheme],
+        made=False,
+        leaves=LEAVES,
+        first=first,
+    )
+    return forecast.whole(counted, LEAVES, forecast.H100, rest, first=first)
+
+
+@pytest.mark.parametrize(
+    ("row", "seconds"),
+    [("arc_challenge", 28.1), ("hellaswag", 21.1), ("truthfulqa_mc2", 1.6), ("wikitext", 10.0)],
+)
+def test_rows_of_the_main_job_on_an_h100(row: str, seconds: float) -> None:
+    """Compiled, "What the engine's check costs"; WikiText-2 as the first run at true size had it."""
+    assert near(forecast.scoring(LEADERBOARD[row], LLAMA, forecast.H100, PACKING), seconds)
+
+
+def test_the_main_job_on_an_h100_phase_by_phase() -> None:
+    """benchmarks/RESULTS.md, "Where the time of the main job goes": alone, and without costs unasked."""
+    first = worker(SIX_ITEMS, VERIFYING["six"], "fp16", first=True)
+    scored = ("scoring", "storing", "verifying", "costs")
+    assert near(sum(seconds for name, seconds in first.items() if name not in scored), 35.4)
+    assert near(first["verifying"], 7.8)
+    assert near(first["scoring"] + first["storing"], 5.2)
+    assert near(sum(first.values()), 79.2 - 30.9 + 1.3)
+    second = worker(SIX_ITEMS, VERIFYING["six"], "bnb4", first=False)
+    assert near(sum(second.values()), 43.2 - 18.4)  # its imports ran while the first one scored
+
+
+def test_all_items_of_the_main_job_on_an_h100() -> None:
+    """101 s of scoring were measured in the whole job, 16 of questions and 2.8 of loading."""
+    found = worker(LEADERBOARD, VERIFYING["all"], "fp16", first=True)
+    assert near(found["scoring"], 101)
+    assert near(found["questions"], 16)
+    assert near(found["loading"], 2.8)
+
+
+def test_making_a_checkpoint_on_an_h100() -> None:
+    common = {"weights": 0, "leaves": 1, "first": True, "made": True}
+    counted = Counted({}, Work(), Work())
+    for scheme, seconds in (("gptq", 69.0), ("awq", 26.0)):
+        spec = SCHEMES[scheme]
+        found = forecast.after_questions(counted, LLAMA, forecast.H100, PACKING, spec=spec, **common)
+        assert near(found["loading"], seconds)
+
+
+def test_other_gpus_have_the_h100s_share_of_their_peak() -> None:
+    time = {
+        name: forecast.scoring(LEADERBOARD["mmlu"], LLAMA, forecast.of_gpu(rates.GPUS[name]), PACKING)
+        for name in ("h100", "h200", "a100", "rtx4090")
+    }
+    assert time["h100"] == time["h200"] < time["a100"] < time["rtx4090"]
+    assert time["a100"] / time["h100"] == pytest.approx(989.4 / 312, rel=0.05)
+    assert "estimate" not in forecast.of_gpu(rates.GPUS["h100"]).how
+    assert "estimate" in forecast.of_gpu(rates.GPUS["a100"]).how
+
+
+def test_a_cpu_that_others_use_is_as_much_slower() -> None:
+    idle, busy = forecast.of_cpu(1e11, 5.0), forecast.of_cpu(1e11, 5.0, free=0.25)
+    work, packing = LEADERBOARD["arc_challenge"], Packing("CPU", 2, 4096, 4, 4)
+    took = [forecast.scoring(work, LLAMA, speed, packing) for speed in (idle, busy)]
+    assert took[1] == pytest.approx(4 * took[0])
+    assert idle.how == busy.how
+
+
+@pytest.mark.parametrize(
+    ("load", "threads", "share"), [(1.0, 2, 1.0), (3.0, 2, 0.5), (7.0, 1, 2 / 7), (0.2, 1, 1)]
+)
+def test_the_share_of_a_cpu_that_is_free(
+    load: float, threads: int, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 9.0, 9.0))
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    assert probe.free_share(threads) == pytest.approx(share)
+
+
+def test_experts_that_are_not_taken_cost_nothing() -> None:
+    dense = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "vocab_size": 100}
+    plain = forecast.shape(dense, 500_000)
+    assert plain is not None
+    assert plain.body == 500_000 - 2 * 64 * 100
+    mixture = forecast.shape({**dense, "num_local_experts": 8, "num_experts_per_tok": 2}, 500_000)
+    assert mixture is not None
+    assert plain.body - mixture.body == 6 * 3 * 64 * 128 * 2
+    assert forecast.shape({}, 500_000) is None
+    assert forecast.shape(dense, 0) is None
+
+
+@pytest.mark.parametrize(
+    ("driver", "name"),
+    [
+        ("NVIDIA H100 80GB HBM3", "h100"),
+        ("NVIDIA H100 PCIe", "h100-pcie"),
+        ("NVIDIA H200", "h200"),
+        ("NVIDIA A100-SXM4-40GB", "a100-40gb"),
+        ("NVIDIA A100-SXM4-80GB", "a100"),
+        ("NVIDIA GeForce RTX 4090", "rtx4090"),
+        ("Tesla T4", "t4"),
+        ("NVIDIA A10", "a10"),
+        ("NVIDIA GeForce GTX 1080", None),
+    ],
+)
+def test_a_drivers_names(driver: str, name: str | None) -> None:
+    found = rates.by_driver(driver)
+    assert (found and found[0]) == name
+
+
+def test_names_that_a_person_writes() -> None:
+    assert rates.named("H100") is rates.named("h100")
+    assert rates.named("A100_40GB") is rates.GPUS["a100-40gb"]
+    with pytest.raises(UsageError, match="No figures are known for a GPU 'h10'"):
+        rates.named("h10")
+
+
+@pytest.mark.torch
+def test_the_tokens_that_are_counted_are_those_that_are_fed(runs_dir: Path, tmp_path: Path) -> None:
+    llama = save_model(tmp_path / "llama")
+    _, events = score(a_job(runs_dir, llama, tasks=TASKS))
+    told = [event for event in events if isinstance(event, Expected)]
+    assert len(told) == 1
+    assert told[0].seconds["scoring"] > 0
+
+    from transformers import AutoTokenizer
+
+    from qeval.base.places import tasks_dir
+    from qeval.score.counts import counted
+    from qeval.score.harness import door
+
+    prepared = door.prepare(
+        TASKS, AutoTokenizer.from_pretrained(llama), max_length=256, tasks_dir=tasks_dir()
+    )
+    rows = counted(prepared, Packing("CPU", 1, 4096, 4, 4)).rows
+    fed = {event.cell.task.name: event.cell.tokens for event in events if isinstance(event, Finished)}
+    assert {name: row.fed for name, row in rows.items()} == fed
