@@ -221,6 +221,7 @@ def _followed(session: _Session, said: Any, job: Job, place: RunDir, listen: Lis
 
 def _taken_in(line: bytes, job: Job, place: RunDir) -> Event | None:
     """The event of a line, once what came with it is in the store."""
+    from qeval.base.files import remove
     from qeval.run import remote
     from qeval.run.remote import Said
     from qeval.store.runs import RunDir
@@ -233,8 +234,11 @@ def _taken_in(line: bytes, job: Job, place: RunDir) -> Event | None:
         keep_in_log(said.log, job)
     if said.files and isinstance(said.event, Finished):
         other = RunDir(place.work / "incoming" / uuid.uuid4().hex)
-        remote.unpack(said.files, other.path)
-        place.adopt(other, said.event.cell)
+        try:
+            remote.unpack(said.files, other.path)
+            place.adopt(other, said.event.cell)
+        finally:
+            remove(other.path)
     return said.event
 
 
