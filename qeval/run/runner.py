@@ -7,7 +7,6 @@ import datetime as dt
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,14 +19,14 @@ from qeval.ask.repeats import Repeat, nothing_to_repeat, repeats
 from qeval.base import contents
 from qeval.base.errors import Exit, QevalError
 from qeval.base.hashing import digest
-from qeval.base.messages import REFUTED, Event, Failed, Fed, Fidelity, Job, Note, Progress, Stage
+from qeval.base.messages import REFUTED, Event, Failed, Fed, Fidelity, Job, Note, Stage
 from qeval.base.packing import Packing
 from qeval.base.places import tasks_dir
 from qeval.base.records import Cell, Result, Run, Variant
 from qeval.base.repeats import repeats_of, scorings, with_repeat
 from qeval.load.toy import is_toy
 from qeval.run import fidelity, identity, planning, pool, seats
-from qeval.run.ahead import read_ahead
+from qeval.run.ahead import ahead_of
 from qeval.run.executors import EXECUTORS, Prepare, ahead, end_of, opened
 from qeval.run.keeping import fed, learned, result_of, with_result
 from qeval.run.seats import Seat
@@ -77,7 +76,7 @@ def execute(order: Order, listen: Listener, alive: Callable[[], bool] | None = N
         alone = len(order.variants)  # on a CPU, whoever else imports takes time from those who have work
         for seat in places.all if places.all[0].device else places.all[:alone]:
             prepare(seat.environment)
-        hear = listen if len(places.all) > 1 else _ahead_of(order, places.all[0], prepare, listen)
+        hear = listen if len(places.all) > 1 else ahead_of(order, places.all[0], prepare, listen)
         return _execute(order, store, refused, _Hands(hear, places.all, prepare))
 
 
@@ -88,24 +87,6 @@ class _Hands(NamedTuple):
     seats: tuple[Seat, ...]
     prepare: Prepare
     alive: Callable[[], bool] | None = None
-
-
-def _ahead_of(order: Order, seat: Seat, prepare: Prepare, listen: Listener) -> Listener:
-    """A listener that has the next variant's worker get ready, and its files read, once one scores on a GPU;
-    what a CPU scores would only wait for it."""
-    on_gpu = False
-    after = {one.name: later for one, later in pairwise(order.variants)}
-
-    def hear(variant: Variant, event: Event) -> None:
-        nonlocal on_gpu
-        if isinstance(event, Fed):
-            on_gpu = not event.packing.device.startswith("CPU")
-        if isinstance(event, Progress) and on_gpu and (later := after.pop(variant.name, None)):
-            prepare(seat.environment)
-            read_ahead(later)
-        listen(variant, event)
-
-    return hear
 
 
 def _execute(order: Order, store: Store, refused: dict[str, QevalError], hands: _Hands) -> RunDir:

@@ -17,7 +17,7 @@ from qeval.base.costs import Cost, Timing
 from qeval.base.messages import Fed, Job, Progress
 from qeval.base.packing import Packing
 from qeval.base.records import Result
-from qeval.run import runner
+from qeval.run import ahead, runner
 from qeval.run.executors import EXECUTORS
 from qeval.run.seats import Seat
 from qeval.store import lock
@@ -147,7 +147,7 @@ def test_the_next_worker_gets_ready_while_a_gpu_is_at_work(runs_dir: Path, devic
     order = an_order(runs_dir)
     order = replace(order, variants=(*order.variants, replace(order.variants[0], name="last")))
     ready: list[Mapping[str, str]] = []
-    hear = runner._ahead_of(order, Seat(0, {"SEAT": "0"}), ready.append, lambda *_: None)
+    hear = ahead.ahead_of(order, Seat(0, {"SEAT": "0"}), ready.append, lambda *_: None)
     for variant in order.variants:
         hear(variant, Fed(Packing(device, 0, 4096, 4, 4)))
         hear(variant, Progress("task", 1))
