@@ -208,7 +208,7 @@ BARE = {
     "score/harness/cache.py:read_prepared": "the cache, in which what is damaged counts as missing",
     "score/harness/cache.py:write_prepared": "writes the cache",
     "score/worker.py:_print_to": "writes a log",
-    "store/lock.py:_alone": "a directory, to be locked",
+    "store/lock.py:_alone": "a directory, to lock it",
     "store/shards.py:_opened": "makes the file whose bytes are locked",
     "store/shards.py:begin": "counts tries in a file of its own",
     "run/ahead.py:_read": "reads nothing itself, and is_file has looked at it",

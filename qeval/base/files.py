@@ -80,7 +80,7 @@ def _mode(path: Path) -> int:
     with contextlib.suppress(OSError):
         found = path.stat()
         if stat.S_ISREG(found.st_mode):
-            return stat.S_IMODE(found.st_mode)
+            return stat.S_IMODE(found.st_mode) | stat.S_IRUSR | stat.S_IWUSR  # else it would stay unreadable
     return 0o666 & ~_UMASK
 
 

@@ -5,13 +5,39 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
+from qeval.ask.order import Order
 from qeval.base.errors import QevalError
+from qeval.base.messages import Event, Fed, Progress
 from qeval.base.records import Variant
+from qeval.run.executors import Prepare
+from qeval.run.seats import Seat
+
+Listener = Callable[[Variant, Event], None]
 
 SHARE = 0.5
 """The part of free memory that files which are read ahead may take."""
+
+
+def ahead_of(order: Order, seat: Seat, prepare: Prepare, listen: Listener) -> Listener:
+    """A listener that has the next variant's worker get ready, and its files read, once one scores on a GPU;
+    what a CPU scores would only wait for it."""
+    on_gpu = False
+    after = {one.name: later for one, later in pairwise(order.variants)}
+
+    def hear(variant: Variant, event: Event) -> None:
+        nonlocal on_gpu
+        if isinstance(event, Fed):
+            on_gpu = not event.packing.device.startswith("CPU")
+        if isinstance(event, Progress) and on_gpu and (later := after.pop(variant.name, None)):
+            prepare(seat.environment)
+            read_ahead(later)
+        listen(variant, event)
+
+    return hear
 
 
 def read_ahead(variant: Variant) -> threading.Thread | None:

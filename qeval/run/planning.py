@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from qeval.ask.order import Order
 from qeval.base.errors import QevalError
+from qeval.base.files import remove_begun
 from qeval.base.messages import Done, Event, Failed, Job, Note, Progress, Stopped, Todo
 from qeval.base.records import Result, Run, Variant
 from qeval.run.keeping import learned, with_result
@@ -140,6 +141,7 @@ def followed(
             listen(result.variant, Note(_LEFT))
     if not left:
         work.forget()
+        remove_begun(place.path)  # by workers that were killed; none is left
     return following.run
 
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from qeval.base.messages import Done, Event, Failed, Fed, Finished, Job, Note, Progress, Todo
+from qeval.base.messages import Done, Event, Failed, Fed, Job, Note, Progress, Todo
 from qeval.base.packing import Packing
 from qeval.base.records import Result
 from qeval.run.ahead import read_ahead
@@ -205,10 +205,10 @@ class Pool:
                 crew.packing = packing
             case Progress(task=task, done=done, taken=taken):
                 crew.done, crew.taken = done, taken
-                lead.first = lead.first or time.monotonic()
+                if lead.first is None:
+                    lead.first = time.monotonic()
+                    self._get_ready(lead)
                 event = Progress(task, crew.shown, taken)
-            case Finished():
-                self._get_ready(lead)
             case Failed(lost=lost):
                 lead.failed = event
                 if lost:

@@ -7,7 +7,6 @@ import datetime as dt
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,14 +19,14 @@ from qeval.ask.repeats import Repeat, nothing_to_repeat, repeats
 from qeval.base import contents
 from qeval.base.errors import Exit, QevalError
 from qeval.base.hashing import digest
-from qeval.base.messages import REFUTED, Event, Failed, Fed, Finished, Job, Note, Stage
+from qeval.base.messages import REFUTED, Event, Failed, Fed, Fidelity, Job, Note, Stage
 from qeval.base.packing import Packing
 from qeval.base.places import tasks_dir
 from qeval.base.records import Cell, Result, Run, Variant
 from qeval.base.repeats import repeats_of, scorings, with_repeat
 from qeval.load.toy import is_toy
 from qeval.run import fidelity, identity, planning, pool, seats
-from qeval.run.ahead import read_ahead
+from qeval.run.ahead import ahead_of
 from qeval.run.executors import EXECUTORS, Prepare, ahead, end_of, opened
 from qeval.run.keeping import fed, learned, result_of, with_result
 from qeval.run.seats import Seat
@@ -77,7 +76,7 @@ def execute(order: Order, listen: Listener, alive: Callable[[], bool] | None = N
         alone = len(order.variants)  # on a CPU, whoever else imports takes time from those who have work
         for seat in places.all if places.all[0].device else places.all[:alone]:
             prepare(seat.environment)
-        hear = listen if len(places.all) > 1 else _ahead_of(order, places.all[0], prepare, listen)
+        hear = listen if len(places.all) > 1 else ahead_of(order, places.all[0], prepare, listen)
         return _execute(order, store, refused, _Hands(hear, places.all, prepare))
 
 
@@ -88,25 +87,6 @@ class _Hands(NamedTuple):
     seats: tuple[Seat, ...]
     prepare: Prepare
     alive: Callable[[], bool] | None = None
-
-
-def _ahead_of(order: Order, seat: Seat, prepare: Prepare, listen: Listener) -> Listener:
-    """A listener that has the next variant's worker get ready, and its files read, once a GPU scores one."""
-    on_gpu, read = False, set[str]()
-    after = {one.name: later for one, later in pairwise(order.variants)}
-
-    def hear(variant: Variant, event: Event) -> None:
-        nonlocal on_gpu
-        if isinstance(event, Fed):
-            on_gpu = not event.packing.device.startswith("CPU")
-        if isinstance(event, Finished) and on_gpu and (later := after.get(variant.name)):
-            prepare(seat.environment)
-            if later.name not in read:
-                read.add(later.name)
-                read_ahead(later)
-        listen(variant, event)
-
-    return hear
 
 
 def _execute(order: Order, store: Store, refused: dict[str, QevalError], hands: _Hands) -> RunDir:
@@ -144,8 +124,9 @@ def _at_work(
         if variant.name in refused:
             run = with_result(run, _refused(variant, refused[variant.name], listen), order.cost)
     seated = partial(hands.seats[0].seated, threads=seats.threads(order, run))
+    asked = fidelity.asked(order, identities)
     jobs = [
-        seated(_job(order, variant, identities, context, place, result_of(run, variant.name).packing))
+        seated(_job(order, variant, identities, context, place, result_of(run, variant.name).packing, asked))
         for variant in sorted(order.variants, key=partial(_turn, order, len(hands.seats)))
         if variant.name not in refused
     ]
@@ -218,8 +199,8 @@ def _scored_at_once(order: Order, run: Run, jobs: Sequence[Job], place: RunDir, 
 
 
 def _turn(order: Order, workers: int, variant: Variant) -> tuple[bool, bool]:
-    """The baseline first, then, of several at once, those quantised here with calibration: they take
-    longest."""
+    """By what variants are sorted: the baseline first, then, where several are scored at once, those that are
+    quantised here with calibration text, which takes longest."""
     from qeval.load.schemes import SCHEMES
 
     made = SCHEMES[variant.scheme.kind].calibrated and variant.scheme.checkpoint is None
@@ -379,6 +360,7 @@ def _job(
     context: dict[str, Any],
     place: RunDir,
     packing: Packing | None = None,
+    asked: Fidelity | None = None,
 ) -> Job:
     return Job(
         runs_dir=str(order.runs_dir),
@@ -396,5 +378,5 @@ def _job(
         policy=order.policy,
         baseline=identities[order.baseline] if order.policy and variant.name != order.baseline else None,
         packing=packing,
-        fidelity=fidelity.asked(order, identities),
+        fidelity=asked,
     )

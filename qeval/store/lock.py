@@ -14,6 +14,7 @@ import msgspec
 from qeval.base import reading
 from qeval.base.errors import QevalError
 from qeval.base.files import disk_errors, remove_begun
+from qeval.store.work import PLAN_FILE
 
 LOCK_FILE = ".lock"
 
@@ -47,7 +48,8 @@ def held(folder: Path) -> Iterator[None]:
                     raise _refusal(holder, file)
                 file.rmdir() if file.is_dir() else file.unlink(missing_ok=True)
     try:
-        remove_begun(folder)
+        if not (folder / "work" / PLAN_FILE).exists():  # else workers of other machines may be writing there
+            remove_begun(folder)
         yield
     finally:
         if _holder(file) == _self():  # not another's, where a person deleted ours

@@ -188,11 +188,19 @@ def test_a_new_file_is_as_private_as_all_and_an_old_one_stays_so(tmp_path: Path,
     old, new = tmp_path / "old", tmp_path / "new"
     old.write_text("x")
     old.chmod(0o640)
+    lost = tmp_path / "lost"
+    lost.touch()
+    lost.chmod(0)
     monkeypatch.setattr(files, "_UMASK", 0o077)
-    for file in (old, new):
+    for file in (old, new, lost):
         write_atomic(file, b"y")
     made = build_directory(tmp_path / "d", lambda _: None)
-    assert [stat.S_IMODE(file.stat().st_mode) for file in (old, new, made)] == [0o640, 0o600, 0o700]
+    assert [stat.S_IMODE(file.stat().st_mode) for file in (old, new, lost, made)] == [
+        0o640,
+        0o600,
+        0o600,
+        0o700,
+    ]
 
 
 def test_nothing_that_a_command_writes_is_more_open_than_its_user_wants(tmp_path: Path) -> None:

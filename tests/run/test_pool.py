@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from qeval.base.messages import Done, Event, Failed, Fed, Finished, Job, Note, Progress, Todo
+from qeval.base.messages import Done, Event, Failed, Fed, Job, Note, Progress, Todo
 from qeval.base.packing import Packing
-from qeval.base.records import Cell, Result, Scheme, Task, Variant
+from qeval.base.records import Result, Scheme, Variant
 from qeval.base.settings import Settings
 from qeval.run import pool
 from qeval.run.seats import Seat
@@ -187,11 +187,9 @@ def test_where_memory_ran_out_it_is_tried_once_more_with_half(
 def test_the_next_variants_process_gets_ready_while_a_gpu_is_at_work(
     tmp_path: Path, seats: tuple[Seat, ...], ready: bool
 ) -> None:
-    cell = Cell("key", Task("task", "acc"), 10, 10, 0.5)
-
     def play(job: Job, listen: Callable[[Event], None]) -> Result:
         listen(Todo((("task", 10),), 0))
-        listen(Finished(cell))
+        listen(Progress("task", 1))
         return done(job, listen)
 
     stage = Stage(tmp_path, play)

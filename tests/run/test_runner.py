@@ -14,10 +14,10 @@ import pytest
 
 from qeval.ask import order as orders
 from qeval.base.costs import Cost, Timing
-from qeval.base.messages import Fed, Finished, Job
+from qeval.base.messages import Fed, Job, Progress
 from qeval.base.packing import Packing
-from qeval.base.records import Cell, Result
-from qeval.run import runner
+from qeval.base.records import Result
+from qeval.run import ahead, runner
 from qeval.run.executors import EXECUTORS
 from qeval.run.seats import Seat
 from qeval.store import lock
@@ -147,9 +147,9 @@ def test_the_next_worker_gets_ready_while_a_gpu_is_at_work(runs_dir: Path, devic
     order = an_order(runs_dir)
     order = replace(order, variants=(*order.variants, replace(order.variants[0], name="last")))
     ready: list[Mapping[str, str]] = []
-    hear = runner._ahead_of(order, Seat(0, {"SEAT": "0"}), ready.append, lambda *_: None)
-    finished = Finished(Cell("key", order.suite.tasks[0], 1, 1, 1.0))
+    hear = ahead.ahead_of(order, Seat(0, {"SEAT": "0"}), ready.append, lambda *_: None)
     for variant in order.variants:
         hear(variant, Fed(Packing(device, 0, 4096, 4, 4)))
-        hear(variant, finished)
+        hear(variant, Progress("task", 1))
+        hear(variant, Progress("task", 2))  # once is enough
     assert ready == [{"SEAT": "0"}] * times

@@ -357,3 +357,20 @@ def test_a_worker_needs_as_many_cores_as_the_run_has_threads(monkeypatch: pytest
     )
     with pytest.raises(QevalError, match="2 threads a worker"):
         taking._seat(Plan((Part(job),), {}, "mark"), None)
+
+
+def test_what_workers_are_writing_is_left_to_them_until_they_are_gone(qeval) -> None:
+    place = prepared(qeval, *TOY)
+    (place.path / "cells").mkdir()
+    begun = place.path / "cells" / ".0123abcd.k3j4h5g6"
+    begun.mkdir()
+    holders = Work(place.work).holders
+    holders.write(Holder("one", "far", "far/0/1", 1, variant="fp16"))
+    qeval(*TOY, code=1)
+    assert begun.exists()
+    holders.write(Holder("one", "far", "far/0/1", 1, state="died"))
+    qeval(*TOY, "--finish", code=1)
+    assert begun.exists(), "another one may come"
+    qeval("worker", place.path)
+    qeval(*TOY, "--finish")
+    assert not begun.exists()

@@ -13,23 +13,20 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from qeval.ask.order import Order
-from qeval.base import reading
 from qeval.base.errors import MissingPackageError, QevalError, UsageError
 from qeval.base.messages import Event, Failed, Finished, Job
 from qeval.base.records import Result
-from qeval.load.toy import is_toy
-from qeval.run import remote
-from qeval.run.keeping import result_of
-from qeval.run.remote import Said, Sent
-from qeval.run.seats import Seat, Seats
-from qeval.run.versions import versions
 from qeval.run.workers import Listener, after, keep_in_log
-from qeval.store.runs import RunDir
+
+if TYPE_CHECKING:  # the list of executors is imported for every help
+    from qeval.ask.order import Order
+    from qeval.run.remote import Sent
+    from qeval.run.seats import Seats
+    from qeval.store.runs import RunDir
 
 _DOOR_SECONDS = 3.0
 """How long a machine may take to open a connection."""
@@ -67,6 +64,8 @@ def opened(order: Order) -> Iterator[Seats]:
 
     Raises QevalError where there is no such cluster, or one of another version.
     """
+    from qeval.run.seats import Seat, Seats
+
     ray = _ray()
     ours = not ray.is_initialized()
     if ours:
@@ -88,6 +87,8 @@ def opened(order: Order) -> Iterator[Seats]:
 def _gpus(ray: Any, order: Order) -> int:
     """How many GPUs a worker takes: none where the cluster has none. Raises UsageError where the order names
     a GPU and there is none."""
+    from qeval.load.toy import is_toy
+
     device = order.settings.device
     if is_toy(order.variants[0].model) or device == "cpu":
         return 0
@@ -107,6 +108,8 @@ def _room(ray: Any, kind: str, each: int) -> int:
 
 def execute(job: Job, listen: Listener) -> Result:
     """Score in a task of the cluster, in a fresh process there; a lost node is as a process that died."""
+    from qeval.store.runs import RunDir
+
     if not _open:
         ray = _ray()
         if not ray.is_initialized():
@@ -171,6 +174,12 @@ def _on_node() -> Callable[[bytes], Iterator[bytes]]:
 
 
 def _sent(session: _Session, job: Job, place: RunDir) -> Sent:
+    from qeval.base import reading
+    from qeval.run import remote
+    from qeval.run.keeping import result_of
+    from qeval.run.remote import Sent
+    from qeval.run.versions import versions
+
     if session.shared:
         return Sent(job, versions(), remote.marked(place), gpus=session.gpus)
     files: dict[str, bytes] = {}
@@ -184,6 +193,8 @@ def _sent(session: _Session, job: Job, place: RunDir) -> Sent:
 
 
 def _followed(session: _Session, said: Any, job: Job, place: RunDir, listen: Listener) -> Result:
+    from qeval.run import remote
+
     result = Result(variant=job.variant, status="partial")
     failed = None
     try:
@@ -210,6 +221,11 @@ def _followed(session: _Session, said: Any, job: Job, place: RunDir, listen: Lis
 
 def _taken_in(line: bytes, job: Job, place: RunDir) -> Event | None:
     """The event of a line, once what came with it is in the store."""
+    from qeval.base.files import remove
+    from qeval.run import remote
+    from qeval.run.remote import Said
+    from qeval.store.runs import RunDir
+
     try:
         said = msgspec.msgpack.decode(line, type=Said)
     except msgspec.MsgspecError:
@@ -218,8 +234,11 @@ def _taken_in(line: bytes, job: Job, place: RunDir) -> Event | None:
         keep_in_log(said.log, job)
     if said.files and isinstance(said.event, Finished):
         other = RunDir(place.work / "incoming" / uuid.uuid4().hex)
-        remote.unpack(said.files, other.path)
-        place.adopt(other, said.event.cell)
+        try:
+            remote.unpack(said.files, other.path)
+            place.adopt(other, said.event.cell)
+        finally:
+            remove(other.path)
     return said.event
 
 

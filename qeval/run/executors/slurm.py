@@ -12,12 +12,14 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from qeval.ask.order import Order
 from qeval.base.errors import QevalError, UsageError
 from qeval.base.private import WITHHELD, unsecret, withheld
-from qeval.store.runs import RunDir
+
+if TYPE_CHECKING:  # the list of executors is imported for every help
+    from qeval.ask.order import Order
+    from qeval.store.runs import RunDir
 
 _SECONDS = 60.0
 """How long Slurm's commands may take to answer."""
