@@ -74,6 +74,7 @@ def blame(
     from qeval.base.places import cache_dir
     from qeval.base.plain import plain
     from qeval.base.records import Variant
+    from qeval.base.redirect import libraries_to
     from qeval.load.schemes import parse_schemes
     from qeval.load.toy import is_toy
     from qeval.report import blame as report
@@ -106,7 +107,8 @@ def blame(
         bits,
     )
     check(question)
-    found = lay(question, lambda text: say(text, err=True))
+    with libraries_to(cache_dir() / "blame.log") as tell:
+        found = lay(question, tell)
     if chart is not None:
         write_text(chart, report.chart(found))
     text = scheme_text(second.scheme)
