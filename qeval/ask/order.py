@@ -189,7 +189,9 @@ def order(
         shared_store=not no_shared_store,
         fidelity=Fidelity()  # its cache lies on one machine
         if elsewhere
-        else _fidelity(fidelity, fidelity_cache_limit, model, None if tasks else suite or usual_suite(model)),
+        else _fidelity(
+            fidelity, fidelity_cache_limit, model, None if tasks or limit else suite or usual_suite(model)
+        ),
     )
 
 
@@ -198,12 +200,13 @@ NO_FIDELITY = "none"
 
 
 def _fidelity(words: str | None, limit: int | None, model: str, suite: str | None) -> Fidelity:
-    """What is measured of fidelity: as asked, else as the suite's file says; of the toy only what is asked.
+    """What is measured of fidelity: as asked, else as the suite's file says (None: nothing, as in a smoke
+    run); of the toy only what is asked.
 
     Raises what `protocols.parse` and `check_files` raise.
     """
     if words is not None:
-        asked = () if words.strip() == NO_FIDELITY else protocols.parse(words)
+        asked = () if words.strip() == NO_FIDELITY else protocols.parse(homeless(words))
         protocols.check_files(asked)
         return Fidelity(asked, cache_limit=limit)
     always, on_gpu = suites.fidelity_of(suite) if suite and not is_toy(model) else ((), ())

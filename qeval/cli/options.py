@@ -185,7 +185,7 @@ def fidelity(command: Command) -> Command:
         "--fidelity",
         metavar="LIST",
         help="Measure how far the next token's distribution moves: wikitext-2048, llama.cpp-512, prose,"
-        " text:FILE, prompts:FILE, trace:FILE[,N], or none.  [default: the suite's]",
+        " text:FILE, prompts:FILE, trace:FILE[,N], or none.  [default: the suite's; none with --limit]",
     )(command)
 
 
@@ -233,11 +233,11 @@ def open_runs(
     )
     read = reader(opened)
     evidence = gather(redacted(run) if redact else run, read.samples)
-    return replace(evidence, fidelity=_fidelity(evidence, opened)), read
+    return replace(evidence, fidelity=_fidelity(evidence, opened, redact=redact)), read
 
 
-def _fidelity(evidence: Evidence, opened: Sequence[tuple[RunDir, Run]]) -> Fidelity:
-    """How far distributions moved, as far as the runs tell."""
+def _fidelity(evidence: Evidence, opened: Sequence[tuple[RunDir, Run]], *, redact: bool) -> Fidelity:
+    """How far distributions moved, as far as the runs tell; `redact`: without the names of files."""
     from qeval.compare.fidelity import rows_of
     from qeval.store import fidelity
 
@@ -252,4 +252,5 @@ def _fidelity(evidence: Evidence, opened: Sequence[tuple[RunDir, Run]]) -> Fidel
         return kept[one.key]
 
     order = [result.variant.name for result in evidence.run.results]
-    return rows_of([one for _, one in told], read, order, evidence.run.baseline)
+    found = [fidelity.without_file(one) if redact else one for _, one in told]
+    return rows_of(found, read, order, evidence.run.baseline)

@@ -32,8 +32,8 @@ Listen = Callable[[Variant, Event], None]
 def asked(order: Order, identities: dict[str, dict[str, Any]]) -> Fidelity | None:
     """What the jobs of an order measure of fidelity; None where nothing is."""
     wish = order.fidelity
-    if not (wish.protocols or wish.on_gpu):
-        return None
+    if not (wish.protocols or wish.on_gpu) or order.baseline not in identities:
+        return None  # of a repeat no baseline is known
     limit = LIMIT if wish.cache_limit is None else wish.cache_limit
     return Fidelity(wish.protocols, wish.on_gpu, order.baseline, identities[order.baseline], limit)
 
@@ -62,8 +62,8 @@ def _heard(variant: Variant, listen: Listen) -> Callable[[Event], None]:
 
 
 def lacking(wish: Wish, run: Run, place: RunDir, jobs: Sequence[Job] = ()) -> tuple[str, ...]:
-    """The variants, none of which failed or is the baseline, that were not measured by some protocol that
-    concerns them, or whose files, or the baseline's, are others now (as far as `jobs` tell)."""
+    """The variants, none of which failed, was stopped or is the baseline, that were not measured by some
+    protocol that concerns them, or whose files, or the baseline's, are others now (as far as `jobs` tell)."""
     known = {job.variant.name: digest(job.identity) for job in jobs}
     found = [
         one
@@ -74,7 +74,7 @@ def lacking(wish: Wish, run: Run, place: RunDir, jobs: Sequence[Job] = ()) -> tu
     base = result_of(run, run.baseline)
     missing = []
     for result in run.results:
-        if result is base or "failed" in (result.status, base.status):
+        if result is base or base.status == "failed" or result.status in {"failed", "stopped"}:
             continue
         have = {
             one.protocol

@@ -19,7 +19,7 @@ from qeval.ask.repeats import Repeat, nothing_to_repeat, repeats
 from qeval.base import contents
 from qeval.base.errors import Exit, QevalError
 from qeval.base.hashing import digest
-from qeval.base.messages import REFUTED, Event, Failed, Fed, Fidelity, Job, Note, Stage
+from qeval.base.messages import REFUTED, Event, Failed, Fed, Job, Note, Stage
 from qeval.base.packing import Packing
 from qeval.base.places import tasks_dir
 from qeval.base.records import Cell, Result, Run, Variant
@@ -124,9 +124,8 @@ def _at_work(
         if variant.name in refused:
             run = with_result(run, _refused(variant, refused[variant.name], listen), order.cost)
     seated = partial(hands.seats[0].seated, threads=seats.threads(order, run))
-    asked = fidelity.asked(order, identities)
     jobs = [
-        seated(_job(order, variant, identities, context, place, result_of(run, variant.name).packing, asked))
+        seated(_job(order, variant, identities, context, place, result_of(run, variant.name).packing))
         for variant in sorted(order.variants, key=partial(_turn, order, len(hands.seats)))
         if variant.name not in refused
     ]
@@ -199,8 +198,8 @@ def _scored_at_once(order: Order, run: Run, jobs: Sequence[Job], place: RunDir, 
 
 
 def _turn(order: Order, workers: int, variant: Variant) -> tuple[bool, bool]:
-    """By what variants are sorted: the baseline first, then, where several are scored at once, those that are
-    quantised here with calibration text, which takes longest."""
+    """The baseline first, then, of several at once, those quantised here with calibration: they take
+    longest."""
     from qeval.load.schemes import SCHEMES
 
     made = SCHEMES[variant.scheme.kind].calibrated and variant.scheme.checkpoint is None
@@ -360,7 +359,6 @@ def _job(
     context: dict[str, Any],
     place: RunDir,
     packing: Packing | None = None,
-    asked: Fidelity | None = None,
 ) -> Job:
     return Job(
         runs_dir=str(order.runs_dir),
@@ -378,5 +376,5 @@ def _job(
         policy=order.policy,
         baseline=identities[order.baseline] if order.policy and variant.name != order.baseline else None,
         packing=packing,
-        fidelity=asked,
+        fidelity=fidelity.asked(order, identities),
     )

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from qeval.base import reading
 from qeval.base.errors import QevalError
-from qeval.base.fidelity import Measured, Positions, Stream
+from qeval.base.fidelity import OWN, Measured, Positions, Stream
 from qeval.base.files import disk_errors, write_atomic
 from qeval.base.names import inside
 from qeval.store.checking import table_of
@@ -93,6 +93,15 @@ def add(run: Path, one: Measured, columns: Positions, tokens: Stream) -> Measure
             if old.key != one.key:
                 shutil.rmtree(inside(run / FOLDER, old.key), ignore_errors=True)
     return one
+
+
+def without_file(one: Measured) -> Measured:
+    """What was measured, its protocol without the name of a file; protocols of one kind are told apart by
+    their streams."""
+    protocol = one.protocol
+    if protocol.file in {"", OWN}:
+        return one
+    return replace(one, protocol=replace(protocol, name=f"{protocol.kind}:{one.stream[:8]}", file=""))
 
 
 def _place(one: Measured) -> tuple[str, str, str]:

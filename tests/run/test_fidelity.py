@@ -107,3 +107,40 @@ def test_a_real_model_is_measured_while_it_is_loaded(qeval, tmp_path, monkeypatc
     assert said.stderr.count("loading the weights") == 2  # not once more for fidelity
     rows = json.loads(qeval("show", "--json").stdout)["fidelity"]
     assert [row["role"] for row in rows] == ["packing", "plain", "candidate"]
+
+
+def test_a_file_below_home_is_measured_once_and_left_out_where_asked(qeval, tmp_path, monkeypatch, runs_dir):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    file = tmp_path / "home" / "secret" / "text.txt"
+    file.parent.mkdir(parents=True)
+    file.write_text("some words")
+    qeval(*TOY, "--fidelity", f"text:{file}")
+    before = stored.measured(run_of(runs_dir))
+    assert {one.protocol.name for one in before} == {"text:~/secret/text.txt"}
+    qeval(*TOY, "--fidelity", f"text:{file}")
+    assert stored.measured(run_of(runs_dir)) == before
+    qeval("report", "--redact", "-o", tmp_path / "report.md", "-o", tmp_path / "report.json")
+    for name in ("report.md", "report.json"):
+        text = (tmp_path / name).read_text()
+        assert "secret" not in text.replace("--fidelity", "")
+        assert "nats" in text or "kl" in text
+
+
+def test_a_smoke_run_measures_only_what_is_asked():
+    from qeval.ask.order import order
+
+    usual = {"model": "demo", "schemes": "fp16", "suite": "demo", "tasks": None, "num_fewshot": None}
+    usual |= {
+        "baseline": None,
+        "revision": None,
+        "adapter": None,
+        "command": (),
+        "verify": None,
+        "cost": None,
+    }
+    usual |= {"again": False, "no_materialize": False, "datasets_dir": None, "gate": None, "runs_dir": Path()}
+    names = lambda **more: [one.name for one in order(**usual, **more).fidelity.protocols]  # noqa: E731
+    assert names(limit=None) == ["prose"]
+    assert names(limit=5) == []
+    assert names(limit=5, fidelity="trace:own") == ["trace:own"]
+    assert names(limit=None, fidelity="none") == []
