@@ -17,7 +17,8 @@ import msgspec
 
 from qeval.base import records
 from qeval.base.costs import Cost
-from qeval.base.fidelity import Passage, Protocol, Role
+from qeval.base.fidelity import Passage, Role
+from qeval.base.protocols import Protocol
 from qeval.base.records import Kind, Level, Provenance, Rule, Scheme, Stop
 from qeval.base.settings import Settings
 from qeval.compare.fidelity import Bin, Estimate, Traced

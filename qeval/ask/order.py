@@ -13,10 +13,10 @@ from qeval.ask import placing, protocols, suites
 from qeval.ask.model import split_revision, usual_suite
 from qeval.ask.policy import load as load_policy
 from qeval.base.errors import QevalError, UsageError, did_you_mean
-from qeval.base.fidelity import Protocol
 from qeval.base.files import disk_errors
 from qeval.base.places import cache_dir
 from qeval.base.private import homeless, private
+from qeval.base.protocols import Protocol
 from qeval.base.reading import whole
 from qeval.base.records import Policy, Suite, Variant
 from qeval.base.settings import WRITING, Settings

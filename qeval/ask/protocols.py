@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 from qeval.base import reading
 from qeval.base.errors import UsageError, did_you_mean
-from qeval.base.fidelity import ANSWER_TOKENS, FIXED, OF_FILES, OWN, Protocol, file_text
+from qeval.base.protocols import ANSWER_TOKENS, FIXED, OF_FILES, OWN, Protocol, file_text
 
 _SYNTAX = "Write e.g. wikitext-2048, text:FILE, prompts:FILE, trace:own,64 or wikitext-2048[windows=16]."
 _OPTIONS = re.compile(r"(?P<name>.*?)(?:\[(?P<options>[^\[\]]*)\])?")

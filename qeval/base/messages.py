@@ -11,8 +11,8 @@ from typing import Any, Literal
 import msgspec
 
 from qeval.base.costs import Cost
-from qeval.base.fidelity import Protocol
 from qeval.base.packing import Packing
+from qeval.base.protocols import Protocol
 from qeval.base.records import Cell, Policy, Provenance, Stop, Task, Variant
 from qeval.base.settings import Settings
 

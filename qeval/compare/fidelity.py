@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qeval.base.fidelity import Measured, Positions, Protocol, Role, Stream
+from qeval.base.fidelity import Measured, Positions, Role, Stream
+from qeval.base.protocols import Protocol
 from qeval.compare import stats
 from qeval.compare.stats.divergence import mean_divergence
 

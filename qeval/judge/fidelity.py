@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
-from qeval.base.fidelity import names_protocol
+from qeval.base.protocols import names_protocol
 from qeval.base.records import Comparison, Decision, Kind, Policy, Rule
 from qeval.base.rules import FIDELITY_LIMITS, limit_of
 from qeval.compare.fidelity import Estimate, Fidelity, Row, agreement, divergence, perplexity

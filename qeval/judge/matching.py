@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 
 from qeval.base.errors import UsageError, did_you_mean
-from qeval.base.fidelity import names_protocol
+from qeval.base.protocols import names_protocol
 from qeval.base.records import Policy, Rule
 from qeval.base.rules import FIDELITY_LIMITS, describe, limit_of
 from qeval.compare.rows import Row

@@ -13,10 +13,10 @@ import msgspec
 from qeval.ask.order import Fidelity as Wish
 from qeval.ask.order import Order
 from qeval.base.errors import QevalError
-from qeval.base.fidelity import Protocol
 from qeval.base.hashing import digest
 from qeval.base.messages import Event, Fidelity, Job
 from qeval.base.places import tasks_dir
+from qeval.base.protocols import Protocol
 from qeval.base.records import Result, Run, Variant
 from qeval.run import identity
 from qeval.run.executors import EXECUTORS

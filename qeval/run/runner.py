@@ -124,8 +124,9 @@ def _at_work(
         if variant.name in refused:
             run = with_result(run, _refused(variant, refused[variant.name], listen), order.cost)
     seated = partial(hands.seats[0].seated, threads=seats.threads(order, run))
+    asked = fidelity.asked(order, identities)
     jobs = [
-        seated(_job(order, variant, identities, context, place, result_of(run, variant.name).packing))
+        seated(_job(order, variant, identities, context, place, result_of(run, variant.name).packing, asked))
         for variant in sorted(order.variants, key=partial(_turn, order, len(hands.seats)))
         if variant.name not in refused
     ]
@@ -198,8 +199,8 @@ def _scored_at_once(order: Order, run: Run, jobs: Sequence[Job], place: RunDir, 
 
 
 def _turn(order: Order, workers: int, variant: Variant) -> tuple[bool, bool]:
-    """The baseline first, then, of several at once, those quantised here with calibration: they take
-    longest."""
+    """By what variants are sorted: the baseline first, then, where several are scored at once, those that are
+    quantised here with calibration text, which takes longest."""
     from qeval.load.schemes import SCHEMES
 
     made = SCHEMES[variant.scheme.kind].calibrated and variant.scheme.checkpoint is None
@@ -359,6 +360,7 @@ def _job(
     context: dict[str, Any],
     place: RunDir,
     packing: Packing | None = None,
+    asked: Fidelity | None = None,
 ) -> Job:
     return Job(
         runs_dir=str(order.runs_dir),
@@ -376,5 +378,5 @@ def _job(
         policy=order.policy,
         baseline=identities[order.baseline] if order.policy and variant.name != order.baseline else None,
         packing=packing,
-        fidelity=fidelity.asked(order, identities),
+        fidelity=asked,
     )

@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from qeval.base import reading
 from qeval.base.errors import QevalError
-from qeval.base.fidelity import Measured
 from qeval.base.private import private
 from qeval.base.records import Cell, Run
 
-_Record = TypeVar("_Record", Run, Cell, Measured)
+if TYPE_CHECKING:
+    from qeval.base.fidelity import Measured
+
+_Record = TypeVar("_Record", Run, Cell, "Measured")
 
 
 def read_proved(path: Path, expected_sha256: str) -> bytes:

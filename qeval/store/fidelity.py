@@ -19,9 +19,10 @@ from pathlib import Path
 
 from qeval.base import reading
 from qeval.base.errors import QevalError
-from qeval.base.fidelity import OWN, Measured, Positions, Stream
+from qeval.base.fidelity import Measured, Positions, Stream
 from qeval.base.files import disk_errors, write_atomic
 from qeval.base.names import inside
+from qeval.base.protocols import OWN
 from qeval.store.checking import table_of
 from qeval.store.checksums import damaged, decode, holds, summed
 from qeval.store.positions import (

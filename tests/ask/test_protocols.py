@@ -8,7 +8,7 @@ from qeval.ask import suites
 from qeval.ask.order import fidelity_wish
 from qeval.ask.protocols import check_files, of_suite, parse
 from qeval.base.errors import QevalError, UsageError
-from qeval.base.fidelity import ANSWER_TOKENS, Protocol
+from qeval.base.protocols import ANSWER_TOKENS, Protocol
 
 
 def test_each_kind_is_read():

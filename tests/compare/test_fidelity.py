@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from qeval.base.fidelity import Measured, Positions, Protocol, Stream
+from qeval.base.fidelity import Measured, Positions, Stream
+from qeval.base.protocols import Protocol
 from qeval.compare.fidelity import rows_of, summarise, within_noise
 
 PROSE = Protocol("prose", "prose")

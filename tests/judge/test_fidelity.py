@@ -13,7 +13,8 @@ from factories import make_run
 
 from qeval.ask.policy import parse
 from qeval.base.errors import Exit, UsageError
-from qeval.base.fidelity import Measured, Protocol
+from qeval.base.fidelity import Measured
+from qeval.base.protocols import Protocol
 from qeval.base.records import Rule
 from qeval.compare.evidence import gather
 from qeval.compare.fidelity import rows_of

@@ -10,7 +10,8 @@ import jsonschema
 import pytest
 from factories import make_run
 
-from qeval.base.fidelity import Measured, Passage, Protocol
+from qeval.base.fidelity import Measured, Passage
+from qeval.base.protocols import Protocol
 from qeval.compare.evidence import gather
 from qeval.compare.fidelity import rows_of, summarise
 from qeval.report import fidelity

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from qeval.base.errors import QevalError
-from qeval.base.fidelity import Measured, Passage, Positions, Protocol
+from qeval.base.fidelity import Measured, Passage, Positions
+from qeval.base.protocols import Protocol
 from qeval.score.fidelity import toy
 from qeval.store import fidelity as stored
 from qeval.store.positions import (

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qeval.base.errors import QevalError, UsageError
-from qeval.base.fidelity import Protocol
+from qeval.base.protocols import Protocol
 from qeval.base.records import Variant
 from qeval.load import model as models
 from qeval.load.reading import proof

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from qeval.base.errors import QevalError
-from qeval.base.fidelity import Measured, Positions, Protocol, Role, Stream
+from qeval.base.fidelity import Measured, Positions, Role, Stream
 from qeval.base.hashing import digest
 from qeval.base.messages import Fidelity, Job, Note, Stage
+from qeval.base.protocols import Protocol
 from qeval.load.device import device_kind, gpu_free, threads
 from qeval.load.versions import versions
 from qeval.score.clock import phase

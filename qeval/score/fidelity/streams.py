@@ -13,8 +13,9 @@ import numpy as np
 
 from qeval.base import reading
 from qeval.base.errors import QevalError
-from qeval.base.fidelity import OWN, Protocol, Stream, file_text
+from qeval.base.fidelity import Stream
 from qeval.base.places import tasks_dir
+from qeval.base.protocols import OWN, Protocol, file_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qeval.base.fidelity import Measured, Passage, Positions, Protocol, Role, Stream
+from qeval.base.fidelity import Measured, Passage, Positions, Role, Stream
 from qeval.base.hashing import digest
 from qeval.base.messages import Fidelity, Job
+from qeval.base.protocols import Protocol
 from qeval.store import fidelity as stored
 
 if TYPE_CHECKING:
