@@ -189,6 +189,19 @@ def fidelity(command: Command) -> Command:
     )(command)
 
 
+def gpus_per_variant(command: Command) -> Command:
+    """How many GPUs the weights of a variant lie on."""
+    return click.option(
+        "--gpus-per-variant",
+        "gpus",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        metavar="K",
+        help="Spread the layers of each variant over K GPUs, for models that one does not hold.",
+    )(command)
+
+
 def placement(command: Command) -> Command:
     """Where weights lie while they are scored."""
     return click.option(
