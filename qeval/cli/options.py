@@ -94,7 +94,11 @@ def runs(command: Command) -> Command:
 def policy(command: Command) -> Command:
     """What is allowed: a policy file, or the short form."""
     options = (
-        click.option("--policy", type=Place(path_type=Path), help="A policy file, or a pyproject.toml."),
+        click.option(
+            "--policy",
+            type=Place(path_type=Path),
+            help="A policy file, a pyproject.toml, or leaderboard-v1, which comes with qeval.",
+        ),
         click.option(
             "--max-drop",
             multiple=True,
