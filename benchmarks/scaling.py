@@ -263,11 +263,12 @@ def drawn(found: list[dict[str, Any]]) -> str:
             y += row
         for gpu in sorted({sample[1] for sample in one["samples"]}):
             parts.append(f'<text x="0" y="{y + 11}">GPU {gpu}</text>')
+            wide, bars = _PERIOD_MS / 1000 * scale, []
             for at, _, share in (sample for sample in one["samples"] if sample[1] == gpu):
                 x, tall = left + (at - begun) * scale, share * (row - 3)
-                wide = _PERIOD_MS / 1000 * scale
-                bar = f'x="{x:.1f}" y="{y + row - 3 - tall:.1f}" width="{wide:.2f}" height="{tall:.1f}"'
-                parts.append(f'<rect {bar} fill="#444"/>' if share and x >= left else "")
+                if share and x >= left:
+                    bars.append(f"M{x:.1f} {y + row - 3}v-{tall:.1f}h{wide:.1f}v{tall:.1f}z")
+            parts.append(f'<path d="{"".join(bars)}" fill="#444"/>')
             y += row
         y += 10
     legend = "".join(

@@ -80,16 +80,19 @@ def schemes_by_run() -> str:
     found: dict[str, list[str]] = defaultdict(list)
     for spec in SCHEMES.values():
         found[spec.verified].append(f"`{spec.name}`")
-    states = sorted(
-        found, key=lambda state: (state == "not run", -state.count(",") - state.count("and"), state)
-    )
+    states = sorted(found, key=lambda state: (state == "not run", -state.count(", H"), state))
     rows = [f"| {ran_on(state)} | {', '.join(found[state])} |" for state in states]
     return "\n".join(["| run | schemes |", "|---|---|", *rows])
 
 
 def ran_on(state: str) -> str:
     """What `verified` means, in words."""
-    return "not run yet" if state == "not run" else f"on {state.replace(', H', ' and H')}"
+    if state == "not run":
+        return "not run yet"
+    told, _, unpacked = state.partition(", unpacked")
+    *others, last = told.split(", ")
+    places = f"{', '.join(others)} and {last}" if others else last
+    return f"on {places}{', unpacked' if unpacked or state.endswith('unpacked') else ''}"
 
 
 def records() -> str:

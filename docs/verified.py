@@ -61,7 +61,7 @@ def short(device: str) -> str:
 
 
 def verified() -> dict[str, str]:
-    """By scheme, where it ran: "CPU, H100", or "CPU and H100, unpacked" where it ran in no other way."""
+    """By scheme, where it ran: "CPU, H100", or "CPU, H100, unpacked" where it ran in no other way."""
     places: dict[str, set[str]] = defaultdict(set)
     for record in records():
         for scheme, device in loaded(record):
@@ -71,7 +71,7 @@ def verified() -> dict[str, str]:
     for scheme in sorted({name.removesuffix(" unpacked") for name in places}):
         packed, unpacked = places.get(scheme), places.get(f"{scheme} unpacked")
         told[scheme] = (
-            ", ".join(sorted(packed)) if packed else f"{' and '.join(sorted(unpacked or ()))}, unpacked"
+            ", ".join(sorted(packed)) if packed else f"{', '.join(sorted(unpacked or ()))}, unpacked"
         )
     return told
 

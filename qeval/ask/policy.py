@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from qeval.base import reading
 from qeval.base.errors import UsageError
+from qeval.base.places import tasks_dir
 from qeval.base.reading import content
 from qeval.base.records import Policy, Rule, Tier
 from qeval.base.rules import LIMITS
@@ -100,13 +101,23 @@ class PolicyTable(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def load(path: Path) -> Policy:
-    """Read a policy file, or the table [tool.qeval.gate] where the file is called pyproject.toml.
+    """Read a policy file, or the table [tool.qeval.gate] where the file is called pyproject.toml; a mere name
+    that is no file here may be that of a policy which comes with qeval.
 
     Raises UsageError: no such file, not TOML, an unknown key, a value of the wrong type or range, no
     required rule.
     """
+    path = _shipped(path)
     table = read(path, "policy")
     return parse(_from_project(table, path) if path.name == "pyproject.toml" else table, str(path))
+
+
+def _shipped(path: Path) -> Path:
+    """The file that is meant: one that comes with qeval where only its name was given and nothing here has
+    it."""
+    ours = tasks_dir() / "policies" / f"{path}.toml"
+    mere = path.name == str(path) and not path.suffix and not path.exists()
+    return ours if mere and ours.is_file() else path
 
 
 def _from_project(table: Mapping[str, Any], path: Path) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -227,7 +226,9 @@ def document(found: Prediction) -> dict[str, Any]:
     }
 
 
-def settings_of(limit: int | None, datasets_dir: Path | None, placement: str, memory: int | None) -> Settings:
+def settings_of(
+    limit: int | None, datasets_dir: Path | None, placement: str, memory: int | None, gpus: int = 1
+) -> Settings:
     """How the run would be asked for."""
     place = str(datasets_dir.resolve()) if datasets_dir else None
-    return replace(Settings(), limit=limit, datasets_dir=place, placement=placement, gpu_memory=memory)
+    return Settings(limit=limit, datasets_dir=place, placement=placement, gpu_memory=memory, gpus=gpus)

@@ -112,6 +112,7 @@ def gate(
 )
 @click.option("--revision", metavar="REV", help="Revision of the model on the Hub.")
 @options.placement
+@options.gpus_per_variant
 @options.gpu_memory
 @click.option(
     "--gpu",
@@ -136,7 +137,8 @@ def plan(runs_dir: Path, as_json: bool, from_run: str | None, **asked: Any) -> N
     from qeval.judge import plan as plans
     from qeval.judge.undecidable import held_to_noise, undecidable
 
-    wanted = {name: asked.pop(name) for name in ("model", "schemes", "revision", "placement", "gpu_memory")}
+    words = ("model", "schemes", "revision", "placement", "gpu_memory", "gpus")
+    wanted = {name: asked.pop(name) for name in words}
     timed = {name: asked.pop(name) for name in ("gpu", "price", "datasets_dir")}
     forecast.check(timed["gpu"], timed["price"], wanted["model"])
     wanted["gpu_memory"] = forecast.memory_of(timed["gpu"], wanted["gpu_memory"])
@@ -171,7 +173,7 @@ def _time(
     say("Building the questions and counting their tokens ...", err=True)
     chosen = _suite(asked["suite"], asked["tasks"], asked["limit"], measured)
     settings = forecast.settings_of(
-        asked["limit"], timed["datasets_dir"], wanted["placement"], wanted["gpu_memory"]
+        asked["limit"], timed["datasets_dir"], wanted["placement"], wanted["gpu_memory"], wanted["gpus"]
     )
     return forecast.predict(
         [need.variant for need in variants],

@@ -30,6 +30,7 @@ def needs(
     revision: str | None,
     placement: str,
     gpu_memory: int | None,
+    gpus: int = 1,
     elsewhere: bool = False,
 ) -> list[Need]:
     """What each variant takes; nothing without a model. `elsewhere`: on another machine, of which only the
@@ -37,13 +38,17 @@ def needs(
     from qeval.load.toy import is_toy
 
     if model is None:
-        if gpu_memory is not None or placement != "auto":
+        if gpu_memory is not None or placement != "auto" or gpus > 1:
             raise UsageError("Memory is planned for a model, and none is named.", "Add --model.")
         return []
     if is_toy(model):
         return []
+    if gpus > 1 and placement == "streamed":
+        raise UsageError(
+            "--gpus-per-variant and --placement streamed exclude each other.", "Leave one of them out."
+        )
     found = [
-        _need(variant, placement, gpu_memory, elsewhere=elsewhere)
+        _need(variant, placement, gpu_memory, gpus, elsewhere=elsewhere)
         for variant in _variants(model, schemes, revision)
     ]
     for need in found:
@@ -61,7 +66,7 @@ def _variants(model: str, schemes: str, revision: str | None) -> list[Variant]:
     return [Variant(name, model, scheme, revision) for name, scheme in parse_schemes(schemes)]
 
 
-def _need(variant: Variant, asked: str, gpu_memory: int | None, *, elsewhere: bool) -> Need:
+def _need(variant: Variant, asked: str, gpu_memory: int | None, gpus: int, *, elsewhere: bool) -> Need:
     from qeval.base.places import cache_dir
     from qeval.load.memory import host_bytes
     from qeval.load.placement import Room, place, sizes_of
@@ -70,7 +75,7 @@ def _need(variant: Variant, asked: str, gpu_memory: int | None, *, elsewhere: bo
     gpu = min(here or gpu_memory, gpu_memory) if gpu_memory else here
     host = None if elsewhere else host_bytes()
     sizes = sizes_of(variant, "auto", "cuda" if gpu else "cpu", cache_dir())
-    return Need(variant, sizes, place(variant, sizes, Room(gpu, host), asked))
+    return Need(variant, sizes, place(variant, sizes, Room(gpu, host), asked, gpus=gpus))
 
 
 def gpu_here() -> int | None:
@@ -110,7 +115,7 @@ def document(found: Sequence[Need]) -> list[dict[str, Any]]:
 
 
 def _where(need: Need) -> str:
-    return "streamed" if need.placement.streamed else "resident"
+    return need.placement.name or "resident"
 
 
 def _bytes(need: Need) -> dict[str, int | None]:

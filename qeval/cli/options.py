@@ -94,7 +94,11 @@ def runs(command: Command) -> Command:
 def policy(command: Command) -> Command:
     """What is allowed: a policy file, or the short form."""
     options = (
-        click.option("--policy", type=Place(path_type=Path), help="A policy file, or a pyproject.toml."),
+        click.option(
+            "--policy",
+            type=Place(path_type=Path),
+            help="A policy file, a pyproject.toml, or leaderboard-v1, which comes with qeval.",
+        ),
         click.option(
             "--max-drop",
             multiple=True,
@@ -186,6 +190,19 @@ def fidelity(command: Command) -> Command:
         metavar="LIST",
         help="Measure how far the next token's distribution moves: wikitext-2048, llama.cpp-512, prose,"
         " text:FILE, prompts:FILE, trace:FILE[,N], or none.  [default: the suite's; none with --limit]",
+    )(command)
+
+
+def gpus_per_variant(command: Command) -> Command:
+    """How many GPUs the weights of a variant lie on."""
+    return click.option(
+        "--gpus-per-variant",
+        "gpus",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        metavar="K",
+        help="Spread the layers of each variant over K GPUs, for models that one does not hold.",
     )(command)
 
 

@@ -49,15 +49,7 @@ def _several(command: options.Command) -> options.Command:
             metavar="N",
             help="Score with N workers at once on the CPU, or on a cluster; how many changes no number.",
         ),
-        click.option(
-            "--gpus-per-variant",
-            "gpus",
-            type=click.IntRange(min=1),
-            default=1,
-            show_default=True,
-            metavar="K",
-            help="Spread the layers of each variant over K GPUs, for models that one does not hold.",
-        ),
+        options.gpus_per_variant,
         click.option(
             "--devices",
             metavar="LIST",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
-from qeval.ask import policy
+from qeval.ask import policy, suites
 from qeval.base import rules
 from qeval.base.errors import UsageError
 from qeval.base.records import Policy, Rule
+from qeval.judge import plan, sizing
 
 FULL = """
 [gate]
@@ -164,3 +166,22 @@ def test_a_rule_in_words():
     assert rules.limit_of(Rule(max_flips=0.05)) == ("max_flips", 0.05)
     with pytest.raises(UsageError):
         rules.limit_of(Rule())
+
+
+def test_the_policy_that_comes_with_qeval_can_be_decided(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    rules = policy.load(Path("leaderboard-v1"))
+    suite = suites.load("leaderboard-v1")
+    answers = {row.task: row.answer for row in plan.plan(suite, sizing.sizes(suite), rules)}
+    assert answers.pop("wikitext") == "unknown"  # until a run tells how much its pages change
+    assert len(answers) == 5
+    assert set(answers.values()) == {"provable"}
+
+
+def test_a_file_of_ones_own_goes_before_the_one_that_comes_with_qeval(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("leaderboard-v1").write_text("[gate]\nmax_drop = 9.0\n", "utf-8")
+    assert policy.load(Path("leaderboard-v1")).rules[0].max_drop == 9.0
+    for name in ("nothing-known", "../leaderboard-v1", "leaderboard-v1.toml"):
+        with pytest.raises(UsageError, match="cannot be read"):
+            policy.load(Path(name))

@@ -116,3 +116,18 @@ def test_no_driver_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setenv("PATH", "")
     assert memory.gpu_here() is None
+
+
+def test_several_gpus_hold_a_part_of_each_variant(model: Path) -> None:
+    words = ("--model", model, "--schemes", "fp16,bnb4", "--gpu-memory", "24GiB", "--gpus-per-variant")
+    told = json.loads(plan(*words, 2, "--json").stdout)["memory"]
+    assert [(row["placement"], row["in_host"]) for row in told] == [("2 GPUs", 0)] * 2
+    assert all(13 * 10**9 < row["on_device"] < 14 * 10**9 for row in told)
+    assert "The weights lie on 2 GPUs, a run of layers on each, as asked." in plan(*words, 2).stdout
+    small = plan("--model", model, "--schemes", "fp16", "--gpu-memory", "8GiB", "--gpus-per-variant", 2)
+    assert small.exit_code == 1
+    assert "of each of 2 GPUs, and they have 8.00 GiB" in small.stderr
+    both = plan(*words, 2, "--placement", "streamed")
+    assert both.exit_code == 2
+    assert "exclude each other" in both.stderr
+    assert plan("--gpus-per-variant", 2).exit_code == 2

@@ -33,7 +33,10 @@ def test_every_executor_is_tested_here() -> None:
     assert set(SUMMARIES) <= set(WAYS)
 
 
-@pytest.fixture(params=WAYS)
+RARELY = {"ray-alone"}  # as ray in most; what differs is tested in test_remote.py too
+
+
+@pytest.fixture(params=[pytest.param(way, marks=[pytest.mark.rare] * (way in RARELY)) for way in WAYS])
 def way(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
