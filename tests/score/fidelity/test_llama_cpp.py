@@ -64,7 +64,7 @@ def theirs(files):
     said += tool("llama-perplexity", "-m", files / "variant.gguf", *common, "--kl-divergence")
     names = {
         "ppl": r"Mean PPL\(Q\) *: +([\d.]+)",
-        # not "Mean PPL(base)", which is of stored logits: rare tokens are raised to 16 below the greatest there
+        # not "Mean PPL(base)", of stored logits: rare tokens are raised to 16 below the greatest there
         "ppl_base": r"Final estimate: PPL = +([\d.]+)",
         "kl": r"Mean +KLD: +([\d.]+)",
         "median": r"Median +KLD: +([\d.]+)",
