@@ -35,6 +35,11 @@ MARK = "QEVAL_TEST_MARK"
 """A variable by which processes are known that a cluster of the test's own started."""
 
 
+def _hear_ctrl_c() -> None:
+    """A shell's background jobs ignore SIGINT, and so would their children: begin as in a terminal."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def the_run(tmp_path: Path) -> RunDir:
     [file] = (tmp_path / "runs").glob("*/run.json")
     return RunDir(file.parent)
@@ -92,6 +97,7 @@ class Contract:
                     stderr=subprocess.STDOUT,
                     text=True,
                     start_new_session=True,
+                    preexec_fn=_hear_ctrl_c,  # noqa: PLW1509 - one call, and no thread but this one
                 )
             )
             return begun[-1]

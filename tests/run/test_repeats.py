@@ -218,6 +218,7 @@ def test_a_plan_names_margins_below_twice_the_floor(qeval, tmp_path: Path) -> No
 class TestRealWeights:
     pytestmark = QUIET
 
+    @pytest.mark.rare
     def test_a_run_with_both_kinds_of_repeats(self, qeval, tmp_path: Path) -> None:
         pytest.importorskip("gptqmodel")
         text = tmp_path / "text.txt"

@@ -170,7 +170,7 @@ def test_a_shard_that_kills_three_workers_is_named_and_the_rest_is_finished(
     assert again.samples.items() <= whole.samples.items()
 
 
-@pytest.mark.parametrize(("first", "then"), [(1, 3), (2, 1)])
+@pytest.mark.parametrize(("first", "then"), [(1, 3), pytest.param(2, 1, marks=pytest.mark.rare)])
 def test_a_run_goes_on_with_another_number_of_workers(
     run, whole: Scored, tmp_path: Path, first: int, then: int
 ) -> None:

@@ -282,6 +282,7 @@ def slowly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.torch
+@pytest.mark.rare
 @pytest.mark.usefixtures("slowly")
 def test_several_workers_share_a_variant_and_give_the_bytes_of_one(
     qeval, llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

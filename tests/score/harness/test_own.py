@@ -129,7 +129,9 @@ def stops_in(texts):
 
 
 @pytest.mark.parametrize("asked", PROMPTS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [*KINDS[:4], *(pytest.param(kind, marks=pytest.mark.rare) for kind in KINDS[4:])]
+)
 def test_every_text_is_lm_evals(kind, asked, plain_tokenizer, fixtures):
     model = tiny(kind, plain_tokenizer)
     loop = Seen(model)
