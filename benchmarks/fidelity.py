@@ -1,15 +1,15 @@
-"""How long fidelity takes and how much memory, on random weights in a real shape, at the size of
-wikitext-2048.
+"""How long fidelity takes, and how much memory, on random weights in a real shape at wikitext-2048's size.
 
-    python benchmarks/fidelity.py                                    # on a GPU: Llama-2-7B, 166 windows of
-    2048 python benchmarks/fidelity.py --shape llama-3-8b --windows 140   # a vocabulary of 128 256 python
-    benchmarks/fidelity.py --shape smollm2-135m --windows 2   # in small, on a CPU
+    python benchmarks/fidelity.py
+    python benchmarks/fidelity.py --shape llama-3-8b --windows 140
+    python benchmarks/fidelity.py --shape smollm2-135m --windows 2
 
-Prints, one JSON line each: scoring's own peak; what it takes to store what enters the baseline's head; a
-variant measured against it (its weights rounded to 4 bits), beyond loading; the baseline against itself,
-which must be exactly 0; the noise floor by other packing, by the plain path, and in float32 where it fits;
-and how far the numbers of one window are from those of whole tables of logits in float64. The cache lies in
---cache, by default a temporary directory.
+The first is for a GPU: Llama-2-7B and 166 windows of 2048 tokens; the second has a vocabulary of 128 256; the
+third is small enough for a CPU. Prints, one JSON line each: scoring's own peak; what it takes to store what
+enters the baseline's head; a variant measured against it (its weights rounded to 4 bits), beyond loading; the
+baseline against itself, which must be exactly 0; the noise floor by other packing, by the plain path, and in
+float32 where it fits; and how far the numbers of one window are from those of whole tables of logits in
+float64. The cache lies in --cache, by default a temporary directory.
 """
 
 from __future__ import annotations
