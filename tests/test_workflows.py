@@ -106,6 +106,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"MAX_DROP": "many"}, 2, "ERROR"),
         ({"POLICY": "policy.toml"}, 3, "FAIL"),
         ({"MAX_DROP": "30", "WORDS": "--newer-than 1s"}, 5, "MISSING"),
+        ({"MAX_DROP": "30", "WORDS": "--help"}, 1, "ERROR"),
     ],
 )
 def test_the_action_judges(runner: Runner, toy: Path, env: dict[str, str], code: int, verdict: str) -> None:
@@ -119,11 +120,8 @@ def test_the_action_judges(runner: Runner, toy: Path, env: dict[str, str], code:
         "QEVAL_RUNS_DIR": "runs",
         "REPORT": "true",
     }
-    install, report, gate = steps(ACTION)
+    install, gate, report = steps(ACTION)
     assert runner.run(install, GITHUB_ACTION_PATH=str(ACTION.parent), **(usual | env)).returncode == 0
-    if "RUNS" not in env:
-        assert runner.run(report, **(usual | env)).returncode == 0
-        assert (runner.place / "report.md").is_file()
     done = runner.run(gate, **(usual | env))
     assert (done.returncode, runner.files["GITHUB_OUTPUT"].read_text()) == (code, f"verdict={verdict}\n"), (
         done
@@ -132,6 +130,9 @@ def test_the_action_judges(runner: Runner, toy: Path, env: dict[str, str], code:
     if verdict in {"PASS", "FAIL", "INCONCLUSIVE"}:
         assert ET.parse(runner.place / "gate.xml").getroot().tag == "testsuites"
         assert "qeval gate: " in runner.files["GITHUB_STEP_SUMMARY"].read_text("utf-8")
+    if "RUNS" not in env:
+        assert runner.run(report, **(usual | env)).returncode == 0
+        assert (runner.place / "report.md").is_file()
 
 
 @pytest.mark.slow

@@ -171,7 +171,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def _write_through(path: Path, data: bytes) -> None:
     """Write to what is no plain file. A FIFO that nobody reads is an error, where opening it would wait."""
-    handle = os.open(path, os.O_WRONLY | os.O_NONBLOCK | getattr(os, "O_NOCTTY", 0))
+    handle = os.open(path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
     os.set_blocking(handle, True)
     with os.fdopen(handle, "wb", buffering=0) as file:
         left = memoryview(data)

@@ -29,17 +29,24 @@ def heard() -> Iterator[None]:
         yield
         return
     numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in numbers}
-    ours = [number for number in numbers if before[number] == signal.SIG_DFL]
-    for number in ours:
-        signal.signal(number, _stop)
+    before = {number: signal.getsignal(number) for number in (*numbers, signal.SIGINT)}
+    for number in numbers:
+        if before[number] == signal.SIG_DFL:
+            signal.signal(number, _stop)
     try:
         yield
     finally:
-        for number in ours:
-            signal.signal(number, before[number])
+        for number, handler in before.items():
+            if signal.getsignal(number) in {_stop, _nothing}:
+                signal.signal(number, handler)
 
 
 def _stop(number: int, _frame: FrameType | None) -> NoReturn:
-    signal.signal(number, signal.SIG_IGN)  # a second one would break off what the first one ends
+    for each in (getattr(signal, name) for name in (*_NAMES, "SIGINT") if hasattr(signal, name)):
+        if signal.getsignal(each) != signal.SIG_IGN:
+            signal.signal(each, _nothing)  # a second one would break off what the first one ends
     raise Stopped(number)
+
+
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    """What a signal does then; what is started meanwhile does not inherit it, as it would SIG_IGN."""

@@ -26,7 +26,8 @@ def ahead_of(order: Order, seat: Seat, prepare: Prepare, listen: Listener) -> Li
     """A listener that has the next variant's worker get ready, and its files read, once one scores on a GPU;
     what a CPU scores would only wait for it."""
     on_gpu = False
-    after = {one.name: later for one, later in pairwise(order.variants)}
+    turns = sorted(order.variants, key=lambda variant: variant.name != order.baseline)
+    after = {one.name: later for one, later in pairwise(turns)}
 
     def hear(variant: Variant, event: Event) -> None:
         nonlocal on_gpu
@@ -48,10 +49,11 @@ def read_ahead(variant: Variant) -> threading.Thread | None:
 
     if is_toy(variant.model) or not hasattr(os, "posix_fadvise"):
         return None
-    files = list[Path]()
-    with contextlib.suppress(QevalError):  # what is wrong is said when the variant's turn comes
+    files, size = list[Path](), 0
+    with contextlib.suppress(QevalError, OSError):  # what is wrong is said when the variant's turn comes
         files = [file for file in local_files(variant) if file.is_file()]
-    if not 0 < sum(file.stat().st_size for file in files) <= SHARE * _free():
+        size = sum(file.stat().st_size for file in files)
+    if not 0 < size <= SHARE * _free():
         return None
     thread = threading.Thread(target=_read, args=([str(file) for file in files],), daemon=True)
     thread.start()

@@ -59,9 +59,13 @@ def held(folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Within it no other process of this machine looks at the lock: of two that find a dead one's, the second
-    would take away the first one's. The system ends it with the process; not every file system has it."""
-    import fcntl
-
+    would take away the first one's. The system ends it with the process; not every file system has it, nor
+    has Windows."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):

@@ -38,12 +38,15 @@ def test_a_second_signal_does_not_break_off_the_end() -> None:
             try:
                 os.kill(os.getpid(), signal.SIGTERM)
             finally:
-                os.kill(os.getpid(), signal.SIGTERM)
+                for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+                    os.kill(os.getpid(), number)
                 ended.append(True)
 
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(stops.Stopped):
         twice()
     assert ended
+    assert signal.getsignal(signal.SIGINT) == before
 
 
 def test_what_is_ignored_stays_ignored() -> None:
