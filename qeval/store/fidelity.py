@@ -22,7 +22,6 @@ from qeval.base.errors import QevalError
 from qeval.base.fidelity import Measured, Positions, Stream
 from qeval.base.files import disk_errors, write_atomic
 from qeval.base.names import inside
-from qeval.base.protocols import OWN
 from qeval.store.checking import table_of
 from qeval.store.checksums import damaged, decode, holds, summed
 from qeval.store.positions import (
@@ -94,15 +93,6 @@ def add(run: Path, one: Measured, columns: Positions, tokens: Stream) -> Measure
             if old.key != one.key:
                 shutil.rmtree(inside(run / FOLDER, old.key), ignore_errors=True)
     return one
-
-
-def without_file(one: Measured) -> Measured:
-    """What was measured, its protocol without the name of a file; protocols of one kind are told apart by
-    their streams."""
-    protocol = one.protocol
-    if protocol.file in {"", OWN}:
-        return one
-    return replace(one, protocol=replace(protocol, name=f"{protocol.kind}:{one.stream[:8]}", file=""))
 
 
 def _place(one: Measured) -> tuple[str, str, str]:

@@ -126,6 +126,32 @@ def test_a_file_below_home_is_measured_once_and_left_out_where_asked(qeval, tmp_
         assert "nats" in text or "kl" in text
 
 
+def test_what_redact_hides_is_judged_all_the_same(qeval, tmp_path):
+    file, other = tmp_path / "secret" / "words.txt", tmp_path / "secret" / "other.txt"
+    file.parent.mkdir()
+    file.write_text("some words")
+    qeval(*TOY, "--fidelity", f"text:{file}")
+    policy, junit = tmp_path / "policy.toml", tmp_path / "gate.xml"
+    rule = "[[rule]]\ntasks = '{}'\nmax_kl = 1e-9\n"
+    policy.write_text("[gate]\nmax_drop = 90\n" + rule.format(f"text:{file}"))
+    words = ("gate", "--policy", policy, "--allow-identical")
+    found = json.loads(qeval(*words, "--json", code=3).stdout)
+    shown = json.loads(qeval(*words, "--json", "--redact", "--junit", junit, code=3).stdout)
+    assert [one["status"] for one in shown["decisions"]] == [one["status"] for one in found["decisions"]]
+    hidden = {one["task"] for one in shown["decisions"]} - {one["task"] for one in found["decisions"]}
+    assert [name[:5] for name in hidden] == ["text:"]
+    report = tmp_path / "report.md"
+    qeval("report", "--redact", "--policy", policy, "-o", report)
+    table = qeval(*words, "--redact", code=3)
+    for text in (json.dumps(shown), junit.read_text(), table.stdout, report.read_text()):
+        assert "secret" not in text.replace("--fidelity", "")
+        assert next(iter(hidden)) in text
+    policy.write_text("[gate]\nmax_drop = 90\n" + rule.format(f"text:{other}"))
+    missing = qeval(*words, "--redact", code=5).stdout
+    assert "secret" not in missing
+    assert "text:[file 1]" in missing
+
+
 def test_a_smoke_run_measures_only_what_is_asked():
     from qeval.ask.order import order
 
