@@ -261,7 +261,7 @@ def _fidelity(evidence: Evidence, opened: Sequence[tuple[RunDir, Run]]) -> Fidel
     from qeval.compare.fidelity import rows_of
     from qeval.store import fidelity
 
-    told = [(place, one) for place, _ in opened for one in fidelity.measured(place.path)]
+    told = [(place, one) for place, run in opened for one in fidelity.of_run(place, run)]
     places = {one.key: place.path for place, one in told}
     kept: dict[str, tuple[Positions, Stream]] = {}
 
