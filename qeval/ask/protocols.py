@@ -19,6 +19,8 @@ from qeval.base.protocols import ANSWER_TOKENS, FIXED, OF_FILES, OWN, Protocol, 
 _SYNTAX = "Write e.g. wikitext-2048, text:FILE, prompts:FILE, trace:own,64 or wikitext-2048[windows=16]."
 _OPTIONS = re.compile(r"(?P<name>.*?)(?:\[(?P<options>[^\[\]]*)\])?")
 
+_TOKENS = re.compile(r"\d+(?:\[[^\[\]]*\])?", re.ASCII)
+
 
 def parse(text: str) -> tuple[Protocol, ...]:
     """The protocols that words name, in their order. Raises UsageError for what is none, or named twice."""
@@ -49,7 +51,7 @@ def _parts(text: str) -> Iterator[str]:
     parts = [part.strip() for part in re.split(r",(?![^\[]*\])", text)]
     held = ""
     for part in parts:
-        if held.startswith("trace:") and part.isdecimal():
+        if held.startswith("trace:") and _TOKENS.fullmatch(part):
             yield f"{held},{part}"
             held = ""
             continue

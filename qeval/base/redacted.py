@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import msgspec
@@ -20,9 +20,16 @@ _LEFT_OUT = re.compile(r"\[path \d+\]")
 
 
 def redacted(run: Run) -> Run:
+    """The run without paths, as `hiding` has it."""
+    return hiding(run)[0]
+
+
+def hiding(run: Run) -> tuple[Run, Callable[[str], str]]:
     """The run with `[path 1]`, `[path 2]` ... for each path in it, the same for the same path, and an id that
-    tells nothing of one. Names on the Hub stay; so do the texts of items, which are not part of a run."""
+    tells nothing of one. Names on the Hub stay; so do the texts of items, which are not part of a run. And
+    what does the same to any text that tells of the run."""
     paths = sorted(set(_models(run)), key=len, reverse=True)
+    before = run.id
     if paths:
         brief = hashlib.sha256(run.id.encode()).hexdigest()[:8]
         run = replace(run, id=f"run-{brief}")
@@ -31,7 +38,14 @@ def redacted(run: Run) -> Run:
     for path in paths:
         text = text.replace(_in_json(path), _name(path, names))
     text = _PATH.sub(lambda found: _name(found[0], names), text)
-    return msgspec.json.decode(text, type=Run)
+
+    def hide(words: str) -> str:
+        words = words.replace(before, run.id) if paths else words
+        for path in paths:
+            words = words.replace(path, _name(path, names))
+        return _PATH.sub(lambda found: _name(found[0], names), words)
+
+    return msgspec.json.decode(text, type=Run), hide
 
 
 def is_redacted(run: Run) -> bool:

@@ -70,22 +70,26 @@ def gate(
     are missing or cannot be compared.
     """
     from qeval.ask.policy import demand
+    from qeval.base.redacted import redacted
     from qeval.cli.ages import age_of, in_words, refuse_older
     from qeval.judge import formats
     from qeval.judge.gate import conclude
+    from qeval.judge.redacted import without_paths
 
     files = {name: asked.pop(name) for name in _file_formats()}
     policy = demand(**asked, allow_different_models=allow_different_models)
     evidence, _ = options.open_runs(
-        runs, runs_dir, baseline, allow_different_models=policy.allow_different_models, redact=redact
+        runs, runs_dir, baseline, allow_different_models=policy.allow_different_models
     )
+    told = redacted(evidence.run) if redact else evidence.run
     if not runs:
-        age = age_of(evidence.run.created)
+        age = age_of(told.created)
         begun = "of no known date" if age is None else f"begun {in_words(age)} ago"
-        say(f"Judging the newest run, {evidence.run.id}, {begun}.", err=True)
+        say(f"Judging the newest run, {told.id}, {begun}.", err=True)
     if newer_than is not None:
-        refuse_older(evidence.run, newer_than)
+        refuse_older(told, newer_than)
     outcome = conclude(evidence, policy)
+    outcome = without_paths(outcome, evidence) if redact else outcome
     formats.publish(outcome, {name: path for name, path in files.items() if path})
     show = say_json if as_json else say
     show(formats.formats()["json" if as_json else "table"].render(outcome))

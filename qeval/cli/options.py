@@ -232,9 +232,11 @@ def open_runs(
     redact: bool = False,
 ) -> tuple[Evidence, Reader]:
     """The runs that a person named (the newest, where none is) as one that is compared with `baseline`, and
-    what reads their cells; `redact`: without the paths of models."""
+    what reads their cells; `redact`: without the paths of models and files, to be shown and never judged, as
+    rules are about real names."""
     from qeval.base.redacted import redacted
     from qeval.compare.evidence import gather, with_baseline
+    from qeval.compare.fidelity import without_files
     from qeval.compare.merge import merge
     from qeval.store.reader import reader
     from qeval.store.runs import Store
@@ -250,15 +252,16 @@ def open_runs(
     )
     read = reader(opened)
     evidence = gather(redacted(run) if redact else run, read.samples)
-    return replace(evidence, fidelity=_fidelity(evidence, opened, redact=redact)), read
+    moved = _fidelity(evidence, opened)
+    return replace(evidence, fidelity=without_files(moved) if redact else moved), read
 
 
-def _fidelity(evidence: Evidence, opened: Sequence[tuple[RunDir, Run]], *, redact: bool) -> Fidelity:
-    """How far distributions moved, as far as the runs tell; `redact`: without the names of files."""
+def _fidelity(evidence: Evidence, opened: Sequence[tuple[RunDir, Run]]) -> Fidelity:
+    """How far distributions moved, as far as the runs tell."""
     from qeval.compare.fidelity import rows_of
     from qeval.store import fidelity
 
-    told = [(place, one) for place, _ in opened for one in fidelity.measured(place.path)]
+    told = [(place, one) for place, run in opened for one in fidelity.of_run(place, run)]
     places = {one.key: place.path for place, one in told}
     kept: dict[str, tuple[Positions, Stream]] = {}
 
@@ -269,5 +272,4 @@ def _fidelity(evidence: Evidence, opened: Sequence[tuple[RunDir, Run]], *, redac
         return kept[one.key]
 
     order = [result.variant.name for result in evidence.run.results]
-    found = [fidelity.without_file(one) if redact else one for _, one in told]
-    return rows_of(found, read, order, evidence.run.baseline)
+    return rows_of([one for _, one in told], read, order, evidence.run.baseline)

@@ -14,7 +14,9 @@ from qeval.cli import options
 from qeval.cli.speech import say
 
 if TYPE_CHECKING:
-    pass
+    from qeval.base.records import Decision
+    from qeval.compare.evidence import Evidence
+    from qeval.store.reader import Reader
 
 _USUAL_PORT = 8000
 
@@ -66,14 +68,23 @@ def report(
     from qeval.ask.policy import choose
     from qeval.base.files import write_text
     from qeval.judge.gate import conclude
+    from qeval.judge.redacted import without_paths
     from qeval.report.context import build
     from qeval.report.formats import Options, render
 
-    evidence, read = options.open_runs(
-        runs, runs_dir, baseline, allow_different_models=allow_different_models, redact=redact
-    )
+    def opened(*, redact: bool) -> tuple[Evidence, Reader]:
+        return options.open_runs(
+            runs, runs_dir, baseline, allow_different_models=allow_different_models, redact=redact
+        )
+
+    evidence, read = opened(redact=redact)
     policy = choose(**gate, allow_different_models=allow_different_models)
-    decisions = conclude(evidence, policy).decisions if policy else ()
+    decisions: tuple[Decision, ...] = ()
+    if policy:
+        judged = opened(redact=False)[0] if redact else evidence
+        outcome = conclude(judged, policy)
+        outcome = without_paths(outcome, judged) if redact else outcome
+        policy, decisions = outcome.policy, outcome.decisions
     context = build(evidence, read.items, decisions, policy, title=title)
     for path in outputs:
         write_text(path, render(context, path, Options(short, assets)))

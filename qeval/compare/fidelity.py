@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qeval.base.fidelity import Measured, Positions, Role, Stream
-from qeval.base.protocols import Protocol
+from qeval.base.protocols import OWN, Protocol
 from qeval.compare import stats
 from qeval.compare.stats.divergence import mean_divergence
 
@@ -173,8 +173,6 @@ def _measured_row(one: Measured, read: Read) -> Row:
 def _with_floor(row: Row, own: Sequence[Row], read: Read) -> Row:
     """A variant's row with its mean divergence as a multiple of the noise floor, both over the positions that
     the floor was measured on."""
-    from dataclasses import replace
-
     if row.role != "candidate" or not own:
         return row
     floor = max(own, key=lambda one: one.kl.value)
@@ -289,6 +287,26 @@ def _traced(same: NDArray[np.bool_], stream: Stream) -> Traced:
         (k, float(np.mean([bool(part[:k].all()) for part in parts]))) for k in UPTO if k <= longest
     )
     return Traced(len(parts), len(known), float(np.median(known)) if known else None, identical)
+
+
+def names_without_files(found: Fidelity) -> dict[str, str]:
+    """For each protocol that reads a person's file, by its name, one that tells the kind and the token stream
+    instead."""
+    rows = [row for row in found.rows if row.role == "candidate" and row.protocol.file not in {"", OWN}]
+    return {row.protocol.name: f"{row.protocol.kind}:{row.measured.stream[:8]}" for row in rows}
+
+
+def without_files(found: Fidelity) -> Fidelity:
+    """The same without the names of files."""
+    names = names_without_files(found)
+    rows = []
+    for row in found.rows:
+        if row.protocol.name in names:
+            protocol = replace(row.protocol, name=names[row.protocol.name], file="")
+            row = replace(row, measured=replace(row.measured, protocol=protocol))  # noqa: PLW2901
+        rows.append(row)
+    floors = {names.get(name, name): floor for name, floor in (found.floors or {}).items()}
+    return replace(found, rows=tuple(rows), floors=floors)
 
 
 def within_noise(row: Row) -> bool:

@@ -16,8 +16,11 @@ from qeval.base.protocols import names_protocol
 from qeval.base.records import Comparison, Decision, Kind, Policy, Rule
 from qeval.base.rules import FIDELITY_LIMITS, limit_of
 from qeval.compare.fidelity import Estimate, Fidelity, Row, agreement, divergence, perplexity
+from qeval.compare.stats import FEWEST_CLUSTERS
 from qeval.judge import reasons
 from qeval.judge.matching import is_named
+
+_NONE = "none: too few documents"
 
 
 def named(rule: Rule, protocols: Collection[str]) -> tuple[str, ...]:
@@ -59,7 +62,7 @@ def _decided(found: Fidelity, rule: Rule, variant: str, name: str, policy: Polic
     status = "PASS" if comparison.low > -allowed else "FAIL" if comparison.high < -allowed else "INCONCLUSIVE"
     ending = ""
     if status == "INCONCLUSIVE":
-        ending = "; a longer text would tell more"
+        ending = _few(row) or "; a longer text would tell more"
     elif status == "PASS" and comparison.limited:
         if policy.allow_limited:
             ending = " on a part of its positions, as --allow-limited permits"
@@ -72,6 +75,14 @@ def _decided(found: Fidelity, rule: Rule, variant: str, name: str, policy: Polic
     return Decision(rule, variant, name, status, reason, comparison, allowed)  # type: ignore[arg-type]
 
 
+def _few(row: Row) -> str:
+    """That a protocol has too few documents for any verdict; empty where it has enough."""
+    if row.units >= FEWEST_CLUSTERS:
+        return ""
+    units = "documents" if row.by_document else "windows"
+    return f", as intervals are by {units}: there are {row.units}, and {FEWEST_CLUSTERS} are needed"
+
+
 def _measured(found: Fidelity, rule: Rule, row: Row) -> tuple[Comparison, float]:
     """The comparison whose interval decides a rule, higher being better as everywhere, and the loss
     allowed."""
@@ -81,18 +92,21 @@ def _measured(found: Fidelity, rule: Rule, row: Row) -> tuple[Comparison, float]
     level = 2 * rule.confidence - 1
     limit, value = limit_of(rule)
     if limit == "max_kl":
-        kl = divergence(positions, document, level)
+        kl, method = divergence(positions, document, level), "jackknife t of documents, log"
+        if _few(row):  # nothing is known of the spread, as of top-1
+            kl, method = Estimate(kl.value, 0.0, math.inf), _NONE
         moved = Estimate(-kl.value, -kl.high, -kl.low)
-        return _comparison(row, rule, "kl", "score", 0.0, moved, "jackknife t of documents, log"), value
+        return _comparison(row, rule, "kl", "score", 0.0, moved, method), value
     if limit == "min_top1_agreement":
         same = agreement(positions, document, level)
         change = Estimate(same.value - 1, same.low - 1, same.high - 1)
         return _comparison(
             row, rule, "top1_agreement", "score", 1.0, change, "bounded mean of documents"
         ), 1 - value
-    change = perplexity(positions, document, level)
+    change, method = perplexity(positions, document, level), "padded t of documents"
+    if _few(row):
+        change, method = Estimate(change.value, -math.inf, math.inf), _NONE
     base = float(np.mean(positions.log_p, dtype=np.float64))
-    method = "padded t of documents"
     return _comparison(row, rule, "perplexity", "perplexity", base, change, method), math.log(value)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,14 +159,18 @@ def _jobs(order: Order, run: Run, place: RunDir) -> list[Job]:
 
 
 def _check_same(result: Result, now: dict[str, Any], place: RunDir) -> None:
-    """Raise QevalError where the cells of a result are of another revision, or other files."""
-    for cell in result.cells:
-        told: dict[str, Any] = {}
-        with contextlib.suppress(QevalError):
-            told = place.made_of(cell).get("variant") or {}
-        if told and digest(told) != digest(now):
-            raise QevalError(
-                f"{result.variant.name} is not what this run scored: its files, its revision or a package"
-                " that it needs changed since.",
-                "Run the same qeval run again, with --fidelity.",
-            )
+    """Raise QevalError where the cells of a result are of another revision, or other files, and where no cell
+    of what is to be measured tells of which it is."""
+    told, again = stored.identities(place, result), "Run the same qeval run again, with --fidelity."
+    if not told <= {digest(now)}:
+        raise QevalError(
+            f"{result.variant.name} is not what this run scored: its files, its revision or a package that it"
+            " needs changed since.",
+            again,
+        )
+    if not told and result.status != "stopped":
+        raise QevalError(
+            f"Nothing in this run proves what {result.variant.name} was when it was scored: it has no cell"
+            " whose header can be read.",
+            again,
+        )

@@ -16,13 +16,14 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qeval.base import reading
 from qeval.base.errors import QevalError
 from qeval.base.fidelity import Measured, Positions, Stream
 from qeval.base.files import disk_errors, write_atomic
+from qeval.base.hashing import digest
 from qeval.base.names import inside
-from qeval.base.protocols import OWN
 from qeval.store.checking import table_of
 from qeval.store.checksums import damaged, decode, holds, summed
 from qeval.store.positions import (
@@ -31,6 +32,10 @@ from qeval.store.positions import (
     stream_from_parquet,
     stream_to_parquet,
 )
+
+if TYPE_CHECKING:
+    from qeval.base.records import Result, Run
+    from qeval.store.runs import RunDir
 
 FOLDER = "fidelity"
 HEADER, POSITIONS, STREAM = "measured.json", "positions.parquet", "stream.parquet"
@@ -46,6 +51,31 @@ def measured(run: Path) -> tuple[Measured, ...]:
             if one.key == file.parent.name:
                 found.append(one)
     return tuple(sorted(found, key=lambda one: (one.created, one.key)))
+
+
+def of_run(place: RunDir, run: Run) -> tuple[Measured, ...]:
+    """What was measured of the very variants that a run's cells are of, as far as the cells tell: not what
+    others of the same name left there."""
+    known = {result.variant.name: identities(place, result) for result in run.results}
+
+    def is_of(name: str, sha256: str) -> bool:
+        return known.get(name, frozenset()) <= {sha256}
+
+    return tuple(
+        one
+        for one in measured(place.path)
+        if is_of(one.variant, one.variant_digest) and is_of(one.baseline, one.baseline_digest)
+    )
+
+
+def identities(place: RunDir, result: Result) -> frozenset[str]:
+    """The hashes of what the cells of a result say that its variant is: one where all of them are of the
+    same, none where no cell tells."""
+    told = []
+    for cell in result.cells:
+        with contextlib.suppress(QevalError):
+            told.append(place.made_of(cell).get("variant"))
+    return frozenset(digest(one) for one in told if one)
 
 
 def whole(run: Path, key: str) -> Measured | None:
@@ -94,15 +124,6 @@ def add(run: Path, one: Measured, columns: Positions, tokens: Stream) -> Measure
             if old.key != one.key:
                 shutil.rmtree(inside(run / FOLDER, old.key), ignore_errors=True)
     return one
-
-
-def without_file(one: Measured) -> Measured:
-    """What was measured, its protocol without the name of a file; protocols of one kind are told apart by
-    their streams."""
-    protocol = one.protocol
-    if protocol.file in {"", OWN}:
-        return one
-    return replace(one, protocol=replace(protocol, name=f"{protocol.kind}:{one.stream[:8]}", file=""))
 
 
 def _place(one: Measured) -> tuple[str, str, str]:

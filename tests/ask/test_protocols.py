@@ -102,3 +102,8 @@ def test_after_the_fact_the_suite_or_the_words_say_it():
     assert [one.name for one in fidelity_wish("prose", 5, "toy", "mine").protocols] == ["prose"]
     with pytest.raises(UsageError, match="names no protocol"):
         fidelity_wish(None, None, "m", "tasks")
+
+
+def test_a_trace_has_tokens_and_windows():
+    [made] = parse("trace:own,8[windows=2]")
+    assert (made.name, made.file, made.answer, made.windows) == ("trace:own,8[windows=2]", "own", 8, 2)

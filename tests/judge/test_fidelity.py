@@ -140,6 +140,21 @@ def test_a_part_of_the_positions_never_passes_unasked(evidence):
     assert outcome.exit == Exit.INCONCLUSIVE
 
 
+@pytest.mark.parametrize("size", [0.03, 0.0])
+@pytest.mark.parametrize(
+    "limit", [{"max_kl": 0.5}, {"max_kl": 1e-9}, {"min_top1_agreement": 0.5}, {"max_ppl_ratio": 9.0}]
+)
+def test_few_documents_decide_nothing(evidence, limit, size):
+    few = Protocol("prose", "prose", windows=19)
+    outcome, [decision] = judged(evidence, {"tasks": "prose", **limit}, protocol=few, size=size)
+    assert decision.status == "INCONCLUSIVE"
+    assert "undecided, as intervals are by documents: there are 19, and 20 are needed" in decision.reason
+    assert outcome.exit == Exit.INCONCLUSIVE
+    enough = replace(few, windows=20)
+    _, [decision] = judged(evidence, {"tasks": "prose", **limit}, protocol=enough, size=size)
+    assert "are needed" not in decision.reason
+
+
 def test_advice_binds_nobody(evidence):
     outcome, [decision] = judged(evidence, {"max_kl": 0.001, "tier": "advisory"})
     assert decision.status == "FAIL"

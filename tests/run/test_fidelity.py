@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from qeval.base.errors import QevalError
 from qeval.store import fidelity as stored
+from qeval.store.runs import MADE_OF_FILE, Store
 
 TOY = ("run", "--model", "toy[items=20]", "--schemes", "fp16,bnb4,bnb8")
 
@@ -81,15 +83,43 @@ def test_a_run_of_others_is_refused(qeval, runs_dir, tmp_path):
     from qeval.ask.order import Fidelity
     from qeval.ask.protocols import parse
     from qeval.run.fidelity import Places, measure_run
-    from qeval.store.runs import Store
 
     qeval(*TOY)
     place = Store(runs_dir).open(None)
-    from dataclasses import replace
-
     place.write(replace(place.read(), source="a leaderboard"))
     with pytest.raises(QevalError, match="was scored by others"):
         measure_run(place, Fidelity(parse("prose")), Places(tmp_path), lambda *_: None)
+
+
+@pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_text("{}")])
+def test_what_nothing_proves_to_be_the_same_is_not_measured(qeval, runs_dir, damage):
+    qeval(*TOY)
+    for file in run_of(runs_dir).rglob(MADE_OF_FILE):
+        damage(file)
+    said = qeval("fidelity", "--fidelity", "prose", code=1).stderr
+    assert "Nothing in this run proves what fp16 was when it was scored" in said
+    assert "Run the same qeval run again, with --fidelity." in said
+    assert stored.measured(run_of(runs_dir)) == ()
+
+
+def test_a_variant_without_cells_is_not_measured(qeval, runs_dir):
+    qeval(*TOY)
+    place = Store(runs_dir).open(None)
+    run = place.read()
+    bare = [replace(one, cells=()) if one.variant.name == "bnb8" else one for one in run.results]
+    place.write(replace(run, results=tuple(bare)))
+    assert "what bnb8 was" in qeval("fidelity", "--fidelity", "prose", code=1).stderr
+
+
+@pytest.mark.parametrize("field", ["variant_digest", "baseline_digest"])
+def test_what_was_measured_of_another_variant_of_the_same_name_is_not_shown(qeval, runs_dir, field):
+    qeval(*TOY, "--fidelity", "prose")
+    place = run_of(runs_dir)
+    one = next(one for one in stored.measured(place) if one.variant == "bnb4")
+    other = replace(one, **{field: "0" * 64})
+    stored.add(place, other, stored.positions(place, one), stored.stream(place, one))
+    rows = json.loads(qeval("show", "--json").stdout)["fidelity"]
+    assert [row["variant"] for row in rows] == ["fp16", "fp16", "bnb8"]
 
 
 @pytest.mark.torch
@@ -124,6 +154,32 @@ def test_a_file_below_home_is_measured_once_and_left_out_where_asked(qeval, tmp_
         text = (tmp_path / name).read_text()
         assert "secret" not in text.replace("--fidelity", "")
         assert "nats" in text or "kl" in text
+
+
+def test_what_redact_hides_is_judged_all_the_same(qeval, tmp_path):
+    file, other = tmp_path / "secret" / "words.txt", tmp_path / "secret" / "other.txt"
+    file.parent.mkdir()
+    file.write_text("some words")
+    qeval(*TOY, "--fidelity", f"text:{file}")
+    policy, junit = tmp_path / "policy.toml", tmp_path / "gate.xml"
+    rule = "[[rule]]\ntasks = '{}'\nmax_kl = 1e-9\n"
+    policy.write_text("[gate]\nmax_drop = 90\n" + rule.format(f"text:{file}"))
+    words = ("gate", "--policy", policy, "--allow-identical")
+    found = json.loads(qeval(*words, "--json", code=3).stdout)
+    shown = json.loads(qeval(*words, "--json", "--redact", "--junit", junit, code=3).stdout)
+    assert [one["status"] for one in shown["decisions"]] == [one["status"] for one in found["decisions"]]
+    hidden = {one["task"] for one in shown["decisions"]} - {one["task"] for one in found["decisions"]}
+    assert [name[:5] for name in hidden] == ["text:"]
+    report = tmp_path / "report.md"
+    qeval("report", "--redact", "--policy", policy, "-o", report)
+    table = qeval(*words, "--redact", code=3)
+    for text in (json.dumps(shown), junit.read_text(), table.stdout, report.read_text()):
+        assert "secret" not in text.replace("--fidelity", "")
+        assert next(iter(hidden)) in text
+    policy.write_text("[gate]\nmax_drop = 90\n" + rule.format(f"text:{other}"))
+    missing = qeval(*words, "--redact", code=5).stdout
+    assert "secret" not in missing
+    assert "text:[file 1]" in missing
 
 
 def test_a_smoke_run_measures_only_what_is_asked():

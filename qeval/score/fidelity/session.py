@@ -205,19 +205,22 @@ def _made(bench: Bench, protocol: Protocol) -> Kept:
 
 
 def _traced(bench: Bench, protocol: Protocol) -> Stream:
-    """The stream of a trace: each prompt with the answer of the baseline, whose tokens are scored."""
-    prompts = _prompts(bench, protocol)
+    """The stream of a trace: each prompt with the answer of the baseline, whose tokens are scored. A prompt
+    that `windows` leaves out is not answered; it is taken to have an answer of full length."""
+    every = _prompts(bench, protocol)
+    prompts = every[: protocol.windows]
     bench.say(Stage(f"{protocol.name}: answers of {bench.asked.name}"))
     told = bench.told(f"{protocol.name}: answers", len(prompts))
     found = traces.answers(bench.lm, prompts, protocol.answer, len(bench.tokenizer), told)
     pairs = [([*prompt, *answer], len(prompt)) for prompt, answer in zip(prompts, found, strict=True)]
-    return streams.joined(pairs, protocol)
+    stream = streams.joined(pairs, protocol)
+    left_out = (len(every) - len(prompts)) * protocol.answer
+    return dataclasses.replace(stream, available=stream.available + left_out)
 
 
 def _prompts(bench: Bench, protocol: Protocol) -> list[list[int]]:
     room = _longest(bench) - protocol.answer
-    prompts = streams.framed_prompts(protocol, bench.tokenizer, room)
-    return prompts[: protocol.windows or len(prompts)]
+    return streams.framed_prompts(protocol, bench.tokenizer, room)
 
 
 def _stream(bench: Bench, protocol: Protocol) -> Stream:
@@ -252,14 +255,18 @@ def _inputs_key(bench: Bench, protocol: Protocol, stream: Stream | None) -> str:
     itself writes, the prompts stand for the stream."""
     asked: dict[str, Any] = {}
     if protocol.kind == "trace":
-        prompts = _prompts(bench, protocol)
+        every = _prompts(bench, protocol)
+        prompts = every[: protocol.windows]
         asked = {"prompts": digest(prompts), "answer": protocol.answer, "limit": bench.asked.cache_limit}
+        if len(prompts) < len(every):
+            asked["of"] = len(every)
     elif stream is not None:
         asked = {"stream": stream.sha256}
     return digest({"variant": bench.asked.baseline, "asked": asked, **bench.where})
 
 
 def _key(bench: Bench, protocol: Protocol, stream: Stream, role: Role) -> str:
+    part = {"available": stream.available} if stream.n < stream.available else {}
     return digest(
         {
             "variant": bench.job.identity,
@@ -267,6 +274,7 @@ def _key(bench: Bench, protocol: Protocol, stream: Stream, role: Role) -> str:
             "stream": stream.sha256,
             "role": role,
             "protocol": [protocol.name, protocol.clamp],
+            **part,
             **bench.where,
         }
     )

@@ -64,6 +64,7 @@ def test_the_same_weights_are_exactly_nothing_apart_and_others_are_told_apart(ll
         assert within_noise(same)
         assert rounded.kl.value > 1e-3
         assert not within_noise(rounded)
+        assert rounded.measured.limited
         assert rounded.measured.cut == 300 - 258
         assert rounded.measured.worst[0].text
         floor = [row for row in found.of(name) if row.role != "candidate"]
@@ -71,6 +72,22 @@ def test_the_same_weights_are_exactly_nothing_apart_and_others_are_told_apart(ll
         assert all(abs(row.kl.value) < 1e-8 for row in floor)
     assert found.row("same", "trace:own[windows=3]").traced.diverged == 0
     assert found.row("rtn", "trace:own[windows=3]").traced.answers == 3
+    one = found.row("rtn", "trace:own[windows=3]").measured
+    assert one.n_available == one.n + 21 * 64
+
+
+def test_a_trace_of_all_its_prompts_is_not_limited_and_one_of_a_part_is_even_where_the_file_grew(
+    llama, tmp_path
+):
+    file = tmp_path / "prompts.txt"
+    file.write_text("One?\nTwo?\n")
+    words = f"trace:{file},4[windows=2]"
+    [name] = (found := measured(tmp_path, llama, words)[0]).protocols
+    assert not found.row("rtn", name).measured.limited
+    file.write_text("One?\nTwo?\nThree?\n")
+    one = measured(tmp_path, llama, words)[0].row("rtn", name).measured
+    assert one.limited
+    assert one.n_available == one.n + 4
 
 
 def test_nothing_is_measured_twice(llama, tmp_path, monkeypatch):
