@@ -314,8 +314,9 @@ def check(order: Order) -> dict[str, QevalError]:
         raise refused[order.baseline]
     if refused and len(refused) == len(names) - 1:
         raise next(iter(refused.values()))
-    with disk_errors(order.runs_dir):
-        order.runs_dir.mkdir(parents=True, exist_ok=True)
+    if not order.dry_run:
+        with disk_errors(order.runs_dir):
+            order.runs_dir.mkdir(parents=True, exist_ok=True)
     return refused
 
 

@@ -113,7 +113,35 @@ def test_a_dry_run_prints_what_would_be_submitted_and_does_nothing(call, tmp_pat
     assert "--dependency=afterany:ARRAY" in second
     assert second.splitlines()[-2].endswith("--tasks arc_easy,piqa --finish")
     assert not list((tmp_path / "slurm").iterdir())
-    assert not list((tmp_path / "runs").glob("toy*"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_leaves_the_newest_run_and_needs_no_slurm(
+    qeval, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurm.shutil, "which", lambda _: None)
+    qeval(*TOY)
+    dry = ("--executor", "slurm", "--dry-run")
+    assert "nothing would be submitted" in qeval(*TOY, *dry).stderr
+    more = (*TOY[:4], "fp16,rtn,bnb4", *TOY[5:])
+    assert "--array=1-3" in qeval(*more, *dry).stdout
+    qeval("report", "-o", tmp_path / "newest.md")
+
+
+def test_a_dry_run_counts_as_the_true_call_does(qeval, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("run", "--model", "toy[items=20,fail=rtn]", *TOY[3:])
+    qeval(*words, code=1)
+    submitted: list[int] = []
+
+    def submit(*asked: object) -> slurm.Submitted:
+        submitted.append(asked[-1])
+        return slurm.Submitted("1", "2")
+
+    monkeypatch.setattr(slurm.shutil, "which", lambda _: "sbatch")
+    monkeypatch.setattr(slurm, "submit", submit)
+    assert "--array=1-1" in qeval(*words, "--executor", "slurm", "--dry-run").stdout
+    qeval(*words, "--executor", "slurm")
+    assert submitted == [1]
 
 
 def test_without_slurm_and_where_it_refuses(call, tmp_path: Path) -> None:
