@@ -33,7 +33,7 @@ def plan(order: Order, run: Run, jobs: Sequence[Job], place: RunDir) -> None:
         forget_tries(place.shards(job.variant.name))
     gated = order.policy is not None
     parts = tuple(Part(job, order.baseline if gated and _waits(order, job) else "") for job in jobs)
-    work.write(Plan(parts, versions(), uuid.uuid4().hex))
+    work.write(Plan(parts, versions(jobs), uuid.uuid4().hex))
 
 
 def _waits(order: Order, job: Job) -> bool:

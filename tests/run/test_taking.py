@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import psutil
@@ -25,6 +26,7 @@ from qeval.base.messages import Event, Failed, Job, Note, Progress
 from qeval.base.records import Result, Scheme, Variant
 from qeval.base.settings import Settings
 from qeval.run import gpus, planning, taking
+from qeval.run import versions as checked
 from qeval.run.executors import EXECUTORS, local
 from qeval.run.taking import shown_of, worth
 from qeval.store.leases import Holder, Holders, Leases, machine
@@ -207,6 +209,34 @@ def test_other_versions_are_refused_by_name(qeval, name: str, here: str | None) 
     file.write_text(json.dumps(told))
     said = qeval("worker", place.path, code=1).stderr
     assert f"{name} {wanted} instead of {here or 'none'}" in said
+
+
+@pytest.mark.parametrize("here", ["0.1", None])
+def test_other_versions_of_what_makes_a_variant_are_refused(
+    monkeypatch: pytest.MonkeyPatch, here: str | None
+) -> None:
+    has = {"bitsandbytes": "0.48", "peft": "0.17", "torch": "2.9"}
+    monkeypatch.setattr(checked, "version_of", has.get)
+    made_of = {"versions": {"torch": "2.9", "bitsandbytes": "0.48"}}
+    job = Job("", "r", Variant("v", "m", Scheme("bnb4")), made_of, {}, (), Settings(), "", "", "")
+    wanted = checked.versions([job])
+    assert (wanted["bitsandbytes"], wanted.get("peft")) == ("0.48", None)
+    checked.check_same(wanted)
+    monkeypatch.setattr(checked, "version_of", {**has, "bitsandbytes": here}.get)
+    with pytest.raises(QevalError, match=f"bitsandbytes {here or 'is missing'} instead of 0.48"):
+        checked.check_same(wanted)
+
+
+def test_the_plan_tells_the_versions_of_what_makes_its_variants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = SimpleNamespace(policy=None, baseline="v")
+    place = SimpleNamespace(write=lambda _: None, work=tmp_path, shards=lambda _: tmp_path / "none")
+    monkeypatch.setattr(checked, "version_of", {"hqq": "0.2"}.get)
+    made_of = {"versions": {"hqq": "0.2"}}
+    job = Job("", "r", Variant("v", "m", Scheme("hqq")), made_of, {}, (), Settings(), "", "", "")
+    planning.plan(order, None, [job], place)
+    assert Work(tmp_path).plan().versions["hqq"] == "0.2"
 
 
 def test_a_run_that_this_machine_does_not_see_and_one_that_nobody_planned(qeval, tmp_path: Path) -> None:
