@@ -134,7 +134,7 @@ def order(
     here = executor not in placing.CLUSTERS
     elsewhere = not here or prepare or finish
     placing.check_fidelity(elsewhere=elsewhere, fidelity=fidelity, limit=fidelity_cache_limit)
-    if here:
+    if not elsewhere:  # what this machine has does not count for those who score
         settings |= _device(model, settings.get("device", "auto"), devices, workers, threads)
     _check_spread(
         model, settings, {"--workers": here and workers is not None, "--no-materialize": no_materialize}
@@ -314,8 +314,9 @@ def check(order: Order) -> dict[str, QevalError]:
         raise refused[order.baseline]
     if refused and len(refused) == len(names) - 1:
         raise next(iter(refused.values()))
-    with disk_errors(order.runs_dir):
-        order.runs_dir.mkdir(parents=True, exist_ok=True)
+    if not order.dry_run:
+        with disk_errors(order.runs_dir):
+            order.runs_dir.mkdir(parents=True, exist_ok=True)
     return refused
 
 

@@ -245,6 +245,9 @@ def run(ctx: click.Context, /, runs_dir: Path, as_json: bool, **asked: Any) -> N
         slurm.check(order, sys.argv[1:])
     _check_tasks(order)
     say(orders.announcement(order), err=True)
+    if order.dry_run:
+        _rehearse(order)
+        ctx.exit(int(Exit.PASS))
     with progress.display(len(order.variants)) as listen:
         place = runner.execute(order, listen)
         code = _left_to_others(order, place, listen) if order.only == "prepare" else None
@@ -276,6 +279,24 @@ def _not_measured(order: Order, run: Run, place: RunDir) -> Exit:
     return Exit.ERROR if missing else Exit.PASS
 
 
+def _elements(order: Order, variants: int) -> int:
+    """How many workers are submitted for so many variants; none where nothing is left for them."""
+    return (order.workers or variants) if variants else 0
+
+
+def _rehearse(order: Order) -> None:
+    """Print what would be submitted."""
+    from qeval.run import runner
+    from qeval.run.executors import slurm
+
+    place, variants = runner.rehearsed(order)
+    if not variants:
+        say("Every variant is finished: nothing would be submitted.", err=True)
+        return
+    for call in slurm.calls(order, place, sys.argv[1:], _elements(order, variants)):
+        say(f"{call}\n")
+
+
 def _left_to_others(order: Order, place: RunDir, listen: Lines | Terminal) -> Exit | None:
     """Have a prepared run scored by whom it was prepared for; None where that is done, else the exit code."""
     from qeval.run import runner
@@ -287,14 +308,10 @@ def _left_to_others(order: Order, place: RunDir, listen: Lines | Terminal) -> Ex
         say(str(path))
         say(f"Start, on any machine that sees it: qeval worker {path}", err=True)
         return Exit.PASS
-    plan = None if order.dry_run else Work(place.work).plan()
-    elements = order.workers or (len(plan.parts) if plan else len(order.variants))
-    if order.dry_run:
-        for call in slurm.calls(order, place, sys.argv[1:], elements):
-            say(f"{call}\n")
-        return Exit.PASS
+    plan = Work(place.work).plan()
+    elements = _elements(order, len(plan.parts) if plan else 0)
     finish = replace(order, only="finish")
-    if not elements or (plan is not None and not plan.parts):
+    if not elements:
         runner.execute(finish, listen)
         return None
     jobs = slurm.submit(order, place, sys.argv[1:], elements)

@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
 from dataclasses import replace
 
+from qeval import __version__
+from qeval.ask.order import Order
 from qeval.base.costs import Cost
+from qeval.base.errors import QevalError
 from qeval.base.packing import Packing
 from qeval.base.records import Cell, Result, Run
 from qeval.base.repeats import with_repeats_of
+from qeval.store.runs import RunDir
+
+
+def standing(order: Order, place: RunDir) -> tuple[Run, bool]:
+    """The run as it stands, and whether it stands on disk."""
+    fresh = Run(
+        id=place.path.name,
+        created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        model=order.variants[0].model,
+        suite=order.suite,
+        baseline=order.baseline,
+        results=tuple(Result(variant=variant, status="partial") for variant in order.variants),
+        settings=order.settings,
+        command=order.command,
+        qeval_version=__version__,
+    )
+    try:
+        old = place.read()
+    except QevalError:
+        return fresh, False
+    if old.id != fresh.id:  # a file of another run was copied here
+        return fresh, False
+    there = {result.variant.name: result for result in old.results}
+    results = tuple(there.get(r.variant.name, r) for r in fresh.results)
+    return learned(replace(fresh, created=old.created, results=results)), True
 
 
 def fed(run: Run, name: str, packing: Packing) -> Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -32,7 +33,7 @@ def plan(order: Order, run: Run, jobs: Sequence[Job], place: RunDir) -> None:
         forget_tries(place.shards(job.variant.name))
     gated = order.policy is not None
     parts = tuple(Part(job, order.baseline if gated and _waits(order, job) else "") for job in jobs)
-    work.write(Plan(parts, versions(), uuid.uuid4().hex))
+    work.write(Plan(parts, versions(jobs), uuid.uuid4().hex))
 
 
 def _waits(order: Order, job: Job) -> bool:
@@ -40,10 +41,12 @@ def _waits(order: Order, job: Job) -> bool:
 
 
 def taken_up(run: Run, place: RunDir, cost: bool | None) -> Run:
-    """The run with all results that workers have left."""
-    work = Work(place.work)
-    for known in run.results:
-        result = work.result(known.variant.name)
+    """The run with all results that workers have left, of what is planned now."""
+    work, planned = Work(place.work), None
+    with contextlib.suppress(QevalError):  # what is damaged is planned anew
+        planned = work.plan()
+    for known in run.results if planned else ():
+        result = work.result(known.variant.name, planned.mark) if planned else None
         if result is not None and result.variant == known.variant:
             run = with_result(run, result, cost)
     return learned(run)
@@ -84,7 +87,7 @@ class Followed:
         left = []
         for part in planned.parts if planned else ():
             variant = part.job.variant
-            result = work.result(variant.name)
+            result = work.result(variant.name, planned.mark) if planned else None
             if result is None:
                 left.append(variant.name)
                 self._tell_progress(work, variant)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,7 +11,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from qeval import __version__
 from qeval.ask.order import Order, check
 from qeval.ask.placing import CLUSTERS
 from qeval.ask.repeats import Repeat, nothing_to_repeat, repeats
@@ -28,7 +26,7 @@ from qeval.load.toy import is_toy
 from qeval.run import fidelity, identity, planning, pool, seats
 from qeval.run.ahead import ahead_of
 from qeval.run.executors import EXECUTORS, Prepare, ahead, end_of, opened
-from qeval.run.keeping import fed, learned, result_of, with_result
+from qeval.run.keeping import fed, learned, result_of, standing, with_result
 from qeval.run.seats import Seat
 from qeval.store.lock import LockedError, held
 from qeval.store.runs import RunDir, Store
@@ -80,6 +78,19 @@ def execute(order: Order, listen: Listener, alive: Callable[[], bool] | None = N
         return _execute(order, store, refused, _Hands(hear, places.all, prepare))
 
 
+def rehearsed(order: Order) -> tuple[RunDir, int]:
+    """Where the run of an order is kept, and how many of its variants have no result yet that stands.
+
+    Changes nothing on disk. Raises QevalError for an order that cannot be begun at all.
+    """
+    refused = check(order)
+    identities, context = identity.identities(order, refused), identity.context_of(order)
+    place = Store(order.runs_dir).run_dir(identity.run_id(order, identities, context))
+    run = planning.taken_up(standing(order, place)[0], place, order.cost)
+    jobs = (_job(order, one, identities, context, place) for one in order.variants if one.name not in refused)
+    return place, sum(not _settled(order, run, job, place, lambda *_: None) for job in jobs)
+
+
 class _Hands(NamedTuple):
     """What an order is carried out with."""
 
@@ -94,8 +105,6 @@ def _execute(order: Order, store: Store, refused: dict[str, QevalError], hands: 
     context = identity.context_of(order)
     more = repeats(order, refused)
     place = store.run_dir(identity.run_id(order, identities, context))
-    if order.dry_run:
-        return place
     try:
         with held(place.path):
             planning.refuse_workers(order, place)
@@ -304,27 +313,11 @@ def _refused(variant: Variant, error: QevalError, listen: Listener) -> Result:
 
 
 def _begin(order: Order, place: RunDir) -> Run:
-    fresh = Run(
-        id=place.path.name,
-        created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        model=order.variants[0].model,
-        suite=order.suite,
-        baseline=order.baseline,
-        results=tuple(Result(variant=variant, status="partial") for variant in order.variants),
-        settings=order.settings,
-        command=order.command,
-        qeval_version=__version__,
-    )
-    try:
-        old = place.read()
-    except QevalError:
-        old = fresh
-    if old is fresh or old.id != fresh.id:  # a file of another run was copied here
-        place.write(fresh)
-        return fresh
-    known = {result.variant.name: result for result in old.results}
-    results = tuple(known.get(r.variant.name, r) for r in fresh.results)
-    return learned(replace(fresh, created=old.created, results=results))
+    """The run as it stands on disk, begun there where it was not."""
+    run, begun = standing(order, place)
+    if not begun:
+        place.write(run)
+    return run
 
 
 def _finished(result: Result, place: RunDir, cost: bool | None) -> bool:

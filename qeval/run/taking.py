@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -41,11 +43,11 @@ def work(place: RunDir, listen: Listener, seconds: float = SECONDS, device: str 
     check_same(plan.versions)
     seat = _seat(plan, device)
     taker = Taker(place, plan, seat, listen, seconds)
-    while left := taker.left():
-        if not (taker.lead(left) or taker.help(left)):
-            time.sleep(LOOK_SECONDS)
-    results = [taker.work.result(part.job.variant.name) for part in plan.parts]
-    return all(result is None or result.status in {"done", "stopped"} for result in results)
+    with beating(taker.work.holders, seconds):  # it is at work between two leases too
+        while left := taker.left():
+            if not (taker.lead(left) or taker.help(left)):
+                time.sleep(LOOK_SECONDS)
+    return "failed" not in taker.outcomes()
 
 
 def planned(place: RunDir) -> Plan:
@@ -100,6 +102,7 @@ class _Ear:
 
     job: Job
     work: Work
+    mark: str
     beat: Beating
     listen: Listener
     began: float = field(default_factory=time.monotonic)
@@ -125,7 +128,7 @@ class _Ear:
                 self.failed = event
             case Done():
                 self.finished = True
-        if helps and self.work.result(variant.name) is not None:
+        if helps and self.work.result(variant.name, self.mark) is not None:
             raise _OverError
         if not helps and not (isinstance(event, Failed) and event.lost):
             self.listen(variant, event)
@@ -139,6 +142,9 @@ class Taker:
         self.listen, self.seconds = listen, seconds
         self.work = Work(place.work)
         self.exhausted: set[str] = set()  # leaders of whom nothing is left that nobody is at
+        self.deaths: Counter[str] = Counter()  # of helpers here, by their leaders
+        self.idle_deaths: Counter[str] = Counter()  # of those that had answered nothing
+        self.seen: dict[str, Result] = {}  # by variant
 
     def left(self) -> list[Part]:
         """The parts without a result. Raises QevalError where another plan took this one's place."""
@@ -149,7 +155,29 @@ class Taker:
             raise QevalError(
                 f"{self.place.path.name} was planned anew.", "Start its workers again: qeval worker."
             )
-        return [part for part in self.plan.parts if self.work.result(part.job.variant.name) is None]
+        return [part for part in self.plan.parts if self._result(part.job.variant.name) is None]
+
+    def outcomes(self) -> set[str]:
+        """The states of the results, those too that were taken up, and cleared away, before they were seen
+        here."""
+        names = {part.job.variant.name for part in self.plan.parts}
+        found: set[str] = {result.status for name in names if (result := self._result(name)) is not None}
+        if names <= self.seen.keys():
+            return found
+        with contextlib.suppress(QevalError):
+            run = self.place.read()
+            found |= {one.status for one in run.results if one.variant.name in names - self.seen.keys()}
+        return found
+
+    def _result(self, name: str) -> Result | None:
+        """What came of a variant, which is remembered."""
+        if name not in self.seen and (result := self.work.result(name, self.plan.mark)) is not None:
+            self.seen[name] = result
+        return self.seen.get(name)
+
+    def _keep(self, result: Result) -> None:
+        self.work.keep(result, self.plan.mark)
+        self._result(result.variant.name)
 
     def lead(self, left: list[Part]) -> bool:
         """Whether a variant was found that nobody leads, and scored as far as it went."""
@@ -168,10 +196,10 @@ class Taker:
     def _led(self, part: Part, beat: Beating, leases: Leases) -> None:
         job = part.job
         lead = self.work.lead(job.variant.name)
-        if self.work.result(job.variant.name) is not None:
+        if self._result(job.variant.name) is not None:
             return  # it was finished in between
         if error := _too_many(leases.dead(lead)):
-            self.work.keep(Result(job.variant, "failed", error=error.message))
+            self._keep(Result(job.variant, "failed", error=error.message))
             self.listen(job.variant, error)
             return
         result, ear = self._carried_out(job, beat, "lead")
@@ -183,7 +211,7 @@ class Taker:
             beat.end("died")
             self.listen(job.variant, Note(f"{ear.failed.message} It is taken up again."))
             return
-        self.work.keep(result)
+        self._keep(result)
         leases.leave(lead)
 
     def help(self, left: list[Part]) -> bool:
@@ -199,11 +227,19 @@ class Taker:
                 return True
             if ear.failed.lost == "process":
                 beat.end("died")
+                self._mourn(leader, idle=not beat.holder.done)
             elif ear.failed.lost:
                 raise LostDeviceError(ear.failed.message, "The others go on.")
             if ear.finished or (ear.failed.message and not ear.failed.lost):
                 self.exhausted.add(leader)
         return True
+
+    def _mourn(self, leader: str, *, idle: bool) -> None:
+        """A helper died; the leader goes on without help where that is too often, as of those who lead."""
+        self.deaths[leader] += 1
+        self.idle_deaths[leader] += idle
+        if self.deaths[leader] >= DEATHS or self.idle_deaths[leader] >= DEATHS_UNDONE:
+            self.exhausted.add(leader)
 
     def _wanting(self, part: Part) -> tuple[float, Part, str] | None:
         """How many requests are left of a variant, if a further worker is worth its while."""
@@ -233,7 +269,7 @@ class Taker:
             job = msgspec.structs.replace(job, verify=0, cost=False)
         on_gpu = (self.seat.device or "").startswith("cuda")
         job = self.seat.seated(job, None if on_gpu else job.threads)
-        ear = _Ear(job, self.work, beat, self.listen)
+        ear = _Ear(job, self.work, self.plan.mark, beat, self.listen)
         return EXECUTORS["local"](job, ear), ear
 
 

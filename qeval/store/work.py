@@ -4,7 +4,7 @@
 <runs>/<run id>/work/holders/                who is at work (`store.leases`)
 <runs>/<run id>/work/<variant>/lead.1.lease  who leads the variant, in turn
 <runs>/<run id>/work/<variant>/packing.json  how it is fed, as the first who led it found
-<runs>/<run id>/work/<variant>/result.json   what came of it
+<runs>/<run id>/work/<variant>/result.<mark>.json   what came of it, by the plan of that mark
 """
 
 from __future__ import annotations
@@ -82,14 +82,17 @@ class Work:
         """What the leases of leading a variant are named after."""
         return self._folder(variant) / "lead"
 
-    def result(self, variant: str) -> Result | None:
-        """What came of a variant; None where nothing did yet."""
-        return self._read(self._folder(variant) / "result.json", Result)
+    def result(self, variant: str, mark: str) -> Result | None:
+        """What came of a variant by the plan of this mark; None where nothing did yet."""
+        return self._read(self._result(variant, mark), Result)
 
-    def keep(self, result: Result) -> None:
-        """A variant has its result."""
+    def keep(self, result: Result, mark: str) -> None:
+        """A variant has its result by the plan of this mark; a failure takes no other result's place."""
+        name = result.variant.name
+        if result.status == "failed" and self.result(name, mark) is not None:
+            return
         with disk_errors(self.path):
-            write_atomic(self._folder(result.variant.name) / "result.json", msgspec.json.encode(result))
+            write_atomic(self._result(name, mark), msgspec.json.encode(result))
 
     def packing(self, variant: str) -> Packing | None:
         """How a variant is fed, as far as a worker found out."""
@@ -107,6 +110,9 @@ class Work:
     def forget(self) -> None:
         """Nothing is planned any more."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+    def _result(self, variant: str, mark: str) -> Path:
+        return self._folder(variant) / f"result.{mark}.json"
 
     def _folder(self, variant: str) -> Path:
         return self.path / slugged(variant)

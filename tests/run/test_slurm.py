@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -11,10 +12,15 @@ from pathlib import Path
 
 import fake_slurm
 import pytest
+from click.testing import CliRunner
 from contract import the_run, wait_for
 
+from qeval.ask import order as orders
+from qeval.ask.order import Order
 from qeval.base.errors import Exit
+from qeval.cli.main import main
 from qeval.run.executors import slurm
+from qeval.store.runs import RunDir
 
 pytestmark = pytest.mark.slow
 TOY = ("run", "--model", "toy[items=20]", "--schemes", "fp16,rtn", "--tasks", "arc_easy,piqa")
@@ -107,7 +113,35 @@ def test_a_dry_run_prints_what_would_be_submitted_and_does_nothing(call, tmp_pat
     assert "--dependency=afterany:ARRAY" in second
     assert second.splitlines()[-2].endswith("--tasks arc_easy,piqa --finish")
     assert not list((tmp_path / "slurm").iterdir())
-    assert not list((tmp_path / "runs").glob("toy*"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_leaves_the_newest_run_and_needs_no_slurm(
+    qeval, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurm.shutil, "which", lambda _: None)
+    qeval(*TOY)
+    dry = ("--executor", "slurm", "--dry-run")
+    assert "nothing would be submitted" in qeval(*TOY, *dry).stderr
+    more = (*TOY[:4], "fp16,rtn,bnb4", *TOY[5:])
+    assert "--array=1-3" in qeval(*more, *dry).stdout
+    qeval("report", "-o", tmp_path / "newest.md")
+
+
+def test_a_dry_run_counts_as_the_true_call_does(qeval, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("run", "--model", "toy[items=20,fail=rtn]", *TOY[3:])
+    qeval(*words, code=1)
+    submitted: list[int] = []
+
+    def submit(*asked: object) -> slurm.Submitted:
+        submitted.append(asked[-1])
+        return slurm.Submitted("1", "2")
+
+    monkeypatch.setattr(slurm.shutil, "which", lambda _: "sbatch")
+    monkeypatch.setattr(slurm, "submit", submit)
+    assert "--array=1-1" in qeval(*words, "--executor", "slurm", "--dry-run").stdout
+    qeval(*words, "--executor", "slurm")
+    assert submitted == [1]
 
 
 def test_without_slurm_and_where_it_refuses(call, tmp_path: Path) -> None:
@@ -154,3 +188,29 @@ def test_words_that_only_the_workers_need_are_left_out_of_what_finishes() -> Non
     assert list(slurm._kept(words)) == ["run", "-m", "x", "--json"]
     own = ("--gres", "gpu:2", "-p", "a", "--gpus-per-node=2", "-G2", "-G", "2", "--mem=4G", "--mem-per-gpu=1")
     assert list(slurm._without_gpus(own)) == ["-p", "a", "--mem=4G"]
+
+
+@pytest.mark.parametrize("name", ["cpus-per-gpu", "mem-per-gpu", "ntasks-per-gpu", "gpus-per-task", "gpus"])
+def test_a_word_about_gpus_takes_its_value_along(name: str) -> None:
+    assert list(slurm._without_gpus((f"--{name}", "4", "-p", "a"))) == ["-p", "a"]
+    assert list(slurm._without_gpus((f"--{name}=4", "-p", "a"))) == ["-p", "a"]
+
+
+@pytest.mark.parametrize("threads", [4, 4096])
+def test_what_finishes_understands_the_words_that_are_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    words = [*TOY, "--executor", "slurm", "--workers", "3", "--threads", str(threads)]
+    [_, last] = slurm.calls(parsed(words, monkeypatch), RunDir(tmp_path), words, 3)
+    given = shlex.split(last.script.splitlines()[-1])
+    order = parsed(given[given.index("run") :], monkeypatch)
+    assert (order.only, order.threads) == ("finish", threads)
+
+
+def parsed(words: list[str], monkeypatch: pytest.MonkeyPatch) -> Order:
+    """What `qeval run` makes of its words."""
+    found = []
+    with monkeypatch.context() as patch:
+        patch.setattr(orders, "order", lambda **asked: found.append(asked))
+        CliRunner().invoke(main, words)
+    return orders.order(**found[0])

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import psutil
@@ -20,13 +22,14 @@ import pytest
 from tiny_models import save_model
 
 from qeval.base.errors import QevalError
-from qeval.base.messages import Event, Failed, Job, Note
+from qeval.base.messages import Event, Failed, Job, Note, Progress
 from qeval.base.records import Result, Scheme, Variant
 from qeval.base.settings import Settings
-from qeval.run import gpus, taking
+from qeval.run import gpus, planning, taking
+from qeval.run import versions as checked
 from qeval.run.executors import EXECUTORS, local
 from qeval.run.taking import shown_of, worth
-from qeval.store.leases import Holder, Leases, machine
+from qeval.store.leases import Holder, Holders, Leases, machine
 from qeval.store.runs import RunDir
 from qeval.store.work import Part, Plan, Work
 
@@ -38,6 +41,11 @@ TOY = ("run", "--model", "toy[items=20]", "--schemes", "fp16,rtn,bnb4", "--tasks
 
 def prepared(qeval, *words: object) -> RunDir:
     return RunDir(Path(qeval(*words, "--prepare").stdout.strip()))
+
+
+def result_of(place: RunDir, name: str) -> Result | None:
+    work = Work(place.work)
+    return work.result(name, work.plan().mark)
 
 
 def samples(place: Path) -> dict[str, str]:
@@ -139,7 +147,7 @@ def test_a_leader_that_is_killed_is_followed_by_another_one(qeval) -> None:
     assert two.returncode == 0, said
     assert "[fp16] arc_easy" in said
     assert len(list((place.work / "fp16").glob("lead.*.lease"))) == 2
-    assert all(Work(place.work).result(name).status == "done" for name in ("fp16", "rtn", "bnb4"))
+    assert [result_of(place, name).status for name in ("fp16", "rtn", "bnb4")] == ["done"] * 3
 
 
 def test_a_worker_that_is_told_to_end_leaves_no_process_and_its_work_at_once(qeval) -> None:
@@ -171,7 +179,7 @@ def test_a_variant_that_kills_its_workers_fails(qeval, monkeypatch: pytest.Monke
     said = qeval("worker", place.path, code=1).stderr
     assert said.count("It is taken up again.") == 2
     assert "2 workers died of it" in said
-    assert Work(place.work).result("fp16").status == "failed"
+    assert result_of(place, "fp16").status == "failed"
 
 
 def test_a_device_that_is_lost_ends_its_worker_and_leaves_the_variant(
@@ -184,7 +192,7 @@ def test_a_device_that_is_lost_ends_its_worker_and_leaves_the_variant(
     place = prepared(qeval, "run", "--model", "toy", "--schemes", "fp16", "--tasks", "arc_easy")
     monkeypatch.setitem(EXECUTORS, "local", lost)
     assert "There is no device." in qeval("worker", place.path, code=1).stderr
-    assert Work(place.work).result("fp16") is None
+    assert result_of(place, "fp16") is None
     monkeypatch.undo()
     assert taking.work(place, lambda *_: None)
 
@@ -201,6 +209,34 @@ def test_other_versions_are_refused_by_name(qeval, name: str, here: str | None) 
     file.write_text(json.dumps(told))
     said = qeval("worker", place.path, code=1).stderr
     assert f"{name} {wanted} instead of {here or 'none'}" in said
+
+
+@pytest.mark.parametrize("here", ["0.1", None])
+def test_other_versions_of_what_makes_a_variant_are_refused(
+    monkeypatch: pytest.MonkeyPatch, here: str | None
+) -> None:
+    has = {"bitsandbytes": "0.48", "peft": "0.17", "torch": "2.9"}
+    monkeypatch.setattr(checked, "version_of", has.get)
+    made_of = {"versions": {"torch": "2.9", "bitsandbytes": "0.48"}}
+    job = Job("", "r", Variant("v", "m", Scheme("bnb4")), made_of, {}, (), Settings(), "", "", "")
+    wanted = checked.versions([job])
+    assert (wanted["bitsandbytes"], wanted.get("peft")) == ("0.48", None)
+    checked.check_same(wanted)
+    monkeypatch.setattr(checked, "version_of", {**has, "bitsandbytes": here}.get)
+    with pytest.raises(QevalError, match=f"bitsandbytes {here or 'is missing'} instead of 0.48"):
+        checked.check_same(wanted)
+
+
+def test_the_plan_tells_the_versions_of_what_makes_its_variants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = SimpleNamespace(policy=None, baseline="v")
+    place = SimpleNamespace(write=lambda _: None, work=tmp_path, shards=lambda _: tmp_path / "none")
+    monkeypatch.setattr(checked, "version_of", {"hqq": "0.2"}.get)
+    made_of = {"versions": {"hqq": "0.2"}}
+    job = Job("", "r", Variant("v", "m", Scheme("hqq")), made_of, {}, (), Settings(), "", "", "")
+    planning.plan(order, None, [job], place)
+    assert Work(tmp_path).plan().versions["hqq"] == "0.2"
 
 
 def test_a_run_that_this_machine_does_not_see_and_one_that_nobody_planned(qeval, tmp_path: Path) -> None:
@@ -235,6 +271,97 @@ def test_workers_of_a_plan_that_was_replaced_end(qeval) -> None:
         taker.left()
     work.forget()
     assert taker.left() == []
+
+
+def a_taker(place: RunDir) -> taking.Taker:
+    return taking.Taker(place, Work(place.work).plan(), taking.Seat(), lambda *_: None, 60)
+
+
+def test_a_worker_is_at_work_between_two_leases(qeval, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = prepared(qeval, *TOY)
+    seen = []
+
+    def nothing(taker: taking.Taker, _: list[Part]) -> bool:
+        seen.append([one.host for one in taker.work.holders.at_work()])
+        for part in taker.plan.parts:
+            taker.work.keep(Result(part.job.variant, "done"), taker.plan.mark)
+        return False
+
+    monkeypatch.setattr(taking.Taker, "lead", nothing)
+    monkeypatch.setattr(taking, "LOOK_SECONDS", 0.01)
+    assert taking.work(place, lambda *_: None)
+    assert [len(hosts) for hosts in seen] == [1]
+    assert Work(place.work).holders.at_work() == []
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_failure_is_remembered_though_it_was_cleared_away(
+    qeval, monkeypatch: pytest.MonkeyPatch, seen: bool
+) -> None:
+    place = prepared(qeval, *TOY)
+    usual = taking.Taker.left
+
+    def then_forgotten(taker: taking.Taker) -> list[Part]:
+        for part in taker.plan.parts:
+            status = "failed" if part.job.variant.name == "rtn" else "done"
+            taker.work.keep(Result(part.job.variant, status, error="No."), taker.plan.mark)
+        left = usual(taker) if seen else []
+        if seen:
+            taker.work.forget()
+        else:
+            qeval(*TOY, "--finish", code=1)
+        return left
+
+    monkeypatch.setattr(taking.Taker, "left", then_forgotten)
+    monkeypatch.setattr(planning, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(Holders, "at_work", lambda _: [])
+    assert not taking.work(place, lambda *_: None)
+
+
+def test_results_of_another_plan_are_not_believed(qeval, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = prepared(qeval, *TOY)
+    late = a_taker(place)
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)  # as where something cannot be deleted
+    late._keep(Result(late.plan.parts[0].job.variant, "failed", error="It was long ago."))
+    prepared(qeval, *TOY)
+    assert len(a_taker(place).left()) == 3
+    late._keep(Result(late.plan.parts[1].job.variant, "failed", error="It is late."))
+    assert len(a_taker(place).left()) == 3
+    said = qeval(*TOY, "--finish", code=1).stderr
+    assert "long ago" not in said
+    assert "late" not in said
+
+
+def test_a_failure_takes_no_other_results_place(qeval) -> None:
+    place = prepared(qeval, *TOY)
+    taker = a_taker(place)
+    variant = taker.plan.parts[0].job.variant
+    taker._keep(Result(variant, "done"))
+    a_taker(place)._keep(Result(variant, "failed", error="It was taken for dead."))
+    assert result_of(place, variant.name).status == "done"
+
+
+@pytest.mark.parametrize(("done", "deaths"), [(0, 2), (5, 4)])
+def test_helpers_that_die_are_not_replaced_for_ever(
+    qeval, monkeypatch: pytest.MonkeyPatch, done: int, deaths: int
+) -> None:
+    def dies(job: Job, listen) -> Result:
+        listen(Progress("arc_easy", done))
+        listen(Failed("It was killed.", lost="process"))
+        return Result(job.variant, "failed", error="It was killed.")
+
+    place = prepared(qeval, *TOY)
+    taker = a_taker(place)
+    leader = Holder("leader", "far", "far/0/1", 1, variant="fp16", part="lead", first=1.0, spent=1.0)
+    monkeypatch.setitem(EXECUTORS, "local", dies)
+    monkeypatch.setattr(
+        taker, "_wanting", lambda part: None if leader.name in taker.exhausted else (1.0, part, leader.name)
+    )
+    tries = 0
+    while taker.help(taker.plan.parts[:1]):
+        tries += 1
+        assert tries < 10
+    assert tries == deaths
 
 
 def test_words_that_have_no_meaning_together_are_refused(qeval) -> None:

@@ -181,7 +181,7 @@ def _sent(session: _Session, job: Job, place: RunDir) -> Sent:
     from qeval.run.versions import versions
 
     if session.shared:
-        return Sent(job, versions(), remote.marked(place), gpus=session.gpus)
+        return Sent(job, versions([job]), remote.marked(place), gpus=session.gpus)
     files: dict[str, bytes] = {}
     with contextlib.suppress(QevalError):
         run = place.read()
@@ -189,7 +189,7 @@ def _sent(session: _Session, job: Job, place: RunDir) -> Sent:
         for name in needed:
             files |= remote.pack(place, *result_of(run, name).cells)
         files["run.json"] = reading.content(place.path / "run.json", None)
-    return Sent(job, versions(), files=files, gpus=session.gpus)
+    return Sent(job, versions([job]), files=files, gpus=session.gpus)
 
 
 def _followed(session: _Session, said: Any, job: Job, place: RunDir, listen: Listener) -> Result:

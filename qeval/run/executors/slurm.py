@@ -28,6 +28,7 @@ ASK_SECONDS = 10.0
 _OURS = {"--executor": 1, "--workers": 1, "--sbatch-args": 1, "--wait": 0, "--dry-run": 0}
 """The words of `qeval run` that the job which finishes has no use for, and how many words follow each."""
 _OF_GPUS = re.compile(r"--(gres|gpus|gpus-per-\w+|ntasks-per-gpu|cpus-per-gpu|mem-per-gpu)(=|$)|-G")
+"""Words of sbatch that ask for GPUs, all of which have a value: in the same word, else in the next."""
 
 
 class Call(NamedTuple):
@@ -57,7 +58,7 @@ def check(order: Order, words: Sequence[str]) -> None:
                 f"A secret stands in the command ({withheld(word).replace(WITHHELD, '...')}).",
                 "Slurm keeps what is submitted. Log in on the nodes: hf auth login.",
             )
-    if shutil.which("sbatch") is None:
+    if not order.dry_run and shutil.which("sbatch") is None:
         raise QevalError(
             "--executor slurm needs Slurm's sbatch, and there is none here.",
             "Call it where jobs are submitted; --prepare and `qeval worker` do without Slurm.",
@@ -148,11 +149,8 @@ def _without_gpus(words: Sequence[str]) -> Iterator[str]:
     for word in left:
         if not _OF_GPUS.match(word):
             yield word
-        elif "=" not in word and word in {"-G", *_LONG}:
+        elif "=" not in word and (word == "-G" or word.startswith("--")):
             next(left, None)
-
-
-_LONG = ("--gres", "--gpus", "--gpus-per-node", "--gpus-per-task", "--gpus-per-socket")
 
 
 def _kept(words: Sequence[str]) -> Iterator[str]:
