@@ -67,7 +67,7 @@ audit: install ## List the licences of what is installed, and what pip-audit kno
 	@$(BIN)/python docs/audit.py
 
 test: check ## Check, then run all tests but the rare ones, the properties with all their examples
-	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not gpu and not rare and not ray and not slurm'
+	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not gpu and not rare and not ray and not slurm'
 
 test-rare: check ## The simulations and surveys that take minutes: before a release
 	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal -m 'rare and not gpu and not ray and not slurm'

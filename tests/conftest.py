@@ -73,6 +73,34 @@ def _schemes_are_recorded(request: pytest.FixtureRequest, record_property):
         yield
 
 
+LONG = (
+    "run/test_several.py",
+    "run/test_contract.py",
+    "score/harness/test_own.py",
+    "run/test_kills.py",
+    "load/schemes/test_gptq.py",
+    "score/test_session.py",
+    "score/test_placement.py",
+    "load/schemes/test_cut_off.py",
+    "score/fidelity/test_inputs.py",
+    "score/engine/test_engine.py",
+    "score/engine/test_architectures.py",
+    "load/making/test_same_weights.py",
+    "cli/test_quantize.py",
+    "run/test_executors.py",
+    "run/test_taking.py",
+    "test_workflows.py",
+)
+"""Files of tests that take longest, in tests/."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that workers come to their ends at about the same time."""
+    here = Path(__file__).parent
+    turns = {here / name: turn for turn, name in enumerate(LONG)}
+    items.sort(key=lambda item: turns.get(item.path, len(turns)))
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     """With --junitxml, a record tells the device, the versions, and the last commit that changed qeval/."""
     record = session.config.stash.get(xml_key, None)
