@@ -10,7 +10,7 @@ import pytest
 
 from qeval.base.fidelity import Measured, Positions, Stream
 from qeval.base.protocols import Protocol
-from qeval.compare.fidelity import rows_of, summarise, within_noise
+from qeval.compare.fidelity import rows_of, summarise, within_noise, without_files
 
 PROSE = Protocol("prose", "prose")
 
@@ -166,3 +166,21 @@ def test_nothing_is_compared_across_streams_or_baselines():
     assert [row.variant for row in rows(older, newer).rows] == ["gptq"]
     assert rows(newer, baseline="bnb4").rows == ()
     assert rows(newer, order=("fp16", "bnb4")).rows == ()
+
+
+def test_without_names_of_files_a_protocol_keeps_its_noise_floor():
+    secret, stream = Protocol("text:/a/secret.txt", "text", file="/a/secret.txt"), a_stream()
+    part = stream.beginning(2)
+    known = {"packing": part, "candidate": stream}
+    measured = [
+        one(known["packing"], "fp16", "packing", secret),
+        one(known["candidate"], protocol=secret),
+    ]
+    read = lambda one: (some_positions(known[one.role].n), known[one.role])  # noqa: E731
+    found = rows_of(measured, read, ["fp16", "bnb4"], "fp16")
+    hidden = without_files(found)
+    [name] = hidden.protocols
+    assert name == f"text:{stream.sha256[:8]}"
+    assert [row.role for row in hidden.of(name)] == ["packing", "candidate"]
+    assert hidden.floors == {name: found.floors[secret.name]}
+    assert "secret" not in str([row.measured for row in hidden.rows])
