@@ -114,7 +114,7 @@ class World:
 @pytest.fixture(scope="module", autouse=True)
 def _quiet_world():
     """The clock stands still, and the toy is scored in this process."""
-    from qeval.run import runner
+    from qeval.run import keeping
     from qeval.score import worker
 
     class Clock:
@@ -122,7 +122,7 @@ def _quiet_world():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(EXECUTORS, "local", in_this_process)
-        patch.setattr(runner, "dt", SimpleNamespace(datetime=Clock, UTC=dt.UTC))
+        patch.setattr(keeping, "dt", SimpleNamespace(datetime=Clock, UTC=dt.UTC))
         patch.setattr(worker, "time", SimpleNamespace(perf_counter=lambda: 1.0))
         yield
 
