@@ -73,8 +73,15 @@ def scorers(place: Path) -> list[psutil.Process]:
 
 
 def wait_for(what: Callable[[], object], seconds: float = 60) -> None:
+    """Wait until something is so; a folder that vanishes while it is read says "not yet"."""
+
+    def so() -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            return bool(what())
+        return False
+
     until = time.monotonic() + seconds
-    while not what():
+    while not so():
         assert time.monotonic() < until, "it never came"
         time.sleep(0.05)
 

@@ -38,15 +38,24 @@ class Killer:
     def undisturbed(self, *words: str) -> float:
         """Run a command to its end; its seconds."""
         begun = time.monotonic()
-        process = self._start(words)
-        told, _ = process.communicate(timeout=_PATIENCE)
+        with self._start(words) as process:
+            try:
+                told, _ = process.communicate(timeout=_PATIENCE)
+            finally:
+                process.kill()
         assert process.returncode == 0, told
         return time.monotonic() - begun
 
     def once(self, seconds: float, *words: str) -> bool:
         """Run a command and kill it at a moment of so many seconds, or just after one of its first writes;
         whether it ended by itself before that, as it should."""
-        process = self._start(words)
+        with self._start(words) as process:
+            try:
+                return self._killed(process, seconds)
+            finally:
+                process.kill()
+
+    def _killed(self, process: subprocess.Popen[str], seconds: float) -> bool:
         family = _Family(process.pid)
         whom = self.random.choice(self.whom)
         if self.random.random() < 0.5:
@@ -122,11 +131,14 @@ def _waited(
 
 
 def _tree(place: Path) -> set[str]:
-    return {str(path) for path in place.rglob("*")}
+    """All that lies below a place to which others write meanwhile, as far as it still lies there."""
+    return {
+        str(Path(folder) / name) for folder, folders, names in os.walk(place) for name in (*folders, *names)
+    }
 
 
 def hashes(place: Path, *names: str) -> dict[str, str]:
-    """The SHA-256 of every file below a place whose name ends so, by its path there."""
+    """The SHA-256 of every file below a place at rest whose name ends so, by its path there."""
     found = [path for path in sorted(place.rglob("*")) if path.name.endswith(names) and path.is_file()]
     return {str(path.relative_to(place)): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
