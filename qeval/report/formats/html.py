@@ -25,12 +25,18 @@ from qeval.report.noise import FLOOR_HEADERS, SEED_HEADERS
 from qeval.report.verdicts import MARKS, WORDS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jinja2 import Environment
+
+STYLES = ("style.css", "explorer.css")
+SCRIPTS = ("script.js", "explorer.js")
+"""What the page's one style and one script are joined from, in order: a file a topic."""
 
 
 def render_html(context: Context) -> str:
     """The page. Every text in it is escaped; its own policy forbids it any network and any other script."""
-    style, script, drawn = _read("style.css"), _read("script.js"), charts(context)
+    style, script, drawn = _joined(STYLES), _joined(SCRIPTS), charts(context)
     template = _environment().get_template("report.html.j2")
     return template.render(
         context=context,
@@ -107,8 +113,9 @@ def _hash(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
-def _read(name: str) -> str:
-    return (files("qeval.report.formats") / "templates" / name).read_text(encoding="utf-8")
+def _joined(names: Sequence[str]) -> str:
+    place = files("qeval.report.formats") / "templates"
+    return "".join((place / name).read_text(encoding="utf-8") for name in names)
 
 
 def _raw(text: str) -> str:
