@@ -52,5 +52,26 @@ const page = (function () {
     });
   }
 
-  return { $, make, minus, fixed };
+  // --- the address: #anchor?name=value&... ---------------------------------------------------------
+  const address = {
+    of: (anchor, values) => {
+      const asked = new URLSearchParams(Object.entries(values).filter(([, value]) => value)).toString();
+      return `#${anchor}${asked ? "?" + asked.replaceAll("+", "%20") : ""}`;
+    },
+    // What is asked of the part of the page that is called so; null where the address names another.
+    read: (anchor) => {
+      const [name, asked] = location.hash.slice(1).split("?");
+      return name === anchor ? Object.fromEntries(new URLSearchParams(asked || "")) : null;
+    },
+    write: (anchor, values) => history.replaceState(null, "", address.of(anchor, values)),
+  };
+  // A link to where the address already points still leads there.
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest?.('a[href^="#"]');
+    if (link && link.getAttribute("href") === location.hash) window.dispatchEvent(new Event("hashchange"));
+  });
+
+  const swatch = (variant) => make("span", { class: `swatch v${variant % 12}`, "aria-hidden": "true" });
+
+  return { $, make, minus, fixed, address, swatch };
 })();
