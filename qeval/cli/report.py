@@ -16,6 +16,7 @@ from qeval.cli.speech import say
 if TYPE_CHECKING:
     from qeval.base.records import Decision
     from qeval.compare.evidence import Evidence
+    from qeval.compare.margin import Margin
     from qeval.store.reader import Reader
 
 _USUAL_PORT = 8000
@@ -45,6 +46,7 @@ class _Outputs(click.Option):
     help="Where to write; the ending chooses the format. Repeatable.",
 )
 @options.policy
+@options.margin
 @click.option("--title", help="The report's title.")
 @click.option("--short", is_flag=True, help="Markdown short enough for a pull-request comment.")
 @click.option(
@@ -62,6 +64,7 @@ def report(
     title: str | None,
     short: bool,
     assets: Path | None,
+    margin: Margin,
     **gate: Any,
 ) -> None:
     """Render a run (the newest, if none is named) as a document."""
@@ -74,7 +77,12 @@ def report(
 
     def opened(*, redact: bool) -> tuple[Evidence, Reader]:
         return options.open_runs(
-            runs, runs_dir, baseline, allow_different_models=allow_different_models, redact=redact
+            runs,
+            runs_dir,
+            baseline,
+            allow_different_models=allow_different_models,
+            redact=redact,
+            margin=margin,
         )
 
     evidence, read = opened(redact=redact)
@@ -93,6 +101,7 @@ def report(
 
 @click.command(cls=options.Strict)
 @options.runs
+@options.margin
 @click.option(
     "--port", type=click.IntRange(0, 65535), help="Serve on localhost instead of opening a browser."
 )
@@ -102,6 +111,7 @@ def view(
     baseline: str | None,
     allow_different_models: bool,
     redact: bool,
+    margin: Margin,
     port: int | None,
 ) -> None:
     """Open the HTML report of a run (the newest, if none is named)."""
@@ -109,7 +119,12 @@ def view(
     from qeval.report.formats.html import render_html
 
     evidence, read = options.open_runs(
-        runs, runs_dir, baseline, allow_different_models=allow_different_models, redact=redact
+        runs,
+        runs_dir,
+        baseline,
+        allow_different_models=allow_different_models,
+        redact=redact,
+        margin=margin,
     )
     page = render_html(build(evidence, read.items))
     _show(page, port, say=lambda text: say(text, err=True))
