@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from qeval.base import contents, reading
+from qeval.base import contents, numbers, reading
 from qeval.base.errors import QevalError
 from qeval.base.fidelity import Stream
 from qeval.base.files import build_directory, disk_errors, write_atomic
@@ -124,17 +124,10 @@ def make_room(cache_dir: Path, size: int, limit: int) -> None:
         root.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(root).free < size:
         raise QevalError(
-            f"The disk that holds {root} is full: the baseline's head inputs take {in_bytes(size)} there.",
+            f"The disk that holds {root} is full: the baseline's head inputs take"
+            f" {numbers.in_bytes(size)} there.",
             "Free some space, name another cache with QEVAL_CACHE_DIR, or set --fidelity-cache-limit.",
         )
-
-
-def in_bytes(size: int) -> str:
-    """An amount of memory as a person reads it: decimal, as disks are sold."""
-    for unit, step in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= step:
-            return f"{size / step:.2f} {unit}" if size < 10 * step else f"{size / step:.0f} {unit}"
-    return f"{size} B"
 
 
 def _sum(kept: Kept) -> str:
