@@ -1,4 +1,4 @@
-"""Write the parts of the documentation that follow from the code: tables and texts of schemes, of GPUs.
+"""Write the parts of the documentation that follow from the code: schemes, GPUs, commands, messages.
 
     python docs/generate.py
 
@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
+import reference
 import verified
 
 from qeval.base.names import option_text
@@ -22,7 +23,8 @@ from qeval.load.schemes import SCHEMES
 from qeval.load.spec import SchemeSpec
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("schemes", "memory", "scale")))
+WRITTEN = ("schemes", "memory", "scale", "cli", "messages")
+PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in WRITTEN))
 MARKED = re.compile(r"(<!-- generated: ([\w ]+) -->\n).*?(\n<!-- end of \2 -->)", re.DOTALL)
 CHECKPOINTS = {"no": "no", "optional": "or made here", "required": "only"}
 
@@ -113,6 +115,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "records": records,
     "streamed schemes": streamed_schemes,
     "gpus": gpus,
+    "cli": reference.cli,
+    "messages": reference.messages,
 }
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from qeval.cli import options
 from qeval.cli.speech import print_json, say
+
+if TYPE_CHECKING:
+    from qeval.compare.margin import Margin
 
 ENDINGS = (".html", ".md", ".json", ".csv")
 
@@ -22,6 +25,7 @@ ENDINGS = (".html", ".md", ".json", ".csv")
 @click.option(
     "--task", metavar="T", help="This row: a task, a subject, average, a protocol of fidelity; or a pattern."
 )
+@options.margin
 @options.limit
 @options.redact
 @click.option(
@@ -39,12 +43,13 @@ def history(
     suite: str | None,
     variant: str | None,
     task: str | None,
+    margin: Margin,
     redact: bool,
     outputs: tuple[Path, ...],
     as_json: bool,
     **limits: Any,
 ) -> None:
-    """Show a variant and task over runs, in the order of time, against a limit (by itself 1.0 points).
+    """Show a variant and task over runs, in the order of time, against a limit, else against the margin.
 
     A line goes on only from a run to one that asked the same items in the same way; else it is broken, and
     says why. It judges nothing: the exit code is 0 whatever it shows.
@@ -59,7 +64,7 @@ def history(
     renderers = [documents.renderer(path) for path in outputs]
     wanted = Wanted(model or "", suite or "", variant or "", task or "")
     policy = choose(**limits, ungated=())
-    found = lines(Store(runs_dir).runs(), wanted, policy, redact=redact)
+    found = lines(Store(runs_dir).runs(), wanted, policy, margin=margin, redact=redact)
     for path, render in zip(outputs, renderers, strict=True):
         write_text(path, _table(found) if render is None else render(found))
         say(str(path))

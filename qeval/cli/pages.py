@@ -18,6 +18,7 @@ from qeval.cli import options, past
 if TYPE_CHECKING:
     from qeval.base.records import Result, Run
     from qeval.compare.evidence import Evidence
+    from qeval.compare.margin import Margin
     from qeval.store.reader import Reader
     from qeval.store.runs import RunDir
 
@@ -35,6 +36,7 @@ class Site:
     baseline: str | None = None
     any_model: bool = False
     redact: bool = False
+    margin: Margin | None = None
     _one: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
 
     def page(self, path: str, asked: Mapping[str, str]) -> tuple[int, str]:
@@ -103,7 +105,9 @@ class Site:
     def _report(self, name: str) -> str:
         place = self._places()[name]
         return _rendered(
-            *options.open_runs([str(place.path)], self.runs_dir, self.baseline, redact=self.redact)
+            *options.open_runs(
+                [str(place.path)], self.runs_dir, self.baseline, redact=self.redact, margin=self.margin
+            )
         )
 
     def _compare(self, asked: Mapping[str, str]) -> str:
@@ -112,7 +116,7 @@ class Site:
         one, other = (_chosen(asked.get(name, ""), places) for name in ("one", "other"))
         opened = list({place.path: (place, run) for place, run, _ in (one, other)}.values())
         run = versus(one[1:], other[1:], any_model=self.any_model or asked.get("models") == "any")
-        evidence, read = options.evidence_of(run, opened, redact=self.redact)
+        evidence, read = options.evidence_of(run, opened, redact=self.redact, margin=self.margin)
         if not evidence.pairs:
             raise IncomparableError(
                 "The two have no row in common of which both have all items.", "Pick two of one suite."
@@ -125,7 +129,7 @@ class Site:
 
         places = self._places()
         wanted = Wanted(**{name: asked.get(name, "") for name in ("model", "suite", "variant", "task")})
-        found = past.history(places.values(), wanted, None, redact=self.redact)
+        found = past.history(places.values(), wanted, margin=self.margin, redact=self.redact)
         return page(found, {name: _address(name) for name in places}, back="/")
 
 

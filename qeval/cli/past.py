@@ -5,19 +5,21 @@ from __future__ import annotations
 import datetime as dt
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from qeval.base.errors import IncomparableError, QevalError
+from qeval.base.errors import IncomparableError, QevalError, UsageError
 from qeval.cli import options
 
 if TYPE_CHECKING:
-    from qeval.base.records import Policy, Run
+    from qeval.base.records import Decision, Policy, Run
+    from qeval.compare.evidence import Evidence
+    from qeval.compare.margin import Margin
     from qeval.report.history.series import History, Source, Wanted
+    from qeval.store.reader import Reader
     from qeval.store.runs import RunDir
 
-USUAL_DROP = "1.0"
-"""Percentage points that a line of a history has as its limit where none is given."""
 _LAST = dt.datetime.max.replace(tzinfo=dt.UTC)
 
 
@@ -51,44 +53,51 @@ def begun(run: Run) -> dt.datetime:
 def history(
     places: Iterable[RunDir],
     wanted: Wanted,
-    policy: Policy | None,
+    policy: Policy | None = None,
     *,
+    margin: Margin | None = None,
     redact: bool = False,
     upto: dt.datetime | None = None,
 ) -> History:
-    """The lines of these runs that are wanted; of those begun up to a moment, where one is given."""
+    """The lines of these runs that are wanted, against a policy's limits, else against the margin; of those
+    begun up to a moment, where one is given.
+
+    Raises UsageError where a rule's limit means nothing for the rows that it names.
+    """
     from qeval.report.history.lines import history as lines
 
     found, unread = readable(places)
     kept = [(place, run) for place, run in found if upto is None or begun(run) <= upto]
-    hidden = [(f"[run {number}]", why) for number, (_, why) in enumerate(unread, 1)]
-    return lines(
-        _sources(kept, wanted, redact=redact), wanted, policy or usual(), hidden if redact else unread
-    )
+    if redact:
+        unread = [(f"[run {number}]", why) for number, (_, why) in enumerate(unread, 1)]
+    chosen = _chosen(kept, wanted)
+    sources = (_source(*one, policy, margin, redact=redact) for one in chosen)
+    return lines(sources, wanted, policy.source if policy else "", unread)
 
 
-def usual() -> Policy:
-    """The limit of lines where none is given."""
-    from dataclasses import replace
+def _with_means(policy: Policy) -> Policy:
+    """The policy with its limits of points for all tasks held against means as well, which a gate judges only
+    where a rule names them: a line of the average has that limit drawn in."""
+    means = [
+        replace(rule, tasks=name, required=False)
+        for rule in policy.rules
+        if rule.tasks == "*" and rule.max_drop is not None and rule.metric is None
+        for name in ("average", "*_macro")
+    ]
+    return replace(policy, rules=(*means, *policy.rules))
 
-    from qeval.ask.policy import PERPLEXITY_LIMITS, from_max_drop
 
-    found = from_max_drop((USUAL_DROP,))
-    ratio = PERPLEXITY_LIMITS["word_perplexity"]
-    return replace(
-        found, source=f"{USUAL_DROP} points and x{ratio:.2f} of word perplexity, as none was given"
-    )
-
-
-def _sources(runs: Sequence[tuple[RunDir, Run]], wanted: Wanted, *, redact: bool) -> Iterator[Source]:
+def _chosen(runs: Sequence[tuple[RunDir, Run]], wanted: Wanted) -> list[tuple[RunDir, Run]]:
     from qeval.report.history.series import meant
 
-    for place, run in runs:
-        if meant(run.model, wanted.model) and meant(run.suite.name, wanted.suite):
-            yield _source(place, run, redact=redact)
+    return [
+        (place, run)
+        for place, run in runs
+        if meant(run.model, wanted.model) and meant(run.suite.name, wanted.suite)
+    ]
 
 
-def _source(place: RunDir, run: Run, *, redact: bool) -> Source:
+def _source(place: RunDir, run: Run, policy: Policy | None, margin: Margin | None, *, redact: bool) -> Source:
     """A run with what can be compared in it; damage to its items is told, not raised."""
     from qeval.base.redacted import redacted
     from qeval.load.toy import is_toy
@@ -96,13 +105,37 @@ def _source(place: RunDir, run: Run, *, redact: bool) -> Source:
 
     toy = is_toy(run.model)
     try:
-        evidence, read = options.open_runs([str(place.path)], place.path.parent, redact=redact)
-        for result in evidence.run.results:  # its baseline alone may be read by nobody else
-            for cell in result.cells:
-                if result.variant.name == evidence.run.baseline and not cell.aggregate_only:
-                    read.samples(cell)
+        evidence, read = options.open_runs([str(place.path)], place.path.parent, redact=redact, margin=margin)
+        _read_baseline(evidence, read)
+        decisions = _decisions(place, evidence, policy, redact=redact)
+    except UsageError:
+        raise
     except QevalError as error:
         shown = redacted(run) if redact else run
         kind = "not comparable" if isinstance(error, IncomparableError) else "damaged"
         return Source(shown, place.samples, problem=f"{kind}: {inside(place, error)}", toy=toy)
-    return Source(evidence.run, read.samples, evidence, toy=toy)
+    return Source(evidence.run, read.samples, evidence, decisions, toy=toy)
+
+
+def _read_baseline(evidence: Evidence, read: Reader) -> None:
+    """Read the items of a baseline, which nobody else reads where it is alone.
+
+    Raises QevalError where they are damaged.
+    """
+    for cell in evidence.baseline.cells:
+        if not cell.aggregate_only:
+            read.samples(cell)
+
+
+def _decisions(
+    place: RunDir, evidence: Evidence, policy: Policy | None, *, redact: bool
+) -> tuple[Decision, ...]:
+    """The gate's decisions on a run, by the real names, told without them where paths are left out."""
+    from qeval.judge.gate import conclude
+    from qeval.judge.redacted import without_paths
+
+    if policy is None or not evidence.candidates:
+        return ()
+    real = options.open_runs([str(place.path)], place.path.parent)[0] if redact else evidence
+    outcome = conclude(real, _with_means(policy))
+    return (without_paths(outcome, real) if redact else outcome).decisions

@@ -13,6 +13,7 @@ from qeval.cli.speech import say
 if TYPE_CHECKING:
     from qeval.base.records import Decision, Policy
     from qeval.compare.evidence import Evidence
+    from qeval.compare.margin import Margin
     from qeval.report.history.series import History
     from qeval.store.reader import Reader
 
@@ -41,6 +42,7 @@ class _Outputs(click.Option):
     help="Where to write; the ending chooses the format. Repeatable.",
 )
 @options.policy
+@options.margin
 @click.option("--title", help="The report's title.")
 @click.option("--short", is_flag=True, help="Markdown short enough for a pull-request comment.")
 @click.option(
@@ -59,6 +61,7 @@ def report(
     title: str | None,
     short: bool,
     assets: Path | None,
+    margin: Margin,
     history: bool,
     **gate: Any,
 ) -> None:
@@ -75,7 +78,12 @@ def report(
 
     def opened(*, redact: bool) -> tuple[Evidence, Reader]:
         return options.open_runs(
-            runs, runs_dir, baseline, allow_different_models=allow_different_models, redact=redact
+            runs,
+            runs_dir,
+            baseline,
+            allow_different_models=allow_different_models,
+            redact=redact,
+            margin=margin,
         )
 
     evidence, read = opened(redact=redact)
@@ -87,7 +95,7 @@ def report(
         outcome = without_paths(outcome, judged) if redact else outcome
         policy, decisions = outcome.policy, outcome.decisions
     context = build(evidence, read.items, decisions, policy, title=title)
-    earlier = _earlier(runs, runs_dir, policy, redact=redact) if history else None
+    earlier = _earlier(runs, runs_dir, policy, margin, redact=redact) if history else None
     for path in outputs:
         write_text(path, render(context, path, Options(short, assets, history=earlier)))
         say(str(path))
@@ -105,7 +113,9 @@ def _check_history(runs: tuple[str, ...], outputs: tuple[Path, ...], baseline: s
         )
 
 
-def _earlier(runs: tuple[str, ...], runs_dir: Path, policy: Policy | None, *, redact: bool) -> History | None:
+def _earlier(
+    runs: tuple[str, ...], runs_dir: Path, policy: Policy | None, margin: Margin, *, redact: bool
+) -> History | None:
     """The lines of the run and of earlier ones of its model and suite; None where there are none."""
     from qeval.cli import past
     from qeval.report.history.series import Wanted
@@ -116,7 +126,7 @@ def _earlier(runs: tuple[str, ...], runs_dir: Path, policy: Policy | None, *, re
     run = place.read()
     others = [one for one in store.runs() if one.path.resolve() != place.path.resolve()]
     wanted = Wanted(run.model, run.suite.name)
-    found = past.history([place, *others], wanted, policy, redact=redact, upto=past.begun(run))
+    found = past.history([place, *others], wanted, policy, margin=margin, redact=redact, upto=past.begun(run))
     if found.runs > 1:
         return found
     say(

@@ -14,12 +14,14 @@ from qeval.cli.speech import say
 
 if TYPE_CHECKING:
     from qeval.cli.serving import Pages
+    from qeval.compare.margin import Margin
 
 _USUAL_PORT = 8000
 
 
 @click.command(cls=options.Strict)
 @options.runs
+@options.margin
 @click.option(
     "--port", type=click.IntRange(0, 65535), help="Serve on localhost at this port, and open no browser."
 )
@@ -29,6 +31,7 @@ def view(
     baseline: str | None,
     allow_different_models: bool,
     redact: bool,
+    margin: Margin,
     port: int | None,
 ) -> None:
     """Open the HTML report of a run in a browser.
@@ -37,7 +40,7 @@ def view(
     any two variants against each other, and lines over the runs.
     """
     if len(runs) == 1:
-        _show_one(_report(runs[0], runs_dir, baseline, redact=redact), port)
+        _show_one(_report(runs[0], runs_dir, baseline, margin, redact=redact), port)
         return
     from qeval.cli.pages import Site
     from qeval.store.runs import Store
@@ -45,15 +48,15 @@ def view(
     store = Store(runs_dir)
     for name in runs or (None,):
         store.open(name)  # what is not there is said before anything is served
-    site = Site(runs_dir, runs, baseline, any_model=allow_different_models, redact=redact)
+    site = Site(runs_dir, runs, baseline, any_model=allow_different_models, redact=redact, margin=margin)
     _serve(site.page, port, "the runs")
 
 
-def _report(name: str, runs_dir: Path, baseline: str | None, *, redact: bool) -> str:
+def _report(name: str, runs_dir: Path, baseline: str | None, margin: Margin, *, redact: bool) -> str:
     from qeval.report.context import build
     from qeval.report.formats.html import render_html
 
-    evidence, read = options.open_runs([name], runs_dir, baseline, redact=redact)
+    evidence, read = options.open_runs([name], runs_dir, baseline, redact=redact, margin=margin)
     return render_html(build(evidence, read.items))
 
 

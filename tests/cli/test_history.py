@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 from bad_files import put
+from factories import ARC, QUIZ
 from stored import changed, store, whole
 
 
@@ -38,11 +39,38 @@ def test_runs_stand_in_the_order_of_time_and_damage_is_told(qeval):
 
 
 @pytest.mark.usefixtures("runs")
-def test_the_usual_limit_is_said_and_another_is_taken(qeval):
-    assert "as none was given" in qeval("history").stdout
+def test_the_margin_is_said_and_another_is_taken(qeval):
+    assert "margin -1.0" in qeval("history", "--variant", "bnb4").stdout
+    assert "margin -0.5" in qeval("history", "--variant", "bnb4", "--margin", "0.5").stdout
     said = qeval("history", "--max-drop", "60", "--variant", "bnb4").stdout
     assert "limit -60.0" in said
-    assert "within" in said
+    assert "Judged by --max-drop 60" in said
+    assert "pass" in said
+
+
+def test_a_limit_of_all_tasks_is_held_against_means_too(qeval, runs_dir):
+    store(runs_dir, whole(tasks=(ARC, QUIZ)))
+    found = json.loads(qeval("history", "--max-drop", "60", "--variant", "bnb4", "--json").stdout)
+    judged = {one["task"]: one["points"][0]["judged"] for one in found["series"]}
+    assert judged == dict.fromkeys(["arc", "quiz_macro", "quiz", "average"], True)
+
+
+def test_the_report_draws_the_lines_of_earlier_runs(qeval, runs_dir, tmp_path):
+    file = tmp_path / "r.html"
+    for day in (1, 2, 3):
+        store(runs_dir, whole(), id=f"r{day}", created=f"2026-01-0{day}T00:00:00+00:00")
+    plain = qeval("report", "r2", "-o", file) and file.read_text()
+    assert "Over time" not in plain
+    qeval("report", "r2", "-o", file, "--history")
+    page = file.read_text()
+    assert "Over time" in page
+    assert [f"r{day}" in page for day in (1, 2, 3)] == [True, True, False]
+    assert 'class="limit"' in page
+    said = qeval("report", "r1", "-o", file, "--history").stderr
+    assert "No earlier run of toy, suite toy," in said
+    assert file.read_text() == plain.replace("r2", "r1").replace("2026-01-02", "2026-01-01")
+    for words in (("-o", tmp_path / "r.md"), ("r1", "r2", "-o", file), ("--baseline", "bnb4", "-o", file)):
+        assert "--history" in qeval("report", *words, "--history", code=2).stderr
 
 
 @pytest.mark.usefixtures("runs")

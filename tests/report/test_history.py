@@ -16,29 +16,31 @@ from qeval.ask.policy import from_max_drop
 from qeval.base.fidelity import Measured
 from qeval.base.protocols import Protocol
 from qeval.base.records import Scheme
-from qeval.cli.past import usual
 from qeval.compare.evidence import gather
 from qeval.compare.fidelity import rows_of
 from qeval.exchange.forms.csv import csv as as_csv
+from qeval.judge.gate import conclude
 from qeval.report.history import documents, terminal, words
 from qeval.report.history.drawing import strip
 from qeval.report.history.lines import history
 from qeval.report.history.page import page
 from qeval.report.history.series import Source, Wanted
+from qeval.report.verdicts import WORDS
 from qeval.score.fidelity import toy
 
 NASTY = '<img src=x onerror="alert(1)">|`**\x1b[31m'
 
 
-def source(made, day=1, *, moved=None, is_toy=False, **changes):
+def source(made, day=1, *, moved=None, is_toy=False, policy=None, **changes):
     run, read = made[:2]
     run = replace(run, **{"id": f"run-{day:02}", "created": f"2026-01-{day:02}T00:00:00+00:00", **changes})
     evidence = gather(run, read)
-    return Source(run, read, replace(evidence, fidelity=moved) if moved else evidence, toy=is_toy)
+    decisions = conclude(evidence, policy).decisions if policy else ()
+    return Source(run, read, replace(evidence, fidelity=moved) if moved else evidence, decisions, toy=is_toy)
 
 
-def lines(*sources, policy=None, **wanted):
-    return history(sources, Wanted(**wanted), policy or usual())
+def lines(*sources, **wanted):
+    return history(sources, Wanted(**wanted))
 
 
 def arc(**more):
@@ -61,11 +63,24 @@ def test_a_point_is_what_the_gate_judges():
     made = arc(effect=-0.06)
     policy = from_max_drop(("2.0",))
     decision = judge(*made[:2], policy)[0]
-    point = line(source(made), policy=policy).points[0]
+    point = line(source(made, policy=policy)).points[0]
     assert point.comparison == decision.comparison
     assert (point.value, point.status, point.allowed) == (decision.comparison.delta, decision.status, 0.02)
-    assert point.reason == decision.reason
+    assert (point.reason, point.words, point.judged) == (
+        decision.reason,
+        WORDS[decision.status].lower(),
+        True,
+    )
     assert point.whole
+
+
+def test_without_a_policy_it_is_what_a_report_finds():
+    made = arc(effect=-0.06)
+    finding = gather(*made[:2]).findings["bnb4", "arc"]
+    point = line(source(made)).points[0]
+    assert point.comparison == finding.comparison
+    assert (point.status, point.words, point.allowed) == (finding.status, finding.words, 0.01)
+    assert not point.judged
 
 
 def test_the_same_asked_again_is_one_line():
@@ -180,7 +195,7 @@ def test_what_is_no_measurement_of_ours_says_so(changes, says):
 
 def test_a_limited_run_says_of_how_many_and_does_not_pass():
     made = make_run(2, (ARC,), 300, effect=0.2, seed=3, limit=300, n_available=1000)
-    point = line(source(made)).points[0]
+    point = line(source(made, policy=from_max_drop(("1.0",)))).points[0]
     assert point.lacks == ("limited to 300 of 1000 items",)
     assert (point.comparison.low > -0.01, point.status) == (True, "INCONCLUSIVE")
 
@@ -208,7 +223,7 @@ def test_damage_stands_in_the_line():
 def test_means_have_the_limit_of_all_tasks_and_the_baseline_its_scores():
     found = {one.key.task: one for one in lines(source(make_run(2, n_items=60)), variant="bnb4").series}
     assert found["average"].points[0].allowed == found["quiz_macro"].points[0].allowed == 0.01
-    assert words.limits(found["wiki"]) == "x1.10"
+    assert words.limits(found["wiki"]) == "margin x1.10"
     (own,) = lines(source(make_run(2, (WIKI,))), variant="fp16").series
     assert (own.own, own.points[0].comparison) == (True, None)
     assert words.value(own, own.points[0]) == f"{2.7182818 ** -own.points[0].value:.3f}"
@@ -315,7 +330,7 @@ def test_the_limit_is_drawn_where_it_is():
         (mark.y < limit, point.value > -0.01) for mark, point in zip(drawn.marks, found.points, strict=True)
     ]
     assert [above for above, _ in sides] == [within for _, within in sides]
-    assert drawn.limit[1] == "-1.0"
+    assert drawn.limit[1] == "margin -1.0"
 
 
 def test_an_interval_without_an_end_has_a_place():

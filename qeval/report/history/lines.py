@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from qeval.base.records import Policy
 from qeval.compare.continuity import Frame, apart
 from qeval.report.history.points import points_of
 from qeval.report.history.series import History, Key, Point, Series, Source, Wanted
@@ -45,25 +44,22 @@ class _Lines:
 def history(
     sources: Iterable[Source],
     wanted: Wanted,
-    policy: Policy,
+    limit: str = "",
     unread: Sequence[tuple[str, str]] = (),
 ) -> History:
     """The lines of `sources`, which are of the wanted models and suites and come in the order of time; each
-    is let go before the next is asked for.
-
-    Raises UsageError where a rule's limit means nothing for the rows that it names.
-    """
+    is let go before the next is asked for. `limit` names the policy by which they were judged."""
     lines, count = _Lines(), 0
     for source in sources:
         count += 1
-        for found in points_of(source, wanted, policy):
+        for found in points_of(source, wanted):
             lines.add(*found)
     places = [key.place for key in lines.all]
     made = (
         Series(_told_apart(key, places), tuple(one.points), one.baseline, one.level)
         for key, one in lines.all.items()
     )
-    return History(tuple(made), tuple(unread), policy.source, count)
+    return History(tuple(made), tuple(unread), limit, count)
 
 
 def _told_apart(key: Key, places: Sequence[tuple[str, ...]]) -> Key:

@@ -6,15 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from qeval.base.names import scheme_text
-from qeval.base.records import Comparison, Decision, Policy, Result, Run
+from qeval.base.records import Comparison, Decision, Result, Run
 from qeval.base.redacted import is_redacted
 from qeval.compare import fidelity
 from qeval.compare.continuity import Asked, Frame, asked_of, asked_scheme
 from qeval.compare.rows import Row, Score, cell_of, find_baseline, rows_of, score_of, summary_rows
-from qeval.judge.gate import conclude
 from qeval.report.facts import OWN
 from qeval.report.history.series import Key, Point, Source, Unit, Wanted, meant
-from qeval.report.verdicts import WORST_FIRST
+from qeval.report.verdicts import WORDS, WORST_FIRST
 
 _Found = tuple[Key, Point, Frame | None, str]
 _WHOLE_VARIANT = "(variant)"
@@ -23,10 +22,10 @@ _OF_ROW = ("max_drop", "max_ppl_ratio", "min_recovery", "max_kl")
 """Limits whose interval is the row's own."""
 
 
-def points_of(source: Source, wanted: Wanted, policy: Policy) -> Iterator[_Found]:
+def points_of(source: Source, wanted: Wanted) -> Iterator[_Found]:
     """Every point of a run that is wanted, with what it is measured in and the baseline's name."""
     run, evidence = source.run, source.evidence
-    judged = conclude(evidence, with_means(policy)).decisions if evidence and evidence.candidates else ()
+    judged = source.decisions
     rows = evidence.rows if evidence else rows_of(run)
     chosen = [row for row in rows if meant(row.id, wanted.task)] if wanted.task else summary_rows(rows)
     asked: dict[str, Asked | None] = {}
@@ -38,18 +37,6 @@ def points_of(source: Source, wanted: Wanted, policy: Policy) -> Iterator[_Found
         yield from _of_fidelity(source, result, wanted, judged)
 
 
-def with_means(policy: Policy) -> Policy:
-    """The policy with its limits of points for all tasks held against means as well, which a gate judges only
-    where a rule names them: a line of the average has that limit drawn in."""
-    means = [
-        replace(rule, tasks=name, required=False)
-        for rule in policy.rules
-        if rule.tasks == "*" and rule.max_drop is not None and rule.metric is None
-        for name in ("average", "*_macro")
-    ]
-    return replace(policy, rules=(*means, *policy.rules))
-
-
 def _on_row(
     source: Source, result: Result, row: Row, judged: Sequence[Decision], asked: dict[str, Asked | None]
 ) -> _Found:
@@ -59,16 +46,16 @@ def _on_row(
     found = _comparison(source, result, row) if source.evidence and not own else None
     mine = [one for one in judged if one.variant == result.variant.name]
     decided = _deciding([one for one in mine if one.task == row.id])
+    point = _judged(_found(_point(source, result, score, row), source, found), mine, row.id)
     if decided and decided.comparison and found:
         found = decided.comparison
+        point = replace(point, allowed=decided.allowed)
     value = (score.score if score else None) if own else (found.delta if found else None)
-    point = _judged(_point(source, result, score, row), mine, row.id)
     point = replace(
         point,
         value=value,
         comparison=found,
         n=found.n if found else point.n,
-        allowed=decided.allowed if decided else None,
         lacks=point.lacks if value is not None else (*point.lacks, *_missing(source, result, point)),
     )
     frame = _frame(source, result, row, asked) if value is not None else None
@@ -78,6 +65,19 @@ def _on_row(
 def _comparison(source: Source, result: Result, row: Row) -> Comparison | None:
     assert source.evidence is not None  # noqa: S101 - the caller looked
     return source.evidence.comparison(result.variant.name, row.id)
+
+
+def _found(point: Point, source: Source, comparison: Comparison | None) -> Point:
+    """The point with the margin, and what is found against it; of members of groups the margin alone."""
+    if comparison is None or source.evidence is None:
+        return point
+    finding = source.evidence.findings.get((comparison.variant, comparison.task))
+    allowed = source.evidence.margin.delta(comparison)
+    if finding is None:
+        return replace(point, allowed=allowed)
+    return replace(
+        point, allowed=allowed, status=finding.status, words=finding.words, reason=finding.sentence
+    )
 
 
 def _deciding(decisions: Sequence[Decision]) -> Decision | None:
@@ -94,7 +94,8 @@ def _judged(point: Point, decisions: Sequence[Decision], task: str) -> Point:
         return point
     doubts = [one for one in decisions if one.task == _WHOLE_VARIANT]
     worst = min((*on_row, *doubts), key=lambda one: WORST_FIRST.index(one.status))
-    return replace(point, status=worst.status, reason=worst.reason)
+    words = WORDS[worst.status].lower()
+    return replace(point, judged=True, status=worst.status, words=words, reason=worst.reason)
 
 
 def _key(run: Run, result: Result, row: Row) -> Key:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from qeval.base.records import Comparison, Read, Run
+from qeval.base.records import Comparison, Decision, Read, Run
 from qeval.compare.evidence import Evidence
 from qeval.judge.matching import matches_some
 
@@ -20,11 +20,13 @@ Unit = Literal["points", "perplexity", "nats"]
 
 @dataclass(frozen=True)
 class Source:
-    """A run that was read; `evidence` is None where `problem` says why nothing of it can be shown."""
+    """A run that was read; `evidence` is None where `problem` says why nothing of it can be shown.
+    `decisions` are a gate's, where there is a policy."""
 
     run: Run
     read: Read
     evidence: Evidence | None = None
+    decisions: tuple[Decision, ...] = ()
     problem: str = ""
     toy: bool = False
 
@@ -63,8 +65,9 @@ class Key:
 class Point:
     """One run. `value` is higher where better: the score of a baseline, else the difference from it, of
     perplexities in nats, of fidelity the divergence below zero; None where there is none, as `lacks` then
-    says. `allowed` is the loss allowed, in the same unit; `status` and `reason` are the verdict against it.
-    `apart` says why the line is broken before it."""
+    says. `allowed` is the loss allowed, or the margin, in the same unit; `status` is a gate's where it is
+    `judged`, else what the evidence finds against the margin, `words` says it, `reason` with figures. `apart`
+    says why the line is broken before it."""
 
     run: str
     created: str
@@ -74,7 +77,9 @@ class Point:
     score: float | None = None
     comparison: Comparison | None = None
     allowed: float | None = None
+    judged: bool = False
     status: str = ""
+    words: str = ""
     reason: str = ""
     lacks: tuple[str, ...] = ()
     apart: str = ""
@@ -108,8 +113,8 @@ class Series:
 
 @dataclass(frozen=True)
 class History:
-    """Every line, and the runs that could not be read: (name, why). `limit` says where limits come from,
-    `runs` counts those that were looked at."""
+    """Every line, and the runs that could not be read: (name, why). `limit` names the policy, "" where
+    there is none; `runs` counts those that were looked at."""
 
     series: tuple[Series, ...]
     unread: tuple[tuple[str, str], ...] = ()

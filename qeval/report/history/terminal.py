@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from qeval.base.text import one_line
 from qeval.report.history import words
-from qeval.report.history.series import History, Series, telling
+from qeval.report.history.series import History, Point, Series, telling
+from qeval.report.verdicts import MARKS
 
 WIDTH = 80
 _MOST_TABLES = 6
@@ -23,15 +24,12 @@ class Signs:
     broken: str
     none: str
     hollow: str
-    marks: dict[str, str]
+    marks: Mapping[str, str]
 
 
-UNICODE = Signs(
-    "▁▂▃▄▅▆▇█", "│", "·", "○", {"PASS": "✓", "FAIL": "✕", "INCONCLUSIVE": "?", "MISSING": "∅", "": " "}
-)
-ASCII = Signs(
-    "_.-=+*#@", "|", ".", "o", {"PASS": "v", "FAIL": "x", "INCONCLUSIVE": "?", "MISSING": "0", "": " "}
-)
+UNICODE = Signs("▁▂▃▄▅▆▇█", "│", "·", "○", MARKS)
+_IN_ASCII = {"✓": "+", "✕": "x", "∅": "0", "▼": "v", "▲": "^", "≈": "~", "…": "."}
+ASCII = Signs("_.-=+*#@", "|", ".", "o", MARKS)
 
 
 def text(found: History, *, plain: bool = False) -> str:
@@ -46,9 +44,7 @@ def text(found: History, *, plain: bool = False) -> str:
 
 
 def _in_ascii(joined: str) -> str:
-    for sign, other in (("…", "~"), *((UNICODE.marks[one], ASCII.marks[one]) for one in UNICODE.marks)):
-        joined = joined.replace(sign, other)
-    return joined
+    return joined.translate({ord(sign): other for sign, other in _IN_ASCII.items()})
 
 
 def _group(title: str, lines: Sequence[Series], signs: Signs) -> Iterator[str]:
@@ -75,6 +71,15 @@ def _last(series: Series) -> str:
     return f"{made.value} {made.mark}".rstrip()
 
 
+_BRIEF = {"MISSING": "missing", "EQUIVALENT": "equivalent", "MEASURABLE": "measurable", "WORSE": "worse"}
+"""Verdicts as short as a column of the table holds them; the margin stands above it."""
+
+
+def _verdict(point: Point) -> str:
+    words = _BRIEF.get(point.status, "better" if point.status == "BETTER" else point.words)
+    return f"{MARKS[point.status]} {words}" if point.status else ""
+
+
 def _table(series: Series, signs: Signs) -> str:
     """A heading, the runs, what breaks the line, and the strip."""
     from tabulate import tabulate
@@ -86,9 +91,9 @@ def _table(series: Series, signs: Signs) -> str:
     headers = [heading, "run", "rev", "n", "score" if series.own else "change"]
     headers += ["interval"] * compared + ["verdict"] * judged
     rows = []
-    for one in shown:
+    for one, point in zip(shown, series.points, strict=True):
         cells = [one.date, words.run_name(one_line(one.run)), one.revision, one.n, one.value]
-        rows.append([*cells, *[one.interval] * compared, *[f"{one.mark} {one.verdict}".strip()] * judged])
+        rows.append([*cells, *[one.interval] * compared, *[_verdict(point)] * judged])
     align = ["left", "left", "left", "right", "right", "left", "left"][: len(headers)]
     made = tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=align).splitlines()
     body = made[:2]
@@ -107,7 +112,7 @@ def _strip_lines(series: Series, signs: Signs) -> Iterator[str]:
     ends = f"{words.number(series, low)} to {words.number(series, high)}, up is better"
     limit = words.limits(series)
     at = [point.allowed for point in series.points if point.allowed is not None]
-    level = f"; limit {limit} at {_level(-at[-1], low, high, signs)}" if at else ""
+    level = f"; {limit} at {_level(-at[-1], low, high, signs)}" if at else ""
     yield f"{line}  {ends}{level}"
     if marks.strip():
         yield f"{marks}".rstrip()

@@ -10,14 +10,13 @@ from qeval.base.names import short
 from qeval.report.history.series import History, Point, Series
 from qeval.report.verdicts import MARKS
 
-VERDICTS = {"PASS": "within", "FAIL": "worse", "INCONCLUSIVE": "undecided", "MISSING": "missing"}
 _REVISION, _RUN = 7, 9
 
 
 @dataclass(frozen=True)
 class Told:
-    """A point in words; `mark` and `verdict` are empty where no limit is set. `notes` are what keeps it from
-    being a whole measurement."""
+    """A point in words; `mark` and `verdict` are empty where nothing is judged or found. `notes` are what
+    keeps it from being a whole measurement."""
 
     date: str
     run: str
@@ -33,7 +32,6 @@ class Told:
 
 def told(series: Series, point: Point, date: str) -> Told:
     """A point in words."""
-    status = point.status if point.allowed is not None or point.status else ""
     return Told(
         date=date,
         run=point.run,
@@ -41,8 +39,8 @@ def told(series: Series, point: Point, date: str) -> Told:
         n=numbers.count(point.n) if point.n else numbers.NONE,
         value=value(series, point),
         interval=interval(series, point),
-        mark=MARKS.get(status, "") if status else "",
-        verdict=VERDICTS.get(status, ""),
+        mark=MARKS[point.status] if point.status else "",
+        verdict=point.words,
         notes="; ".join(point.lacks),
         apart=point.apart,
     )
@@ -95,13 +93,14 @@ def about(series: Series) -> str:
         return "perplexity" if series.key.unit == "perplexity" else "scores, of 100"
     level = f", {numbers.level(series.level)} intervals" if series.level else ""
     limit = limits(series)
-    return f"{what} against {series.baseline}{level}{f'; limit {limit}' if limit else ''}"
+    return f"{what} against {series.baseline}{level}{f'; {limit}' if limit else ''}"
 
 
 def limits(series: Series) -> str:
-    """The limits of a line in words, "" where it has none."""
+    """The limits of a line in words, "limit -1.0", or its margin; "" where it has none."""
     found = dict.fromkeys(point.allowed for point in series.points if point.allowed is not None)
-    return " and ".join(limit(series, one) for one in found)
+    kind = "limit" if any(point.judged for point in series.points) else "margin"
+    return f"{kind} {' and '.join(limit(series, one) for one in found)}" if found else ""
 
 
 def limit(series: Series, allowed: float) -> str:
@@ -149,8 +148,8 @@ NOTHING = "No run here can be shown: none has the model, suite, variant and task
 def conclusion(found: History) -> list[str]:
     """What a reader must know: where limits come from, what a broken line means, what could not be read."""
     lines = []
-    if any(point.status for one in found.series for point in one.points):
-        lines.append(f"Limits: {found.limit}. A line is no gate: qeval gate judges a run.")
+    if found.limit:
+        lines.append(f"Judged by {found.limit}, point by point; qeval gate judges a run as a whole.")
     if any(point.apart for one in found.series for point in one.points):
         lines.append("A line is broken where two runs did not ask the same: they are not compared.")
     if any(not point.whole for one in found.series for point in one.points):
