@@ -82,14 +82,19 @@ def runs(command: Command) -> Command:
     command = click.option(
         "--allow-different-models", is_flag=True, help="Join runs of different models. Printed everywhere."
     )(command)
-    command = click.option(
+    command = redact(command)
+    command = click.option("--baseline", metavar="NAME", help="Compare with this variant.")(command)
+    command = runs_dir(command)
+    return click.argument("runs", nargs=-1, metavar="[RUN]...")(command)
+
+
+def redact(command: Command) -> Command:
+    """Whether paths are left out of what is shown."""
+    return click.option(
         "--redact",
         is_flag=True,
         help="Leave paths of models out. What makes the run again is then incomplete.",
     )(command)
-    command = click.option("--baseline", metavar="NAME", help="Compare with this variant.")(command)
-    command = runs_dir(command)
-    return click.argument("runs", nargs=-1, metavar="[RUN]...")(command)
 
 
 def _margin(_: click.Context, option: click.Parameter, text: str | None) -> Margin:
@@ -125,8 +130,8 @@ def margin(command: Command) -> Command:
     )(command)
 
 
-def policy(command: Command) -> Command:
-    """What is allowed: a policy file, or the short form."""
+def limit(command: Command) -> Command:
+    """What may be lost: a policy file, or the short form."""
     options = (
         click.option(
             "--policy",
@@ -148,6 +153,15 @@ def policy(command: Command) -> Command:
         click.option(
             "--confidence", type=float, metavar="C", help="One-sided, for --max-drop.  [default: 0.95]"
         ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def policy(command: Command) -> Command:
+    """What is allowed: the limits, and what is forgiven."""
+    options = (
         click.option(
             "--ungated",
             multiple=True,
@@ -176,7 +190,7 @@ def policy(command: Command) -> Command:
     )
     for option in reversed(options):
         command = option(command)
-    return command
+    return limit(command)
 
 
 def mirror(command: Command) -> Command:
@@ -269,11 +283,8 @@ def open_runs(
     """The runs that a person named (the newest, where none is) as one that is compared with `baseline`, and
     what reads their cells; `redact`: without the paths of models and files, to be shown and never judged, as
     rules are about real names; `margin` is the smallest difference that matters."""
-    from qeval.base.redacted import redacted
-    from qeval.compare.evidence import gather, with_baseline
-    from qeval.compare.fidelity import without_files
+    from qeval.compare.evidence import with_baseline
     from qeval.compare.merge import merge
-    from qeval.store.reader import reader
     from qeval.store.runs import Store
 
     store = Store(runs_dir)
@@ -285,6 +296,22 @@ def open_runs(
         if len(runs) == 1
         else merge(runs, baseline, allow_different_models=allow_different_models)
     )
+    return evidence_of(run, opened, redact=redact, margin=margin)
+
+
+def evidence_of(
+    run: Run,
+    opened: Sequence[tuple[RunDir, Run]],
+    *,
+    redact: bool = False,
+    margin: Margin | None = None,
+) -> tuple[Evidence, Reader]:
+    """A run that was made of the `opened` ones, compared, and what reads its cells; `redact` as above."""
+    from qeval.base.redacted import redacted
+    from qeval.compare.evidence import gather
+    from qeval.compare.fidelity import without_files
+    from qeval.store.reader import reader
+
     read = reader(opened)
     evidence = gather(redacted(run) if redact else run, read.samples)
     moved = _fidelity(evidence, opened)
