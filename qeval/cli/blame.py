@@ -8,7 +8,7 @@ from typing import Literal
 import click
 
 from qeval.cli import options
-from qeval.cli.speech import print_json, say
+from qeval.cli.speech import print_json, say, width
 
 
 @click.command(cls=options.Strict)
@@ -115,4 +115,4 @@ def blame(
     if as_json:
         print_json(plain(report.as_data(found, text)))
     else:
-        say(report.table(found, text))
+        say(report.table(found, text, width()))

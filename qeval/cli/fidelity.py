@@ -8,7 +8,7 @@ import click
 
 from qeval.ask.placing import CLUSTERS
 from qeval.cli import options
-from qeval.cli.speech import print_json, say
+from qeval.cli.speech import print_json, say, width
 from qeval.run.executors import EXECUTORS
 
 
@@ -57,7 +57,7 @@ def fidelity(
     if as_json:
         print_json(plain(as_data(evidence.fidelity)))
     else:
-        say(terminal(evidence.fidelity))
+        say(terminal(evidence.fidelity, width()))
     if failed:
         say(f"Not measured: {', '.join(failed)}. Library logs: {place.path / 'logs'}.", err=True)
     ctx.exit(int(Exit.ERROR if failed else Exit.PASS))

@@ -136,7 +136,8 @@ def limit(command: Command) -> Command:
         click.option(
             "--policy",
             type=Place(path_type=Path),
-            help="A policy file, a pyproject.toml, or leaderboard-v1, which comes with qeval.",
+            help="A policy file, a pyproject.toml, or leaderboard-v1, which comes with qeval and is for the"
+            " suite of that name.",
         ),
         click.option(
             "--max-drop",
@@ -263,6 +264,18 @@ def placement(command: Command) -> Command:
         show_default=True,
         help="Whether weights lie on the GPU or are streamed from host memory layer by layer; auto streams"
         " what does not fit.",
+    )(command)
+
+
+def loudness(command: Command) -> Command:
+    """How much is told, as a number `loudness`: -1 the least, 0 the usual, 1 the most."""
+    return click.option(
+        "--quiet/--verbose",
+        "-q/-v",
+        "loudness",
+        default=None,
+        callback=lambda _ctx, _option, quiet: 0 if quiet is None else -1 if quiet else 1,
+        help="Tell less, or more, of what is going on.",
     )(command)
 
 

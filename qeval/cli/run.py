@@ -12,7 +12,7 @@ import click
 
 from qeval.base.errors import Exit
 from qeval.cli import options
-from qeval.cli.speech import print_json, say
+from qeval.cli.speech import print_json, say, width
 from qeval.run.executors import EXECUTORS, SUMMARIES
 
 if TYPE_CHECKING:
@@ -234,8 +234,9 @@ def run(ctx: click.Context, /, runs_dir: Path, margin: Margin, as_json: bool, **
     """
     from qeval.ask import order as orders
     from qeval.cli import progress
-    from qeval.judge.formats import formats, publish
+    from qeval.judge.formats import publish
     from qeval.judge.formats.json import document as gate_document
+    from qeval.judge.formats.table import table
     from qeval.judge.gate import conclude
     from qeval.report.formats import json as document
     from qeval.report.formats import terminal
@@ -263,8 +264,8 @@ def run(ctx: click.Context, /, runs_dir: Path, margin: Margin, as_json: bool, **
         judged = {"gate": gate_document(outcome)} if outcome else {}
         print_json(document.document(evidence, outcome.decisions if outcome else ()) | judged)
     else:
-        say(terminal.summary(evidence, outcome.decisions if outcome else ()))
-        say(f"\n{formats()['table'].render(outcome)}" if outcome else "", nl=bool(outcome))
+        say(terminal.summary(evidence, outcome.decisions if outcome else (), width()), paint=True)
+        say(f"\n{table(outcome, width())}" if outcome else "", nl=bool(outcome), paint=True)
         say(runner.farewell(evidence.run, place.path), err=True)
     failed = runner.exit_code(evidence.run) or _not_measured(order, evidence.run, place)
     ctx.exit(int(outcome.exit if outcome and not failed else failed))
@@ -378,4 +379,4 @@ def cost(runs_dir: Path, as_json: bool, **asked: Any) -> None:
     if as_json:
         print_json(document.document(evidence))
     else:
-        say(terminal.costs(evidence.run))
+        say(terminal.costs(evidence.run, width()))

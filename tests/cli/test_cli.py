@@ -212,17 +212,22 @@ def test_a_wrong_import_writes_nothing(qeval, tmp_path: Path, runs_dir: Path) ->
     assert not runs_dir.exists()
 
 
-def test_a_plan_knows_what_cannot_be_decided(qeval) -> None:
-    rows = json.loads(qeval("plan", "--suite", "leaderboard-v1", "--max-drop", "1.0", "--json").stdout)
-    text = qeval("plan", "--max-drop", "1.0").stdout
+def test_a_plan_knows_what_cannot_be_decided(qeval, tmp_path: Path) -> None:
+    hard = ("--suite", "leaderboard-v1", "--max-drop", "1.0")
+    rows = json.loads(qeval("plan", *hard, "--json", code=4).stdout)
+    text = qeval("plan", "--max-drop", "1.0", code=4).stdout
     assert "too few items" in text
+    assert "impossible" not in qeval("plan", "--policy", "leaderboard-v1").stdout
+    advisory = tmp_path / "advice.toml"
+    advisory.write_text('[[rule]]\nmax_drop = 1.0\ntier = "advisory"\n[[rule]]\nmax_drop = 40.0\n')
+    assert "too few items" in qeval("plan", "--policy", advisory).stdout
     assert rows["schema"]
     assert "not a number of items" in qeval("plan", "--tasks", "x", "--n", "x=0", code=2).stderr
 
 
 def test_a_plan_from_a_run_uses_its_churn(qeval) -> None:
     qeval(*TOY)
-    assert "qeval_prose" in qeval("plan", "--from", "toy", "--max-ppl-ratio", "1.05").stdout
+    assert "qeval_prose" in qeval("plan", "--from", "toy", "--max-ppl-ratio", "1.05", code=None).stdout
 
 
 def test_the_gate_writes_junit_and_a_badge(qeval, tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ def document(outcome: Outcome) -> dict[str, Any]:
     limits are those of Comparison and Decision, neither rounded nor turned into points."""
     policy = outcome.policy
     return {
-        "schema": SCHEMA,
         "verdict": WORDS[int(outcome.exit)],
-        "headline": outcome.headline,
         "model": outcome.model,
+        "headline": outcome.headline,
+        "schema": SCHEMA,
         "run": outcome.run,
         "created": outcome.created,
         "suite": outcome.suite,
