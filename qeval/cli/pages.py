@@ -176,8 +176,15 @@ def versus(one: tuple[Run, Result], other: tuple[Run, Result], *, any_model: boo
     alike = first.baseline == second.baseline
     name = f"{first.baseline}@{first.id}" if alike else first.baseline
     try:
-        return merge([first, second], name, allow_different_models=any_model)
+        joined = merge([first, second], name, allow_different_models=True)
     except UsageError as error:  # the two became one: the same cells
         raise IncomparableError(
             "Both hold the very same scored items: nothing differs.", "Pick another."
         ) from error
+    try:
+        return joined if any_model else merge([first, second], name)
+    except IncomparableError as error:
+        raise IncomparableError(error.message, _TICK) from error
+
+
+_TICK = "If they are to be compared all the same, tick that their models may differ."

@@ -101,6 +101,7 @@ def test_what_cannot_be_compared_is_refused_and_says_why(site, runs_dir, one, ot
 
 def test_different_models_are_compared_where_that_is_ticked(site):
     asked = {"one": "a/fp16", "other": "other/bnb4"}
+    assert "tick that their models may differ" in text(site.page("/compare", asked)[1])
     assert site.page("/compare", {**asked, "models": "any"})[0] == 200
     assert replace(site, any_model=True).page("/compare", asked)[0] == 200
 

@@ -9,10 +9,10 @@ from urllib.parse import urlencode
 from qeval.base.names import short
 from qeval.base.records import Result, Run
 from qeval.base.redacted import is_redacted
-from qeval.compare.rows import weights_of
 from qeval.report.facts import OWN
 from qeval.report.formats.html import small_page
 from qeval.report.history.points import STATUS
+from qeval.report.history.words import short_revision
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def entry(name: str, report: str, run: Run, *, toy: bool) -> Entry:
         name=name,
         report=report,
         created=run.created.replace("T", " ")[:16],
-        model=weights_of(base) if base else run.model,
+        model=_model(run, base),
         line=run.model,
         suite=run.suite.name,
         held=", ".join(map(_held, run.results)),
@@ -49,6 +49,13 @@ def entry(name: str, report: str, run: Run, *, toy: bool) -> Entry:
         ),
         lacks=tuple(_lacks(run, toy=toy)),
     )
+
+
+def _model(run: Run, base: Result | None) -> str:
+    """The model with its revision, as short as a table holds it."""
+    made = base.provenance if base else None
+    revision = (made.revision if made else None) or (base.variant.revision if base else None)
+    return short(run.model) + (f"@{short_revision(revision)}" if revision else "")
 
 
 def unread(name: str, why: str) -> Entry:
@@ -84,8 +91,11 @@ def listing(entries: Sequence[Entry]) -> str:
         (model, suite, sum((one.line, one.suite) == (model, suite) for one in entries), _lines(model, suite))
         for model, suite in pairs
     ]
+    values = [value for one in entries for value, _ in one.variants]
     return small_page(
         "runs.html.j2",
+        first=values[0] if values else "",
+        second=values[1] if len(values) > 1 else "",
         forms=True,
         entries=entries,
         lines=lines,

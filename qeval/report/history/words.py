@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,7 +36,7 @@ def told(series: Series, point: Point, date: str) -> Told:
     return Told(
         date=date,
         run=point.run,
-        revision=point.revision[:_REVISION],
+        revision=short_revision(point.revision),
         n=numbers.count(point.n) if point.n else numbers.NONE,
         value=value(series, point),
         interval=interval(series, point),
@@ -44,6 +45,11 @@ def told(series: Series, point: Point, date: str) -> Told:
         notes="; ".join(point.lacks),
         apart=point.apart,
     )
+
+
+def short_revision(revision: str) -> str:
+    """The beginning of a commit's hash; a name of another kind as it is, unless it is long."""
+    return revision[:_REVISION] if re.fullmatch(r"[0-9a-f]{8,}", revision) else short(revision, 16)
 
 
 def value(series: Series, point: Point) -> numbers.Numeral:
