@@ -16,13 +16,17 @@ from pathlib import Path
 import verified
 
 from qeval.base.names import option_text
+from qeval.cli.variables import VARIABLES
 from qeval.load.packages import install_command
 from qeval.load.rates import GPUS
 from qeval.load.schemes import SCHEMES
 from qeval.load.spec import SchemeSpec
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("schemes", "memory", "scale")))
+PAGES = (
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("schemes", "memory", "scale", "configuration")),
+)
 MARKED = re.compile(r"(<!-- generated: ([\w ]+) -->\n).*?(\n<!-- end of \2 -->)", re.DOTALL)
 CHECKPOINTS = {"no": "no", "optional": "or made here", "required": "only"}
 
@@ -47,6 +51,12 @@ def gpus() -> str:
         for rate in ["measured" if gpu.measured else "estimate"]
     ]
     return "\n".join([head, *rows])
+
+
+def variables() -> str:
+    """The environment variables and what each means."""
+    rows = [f"| `{name}` | {meaning} |" for name, meaning in VARIABLES.items()]
+    return "\n".join(["| variable | meaning |", "|---|---|", *rows])
 
 
 def needs(spec: SchemeSpec) -> str:
@@ -113,6 +123,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "records": records,
     "streamed schemes": streamed_schemes,
     "gpus": gpus,
+    "variables": variables,
 }
 
 

@@ -12,14 +12,14 @@ from qeval.base import layout
 from qeval.base.errors import QevalError
 from qeval.base.layout import Column
 from qeval.base.text import one_line
-from qeval.cli import options
+from qeval.cli import completing, options
 from qeval.cli.speech import print_json, say, width
 
 Entry = dict[str, Any]
 
 
 @click.command(cls=options.Strict)
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=completing.runs)
 @click.option("--baseline", metavar="NAME", help="Compare with this variant.")
 @options.runs_dir
 @options.as_json
