@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from qeval.base.layout import wrapped
 from qeval.cli import options
-from qeval.cli.speech import print_json, say
+from qeval.cli.speech import print_json, say, width
 
 if TYPE_CHECKING:
     from qeval.load.spec import SchemeSpec
@@ -33,6 +34,8 @@ PACKAGES = (
 LITTLE_DISK = 20 * 2**30
 GIB = 2**30
 HUB_SECONDS = 5
+_REMEDY = 8
+"""Blanks before a remedy at most, so that a command is pasted in one piece."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def doctor(datasets_dir: Path | None, runs_dir: Path, as_json: bool) -> None:
     if as_json:
         print_json(as_document(findings))
     else:
-        say(text(findings))
+        say(text(findings, width()))
 
 
 def examine(*, runs_dir: Path, datasets_dir: Path | None = None) -> tuple[Finding, ...]:
@@ -86,8 +89,8 @@ def as_document(findings: tuple[Finding, ...]) -> dict[str, Any]:
     return {"schema": 1, "findings": msgspec.to_builtins(findings)}
 
 
-def text(findings: tuple[Finding, ...]) -> str:
-    """The findings for a person, section by section, a remedy below what it mends."""
+def text(findings: tuple[Finding, ...], columns: int | None = None) -> str:
+    """The findings for a person, section by section, a remedy below what it mends, in so many columns."""
     lines: list[str] = []
     width = max(len(finding.name) for finding in findings)
     section = ""
@@ -95,9 +98,12 @@ def text(findings: tuple[Finding, ...]) -> str:
         if finding.section != section:
             section = finding.section
             lines += ["", section]
-        lines.append(f"  {MARKS[finding.state]}  {finding.name:<{width}}  {finding.text}")
+        hang = width + 8
+        lines.append(
+            wrapped(f"  {MARKS[finding.state]}  {finding.name:<{width}}  {finding.text}", columns, hang)
+        )
         if finding.remedy:
-            lines.append(f"      {'':<{width}}  {finding.remedy}")
+            lines.append(" " * min(hang, _REMEDY) + finding.remedy)
     return "\n".join(lines[1:])
 
 
