@@ -17,13 +17,14 @@ import reference
 import verified
 
 from qeval.base.names import option_text
+from qeval.cli.variables import VARIABLES
 from qeval.load.packages import install_command
 from qeval.load.rates import GPUS
 from qeval.load.schemes import SCHEMES
 from qeval.load.spec import SchemeSpec
 
 ROOT = Path(__file__).parents[1]
-WRITTEN = ("schemes", "memory", "scale", "cli", "messages")
+WRITTEN = ("schemes", "memory", "scale", "configuration", "cli", "messages")
 PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in WRITTEN))
 MARKED = re.compile(r"(<!-- generated: ([\w ]+) -->\n).*?(\n<!-- end of \2 -->)", re.DOTALL)
 CHECKPOINTS = {"no": "no", "optional": "or made here", "required": "only"}
@@ -49,6 +50,12 @@ def gpus() -> str:
         for rate in ["measured" if gpu.measured else "estimate"]
     ]
     return "\n".join([head, *rows])
+
+
+def variables() -> str:
+    """The environment variables and what each means."""
+    rows = [f"| `{name}` | {meaning} |" for name, meaning in VARIABLES.items()]
+    return "\n".join(["| variable | meaning |", "|---|---|", *rows])
 
 
 def needs(spec: SchemeSpec) -> str:
@@ -117,6 +124,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "gpus": gpus,
     "cli": reference.cli,
     "messages": reference.messages,
+    "variables": variables,
 }
 
 

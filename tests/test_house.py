@@ -185,6 +185,8 @@ BARE = {
     "base/elsewhere.py:_places": "parses YAML whose text came in by the door",
     "base/files.py:_write_through": "writes",
     "base/redirect.py:libraries_to": "writes a log",
+    "base/uses.py:hold": "a lock, which is never read",
+    "base/uses.py:unused": "a lock, which is never read",
     "cli/fidelity.py:fidelity": "a run, not a file",
     "cli/options.py:open_runs": "a run, not a file",
     "cli/pages.py:_places": "runs, not files",

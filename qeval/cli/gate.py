@@ -11,7 +11,7 @@ import click
 from qeval.base.errors import Exit, UsageError
 from qeval.base.reading import whole
 from qeval.base.text import one_line
-from qeval.cli import options
+from qeval.cli import completing, options
 from qeval.cli.speech import print_json, say, say_json, width
 
 if TYPE_CHECKING:
@@ -109,7 +109,12 @@ def gate(
 
 @click.command(cls=options.Strict)
 @click.option(
-    "--suite", default="leaderboard-v1", show_default=True, metavar="NAME", help="A suite, or a TOML file."
+    "--suite",
+    default="leaderboard-v1",
+    show_default=True,
+    metavar="NAME",
+    shell_complete=completing.suites,
+    help="A suite, or a TOML file.",
 )
 @click.option("--tasks", metavar="LIST", help="lm-eval tasks instead of a suite.")
 @click.option(
@@ -120,10 +125,22 @@ def gate(
 @click.option(
     "--power", type=float, default=0.8, show_default=True, help="Probability of passing that is wanted."
 )
-@click.option("--from", "from_run", metavar="RUN", help="Take items and churn from a run.")
+@click.option(
+    "--from",
+    "from_run",
+    metavar="RUN",
+    shell_complete=completing.runs,
+    help="Take items and churn from a run.",
+)
 @click.option("--model", "-m", metavar="MODEL", help="Tell the memory that variants of this model take too.")
 @click.option(
-    "--schemes", "-s", default="fp16,bnb4,gptq", show_default=True, metavar="LIST", help="As in `qeval run`."
+    "--schemes",
+    "-s",
+    default="fp16,bnb4,gptq",
+    show_default=True,
+    metavar="LIST",
+    shell_complete=completing.schemes,
+    help="As in `qeval run`.",
 )
 @click.option("--revision", metavar="REV", help="Revision of the model on the Hub.")
 @options.placement

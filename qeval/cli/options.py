@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from qeval.cli import completing, helping
+
 if TYPE_CHECKING:
     from qeval.base.fidelity import Measured, Positions, Stream
     from qeval.base.records import Run
@@ -35,7 +37,26 @@ class Place(click.Path):
 
 class Strict(click.Command):
     """A command that refuses an option given twice where one value is meant (which of them was?) and numbers
-    that Python alone reads, 1_0 for ten."""
+    that Python alone reads, 1_0 for ten. Its help is in groups, where there are many options, and ends with
+    examples."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The options, by their groups where the command has some."""
+        groups = helping.GROUPS.get(self.name or "")
+        if groups is None:
+            super().format_options(ctx, formatter)
+            return
+        rows = {
+            parameter.name or "": row
+            for parameter in self.get_params(ctx)
+            if (row := parameter.get_help_record(ctx)) is not None
+        }
+        helping.write_groups(formatter, rows, groups)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The examples, and what else ends a page."""
+        super().format_epilog(ctx, formatter)
+        helping.write_examples(formatter, self.name or "")
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Look at the order of the words, then parse them as ever."""
@@ -44,11 +65,11 @@ class Strict(click.Command):
             if isinstance(parameter, click.Option) and order.count(parameter) > 1 and not _repeats(parameter):
                 names = "/".join((*parameter.opts[-1:], *parameter.secondary_opts[-1:]))
                 raise click.UsageError(f"{names} is given {order.count(parameter)} times.", ctx)
-            _check_number(parameter, values.get(parameter.name or ""), ctx)
+            check_number(parameter, values.get(parameter.name or ""), ctx)
         return super().parse_args(ctx, args)
 
 
-def _check_number(parameter: click.Parameter, words: Any, ctx: click.Context) -> None:
+def check_number(parameter: click.Parameter, words: Any, ctx: click.Context | None) -> None:
     """Raises UsageError for a number in other than a few ASCII digits, where an option wants one."""
     whole = isinstance(parameter.type, type(click.INT))
     if not isinstance(words, str) or not (whole or isinstance(parameter.type, type(click.FLOAT))):
@@ -85,7 +106,7 @@ def runs(command: Command) -> Command:
     command = redact(command)
     command = click.option("--baseline", metavar="NAME", help="Compare with this variant.")(command)
     command = runs_dir(command)
-    return click.argument("runs", nargs=-1, metavar="[RUN]...")(command)
+    return click.argument("runs", nargs=-1, metavar="[RUN]...", shell_complete=completing.runs)(command)
 
 
 def redact(command: Command) -> Command:

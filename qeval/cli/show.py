@@ -12,7 +12,7 @@ from qeval.base import layout
 from qeval.base.errors import QevalError
 from qeval.base.layout import Column
 from qeval.base.text import one_line
-from qeval.cli import options
+from qeval.cli import completing, options
 from qeval.cli.speech import print_json, say, width
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ Entry = dict[str, Any]
 
 
 @click.command(cls=options.Strict)
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=completing.runs)
 @click.option("--baseline", metavar="NAME", help="Compare with this variant.")
 @options.margin
 @options.runs_dir

@@ -105,6 +105,9 @@ def test_what_is_here_already_is_said(tmp_path) -> None:
 @pytest.fixture
 def own_tasks(tmp_path, monkeypatch) -> Path:
     """Two tasks of one's own that read the stand-in's data sets."""
+    import qeval.ask.suites
+    import qeval.score.harness.wanted  # noqa: F401 - both look for the tasks when they are imported
+
     folder = tmp_path / "tasks"
     folder.mkdir()
     (folder / "one.yaml").write_text(TASK.format(name="one", path="org/set", configuration="small"))
