@@ -1,4 +1,4 @@
-"""Write the parts of the documentation that follow from the code: tables and texts of schemes, of GPUs.
+"""Write the parts of the documentation that follow from the code: schemes, GPUs, commands, messages.
 
     python docs/generate.py
 
@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
+import reference
 import verified
 
 from qeval.base.names import option_text
@@ -24,10 +25,8 @@ from qeval.load.spec import SchemeSpec
 from qeval.load.systems import SYSTEMS
 
 ROOT = Path(__file__).parents[1]
-PAGES = (
-    ROOT / "README.md",
-    *(ROOT / "docs" / f"{name}.md" for name in ("schemes", "memory", "scale", "configuration")),
-)
+WRITTEN = ("schemes", "memory", "scale", "configuration", "cli", "messages")
+PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in WRITTEN))
 MARKED = re.compile(r"(<!-- generated: ([\w ]+) -->\n).*?(\n<!-- end of \2 -->)", re.DOTALL)
 CHECKPOINTS = {"no": "no", "optional": "or made here", "required": "only"}
 
@@ -130,6 +129,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "records": records,
     "streamed schemes": streamed_schemes,
     "gpus": gpus,
+    "cli": reference.cli,
+    "messages": reference.messages,
     "variables": variables,
     "systems": systems,
 }

@@ -424,6 +424,8 @@ def test_golden_end_of_a_run(scripted, runs_dir: Path, tmp_path: Path, golden) -
     assert {one["status"] for one in told.pop("decisions")} == {"FAIL", "INCONCLUSIVE", "MISSING", "PASS"}
     assert shown.pop("decisions") == []
     assert told.pop("gate")["verdict"] == "FAIL"
+    judged, found = told.pop("verdicts"), shown.pop("verdicts")
+    assert [one["finding"] for one in judged] == [one["finding"] for one in found]
     assert told == shown
 
 

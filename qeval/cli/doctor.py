@@ -202,13 +202,14 @@ def _places(datasets_dir: Path | None) -> Iterator[Finding]:
     if datasets_dir is None:
         yield Finding(section, "data set mirror", "info", "none named (--datasets-dir)")
         return
-    found = sorted(
-        f"{place.parent.name}/{place.name}" for place in datasets_dir.glob("*/*") if place.is_dir()
-    )
+    from qeval.load.hub_copy import MODELS
+
+    folders = [place for place in datasets_dir.glob("[!.]*/*") if place.is_dir()]
+    found = sorted(f"{place.parent.name}/{place.name}" for place in folders if place.parent.name != MODELS)
     if found:
         yield Finding(section, "data set mirror", "ready", f"{datasets_dir}: {', '.join(found)}")
     else:
-        remedy = "Lay it out as DIR/<organisation>/<name>, as on the Hub."
+        remedy = "Fill it by qeval fetch, or lay it out as DIR/<organisation>/<name>, as on the Hub."
         yield Finding(section, "data set mirror", "warning", f"{datasets_dir} holds no data sets", remedy)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from qeval.cli.forecast import Prediction
     from qeval.cli.memory import Need
     from qeval.compare.evidence import Evidence
+    from qeval.compare.margin import Margin
     from qeval.judge.plan import Planned
 
 
@@ -46,6 +47,7 @@ class _WithFiles(options.Strict):
 @click.command(cls=_WithFiles)
 @options.runs
 @options.policy
+@options.margin
 @click.option(
     "--newer-than",
     metavar="AGE",
@@ -62,6 +64,7 @@ def gate(
     baseline: str | None,
     allow_different_models: bool,
     redact: bool,
+    margin: Margin,
     newer_than: str | None,
     loudness: int,
     as_json: bool,
@@ -83,7 +86,7 @@ def gate(
     files = {name: asked.pop(name) for name in _file_formats()}
     policy = demand(**asked, allow_different_models=allow_different_models)
     evidence, _ = options.open_runs(
-        runs, runs_dir, baseline, allow_different_models=policy.allow_different_models
+        runs, runs_dir, baseline, allow_different_models=policy.allow_different_models, margin=margin
     )
     told = redacted(evidence.run) if redact else evidence.run
     if not runs:

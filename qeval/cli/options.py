@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from qeval.base.records import Run
     from qeval.compare.evidence import Evidence
     from qeval.compare.fidelity import Fidelity
+    from qeval.compare.margin import Margin
     from qeval.store.reader import Reader
     from qeval.store.runs import RunDir
 
@@ -102,18 +103,56 @@ def runs(command: Command) -> Command:
     command = click.option(
         "--allow-different-models", is_flag=True, help="Join runs of different models. Printed everywhere."
     )(command)
-    command = click.option(
-        "--redact",
-        is_flag=True,
-        help="Leave paths of models out. What makes the run again is then incomplete.",
-    )(command)
+    command = redact(command)
     command = click.option("--baseline", metavar="NAME", help="Compare with this variant.")(command)
     command = runs_dir(command)
     return click.argument("runs", nargs=-1, metavar="[RUN]...", shell_complete=completing.runs)(command)
 
 
-def policy(command: Command) -> Command:
-    """What is allowed: a policy file, or the short form."""
+def redact(command: Command) -> Command:
+    """Whether paths are left out of what is shown."""
+    return click.option(
+        "--redact",
+        is_flag=True,
+        help="Leave paths of models out. What makes the run again is then incomplete.",
+    )(command)
+
+
+def _margin(_: click.Context, option: click.Parameter, text: str | None) -> Margin:
+    """Percentage points, a ratio of word perplexity, or both, as what difference matters."""
+    from qeval.compare.margin import Margin
+
+    said: dict[str, float] = {}
+    for part in (text or "").split(",") if text is not None else ():
+        found = re.fullmatch(r"(x?)([0-9]{1,3}(?:\.[0-9]{1,9})?)", part.strip())
+        name = "ratio" if found and found[1] else "points"
+        number = float(found[2]) if found else 0.0
+        fine = 1 < number < _MOST_RATIO if name == "ratio" else 0 < number < _MOST_POINTS
+        if not fine or name in said:
+            raise click.BadParameter(
+                f"{text!r} is no margin. Write points, a ratio above 1, or both: 0.5, x1.05 or 0.5,x1.05.",
+                param=option,
+            )
+        said[name] = number
+    return Margin(**said)
+
+
+_MOST_POINTS, _MOST_RATIO = 100, 1000
+
+
+def margin(command: Command) -> Command:
+    """From where on a difference matters."""
+    return click.option(
+        "--margin",
+        callback=_margin,
+        metavar="POINTS[,xRATIO]",
+        help="The smallest difference that matters: percentage points, and a ratio of word perplexity."
+        "  [default: 1,x1.10]",
+    )(command)
+
+
+def limit(command: Command) -> Command:
+    """What may be lost: a policy file, or the short form."""
     options = (
         click.option(
             "--policy",
@@ -136,6 +175,15 @@ def policy(command: Command) -> Command:
         click.option(
             "--confidence", type=float, metavar="C", help="One-sided, for --max-drop.  [default: 0.95]"
         ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def policy(command: Command) -> Command:
+    """What is allowed: the limits, and what is forgiven."""
+    options = (
         click.option(
             "--ungated",
             multiple=True,
@@ -164,7 +212,7 @@ def policy(command: Command) -> Command:
     )
     for option in reversed(options):
         command = option(command)
-    return command
+    return limit(command)
 
 
 def mirror(command: Command) -> Command:
@@ -264,15 +312,13 @@ def open_runs(
     *,
     allow_different_models: bool = False,
     redact: bool = False,
+    margin: Margin | None = None,
 ) -> tuple[Evidence, Reader]:
     """The runs that a person named (the newest, where none is) as one that is compared with `baseline`, and
     what reads their cells; `redact`: without the paths of models and files, to be shown and never judged, as
-    rules are about real names."""
-    from qeval.base.redacted import redacted
-    from qeval.compare.evidence import gather, with_baseline
-    from qeval.compare.fidelity import without_files
+    rules are about real names; `margin` is the smallest difference that matters."""
+    from qeval.compare.evidence import with_baseline
     from qeval.compare.merge import merge
-    from qeval.store.reader import reader
     from qeval.store.runs import Store
 
     store = Store(runs_dir)
@@ -284,10 +330,27 @@ def open_runs(
         if len(runs) == 1
         else merge(runs, baseline, allow_different_models=allow_different_models)
     )
+    return evidence_of(run, opened, redact=redact, margin=margin)
+
+
+def evidence_of(
+    run: Run,
+    opened: Sequence[tuple[RunDir, Run]],
+    *,
+    redact: bool = False,
+    margin: Margin | None = None,
+) -> tuple[Evidence, Reader]:
+    """A run that was made of the `opened` ones, compared, and what reads its cells; `redact` as above."""
+    from qeval.base.redacted import redacted
+    from qeval.compare.evidence import gather
+    from qeval.compare.fidelity import without_files
+    from qeval.store.reader import reader
+
     read = reader(opened)
     evidence = gather(redacted(run) if redact else run, read.samples)
     moved = _fidelity(evidence, opened)
-    return replace(evidence, fidelity=without_files(moved) if redact else moved), read
+    moved = without_files(moved) if redact else moved
+    return replace(evidence, fidelity=moved, margin=margin or evidence.margin), read
 
 
 def _fidelity(evidence: Evidence, opened: Sequence[tuple[RunDir, Run]]) -> Fidelity:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from qeval.ask.order import Order
     from qeval.base.records import Run
     from qeval.cli.progress import Lines, Terminal
+    from qeval.compare.margin import Margin
     from qeval.store.runs import RunDir
 
 
@@ -212,6 +213,7 @@ def _by_others(command: options.Command) -> options.Command:
     metavar="POLICY",
     help="Judge by this policy at the end; stop a variant as soon as it certainly breaks a required rule.",
 )
+@options.margin
 @click.option(
     "--repeat-baseline",
     is_flag=True,
@@ -231,7 +233,9 @@ def _by_others(command: options.Command) -> options.Command:
 @options.loudness
 @options.as_json
 @click.pass_context
-def run(ctx: click.Context, /, runs_dir: Path, loudness: int, as_json: bool, **asked: Any) -> None:
+def run(
+    ctx: click.Context, /, runs_dir: Path, loudness: int, margin: Margin, as_json: bool, **asked: Any
+) -> None:
     """Score variants of a model and compare them with the first.
 
     Killed or failed in the middle, the same command goes on where it stopped. Options may stand in
@@ -264,7 +268,7 @@ def run(ctx: click.Context, /, runs_dir: Path, loudness: int, as_json: bool, **a
         code = _left_to_others(order, words, place, listen) if order.only == "prepare" else None
     if code is not None:
         ctx.exit(int(code))
-    evidence, _ = options.open_runs([str(place.path)], runs_dir)
+    evidence, _ = options.open_runs([str(place.path)], runs_dir, margin=margin)
     outcome = conclude(evidence, order.policy) if order.policy else None
     if outcome:
         publish(outcome, {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,20 +15,24 @@ from qeval.base.text import one_line
 from qeval.cli import completing, options
 from qeval.cli.speech import print_json, say, width
 
+if TYPE_CHECKING:
+    from qeval.compare.margin import Margin
+
 Entry = dict[str, Any]
 
 
 @click.command(cls=options.Strict)
 @click.argument("run", required=False, shell_complete=completing.runs)
 @click.option("--baseline", metavar="NAME", help="Compare with this variant.")
+@options.margin
 @options.runs_dir
 @options.as_json
-def show(run: str | None, runs_dir: Path, baseline: str | None, as_json: bool) -> None:
+def show(run: str | None, runs_dir: Path, baseline: str | None, margin: Margin, as_json: bool) -> None:
     """Show a run: what was loaded, how it was scored, and the table of comparisons."""
     from qeval.report.formats import json as document
     from qeval.report.formats import terminal
 
-    evidence, _ = options.open_runs([run] if run else [], runs_dir, baseline)
+    evidence, _ = options.open_runs([run] if run else [], runs_dir, baseline, margin=margin)
     if as_json:
         print_json(document.document(evidence))
     else:

@@ -39,6 +39,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
         },
         "exit_code": int(outcome.exit),
         "verdicts": dict(outcome.verdicts),
+        "findings": dict(outcome.findings),
         "decisions": [_decision(one) for one in outcome.decisions],
         "unjudged": list(outcome.unjudged),
         "notes": list(outcome.notes),

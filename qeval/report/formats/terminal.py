@@ -11,7 +11,7 @@ from qeval.base.names import short
 from qeval.base.records import Comparison, Decision, Result, Run
 from qeval.base.text import one_line
 from qeval.compare.columns import COLUMNS, in_words
-from qeval.compare.evidence import Evidence, claims
+from qeval.compare.evidence import Evidence
 from qeval.compare.rows import Row, score_of, summary_rows
 from qeval.report.costs import cost_table
 from qeval.report.facts import Fact, provenance_facts, run_facts, warnings_of
@@ -124,8 +124,8 @@ def _change(comparison: Comparison) -> list[str]:
 
 def _sentences(evidence: Evidence, decisions: Sequence[Decision]) -> list[str]:
     """A sentence for each variant, and what a reader must know before trusting the table."""
-    claimed, noise = claims(evidence), noise_of(evidence)
-    verdicts = [verdict_of(result, evidence, claimed, decisions) for result in evidence.candidates]
+    noise = noise_of(evidence)
+    verdicts = [verdict_of(result, evidence, decisions) for result in evidence.candidates]
     lines = [
         f"{v.mark} {short(v.variant)}: {v.word}. {v.sentence} {noise.within[v.variant]}" for v in verdicts
     ]

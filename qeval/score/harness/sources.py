@@ -14,6 +14,7 @@ from qeval.base import contents
 from qeval.base.errors import QevalError
 from qeval.base.hashing import digest
 from qeval.base.reading import text
+from qeval.load.hub_copy import MODELS
 from qeval.score.harness.catalogue import is_stock
 from qeval.score.harness.leaves import Leaf
 
@@ -26,7 +27,8 @@ def mirrored(path: str, datasets_dir: Path | None) -> Path | None:
     """
     if datasets_dir is None or not path or path.startswith(("/", ".")):
         return None
-    found = [datasets_dir / path] if "/" in path else sorted(datasets_dir.glob(f"*/{path}"))
+    found = [datasets_dir / path] if "/" in path else sorted(datasets_dir.glob(f"[!.]*/{path}"))
+    found = [folder for folder in found if folder.parent.name != MODELS]  # of what `qeval fetch` writes
     folders = [folder for folder in found if folder.is_dir()]
     return folders[0] if len(folders) == 1 else None
 
