@@ -22,6 +22,8 @@ settings.register_profile("quick", settings.get_profile("qeval"), max_examples=2
 # For `make fuzz`: about a minute, and other examples each time.
 settings.register_profile("fuzz", deadline=None, max_examples=800, print_blob=True)
 settings.load_profile("qeval")
+SPOKEN_OF = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE")
+"""What changes how commands print; readline sets the first two for every process that is begun."""
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -39,7 +41,7 @@ def _own_places(tmp_path_factory: pytest.TempPathFactory):
     """Keep the tests' runs and cache away from the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("QEVAL_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
-        for name in ("QEVAL_RUNS_DIR", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+        for name in (*SPOKEN_OF, "QEVAL_RUNS_DIR", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
             patch.delenv(name, raising=False)
         yield
 

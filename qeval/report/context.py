@@ -12,10 +12,10 @@ from qeval.compare.evidence import Evidence
 from qeval.compare.rows import result_of
 from qeval.report.costs import CostTable, cost_table
 from qeval.report.documents import Documents, documents
+from qeval.report.explorer import Explorer, explore
 from qeval.report.facts import OWN, Fact, commands, provenance_facts, run_facts, warnings_of
 from qeval.report.fidelity import Told, told
 from qeval.report.figures import Column, Figure, Material, column, figure, scale_of, widest, with_bars
-from qeval.report.flips import Explorer, explore
 from qeval.report.noise import Noise, noise_of
 from qeval.report.subjects import Category, Subject, categories, subjects
 from qeval.report.verdicts import Verdict, verdict_of
@@ -244,7 +244,7 @@ def _line(material: Material, place: int, result: Result, figures: tuple[Figure 
         is_baseline=name == run.baseline,
         status=result.status,
         error=result.error or "",
-        verdict=verdict_of(result, material.evidence, material.claimed, material.decisions),
+        verdict=verdict_of(result, material.evidence, material.decisions),
         figures=figures,
         facts=provenance_facts(result),
         warnings=warnings_of(result),

@@ -39,7 +39,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     """The address of a report with everything in it: gate, cost, subjects, flips, a failed variant."""
-    run, read, made_items = leaderboard(0.12, variants=4)
+    run, read, made_items = leaderboard(0.12, variants=5)
     failed = Result(
         replace(run.results[1].variant, name="awq"), "failed", error="No kernel for this GPU <b>."
     )
@@ -160,18 +160,21 @@ def test_axe_finds_no_violation(browser, scheme, width):
 
 def test_filters_and_search_leave_what_matches(browser):
     everything = count(browser)
-    choose(browser, "flip-direction", "0")
+    choose(browser, "flip-variant", "gptq-3bit")
+    of_one = count(browser)
+    choose(browser, "flip-direction", "lost")
     lost = count(browser)
-    choose(browser, "flip-direction", "1")
+    choose(browser, "flip-direction", "gained")
     gained = count(browser)
-    choose(browser, "flip-direction", "2")
-    assert lost + gained + count(browser) == everything
+    choose(browser, "flip-direction", "changed")
+    assert lost + gained + count(browser) == of_one < everything
     assert lost
+    choose(browser, "flip-variant", "")
     choose(browser, "flip-direction", "")
     choose(browser, "flip-task", "mmlu")
     in_group = count(browser)
     assert 0 < in_group < everything
-    subject = browser.execute_script("return document.getElementById('flip-subject').options[1].value")
+    subject = browser.execute_script("return document.querySelector('details.flip').item.task")
     choose(browser, "flip-subject", subject)
     assert 0 < count(browser) < in_group
     name = subject.removeprefix("mmlu_").replace("_", " ")
@@ -181,6 +184,7 @@ def test_filters_and_search_leave_what_matches(browser):
 
 
 def test_orders_and_pages(browser):
+    choose(browser, "flip-variant", "gptq")
     choose(browser, "flip-sort", "decided")
     margins = [
         float(text.split()[0].replace("\u2212", "-")) for text in texts(browser, ".flip .margin") if text
@@ -206,9 +210,69 @@ def test_a_deep_link_opens_its_item(browser, page):
     assert browser.execute_script("return document.activeElement.tagName") == "SUMMARY"
 
 
+def wait(driver, script):
+    """Until the script gives something true; what it gave."""
+    for _ in range(100):
+        if found := driver.execute_script(script):
+            return found
+        time.sleep(0.05)
+    raise AssertionError(script)
+
+
+def test_every_count_leads_to_its_items(browser):
+    links = browser.execute_script(
+        "return [...document.querySelectorAll('a[href^=\"#flips?\"]')].filter(a => !a.closest('#explorer'))"
+        ".map(a => [a.getAttribute('href'), a.textContent])"
+    )
+    assert len(links) > 20
+    for link, number in links[:: max(1, len(links) // 12)]:
+        browser.execute_script("location.hash = arguments[0]", link)
+        wait(browser, "return !document.getElementById('flip-clear').hidden")
+        wait(
+            browser, f"return document.getElementById('flip-count').innerText.includes(' of {number} items')"
+        )
+
+
+def test_a_pattern_is_chosen_by_chip_or_by_variant_and_stands_in_the_address(browser, page):
+    chip = "document.querySelector('#flip-patterns .chip')"
+    marks, number = browser.execute_script(
+        f"return [{chip}.dataset.marks, {chip}.querySelector('.n').innerText]"
+    )
+    browser.execute_script(f"{chip}.click()")
+    assert count(browser) == int(number)
+    assert f"pattern={marks}" in browser.current_url
+    shown = "return [...document.querySelectorAll('.flip .marks')].map(node => node.innerText)"
+    assert set(browser.execute_script(shown)) == {marks.replace("1", "✓").replace("0", "✗")[:-1] + "·"}
+    browser.execute_script("document.querySelectorAll('#flip-tris button')[0].click()")
+    choose(browser, "flip-task", "mmlu")
+    choose(browser, "flip-sort", "decided")
+    address, kept = browser.current_url, texts(browser, "#flip-count")
+    browser.get("about:blank")
+    browser.get(address)
+    assert texts(browser, "#flip-count") == kept
+    values = "return ['task', 'sort'].map(name => document.getElementById('flip-' + name).value)"
+    assert browser.execute_script(values) == ["mmlu", "decided"]
+    press(browser, "flip-clear")
+    assert browser.current_url == f"{page}#flips"
+
+
+def test_next_and_previous_go_from_item_to_item_over_pages(browser):
+    browser.execute_script("document.querySelectorAll('details.flip')[19].open = true")
+    step = "const b = [...document.querySelectorAll('.steps button')].find(b => b.innerText === arguments[0])"
+    wait(browser, "return document.querySelector('.steps button')")
+    where = texts(browser, "details.flip[open] .where")
+    browser.execute_script(f"{step}; b.click()", "Next item")
+    wait(browser, "return document.getElementById('flip-page').innerText.startsWith('Page 2')")
+    wait(browser, "return document.querySelector('.steps button')")
+    assert texts(browser, "details.flip[open] .where") != where
+    browser.execute_script(f"{step}; b.click()", "Previous item")
+    wait(browser, "return document.getElementById('flip-page').innerText.startsWith('Page 1')")
+    assert texts(browser, "details.flip[open] .where") == where
+
+
 def test_a_dead_link_says_so(browser, page):
     browser.get("about:blank")
-    browser.get(f"{page}#item={quote('no/such/item')}")
+    browser.get(f"{page}#flips?item={quote('no/such/item', '')}")
     time.sleep(0.2)
     assert "not in this page" in texts(browser, "#flip-lost")[0]
 
@@ -230,7 +294,7 @@ def test_what_was_written_stands_side_by_side(driver, tmp_path):
         "return [...document.querySelectorAll('.texts > div')].map((s) => [s.children[0].textContent,"
         " s.children[1].textContent, s.getBoundingClientRect().top])"
     )
-    assert [side[:2] for side in sides] == [["Baseline", "5, as 2 and 3 are"], ["bnb4", visible(HOSTILE)]]
+    assert [side[:2] for side in sides] == [["fp16 ✗", "5, as 2 and 3 are"], ["bnb4 ✓", visible(HOSTILE)]]
     assert sides[0][2] == sides[1][2]
     assert driver.title != "owned"
 
@@ -295,7 +359,7 @@ def test_twenty_thousand_flips_are_listed_and_filtered_quickly(driver, tmp_path)
     look(driver, 1280, "light")
     driver.get(path.as_uri())
     script = """const start = performance.now();
-        const node = document.getElementById('flip-direction'); node.value = '0';
+        const node = document.getElementById('flip-direction'); node.value = 'lost';
         node.dispatchEvent(new Event('change')); document.body.offsetHeight;
         return performance.now() - start"""
     assert driver.execute_script(script) < 1000
