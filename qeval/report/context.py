@@ -10,6 +10,8 @@ from qeval.base.names import scheme_text, short
 from qeval.base.records import Decision, Policy, ReadItems, Result, Run
 from qeval.compare.evidence import Evidence
 from qeval.compare.rows import result_of
+from qeval.report.choices import ToldChoices
+from qeval.report.choices import told as choices_told
 from qeval.report.costs import CostTable, cost_table
 from qeval.report.documents import Documents, documents
 from qeval.report.explorer import Explorer, explore
@@ -75,6 +77,7 @@ class Context:
     forgiven: tuple[str, ...]
     gate: str
     fidelity: Told
+    choices: tuple[ToldChoices, ...]
 
     @property
     def run(self) -> Run:
@@ -174,6 +177,7 @@ def build(
         forgiven=_forgiven(policy),
         gate=_gate_text(policy, decisions),
         fidelity=told(evidence.fidelity),
+        choices=choices_told(evidence),
     )
 
 

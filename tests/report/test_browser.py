@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import csv
+import io
 import json
 import shutil
 import time
@@ -224,8 +226,9 @@ def test_every_count_leads_to_its_items(browser):
         "return [...document.querySelectorAll('a[href^=\"#flips?\"]')].filter(a => !a.closest('#explorer'))"
         ".map(a => [a.getAttribute('href'), a.textContent])"
     )
-    assert len(links) > 20
-    for link, number in links[:: max(1, len(links) // 12)]:
+    counts = [(link, number) for link, number in links if number.isdecimal()]
+    assert len(counts) > 20
+    for link, number in counts[:: max(1, len(counts) // 12)]:
         browser.execute_script("location.hash = arguments[0]", link)
         wait(browser, "return !document.getElementById('flip-clear').hidden")
         wait(
@@ -300,7 +303,9 @@ def test_what_was_written_stands_side_by_side(driver, tmp_path):
 
 
 def test_tables_sort_by_number_both_ways(browser):
-    browser.execute_script("document.querySelector('#subjects details').open = true")
+    browser.execute_script(
+        "document.querySelectorAll('#subjects details').forEach(node => { node.open = true })"
+    )
     column = "#subjects table[data-sortable] tbody td:nth-child(4)"
     button = browser.find_element("css selector", "#subjects table[data-sortable] th:nth-child(4) button")
     for order in (1, -1):
@@ -363,3 +368,91 @@ def test_twenty_thousand_flips_are_listed_and_filtered_quickly(driver, tmp_path)
         node.dispatchEvent(new Event('change')); document.body.offsetHeight;
         return performance.now() - start"""
     assert driver.execute_script(script) < 1000
+
+
+def copied(browser, selector):
+    """What a copy of the element gives: the plain text, and the text of the HTML."""
+    script = """const range = document.createRange();
+        range.selectNodeContents(document.querySelector(arguments[0]));
+        getSelection().removeAllRanges(); getSelection().addRange(range);
+        const made = new ClipboardEvent('copy', {clipboardData: new DataTransfer(), cancelable: true});
+        document.dispatchEvent(made);
+        return ['text/plain', 'text/html'].map(kind => made.clipboardData.getData(kind))"""
+    return browser.execute_script(script, selector)
+
+
+def test_numbers_copy_as_ascii_and_texts_as_they_are(browser):
+    shown = " ".join(texts(browser, ".summary"))
+    assert "\u2212" in shown
+    assert "\u00d7" in shown
+    for text in copied(browser, ".summary"):
+        assert not set("\u2212\u00d7\u202f") & set(text)
+        assert "-" in text
+        assert "x1.0" in text
+    browser.execute_script("document.querySelector('details.flip').open = true")
+    wait(browser, "return document.querySelector('.flip-body .question')")
+    browser.execute_script("document.querySelector('.flip-body .question').textContent = 'a \u22125'")
+    assert copied(browser, ".flip-body .question") == ["", ""]  # the browser's own copy: the text as it is
+
+
+def test_every_table_leaves_as_csv(browser):
+    script = (
+        "return [...document.querySelectorAll('.scroll > table')]"
+        ".map(t => [t.querySelectorAll('.csv').length, page.csv(t)])"
+    )
+    for buttons, text in browser.execute_script(script):
+        rows = list(csv.reader(io.StringIO(text)))
+        assert buttons == 1
+        assert len({len(row) for row in rows}) == 1
+        assert not set("\u2212\u202f\u00d7") & set(text)
+    script = "return page.csv(document.querySelector('.extremes table'))"
+    head, first, *_ = csv.reader(io.StringIO(browser.execute_script(script)))
+    assert head[-2:] == ["Difference", "Difference, interval"]
+    float(first[-2])
+    low, high = first[-1].split(" to ")
+    assert float(low) < float(high)
+
+
+def test_a_csv_is_saved_under_the_tables_name(browser, tmp_path):
+    where = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", where)
+    browser.execute_script("document.querySelector('.summary .csv').click()")
+    path = tmp_path / "scores-by-variant-and-task.csv"
+    for _ in range(100):
+        if path.exists():
+            break
+        time.sleep(0.05)
+    assert path.read_text("utf-8-sig").startswith("Variant,")
+
+
+def test_a_table_filters_its_rows(browser):
+    browser.execute_script(
+        "document.querySelectorAll('#subjects details').forEach(node => { node.open = true })"
+    )
+    script = """const node = document.querySelector('.table-filter input'); node.value = arguments[0];
+        const start = performance.now(); node.dispatchEvent(new Event('input'));
+        const rows = [...document.querySelectorAll('[data-filter] tbody tr')];
+        return [performance.now() - start, rows.filter(row => !row.hidden).length]"""
+    _, shown = browser.execute_script(script, "physics gptq")
+    rows = browser.execute_script("return document.querySelectorAll('[data-filter] tbody tr').length")
+    assert shown == 6  # three subjects, and two variants called so
+    assert texts(browser, ".table-filter .note") == [f"{shown} of {rows} rows"]
+
+
+def test_code_is_copied_by_its_button(browser):
+    browser.execute_cdp_cmd("Browser.grantPermissions", {"permissions": ["clipboardReadWrite"]})
+    browser.execute_script("document.querySelector('.copy').click()")
+    assert (
+        wait(browser, "const t = document.querySelector('.copy').textContent; return t !== 'Copy' && t")
+        == "Copied"
+    )
+
+
+def test_one_colour_a_variant_everywhere(browser):
+    script = """const spot = (row) => getComputedStyle(row.querySelector('.swatch')).backgroundColor;
+        const named = (place, name) =>
+            [...document.querySelectorAll(place)].find(node => node.textContent.includes(name));
+        const label = [...document.querySelectorAll('#choices svg text')].find(n => n.textContent === 'gptq');
+        return ['.flip-counts th', '.extremes caption', '.letters th', '#flip-tris button']
+            .map(place => spot(named(place, 'gptq'))).concat(getComputedStyle(label).fill)"""
+    assert len(set(browser.execute_script(script))) == 1

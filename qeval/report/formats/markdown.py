@@ -15,6 +15,7 @@ from qeval.base.markdown import escape
 from qeval.base.names import slugged
 from qeval.base.text import one_line, visible
 from qeval.compare.columns import COLUMNS
+from qeval.report.choices import CALIBRATION_HEADERS, ToldChoices
 from qeval.report.context import Context, Detail, Line
 from qeval.report.costs import CostTable
 from qeval.report.fidelity import (
@@ -157,6 +158,7 @@ def _folds(context: Context) -> list[tuple[str, Markdown]]:
         ("Every number", _every_number(context)),
         ("Fidelity", _fidelity(context.fidelity)),
         ("Worst passages", Markdown("\n\n".join(map(_passages, context.fidelity.passages)))),
+        ("Letters and calibration", Markdown("\n\n".join(map(_choices, context.choices)))),
         ("Noise floor", _table_of_words(FLOOR_HEADERS, context.noise.floor)),
         ("Spread over seeds", _table_of_words(SEED_HEADERS, context.noise.seeds, words=2)),
         ("Cost", _costs(context.cost) if context.cost else Markdown("")),
@@ -173,6 +175,27 @@ def _folds(context: Context) -> list[tuple[str, Markdown]]:
         ),
     ]
     return [(title, body) for title, body in parts if body]
+
+
+def _choices(one: ToldChoices) -> Markdown:
+    """Which letters the variants chose, and their calibration."""
+    letters = [
+        (
+            name,
+            *(f"{letter.share} ({letter.delta})" if letter.delta else letter.share for letter in row),
+            moved,
+        )
+        for name, row, moved in one.rows
+    ]
+    chosen = table(
+        ("Letters chosen, %", *one.letters, "Moved"), [("Right answers", *one.right, ""), *letters]
+    )
+    parts = (
+        f"**{escape(one.task)}.** {escape(one.sentence)}",
+        chosen,
+        table(CALIBRATION_HEADERS, one.calibration),
+    )
+    return Markdown("\n\n".join(part for part in parts if part))
 
 
 def _table_of_words(headers: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> Markdown:
