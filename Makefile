@@ -15,7 +15,7 @@ ONE_THREAD := OMP_NUM_THREADS=1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-fast demo-schemes report test test-fast fuzz kills check audit docs golden clean test-rare test-ray test-slurm test-llamacpp verified verified-gpu site record pictures
+.PHONY: help release-check coverage mutation install demo demo-fast demo-schemes report test test-fast fuzz kills check audit docs golden clean test-rare test-ray test-slurm test-llamacpp verified verified-gpu site record pictures
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -100,6 +100,13 @@ kills: install ## Kill the demo a hundred times and other commands ten times eac
 test-fast: install ## The tests that need no torch, with 25 examples of each property: about 20 s on two idle cores
 	@$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 --dist worksteal --hypothesis-profile quick \
 		-m 'not torch and not gpu and not slow and not browser'
+
+release-check: install ## Build sdist and wheel, check them, try the wheel in a bare environment; publishes nothing
+	@rm -rf build/release && mkdir -p build/release
+	@$(BIN)/python -m build --no-isolation --outdir build/release/dist >build/release/build.log 2>&1 || { cat build/release/build.log; exit 1; }
+	@$(PIP) twine
+	@$(BIN)/python -m twine check --strict build/release/dist/*
+	@sh tests/bare.sh $(PYTHON) build/release/dist/*.whl build/release/bare
 
 docs: install ## Write the tables of the documentation anew, from the code
 	@$(BIN)/python docs/generate.py

@@ -190,6 +190,8 @@ BARE = {
     "base/contents.py:_block": "hashes a file of any size in blocks, which `stamp` has looked at",
     "base/elsewhere.py:_places": "parses YAML whose text came in by the door",
     "base/files.py:_write_through": "writes",
+    "base/installed.py:_direct_url": "what pip noted, by importlib",
+    "base/installed.py:url": "pyproject.toml of the checkout that runs",
     "base/redirect.py:libraries_to": "writes a log",
     "base/uses.py:hold": "a lock, which is never read",
     "base/uses.py:unused": "a lock, which is never read",

@@ -167,6 +167,12 @@ class Door:
         if name.partition(".")[0] not in known and path is None:
             raise ImportError(name)
 sys.meta_path.insert(0, Door())
+distribution = metadata.distribution
+def known_alone(name):
+    if name.lower().replace("_", "-") not in {names!r}:
+        raise metadata.PackageNotFoundError(name)
+    return distribution(name)
+metadata.distribution = known_alone  # by which versions are asked for
 from qeval.cli.main import main
 for words in (
     ["run", "--model", "toy", "--schemes", "fp16,gptq", "--suite", "demo"],

