@@ -119,7 +119,10 @@ def _by_others(command: options.Command) -> options.Command:
     help="Schemes to compare, the baseline first; `qeval list schemes` shows them and their options.",
 )
 @click.option(
-    "--suite", default=None, metavar="NAME", help="A suite, or a TOML file.  [default: leaderboard-v1]"
+    "--suite",
+    default=None,
+    metavar="NAME",
+    help="A suite, its TOML file, or lm-eval's YAML.  [default: leaderboard-v1]",
 )
 @click.option(
     "--tasks", default=None, metavar="LIST", help="lm-eval tasks instead of a suite: name or name:metric."

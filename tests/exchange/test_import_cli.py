@@ -589,7 +589,7 @@ def test_the_help_says_every_column(qeval):
     assert max(map(len, said.splitlines())) <= 80
 
 
-def test_several_tables_are_joined_by_a_person(qeval, tmp_path, runs_dir):
+def test_several_tables_are_joined_by_a_person(qeval, tmp_path):
     a, b = (table(tmp_path / f"{x}.csv", f"variant,task,score,n\n{x},x,0.5,400\n") for x in "ab")
     result = qeval("import", a, b, code=2)
     assert "2 tables of scores" in result.stderr
