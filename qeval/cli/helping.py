@@ -65,12 +65,43 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("qeval plan --policy leaderboard-v1", "can its limits be decided?"),
         ("qeval plan --model meta-llama/Llama-2-13b-hf --gpu-memory 24GiB", "does it fit?"),
     ),
+    "history": (("qeval history --variant gptq --task average", "over all runs"),),
+    "fetch": (
+        ("qeval fetch --suite leaderboard-v1 --model meta-llama/Llama-2-13b-hf --to mirror", ""),
+        ("qeval run --model meta-llama/Llama-2-13b-hf --datasets-dir mirror", "then, without network"),
+    ),
+    "cache": (("qeval cache", ""), ("qeval cache --prune --older-than 30d", "asks first")),
     "import": (("qeval import lm-eval-output/ --baseline fp16", "results with samples"),),
     "export": (("qeval export --to csv -o tables", "the newest run"),),
     "doctor": (("qeval doctor", ""),),
     "completion": (('eval "$(qeval completion bash)"', "in ~/.bashrc"),),
 }
 """What a person may type, and what comes of it, by command."""
+
+
+class WholeWords(click.HelpFormatter):
+    """A help page in which no word is broken at a hyphen: --datasets-dir stays in one piece."""
+
+    def write_text(self, text: str) -> None:
+        """A paragraph."""
+        super().write_text(text.replace("-", _HELD))
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        """Terms and what they mean."""
+        super().write_dl([(term, text.replace("-", _HELD)) for term, text in rows], col_max, col_spacing)
+
+    def getvalue(self) -> str:
+        """The page."""
+        return super().getvalue().replace(_HELD, "-")
+
+
+_HELD = "\N{NON-BREAKING HYPHEN}"
+
+
+class Page(click.Context):
+    """A context whose help pages keep words whole."""
+
+    formatter_class = WholeWords
 
 
 def write_groups(
