@@ -34,14 +34,9 @@ KINDS = ("checkpoints", "models", "inputs", "requests", "compiled")
 def cache(prune: bool, kinds: tuple[str, ...], older_than: str | None, yes: bool, as_json: bool) -> None:
     """List what is kept between runs, and remove what may go.
 
-    \b
-    qeval cache
-    qeval cache --prune --older-than 30d
-    qeval cache --prune --kind inputs --yes
-
     Everything here is made again when it is needed: checkpoints that were quantised here, the unpacked demo
     model, inputs of baselines' heads (for fidelity), requests of tokenised tasks, and what compilers keep.
-    """  # noqa: D301 - \b is Click's mark for a paragraph left as it is
+    """
     from qeval.base.places import cache_dir
     from qeval.store import cache as store
 

@@ -43,13 +43,10 @@ if TYPE_CHECKING:
 def fetch(to: Path, as_json: bool, **asked: Any) -> None:
     """Fetch what an air-gapped machine needs: data sets that --datasets-dir reads, and the model.
 
-    \b
-    qeval fetch --suite leaderboard-v1 --model meta-llama/Llama-2-13b-hf --to mirror
-
     Each repository appears in DIR whole or not at all, at one commit, and each file is compared with the hash
     that the Hub tells. A command that broke off goes on from the files that are whole. For gated models, ask
     for access on their page and set HF_TOKEN, or run hf auth login.
-    """  # noqa: D301 - \b is Click's mark for a paragraph left as it is
+    """
     from qeval.load import hub_copy
 
     plan = _Plan(**asked)
