@@ -71,12 +71,6 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("qeval plan --policy leaderboard-v1", "can its limits be decided?"),
         ("qeval plan --model meta-llama/Llama-2-13b-hf --gpu-memory 24GiB", "does it fit?"),
     ),
-    "history": (("qeval history --variant gptq --task average", "over all runs"),),
-    "fetch": (
-        ("qeval fetch --suite leaderboard-v1 --model meta-llama/Llama-2-13b-hf --to mirror", ""),
-        ("qeval run --model meta-llama/Llama-2-13b-hf --datasets-dir mirror", "then, without network"),
-    ),
-    "cache": (("qeval cache", ""), ("qeval cache --prune --older-than 30d", "asks first")),
     "import": (("qeval import lm-eval-output/ --baseline fp16", "results with samples"),),
     "export": (("qeval export --to csv -o tables", "the newest run"),),
     "doctor": (("qeval doctor", ""),),
