@@ -187,8 +187,8 @@ def test_a_stored_run_is_still_whole(qeval, stored: Path) -> None:
     again = qeval(*WHOLE)
     assert again.stdout == qeval("show", "toy-items-8").stdout[-len(again.stdout) :]
     assert [line for line in again.stderr.splitlines() if line.startswith("[")] == [
-        "[fp16] finished earlier",
-        "[rtn[bits=2]] finished earlier",
+        "[fp16] finished earlier: nothing is scored again",
+        "[rtn[bits=2]] finished earlier: nothing is scored again",
     ]
     assert _files(stored) == _files(STORED)
 

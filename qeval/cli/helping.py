@@ -87,6 +87,31 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
 """What a person may type, and what comes of it, by command."""
 
 
+class WholeWords(click.HelpFormatter):
+    """A help page in which no word is broken at a hyphen: --datasets-dir stays in one piece."""
+
+    def write_text(self, text: str) -> None:
+        """A paragraph."""
+        super().write_text(text.replace("-", _HELD))
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        """Terms and what they mean."""
+        super().write_dl([(term, text.replace("-", _HELD)) for term, text in rows], col_max, col_spacing)
+
+    def getvalue(self) -> str:
+        """The page."""
+        return super().getvalue().replace(_HELD, "-")
+
+
+_HELD = "\N{NON-BREAKING HYPHEN}"
+
+
+class Page(click.Context):
+    """A context whose help pages keep words whole."""
+
+    formatter_class = WholeWords
+
+
 def write_groups(
     formatter: click.HelpFormatter, rows: Mapping[str, tuple[str, str]], groups: Mapping[str, Sequence[str]]
 ) -> None:
