@@ -21,6 +21,7 @@ from qeval.base.fidelity import Passage, Role
 from qeval.base.protocols import Protocol
 from qeval.base.records import Kind, Level, Provenance, Rule, Scheme, Stop
 from qeval.base.settings import Settings
+from qeval.compare import margin
 from qeval.compare.fidelity import Bin, Estimate, Traced
 
 Status = get_type_hints(records.Result)["status"]
@@ -101,6 +102,41 @@ class Comparison(records.Comparison):
     limited: bool = field(kw_only=True)
     perplexity_ratio: Ratio | None = field(kw_only=True)
     statistics: dict[str, float | None] = field(kw_only=True)
+
+
+class Finding(msgspec.Struct):
+    """The word for a difference."""
+
+    status: margin.Status
+    words: str
+    margin: float
+    claim: int
+
+
+@dataclass(frozen=True)
+class Found(Comparison):
+    """A comparison with the word for it."""
+
+    finding: Finding | None = field(kw_only=True)
+
+
+class Margin(msgspec.Struct):
+    """What difference matters."""
+
+    points: float
+    word_perplexity: float
+    byte_perplexity: float
+
+
+class Verdict(msgspec.Struct):
+    """What a report says on top of a variant."""
+
+    variant: str
+    status: str
+    words: str
+    sentence: str
+    task: str | None
+    finding: Finding | None
 
 
 @dataclass(frozen=True)
@@ -217,7 +253,9 @@ class Document(msgspec.Struct):
     baseline: str
     costs_comparable: bool
     variants: list[Variant]
-    comparisons: list[Comparison]
+    margin: Margin
+    verdicts: list[Verdict]
+    comparisons: list[Found]
     decisions: list[Decision]
     noise: Noise
     fidelity: list[FidelityRow]

@@ -209,3 +209,11 @@ def significant(value: float | None, digits: int = 3) -> Numeral:
         return Numeral(f"{value:.{digits - 1}e}")
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
     return Numeral(f"{value:.{decimals}f}")
+
+
+def in_bytes(size: int) -> str:
+    """An amount of memory as a person reads it: decimal, as disks are sold."""
+    for unit, step in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= step:
+            return f"{size / step:.2f} {unit}" if size < 10 * step else f"{size / step:.0f} {unit}"
+    return f"{size} B"

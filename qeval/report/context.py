@@ -248,7 +248,7 @@ def _line(material: Material, place: int, result: Result, figures: tuple[Figure 
         is_baseline=name == run.baseline,
         status=result.status,
         error=result.error or "",
-        verdict=verdict_of(result, material.evidence, material.claimed, material.decisions),
+        verdict=verdict_of(result, material.evidence, material.decisions),
         figures=figures,
         facts=provenance_facts(result),
         warnings=warnings_of(result),

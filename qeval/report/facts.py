@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from qeval.base import numbers
+from qeval.base import installed, next_steps, numbers
 from qeval.base.names import option_text, scheme_text
 from qeval.base.records import ENOUGH_QUANTISED, Provenance, Result, Run
 from qeval.base.redacted import is_redacted
@@ -170,14 +170,12 @@ def commands(run: Run) -> tuple[Fact, ...]:
     """The exact commands that make the run and its reports again; without paths that were left out, which is
     said."""
     made = shlex.join(run.command) if run.command else ""
-    run_id = shlex.quote(run.id)
+    where = () if is_redacted(run) else next_steps.runs_dir_words(run.command)
+    install, note = installed.same_version(run.qeval_version)
     steps = [
-        (
-            "Install the same version",
-            f"pip install 'qeval=={run.qeval_version}'" if run.qeval_version else "",
-        ),
+        (f"Install the same version{f' ({note})' if note else ''}", install),
         (f"Make the run{_INCOMPLETE if is_redacted(run) else ''}", made),
-        ("Make this report", f"qeval report {run_id} -o report.html"),
-        ("Judge it", f"qeval gate {run_id} --max-drop 1.0"),
+        ("Make this report", next_steps.report(run.id, where)),
+        *([("Judge it", next_steps.gate(run.id, run.suite.name, where))] if len(run.results) > 1 else []),
     ]
     return tuple((label, text) for label, text in steps if text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from qeval.base import numbers
+from qeval.compare.margin import points
 from qeval.report.context import Context
 
 
@@ -17,6 +19,7 @@ def _terms(context: Context) -> list[tuple[str, str, bool]]:
         ("Score", _SCORE, True),
         ("Difference", _DIFFERENCE, compared),
         ("Interval", _INTERVAL, compared),
+        ("Equivalent, measurable, worse, better, undecided", _words(context), compared),
         ("Pass, fail, undecided", _VERDICTS, context.judged),
         ("Lost, gained, changed", _FLIPS, bool(context.explorer.counts)),
         ("Confidence and ECE", _CALIBRATION, bool(context.choices)),
@@ -28,6 +31,18 @@ def _terms(context: Context) -> list[tuple[str, str, bool]]:
         ("Texts", _TEXTS, any(" texts" in column.n for column in context.columns)),
         ("Perplexity", _PERPLEXITY, perplexed),
     ]
+
+
+def _words(context: Context) -> str:
+    """The five words, with the margin of this report."""
+    margin = context.evidence.margin
+    within = f"{points(margin.points)}, or x{numbers.as_written(margin.ratio, 2)} of word perplexity"
+    return (
+        f"Not every difference that can be measured matters. Here one matters from {within}. Equivalent: the "
+        "whole interval is smaller than that. Measurable: it is smaller too, but surely not zero. Worse, "
+        "better: the whole interval is beyond it. Undecided: more items are needed to tell. Undecided is not "
+        "the same as equivalent."
+    )
 
 
 _SCORE = (

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from factories import ARC, MEMBERS, QUIZ, TRUTH, WIKI, judge, make_run, with_cell, without_cell
+from factories import ARC, MEMBERS, QUIZ, TRUTH, WIKI, edited, judge, make_run, with_cell, without_cell
 from factories import context as context_of
 from leaderboard import leaderboard
 
@@ -314,6 +314,21 @@ def test_the_short_form_fits_a_comment():
     text = render_markdown(rendered((replace(run, results=(run.results[0], *more)), read, items)), short=True)
     assert len(text.encode()) <= 60_000
     assert "did not fit" in text
+
+
+@pytest.mark.parametrize("variants", [2, 5])
+def test_the_short_form_has_five_columns_at_most_and_keeps_the_worst(variants):
+    many = tuple(replace(ARC, name=f"arc_{number}") for number in range(7))
+    run, read, items = make_run(variants, n_items=80, tasks=many, churn=0.05)
+    lost = edited(read, "bnb4-arc_5", value=np.zeros(80))
+    text = render_markdown(rendered((run, lost, items)), short=True)
+    heads = [line for line in text.splitlines() if line.startswith("| Variant")]
+    assert heads
+    assert all(line.count("|") - 1 <= 5 for line in text.splitlines() if line.startswith("|"))
+    assert "average" in heads[0]
+    assert "arc_5" in heads[0]
+    assert "*4 more rows stand in the full report.*" in text
+    assert "more rows stand" not in render_markdown(rendered((run, lost, items)))
 
 
 def test_charts_are_written_beside_the_markdown(tmp_path):

@@ -23,6 +23,7 @@ from qeval.report.explorer import changes, flips_link, payload
 from qeval.report.fidelity import BIN_HEADERS, HEADERS, MORE_HEADERS, PASSAGE_HEADERS, TRACE_HEADERS
 from qeval.report.formats import Format
 from qeval.report.glossary import glossary
+from qeval.report.history.page import past
 from qeval.report.noise import FLOOR_HEADERS, SEED_HEADERS
 from qeval.report.patterns import COMMONEST
 from qeval.report.subjects import extremes, sentences
@@ -34,15 +35,17 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
     from qeval.compare.rows import Row
+    from qeval.report.history.series import History
 
 STYLES = ("style.css", "colours.css", "tables.css", "subjects.css", "explorer.css")
 SCRIPTS = ("script.js", "tables.js", "explorer.js")
 """What the page's one style and one script are joined from, in order: a file a topic."""
 
 
-def render_html(context: Context) -> str:
+def render_html(context: Context, history: History | None = None) -> str:
     """The page. Every text in it is escaped; its own policy forbids it any network and any other script."""
     style, script, drawn = _joined(STYLES), _joined(SCRIPTS), charts(context)
+    style += _joined(("strip.css",)) if history else ""
     names = [line.name for line in context.candidates]
     flipped = {
         (one.variant, one.task) for one in context.explorer.counts if one.lost + one.gained + one.changed
@@ -53,7 +56,8 @@ def render_html(context: Context) -> str:
         columns=COLUMNS,
         charts={chart.id: chart for chart in drawn},
         cost_charts=[chart for chart in drawn if chart.id.startswith("cost-")],
-        sections=sections(context, drawn),
+        sections=sections(context, drawn, past=history is not None),
+        past=past(history) if history else None,
         data=as_script_data(payload(context.explorer, context.run)),
         changes=changes(context.explorer),
         commonest=COMMONEST,
@@ -80,7 +84,7 @@ def render_html(context: Context) -> str:
     )
 
 
-def sections(context: Context, drawn: tuple[Chart, ...]) -> list[tuple[str, str]]:
+def sections(context: Context, drawn: tuple[Chart, ...], *, past: bool = False) -> list[tuple[str, str]]:
     """(anchor, title) of the sections that this context has something for, in order."""
     kinds = {chart.id.partition("-")[0] for chart in drawn}
     wanted = [
@@ -92,6 +96,7 @@ def sections(context: Context, drawn: tuple[Chart, ...]) -> list[tuple[str, str]
         ("fidelity", "Fidelity", bool(context.fidelity.rows)),
         ("choices", "Letters", bool(context.choices)),
         ("flips", "Flips", bool(context.explorer.counts)),
+        ("past", "Over time", past),
         ("provenance", "Provenance", True),
         ("reproduce", "Reproduce", True),
         ("reading", "How to read this", True),
@@ -208,4 +213,13 @@ def _environment() -> Environment:
     return environment
 
 
-FORMAT = Format("html", (".html",), lambda context, _: render_html(context))
+def small_page(template: str, *, forms: bool = False, **shown: Any) -> str:
+    """A page without a script from a template of this folder, escaped as a report is; `forms`: what is chosen
+    on it may be sent to where it came from."""
+    style = _joined(("style.css", "strip.css"))
+    leads = "'self'" if forms else "'none'"
+    policy = f"default-src 'none'; base-uri 'none'; form-action {leads}; style-src '{_hash(style)}'"
+    return _environment().get_template(template).render(policy=policy, style=_raw(style), **shown)
+
+
+FORMAT = Format("html", (".html",), lambda context, options: render_html(context, options.history))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -33,6 +33,7 @@ from qeval.report.formats import Format, Options
 from qeval.report.glossary import glossary
 from qeval.report.noise import FLOOR_HEADERS, SEED_HEADERS
 from qeval.report.subjects import Subject
+from qeval.report.verdicts import WORST_FIRST
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -78,8 +79,8 @@ def render_markdown(
         context=context,
         pictures=pictures,
         short=short,
-        scores=_scores(context),
-        fidelity=_table_of_words(HEADERS, context.fidelity.rows, words=2),
+        scores=_short_scores(context) if short else _scores(context),
+        fidelity=_fidelity_rows(context.fidelity, _SHORT_FIDELITY if short else range(len(HEADERS))),
         folds=[] if short else _folds(context),
         glossary=glossary(context),
     )
@@ -250,6 +251,53 @@ def _scores(context: Context) -> Markdown:
         (_name(line), *(_figure_text(figure, usual) for figure in line.figures)) for line in context.lines
     ]
     return table(headers, rows)
+
+
+_SHORT_COLUMNS = 5
+"""Columns of a table that a comment on a pull request shows without being scrolled."""
+_SHORT_FIDELITY = (0, 1, 3, 4, 5)
+
+
+def _short_scores(context: Context) -> Markdown:
+    """The same with at most five columns: the average, then the rows that a rule judged, the worst first,
+    then those on which a variant most surely lost."""
+    most = _SHORT_COLUMNS - 1
+    if len(context.columns) <= most:
+        return _scores(context)
+    kept = sorted(_by_weight(context)[:most])
+    lines = [replace(line, figures=tuple(line.figures[place] for place in kept)) for line in context.lines]
+    shown = replace(context, columns=tuple(context.columns[place] for place in kept), lines=tuple(lines))
+    left = len(context.columns) - most
+    rest = f"{left} more {'row stands' if left == 1 else 'rows stand'} in the full report."
+    return Markdown(f"{_scores(shown)}\n\n*{rest}*")
+
+
+def _by_weight(context: Context) -> list[int]:
+    """The places of the columns, what a reader must see first."""
+    surest: dict[str, float] = {}
+    for one in context.evidence.comparisons:
+        p = one.p if one.p is not None and one.delta < 0 else 1.0
+        surest[one.task] = min(surest.get(one.task, 1.0), p)
+    judged: dict[str, int] = {}
+    for decision in context.decisions:
+        rank = WORST_FIRST.index(decision.status)
+        judged[decision.task] = min(judged.get(decision.task, rank), rank)
+    names = [column.row.id for column in context.columns]
+    return sorted(
+        range(len(names)),
+        key=lambda place: (
+            names[place] != "average",
+            judged.get(names[place], len(WORST_FIRST)),
+            surest.get(names[place], 1.0),
+            place,
+        ),
+    )
+
+
+def _fidelity_rows(told: Told, places: Sequence[int]) -> Markdown:
+    """These columns of the table of fidelity."""
+    rows = [[row[place] for place in places] for row in told.rows]
+    return _table_of_words([HEADERS[place] for place in places], rows, words=2)
 
 
 def _name(line: Line) -> Markdown:
