@@ -26,6 +26,7 @@ from qeval.report.history.page import past
 from qeval.report.noise import FLOOR_HEADERS, SEED_HEADERS
 from qeval.report.patterns import COMMONEST
 from qeval.report.verdicts import MARKS, WORDS
+from qeval.report.versus import versus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     from qeval.compare.rows import Row
     from qeval.report.history.series import History
 
-STYLES = ("style.css", "colours.css", "explorer.css")
-SCRIPTS = ("script.js", "explorer.js")
+STYLES = ("style.css", "decision.css", "colours.css", "explorer.css")
+SCRIPTS = ("script.js", "decision.js", "explorer.js")
 """What the page's one style and one script are joined from, in order: a file a topic."""
 
 
@@ -44,6 +45,7 @@ def render_html(context: Context, history: History | None = None) -> str:
     """The page. Every text in it is escaped; its own policy forbids it any network and any other script."""
     style, script, drawn = _joined(STYLES), _joined(SCRIPTS), charts(context)
     style += _joined(("strip.css",)) if history else ""
+    met = versus(context)
     template = _environment().get_template("report.html.j2")
     return template.render(
         context=context,
@@ -65,6 +67,9 @@ def render_html(context: Context, history: History | None = None) -> str:
         ),
         fidelity_headers=(HEADERS, MORE_HEADERS, TRACE_HEADERS, BIN_HEADERS, PASSAGE_HEADERS),
         glossary=glossary(context),
+        versus=met,
+        versus_data=as_script_data(met.payload) if met else "",
+        margin=context.evidence.margin.told(),
         marks=MARKS,
         words=WORDS,
         policy=_policy(style, script),
