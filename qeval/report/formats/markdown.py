@@ -13,7 +13,6 @@ from urllib.parse import quote
 from qeval.base import numbers
 from qeval.base.markdown import escape
 from qeval.base.names import slugged
-from qeval.base.text import one_line, visible
 from qeval.compare.columns import COLUMNS
 from qeval.report.choices import CALIBRATION_HEADERS, ToldChoices
 from qeval.report.context import Context, Detail, Line
@@ -30,6 +29,7 @@ from qeval.report.fidelity import (
 from qeval.report.figures import Figure
 from qeval.report.flips import DIRECTIONS, Flip, shorten
 from qeval.report.formats import Format, Options
+from qeval.report.formats.pieces import Markdown, as_html, fenced, table
 from qeval.report.glossary import glossary
 from qeval.report.noise import FLOOR_HEADERS, SEED_HEADERS
 from qeval.report.ranking import Entry, Ranking
@@ -47,12 +47,6 @@ _WORDS = {
     "changed": "another answer",
     "same": "unchanged",
 }
-
-
-class Markdown(str):
-    """Text that is Markdown already; every other text is escaped when it is rendered."""
-
-    __slots__ = ()
 
 
 @dataclass(frozen=True)
@@ -99,21 +93,6 @@ def _cut(text: str) -> str:
     return kept.rpartition("\n")[0].rstrip() + note
 
 
-def as_html(text: str) -> Markdown:
-    """Untrusted text for a line that Markdown leaves to HTML, such as <summary>."""
-    from markupsafe import escape as escaped
-
-    return Markdown(escaped(one_line(text)))
-
-
-def fenced(text: str) -> Markdown:
-    """Text in a code block whose fence is longer than any run of backticks in it."""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    body = visible(text.replace("\r\n", "\n").replace("\r", "\n"))
-    return Markdown(f"{fence}text\n{body}\n{fence}")
-
-
 def _finalize(value: Any) -> Any:
     """What Jinja puts out: our own Markdown as it is, anything else escaped."""
     if isinstance(value, Markdown):
@@ -133,26 +112,6 @@ def _environment() -> Environment:
     )
     environment.filters.update(html=as_html)
     return environment
-
-
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1) -> Markdown:
-    """A GitHub table of untrusted cells; the first `words` columns are words, the rest numbers."""
-    from tabulate import tabulate
-
-    align = ["left" if place < words else "right" for place in range(len(headers))]
-    cells = [[_cell(cell) for cell in row] for row in rows]
-    text = tabulate(
-        cells,
-        [_cell(h) for h in headers],
-        tablefmt="github",
-        disable_numparse=True,
-        colalign=align if rows else None,
-    )
-    return Markdown(text)
-
-
-def _cell(text: str) -> str:
-    return str(text) if isinstance(text, Markdown) else escape(text)
 
 
 def _folds(context: Context) -> list[tuple[str, Markdown]]:
