@@ -12,6 +12,7 @@ from factories import compare_run
 from harness_files import LATER, STAMP, letters, results, sample, write
 
 from qeval.base.errors import QevalError, UsageError
+from qeval.base.sizes import MMLU_SUBJECTS
 from qeval.exchange.lm_eval.judging import Wishes
 from qeval.exchange.lm_eval.reading import import_lm_eval
 from qeval.exchange.scores import import_scores
@@ -273,6 +274,48 @@ def test_damaged_samples_moved_away_leave_scores(tmp_path):
     assert "move its samples away" in caught.value.hint
     file.rename(tmp_path / "away.jsonl")
     assert import_lm_eval(place).run.results[0].cells[0].aggregate_only
+
+
+def test_samples_of_another_run_moved_away_leave_scores(tmp_path):
+    place = write(tmp_path / "out", results("letters"))
+    file = place / f"samples_letters_{STAMP}.jsonl"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(QevalError, match="says that 6 were scored") as caught:
+        import_lm_eval(place)
+    assert "move them away" in caught.value.hint
+    file.rename(tmp_path / "away.jsonl")
+    assert import_lm_eval(place).run.results[0].cells[0].aggregate_only
+
+
+def test_samples_alone_are_laid_beside_their_results(tmp_path):
+    place = write(tmp_path / "out" / "a", results("letters"))
+    write(tmp_path / "out" / "b", results("letters"))
+    file = next(place.glob("results*"))
+    file.rename(tmp_path / file.name)
+    with pytest.raises(QevalError, match="has samples, and no results file that can be read") as caught:
+        import_lm_eval(tmp_path / "out")
+    assert "Lay the results beside them" in caught.value.hint
+    (tmp_path / file.name).rename(file)
+    assert import_lm_eval(tmp_path / "out", baseline="tiny[a]").run.results
+
+
+@pytest.mark.parametrize("lacking", [0, 1])
+def test_subjects_of_mmlu_as_0_3_names_them_are_a_group_if_all_are_there(tmp_path, lacking):
+    names = [name.replace("mmlu_", "hendrycksTest-") for name in MMLU_SUBJECTS][lacking:]
+    error = (0.25 / 99) ** 0.5
+    table = {
+        "results": {name: {"acc": 0.5, "acc_stderr": error} for name in names},
+        "versions": dict.fromkeys(names, 1),
+        "config": {
+            "model": "hf-causal",
+            "model_args": "pretrained=org/tiny",
+            "num_fewshot": 5,
+            "limit": None,
+        },
+    }
+    (tmp_path / "results.json").write_text(json.dumps(table))
+    cells = import_lm_eval(tmp_path).run.results[0].cells
+    assert {(cell.n, cell.task.group) for cell in cells} == {(100, None if lacking else "hendrycksTest")}
 
 
 def test_results_that_do_not_tell_enough_are_told_in_a_table(tmp_path):
