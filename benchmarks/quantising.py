@@ -182,15 +182,15 @@ class Both(sums.Sums):
 def compared_awq(real: Callable[..., Any], out: Callable[[str], None]) -> Callable[..., Any]:
     """`_search_block`, which also searches in float32 arithmetic and tells the errors of both, rounded."""
 
-    def search(block: Any, seen: dict[str, Any], plan: Any) -> None:
+    def search(block: Any, wanted: Any, seen: dict[str, Any], plan: Any) -> None:
         plain, before = copy.deepcopy(block), copy.deepcopy(block)
         wide = {}
         for name, told in seen.items():
             wide[name] = sums.Sums(told.wide, told.magnitude.clone(), told.tokens, magnitudes=True)
         grams = {name: told.wide for name, told in seen.items()}
-        _, ours = timed(lambda: real(block, seen, plan))
+        _, ours = timed(lambda: real(block, wanted, seen, plan))
         coarse, awq.coarse_products = awq.coarse_products, lambda _: nullcontext()
-        _, theirs = timed(lambda: real(plain, wide, plan))
+        _, theirs = timed(lambda: real(plain, wanted, wide, plan))
         awq.coarse_products = coarse
         for producer, names in awq.PAIRS:
             for name in names:

@@ -8,7 +8,7 @@ from typing import Literal
 import click
 
 from qeval.cli import options
-from qeval.cli.speech import print_json, say
+from qeval.cli.speech import print_json, say, width
 
 
 @click.command(cls=options.Strict)
@@ -70,7 +70,6 @@ def blame(
     from qeval.ask.protocols import check_files, parse
     from qeval.base.errors import UsageError
     from qeval.base.files import write_text
-    from qeval.base.names import scheme_text
     from qeval.base.places import cache_dir
     from qeval.base.plain import plain
     from qeval.base.records import Variant
@@ -111,8 +110,7 @@ def blame(
         found = lay(question, tell)
     if chart is not None:
         write_text(chart, report.chart(found))
-    text = scheme_text(second.scheme)
     if as_json:
-        print_json(plain(report.as_data(found, text)))
+        print_json(plain(report.as_data(found, second.scheme)))
     else:
-        say(report.table(found, text))
+        say(report.table(found, second.scheme, width()))

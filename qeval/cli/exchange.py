@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -171,6 +172,13 @@ def _write(imported: Imported, place: RunDir) -> None:
     place.write(replace(imported.run, results=tuple(results)))
 
 
+def _address(_: click.Context, option: click.Parameter, text: str | None) -> str:
+    """An address of the web as it is, "" where none is given."""
+    if text is not None and not re.fullmatch(r"https?://[^\s<>\"']+", text):
+        raise click.BadParameter(f"{text!r} is no address. Write https://...", param=option)
+    return text or ""
+
+
 @click.command(cls=options.Strict)
 @options.runs
 @click.option(
@@ -186,6 +194,13 @@ def _write(imported: Imported, place: RunDir) -> None:
     required=True,
     help="A directory to write to.",
 )
+@click.option(
+    "--source-url",
+    "url",
+    metavar="URL",
+    callback=_address,
+    help="Where this run can be seen: eval-results and model-card name it as their source.",
+)
 def export(
     runs: tuple[str, ...],
     runs_dir: Path,
@@ -194,6 +209,7 @@ def export(
     redact: bool,
     to: str,
     output: Path,
+    url: str,
 ) -> None:
     """Give a run to other tools: lm-eval's layout, flat tables, the Hub's metadata."""
     from qeval.exchange.export import export as write
@@ -202,6 +218,9 @@ def export(
         evidence, read = options.open_runs(
             runs, runs_dir, baseline, allow_different_models=allow_different_models, redact=redact
         )
-        paths = write(evidence, read.samples, read.items, to, output)
+        told: list[str] = []
+        paths = write(evidence, read.samples, read.items, to, output, url=url, tell=told.append)
+    for remark in told:
+        say(remark, err=True)
     for path in paths:
         say(str(path))

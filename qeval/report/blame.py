@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from qeval.base import numbers
+from qeval.base import layout, numbers
+from qeval.base.layout import Column
+from qeval.base.names import scheme_text
+from qeval.base.records import Scheme
 from qeval.base.text import one_line
 from qeval.report.charts.drawing import ACCENT, LONGEST_NAME, WIDE, Spec, to_svg
 from qeval.report.fidelity import nats
@@ -14,15 +17,19 @@ MOST = 40
 """Groups that a picture and a terminal show."""
 
 
-def table(found: Any, scheme: str) -> str:
-    """The table of groups, the sum against the whole, and the list to paste."""
-    from tabulate import tabulate
-
+def table(found: Any, scheme: Scheme, width: int | None = None) -> str:
+    """The table of groups in so many columns, the sum against the whole, and the list to paste."""
     heads = (found.by, "KL alone, nats", "of the sum", "weights", "bits", "plain adds, bits/weight")
     lines = [_line(found, one) for one in found.groups[:MOST]]
-    align = ("left", *("right" for _ in heads[1:]))
-    parts = [tabulate(lines, heads, tablefmt="simple", disable_numparse=True, colalign=align)]
-    return "\n".join([*parts, "", *sentences(found, scheme)])
+    columns = [
+        Column(title, "right" if place else "left", goes, leads=not place)
+        for place, (title, goes) in enumerate(zip(heads, _GOES, strict=True))
+    ]
+    return "\n".join([layout.table(columns, lines, width), "", *sentences(found, scheme)])
+
+
+_GOES = (0, 0, 0, 2, 1, 0)
+"""Which columns give way first on a narrow terminal."""
 
 
 def _line(found: Any, one: Any) -> list[str]:
@@ -36,7 +43,7 @@ def _line(found: Any, one: Any) -> list[str]:
     ]
 
 
-def sentences(found: Any, scheme: str) -> list[str]:
+def sentences(found: Any, scheme: Scheme) -> list[str]:
     """What the numbers add up to, and what to do about it."""
     more = len(found.groups) - MOST
     lines = [f"{more} more groups are in the JSON document (--json)."] if more > 0 else []
@@ -58,19 +65,18 @@ def sentences(found: Any, scheme: str) -> list[str]:
     if found.words:
         lines.append(f"Try: --schemes '{pasted(scheme, found.words)}'")
     else:
-        lines.append(f"{scheme} leaves no modules out by itself, so this is a table only.")
+        lines.append(f"{scheme_text(scheme)} leaves no modules out by itself, so this is a table only.")
     return [one_line(line) for line in lines]
 
 
-def pasted(scheme: str, words: str) -> str:
-    """The scheme as --schemes takes it, with these modules left out."""
-    option = f"skip_modules={words}"
-    if scheme.endswith("]"):
-        return f"{scheme[:-1]},{option}]"
-    return f"{scheme}[{option}]"
+def pasted(scheme: Scheme, words: str) -> str:
+    """The scheme as --schemes takes it, with these modules left out beside those that it leaves out."""
+    before = str(scheme.options.get("skip_modules", ""))
+    options = {**scheme.options, "skip_modules": f"{before}+{words}" if before else words}
+    return scheme_text(dataclasses.replace(scheme, options=options))
 
 
-def as_data(found: Any, scheme: str) -> dict[str, Any]:
+def as_data(found: Any, scheme: Scheme) -> dict[str, Any]:
     """The same for programs."""
     made = dataclasses.asdict(found)
     groups = [{**row, "added": one.added} for row, one in zip(made["groups"], found.groups, strict=True)]

@@ -84,7 +84,7 @@ def test_it_finds_a_planted_damage(by, guilty):
     assert found[worst] > 10 * max(kl for name, kl in found.items() if name != worst)
 
 
-def test_what_was_changed_beside_linear_layers_holds_together_by_layer_alone():
+def test_what_was_changed_beside_linear_layers_holds_together_with_them():
     model = tiny_model("llama")
     variant = noisy(model)
     with torch.no_grad():
@@ -93,6 +93,13 @@ def test_what_was_changed_beside_linear_layers_holds_together_by_layer_alone():
     assert "model.layers.0.input_layernorm" in names
     linears = {n for n, m in model.named_modules() if _linear(m)}
     assert groups.grouped(names, "model.layers", "layer", linears)
+    by_half = {one.name: set(one.modules) for one in groups.grouped(names, "model.layers", "module", linears)}
+    read = {
+        f"model.layers.0.{part}" for part in ("input_layernorm", *(f"self_attn.{k}_proj" for k in "qkvo"))
+    }
+    assert by_half["model.layers.0.self_attn with input_layernorm"] == read
+    assert by_half["lm_head"] == {"lm_head"}
+    names = (*names, "model.norm")
     with pytest.raises(QevalError, match=r"Use --by layer\."):
         groups.grouped(names, "model.layers", "kind", linears)
 
@@ -102,11 +109,12 @@ def test_words_name_a_group_and_nothing_else():
         f"model.layers.{k}.{part}" for k in (1, 10) for part in ("mlp.up_proj", "mlp.down_proj", "attn.o")
     ]
     group = groups.Group("model.layers.1", tuple(every[:3]), 1)
-    assert groups.skip_words(group, every, "layer") == ("model.layers.1.mlp", "model.layers.1.attn.o")
-    assert groups.skip_words(groups.Group("mlp.up_proj", (every[0], every[3]), 1), every, "kind") == (
+    blocks = "model.layers"
+    assert groups.skip_words(group, every, blocks, "layer") == ("model.layers.1.mlp", "model.layers.1.attn.o")
+    assert groups.skip_words(groups.Group("mlp.up_proj", (every[0], every[3]), 1), every, blocks, "kind") == (
         "mlp.up_proj",
     )
-    assert groups.skip_words(groups.Group(every[0], (every[0],), 1), every, "module") == (every[0],)
+    assert groups.skip_words(groups.Group(every[0], (every[0],), 1), every, blocks, "module") == (every[0],)
 
 
 def test_equal_models_have_nothing_to_blame():
@@ -144,15 +152,77 @@ def test_through_the_command_parts_add_up(qeval, llama, tmp_path, scheme, within
     assert "A swap of nothing is exactly 0." in said
 
 
-@pytest.mark.slow
-def test_the_suggested_list_can_be_pasted(qeval, llama):
-    words = (*WORDS, "--model", llama, "--by", "module", "--bits", "3", "--json", "--scheme")
-    told = json.loads(qeval(*words, "bnb4").stdout)
-    assert told["suggested"]
-    again = json.loads(qeval(*words, told["schemes"]).stdout)
-    assert again["whole"] < told["whole"]
-    left = {one["name"] for one in again["groups"]}
-    assert left == {one["name"] for one in told["groups"]} - set(told["suggested"])
+QUANTISED_HERE = {
+    "bnb4": "bitsandbytes",
+    "bnb8": "bitsandbytes",
+    "gptq[group_size=32,calibration=own,samples=4,length=32,backend=torch]": "gptqmodel",
+    "awq[group_size=32,calibration=own,samples=4,length=32]": "gptqmodel",
+    "hqq[bits=4,group_size=64]": "hqq",
+    "rtn[group_size=32]": "torch",
+    "torchao": "torchao",
+    "quanto": "optimum.quanto",
+}
+"""Every scheme that quantises here and runs on a CPU, and what it needs."""
+
+
+def laid(model: Path, scheme: str, by: str, cache: Path, bits: float):
+    """What blame finds, and the scheme to paste."""
+    from qeval.ask.protocols import parse
+    from qeval.base.records import Variant
+    from qeval.load.schemes import parse_schemes
+    from qeval.report.blame import as_data
+    from qeval.score.blame.blaming import Question, blame
+
+    first, second = (
+        Variant(name, str(model), one) for name, one in (*parse_schemes("fp16"), *parse_schemes(scheme))
+    )
+    [protocol] = parse("prose[windows=1]")
+    found = blame(Question(first, second, by, protocol, "cpu", "auto", cache, None, bits), lambda _: None)
+    return found, as_data(found, second.scheme)["schemes"]
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory) -> Path:
+    """A model whose second MLP makes most of what it says, so that its rounding does most of the harm."""
+    from safetensors.torch import load_file, save_file
+
+    made = save_model(tmp_path_factory.mktemp("damaged"))
+    tensors = load_file(made / "model.safetensors")
+    for name in ("0.self_attn.o_proj", "0.mlp.down_proj", "1.self_attn.o_proj"):
+        tensors[f"model.layers.{name}.weight"] *= 0.005
+    tensors["model.layers.1.mlp.down_proj.weight"] *= 4
+    save_file(tensors, made / "model.safetensors", metadata={"format": "pt"})
+    return made
+
+
+@pytest.mark.parametrize("scheme", QUANTISED_HERE)
+def test_the_suggested_list_can_be_pasted(damaged, tmp_path_factory, scheme):
+    pytest.importorskip(QUANTISED_HERE[scheme])
+    cache = tmp_path_factory.getbasetemp() / "blamed"
+    found, paste = laid(damaged, scheme, "module", cache, 3)
+    assert "model.layers.1.mlp" in found.groups[0].name
+    assert found.groups[0].name in found.suggested
+    again, more = laid(damaged, paste, "module", cache, 3)
+    assert again.whole < 0.5 * found.whole
+    assert {one.name for one in again.groups} == {one.name for one in found.groups} - set(found.suggested)
+    assert more.count("skip_modules") == 1
+    assert f"{found.words}+{again.words}" in more
+
+
+def test_of_awq_what_shares_a_scale_is_swapped_together(damaged, tmp_path):
+    awq = next(scheme for scheme in QUANTISED_HERE if scheme.startswith("awq"))
+    found, _ = laid(damaged, awq, "module", tmp_path, 3)
+    halves = ("self_attn with input_layernorm", "mlp with post_attention_layernorm")
+    assert {one.name for one in found.groups} == {
+        f"model.layers.{k}.{half}" for k in (0, 1) for half in halves
+    }
+    assert {one.words for one in found.groups} == {
+        (f"model.layers.{k}.{part}",) for k in (0, 1) for part in ("self_attn", "mlp")
+    }
+    assert found.total == pytest.approx(found.whole, rel=0.5)
+    kinds, paste = laid(damaged, awq, "kind", tmp_path, 6)
+    assert {one.name for one in kinds.groups} == set(halves)
+    assert "skip_modules=mlp.gate_proj+mlp.up_proj+mlp.down_proj" in paste
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ clipped.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from qeval.base.errors import QevalError
 from qeval.load.making import room, walk
+from qeval.load.making.gptq import left_plain
 from qeval.load.making.kept import Blocks, write_model, written_beside
 from qeval.load.making.packing import awq_tensors
 from qeval.load.making.sums import Sums, coarse_products
@@ -46,10 +47,12 @@ PACK = 8  # output features that share a packed integer
 
 @dataclass(frozen=True)
 class Plan:
-    """How to quantise: see the options of `awq`. `group_size` divides every layer."""
+    """How to quantise: see the options of `awq`. `group_size` divides every layer. `plain` are the names of
+    layers, in full, that are not rounded."""
 
     bits: int
     group_size: int
+    plain: frozenset[str] = frozenset()
 
     def round(self, weight: Tensor) -> Tensor:
         """The nearest points of the grid to `weight` (out, in)."""
@@ -66,30 +69,33 @@ def search(
     cannot be quantised, and for a full disk.
     """
     name, blocks = walk.find_blocks(model)
-    _check(blocks[0], plan)
+    for index, block in enumerate(blocks):
+        _check(block, walk.wanted(block, f"{name}.{index}.", plan.plain), plan)
     with torch.no_grad(), written_beside(work) as kept:
         states, keywords = walk.capture(model, blocks[0], torch.tensor(windows))
         for index, block in enumerate(blocks):
             progress(f"awq: block {index + 1} of {len(blocks)}")
+            prefix = f"{name}.{index}."
+            layers = walk.wanted(block, prefix, plan.plain)
             with room.on(model.device, block):
                 if kept.has(index):
                     walk.go_on(block, states, keywords)
                     block.load_state_dict(kept.aside(index), strict=False)
                 else:
                     seen = _observe(block, states, keywords)
-                    _search_block(block, seen, plan)
-                    kept.keep(index, _packed(block, f"{name}.{index}.", plan), _aside(block))
+                    _search_block(block, layers, seen, plan)
+                    kept.keep(index, _packed(layers, prefix, plan), _aside(block, layers))
 
 
-def _check(block: nn.Module, plan: Plan) -> None:
-    """Refuse a block with other layers than `PAIRS` names, or of a size that the packing cannot hold."""
-    found = dict(walk.linears(block))
-    if set(found) != {name for _, names in PAIRS for name in names}:
+def _check(block: nn.Module, layers: dict[str, nn.Linear], plan: Plan) -> None:
+    """Refuse a block with other layers than `PAIRS` names, or where those of `layers` are of a size that the
+    packing cannot hold."""
+    if {name for name, _ in walk.linears(block)} != {name for _, names in PAIRS for name in names}:
         raise QevalError(
             f"AWQ is made here for blocks like Llama's only, and {type(block).__name__} has other layers.",
             "Use a ready checkpoint, awq@<Hub id or directory>, or gptq.",
         )
-    for name, layer in found.items():
+    for name, layer in layers.items():
         divide(name, layer.in_features, plan.group_size)
         if layer.out_features % PACK:
             raise QevalError(
@@ -116,20 +122,24 @@ def _observe(block: nn.Module, states: list[Tensor], keywords: list[dict[str, An
     return seen
 
 
-def _search_block(block: nn.Module, seen: dict[str, Sums], plan: Plan) -> None:
-    """Scale and clip the block's layers. Scaling for one pair changes what another's layers read by nothing
-    but that scale, so that what was seen before stays true."""
+def _search_block(block: nn.Module, wanted: Collection[str], seen: dict[str, Sums], plan: Plan) -> None:
+    """Scale the block's layers and clip those that are `wanted` quantised. Scaling for one pair changes what
+    another's layers read by nothing but that scale, so that what was seen before stays true. For layers that
+    all stay plain nothing is scaled; one that stays plain beside others bears their scale."""
     for source_name, names in PAIRS:
         source, layers = block.get_submodule(source_name), [block.get_submodule(name) for name in names]
         told = seen.pop(names[0])
+        rounded = [block.get_submodule(name) for name in names if name in wanted]
+        if not rounded:
+            continue
         gram = torch.as_tensor(told.gram) / told.tokens
         channels = _channels(block, source, layers[0])
         magnitude = _mean_by(channels, torch.as_tensor(told.magnitude) / told.tokens)
-        scale = best_scale([layer.weight.float() for layer in layers], gram, magnitude, plan)
+        scale = best_scale([layer.weight.float() for layer in rounded], gram, magnitude, plan)
         _absorb(source, layers, scale, channels)
         gram = gram / scale[:, None] / scale
         for name, layer in zip(names, layers, strict=True):
-            if name not in UNCLIPPED:
+            if name in wanted and name not in UNCLIPPED:
                 layer.weight.data = clip(layer.weight.float(), gram, plan).to(layer.weight.dtype)
 
 
@@ -197,10 +207,10 @@ def clip(weight: Tensor, gram: Tensor, plan: Plan) -> Tensor:
     return best.reshape(weight.shape)
 
 
-def _packed(block: nn.Module, prefix: str, plan: Plan) -> dict[str, Tensor]:
-    """The layers of a block, rounded, in AutoAWQ's gemm packing, which plain transformers loads."""
+def _packed(layers: dict[str, nn.Linear], prefix: str, plan: Plan) -> dict[str, Tensor]:
+    """Layers of a block, rounded, in AutoAWQ's gemm packing, which plain transformers loads."""
     found: dict[str, Tensor] = {}
-    for name, layer in walk.linears(block):
+    for name, layer in layers.items():
         codes, scale, zero = to_grid(layer.weight, plan.bits, plan.group_size, symmetric=False)
         codes = codes.reshape(layer.weight.shape)
         tensors = awq_tensors(layer, codes, scale.squeeze(-1), zero.squeeze(-1))
@@ -208,25 +218,30 @@ def _packed(block: nn.Module, prefix: str, plan: Plan) -> dict[str, Tensor]:
     return found
 
 
-def _aside(block: nn.Module) -> dict[str, Tensor]:
-    """What scaling changed of a block besides its layers."""
-    layers = {name for name, _ in walk.linears(block)}
+def _aside(block: nn.Module, layers: Collection[str]) -> dict[str, Tensor]:
+    """What scaling changed of a block besides the layers that are packed."""
     state = block.state_dict()
     return {name: tensor for name, tensor in state.items() if name.rpartition(".")[0] not in layers}
 
 
+def _left_plain(plan: Plan) -> dict[str, Any]:
+    """The settings that tell transformers and gptqmodel which layers are plain; none where none is."""
+    if not plan.plain:
+        return {}
+    return {"modules_to_not_convert": sorted(plan.plain), "dynamic": left_plain(plan.plain)}
+
+
 def save(model: Any, tokenizer: Any, plan: Plan, work: Path, target: Path) -> None:
     """Write the checkpoint out of the blocks in `work` and the rest of the model."""
-    name, blocks = walk.find_blocks(model)
+    _, blocks = walk.find_blocks(model)
     model.config.quantization_config = {
         "quant_method": "awq",
         "version": "gemm",
         "bits": plan.bits,
         "group_size": plan.group_size,
         "zero_point": True,
+        **_left_plain(plan),
     }
-    packed = {
-        f"{name}.{index}.{layer}" for index, block in enumerate(blocks) for layer, _ in walk.linears(block)
-    }
+    packed = set(walk.every_linear(model)) - plan.plain
     write_model(model, Blocks(work), len(blocks), packed, target)
     tokenizer.save_pretrained(target)

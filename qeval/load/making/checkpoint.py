@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from qeval.base import uses
 from qeval.base.errors import QevalError
 from qeval.base.files import build_directory
 from qeval.base.hashing import digest
+from qeval.base.places import CHECKPOINTS
 from qeval.load.device import device_kind, threads
 from qeval.load.making import calibration
 from qeval.load.making.card import write_card
 from qeval.load.reading.layers import divisor
 from qeval.load.reading.opening import compute_in, open_model
+from qeval.load.reading.skipping import left_out, skipped
 from qeval.load.source import model_identity
 from qeval.load.spec import OptionSpec, Recipe, SchemeSpec
 from qeval.load.versions import versions
@@ -64,13 +67,16 @@ def checkpoint(recipe: Recipe, spec: SchemeSpec, method: int, libraries: Iterabl
 
     `method` is raised when our own code changes what it makes; `libraries` are the distributions that can.
     A killed call goes on after the last block it finished. Raises QevalError for calibration text that
-    cannot be had or is longer than the model takes, for a full disk, and what `build` raises.
+    cannot be had or is longer than the model takes, for a word of skip_modules that names no layer, for a
+    full disk, and what `build` raises.
     """
+    skipped(recipe)
     made_of = _ingredients(recipe, spec, method, libraries)
     recipe.notes.append(MADE_NOTE.format(where=where(made_of)))
     name = digest(made_of, spaced=True)[:16]
     slug = "".join(char if char.isalnum() else "-" for char in Path(recipe.model).name.lower())
-    target = recipe.cache_dir / "checkpoints" / f"{slug}-{spec.name}-{name}"
+    target = recipe.cache_dir / CHECKPOINTS / f"{slug}-{spec.name}-{name}"
+    uses.hold(target)
     if target.is_dir():
         return target
     placed = _placed(recipe, spec)
@@ -165,9 +171,24 @@ def _check_length(model: Any, chosen: calibration.Calibration) -> None:
         )
 
 
-def group_size(model: Any, asked: int) -> int:
-    """The group size asked for; for 0 the largest power of two up to 128 that divides every layer."""
+def group_size(model: Any, asked: int, plain: Collection[str] = ()) -> int:
+    """The group size asked for; for 0 the largest power of two up to 128 that divides every layer but those
+    that are left `plain`."""
     from qeval.load.making import walk
 
-    blocks = walk.find_blocks(model)[1]
-    return asked or min(divisor(layer.in_features) for block in blocks for _, layer in walk.linears(block))
+    layers = walk.every_linear(model)
+    return asked or min(divisor(layer.in_features) for name, layer in layers.items() if name not in plain)
+
+
+def left_plain(recipe: Recipe, model: Any) -> frozenset[str]:
+    """The names of the layers that skip_modules leaves plain. Raises QevalError where none is left over."""
+    from qeval.load.making import walk
+
+    return left_out(recipe, walk.every_linear(model))
+
+
+def told(plan: Any) -> dict[str, Any]:
+    """A plan for the card; the layers that it leaves plain stand there only where there are some."""
+    found = asdict(plan)
+    plain = sorted(found.pop("plain"))
+    return {**found, "plain": plain} if plain else found

@@ -10,6 +10,7 @@ matrix to the solver: rows do not know of each other, and the order of columns d
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,8 @@ from qeval.load.reading.layers import divide
 
 @dataclass(frozen=True)
 class Plan:
-    """How to quantise: see the options of `gptq`. `group_size` divides every layer or is -1."""
+    """How to quantise: see the options of `gptq`. `group_size` divides every layer or is -1. `plain` are the
+    names of layers, in full, that stay as they are."""
 
     bits: int
     group_size: int
@@ -36,6 +38,7 @@ class Plan:
     group_aware: bool
     damp: float
     symmetric: bool
+    plain: frozenset[str] = frozenset()
 
     @property
     def reorders_within(self) -> bool:
@@ -51,7 +54,8 @@ class Plan:
 def quantise(
     model: Any, windows: list[list[int]], plan: Plan, work: Path, progress: Callable[[str], None]
 ) -> dict[str, Grid]:
-    """Solve every linear layer of every block; weights become their quantised values in place.
+    """Solve every linear layer of every block but those that stay plain; weights become their quantised
+    values in place.
 
     Returns the grids by layer name, on the CPU. A finished block is packed and kept in `work`, and a second
     call goes on from there. Raises QevalError for a model without such blocks, layers that cannot be packed,
@@ -74,7 +78,8 @@ def _quantise(
             if kept.has(index):
                 found = _restore(block, prefix, kept.tensors(index), kept.aside(index), plan)
             else:
-                found = _solve_block(block, states, keywords, plan)
+                layers = walk.wanted(block, prefix, plan.plain)
+                found = _solve_block(block, layers, (states, keywords), plan)
                 kept.keep(index, _packed(block, prefix, found, plan), _aside(found))
             solved |= {f"{prefix}{layer}": grid.to("cpu") for layer, grid in found.items()}
             if index + 1 < len(blocks):
@@ -83,16 +88,24 @@ def _quantise(
 
 
 def _solve_block(
-    block: nn.Module, states: list[Tensor], keywords: list[dict[str, Any]], plan: Plan
+    block: nn.Module,
+    layers: Collection[str],
+    told: tuple[list[Tensor], list[dict[str, Any]]],
+    plan: Plan,
 ) -> dict[str, Grid]:
-    """Solve the block's layers group by group, in the order in which they run."""
+    """Solve those of the block's `layers` group by group, in the order in which they run; `told` are the
+    states that enter it, and the keywords it is called with."""
+    states, keywords = told
     solved: dict[str, Grid] = {}
-    for group in walk.groups(block, states[0][:1], walk.first_of_batch(keywords[0])):
+    for every in walk.groups(block, states[0][:1], walk.first_of_batch(keywords[0])):
+        group = {name: layer for name, layer in every.items() if name in layers}
+        if not group:
+            continue
         for name, layer in group.items():
             divide(name, layer.in_features, plan.group_size)
             check_packable(name, layer)
-        told = _feed(block, group, states, keywords)
-        solved |= solve_group(group, told, plan, joined=next(iter(group.values())).weight.is_cuda)
+        sums = _feed(block, group, states, keywords)
+        solved |= solve_group(group, sums, plan, joined=next(iter(group.values())).weight.is_cuda)
     return solved
 
 
@@ -198,9 +211,18 @@ def _restore(
     return solved
 
 
+def left_plain(names: Collection[str]) -> dict[str, dict[str, Any]]:
+    """The layers `names` as gptqmodel writes that it does not quantise them."""
+    return {f"-:^{re.escape(name)}$": {} for name in sorted(names)}
+
+
 def save(model: Any, tokenizer: Any, solved: Collection[str], plan: Plan, work: Path, target: Path) -> None:
     """Write the checkpoint out of the blocks in `work` and the rest of the model, whose layers `solved` they
-    hold; plain transformers loads it."""
+    hold; plain transformers loads it, and so does gptqmodel.
+
+    Transformers (optimum) quantises those layers whose names end with one of a list, so that names in full
+    tell single layers of single blocks.
+    """
     from optimum.gptq import GPTQQuantizer
 
     name, blocks = walk.find_blocks(model)
@@ -214,6 +236,8 @@ def save(model: Any, tokenizer: Any, solved: Collection[str], plan: Plan, work: 
         format=plan.form,
         block_name_to_quantize=name,
     ).to_dict()
+    if plan.plain:
+        settings |= {"modules_in_block_to_quantize": [sorted(solved)], "dynamic": left_plain(plan.plain)}
     model.config.quantization_config = settings
     write_model(model, Blocks(work), len(blocks), set(solved), target)
     told = json.dumps(settings, indent=2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from torch import Tensor, nn
@@ -38,6 +38,22 @@ def find_blocks(model: Any) -> tuple[str, nn.ModuleList]:
 def linears(block: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
     """The plain linear layers of a block with their names; subclasses (routers) compute in their own way."""
     return ((name, module) for name, module in block.named_modules() if type(module) is nn.Linear)
+
+
+def wanted(block: nn.Module, prefix: str, plain: Collection[str]) -> dict[str, nn.Linear]:
+    """The layers of a block that are to be quantised: all but those that `plain` names in full, with the
+    block's `prefix`."""
+    return {name: layer for name, layer in linears(block) if f"{prefix}{name}" not in plain}
+
+
+def every_linear(model: Any) -> dict[str, nn.Linear]:
+    """The linear layers of all blocks by their names in full."""
+    name, blocks = find_blocks(model)
+    return {
+        f"{name}.{index}.{layer}": found
+        for index, block in enumerate(blocks)
+        for layer, found in linears(block)
+    }
 
 
 def capture(model: Any, first: nn.Module, tokens: Tensor) -> tuple[list[Tensor], list[dict[str, Any]]]:

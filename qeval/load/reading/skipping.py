@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 
 from qeval.base.errors import QevalError, did_you_mean
@@ -48,6 +49,19 @@ def answers(name: str, word: str) -> bool:
         return bool(word) and not should_convert_module(name, [word])
     except re.error:
         return False
+
+
+def left_out(recipe: Recipe, names: Iterable[str]) -> frozenset[str]:
+    """Those of the layers `names` that the option names. Raises QevalError where that leaves none over."""
+    every = tuple(names)
+    found = frozenset(name for name in every if kept_plain(recipe, name))
+    if found and len(found) == len(every):
+        raise QevalError(
+            f"skip_modules={recipe.options['skip_modules']} leaves no layer of {recipe.source.path} to"
+            " quantise.",
+            "Name fewer modules, or score the plain model: fp16.",
+        )
+    return found
 
 
 def kept_plain(recipe: Recipe, name: str) -> bool:

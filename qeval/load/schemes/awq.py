@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from qeval.load.packages import ACCELERATE, GPTQMODEL
 from qeval.load.reading.gptq_ready import OLD_NOTE, with_settings
 from qeval.load.reading.kernels import BACKEND_NOTE, open_stepping_down
 from qeval.load.reading.opening import ATTENTION, compute_in
+from qeval.load.reading.skipping import LATE_SKIP
 from qeval.load.source import Source, read_config, read_json
 from qeval.load.spec import OptionSpec, Recipe, SchemeSpec
 
@@ -30,6 +31,11 @@ The checkpoint is in AutoAWQ's gemm packing, which plain transformers loads; it 
 as GPTQ's is. Blocks must be those of llama, mistral, qwen2 or qwen3; for others name a ready checkpoint.
 gptqmodel's own AWQ was tried first: on a CPU of two cores it starts only with a setting of its thread pool,
 calculates in float16, and took a minute a block of the demo model, where this takes five seconds.
+
+Layers that `skip_modules` names stay in 16 bits. Where all that read a norm or a layer are among them, it is
+not scaled; else they are multiplied by the scale that the others were given, which leaves the model its
+function but for the rounding to 16 bits. The checkpoint tells of them in `modules_to_not_convert`, for
+transformers, and in `dynamic`, for gptqmodel.
 
 To be scored, and on a CPU, weights are unpacked by gptqmodel's code and multiplied in the compute type, since
 gptqmodel's kernels for a CPU round activations to 16 bits. `backend` chooses the kernel of a GPU that costs
@@ -182,12 +188,13 @@ def _check_model(recipe: Recipe) -> None:
 def _build(recipe: Recipe, found: checkpoint.Materials, target: Path) -> dict[str, Any]:
     from qeval.load.making import awq
 
-    size = checkpoint.group_size(found.model, int(recipe.options["group_size"]))
-    plan = awq.Plan(bits=int(recipe.options["bits"]), group_size=size)
+    plain = checkpoint.left_plain(recipe, found.model)
+    size = checkpoint.group_size(found.model, int(recipe.options["group_size"]), plain)
+    plan = awq.Plan(bits=int(recipe.options["bits"]), group_size=size, plain=plain)
     awq.search(found.model, found.windows, plan, found.work, recipe.progress)
     recipe.progress("awq: writing")
     awq.save(compute_in(found.model, recipe.store), found.tokenizer, plan, found.work, target)
-    return asdict(plan)
+    return checkpoint.told(plan)
 
 
 SPEC = SchemeSpec(
@@ -204,6 +211,7 @@ SPEC = SchemeSpec(
             choices=(0, 16, 32, 64, 128),
         ),
         *checkpoint.OPTIONS,
+        LATE_SKIP,
         OptionSpec(
             "backend",
             str,

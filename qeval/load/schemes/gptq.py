@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from qeval.load.packages import ACCELERATE, GPTQMODEL
 from qeval.load.reading import gptq_ready as ready
 from qeval.load.reading.kernels import BACKEND_NOTE, build_nothing, open_stepping_down
 from qeval.load.reading.opening import ATTENTION, compute_in
+from qeval.load.reading.skipping import LATE_SKIP
 from qeval.load.source import Source, read_json
 from qeval.load.spec import OptionSpec, Package, Recipe, SchemeSpec
 
@@ -43,6 +44,10 @@ of what act-order does, so `gptq` here need not be worse than `gptq[act_order=tr
 made. On the demo model, with 16 samples of 256 tokens of C4 and three seeds, the mean perplexity was 49.9
 as they stand, 45.2 in act-order and 44.3 by default ([benchmarks/RESULTS.md](../benchmarks/RESULTS.md),
 where the other orders stand that one expects).
+
+Layers that `skip_modules` names stay in 16 bits. Those behind them are solved on what they give, and the
+checkpoint tells of them in the words of both readers: `modules_in_block_to_quantize` lists the others, each
+by its whole name, for transformers, and `dynamic` these for gptqmodel.
 
 A ready checkpoint is read as its files hold it, whatever its label says: layers of several bits (`dynamic`),
 layers that are left plain, a packed head, zero points of either format, and auto-gptq's directories with a
@@ -148,19 +153,21 @@ def _build(recipe: Recipe, found: checkpoint.Materials, target: Path) -> dict[st
     from qeval.load.making import gptq
 
     options = recipe.options
+    plain = checkpoint.left_plain(recipe, found.model)
     plan = gptq.Plan(
         bits=int(options["bits"]),
-        group_size=checkpoint.group_size(found.model, int(options["group_size"])),
+        group_size=checkpoint.group_size(found.model, int(options["group_size"]), plain),
         act_order=bool(options["act_order"]),
         group_aware=bool(options["group_aware"]),
         damp=float(options["damp"]),
         symmetric=bool(options["symmetric"]),
+        plain=plain,
     )
     solved = gptq.quantise(found.model, found.windows, plan, found.work, recipe.progress)
     recipe.progress("gptq: writing")
-    plain = compute_in(found.model, recipe.store)
-    gptq.save(plain, found.tokenizer, solved, plan, found.work, target)
-    return asdict(plan)
+    stored = compute_in(found.model, recipe.store)
+    gptq.save(stored, found.tokenizer, solved, plan, found.work, target)
+    return checkpoint.told(plan)
 
 
 SPEC = SchemeSpec(
@@ -186,6 +193,7 @@ SPEC = SchemeSpec(
         OptionSpec("damp", float, 0.05, "share of the mean diagonal added to the Hessian's", low=0),
         OptionSpec("symmetric", bool, True, "no zero points"),
         *checkpoint.OPTIONS,
+        LATE_SKIP,
         OptionSpec(
             "backend",
             str,

@@ -3,12 +3,14 @@ one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from qeval.base import uses
 from qeval.base.errors import QevalError, UsageError
+from qeval.base.places import COMPILED
 from qeval.base.protocols import Protocol
 from qeval.base.records import Variant
 from qeval.load import model as models
@@ -92,12 +94,14 @@ class Question:
 def blame(question: Question, say: Say) -> Blamed:
     """Swap each group of the variant's modules into the baseline. Raises QevalError for models that are not
     built alike, and where a swap of nothing is not exactly nothing."""
+    uses.hold(question.cache_dir / COMPILED)
     say("loading the baseline")
     base = _loaded(question, question.baseline)
     say("loading the variant")
     other = _loaded(question, question.variant)
     names = grouping.differing(base.model, other.model)
     costs = {name: _cost(question, other.model, name) for name in names}
+    quantised = [name for name in names if proof.is_quantised(other.model.get_submodule(name))]
     model = _plain(other.model)
     lm = CausalModel(base.model)
     heads.check_causal(lm)
@@ -117,7 +121,8 @@ def blame(question: Question, say: Say) -> Blamed:
         )
     with swapped(base.model, model, names):
         whole = states.divergence(None)
-    rows = [_blame(question, group, names, costs, states, (base.model, model, say)) for group in found]
+    words = {group.name: grouping.skip_words(group, quantised, blocks, question.by) for group in found}
+    rows = [_blame(group, words[group.name], costs, states, (base.model, model, say)) for group in found]
     rows.sort(key=lambda one: -one.kl)
     made = Blamed(
         variant=question.variant.name,
@@ -160,9 +165,8 @@ def _cost(question: Question, model: Any, name: str) -> tuple[int, float | None]
 
 
 def _blame(
-    question: Question,
     group: Group,
-    every: Sequence[str],
+    words: tuple[str, ...],
     costs: dict[str, tuple[int, float | None]],
     states: Boundaries,
     pair: tuple[Any, Any, Say],
@@ -174,7 +178,7 @@ def _blame(
     known = [costs[name] for name in group.modules if costs[name][1] is not None]
     weights = sum(count for count, _ in known)
     bits = sum(count * (each or 0.0) for count, each in known) / weights if weights else None
-    return Blame(group.name, kl, weights, bits, grouping.skip_words(group, every, question.by))
+    return Blame(group.name, kl, weights, bits, words)
 
 
 def with_suggestion(found: Blamed, question: Question) -> Blamed:

@@ -82,19 +82,52 @@ def blocks_of(model: nn.Module) -> tuple[str, nn.ModuleList]:
 
 
 def grouped(names: Sequence[str], blocks: str, by: By, linears: set[str]) -> tuple[Group, ...]:
-    """The groups of modules. `linears` are the names of linear layers. Raises QevalError where other modules
-    were changed with them, for then only whole layers hold together."""
+    """The groups of modules. `linears` are the names of linear layers. Where other modules were changed with
+    them, as AWQ does, those that share a scale stay together, which no smaller group means anything without.
+    Raises QevalError where it is not known which do: then only whole layers hold together."""
     others = [name for name in names if name not in linears]
-    if others and by != "layer":
+    halves = _halves(names, blocks) if others and by != "layer" else {}
+    inside = [name for name in names if _index(name, blocks) is not None]
+    if others and by != "layer" and not halves.keys() >= {*others, *inside}:
         raise QevalError(
-            f"{others[0]} was changed beside the linear layers, as AWQ does: a single module of such a model,"
-            " put into the baseline, means nothing.",
+            f"{others[0]} was changed beside the linear layers, and it is not known which of them share a"
+            " scale with it: a single module of such a model, put into the baseline, means nothing.",
             "Use --by layer.",
         )
     made: dict[str, list[str]] = {}
     for name in names:
-        made.setdefault(_label(name, blocks, by), []).append(name)
+        made.setdefault(_label(halves.get(name, name), blocks, by), []).append(name)
     return tuple(Group(label, tuple(members), _first(members, blocks)) for label, members in made.items())
+
+
+def _halves(names: Sequence[str], blocks: str) -> dict[str, str]:
+    """For each module of a block that belongs to one of its halves a name of that half."""
+    halves, found = _tied(), {}
+    for name in names:
+        place = _index(name, blocks)
+        inner = name.removeprefix(f"{blocks}.{place}.")
+        half = next((half for half in halves if inner in half), None)
+        if place is None or half is None:
+            continue
+        layers, norms = (
+            [part for part in sorted(half) if ("." in part) is inside] for inside in (True, False)
+        )
+        parts = dict.fromkeys(layer.rpartition(".")[0] for layer in layers)
+        found[name] = f"{blocks}.{place}.{'+'.join(parts)} with {'+'.join(norms)}"
+    return found
+
+
+def _tied() -> list[set[str]]:
+    """The halves of a block whose modules AWQ's scales tie to one another: a norm and the layers that read it
+    share one, and of those one shares another with the layer that reads it."""
+    from qeval.load.making.awq import PAIRS
+
+    halves: list[set[str]] = []
+    for source, layers in PAIRS:
+        pair = {source, *layers}
+        apart = [half for half in halves if not half & pair]
+        halves = [*apart, pair.union(*(half for half in halves if half & pair))]
+    return halves
 
 
 def _label(name: str, blocks: str, by: By) -> str:
@@ -117,15 +150,17 @@ def _first(names: Sequence[str], blocks: str) -> int | None:
     return min(known) if len(known) == len(places) else None
 
 
-def skip_words(group: Group, every: Sequence[str], by: By) -> tuple[str, ...]:
-    """The words of skip_modules that name a group and no other of the `every` modules: a kind by how its
-    names end, else the parts of a layer all of whose modules belong to it, or modules in full."""
+def skip_words(group: Group, every: Sequence[str], blocks: str, by: By) -> tuple[str, ...]:
+    """The words of skip_modules that name those of a group that are among the `every` quantised modules, and
+    no other of them: kinds by how their names end, else the parts of a layer all of whose modules belong to
+    it, or modules in full."""
+    mine = [name for name in group.modules if name in every]
     if by == "kind":
-        return (group.name,)
+        return tuple(dict.fromkeys(_label(name, blocks, by) for name in mine))
     words = []
-    for name in group.modules:
+    for name in mine:
         parent = name.rpartition(".")[0]
         inside = [one for one in every if one.startswith(f"{parent}.")]
-        whole = len(inside) > 1 and set(inside) <= set(group.modules)
+        whole = len(inside) > 1 and set(inside) <= set(mine)
         words.append(parent if whole else name)
     return tuple(dict.fromkeys(words))

@@ -156,7 +156,7 @@ def test_a_key_holds_what_is_left_out_only_where_it_was_asked_for(llama: Path, t
         assert "skip_modules" not in told[0]
 
 
-@pytest.mark.parametrize("scheme", ["bnb4", "bnb8", "rtn", "hqq", "torchao", "quanto"])
+@pytest.mark.parametrize("scheme", ["bnb4", "bnb8", "rtn", "hqq", "torchao", "quanto", "gptq", "awq"])
 @pytest.mark.parametrize("word", ["qproj", "q_pro", "+down_proj", "*"])
 def test_a_module_that_is_not_there_cannot_be_skipped(
     llama: Path, tmp_path: Path, scheme: str, word: str

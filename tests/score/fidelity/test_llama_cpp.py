@@ -1,5 +1,5 @@
 """Under llama.cpp-512 our figures are those of llama.cpp's own perplexity tool, within what its storage
-rounds.
+rounds; and with our logits put through such a storage, to the digits that it prints.
 
 `make test-llamacpp` builds the tool from the source that the sdist of llama-cpp-python carries and runs this;
 there, with QEVAL_LLAMACPP naming its programs, nothing is skipped.
@@ -25,6 +25,8 @@ WINDOWS = 4
 ROUNDED = 16 / 65535
 """The tool keeps log-probabilities in 16 bits over a range of 16 nats or so: it is off by half of that at
 most."""
+PRINTED = 1e-4
+"""What is left between two programs that calculate in 32 bits, each in its own order."""
 
 
 def tool(name: str, *words: object) -> str:
@@ -64,8 +66,8 @@ def theirs(files):
     said += tool("llama-perplexity", "-m", files / "variant.gguf", *common, "--kl-divergence")
     names = {
         "ppl": r"Mean PPL\(Q\) *: +([\d.]+)",
-        # not "Mean PPL(base)", of stored logits: rare tokens are raised to 16 below the greatest there
         "ppl_base": r"Final estimate: PPL = +([\d.]+)",
+        "ppl_stored": r"Mean PPL\(base\) *: +([\d.]+)",
         "kl": r"Mean +KLD: +([\d.]+)",
         "median": r"Median +KLD: +([\d.]+)",
         "p99": r"99\.0% +KLD: +([\d.]+)",
@@ -79,14 +81,15 @@ def theirs(files):
 
 
 @pytest.fixture(scope="module")
-def ours(files):
-    """The same by qeval, of weights read from the same files."""
+def pair(files):
+    """The stream, what enters the baseline's head, the rows of the variant's, and both heads; of weights
+    read from the same files."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from qeval.score.engine.body import CausalModel
     from qeval.score.fidelity import inputs, streams
-    from qeval.score.fidelity.passes import Feed, compared
+    from qeval.score.fidelity.passes import Feed
 
     tokenizer = AutoTokenizer.from_pretrained(files, gguf_file="base.gguf")
     [protocol] = parse(f"llama.cpp-512[windows={WINDOWS},clamp=true]")
@@ -101,10 +104,51 @@ def ours(files):
     kept = inputs.make(base, stream, place, lambda _: None)
     other = model("variant")
     opened = inputs.Opened(files / "cache", kept, other)
+    return stream, opened.states, Feed(other, stream, 1), (opened.logits, other.logits), kept.vocabulary
+
+
+@pytest.fixture(scope="module")
+def ours(pair):
+    """The same by qeval."""
+    import torch
+
+    from qeval.score.fidelity.passes import compared
+
+    stream, states, feed, heads, vocabulary = pair
     with torch.no_grad():
-        rows = Feed(other, stream, 1).rows()
-        heads = (opened.logits, other.logits)
-        return compared(stream, opened.states, rows, heads, kept.vocabulary, clamp=True)
+        return compared(stream, states, feed.rows(), heads, vocabulary, clamp=True)
+
+
+@pytest.fixture(scope="module")
+def stored(pair):
+    """The same of our logits put through the tool's storage: columns (positions,) of log p, KL, and whether
+    the most likely tokens are one."""
+    import torch
+
+    stream, states, feed, heads, vocabulary = pair
+    targets, found, at = torch.from_numpy(stream.tokens[stream.scored()].astype(np.int64)), [], 0
+    with torch.no_grad():
+        for _, rows in feed.rows():
+            end = at + len(rows)
+            first, second = heads[0](states(at, end)), heads[1](rows)
+            found.append(through_storage(first[:, :vocabulary], second[:, :vocabulary], targets[at:end]))
+            at = end
+    return [torch.cat(column).double().numpy() for column in zip(*found, strict=True)]
+
+
+def through_storage(first, second, targets):
+    """What the tool makes of the baseline's logits (r, v) once they were 16-bit steps between the greatest
+    and the least, or 16 below the greatest, of a row; against the variant's (r, v)."""
+    import torch
+
+    most, least = first.amax(1, keepdim=True), first.amin(1, keepdim=True)
+    least = least.maximum(most - 16)
+    step = (most - least) / 65535
+    codes = ((first - least) / step).round().clamp(min=0)
+    log_p = step * codes + (least - first.logsumexp(1, keepdim=True))
+    terms = torch.where(log_p > -16, log_p.exp() * (log_p - second.log_softmax(1)), 0)
+    same = log_p.argmax(1) == second.argmax(1)
+    return log_p.gather(1, targets[:, None])[:, 0], terms.sum(1, dtype=torch.float64), same
 
 
 def test_as_many_positions(ours):
@@ -128,3 +172,23 @@ def test_most_likely_tokens_and_probabilities_agree(ours, theirs):
     assert same == pytest.approx(theirs["top"], abs=100 * 3 / len(ours))  # ties within the storage's rounding
     moved = np.exp(ours.log_q.astype(float)) - np.exp(ours.log_p.astype(float))
     assert 100 * float(np.sqrt((moved**2).mean())) == pytest.approx(theirs["rms"], abs=0.01)
+
+
+def test_its_perplexity_of_the_baseline_is_that_of_stored_logits(ours, stored, theirs):
+    """Tokens more than 16 below the greatest logit count there as if they were 16 below it, which lowers
+    the perplexity."""
+    assert float(np.exp(-stored[0].mean())) == pytest.approx(theirs["ppl_stored"], rel=PRINTED)
+    raised = stored[0] - ours.log_p
+    rare = raised > ROUNDED
+    assert rare.any()
+    assert np.abs(raised[~rare]).max() <= ROUNDED / 2 + 1e-5
+    exact = float(np.exp(-ours.log_p.mean(dtype=float)))
+    assert exact * np.exp(-raised[rare].sum() / len(ours)) == pytest.approx(theirs["ppl_stored"], rel=ROUNDED)
+
+
+def test_through_its_storage_divergences_are_its_own(stored, theirs):
+    assert stored[1].mean() == pytest.approx(theirs["kl"], abs=PRINTED)
+    assert np.median(stored[1]) == pytest.approx(theirs["median"], abs=PRINTED)
+    assert stored[1].max() == pytest.approx(theirs["most"], rel=PRINTED)
+    assert np.quantile(stored[1], 0.99) == pytest.approx(theirs["p99"], rel=PRINTED)
+    assert 100 * stored[2].mean() == pytest.approx(theirs["top"], abs=0.001)
