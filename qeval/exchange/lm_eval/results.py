@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -201,7 +201,7 @@ def find_results(paths: Sequence[Path]) -> list[ResultsFile]:
     read = (_read_results(file, root, details) for file in files.values())
     found = [results for results in read if results is not None]
     if not found:
-        raise QevalError(f"{named(paths)} holds no results of lm-eval.", _NOTHING)
+        raise _nothing(paths, files.values())
     return sorted(found, key=lambda results: (results.stamp, str(results.path)))
 
 
@@ -209,6 +209,18 @@ _NOTHING = (
     "Name what lm_eval --output_path made, a directory or a results file (a JSON object with `results`); or "
     "a table of scores, whose columns `qeval import --help` tells."
 )
+
+
+def _nothing(paths: Sequence[Path], files: Iterable[Path]) -> QevalError:
+    """The error where there are no results: they may not have been fetched."""
+    for file in files:
+        try:
+            reading.json_document(file)
+        except reading.PointerError as error:
+            return QevalError(f"{file} cannot be read: {reading.told(error)}.", error.remedy)
+        except OSError:
+            continue
+    return QevalError(f"{named(paths)} holds no results of lm-eval.", _NOTHING)
 
 
 def named(paths: Sequence[Path]) -> str:
@@ -278,7 +290,7 @@ def _read_results(path: Path, root: Path, details: Sequence[Path]) -> ResultsFil
     try:
         table = reading.json_document(path)
     except OSError as error:
-        if path.name.startswith("results") or isinstance(error, reading.PointerError):
+        if path.name.startswith("results"):
             again = f"{reading.remedy(error)} Or leave the file out: name the others."
             raise QevalError(f"{path} cannot be read: {reading.told(error)}.", again) from error
         return None

@@ -265,6 +265,15 @@ def test_a_pointer_of_git_lfs_is_called_that(tmp_path, what):
     assert import_lm_eval(place).run.results
 
 
+def test_pointers_that_are_no_results_do_not_matter_where_there_are_some(tmp_path):
+    (tmp_path / "tokenizer.json").write_text(POINTER)
+    for path in (tmp_path, tmp_path / "tokenizer.json"):
+        with pytest.raises(QevalError, match=r"tokenizer.json cannot be read: it is a Git LFS pointer"):
+            import_lm_eval(path)
+    write(tmp_path / "out", results("letters"))
+    assert import_lm_eval(tmp_path).run.results
+
+
 def test_damaged_samples_moved_away_leave_scores(tmp_path):
     place = write(tmp_path / "out", results("letters"))
     file = place / f"samples_letters_{STAMP}.jsonl"

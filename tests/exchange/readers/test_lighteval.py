@@ -124,3 +124,23 @@ def test_details_of_another_run_are_refused(tmp_path):
     file.write_text(json.dumps(table))
     with pytest.raises(QevalError, match=r"the mean of acc,none is 0\.25"):
         import_lm_eval(place, baseline=FP16)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"results": {"a|0": 3}}, {"config_tasks": {"a|0": 3}}, {"versions": 3}, {"config_general": {"model_config": 3}},
+        {"config_tasks": [1]}, {"results": {}},
+    ],
+)  # fmt: skip
+def test_what_lighteval_never_writes_is_refused(tmp_path, change):
+    table = {
+        "config_general": {"model_name": "x"},
+        "results": {"a|0": {"acc": 0.5}},
+        "config_tasks": {},
+        "versions": {},
+    }
+    (tmp_path / "results_x.json").write_text(json.dumps(table | change))
+    with pytest.raises(QevalError) as caught:
+        import_lm_eval(tmp_path)
+    assert caught.value.hint
