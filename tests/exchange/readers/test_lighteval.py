@@ -129,7 +129,8 @@ def test_details_of_another_run_are_refused(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"results": {"a|0": 3}}, {"config_tasks": {"a|0": 3}}, {"versions": 3}, {"config_general": {"model_config": 3}},
+        {"results": {"a|0": 3}}, {"config_tasks": {"a|0": 3}}, {"versions": 3},
+        {"config_general": {"model_config": 3}},
         {"config_tasks": [1]}, {"results": {}},
     ],
 )  # fmt: skip
