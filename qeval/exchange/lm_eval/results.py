@@ -317,12 +317,13 @@ def _below(path: Path, root: Path) -> tuple[str, ...]:
 
 
 def _is_lm_evals(table: Mapping[str, Any]) -> bool:
-    """Whether a document is a results file of lm-eval; before 0.4 they had versions and no configurations."""
+    """Whether a document is a results file of lm-eval. Before 0.4 they had no configurations of tasks, and
+    people keep no more of newer ones than the results and how lm-eval was called."""
+    called = table.get("config")
     told = isinstance(table.get("configs"), dict) or (
-        isinstance(table.get("versions"), dict) and isinstance(table.get("config"), dict)
+        isinstance(called, dict) and bool({"model", "model_args"} & called.keys())
     )
-    results = table.get("results")
-    return told and isinstance(results, dict)
+    return told and isinstance(table.get("results"), dict)
 
 
 def strange(results: ResultsFile, task: str, error: Exception) -> QevalError:

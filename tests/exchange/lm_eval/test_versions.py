@@ -130,6 +130,16 @@ def test_what_is_not_right_or_wrong_is_as_sure_as_its_standard_error_says(tmp_pa
     assert cell.metrics["n_effective"] == pytest.approx(min(817, 0.41234 * 0.58766 / 0.0137**2))
 
 
+def test_no_more_than_results_and_how_lm_eval_was_called(tmp_path):
+    for name, score in (("fp16", 0.5), ("int4", 0.25)):
+        error = (score * (1 - score) / 99) ** 0.5
+        said = {"letters": {"acc,none": score, "acc_stderr,none": error, "alias": "letters"}}
+        config = {"model": "hf", "model_args": f"pretrained=org/tiny,dtype={name}", "limit": None}
+        (tmp_path / f"{name}.json").write_text(json.dumps({"results": said, "config": config}))
+    found = import_lm_eval(tmp_path, baseline="tiny[dtype=fp16]")
+    assert [(cell.n, cell.score) for cell in cells_of(found).values()] == [(100, 0.5), (100, 0.25)]
+
+
 def test_samples_in_the_results_themselves(tmp_path):
     """As a person keeps what lm-eval's Python API returned."""
     for name, folder in (("fp16", "fp16"), ("int4", "int4")):
