@@ -68,7 +68,7 @@
       const row = rowOf(decision, data.variants[place]);
       row.className = "s-" + status;
       put(row, "verdict", element("span", "", mark), " " + word).firstChild.setAttribute("aria-hidden", "true");
-      put(row, "delta", typed(delta) + " ", element("small", "", interval ? minus(interval) : "")).title = minus(interval);
+      put(row, "delta", typed(delta) + " ", element("small", "range", interval ? minus(interval) : "")).title = minus(interval);
       put(row, "span", ...(span && chosen.scale ? [axis(span, chosen.scale)] : []));
       put(row, "worst", typed(worst));
       put(row, "ratio", typed(ratio));
