@@ -1,4 +1,4 @@
-"""Markdown of our own making: texts that are escaped unless they are of its type, tables, code blocks."""
+"""Pieces of Markdown: tables, code blocks and lines of untrusted text, escaped for where they stand."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Sequence
 
 from qeval.base.markdown import escape
 from qeval.base.text import one_line, visible
-from qeval.report.context import Context
-from qeval.report.ranking import Entry, Ranking
 
 
 class Markdown(str):
@@ -50,30 +48,3 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, words: int =
 
 def _cell(text: str) -> str:
     return str(text) if isinstance(text, Markdown) else escape(text)
-
-
-def decision_table(context: Context, *, short: bool = False) -> Markdown:
-    """The decision table: what a release is decided by, the best variant first; `short` has five columns."""
-    told = context.ranking
-    if not told.entries or not context.columns:
-        return Markdown("")
-    headers = [
-        *("Variant", "Verdict", f"{told.title} Δ", "interval"),
-        *(("Worst task, Δ",) if told.has_worst else ()),
-        *((f"{told.ratio_of}, ratio",) if told.ratio_of else ()),
-        *(f"{title}, {unit}" for title, unit, _ in told.fixed),
-    ]
-    most = _SHORT if short else len(headers)
-    rows = [_decided(told, entry)[:most] for entry in (*told.entries, told.reference)]
-    return table(headers[:most], rows, words=2)
-
-
-_SHORT = 5
-
-
-def _decided(told: Ranking, entry: Entry) -> tuple[str, ...]:
-    name = Markdown(f"**{escape(entry.short)}**")
-    verdict = f"{entry.verdict.mark} {entry.verdict.word}"
-    worst = (entry.worst,) if told.has_worst else ()
-    ratio = (entry.ratio,) if told.ratio_of else ()
-    return (name, verdict, entry.delta, entry.interval, *worst, *ratio, *entry.fixed)
