@@ -60,8 +60,6 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("qeval history", "every variant's average"),
         ("qeval history --variant bnb4 --max-drop 1.0 -o history.html", "the limit drawn in"),
     ),
-    "fetch": (("qeval fetch --suite leaderboard-v1 --model meta-llama/Llama-2-13b-hf --to mirror", ""),),
-    "cache": (("qeval cache", ""), ("qeval cache --prune --older-than 30d", "asks before")),
     "list": (("qeval list schemes", ""), ("qeval list runs", "")),
     "gate": (
         ("qeval gate --max-drop 1.0", "no task may lose a point"),
