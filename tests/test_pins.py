@@ -426,6 +426,8 @@ def test_golden_end_of_a_run(scripted, runs_dir: Path, tmp_path: Path, golden) -
     assert told.pop("gate")["verdict"] == "FAIL"
     judged, found = told.pop("verdicts"), shown.pop("verdicts")
     assert [one["finding"] for one in judged] == [one["finding"] for one in found]
+    tables = [{one["variant"]: one["delta"] for one in each.pop("decision_table")} for each in (told, shown)]
+    assert tables[0] == tables[1]
     assert told == shown
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from qeval.base import numbers
-from qeval.compare.margin import points
 from qeval.report.context import Context
 
 
@@ -17,7 +15,7 @@ def _terms(context: Context) -> list[tuple[str, str, bool]]:
     perplexed = any(column.is_perplexity for column in context.columns)
     return [
         ("Score", _SCORE, True),
-        ("Difference", _DIFFERENCE, compared),
+        ("Δ, the difference", _DIFFERENCE, compared),
         ("Interval", _INTERVAL, compared),
         ("Equivalent, measurable, worse, better, undecided", _words(context), compared),
         ("Pass, fail, undecided", _VERDICTS, context.judged),
@@ -35,8 +33,7 @@ def _terms(context: Context) -> list[tuple[str, str, bool]]:
 
 def _words(context: Context) -> str:
     """The five words, with the margin of this report."""
-    margin = context.evidence.margin
-    within = f"{points(margin.points)}, or x{numbers.as_written(margin.ratio, 2)} of word perplexity"
+    within = context.evidence.margin.told()
     return (
         f"Not every difference that can be measured matters. Here one matters from {within}. Equivalent: the "
         "whole interval is smaller than that. Measurable: it is smaller too, but surely not zero. Worse, "

@@ -21,6 +21,7 @@ from leaderboard import leaderboard
 from qeval.base.files import write_text
 from qeval.base.records import Item, Policy, Result, Rule
 from qeval.base.text import visible
+from qeval.compare.evidence import with_baseline
 from qeval.report.formats.html import render_html
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -130,7 +131,7 @@ def test_hostile_texts_are_shown_and_never_run(browser):
     time.sleep(0.2)
     assert visible(HOSTILE) in texts(browser, ".question")[0]
     assert browser.execute_script("return document.querySelectorAll('img').length") == 0
-    assert browser.title.startswith("What quantisation cost")
+    assert browser.title.endswith("· example-org/example-7b")
     assert "No kernel for this GPU <b>." in " ".join(texts(browser, ".verdict .why"))
 
 
@@ -456,3 +457,63 @@ def test_one_colour_a_variant_everywhere(browser):
         return ['.flip-counts th', '.extremes caption', '.letters th', '#flip-tris button']
             .map(place => spot(named(place, 'gptq'))).concat(getComputedStyle(label).fill)"""
     assert len(set(browser.execute_script(script))) == 1
+
+
+def table_of(browser, selector):
+    """What the rows of a table show: variant, verdict, difference, worst task, ratio."""
+    script = """return [...document.querySelectorAll(arguments[0] + ' tbody tr')].map(row => [
+        row.dataset.variant, ...['verdict', 'delta', 'worst', 'ratio'].map(
+            name => row.querySelector(`[data-${name}]`).innerText.trim())])"""
+    return browser.execute_script(script, selector)
+
+
+def test_compare_with_shows_what_the_matrix_says_and_goes_back(browser):
+    def shown():
+        return (
+            table_of(browser, "#decision"),
+            texts(browser, "table.summary td"),
+            texts(browser, "#why li"),
+        )
+
+    before = shown()
+    browser.execute_script("document.getElementById('matrix').open = true")
+    names = texts(browser, ".matrix thead th")[1:]
+    cells = [texts(browser, f".matrix tbody tr:nth-child({place + 1}) td") for place in range(len(names))]
+    for column, name in enumerate(names[1:], 1):
+        choose(browser, "reference", str(column))
+        rows = {row[0]: row for row in table_of(browser, "#decision")}
+        assert rows[name][1:] == ["Compared with", "", "", ""]
+        for place, other in enumerate(names):
+            if other != name:
+                assert rows[other][2].split()[0] == cells[place][column].split()[0]
+        assert texts(browser, "#decision caption") == [f"Each variant against {name}, the best first"]
+    assert names[0] in texts(browser, "#versus-note")[0]
+    choose(browser, "reference", "0")
+    assert shown() == before
+
+
+def test_against_another_variant_the_page_is_that_of_a_report_on_it(driver, tmp_path):
+    run, read, items = leaderboard(0.05, variants=3)
+    shown = []
+    for name, chosen in (("fp16", "2"), ("gptq", "0")):
+        path = tmp_path / f"{name}.html"
+        write_text(path, render_html(built(with_baseline(run, name), read, items)))
+        driver.get(path.as_uri())
+        if chosen != "0":
+            choose(driver, "reference", chosen)
+        shown.append((table_of(driver, "#decision")[:-1], texts(driver, "#why li")))
+    assert shown[0] == shown[1]
+
+
+def test_the_decision_stands_on_the_first_screen(driver, tmp_path):
+    run, read, items = leaderboard(0.02, variants=5)
+    more = [replace(run.results[2], variant=replace(run.results[2].variant, name=f"v{n}")) for n in range(7)]
+    path = tmp_path / "twelve.html"
+    write_text(path, render_html(built(replace(run, results=(*run.results, *more)), read, items)))
+    bottoms = """return [...document.querySelectorAll('#decision tbody tr')].map(
+        row => row.getBoundingClientRect().bottom)"""
+    for width, height, rows in ((1440, 900, 12), (390, 844, 4)):
+        look(driver, width, "light")
+        driver.get(path.as_uri())
+        time.sleep(0.2)
+        assert sum(bottom <= height for bottom in driver.execute_script(bottoms)) >= rows

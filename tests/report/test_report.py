@@ -108,31 +108,29 @@ def test_every_row_and_variant_stands_in_the_table_with_its_numbers():
     assert all(figure.interval in html for figure in line.figures)
 
 
-def test_a_judged_row_shows_the_interval_that_decided():
+def test_a_judged_row_shows_its_limit_and_the_reason_names_the_interval_that_decided():
     policy = Policy((Rule(tasks="arc", max_drop=2.0),), source="policy.toml")
     made = make_run(2, n_items=300, effect=-0.05, seed=1)
     context = rendered(made, policy)
     decision = judge(made[0], made[1], policy)[0]
     figure = context.lines[1].figures[0]
-    assert figure.confidence == "90%"
-    assert (figure.comparison.low, figure.comparison.high) == (
-        decision.comparison.low,
-        decision.comparison.high,
-    )
     assert figure.margin == pytest.approx(-0.02)
+    assert figure.status == decision.status
+    assert "(90% interval " in decision.reason
     assert context.lines[1].verdict.sentence == decision.reason
     assert context.lines[1].verdict.status == decision.status
     for text in (render_html(context), render_markdown(context)):
         assert "policy.toml" in text
 
 
-def test_no_format_shows_a_judged_interval_under_another_confidence():
+def test_every_interval_of_a_page_has_one_confidence():
     policy = Policy((Rule(tasks="arc", max_drop=2.0),))
-    context = rendered(make_run(2, n_items=300, effect=-0.05, seed=1), policy)
-    assert context.common_confidence == "95%"
-    judged = context.lines[1].figures[0].interval
-    assert f"90%: {numbers.typographic(judged)}" in render_html(context)
-    assert f"90%: {judged}" in render_markdown(context, short=True)
+    context = rendered(make_run(3, n_items=300, effect=-0.05, seed=1), policy)
+    figures = [figure for line in context.lines for figure in line.figures if figure and figure.delta]
+    assert {figure.confidence for figure in figures} == {context.common_confidence} == {"95%"}
+    judged = context.lines[1].figures[0]
+    assert judged.interval == context.evidence.findings["bnb4", "arc"].interval_text
+    assert f"<small>{numbers.typographic(judged.interval)}</small>" in render_html(context)
 
 
 def test_an_advisory_rule_changes_no_verdict():
@@ -386,7 +384,7 @@ def test_a_directory_is_no_place_for_a_report(tmp_path):
 
 
 def test_where_no_answers_can_change_nothing_is_said_of_changes():
-    html = render_html(rendered(make_run(2, n_items=40, tasks=(WIKI,))))
+    html = render_html(rendered(make_run(2, n_items=40, tasks=(WIKI,)))).partition("<script>")[0]
     assert "flips:" not in html
     assert "kept<" not in html
 

@@ -28,6 +28,7 @@ from qeval.report.noise import FLOOR_HEADERS, SEED_HEADERS
 from qeval.report.patterns import COMMONEST
 from qeval.report.subjects import extremes, sentences
 from qeval.report.verdicts import MARKS, WORDS
+from qeval.report.versus import versus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
     from qeval.compare.rows import Row
     from qeval.report.history.series import History
 
-STYLES = ("style.css", "colours.css", "tables.css", "subjects.css", "explorer.css")
-SCRIPTS = ("script.js", "tables.js", "explorer.js")
+STYLES = ("style.css", "decision.css", "colours.css", "tables.css", "subjects.css", "explorer.css")
+SCRIPTS = ("script.js", "decision.js", "tables.js", "explorer.js")
 """What the page's one style and one script are joined from, in order: a file a topic."""
 
 
@@ -50,6 +51,7 @@ def render_html(context: Context, history: History | None = None) -> str:
     flipped = {
         (one.variant, one.task) for one in context.explorer.counts if one.lost + one.gained + one.changed
     }
+    met = versus(context)
     template = _environment().get_template("report.html.j2")
     return template.render(
         context=context,
@@ -76,6 +78,9 @@ def render_html(context: Context, history: History | None = None) -> str:
         fidelity_headers=(HEADERS, MORE_HEADERS, TRACE_HEADERS, BIN_HEADERS, PASSAGE_HEADERS),
         calibration_headers=CALIBRATION_HEADERS,
         glossary=glossary(context),
+        versus=met,
+        versus_data=as_script_data(met.payload) if met else "",
+        margin=context.evidence.margin.told(),
         marks=MARKS,
         words=WORDS,
         policy=_policy(style, script),

@@ -33,6 +33,7 @@ from qeval.report.foremost import foremost
 from qeval.report.formats import Format, Options
 from qeval.report.glossary import glossary
 from qeval.report.noise import FLOOR_HEADERS, SEED_HEADERS
+from qeval.report.ranking import Entry, Ranking
 from qeval.report.subjects import Subject
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def render_markdown(
         context=context,
         pictures=pictures,
         short=short,
+        decision=_decision(context),
         scores=_short_scores(context) if short else _scores(context),
         fidelity=_fidelity_rows(context.fidelity, _SHORT_FIDELITY if short else range(len(HEADERS))),
         folds=[] if short else _folds(context),
@@ -228,17 +230,40 @@ def _costs(cost: CostTable) -> Markdown:
 
 
 def _provenance(context: Context) -> Markdown:
-    """The run's facts, then each variant's, its warnings first."""
+    """The run's facts, then each variant's."""
     blocks = [_bullets(f"{label}: {value}" for label, value in context.run_facts)]
     for line in context.lines:
         error = [f"Did not run: {line.error}"] if line.error else []
         facts = [f"{label}: {value}" for label, value in line.facts]
-        blocks.append(f"**{escape(line.name)}**\n\n{_bullets([*error, *line.warnings, *facts])}")
+        blocks.append(f"**{escape(line.name)}**\n\n{_bullets([*error, *facts])}")
     return Markdown("\n\n".join(blocks))
 
 
 def _bullets(texts: Iterable[str]) -> str:
     return "\n".join(f"- {escape(text)}" for text in texts)
+
+
+def _decision(context: Context) -> Markdown:
+    """The decision table: what a release is decided by, the best variant first."""
+    told = context.ranking
+    if not told.entries or not context.columns:
+        return Markdown("")
+    headers = [
+        *("Variant", "Verdict", f"{told.title} Δ", "interval"),
+        *(("Worst task, Δ",) if told.has_worst else ()),
+        *((f"{told.ratio_of}, ratio",) if told.ratio_of else ()),
+        *(f"{title}, {unit}" for title, unit, _ in told.fixed),
+    ]
+    rows = [_decided(told, entry) for entry in (*told.entries, told.reference)]
+    return table(headers, rows, words=2)
+
+
+def _decided(told: Ranking, entry: Entry) -> tuple[str, ...]:
+    name = Markdown(f"**{escape(entry.short)}**")
+    verdict = f"{entry.verdict.mark} {entry.verdict.word}"
+    worst = (entry.worst,) if told.has_worst else ()
+    ratio = (entry.ratio,) if told.ratio_of else ()
+    return (name, verdict, entry.delta, entry.interval, *worst, *ratio, *entry.fixed)
 
 
 def _scores(context: Context) -> Markdown:
@@ -290,7 +315,7 @@ def _every_number(context: Context) -> Markdown:
     """The table in long form: a row for each difference."""
     rows = [_number_row(row) for row in context.details]
     titles = (column.title for column in COLUMNS)
-    headers = ("Task", "Variant", "Items", "Baseline", "Score", "Difference", "Interval", *titles, "Gate")
+    headers = ("Task", "Variant", "Items", "Baseline", "Score", "Δ", "Interval", *titles, "Gate")
     return table(headers, rows, words=2) if rows else Markdown("")
 
 
