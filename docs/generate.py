@@ -22,6 +22,7 @@ from qeval.load.packages import install_command
 from qeval.load.rates import GPUS
 from qeval.load.schemes import SCHEMES
 from qeval.load.spec import SchemeSpec
+from qeval.load.systems import SYSTEMS
 
 ROOT = Path(__file__).parents[1]
 WRITTEN = ("schemes", "memory", "scale", "configuration", "cli", "messages")
@@ -56,6 +57,12 @@ def variables() -> str:
     """The environment variables and what each means."""
     rows = [f"| `{name}` | {meaning} |" for name, meaning in VARIABLES.items()]
     return "\n".join(["| variable | meaning |", "|---|---|", *rows])
+
+
+def systems() -> str:
+    """The systems that qeval runs on, and what it does there."""
+    rows = [f"| {one.name} | {one.scoring} | {one.judging} |" for one in SYSTEMS.values()]
+    return "\n".join(["| system | scoring a model | judging, reports, import |", "|---|---|---|", *rows])
 
 
 def needs(spec: SchemeSpec) -> str:
@@ -125,6 +132,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "cli": reference.cli,
     "messages": reference.messages,
     "variables": variables,
+    "systems": systems,
 }
 
 

@@ -129,7 +129,7 @@ def test_the_action_judges(runner: Runner, toy: Path, env: dict[str, str], code:
     assert "Traceback" not in done.stderr
     if verdict in {"PASS", "FAIL", "INCONCLUSIVE"}:
         assert ET.parse(runner.place / "gate.xml").getroot().tag == "testsuites"
-        assert "qeval gate: " in runner.files["GITHUB_STEP_SUMMARY"].read_text("utf-8")
+        assert runner.files["GITHUB_STEP_SUMMARY"].read_text("utf-8").startswith(f"## {verdict}: toy")
     if "RUNS" not in env:
         assert runner.run(report, **(usual | env)).returncode == 0
         assert (runner.place / "report.md").is_file()

@@ -327,8 +327,10 @@ def _refusal(variant: Variant) -> QevalError | None:
         parse_toy(variant.model)
         return None
     from qeval.load.checks import check_available
+    from qeval.load.systems import check_scores
 
     try:
+        check_scores()
         check_available(variant.scheme)
     except QevalError as error:
         return error

@@ -35,7 +35,7 @@ LITTLE_DISK = 20 * 2**30
 GIB = 2**30
 HUB_SECONDS = 5
 _REMEDY = 8
-"""Blanks before a remedy at most, so that a command is pasted in one piece."""
+"""Blanks before a remedy that is too long for its column, so that it is pasted in one piece."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,8 @@ def text(findings: tuple[Finding, ...], columns: int | None = None) -> str:
             wrapped(f"  {MARKS[finding.state]}  {finding.name:<{width}}  {finding.text}", columns, hang)
         )
         if finding.remedy:
-            lines.append(" " * min(hang, _REMEDY) + finding.remedy)
+            fits = columns is None or hang + len(finding.remedy) <= columns
+            lines.append(" " * (hang if fits else _REMEDY) + finding.remedy)
     return "\n".join(lines[1:])
 
 
@@ -119,7 +120,13 @@ def _device() -> str:
 def _machine(device: str) -> Iterator[Finding]:
     from qeval.load.device import device_name
     from qeval.load.memory import free_bytes
+    from qeval.load.systems import here
 
+    system = here()
+    state: State = "info" if system.scores else "warning"
+    yield Finding(
+        "Machine", "System", state, f"{system.name}. Scoring: {system.scoring}. Judging: {system.judging}"
+    )
     yield Finding("Machine", "Python", "info", f"{platform.python_version()} on {platform.platform()}")
     free = free_bytes("cpu") or 0
     yield Finding("Machine", "CPU", "info", f"{device_name('cpu')[5:]}, {free / GIB:.1f} GiB free")

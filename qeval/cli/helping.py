@@ -56,6 +56,12 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("qeval report --short -o comment.md", "for a pull request"),
     ),
     "view": (("qeval view", "in a browser"), ("qeval view --port 8000", "where there is none")),
+    "history": (
+        ("qeval history", "every variant's average"),
+        ("qeval history --variant bnb4 --max-drop 1.0 -o history.html", "the limit drawn in"),
+    ),
+    "fetch": (("qeval fetch --suite leaderboard-v1 --model meta-llama/Llama-2-13b-hf --to mirror", ""),),
+    "cache": (("qeval cache", ""), ("qeval cache --prune --older-than 30d", "asks before")),
     "list": (("qeval list schemes", ""), ("qeval list runs", "")),
     "gate": (
         ("qeval gate --max-drop 1.0", "no task may lose a point"),
@@ -67,15 +73,7 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
     ),
     "import": (("qeval import lm-eval-output/ --baseline fp16", "results with samples"),),
     "export": (("qeval export --to csv -o tables", "the newest run"),),
-    "fetch": (
-        ("qeval fetch --suite leaderboard-v1 --to mirror", "data sets alone"),
-        ("qeval fetch --suite quick --model org/name --schemes fp16,gptq --to mirror", "all it reads"),
-    ),
     "doctor": (("qeval doctor", ""),),
-    "cache": (
-        ("qeval cache", "what is kept, with sizes"),
-        ("qeval cache --prune --older-than 30d", "shown first, then asked"),
-    ),
     "completion": (('eval "$(qeval completion bash)"', "in ~/.bashrc"),),
 }
 """What a person may type, and what comes of it, by command."""

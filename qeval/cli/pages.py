@@ -84,7 +84,7 @@ class Site:
             return "a damaged run"
 
     def _list(self, _: Mapping[str, str]) -> str:
-        from qeval.base.redacted import redacted
+        from qeval.base.redacted import is_redacted, redacted
         from qeval.load.toy import is_toy
         from qeval.report.history.picking import entry, listing, unread
 
@@ -96,6 +96,7 @@ class Site:
                 _address(places[place]),
                 redacted(run) if self.redact else run,
                 toy=is_toy(run.model),
+                pathless=is_redacted(run),
             )
             for place, run in reversed(runs)
         ]
@@ -112,11 +113,15 @@ class Site:
 
     def _compare(self, asked: Mapping[str, str]) -> str:
         """Two variants, `one` the baseline, each as RUN/VARIANT."""
+        from qeval.compare.fidelity import Fidelity
+
         places = self._places()
         one, other = (_chosen(asked.get(name, ""), places) for name in ("one", "other"))
         opened = list({place.path: (place, run) for place, run, _ in (one, other)}.values())
         run = versus(one[1:], other[1:], any_model=self.any_model or asked.get("models") == "any")
         evidence, read = options.evidence_of(run, opened, redact=self.redact, margin=self.margin)
+        if len(opened) > 1:  # what was measured of either was measured against a baseline of its own
+            evidence = replace(evidence, fidelity=Fidelity())
         if not evidence.pairs:
             raise IncomparableError(
                 "The two have no row in common of which both have all items.", "Pick two of one suite."
@@ -134,7 +139,7 @@ class Site:
 
 
 def _address(name: str) -> str:
-    return _REPORT + quote(name, safe="")
+    return _REPORT + quote(name, safe="", errors="surrogateescape")
 
 
 def _rendered(evidence: Evidence, read: Reader, title: str | None = None) -> str:

@@ -99,22 +99,20 @@ def _chosen(runs: Sequence[tuple[RunDir, Run]], wanted: Wanted) -> list[tuple[Ru
 
 def _source(place: RunDir, run: Run, policy: Policy | None, margin: Margin | None, *, redact: bool) -> Source:
     """A run with what can be compared in it; damage to its items is told, not raised."""
-    from qeval.base.redacted import redacted
+    from qeval.base.redacted import is_redacted, redacted
     from qeval.load.toy import is_toy
     from qeval.report.history.series import Source
 
-    toy = is_toy(run.model)
+    shown = redacted(run) if redact else run
+    source = Source(shown, place.samples, toy=is_toy(run.model), pathless=is_redacted(run))
     try:
         evidence, read = options.open_runs([str(place.path)], place.path.parent, redact=redact, margin=margin)
         _read_baseline(evidence, read)
-        decisions = _decisions(place, evidence, policy, redact=redact)
-    except UsageError:
-        raise
     except QevalError as error:
-        shown = redacted(run) if redact else run
-        kind = "not comparable" if isinstance(error, IncomparableError) else "damaged"
-        return Source(shown, place.samples, problem=f"{kind}: {inside(place, error)}", toy=toy)
-    return Source(evidence.run, read.samples, evidence, decisions, toy=toy)
+        what = "not comparable" if isinstance(error, IncomparableError | UsageError) else "damaged"
+        return replace(source, problem=f"{what}: {inside(place, error)}")
+    decisions = _decisions(place, evidence, policy, redact=redact)
+    return replace(source, run=evidence.run, read=read.samples, evidence=evidence, decisions=decisions)
 
 
 def _read_baseline(evidence: Evidence, read: Reader) -> None:

@@ -21,7 +21,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-_NOT_FOUND, _MISDIRECTED = 404, 421
+_NOT_FOUND, _MISDIRECTED, _FAILED = 404, 421, 500
 
 
 def only(page: str) -> Pages:
@@ -48,8 +48,18 @@ def server(pages: Pages | str, port: int) -> ThreadingHTTPServer:
             self._answer(lambda _: None)
 
         def _answer(self, write: Callable[[bytes], Any]) -> None:
-            own = _is_own(self.headers.get("Host", ""))
-            status, told = _page(found, self.path) if own else (_MISDIRECTED, "")
+            if not _is_own(self.headers.get("Host", "")):
+                self._send(write, _MISDIRECTED, "")
+                return
+            asked = _asked(self.path)
+            try:
+                status, told = found(*asked) if asked else (_NOT_FOUND, "")
+            except Exception:
+                self._send(write, _FAILED, "Something unforeseen happened; the terminal says what.")
+                raise
+            self._send(write, status, told)
+
+        def _send(self, write: Callable[[bytes], Any], status: int, told: str) -> None:
             body = told.encode("utf-8", "replace")
             self.send_response(status)
             for name, value in {**_HEADERS, "Content-Length": str(len(body))}.items():
@@ -68,14 +78,18 @@ def server(pages: Pages | str, port: int) -> ThreadingHTTPServer:
         ) from error
 
 
-def _page(pages: Pages, address: str) -> tuple[int, str]:
-    """The page at what a client wrote behind the host. An address that nobody can read leads nowhere."""
+def _asked(address: str) -> tuple[str, dict[str, str]] | None:
+    """Path and questions of what a client wrote behind the host; None where nobody can read it.
+
+    Bytes that are no UTF-8 may stand in the name of a directory.
+    """
     try:
         parts = urlsplit(address)
-        asked = {name: values[-1] for name, values in parse_qs(parts.query, max_num_fields=20).items()}
-        return pages(unquote(parts.path, errors="strict"), asked)
+        asked = parse_qs(parts.query, max_num_fields=20, errors="surrogateescape")
     except ValueError:
-        return _NOT_FOUND, ""
+        return None
+    last = {name: values[-1] for name, values in asked.items()}
+    return unquote(parts.path, errors="surrogateescape"), last
 
 
 class _Quiet(ThreadingHTTPServer):

@@ -110,3 +110,14 @@ def test_redacted_it_names_no_path(qeval, runs_dir):
         said = qeval("history", "--redact", *words).stdout
         assert "secret" not in said
     assert points(said)[0]["run"].startswith("run-")
+    assert points(said)[0]["lacks"] == []
+
+
+def test_a_run_without_its_baseline_does_not_hide_the_others(qeval, runs_dir):
+    store(runs_dir, whole(), id="a", created="2026-01-01T00:00:00+00:00")
+    store(runs_dir, whole(), id="b", created="2026-01-02T00:00:00+00:00", baseline="gone")
+    store(runs_dir, whole(), id="c", created="", command=("qeval", "run", "--model", "[path 1]"))
+    found = points(qeval("history", "--variant", "bnb4", "--json").stdout)
+    assert [point["run"] for point in found] == ["a", "b", "c"]
+    assert found[1]["lacks"][-1].startswith("not comparable: The run has no variant 'gone'")
+    assert "paths left out" in found[2]["lacks"]

@@ -177,7 +177,10 @@ def test_named_runs_alone_are_shown(site):
     assert replace(site, names=("a", "b")).page("/report/other", {})[0] == 404
 
 
-def test_over_http_it_answers_its_own_name_and_runs_by_theirs(site):
+def test_over_http_it_answers_its_own_name_and_runs_by_theirs(site, runs_dir):
+    odd = "no\udcff utf-8?#&%2f"
+    store(runs_dir, whole(), id="odd")
+    (runs_dir / "odd").rename(runs_dir / odd)
     with serving.server(site.page, 0) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -195,6 +198,7 @@ def test_over_http_it_answers_its_own_name_and_runs_by_theirs(site):
         assert (status, "bnb4 against fp16" in page) == (200, True)
         assert (headers["X-Frame-Options"], headers["Referrer-Policy"]) == ("DENY", "no-referrer")
         assert ask("/", Host="evil.example")[:2] == (421, "")
+        assert ask("/report/" + quote(odd, errors="surrogateescape"))[0] == 200
         assert [ask(path)[0] for path in ("/report/%2e%2e%2fa", "/report/%ff", "/?" + "a=1&" * 50)] == [
             404
         ] * 3
@@ -235,3 +239,23 @@ def test_a_stop_of_a_run_is_not_another_baselines():
     joined = pages.versus((run, run.results[0]), (run, run.results[1]), any_model=False)
     assert joined.results[1].stop is None
     assert ARC.name in {cell.task.name for cell in joined.results[1].cells}
+
+
+def test_what_is_unforeseen_is_told_on_both_sides(capfd):
+    def broken(path, asked):
+        raise ZeroDivisionError(path, asked)
+
+    with serving.server(broken, 0) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        with pytest.raises(urllib.error.HTTPError, match="500") as caught:
+            urllib.request.urlopen(f"http://127.0.0.1:{server.server_address[1]}/")
+        caught.value.close()
+        server.shutdown()
+        thread.join()
+    assert "ZeroDivisionError" in capfd.readouterr().err
+
+
+def test_fidelity_of_two_runs_is_not_mixed(site, monkeypatch):
+    monkeypatch.setattr(pages.options, "_fidelity", lambda *_: "what was measured against another baseline")
+    assert site.page("/compare", {"one": "a/fp16", "other": "b/bnb4"})[0] == 200

@@ -31,12 +31,13 @@ from qeval.score.fidelity import toy
 NASTY = '<img src=x onerror="alert(1)">|`**\x1b[31m'
 
 
-def source(made, day=1, *, moved=None, is_toy=False, policy=None, **changes):
+def source(made, day=1, *, moved=None, is_toy=False, pathless=False, policy=None, **changes):
     run, read = made[:2]
     run = replace(run, **{"id": f"run-{day:02}", "created": f"2026-01-{day:02}T00:00:00+00:00", **changes})
     evidence = gather(run, read)
     decisions = conclude(evidence, policy).decisions if policy else ()
-    return Source(run, read, replace(evidence, fidelity=moved) if moved else evidence, decisions, toy=is_toy)
+    evidence = replace(evidence, fidelity=moved) if moved else evidence
+    return Source(run, read, evidence, decisions, toy=is_toy, pathless=pathless)
 
 
 def lines(*sources, **wanted):
@@ -183,7 +184,7 @@ def test_another_version_of_the_task_is_another_line_and_both_say_which():
     [
         ({"is_toy": True}, "the toy model"),
         ({"source": "lm-eval results.json"}, "imported: lm-eval results.json"),
-        ({"command": ("qeval", "run", "--model", "[path 1]")}, "paths left out"),
+        ({"pathless": True}, "paths left out"),
     ],
 )
 def test_what_is_no_measurement_of_ours_says_so(changes, says):

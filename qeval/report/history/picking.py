@@ -8,7 +8,6 @@ from urllib.parse import urlencode
 
 from qeval.base.names import short
 from qeval.base.records import Result, Run
-from qeval.base.redacted import is_redacted
 from qeval.report.facts import OWN
 from qeval.report.formats.html import small_page
 from qeval.report.history.points import STATUS
@@ -31,7 +30,7 @@ class Entry:
     lacks: tuple[str, ...] = ()
 
 
-def entry(name: str, report: str, run: Run, *, toy: bool) -> Entry:
+def entry(name: str, report: str, run: Run, *, toy: bool, pathless: bool = False) -> Entry:
     """A run that can be read. Its cells are not looked at: what is wrong with them its report says."""
     base = next((one for one in run.results if one.variant.name == run.baseline), None)
     return Entry(
@@ -41,13 +40,13 @@ def entry(name: str, report: str, run: Run, *, toy: bool) -> Entry:
         model=_model(run, base),
         line=run.model,
         suite=run.suite.name,
-        held=", ".join(map(_held, run.results)),
+        held=", ".join(short(result.variant.name) for result in run.results),
         variants=tuple(
             (f"{name}/{result.variant.name}", short(result.variant.name))
             for result in run.results
             if result.cells
         ),
-        lacks=tuple(_lacks(run, toy=toy)),
+        lacks=tuple(_lacks(run, toy=toy, pathless=pathless)),
     )
 
 
@@ -63,18 +62,16 @@ def unread(name: str, why: str) -> Entry:
     return Entry(name, "", lacks=(f"damaged: {why}",))
 
 
-def _held(result: Result) -> str:
-    status = STATUS.get(result.status)
-    return short(result.variant.name) + (f" ({status})" if status else "")
-
-
-def _lacks(run: Run, *, toy: bool) -> Iterator[str]:
+def _lacks(run: Run, *, toy: bool, pathless: bool) -> Iterator[str]:
+    for result in run.results:
+        if result.status in STATUS:
+            yield f"{short(result.variant.name)} {STATUS[result.status]}"
     cells = [cell for result in run.results for cell in result.cells]
     if toy:
         yield "the toy model"
     if run.source != OWN:
         yield f"imported: {run.source}"
-    if is_redacted(run):
+    if pathless:
         yield "paths left out"
     if any(cell.limited for cell in cells):
         yield "limited: a part of the items"
@@ -104,7 +101,7 @@ def listing(entries: Sequence[Entry]) -> str:
 
 
 def _lines(model: str, suite: str) -> str:
-    return "/history?" + urlencode({"model": model, "suite": suite})
+    return "/history?" + urlencode({"model": model, "suite": suite}, errors="surrogateescape")
 
 
 def trouble(message: str, hint: str) -> str:

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from qeval.base.names import scheme_text
 from qeval.base.records import Comparison, Decision, Result, Run
-from qeval.base.redacted import is_redacted
 from qeval.compare import fidelity
 from qeval.compare.continuity import Asked, Frame, asked_of, asked_scheme
 from qeval.compare.rows import Row, Score, cell_of, find_baseline, rows_of, score_of, summary_rows
@@ -148,7 +147,7 @@ def _lacks(source: Source, result: Result) -> Iterator[str]:
         yield "the toy model"
     if source.run.source != OWN:
         yield f"imported: {source.run.source}"
-    if is_redacted(source.run):
+    if source.pathless:
         yield "paths left out"
 
 

@@ -21,7 +21,7 @@ Unit = Literal["points", "perplexity", "nats"]
 @dataclass(frozen=True)
 class Source:
     """A run that was read; `evidence` is None where `problem` says why nothing of it can be shown.
-    `decisions` are a gate's, where there is a policy."""
+    `decisions` are a gate's, where there is a policy; `pathless`: its paths were left out."""
 
     run: Run
     read: Read
@@ -29,6 +29,7 @@ class Source:
     decisions: tuple[Decision, ...] = ()
     problem: str = ""
     toy: bool = False
+    pathless: bool = False
 
 
 @dataclass(frozen=True)
