@@ -108,7 +108,7 @@ def test_a_gated_model_says_what_opens_it(hub: Hub, tmp_path, monkeypatch, token
     assert "hf_right" not in (tmp_path / hub_copy.BOOK).read_text()
 
 
-@pytest.mark.parametrize("status", [401, 403, 500])
+@pytest.mark.parametrize("status", [401, 403, 404, 500])
 def test_an_answer_without_a_name_is_a_sentence(hub: Hub, tmp_path, status) -> None:
     hub.add("model", "org/name", FILES)
     hub.status["config.json"] = status
