@@ -11,6 +11,8 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 # Tests run in two processes of small models: more threads than cores would wait for one another.
 ONE_THREAD := OMP_NUM_THREADS=1
+# Each process that tests start would compile the project anew, and each session rewrite all tests.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help release-check coverage mutation install demo demo-fast demo-schemes report test test-fast fuzz kills check audit docs golden clean test-rare test-ray test-slurm test-llamacpp verified verified-gpu site record pictures

@@ -187,8 +187,8 @@ def test_a_stored_run_is_still_whole(qeval, stored: Path) -> None:
     again = qeval(*WHOLE)
     assert again.stdout == qeval("show", "toy-items-8").stdout[-len(again.stdout) :]
     assert [line for line in again.stderr.splitlines() if line.startswith("[")] == [
-        "[fp16] finished earlier",
-        "[rtn[bits=2]] finished earlier",
+        "[fp16] finished earlier: nothing is scored again",
+        "[rtn[bits=2]] finished earlier: nothing is scored again",
     ]
     assert _files(stored) == _files(STORED)
 
@@ -426,6 +426,8 @@ def test_golden_end_of_a_run(scripted, runs_dir: Path, tmp_path: Path, golden) -
     assert told.pop("gate")["verdict"] == "FAIL"
     judged, found = told.pop("verdicts"), shown.pop("verdicts")
     assert [one["finding"] for one in judged] == [one["finding"] for one in found]
+    tables = [{one["variant"]: one["delta"] for one in each.pop("decision_table")} for each in (told, shown)]
+    assert tables[0] == tables[1]
     assert told == shown
 
 

@@ -150,6 +150,7 @@ def test_every_step_of_a_workflow_runs(runner: Runner, path: Path) -> None:
         assert done.returncode in codes, (step, done.stdout, done.stderr)
 
 
+@pytest.mark.slow
 def test_judging_needs_no_more_than_the_short_list_says() -> None:
     """Each command of the judging half in a process in which nothing else can be imported."""
     lines = [line for line in JUDGING.read_text("utf-8").splitlines() if line[:1].isalpha()]

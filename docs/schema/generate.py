@@ -139,6 +139,30 @@ class Verdict(msgspec.Struct):
     finding: Finding | None
 
 
+class Worst(msgspec.Struct):
+    """The task with the lowest difference."""
+
+    task: str
+    delta: float
+
+
+class Entry(msgspec.Struct):
+    """A line of the decision table."""
+
+    variant: str
+    status: str
+    task: str | None
+    delta: float | None
+    worst: Worst | None
+    perplexity_ratio: float | None
+    kl: float | None
+    same_top: float | None
+    weight_bytes: int | None
+    speed: float | None
+    speed_of: str | None
+    quantised_share: float | None
+
+
 @dataclass(frozen=True)
 class Decision(records.Decision):
     """A rule of a gate, applied to one row of one variant."""
@@ -255,6 +279,8 @@ class Document(msgspec.Struct):
     variants: list[Variant]
     margin: Margin
     verdicts: list[Verdict]
+    decision_table: list[Entry]
+    cautions: list[str]
     comparisons: list[Found]
     decisions: list[Decision]
     noise: Noise

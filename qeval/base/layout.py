@@ -181,9 +181,11 @@ def _sections(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
     rest = [place for place in kept if place != leading[0]]
     drawn = _drawn([columns[place] for place in rest], [[row[place] for place in rest] for row in rows])
     head, rule, *lines = drawn.split("\n")
-    told = [head, rule]
+    told, above = [head, rule], ""
     for row, line in zip(rows, lines, strict=True):
-        told += [f"{row[leading[0]]}:", line] if row[leading[0]] else [line]
+        name = row[leading[0]] or above
+        told += [line] if name == above else [f"{name}:", line]
+        above = name
     return "\n".join(told)
 
 

@@ -18,6 +18,7 @@ _MINUTES, _HOURS = 90, 100
 _READABLE = (1e-4, 1e6)  # numbers between these are written without powers of ten
 _LARGE_PERPLEXITY = 10
 _SMALL_P = 0.001
+_NOTHING = 1e-9  # a difference of log-likelihoods that the order of a sum makes
 _ROUGHLY = 2  # significant digits of a rough number
 
 
@@ -136,7 +137,7 @@ def perplexity(score: float | None) -> Numeral:
 
 def ratio(delta: float, limits: Iterable[float] = ()) -> Numeral:
     """The perplexity ratio exp(-delta), "x1.014"; `limits` are deltas it must not be rounded across."""
-    value = exp(-delta)
+    value = 1.0 if abs(delta) < _NOTHING else exp(-delta)
     if not math.isfinite(value):
         return Numeral(f"x{plain(value)}")
     digits = digits_to_keep(value, [1.0, *(exp(-limit) for limit in limits)], least=3)

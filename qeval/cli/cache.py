@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qeval.cli import ages, options
-from qeval.cli.speech import print_json, say
+from qeval.cli.speech import print_json, say, width
 
 if TYPE_CHECKING:
     from qeval.store.cache import Entry
@@ -53,14 +53,14 @@ def cache(prune: bool, kinds: tuple[str, ...], older_than: str | None, yes: bool
     if as_json:
         print_json(_document(str(place), found, gone))
     elif not prune:
-        say(_table(found) if found else f"There is nothing in {place}.")
+        say(_table(found, width()) if found else f"There is nothing in {place}.")
     else:
         _tell(wanted, gone, sure)
 
 
 def _asked(found: Sequence[Entry], wanted: Sequence[Entry]) -> bool:
     """Whether the person wants it gone, who is shown what it is; no where nobody can be asked."""
-    say(_table(found))
+    say(_table(found, width()))
     if not sys.stdin.isatty():
         return False
     return click.confirm(f"Remove {_count(wanted)}?", err=True)
@@ -85,11 +85,10 @@ def _count(entries: Sequence[Entry]) -> str:
     return f"{files}, {numbers.in_bytes(sum(entry.bytes for entry in entries))}"
 
 
-def _table(entries: Sequence[Entry]) -> str:
-    """The entries for a person, tokenised tasks in one row, and the sum."""
-    from tabulate import tabulate
-
-    from qeval.base import numbers
+def _table(entries: Sequence[Entry], width: int | None = None) -> str:
+    """The entries for a person in so many columns, tokenised tasks in one row, and the sum."""
+    from qeval.base import layout, numbers
+    from qeval.base.layout import Column
 
     rows = [_row(entry) for entry in entries if entry.kind != "requests" or entry.state]
     tasks = [entry for entry in entries if entry.kind == "requests" and not entry.state]
@@ -97,9 +96,14 @@ def _table(entries: Sequence[Entry]) -> str:
         one = "1 tokenised task" if len(tasks) == 1 else f"{len(tasks)} tokenised tasks"
         size = numbers.in_bytes(sum(entry.bytes for entry in tasks))
         rows.append(("requests", size, _age(max(entry.used for entry in tasks)), "", one))
-    head = ("kind", "size", "last used", "state", "name")
-    listed = str(tabulate(rows, headers=head, colalign=("left", "right", "left", "left", "left")))
-    return f"{listed}\n\n{_count(entries)}"
+    columns = (
+        Column("kind", leads=True),
+        Column("size", "right"),
+        Column("last used"),
+        Column("state", goes=1),
+        Column("name"),
+    )
+    return f"{layout.table(columns, rows, width)}\n\n{_count(entries)}"
 
 
 def _row(entry: Entry) -> tuple[str, str, str, str, str]:

@@ -60,8 +60,6 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("qeval history", "every variant's average"),
         ("qeval history --variant bnb4 --max-drop 1.0 -o history.html", "the limit drawn in"),
     ),
-    "fetch": (("qeval fetch --suite leaderboard-v1 --model meta-llama/Llama-2-13b-hf --to mirror", ""),),
-    "cache": (("qeval cache", ""), ("qeval cache --prune --older-than 30d", "asks before")),
     "list": (("qeval list schemes", ""), ("qeval list runs", "")),
     "gate": (
         ("qeval gate --max-drop 1.0", "no task may lose a point"),
@@ -77,6 +75,31 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
     "completion": (('eval "$(qeval completion bash)"', "in ~/.bashrc"),),
 }
 """What a person may type, and what comes of it, by command."""
+
+
+class WholeWords(click.HelpFormatter):
+    """A help page in which no word is broken at a hyphen: --datasets-dir stays in one piece."""
+
+    def write_text(self, text: str) -> None:
+        """A paragraph."""
+        super().write_text(text.replace("-", _HELD))
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        """Terms and what they mean."""
+        super().write_dl([(term, text.replace("-", _HELD)) for term, text in rows], col_max, col_spacing)
+
+    def getvalue(self) -> str:
+        """The page."""
+        return super().getvalue().replace(_HELD, "-")
+
+
+_HELD = "\N{NON-BREAKING HYPHEN}"
+
+
+class Page(click.Context):
+    """A context whose help pages keep words whole."""
+
+    formatter_class = WholeWords
 
 
 def write_groups(

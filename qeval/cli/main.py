@@ -26,6 +26,8 @@ from qeval.cli.speech import say, width
 class _Door(click.Group):
     """The commands of the modules in this folder, imported when they are asked for; and the funnel."""
 
+    context_class = helping.Page
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
         return sorted(_commands(_modules()))

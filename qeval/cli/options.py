@@ -40,6 +40,8 @@ class Strict(click.Command):
     that Python alone reads, 1_0 for ten. Its help is in groups, where there are many options, and ends with
     examples."""
 
+    context_class = helping.Page
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The options, by their groups where the command has some."""
         groups = helping.GROUPS.get(self.name or "")

@@ -126,7 +126,9 @@ class Site:
             raise IncomparableError(
                 "The two have no row in common of which both have all items.", "Pick two of one suite."
             )
-        return _rendered(evidence, read, f"{run.results[1].variant.name} against {run.baseline}")
+        names = [result.variant.name for result in evidence.candidates]
+        kind = "" if evidence.one_model else ", of different models"
+        return _rendered(evidence, read, f"{names[0]} against {evidence.run.baseline}{kind}")
 
     def _history(self, asked: Mapping[str, str]) -> str:
         from qeval.report.history.page import page

@@ -53,7 +53,7 @@ class Lines:
         self.all = Total(variants, now)
         self.loudness = loudness
         self.stages: dict[str, str] = {}
-        self.spoke: float | None = None
+        self.spoke = now()
 
     def __call__(self, variant: Variant, event: Event) -> None:
         """Tell of an event."""
@@ -81,7 +81,7 @@ class Lines:
 
     def due(self) -> bool:
         """Whether a minute has passed since something was told of what goes on."""
-        return self.spoke is None or self.all.now() - self.spoke >= _EVERY_SECONDS
+        return self.all.now() - self.spoke >= _EVERY_SECONDS
 
     def again(self, name: str, stage: str) -> bool:
         """Whether a variant is still in a stage of the kind that it was in."""

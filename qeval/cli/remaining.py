@@ -64,6 +64,7 @@ class Total:
         self.slower: dict[str, float] = {}
         self.start = now()
         self.starts: dict[str, float] = {}
+        self.firsts: dict[str, tuple[float, int]] = {}
 
     def hear(self, name: str, event: Event) -> None:
         """Take account of an event of a variant."""
@@ -80,6 +81,7 @@ class Total:
                 if (pace := self.paces.get(name)) and pace.began is None:
                     pace.began = self.now()
                 self.done[name] = done
+                self.firsts.setdefault(name, (self.now(), done))
                 if pace and done:
                     share = pace.share(self.asked.get(name, ()), done)
                     self.slower[name] = pace.slower(self.now(), share, self.usually(name))
@@ -142,11 +144,14 @@ class Total:
         return min(1.0, self.done.get(name, 0) / of) if of else None
 
     def time_of(self, name: str) -> tuple[float, float | None]:
-        """Seconds that a variant has taken, and that it will take yet; of the only one, by its pace where
-        nothing was predicted."""
+        """Seconds that a variant has taken, and that it will take yet, by its pace alone where nothing was
+        predicted of it."""
         left = self.left_of(name)
-        alone = self.variants < 2 and not self.paces  # noqa: PLR2004 - one is all there is
-        return self.now() - self.starts.get(name, self.now()), self.left() if alone and left is None else left
+        since, at = self.firsts.get(name, (0.0, 0))
+        done = self.done.get(name, 0)
+        if left is None and done > at:
+            left = (self.now() - since) / (done - at) * max(0, self.planned.get(name, 0) - done)
+        return self.now() - self.starts.get(name, self.now()), left
 
     def text(self) -> str:
         """The line on all variants: "all 3  57 %  elapsed 9:41  about 12 min left"."""

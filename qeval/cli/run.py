@@ -125,7 +125,7 @@ def _by_others(command: options.Command) -> options.Command:
     default=None,
     metavar="NAME",
     shell_complete=completing.suites,
-    help="A suite, or a TOML file.  [default: leaderboard-v1]",
+    help="A suite, its TOML file, or lm-eval's YAML.  [default: leaderboard-v1]",
 )
 @click.option(
     "--tasks", default=None, metavar="LIST", help="lm-eval tasks instead of a suite: name or name:metric."

@@ -20,7 +20,7 @@ from qeval.base.private import withheld
 from qeval.base.text import printable, printable_json
 
 _COLOURS = {
-    "green": ("PASS", "✓"),
+    "green": ("PASS", "✓", "="),
     "red": ("FAIL", "✕", "▼", "!"),
     "yellow": ("INCONCLUSIVE", "?", "≈"),
     "magenta": ("MISSING", "∅"),
@@ -28,7 +28,7 @@ _COLOURS = {
 }
 _OF = {word: colour for colour, words in _COLOURS.items() for word in words}
 _WORD = re.compile(r"\b(PASS|FAIL|INCONCLUSIVE|MISSING)\b(?!\w)")
-_MARKED = re.compile(r"^([✓✕?∅!▼≈▲]) ([^:\n]+: [^.:\n]+[.:])", re.MULTILINE)
+_MARKED = re.compile(r"^(?:([✓✕?∅▼≈▲=])|(!)(?= .*: Did not run\.)) \S.*?: .*?[.:](?= |$)", re.MULTILINE)
 _LEAST_WIDTH = 40
 
 
@@ -68,7 +68,7 @@ def _on_terminal(*, err: bool) -> bool:
 def painted(text: str) -> str:
     """The text with its verdicts in colour: words in capitals, and what follows a mark at the start of a
     line."""
-    text = _MARKED.sub(lambda found: _in_colour(found[0], _OF[found[1]]), text)
+    text = _MARKED.sub(lambda found: _in_colour(found[0], _OF[found[1] or found[2]]), text)
     return _WORD.sub(lambda found: _in_colour(found[0], _OF[found[1]]), text)
 
 

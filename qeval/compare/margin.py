@@ -14,6 +14,7 @@ from typing import Literal
 from qeval.base import numbers
 from qeval.base.records import Comparison
 from qeval.base.rules import BYTE_PERPLEXITY, BYTES_PER_WORD, MARGIN, WORD_PERPLEXITY
+from qeval.compare.rows import Row
 
 Status = Literal["WORSE", "UNDECIDED", "MEASURABLE", "EQUIVALENT", "BETTER"]
 MARKS: Mapping[Status, str] = {
@@ -35,6 +36,10 @@ class Margin:
 
     points: float = MARGIN
     ratio: float = WORD_PERPLEXITY
+
+    def told(self) -> str:
+        """Both in words: "1 point, or x1.10 of word perplexity"."""
+        return f"{points(self.points)}, or x{numbers.as_written(self.ratio, 2)} of word perplexity"
 
     def per_byte(self) -> float:
         """The ratio of byte perplexity."""
@@ -117,15 +122,26 @@ class Finding:
         return phrase(self.status, self.margin, self.comparison)
 
     @property
-    def change(self) -> str:
-        """The difference and its interval, rounded across neither zero nor the margin."""
+    def delta_text(self) -> numbers.Numeral:
+        """The difference in points, of perplexities the ratio; rounded across neither zero nor margin."""
         one, limits = self.comparison, (-self.limit, self.limit)
-        level = f"{numbers.level(one.confidence)} interval"
-        if one.kind == "perplexity":
-            around = numbers.interval_ratio(one.low, one.high, limits)
-            return f"perplexity {numbers.ratio(one.delta, limits)} ({level} {around})"
-        around = numbers.interval_points(one.low, one.high, limits)
-        return f"{numbers.signed_points(one.delta, limits)} points ({level} {around})"
+        words = numbers.ratio if one.kind == "perplexity" else numbers.signed_points
+        return words(one.delta, limits)
+
+    @property
+    def interval_text(self) -> numbers.Numeral:
+        """Its interval, likewise."""
+        one, limits = self.comparison, (-self.limit, self.limit)
+        words = numbers.interval_ratio if one.kind == "perplexity" else numbers.interval_points
+        return words(one.low, one.high, limits)
+
+    @property
+    def change(self) -> str:
+        """Both in words."""
+        around = f"({numbers.level(self.comparison.confidence)} interval {self.interval_text})"
+        if self.comparison.kind == "perplexity":
+            return f"perplexity {self.delta_text} {around}"
+        return f"{self.delta_text} points {around}"
 
     @property
     def sentence(self) -> str:
@@ -163,10 +179,7 @@ def telling(findings: Iterable[Finding]) -> Finding | None:
     these one that is UNDECIDED and a loss may be claimed of; of several the one that sums up, else the
     surest.
     """
-    order = ("average", "macro", "pooled", "task", "subtask")
-    found = sorted(
-        findings, key=lambda f: (f.comparison.kind == "perplexity", order.index(f.comparison.level))
-    )
+    found = sorted(findings, key=lambda one: place(one.comparison))
     losses: tuple[Callable[[Finding], bool], ...] = (
         lambda one: one.status == "WORSE",
         lambda one: one.status == "UNDECIDED" and one.claim < 0,
@@ -178,7 +191,6 @@ def telling(findings: Iterable[Finding]) -> Finding | None:
     return found[0] if found else None
 
 
-def _place(found: Finding) -> tuple[bool, int]:
-    """Where a finding stands among those that could sum a variant up."""
-    one = found.comparison
+def place(one: Comparison | Row) -> tuple[bool, int]:
+    """Where a row stands among those that could sum a variant up, the first one first."""
     return one.kind == "perplexity", ("average", "macro", "pooled", "task", "subtask").index(one.level)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from qeval.base import installed, next_steps, numbers
@@ -88,28 +88,6 @@ def _value(value: object) -> str:
     if isinstance(value, dict | list | tuple):
         return json.dumps(value, ensure_ascii=False, default=str)
     return option_text(value)
-
-
-def warnings_of(result: Result) -> tuple[str, ...]:
-    """Sentences that a reader must see: limits, cut contexts, scores without items, the loader's notes."""
-    notes = [*result.provenance.warnings, *result.provenance.notes] if result.provenance else []
-    limited = [cell.task.name for cell in result.cells if cell.limited]
-    if limited:
-        notes.append(f"Only a part of the items was scored: {_some(limited)}.")
-    if any(cell.aggregate_only for cell in result.cells):
-        notes.append("Only scores are known, not the items: no flips, and intervals are conservative.")
-    cut = sum(cell.truncated for cell in result.cells)
-    if cut:
-        notes.append(f"{numbers.count(cut)} contexts were cut on the left to fit the model.")
-    if result.status == "partial":
-        notes.append("The variant is not finished: some tasks are missing.")
-    return tuple(notes)
-
-
-def _some(names: Iterable[str], most: int = 4, between: str = ", ") -> str:
-    kept = list(dict.fromkeys(names))
-    more = f" and {len(kept) - most} more" if len(kept) > most else ""
-    return between.join(kept[:most]) + more
 
 
 def run_facts(run: Run) -> tuple[Fact, ...]:

@@ -134,26 +134,26 @@ def figure(material: Material, result: Result, row: Row) -> Figure | None:
 def _compared(
     plain: Figure, shown: Comparison, decisions: Sequence[Decision], found: Finding | None
 ) -> Figure:
-    """The figure with its difference. Where a rule judged the row, the interval is the one that decided."""
+    """The figure with its difference, and what a rule says of it where one judged the row."""
     deciding = _deciding(decisions)
-    used, margin = (deciding.comparison or shown, _margin(deciding)) if deciding else (shown, None)
-    if deciding and deciding.rule.max_flips is not None:
-        used = shown  # its interval is one of answers that agree, not of a difference of scores
+    margin = _margin(deciding) if deciding else None
     limits = (() if margin is None else (margin,)) + ((-found.limit, found.limit) if found else ())
     is_ratio = shown.kind == "perplexity"
-    delta = numbers.ratio(used.delta, limits) if is_ratio else numbers.signed_points(used.delta, limits)
-    interval = (numbers.interval_ratio if is_ratio else numbers.interval_points)(used.low, used.high, limits)
+    delta = numbers.ratio(shown.delta, limits) if is_ratio else numbers.signed_points(shown.delta, limits)
+    interval = (numbers.interval_ratio if is_ratio else numbers.interval_points)(
+        shown.low, shown.high, limits
+    )
     return replace(
         plain,
         delta=delta,
         interval=interval,
-        confidence=numbers.level(used.confidence),
+        confidence=numbers.level(shown.confidence),
         statistics=in_words(shown),
         status=deciding.status if deciding else "",
         advisory=deciding is not None and deciding.rule.tier == "advisory",
         word=found.status if found else "",
         notes=shown.notes,
-        comparison=used,
+        comparison=shown,
         margin=margin,
     )
 

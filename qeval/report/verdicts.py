@@ -27,6 +27,11 @@ WORDS = {
     "MISSING": "Data missing",
     "BROKEN": "Did not run",
     "BASELINE": "Baseline",
+    "WORSE": "Worse",
+    "UNDECIDED": "Undecided",
+    "MEASURABLE": "Measurable",
+    "EQUIVALENT": "Equivalent",
+    "BETTER": "Better",
     "NONE": "Nothing to compare",
 }
 

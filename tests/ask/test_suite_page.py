@@ -33,6 +33,7 @@ def lying_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_the_example_is_found_by_its_name_and_runs(qeval, lying_there: Path) -> None:
     assert "science" in [row["suite"] for row in json.loads(qeval("list", "suites", "--json").stdout)]
     run, plan = (shlex.split(line)[1:] for line in COMMANDS.splitlines())

@@ -35,6 +35,11 @@ def test_columns_go_first_then_headings_then_blocks():
     ]
 
 
+def test_a_heading_stands_once_above_the_rows_that_it_is_of():
+    rows = [["arc", "60", "fp16", "63.33", ""], ["arc", *ROWS[1][1:]]]
+    assert layout.table(COLUMNS, rows, 38) == layout.table(COLUMNS, ROWS, 38)
+
+
 def test_a_text_takes_several_lines_before_columns_go():
     columns = (Column("name", leads=True), Column("what", wrapped=True), Column("here", goes=1))
     rows = [["gptq", "rounds weights column by column so that what is left makes up for it", "ready"]]

@@ -55,6 +55,24 @@ def test_only_verdicts_are_coloured_and_nobody_elses_colours_pass(monkeypatch) -
     assert out.getvalue().endswith("\nPASS\n")
 
 
+@pytest.mark.parametrize(
+    ("line", "painted"),
+    [
+        ("? gptq[bits=3]: Undecided. average: 0.00 points.", "? gptq[bits=3]: Undecided."),
+        ("= bnb4: Equivalent within 1 point. average: 0.1 points.", "= bnb4: Equivalent within 1 point."),
+        ("▼ bnb4: Worse than x1.10. wiki: x1.2.", "▼ bnb4: Worse than x1.10."),
+        ("! awq: Did not run. No kernel.", "! awq: Did not run."),
+        ("! This is the toy model: every number here is invented.", ""),
+        ("A sentence: no verdict.", ""),
+    ],
+)
+def test_what_of_a_line_is_in_colour(line: str, painted: str) -> None:
+    told = speech.painted(line)
+    assert click.unstyle(told) == line
+    assert told.partition("\x1b[0m")[0].rpartition("m")[2] == painted or not painted
+    assert ("\x1b[" in told) == bool(painted)
+
+
 def test_a_terminal_and_columns_say_how_wide_it_is_and_a_pipe_does_not(monkeypatch) -> None:
     monkeypatch.setattr("sys.stdout", io.StringIO())
     assert speech.width() is None

@@ -114,6 +114,7 @@ def test_time_needs_a_model() -> None:
     assert "The toy takes no time" in plan("--gpu", "h100", "--model", "toy").stderr
 
 
+@pytest.mark.slow
 def test_the_command_itself_imports_nothing_heavy(model: Path) -> None:
     code = f"""
 import sys

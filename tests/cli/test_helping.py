@@ -56,7 +56,8 @@ def check_parses(words: list[str]) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_has_an_example_that_can_be_typed(name: str, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "lm-eval-output").mkdir()
+    for folder in ("lm-eval-output", "mirror"):
+        (tmp_path / folder).mkdir()
     page = call(name, "--help", COLUMNS="80").stdout
     assert "Example" in page
     for line, _ in helping.EXAMPLES.get(name, ()):
@@ -70,6 +71,7 @@ def test_every_command_has_an_example_that_can_be_typed(name: str, tmp_path, mon
 @pytest.mark.parametrize("name", ["", *NAMES])
 def test_help_fits_and_breaks_no_word(name: str, width: int) -> None:
     page = call(*filter(None, [name]), "--help", COLUMNS=str(width), TERMINAL_WIDTH=str(width)).stdout
+    assert not re.search(r"--\w*-\n|\w-\n", page)
     prose = [line for line in page.splitlines() if "qeval " not in line]
     assert max(map(layout.columns_of, prose)) <= width
 

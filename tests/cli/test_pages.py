@@ -75,6 +75,7 @@ def test_two_variants_of_two_runs_are_paired(site):
     status, page = site.page("/compare", {"one": "a/fp16", "other": "b/bnb4"})
     assert status == 200
     assert "bnb4 against fp16" in text(page)
+    assert "different models" not in text(page)
     status, page = site.page("/compare", {"one": "a/bnb4", "other": "b/bnb4"})
     assert status == 200
     assert "bnb4@b against bnb4@a" in text(page)
@@ -102,7 +103,8 @@ def test_what_cannot_be_compared_is_refused_and_says_why(site, runs_dir, one, ot
 def test_different_models_are_compared_where_that_is_ticked(site):
     asked = {"one": "a/fp16", "other": "other/bnb4"}
     assert "tick that their models may differ" in text(site.page("/compare", asked)[1])
-    assert site.page("/compare", {**asked, "models": "any"})[0] == 200
+    status, page = site.page("/compare", {**asked, "models": "any"})
+    assert (status, "bnb4 against fp16, of different models" in page) == (200, True)
     assert replace(site, any_model=True).page("/compare", asked)[0] == 200
 
 

@@ -65,6 +65,15 @@ def test_a_line_says_turn_task_share_and_both_times() -> None:
     assert told[-1].startswith("all 3  ")
 
 
+def test_a_variant_of_which_nothing_was_predicted_goes_by_its_pace() -> None:
+    time = Time()
+    total = Total(3, time)
+    total.hear("fp16", ASKED)
+    for time.now, done in ((20.0, 0), (30.0, 25)):
+        total.hear("fp16", Progress("a", done))
+    assert total.time_of("fp16") == (30.0, 30.0)
+
+
 def test_what_was_done_before_is_said() -> None:
     out = io.StringIO()
     Lines(out, 2)(FIRST, Todo((("a", 20),), 7))
@@ -162,7 +171,6 @@ def test_bars_have_one_for_all_variants() -> None:
         row = next(task for task in bars.tasks if task.description == "all")
         assert (row.total, row.completed) == (200, 60)
         assert "left" in terminal.text(row.id, "")
-        assert "left" not in terminal.text(terminal.rows["fp16"], "a")
         terminal(FIRST, Expected({"scoring": 60.0}, "by a test"))
         assert "left" in terminal.text(terminal.rows["fp16"], "a")
         terminal(FIRST, Done())

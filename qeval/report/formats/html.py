@@ -16,6 +16,7 @@ from qeval.base.plain import plain
 from qeval.base.text import visible
 from qeval.compare.columns import COLUMNS
 from qeval.report.charts import Chart, charts
+from qeval.report.choices import CALIBRATION_HEADERS
 from qeval.report.colours import places
 from qeval.report.context import Context
 from qeval.report.explorer import changes, flips_link, payload
@@ -25,7 +26,9 @@ from qeval.report.glossary import glossary
 from qeval.report.history.page import past
 from qeval.report.noise import FLOOR_HEADERS, SEED_HEADERS
 from qeval.report.patterns import COMMONEST
+from qeval.report.subjects import extremes, sentences
 from qeval.report.verdicts import MARKS, WORDS
+from qeval.report.versus import versus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,8 +38,8 @@ if TYPE_CHECKING:
     from qeval.compare.rows import Row
     from qeval.report.history.series import History
 
-STYLES = ("style.css", "colours.css", "explorer.css")
-SCRIPTS = ("script.js", "explorer.js")
+STYLES = ("style.css", "decision.css", "colours.css", "tables.css", "subjects.css", "explorer.css")
+SCRIPTS = ("script.js", "decision.js", "tables.js", "explorer.js")
 """What the page's one style and one script are joined from, in order: a file a topic."""
 
 
@@ -44,6 +47,11 @@ def render_html(context: Context, history: History | None = None) -> str:
     """The page. Every text in it is escaped; its own policy forbids it any network and any other script."""
     style, script, drawn = _joined(STYLES), _joined(SCRIPTS), charts(context)
     style += _joined(("strip.css",)) if history else ""
+    names = [line.name for line in context.candidates]
+    flipped = {
+        (one.variant, one.task) for one in context.explorer.counts if one.lost + one.gained + one.changed
+    }
+    met = versus(context)
     template = _environment().get_template("report.html.j2")
     return template.render(
         context=context,
@@ -58,13 +66,21 @@ def render_html(context: Context, history: History | None = None) -> str:
         commonest_patterns=context.explorer.patterns[:COMMONEST],
         flips_link=flips_link,
         counted=functools.partial(_counted, changes(context.explorer)),
+        subject_sentences=sentences(context.subjects, names),
+        subject_extremes=extremes(context.subjects, names),
+        flips_of_task=lambda variant, task: (variant, task) in flipped,
+        swatch_class=lambda name: f"v{places(context.run).get(name, 0)}",
         swatch=functools.partial(_swatch, places(context.run)),
         noise_tables=(
             ("Noise floor by task", FLOOR_HEADERS, context.noise.floor),
             ("Spread over seeds by task", SEED_HEADERS, context.noise.seeds),
         ),
         fidelity_headers=(HEADERS, MORE_HEADERS, TRACE_HEADERS, BIN_HEADERS, PASSAGE_HEADERS),
+        calibration_headers=CALIBRATION_HEADERS,
         glossary=glossary(context),
+        versus=met,
+        versus_data=as_script_data(met.payload) if met else "",
+        margin=context.evidence.margin.told(),
         marks=MARKS,
         words=WORDS,
         policy=_policy(style, script),
@@ -83,6 +99,7 @@ def sections(context: Context, drawn: tuple[Chart, ...], *, past: bool = False) 
         ("subjects", "By subject", bool(context.subjects)),
         ("perplexity", "Perplexity", bool(context.documents)),
         ("fidelity", "Fidelity", bool(context.fidelity.rows)),
+        ("choices", "Letters", bool(context.choices)),
         ("flips", "Flips", bool(context.explorer.counts)),
         ("past", "Over time", past),
         ("provenance", "Provenance", True),
@@ -129,8 +146,11 @@ def _hash(text: str) -> str:
 
 
 def _joined(names: Sequence[str]) -> str:
-    place = files("qeval.report.formats") / "templates"
-    return "".join((place / name).read_text(encoding="utf-8") for name in names)
+    return "".join(map(_read, names))
+
+
+def _read(name: str) -> str:
+    return (files("qeval.report.formats") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _raw(text: str) -> str:

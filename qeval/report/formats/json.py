@@ -14,7 +14,8 @@ from qeval.compare.columns import statistics
 from qeval.compare.evidence import Evidence
 from qeval.compare.margin import Finding, Margin
 from qeval.compare.rows import score_of, summary_rows
-from qeval.report import fidelity
+from qeval.report import fidelity, ranking
+from qeval.report.cautions import cautions
 from qeval.report.context import Context
 from qeval.report.costs import comparable
 from qeval.report.formats import Format, Options
@@ -51,6 +52,8 @@ def document(evidence: Evidence, decisions: Sequence[Decision] = ()) -> dict[str
         "variants": [_variant(evidence, result) for result in run.results],
         "margin": _margin(evidence.margin),
         "verdicts": [_verdict(evidence, result, decisions) for result in evidence.candidates],
+        "decision_table": ranking.as_data(evidence, decisions),
+        "cautions": list(cautions(evidence).every),
         "comparisons": [
             {**_comparison(one), "finding": _finding(evidence.findings.get((one.variant, one.task)))}
             for one in evidence.comparisons

@@ -13,8 +13,9 @@ from qeval.base.text import one_line
 from qeval.compare.columns import COLUMNS, in_words
 from qeval.compare.evidence import Evidence
 from qeval.compare.rows import Row, score_of, summary_rows
+from qeval.report.cautions import TITLE, cautions
 from qeval.report.costs import cost_table
-from qeval.report.facts import Fact, provenance_facts, run_facts, warnings_of
+from qeval.report.facts import Fact, provenance_facts, run_facts
 from qeval.report.fidelity import terminal as fidelity
 from qeval.report.figures import n_of
 from qeval.report.formats import Format
@@ -129,9 +130,9 @@ def _sentences(evidence: Evidence, decisions: Sequence[Decision]) -> list[str]:
     lines = [
         f"{v.mark} {short(v.variant)}: {v.word}. {v.sentence} {noise.within[v.variant]}" for v in verdicts
     ]
-    lines += [noise.sentence, *noise.seed_sentences]
-    notes = {note: None for result in evidence.run.results for note in warnings_of(result)}
-    return [one_line(line) for line in (*lines, *(f"! {note}" for note in notes))]
+    known = cautions(evidence).every
+    lines += ["", f"{TITLE}:", *(f"- {one}" for one in known)] if known else []
+    return [one_line(line) for line in lines]
 
 
 def ranking(evidence: Evidence) -> str:
