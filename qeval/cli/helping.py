@@ -71,7 +71,15 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
     ),
     "import": (("qeval import lm-eval-output/ --baseline fp16", "results with samples"),),
     "export": (("qeval export --to csv -o tables", "the newest run"),),
+    "fetch": (
+        ("qeval fetch --suite leaderboard-v1 --to mirror", "data sets alone"),
+        ("qeval fetch --suite quick --model org/name --schemes fp16,gptq --to mirror", "all it reads"),
+    ),
     "doctor": (("qeval doctor", ""),),
+    "cache": (
+        ("qeval cache", "what is kept, with sizes"),
+        ("qeval cache --prune --older-than 30d", "shown first, then asked"),
+    ),
     "completion": (('eval "$(qeval completion bash)"', "in ~/.bashrc"),),
 }
 """What a person may type, and what comes of it, by command."""
