@@ -155,6 +155,13 @@ def test_a_repository_that_is_not_there_is_a_sentence(hub: Hub, tmp_path) -> Non
         fetch(Wanted("dataset", "org/none", "org/none", list), tmp_path, lambda _: None)
 
 
+def test_a_file_outside_of_its_repository_is_refused(hub: Hub, tmp_path) -> None:
+    hub.add("dataset", "org/name", FILES | {"a/../../../escaped.json": b"{}"})
+    with pytest.raises(QevalError, match="names a file outside of itself"):
+        fetch(Wanted("dataset", "org/name", "org/name", list), tmp_path / "to", lambda _: None)
+    assert not list(tmp_path.rglob("escaped.json"))
+
+
 @pytest.mark.usefixtures("hub")
 def test_a_hub_that_cannot_be_reached_is_a_sentence(tmp_path, monkeypatch) -> None:
     from huggingface_hub import constants
