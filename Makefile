@@ -11,9 +11,11 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 # Tests run in two processes of small models: more threads than cores would wait for one another.
 ONE_THREAD := OMP_NUM_THREADS=1
+# Each process that tests start would compile the project anew, and each session rewrite all tests.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-fast demo-schemes report test test-fast fuzz kills check audit docs golden clean test-rare test-ray test-slurm test-llamacpp verified verified-gpu
+.PHONY: help release-check coverage mutation install demo demo-fast demo-schemes report test test-fast fuzz kills check audit docs golden clean test-rare test-ray test-slurm test-llamacpp verified verified-gpu site record pictures
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -99,9 +101,32 @@ test-fast: install ## The tests that need no torch, with 25 examples of each pro
 	@$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 --dist worksteal --hypothesis-profile quick \
 		-m 'not torch and not gpu and not slow and not browser'
 
+release-check: install ## Build sdist and wheel, check them, try the wheel in a bare environment; publishes nothing
+	@rm -rf build/release && mkdir -p build/release
+	@$(BIN)/python -m build --no-isolation --outdir build/release/dist >build/release/build.log 2>&1 || { cat build/release/build.log; exit 1; }
+	@$(PIP) twine
+	@$(BIN)/python -m twine check --strict build/release/dist/*
+	@sh tests/bare.sh $(PYTHON) build/release/dist/*.whl build/release/bare
+
 docs: install ## Write the tables of the documentation anew, from the code
 	@$(BIN)/python docs/generate.py
 	@$(BIN)/python docs/schema/generate.py
+
+site: install ## Build the documentation as a site that needs no network: build/site/index.html
+	@$(PIP) -c constraints.txt '.[site]'
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --clean
+	@$(BIN)/python docs/site.py
+	@echo "Open file://$(CURDIR)/build/site/index.html"
+
+record: install ## Record `make demo` in a terminal anew, for README's picture of it
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python docs/cast.py record docs/images/demo.cast \
+		'qeval run --model demo --suite demo --schemes fp16,bnb4,gptq' 'qeval gate --max-drop 1.0'
+
+pictures: install ## Draw the pictures of README and docs anew, from what is stored (Chromium for the report's)
+	@$(BIN)/python docs/cast.py draw docs/images/demo.cast docs/images/demo.svg
+	@$(BIN)/python docs/draw_flow.py
+	@chromium --headless=new --no-sandbox --hide-scrollbars --window-size=1440,900 \
+		--screenshot=docs/images/report.png reports/example/demo.html
 
 golden: install ## Write the golden files and the example reports anew; look at the diff before committing
 # The examples first: a golden test compares with them.

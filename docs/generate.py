@@ -1,4 +1,4 @@
-"""Write the parts of the documentation that follow from the code: tables and texts of schemes, of GPUs.
+"""Write the parts of the documentation that follow from the code: schemes, GPUs, commands, messages.
 
     python docs/generate.py
 
@@ -13,16 +13,20 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
+import reference
 import verified
 
 from qeval.base.names import option_text
+from qeval.cli.variables import VARIABLES
 from qeval.load.packages import install_command
 from qeval.load.rates import GPUS
 from qeval.load.schemes import SCHEMES
 from qeval.load.spec import SchemeSpec
+from qeval.load.systems import SYSTEMS
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("schemes", "memory", "scale")))
+WRITTEN = ("schemes", "memory", "scale", "configuration", "cli", "messages")
+PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in WRITTEN))
 MARKED = re.compile(r"(<!-- generated: ([\w ]+) -->\n).*?(\n<!-- end of \2 -->)", re.DOTALL)
 CHECKPOINTS = {"no": "no", "optional": "or made here", "required": "only"}
 
@@ -47,6 +51,18 @@ def gpus() -> str:
         for rate in ["measured" if gpu.measured else "estimate"]
     ]
     return "\n".join([head, *rows])
+
+
+def variables() -> str:
+    """The environment variables and what each means."""
+    rows = [f"| `{name}` | {meaning} |" for name, meaning in VARIABLES.items()]
+    return "\n".join(["| variable | meaning |", "|---|---|", *rows])
+
+
+def systems() -> str:
+    """The systems that qeval runs on, and what it does there."""
+    rows = [f"| {one.name} | {one.scoring} | {one.judging} |" for one in SYSTEMS.values()]
+    return "\n".join(["| system | scoring a model | judging, reports, import |", "|---|---|---|", *rows])
 
 
 def needs(spec: SchemeSpec) -> str:
@@ -113,6 +129,10 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "records": records,
     "streamed schemes": streamed_schemes,
     "gpus": gpus,
+    "cli": reference.cli,
+    "messages": reference.messages,
+    "variables": variables,
+    "systems": systems,
 }
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 from _pytest.junitxml import xml_key
 from click.testing import CliRunner, Result
+from forked import Nursery
 from hypothesis import settings
 from in_process import in_this_process
+from remembered import remember
 
 # No deadline: CI machines are busy. Derandomised: a commit that passed passes again.
 settings.register_profile("qeval", deadline=None, derandomize=True)
@@ -19,6 +22,8 @@ settings.register_profile("quick", settings.get_profile("qeval"), max_examples=2
 # For `make fuzz`: about a minute, and other examples each time.
 settings.register_profile("fuzz", deadline=None, max_examples=800, print_blob=True)
 settings.load_profile("qeval")
+SPOKEN_OF = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE")
+"""What changes how commands print; readline sets the first two for every process that is begun."""
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -36,18 +41,15 @@ def _own_places(tmp_path_factory: pytest.TempPathFactory):
     """Keep the tests' runs and cache away from the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("QEVAL_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
-        for name in ("QEVAL_RUNS_DIR", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+        for name in (*SPOKEN_OF, "QEVAL_RUNS_DIR", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
             patch.delenv(name, raising=False)
         yield
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _bounds_are_remembered():
-    """Work out a bound once for the same counts: simulations ask for the same ones many thousand times."""
-    from qeval.compare.stats import accuracies
-
+def _remembered():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(accuracies, "_score_bound", functools.cache(accuracies._score_bound))
+        remember(patch.setattr)
         yield
 
 
@@ -94,6 +96,16 @@ LONG = (
 """Files of tests that take longest, in tests/."""
 
 
+_ALL_NEED_TORCH = re.compile(r"^pytestmark = (?:\[[^\]]*)?(?:pytest\.mark\.torch\b|QUIET\b)", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not take up a file of tests that all need torch where those are deselected: it imports torch."""
+    if "not torch" not in config.option.markexpr.split(" and ") or collection_path.suffix != ".py":
+        return None
+    return bool(_ALL_NEED_TORCH.search(collection_path.read_text("utf-8"))) or None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest, so that workers come to their ends at about the same time."""
     here = Path(__file__).parent
@@ -127,15 +139,24 @@ def runs_dir(tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
+@pytest.fixture(scope="session")
+def nursery():
+    """Where workers are forked that need not import anything any more: `nursery.command()` starts one."""
+    made = Nursery()
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def qeval(qeval_with_workers, monkeypatch: pytest.MonkeyPatch):
+def qeval(qeval_with_workers, nursery: Nursery, monkeypatch: pytest.MonkeyPatch):
     """Call the command line as `qeval("run", "--model", "toy")`; runs go to `runs_dir`.
 
-    The toy is scored in this process, which saves most of the time; `qeval_with_workers` is the whole truth.
+    The toy is scored in this process, and a real model in one that was forked, which saves most of the time;
+    `qeval_with_workers` is the whole truth.
     """
     from qeval.run.executors import EXECUTORS
 
-    monkeypatch.setitem(EXECUTORS, "local", in_this_process)
+    monkeypatch.setitem(EXECUTORS, "local", functools.partial(in_this_process, nursery))
     return qeval_with_workers
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 PACKAGE = Path(__file__).parent.parent / "qeval"
 ALLOWED = {
     "cli": {"run", "exchange", "report", "ask", "score", "judge", "load", "compare", "store", "base"},
@@ -55,10 +57,15 @@ def _folder(path: Path) -> str:
 
 
 @functools.cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@functools.cache
 def _names(path: Path) -> frozenset[str]:
     """Every module, or name in a module, that a file imports anywhere: in functions and for types too."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -70,9 +77,7 @@ def _names(path: Path) -> frozenset[str]:
 @functools.cache
 def _strings(path: Path) -> frozenset[str]:
     """The modules of qeval that a file names in strings of their own."""
-    constants = (
-        node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)
-    )
+    constants = (node.value for node in ast.walk(_tree(path)) if isinstance(node, ast.Constant))
     words = {text for text in constants if isinstance(text, str) and re.fullmatch(r"qeval(\.\w+)+", text)}
     return frozenset(
         word for word in words if (PACKAGE.parent / word.replace(".", "/")).with_suffix(".py").exists()
@@ -138,7 +143,7 @@ def _module(name: str, known: dict[str, Path]) -> str:
 def _at_start(path: Path) -> set[str]:
     """What a file imports when it is imported itself."""
     found = set()
-    for node in ast.parse(path.read_text()).body:
+    for node in _tree(path).body:
         if isinstance(node, ast.ImportFrom):
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
@@ -161,6 +166,7 @@ def test_what_judges_a_run_never_imports_what_scores_it() -> None:
     assert _where(p for p, names in light.items() if any(n.split(".")[0] in HEAVY for n in names)) == []
 
 
+@pytest.mark.slow
 def test_importing_what_judges_a_run_loads_nothing_heavy() -> None:
     modules = [_dotted(path) for path in FILES if _folder(path) in (*LIGHT, "cli")]
     names = ", ".join(["qeval.load.schemes", *modules])
@@ -184,13 +190,22 @@ BARE = {
     "base/contents.py:_block": "hashes a file of any size in blocks, which `stamp` has looked at",
     "base/elsewhere.py:_places": "parses YAML whose text came in by the door",
     "base/files.py:_write_through": "writes",
+    "base/installed.py:_direct_url": "what pip noted, by importlib",
+    "base/installed.py:url": "pyproject.toml of the checkout that runs",
     "base/redirect.py:libraries_to": "writes a log",
+    "base/uses.py:hold": "a lock, which is never read",
+    "base/uses.py:unused": "a lock, which is never read",
     "cli/fidelity.py:fidelity": "a run, not a file",
     "cli/options.py:open_runs": "a run, not a file",
-    "cli/report.py:_show": "a browser",
+    "cli/pages.py:_places": "runs, not files",
+    "cli/report.py:_earlier": "a run, not a file",
+    "cli/view.py:_serve": "a browser",
+    "cli/view.py:_show_one": "a browser",
+    "cli/view.py:view": "runs, not files",
     "cli/streams.py:_fill": "the null device in place of a closed stream",
     "cli/streams.py:abandon": "the null device in place of a full stdout",
     "judge/formats/__init__.py:_append": "appends to the summary that GitHub names",
+    "load/hub_copy.py:_content": "hashes a file of any size that this very process has written",
     "load/device.py:_cpu_name": "the kernel's own",
     "load/making/calibration.py:_own_text": "a file of the package",
     "load/making/kept.py:tensors": "a checkpoint that this very process writes",
@@ -201,7 +216,7 @@ BARE = {
     "load/reading/headers.py:_handle": "weights by safetensors, which looks at them itself",
     "load/reading/unused.py:_open": "weights by torch, as data alone",
     "load/schemes/__init__.py:here": "a file of the package",
-    "report/formats/html.py:_read": "a file of the package",
+    "report/formats/html.py:_joined": "files of the package",
     "run/workers.py:_log": "writes a log",
     "score/fidelity/inputs.py:__init__": "the cache's own, whose hash was looked at",
     "score/fidelity/inputs.py:_write_states": "writes the cache",
@@ -221,7 +236,7 @@ DOOR = "base/reading.py"
 
 def _bare(path: Path) -> Iterable[str]:
     """The functions of a file that open one."""
-    for function in ast.walk(ast.parse(path.read_text())):
+    for function in ast.walk(_tree(path)):
         if isinstance(function, ast.FunctionDef):
             for node in ast.walk(function):
                 name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""

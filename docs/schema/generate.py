@@ -21,6 +21,7 @@ from qeval.base.fidelity import Passage, Role
 from qeval.base.protocols import Protocol
 from qeval.base.records import Kind, Level, Provenance, Rule, Scheme, Stop
 from qeval.base.settings import Settings
+from qeval.compare import margin
 from qeval.compare.fidelity import Bin, Estimate, Traced
 
 Status = get_type_hints(records.Result)["status"]
@@ -101,6 +102,65 @@ class Comparison(records.Comparison):
     limited: bool = field(kw_only=True)
     perplexity_ratio: Ratio | None = field(kw_only=True)
     statistics: dict[str, float | None] = field(kw_only=True)
+
+
+class Finding(msgspec.Struct):
+    """The word for a difference."""
+
+    status: margin.Status
+    words: str
+    margin: float
+    claim: int
+
+
+@dataclass(frozen=True)
+class Found(Comparison):
+    """A comparison with the word for it."""
+
+    finding: Finding | None = field(kw_only=True)
+
+
+class Margin(msgspec.Struct):
+    """What difference matters."""
+
+    points: float
+    word_perplexity: float
+    byte_perplexity: float
+
+
+class Verdict(msgspec.Struct):
+    """What a report says on top of a variant."""
+
+    variant: str
+    status: str
+    words: str
+    sentence: str
+    task: str | None
+    finding: Finding | None
+
+
+class Worst(msgspec.Struct):
+    """The task with the lowest difference."""
+
+    task: str
+    delta: float
+
+
+class Entry(msgspec.Struct):
+    """A line of the decision table."""
+
+    variant: str
+    status: str
+    task: str | None
+    delta: float | None
+    worst: Worst | None
+    perplexity_ratio: float | None
+    kl: float | None
+    same_top: float | None
+    weight_bytes: int | None
+    speed: float | None
+    speed_of: str | None
+    quantised_share: float | None
 
 
 @dataclass(frozen=True)
@@ -217,7 +277,11 @@ class Document(msgspec.Struct):
     baseline: str
     costs_comparable: bool
     variants: list[Variant]
-    comparisons: list[Comparison]
+    margin: Margin
+    verdicts: list[Verdict]
+    decision_table: list[Entry]
+    cautions: list[str]
+    comparisons: list[Found]
     decisions: list[Decision]
     noise: Noise
     fidelity: list[FidelityRow]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from qeval.ask import placing, protocols, suites
+from qeval.ask import harness_config, placing, protocols, suites
 from qeval.ask.model import split_revision, usual_suite
 from qeval.ask.policy import load as load_policy
 from qeval.base.errors import QevalError, UsageError, did_you_mean
@@ -151,6 +151,8 @@ def order(
             "Name a second with --schemes.",
         )
     chosen = suites.from_tasks(tasks) if tasks else suites.load(suite or usual_suite(model))
+    if suite and harness_config.is_config(suite):
+        harness_config.check_settings(Path(suite).expanduser(), settings)
     return Order(
         variants=variants,
         baseline=baseline or variants[0].name,
@@ -327,8 +329,10 @@ def _refusal(variant: Variant) -> QevalError | None:
         parse_toy(variant.model)
         return None
     from qeval.load.checks import check_available
+    from qeval.load.systems import check_scores
 
     try:
+        check_scores()
         check_available(variant.scheme)
     except QevalError as error:
         return error

@@ -19,7 +19,7 @@ from qeval.base.errors import UsageError
 from qeval.base.places import tasks_dir
 from qeval.base.reading import content
 from qeval.base.records import Policy, Rule, Tier
-from qeval.base.rules import LIMITS
+from qeval.base.rules import BYTE_PERPLEXITY, LIMITS, WORD_PERPLEXITY
 from qeval.base.tables import read, typed
 
 DEFAULTS = ("confidence", "tier", "metric")  # what [gate] may set for all rules
@@ -31,10 +31,8 @@ FORGIVENESS = (
     "allow_identical",
     "allow_unquantised",
 )
-PERPLEXITY_LIMITS = {"word_perplexity": 1.10, "byte_perplexity": 1.018}
-"""The ratios that --max-drop alone allows, by metric: x1.10 of word perplexity, where published 4-bit files
-of Llama-2-7B stand at x1.03 to x1.06, and the same per byte: 1.10 ** (1 / 5.35), WikiText having 5.35 bytes
-a word."""
+PERPLEXITY_LIMITS = {"word_perplexity": WORD_PERPLEXITY, "byte_perplexity": BYTE_PERPLEXITY}
+"""The ratios that --max-drop alone allows, by metric."""
 _MEANT = {"margin": "max_drop"}
 _EXAMPLE = 'For example: [[rule]] tasks = "mmlu", max_drop = 0.5'
 _MOST = 1e300  # infinity is no limit

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from qeval.ask import harness_config
 from qeval.base.errors import UsageError, did_you_mean
 from qeval.base.names import is_file_name
 from qeval.base.places import tasks_dir
@@ -55,10 +56,13 @@ def names() -> tuple[str, ...]:
 
 
 def load(name: str) -> Suite:
-    """The suite called `name`, or the one in the file `name` (a path ending in .toml).
+    """The suite called `name`, or the one in the file `name`: a path ending in .toml, or in .yaml where it is
+    lm-eval's own configuration of a run (see `harness_config`).
 
     Raises UsageError where there is none, or where the file has a key that means nothing.
     """
+    if harness_config.is_config(name):
+        return harness_config.suite_of(Path(name).expanduser())
     path, table = _table(name)
     _distinct([task.name for task in table.task], f"The suite {path}")
     return Suite(
@@ -71,12 +75,14 @@ def load(name: str) -> Suite:
 
 def documents_verified(name: str) -> int:
     """How many documents of each of its rows lm-eval's own code scores too, where nobody says otherwise."""
-    return _table(name)[1].verify
+    return 0 if harness_config.is_config(name) else _table(name)[1].verify
 
 
 def fidelity_of(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The protocols by which fidelity is measured beside a suite, where nobody says otherwise, and those for
     a GPU alone."""
+    if harness_config.is_config(name):
+        return (), ()
     table = _table(name)[1]
     return table.fidelity, table.fidelity_on_gpu
 

@@ -18,6 +18,7 @@ _MINUTES, _HOURS = 90, 100
 _READABLE = (1e-4, 1e6)  # numbers between these are written without powers of ten
 _LARGE_PERPLEXITY = 10
 _SMALL_P = 0.001
+_NOTHING = 1e-9  # a difference of log-likelihoods that the order of a sum makes
 _ROUGHLY = 2  # significant digits of a rough number
 
 
@@ -136,7 +137,7 @@ def perplexity(score: float | None) -> Numeral:
 
 def ratio(delta: float, limits: Iterable[float] = ()) -> Numeral:
     """The perplexity ratio exp(-delta), "x1.014"; `limits` are deltas it must not be rounded across."""
-    value = exp(-delta)
+    value = 1.0 if abs(delta) < _NOTHING else exp(-delta)
     if not math.isfinite(value):
         return Numeral(f"x{plain(value)}")
     digits = digits_to_keep(value, [1.0, *(exp(-limit) for limit in limits)], least=3)
@@ -209,3 +210,11 @@ def significant(value: float | None, digits: int = 3) -> Numeral:
         return Numeral(f"{value:.{digits - 1}e}")
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
     return Numeral(f"{value:.{decimals}f}")
+
+
+def in_bytes(size: int) -> str:
+    """An amount of memory as a person reads it: decimal, as disks are sold."""
+    for unit, step in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= step:
+            return f"{size / step:.2f} {unit}" if size < 10 * step else f"{size / step:.0f} {unit}"
+    return f"{size} B"

@@ -48,6 +48,7 @@ _PACKED = {
     b"BZh": "bzip2",
     b"\xfd7zXZ": "xz",
 }
+_POINTER = b"version https://git-lfs.github.com/spec/"
 _SHOWN = 60
 
 
@@ -64,6 +65,10 @@ class DamagedError(UnreadableError, ValueError):
 
     def __init__(self, path: Path, why: str, remedy: str = "Correct the file.") -> None:
         super().__init__(path, why, remedy)
+
+
+class PointerError(DamagedError):
+    """A file is a Git LFS pointer: what it stands for was never fetched."""
 
 
 def told(error: OSError) -> str:
@@ -135,6 +140,7 @@ def text(path: Path, most: int | None = DOCUMENT) -> str:
 
 def decoded(path: Path, data: bytes) -> str:
     """Bytes of a file as text. Raises DamagedError where they are no UTF-8, compressed, or hold a NUL."""
+    check_fetched(path, data)
     packed = next((name for start, name in _PACKED.items() if data.startswith(start)), None)
     if packed is not None:
         raise DamagedError(path, f"it is compressed ({packed})", "Unpack it first.")
@@ -150,6 +156,13 @@ def decoded(path: Path, data: bytes) -> str:
             path, f"character {found.index(chr(0)) + 1} is a NUL", "Save it as plain UTF-8 text."
         )
     return found
+
+
+def check_fetched(path: Path, data: bytes) -> None:
+    """Raises PointerError where a file's first bytes are those of a Git LFS pointer: it is text of three
+    lines that stands for the file until Git fetches it."""
+    if data.startswith(_POINTER):
+        raise PointerError(path, "it is a Git LFS pointer, not the file itself", "Fetch it by: git lfs pull")
 
 
 # --- documents ----------------------------------------------------------------------------------
@@ -246,9 +259,13 @@ _DOTTED = re.compile(rf"(?<![\w\"'-])(?:[\w\"'-]++[ \t]*+\.[ \t]*+){{{DEPTH + 1}
 
 
 def csv_rows(path: Path) -> tuple[list[str], list[dict[str | None, Any]]]:
-    """The head of a CSV file and its rows, as `csv.DictReader` gives them. Raises what `text` raises, and
-    DamagedError for a cell that no table has."""
-    table = csv.DictReader(io.StringIO(text(path), newline=""), skipinitialspace=True)
+    """The head of a CSV file and its rows, as `csv.DictReader` gives them; commas, semicolons or tabs
+    separate the cells, whichever the head has most of. Raises what `text` raises, and DamagedError for a cell
+    that no table has."""
+    words = text(path)
+    head = words.lstrip().partition("\n")[0]
+    separator = max(",;\t", key=head.count)
+    table = csv.DictReader(io.StringIO(words, newline=""), skipinitialspace=True, delimiter=separator)
     try:
         rows: list[dict[str | None, Any]] = [{**row} for row in table]
     except csv.Error as error:

@@ -1,4 +1,4 @@
-"""What a rule of a policy limits, as a name with its value and in words."""
+"""What a rule of a policy limits, as a name with its value and in words; and what counts as important."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from qeval.base.records import Rule
 FIDELITY_LIMITS = ("max_kl", "min_top1_agreement")
 """Those that mean something for a protocol alone."""
 LIMITS = ("max_drop", "min_recovery", "max_ppl_ratio", "max_flips", *FIDELITY_LIMITS)
+
+
+MARGIN = 1.0
+"""The percentage points from which on a difference matters, where nobody says otherwise."""
+WORD_PERPLEXITY, BYTE_PERPLEXITY, BYTES_PER_WORD = 1.10, 1.018, 5.35
+"""The ratio of word perplexity from which on it matters: published 4-bit files of Llama-2-7B stand at x1.03
+to x1.06. Per byte it is the same, 1.10 ** (1 / 5.35), WikiText having 5.35 bytes a word."""
 
 
 def limit_of(rule: Rule) -> tuple[str, float]:

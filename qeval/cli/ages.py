@@ -50,6 +50,14 @@ def refuse_older(run: Run, newer_than: str, now: dt.datetime | None = None) -> N
         )
 
 
+def length(text: str, option: str) -> dt.timedelta:
+    """The length of an age as it is written (90m, 6h, 30d, 4w). Raises UsageError, which names the option."""
+    match = re.fullmatch(r"([0-9]{1,6})\s*([smhdw])", text.strip())
+    if match is None:
+        raise UsageError(f"{option} {text!r} is no age.", "Write e.g. 90m, 6h, 30d or 4w.")
+    return dt.timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
 def _limit(text: str, now: dt.datetime) -> dt.datetime:
     match = re.fullmatch(r"(\d+)\s*([smhdw])", text.strip())
     try:

@@ -9,7 +9,7 @@ import click
 
 from qeval.base.waiting import wait_briefly
 from qeval.cli import options
-from qeval.cli.speech import print_json, say
+from qeval.cli.speech import print_json, say, width
 
 
 @click.command(cls=options.Strict)
@@ -115,4 +115,4 @@ def blame(
     if as_json:
         print_json(plain(report.as_data(found, second.scheme)))
     else:
-        say(report.table(found, second.scheme))
+        say(report.table(found, second.scheme, width()))

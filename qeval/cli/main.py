@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 import pkgutil
 import sys
 import traceback
@@ -18,12 +19,14 @@ import click
 
 from qeval import __version__, cli
 from qeval.base.errors import Exit, QevalError
-from qeval.cli import stops, streams, surprises
-from qeval.cli.speech import say
+from qeval.cli import helping, stops, streams, surprises
+from qeval.cli.speech import say, width
 
 
 class _Door(click.Group):
     """The commands of the modules in this folder, imported when they are asked for; and the funnel."""
+
+    context_class = helping.Page
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
@@ -35,8 +38,20 @@ class _Door(click.Group):
         own = _commands(module for module in _modules() if module == name)
         return own.get(name) or _commands(_modules()).get(name)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands by what they are for."""
+        rows = {
+            name: (name, command.get_short_help_str(_WHOLE))
+            for name in self.list_commands(ctx)
+            if (command := self.get_command(ctx, name)) and not command.hidden
+        }
+        helping.write_groups(formatter, rows, helping.COMMANDS)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """The words before the command's name."""
+        """The words before the command's name; where there are none at all, what to type."""
+        if not args and not ctx.resilient_parsing:
+            say(helping.first_steps(_newest(), width(err=True) or 100), err=True)
+            ctx.exit(int(Exit.USAGE))
         try:
             return super().parse_args(ctx, args)
         except click.ClickException as error:
@@ -74,6 +89,23 @@ class _Door(click.Group):
                 streams.tell(traceback.format_exc())
             _tell(found or _unforeseen(error))
             ctx.exit(int(found.exit_code if found else Exit.ERROR))
+
+
+_WHOLE = 200
+"""Characters of a sentence of help that is never cut."""
+
+
+def _newest() -> str | None:
+    """The name of the newest run there is, if any."""
+    from qeval.store.runs import Store
+
+    try:
+        return next(
+            (place.path.name for place in Store(Path(os.environ.get("QEVAL_RUNS_DIR") or "runs")).runs()),
+            None,
+        )
+    except (QevalError, OSError):
+        return None
 
 
 def _check_here() -> None:
@@ -119,7 +151,11 @@ def _commands(modules: Iterable[str]) -> dict[str, click.Command]:
     return {str(command.name): command for command in commands}
 
 
-@click.group(cls=_Door, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_Door,
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="qeval")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def main(debug: bool) -> None:

@@ -88,15 +88,15 @@ def gpu_here() -> int | None:
         return None
 
 
-def table(found: Sequence[Need]) -> str:
-    """A row per variant, and the sentences of what is streamed."""
-    from tabulate import tabulate
-
-    from qeval.base import numbers
+def table(found: Sequence[Need], width: int | None = None) -> str:
+    """A row per variant in so many columns, and the sentences of what is streamed."""
+    from qeval.base import layout, numbers
+    from qeval.base.layout import Column
 
     head = ["variant", "weights", "on the device", "in host memory", "placement"]
     rows = [[need.variant.name, *map(numbers.size, _bytes(need).values()), _where(need)] for need in found]
-    text = tabulate([[str(cell) for cell in row] for row in rows], head, disable_numparse=True)
+    columns = [Column(title, leads=title == "variant") for title in head]
+    text = layout.table(columns, [[str(cell) for cell in row] for row in rows], width)
     said = [f"{need.variant.name}: {need.placement.sentence}" for need in found if need.placement.sentence]
     return "\n\n".join([text, *(["\n".join(said)] if said else [])])
 

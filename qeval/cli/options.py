@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from qeval.cli import completing, helping
+
 if TYPE_CHECKING:
     from qeval.base.fidelity import Measured, Positions, Stream
     from qeval.base.records import Run
     from qeval.compare.evidence import Evidence
     from qeval.compare.fidelity import Fidelity
+    from qeval.compare.margin import Margin
     from qeval.store.reader import Reader
     from qeval.store.runs import RunDir
 
@@ -34,7 +37,28 @@ class Place(click.Path):
 
 class Strict(click.Command):
     """A command that refuses an option given twice where one value is meant (which of them was?) and numbers
-    that Python alone reads, 1_0 for ten."""
+    that Python alone reads, 1_0 for ten. Its help is in groups, where there are many options, and ends with
+    examples."""
+
+    context_class = helping.Page
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The options, by their groups where the command has some."""
+        groups = helping.GROUPS.get(self.name or "")
+        if groups is None:
+            super().format_options(ctx, formatter)
+            return
+        rows = {
+            parameter.name or "": row
+            for parameter in self.get_params(ctx)
+            if (row := parameter.get_help_record(ctx)) is not None
+        }
+        helping.write_groups(formatter, rows, groups)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The examples, and what else ends a page."""
+        super().format_epilog(ctx, formatter)
+        helping.write_examples(formatter, self.name or "")
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Look at the order of the words, then parse them as ever."""
@@ -43,11 +67,11 @@ class Strict(click.Command):
             if isinstance(parameter, click.Option) and order.count(parameter) > 1 and not _repeats(parameter):
                 names = "/".join((*parameter.opts[-1:], *parameter.secondary_opts[-1:]))
                 raise click.UsageError(f"{names} is given {order.count(parameter)} times.", ctx)
-            _check_number(parameter, values.get(parameter.name or ""), ctx)
+            check_number(parameter, values.get(parameter.name or ""), ctx)
         return super().parse_args(ctx, args)
 
 
-def _check_number(parameter: click.Parameter, words: Any, ctx: click.Context) -> None:
+def check_number(parameter: click.Parameter, words: Any, ctx: click.Context | None) -> None:
     """Raises UsageError for a number in other than a few ASCII digits, where an option wants one."""
     whole = isinstance(parameter.type, type(click.INT))
     if not isinstance(words, str) or not (whole or isinstance(parameter.type, type(click.FLOAT))):
@@ -81,23 +105,62 @@ def runs(command: Command) -> Command:
     command = click.option(
         "--allow-different-models", is_flag=True, help="Join runs of different models. Printed everywhere."
     )(command)
-    command = click.option(
+    command = redact(command)
+    command = click.option("--baseline", metavar="NAME", help="Compare with this variant.")(command)
+    command = runs_dir(command)
+    return click.argument("runs", nargs=-1, metavar="[RUN]...", shell_complete=completing.runs)(command)
+
+
+def redact(command: Command) -> Command:
+    """Whether paths are left out of what is shown."""
+    return click.option(
         "--redact",
         is_flag=True,
         help="Leave paths of models out. What makes the run again is then incomplete.",
     )(command)
-    command = click.option("--baseline", metavar="NAME", help="Compare with this variant.")(command)
-    command = runs_dir(command)
-    return click.argument("runs", nargs=-1, metavar="[RUN]...")(command)
 
 
-def policy(command: Command) -> Command:
-    """What is allowed: a policy file, or the short form."""
+def _margin(_: click.Context, option: click.Parameter, text: str | None) -> Margin:
+    """Percentage points, a ratio of word perplexity, or both, as what difference matters."""
+    from qeval.compare.margin import Margin
+
+    said: dict[str, float] = {}
+    for part in (text or "").split(",") if text is not None else ():
+        found = re.fullmatch(r"(x?)([0-9]{1,3}(?:\.[0-9]{1,9})?)", part.strip())
+        name = "ratio" if found and found[1] else "points"
+        number = float(found[2]) if found else 0.0
+        fine = 1 < number < _MOST_RATIO if name == "ratio" else 0 < number < _MOST_POINTS
+        if not fine or name in said:
+            raise click.BadParameter(
+                f"{text!r} is no margin. Write points, a ratio above 1, or both: 0.5, x1.05 or 0.5,x1.05.",
+                param=option,
+            )
+        said[name] = number
+    return Margin(**said)
+
+
+_MOST_POINTS, _MOST_RATIO = 100, 1000
+
+
+def margin(command: Command) -> Command:
+    """From where on a difference matters."""
+    return click.option(
+        "--margin",
+        callback=_margin,
+        metavar="POINTS[,xRATIO]",
+        help="The smallest difference that matters: percentage points, and a ratio of word perplexity."
+        "  [default: 1,x1.10]",
+    )(command)
+
+
+def limit(command: Command) -> Command:
+    """What may be lost: a policy file, or the short form."""
     options = (
         click.option(
             "--policy",
             type=Place(path_type=Path),
-            help="A policy file, a pyproject.toml, or leaderboard-v1, which comes with qeval.",
+            help="A policy file, a pyproject.toml, or leaderboard-v1, which comes with qeval and is for the"
+            " suite of that name.",
         ),
         click.option(
             "--max-drop",
@@ -114,6 +177,15 @@ def policy(command: Command) -> Command:
         click.option(
             "--confidence", type=float, metavar="C", help="One-sided, for --max-drop.  [default: 0.95]"
         ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def policy(command: Command) -> Command:
+    """What is allowed: the limits, and what is forgiven."""
+    options = (
         click.option(
             "--ungated",
             multiple=True,
@@ -142,7 +214,7 @@ def policy(command: Command) -> Command:
     )
     for option in reversed(options):
         command = option(command)
-    return command
+    return limit(command)
 
 
 def mirror(command: Command) -> Command:
@@ -218,6 +290,18 @@ def placement(command: Command) -> Command:
     )(command)
 
 
+def loudness(command: Command) -> Command:
+    """How much is told, as a number `loudness`: -1 the least, 0 the usual, 1 the most."""
+    return click.option(
+        "--quiet/--verbose",
+        "-q/-v",
+        "loudness",
+        default=None,
+        callback=lambda _ctx, _option, quiet: 0 if quiet is None else -1 if quiet else 1,
+        help="Tell less, or more, of what is going on.",
+    )(command)
+
+
 def as_json(command: Command) -> Command:
     """Whether a program reads what is printed."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")(command)
@@ -230,15 +314,13 @@ def open_runs(
     *,
     allow_different_models: bool = False,
     redact: bool = False,
+    margin: Margin | None = None,
 ) -> tuple[Evidence, Reader]:
     """The runs that a person named (the newest, where none is) as one that is compared with `baseline`, and
     what reads their cells; `redact`: without the paths of models and files, to be shown and never judged, as
-    rules are about real names."""
-    from qeval.base.redacted import redacted
-    from qeval.compare.evidence import gather, with_baseline
-    from qeval.compare.fidelity import without_files
+    rules are about real names; `margin` is the smallest difference that matters."""
+    from qeval.compare.evidence import with_baseline
     from qeval.compare.merge import merge
-    from qeval.store.reader import reader
     from qeval.store.runs import Store
 
     store = Store(runs_dir)
@@ -250,10 +332,27 @@ def open_runs(
         if len(runs) == 1
         else merge(runs, baseline, allow_different_models=allow_different_models)
     )
+    return evidence_of(run, opened, redact=redact, margin=margin)
+
+
+def evidence_of(
+    run: Run,
+    opened: Sequence[tuple[RunDir, Run]],
+    *,
+    redact: bool = False,
+    margin: Margin | None = None,
+) -> tuple[Evidence, Reader]:
+    """A run that was made of the `opened` ones, compared, and what reads its cells; `redact` as above."""
+    from qeval.base.redacted import redacted
+    from qeval.compare.evidence import gather
+    from qeval.compare.fidelity import without_files
+    from qeval.store.reader import reader
+
     read = reader(opened)
     evidence = gather(redacted(run) if redact else run, read.samples)
     moved = _fidelity(evidence, opened)
-    return replace(evidence, fidelity=without_files(moved) if redact else moved), read
+    moved = without_files(moved) if redact else moved
+    return replace(evidence, fidelity=moved, margin=margin or evidence.margin), read
 
 
 def _fidelity(evidence: Evidence, opened: Sequence[tuple[RunDir, Run]]) -> Fidelity:

@@ -1,10 +1,10 @@
-"""What a person sees while variants are scored: bars on a terminal, plain lines elsewhere; all on stderr."""
+"""What a person sees on stderr while variants are scored: a line for each, or few lines in a log."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
@@ -21,167 +21,86 @@ from qeval.base.messages import (
     Stopped,
     Todo,
 )
+from qeval.base.names import short
 from qeval.base.private import withheld
 from qeval.base.records import Variant
-from qeval.base.text import one_line, printable
+from qeval.base.text import printable
+from qeval.cli import speech
+from qeval.cli.remaining import Total, clock, line
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import Task, TaskID
 
-_EVERY_SECONDS = 30.0
-_TRUSTED = 4.0
-"""How many times the share that is answered counts the pace so far, against the prediction."""
-
-
-class Pace:
-    """How long a variant will take: as predicted at first, by its own pace once a fourth is answered."""
-
-    def __init__(self, expected: Expected, now: float) -> None:
-        self.scoring = sum(expected.seconds.get(name, 0.0) for name in ("scoring", "verifying", "storing"))
-        self.whole, self.told = sum(expected.seconds.values()), now
-        self.tasks = expected.tasks
-        self.began: float | None = None
-
-    def share(self, asked: Sequence[tuple[str, int]], done: int) -> float:
-        """The share of all work that the first `done` requests of those `asked`, by task, are."""
-        found, left = 0.0, done
-        for task, count in asked:
-            part = min(count, max(left, 0))
-            found, left = found + self.tasks.get(task, 0.0) * part / max(count, 1), left - count
-        whole = sum(self.tasks.get(task, 0.0) for task, _ in asked)
-        return found / whole if whole else done / max(sum(count for _, count in asked), 1)
-
-    def left(self, now: float, share: float) -> float:
-        """Seconds to its end where such a share of its work is done."""
-        if self.began is None or not share:
-            return max(self.whole - (now - self.told), self.scoring)
-        spent, weight = now - self.began, min(1.0, _TRUSTED * share)
-        return max(0.0, (1 - weight) * self.scoring + weight * spent / share - spent)
-
-
-class Total:
-    """All variants of a run together: what is answered, of how much, and how long the rest will take.
-
-    What is not known yet is taken to be as long as what is: variants answer the same questions. A variant is
-    over when its end was told, whatever it answered. Time left begins with what was predicted, if anything.
-    """
-
-    def __init__(self, variants: int, now: Callable[[], float] = time.monotonic) -> None:
-        self.variants, self.now = variants, now
-        self.planned: dict[str, int] = {}
-        self.asked: dict[str, Sequence[tuple[str, int]]] = {}
-        self.done: dict[str, int] = {}
-        self.over: set[str] = set()
-        self.paces: dict[str, Pace] = {}
-        self.began: float | None = None
-
-    def hear(self, name: str, event: Event) -> None:
-        """Take account of an event of a variant."""
-        match event:
-            case Todo(tasks=tasks):
-                self.planned[name] = sum(count for _, count in tasks)
-                self.asked[name] = tasks
-                self.done[name] = 0
-            case Expected():
-                self.paces[name] = Pace(event, self.now())
-            case Progress(done=done):
-                self.began = self.now() if self.began is None else self.began
-                if (pace := self.paces.get(name)) and pace.began is None:
-                    pace.began = self.now()
-                self.done[name] = done
-            case Done() | Failed() | Stopped():
-                self.over.add(name)
-            case Stage(text="finished earlier"):
-                self.planned[name] = self.done[name] = 0
-                self.over.add(name)
-
-    @property
-    def of(self) -> int:
-        """Requests of all variants."""
-        most = max(self.planned.values(), default=0)
-        return sum(self.planned.values()) + most * max(0, self.variants - len(self.planned))
-
-    @property
-    def answered(self) -> int:
-        """Those that need nobody any more."""
-        done = {name: self.planned.get(name, 0) for name in self.over} | {
-            name: count for name, count in self.done.items() if name not in self.over
-        }
-        return sum(done.values())
-
-    def left(self) -> float | None:
-        """Seconds to the end, as predicted and by the pace so far; None where there is neither yet."""
-        if self.paces:
-            known = [self.left_of(name) or 0.0 for name in self.paces]
-            ahead = self.variants - len(self.paces) - len(self.over - set(self.paces))
-            usual = sum(pace.whole for pace in self.paces.values()) / len(self.paces)
-            at_once = len(set(self.paces) - self.over)
-            return (sum(known) + usual * max(0, ahead)) / max(1, at_once)
-        answered = sum(self.done.values())
-        if self.began is None or not answered or (spent := self.now() - self.began) <= 0:
-            return None
-        return spent / answered * max(0, self.of - self.answered)
-
-    def left_of(self, name: str) -> float | None:
-        """Seconds to the end of one variant, where something was predicted of it."""
-        if name in self.over:
-            return 0.0
-        pace, asked = self.paces.get(name), self.asked.get(name)
-        if pace is None or asked is None:
-            return None
-        return pace.left(self.now(), pace.share(asked, self.done.get(name, 0)))
-
-    def text(self) -> str:
-        """A clause on all variants, or on the time left of the only one; "" where nothing is to be told."""
-        left = self.left()
-        time_left = f"{numbers.duration(left)} left" if left is not None else ""
-        if self.variants < 2:  # noqa: PLR2004 - one is no total
-            return f" ({time_left})" if time_left and self.paces else ""
-        if not self.of:
-            return ""
-        told = ", ".join(filter(None, [f"all variants: {self.answered / self.of:.0%}", time_left]))
-        return f" ({told})"
+_EVERY_SECONDS = 60.0
+_REUSED = "finished earlier"
+_NAME, _WHAT = 24, 20
+"""Characters of a variant's name and of a task's in a line of progress."""
 
 
 class Lines:
-    """Line by line, for logs and pipes: a line for each stage and task, at most one in 30 s in between."""
+    """Line by line, for logs and pipes: a line for each thing that happens once, and one a minute of what
+    goes on. `loudness`: 1 tells everything, -1 failures alone."""
 
-    def __init__(self, out: TextIO | None = None, variants: int = 1) -> None:
+    def __init__(
+        self,
+        out: TextIO | None = None,
+        variants: int = 1,
+        loudness: int = 0,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.out = out or sys.stderr
-        self.all = Total(variants)
-        self.total: dict[str, int] = {}
-        self.done: dict[str, int] = {}
-        self.spoke = 0.0
+        self.all = Total(variants, now)
+        self.loudness = loudness
+        self.stages: dict[str, str] = {}
+        self.spoke = now()
 
     def __call__(self, variant: Variant, event: Event) -> None:
         """Tell of an event."""
         self.all.hear(variant.name, event)
-        text = self.text(variant.name, event)
-        if text:
-            print(printable(withheld(f"[{variant.name}] {text}")), file=self.out, flush=True)
-            self.spoke = time.monotonic()
+        for text in self.texts(variant.name, event):
+            print(printable(withheld(text)), file=self.out, flush=True)
+            if isinstance(event, Progress | Finished | Stage):
+                self.spoke = self.all.now()
 
-    def text(self, name: str, event: Event) -> str:
-        """The sentence for an event, or "" for none."""
-        if isinstance(event, Todo):
-            self.total[name] = sum(count for _, count in event.tasks)
+    def texts(self, name: str, event: Event) -> list[str]:
+        """The lines for an event, mostly none."""
+        if self.loudness < 0 and not isinstance(event, Failed):
+            return []
         if isinstance(event, Progress):
-            self.done[name] = event.done
-            quiet = time.monotonic() - self.spoke < _EVERY_SECONDS
-            return "" if quiet else f"{event.task}: {self.share(name)}{self.all.text()}"
-        return sentence(event)
+            return self.progress(name, event.task) if self.due() else []
+        often = isinstance(event, Finished) or (isinstance(event, Stage) and self.again(name, event.text))
+        if often and self.loudness < 1 and not self.due():
+            return []
+        text = sentence(event)
+        return [f"[{name}] {text}"] if text else []
 
-    def share(self, name: str) -> str:
-        """How far a variant has come, in requests."""
-        return f"{self.done.get(name, 0)} of {self.total.get(name, 0)} requests"
+    def progress(self, name: str, task: str) -> list[str]:
+        """How far a variant has come, and all of them where there are several."""
+        return [variant_line(self.all, name, task), *([self.all.text()] if self.all.variants > 1 else [])]
+
+    def due(self) -> bool:
+        """Whether a minute has passed since something was told of what goes on."""
+        return self.all.now() - self.spoke >= _EVERY_SECONDS
+
+    def again(self, name: str, stage: str) -> bool:
+        """Whether a variant is still in a stage of the kind that it was in."""
+        kind = stage.partition(":")[0]
+        before, self.stages[name] = self.stages.get(name), kind
+        return before == kind
+
+
+def variant_line(total: Total, name: str, what: str) -> str:
+    """The line of a variant: "[2/3] gptq  hellaswag  43 %  elapsed 3:10  about 4 min left"."""
+    named = f"[{total.place(name)}/{max(total.variants, total.place(name))}] {short(name, _NAME)}"
+    return line(named, short(what, _WHAT), total.share_of(name), total.time_of(name))
 
 
 def sentence(event: Event) -> str:
     """What an event means, in words; "" for those that only move a bar."""
     match event:
         case Stage(text=text) | Note(text=text) | Stopped(text=text):
-            return text
+            return text if text != _REUSED else f"{_REUSED}: nothing is scored again"
         case Todo(tasks=tasks, found=found):
             kept = f", {found} finished earlier" if found else ""
             return f"{len(tasks)} tasks to score{kept}"
@@ -215,49 +134,63 @@ def _predicted(expected: Expected) -> str:
 
 
 class Terminal:
-    """Bars with time left, one for each variant and one for all; notes and failures stay above them."""
+    """A line for each variant and one for all, kept up to date; what happens once stays above them."""
 
-    def __init__(self, bars: Bars, variants: int = 1) -> None:
+    def __init__(self, bars: Bars, variants: int = 1, loudness: int = 0) -> None:
         self.bars = bars
         self.rows: dict[str, TaskID] = {}
         self.all = Total(variants)
+        self.loudness = loudness
+        self.ends: dict[TaskID, str] = {}
         self.last = bars.add_task("all", total=None, what="") if variants > 1 else None
 
     def __call__(self, variant: Variant, event: Event) -> None:
         """Tell of an event."""
-        row = self.row(variant.name)
         self.all.hear(variant.name, event)
+        row = self.row(variant.name)
         if self.last is not None and self.all.of:
             self.bars.update(self.last, total=self.all.of, completed=self.all.answered)
         match event:
             case Stage(text=text):
-                self.bars.update(row, what=_shown(text))
+                self.bars.update(row, what=text)
+                if text == _REUSED:
+                    self.end(row, variant.name, text)
             case Todo(tasks=tasks):
                 self.bars.update(row, total=sum(count for _, count in tasks), completed=0)
             case Progress(task=task, done=done):
-                self.bars.update(row, completed=done, what=_shown(task))
-            case Expected():
-                self.bars.console.print(
-                    f"[cyan]{_shown(variant.name)}[/] {_shown(sentence(event))}", highlight=False
-                )
-            case Note(text=text):
-                self.bars.console.print(f"[cyan]{_shown(variant.name)}[/] {_shown(text)}", highlight=False)
+                self.bars.update(row, completed=done, what=task)
             case Failed() | Stopped():
-                self.bars.update(row, what="failed" if isinstance(event, Failed) else "stopped")
+                self.end(row, variant.name, "failed" if isinstance(event, Failed) else "stopped")
                 self.bars.stop_task(row)
-                text = _shown(sentence(event))
-                self.bars.console.print(f"[red]{_shown(variant.name)}[/] {text}", highlight=False)
             case Done():
                 total = self.bars.tasks[row].total or 1
-                self.bars.update(row, total=total, completed=total, what="done")
+                self.bars.update(row, total=total, completed=total)
+                self.end(row, variant.name, f"done in {clock(self.all.time_of(variant.name)[0])}")
+        if self.stays(event) and (text := sentence(event)):
+            colour = "red" if isinstance(event, Failed | Stopped) else "cyan"
+            self.bars.console.print(f"[{colour}]{_shown(variant.name)}[/] {_shown(text)}", highlight=False)
 
-    def left(self, row: TaskID) -> float | None:
-        """Seconds to the end of what a bar is for."""
+    def stays(self, event: Event) -> bool:
+        """Whether what is said of an event stays above the lines."""
+        if isinstance(event, Stage | Finished | Done):
+            return self.loudness > 0
+        return not isinstance(event, Todo) or event.found > 0
+
+    def end(self, row: TaskID, name: str, how: str) -> None:
+        """Have the line of a variant say how it ended, for good."""
+        place = self.all.place(name)
+        self.ends[row] = f"[{place}/{max(self.all.variants, place)}] {short(name, _NAME)}  {how}"
+        self.bars.update(row, what=how)
+
+    def text(self, row: TaskID, what: str) -> str:
+        """A line as it is now."""
         name = next((name for name, task in self.rows.items() if task == row), None)
-        return self.all.left() if name is None or self.all.variants == 1 else self.all.left_of(name)
+        if name is None:
+            return self.all.text()
+        return self.ends.get(row) or variant_line(self.all, name, what)
 
     def row(self, name: str) -> TaskID:
-        """The bar of a variant, begun at its first event."""
+        """The line of a variant, begun at its first event."""
         if name not in self.rows:
             self.rows[name] = self.bars.add_task(_shown(name), total=None, what="starting")
         return self.rows[name]
@@ -267,44 +200,37 @@ def _shown(text: str) -> str:
     """Text as it is, on one line, for rich."""
     from rich.markup import escape
 
-    return escape(printable(one_line(withheld(text))))
+    return escape(_plain(text))
+
+
+def _plain(text: str) -> str:
+    words = "  ".join(" ".join(part.split()) for part in text.split("  "))
+    return printable(withheld(words))
 
 
 @contextmanager
-def display(variants: int = 1) -> Iterator[Lines | Terminal]:
-    """A listener for the events of a run of so many variants, fitting what stderr is."""
-    if not sys.stderr.isatty():
-        yield Lines(variants=variants)
+def display(variants: int = 1, loudness: int = 0) -> Iterator[Lines | Terminal]:
+    """A listener for the events of a run of so many variants, fitting what stderr is; `loudness`: -1 for
+    failures alone, 1 for everything."""
+    if loudness < 0 or not sys.stderr.isatty():
+        yield Lines(variants=variants, loudness=loudness)
         return
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        ProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-    )
     from rich.progress import Progress as Bars
+    from rich.progress import ProgressColumn
     from rich.text import Text
 
-    class Left(ProgressColumn):
-        """Time left, by what the listener knows."""
+    class Line(ProgressColumn):
+        """A line, by what the listener knows."""
 
         of: Terminal | None = None
 
         def render(self, task: Task) -> Text:
-            seconds = self.of.left(task.id) if self.of else None
-            return Text("" if seconds is None else f"{numbers.duration(seconds)} left")
+            told = self.of.text(task.id, task.fields["what"]) if self.of else ""
+            return Text(_plain(told), no_wrap=True, overflow="ellipsis")
 
-    left = Left()
-    columns = (
-        TextColumn("{task.description}", style="bold"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        left,
-        TextColumn("{task.fields[what]}", style="dim"),
-    )
-    with Bars(*columns, console=Console(stderr=True)) as bars:
-        left.of = Terminal(bars, variants)
-        yield left.of
+    shown = Line()
+    console = Console(stderr=True, no_color=not speech.coloured(err=True))
+    with Bars(shown, console=console) as bars:
+        shown.of = Terminal(bars, variants, loudness)
+        yield shown.of

@@ -1,10 +1,7 @@
-"""`qeval report` and `qeval view`: a run as a document, in files or in a browser."""
+"""`qeval report`: a run as a document, in files."""
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +11,11 @@ from qeval.cli import options
 from qeval.cli.speech import say
 
 if TYPE_CHECKING:
-    from qeval.base.records import Decision
+    from qeval.base.records import Decision, Policy
     from qeval.compare.evidence import Evidence
+    from qeval.compare.margin import Margin
+    from qeval.report.history.series import History
     from qeval.store.reader import Reader
-
-_USUAL_PORT = 8000
 
 
 class _Outputs(click.Option):
@@ -45,6 +42,7 @@ class _Outputs(click.Option):
     help="Where to write; the ending chooses the format. Repeatable.",
 )
 @options.policy
+@options.margin
 @click.option("--title", help="The report's title.")
 @click.option("--short", is_flag=True, help="Markdown short enough for a pull-request comment.")
 @click.option(
@@ -52,6 +50,7 @@ class _Outputs(click.Option):
     type=options.Place(path_type=Path, file_okay=False),
     help="Put Markdown's charts here, as SVG.",
 )
+@click.option("--history", is_flag=True, help="Draw the lines of earlier runs into HTML, their limit in.")
 def report(
     runs: tuple[str, ...],
     runs_dir: Path,
@@ -62,6 +61,8 @@ def report(
     title: str | None,
     short: bool,
     assets: Path | None,
+    margin: Margin,
+    history: bool,
     **gate: Any,
 ) -> None:
     """Render a run (the newest, if none is named) as a document."""
@@ -72,9 +73,17 @@ def report(
     from qeval.report.context import build
     from qeval.report.formats import Options, render
 
+    if history:
+        _check_history(runs, outputs, baseline)
+
     def opened(*, redact: bool) -> tuple[Evidence, Reader]:
         return options.open_runs(
-            runs, runs_dir, baseline, allow_different_models=allow_different_models, redact=redact
+            runs,
+            runs_dir,
+            baseline,
+            allow_different_models=allow_different_models,
+            redact=redact,
+            margin=margin,
         )
 
     evidence, read = opened(redact=redact)
@@ -86,60 +95,42 @@ def report(
         outcome = without_paths(outcome, judged) if redact else outcome
         policy, decisions = outcome.policy, outcome.decisions
     context = build(evidence, read.items, decisions, policy, title=title)
+    earlier = _earlier(runs, runs_dir, policy, margin, redact=redact) if history else None
     for path in outputs:
-        write_text(path, render(context, path, Options(short, assets)))
+        write_text(path, render(context, path, Options(short, assets, history=earlier)))
         say(str(path))
 
 
-@click.command(cls=options.Strict)
-@options.runs
-@click.option(
-    "--port", type=click.IntRange(0, 65535), help="Serve on localhost instead of opening a browser."
-)
-def view(
-    runs: tuple[str, ...],
-    runs_dir: Path,
-    baseline: str | None,
-    allow_different_models: bool,
-    redact: bool,
-    port: int | None,
-) -> None:
-    """Open the HTML report of a run (the newest, if none is named)."""
-    from qeval.report.context import build
-    from qeval.report.formats.html import render_html
+def _check_history(runs: tuple[str, ...], outputs: tuple[Path, ...], baseline: str | None) -> None:
+    """Raises UsageError where lines of earlier runs could not be drawn."""
+    from qeval.base.errors import UsageError
 
-    evidence, read = options.open_runs(
-        runs, runs_dir, baseline, allow_different_models=allow_different_models, redact=redact
+    if not any(path.suffix.lower() == ".html" for path in outputs):
+        raise UsageError("--history is drawn in HTML alone.", "Write e.g. -o report.html, or: qeval history")
+    if len(runs) > 1 or baseline is not None:
+        raise UsageError(
+            "--history is of one run, against its own baseline.", "Name one run, and leave out --baseline."
+        )
+
+
+def _earlier(
+    runs: tuple[str, ...], runs_dir: Path, policy: Policy | None, margin: Margin, *, redact: bool
+) -> History | None:
+    """The lines of the run and of earlier ones of its model and suite; None where there are none."""
+    from qeval.cli import past
+    from qeval.report.history.series import Wanted
+    from qeval.store.runs import Store
+
+    store = Store(runs_dir)
+    place = store.open(runs[0] if runs else None)
+    run = place.read()
+    others = [one for one in store.runs() if one.path.resolve() != place.path.resolve()]
+    wanted = Wanted(run.model, run.suite.name)
+    found = past.history([place, *others], wanted, policy, margin=margin, redact=redact, upto=past.begun(run))
+    if found.runs > 1:
+        return found
+    say(
+        f"No earlier run of {run.model}, suite {run.suite.name}, is in {runs_dir}: no line is drawn.",
+        err=True,
     )
-    page = render_html(build(evidence, read.items))
-    _show(page, port, say=lambda text: say(text, err=True))
-
-
-def _show(page: str, port: int | None, *, say: Callable[[str], None]) -> None:
-    """Open the page in the desktop's browser, or serve it where a port is asked for or no display is.
-
-    Serving ends with KeyboardInterrupt. Raises QevalError where the port is taken.
-    """
-    import tempfile
-    import webbrowser
-
-    if port is None and _has_display():
-        file = Path(tempfile.mkdtemp(prefix="qeval-")) / "report.html"
-        file.write_text(page, encoding="utf-8")
-        say(f"Opening {file}")
-        webbrowser.open(file.as_uri())
-        return
-    from qeval.cli.serving import server
-
-    with server(page, _USUAL_PORT if port is None else port) as serving:
-        say(f"Serving the report on http://localhost:{serving.server_address[1]}/ until Ctrl-C.")
-        try:
-            serving.serve_forever()
-        except KeyboardInterrupt:
-            say("Stopped.")
-
-
-def _has_display() -> bool:
-    return sys.platform in {"darwin", "win32"} or bool(
-        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    )
+    return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qeval.base.errors import Exit
-from qeval.cli import options
-from qeval.cli.speech import print_json, say
+from qeval.cli import completing, configured, options
+from qeval.cli.speech import print_json, say, width
 from qeval.run.executors import EXECUTORS, SUMMARIES
 
 if TYPE_CHECKING:
     from qeval.ask.order import Order
     from qeval.base.records import Run
     from qeval.cli.progress import Lines, Terminal
+    from qeval.compare.margin import Margin
     from qeval.store.runs import RunDir
 
 
@@ -106,7 +107,7 @@ def _by_others(command: options.Command) -> options.Command:
     return command
 
 
-@click.command(cls=options.Strict)
+@click.command(cls=configured.Configured)
 @click.option(
     "--model", "-m", required=True, metavar="MODEL", help="Hub id (with @revision), directory, demo or toy."
 )
@@ -116,10 +117,15 @@ def _by_others(command: options.Command) -> options.Command:
     default="fp16,bnb4,gptq",
     show_default=True,
     metavar="LIST",
+    shell_complete=completing.schemes,
     help="Schemes to compare, the baseline first; `qeval list schemes` shows them and their options.",
 )
 @click.option(
-    "--suite", default=None, metavar="NAME", help="A suite, or a TOML file.  [default: leaderboard-v1]"
+    "--suite",
+    default=None,
+    metavar="NAME",
+    shell_complete=completing.suites,
+    help="A suite, its TOML file, or lm-eval's YAML.  [default: leaderboard-v1]",
 )
 @click.option(
     "--tasks", default=None, metavar="LIST", help="lm-eval tasks instead of a suite: name or name:metric."
@@ -207,6 +213,7 @@ def _by_others(command: options.Command) -> options.Command:
     metavar="POLICY",
     help="Judge by this policy at the end; stop a variant as soon as it certainly breaks a required rule.",
 )
+@options.margin
 @click.option(
     "--repeat-baseline",
     is_flag=True,
@@ -223,37 +230,45 @@ def _by_others(command: options.Command) -> options.Command:
 @_by_others
 @click.option("--again", is_flag=True, help="Check every variant anew, even those that are finished.")
 @options.runs_dir
+@options.loudness
 @options.as_json
 @click.pass_context
-def run(ctx: click.Context, /, runs_dir: Path, as_json: bool, **asked: Any) -> None:
+def run(
+    ctx: click.Context, /, runs_dir: Path, loudness: int, margin: Margin, as_json: bool, **asked: Any
+) -> None:
     """Score variants of a model and compare them with the first.
 
-    Killed or failed in the middle, the same command goes on where it stopped.
+    Killed or failed in the middle, the same command goes on where it stopped. Options may stand in
+    qeval.toml, pyproject.toml or QEVAL_RUN_* too: docs/configuration.md.
     """
     from qeval.ask import order as orders
     from qeval.cli import progress
-    from qeval.judge.formats import formats, publish
+    from qeval.judge.formats import publish
     from qeval.judge.formats.json import document as gate_document
+    from qeval.judge.formats.table import table
     from qeval.judge.gate import conclude
     from qeval.report.formats import json as document
     from qeval.report.formats import terminal
     from qeval.run import runner
     from qeval.run.executors import slurm
 
-    order = orders.order(runs_dir=runs_dir, command=("qeval", *sys.argv[1:]), **asked)
+    words = (*sys.argv[1:], *configured.given(ctx))
+    order = orders.order(runs_dir=runs_dir, command=("qeval", *words), **asked)
     if order.executor == "slurm":
-        slurm.check(order, sys.argv[1:])
+        slurm.check(order, words)
     _check_tasks(order)
-    say(orders.announcement(order), err=True)
+    if loudness >= 0:
+        for sentence in (*configured.told(ctx), orders.announcement(order)):
+            say(sentence, err=True)
     if order.dry_run:
-        _rehearse(order)
+        _rehearse(order, words)
         ctx.exit(int(Exit.PASS))
-    with progress.display(len(order.variants)) as listen:
+    with progress.display(len(order.variants), loudness) as listen:
         place = runner.execute(order, listen)
-        code = _left_to_others(order, place, listen) if order.only == "prepare" else None
+        code = _left_to_others(order, words, place, listen) if order.only == "prepare" else None
     if code is not None:
         ctx.exit(int(code))
-    evidence, _ = options.open_runs([str(place.path)], runs_dir)
+    evidence, _ = options.open_runs([str(place.path)], runs_dir, margin=margin)
     outcome = conclude(evidence, order.policy) if order.policy else None
     if outcome:
         publish(outcome, {})
@@ -261,9 +276,9 @@ def run(ctx: click.Context, /, runs_dir: Path, as_json: bool, **asked: Any) -> N
         judged = {"gate": gate_document(outcome)} if outcome else {}
         print_json(document.document(evidence, outcome.decisions if outcome else ()) | judged)
     else:
-        say(terminal.summary(evidence, outcome.decisions if outcome else ()))
-        say(f"\n{formats()['table'].render(outcome)}" if outcome else "", nl=bool(outcome))
-        say(runner.farewell(evidence.run, place.path), err=True)
+        say(terminal.summary(evidence, outcome.decisions if outcome else (), width()), paint=True)
+        say(f"\n{table(outcome, width())}" if outcome else "", nl=bool(outcome), paint=True)
+        say(runner.farewell(evidence.run, place.path) if loudness >= 0 else "", err=True, nl=loudness >= 0)
     failed = runner.exit_code(evidence.run) or _not_measured(order, evidence.run, place)
     ctx.exit(int(outcome.exit if outcome and not failed else failed))
 
@@ -284,7 +299,7 @@ def _elements(order: Order, variants: int) -> int:
     return (order.workers or variants) if variants else 0
 
 
-def _rehearse(order: Order) -> None:
+def _rehearse(order: Order, words: Sequence[str]) -> None:
     """Print what would be submitted."""
     from qeval.run import runner
     from qeval.run.executors import slurm
@@ -293,11 +308,13 @@ def _rehearse(order: Order) -> None:
     if not variants:
         say("Every variant is finished: nothing would be submitted.", err=True)
         return
-    for call in slurm.calls(order, place, sys.argv[1:], _elements(order, variants)):
+    for call in slurm.calls(order, place, words, _elements(order, variants)):
         say(f"{call}\n")
 
 
-def _left_to_others(order: Order, place: RunDir, listen: Lines | Terminal) -> Exit | None:
+def _left_to_others(
+    order: Order, words: Sequence[str], place: RunDir, listen: Lines | Terminal
+) -> Exit | None:
     """Have a prepared run scored by whom it was prepared for; None where that is done, else the exit code."""
     from qeval.run import runner
     from qeval.run.executors import slurm
@@ -314,7 +331,7 @@ def _left_to_others(order: Order, place: RunDir, listen: Lines | Terminal) -> Ex
     if not elements:
         runner.execute(finish, listen)
         return None
-    jobs = slurm.submit(order, place, sys.argv[1:], elements)
+    jobs = slurm.submit(order, place, words, elements)
     say(f"Submitted: job {jobs.array}, {elements} of qeval worker. Logs: {path / 'logs'}.", err=True)
     if order.wait:
         with slurm.cancelled_on_ctrl_c(jobs.array):
@@ -360,8 +377,9 @@ def _check_tasks(order: Order) -> None:
 @options.mirror
 @_executor(EXECUTORS)
 @options.runs_dir
+@options.loudness
 @options.as_json
-def cost(runs_dir: Path, as_json: bool, **asked: Any) -> None:
+def cost(runs_dir: Path, loudness: int, as_json: bool, **asked: Any) -> None:
     """Measure what variants cost to hold and run: load time, memory, latency and throughput."""
     from qeval.ask import order as orders
     from qeval.cli import progress
@@ -370,10 +388,10 @@ def cost(runs_dir: Path, as_json: bool, **asked: Any) -> None:
     from qeval.run import runner
 
     order = orders.cost_order(runs_dir=runs_dir, command=("qeval", *sys.argv[1:]), **asked)
-    with progress.display() as listen:
+    with progress.display(len(order.variants), loudness) as listen:
         place = runner.execute(order, listen)
     evidence, _ = options.open_runs([str(place.path)], runs_dir)
     if as_json:
         print_json(document.document(evidence))
     else:
-        say(terminal.costs(evidence.run))
+        say(terminal.costs(evidence.run, width()))

@@ -4,34 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from qeval.base import layout
 from qeval.base.errors import QevalError
+from qeval.base.layout import Column
 from qeval.base.text import one_line
-from qeval.cli import options
-from qeval.cli.speech import print_json, say
+from qeval.cli import completing, options
+from qeval.cli.speech import print_json, say, width
+
+if TYPE_CHECKING:
+    from qeval.compare.margin import Margin
 
 Entry = dict[str, Any]
 
 
 @click.command(cls=options.Strict)
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=completing.runs)
 @click.option("--baseline", metavar="NAME", help="Compare with this variant.")
+@options.margin
 @options.runs_dir
 @options.as_json
-def show(run: str | None, runs_dir: Path, baseline: str | None, as_json: bool) -> None:
+def show(run: str | None, runs_dir: Path, baseline: str | None, margin: Margin, as_json: bool) -> None:
     """Show a run: what was loaded, how it was scored, and the table of comparisons."""
     from qeval.report.formats import json as document
     from qeval.report.formats import terminal
 
-    evidence, _ = options.open_runs([run] if run else [], runs_dir, baseline)
+    evidence, _ = options.open_runs([run] if run else [], runs_dir, baseline, margin=margin)
     if as_json:
         print_json(document.document(evidence))
     else:
-        say(terminal.details(evidence.run))
-        say(terminal.summary(evidence))
+        say(terminal.details(evidence.run, width()))
+        say(terminal.summary(evidence, width=width()), paint=True)
 
 
 def _schemes(_: Path) -> list[Entry]:
@@ -117,22 +123,19 @@ def list_(what: str, runs_dir: Path, as_json: bool) -> None:
     if as_json:
         print_json(rows)
     else:
-        say(_table(rows))
+        say(_table(rows, width() or _IN_A_PIPE))
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Entries as a table for a person."""
-    import shutil
+_IN_A_PIPE = 110
+"""Columns where nobody says how many there are."""
+_WORDY = ("what", "options", "here", "tasks", "variants", "verified")
+"""What may take several lines of a table."""
 
-    from tabulate import tabulate
 
+def _table(rows: Sequence[Mapping[str, Any]], width: int | None) -> str:
+    """Entries as a table for a person, of so many columns."""
     if not rows:
         return "There is nothing yet."
-    rows = [{key: one_line(str(value)) for key, value in row.items()} for row in rows]
-    width = max(shutil.get_terminal_size((110, 20)).columns, 60)
-    widths: list[int | None] = [None] * len(rows[0])
-    longest = [max(len(str(row[key])) for row in rows) for key in rows[0]]
-    spare = width - sum(min(n, 24) for n in longest) - 2 * len(longest)
-    for place, length in enumerate(longest):
-        widths[place] = min(length, 24 + max(spare, 0) * length // max(sum(longest), 1)) or None
-    return str(tabulate(rows, headers="keys", maxcolwidths=widths))
+    first = next(iter(rows[0]))
+    columns = [Column(key, wrapped=key in _WORDY, leads=key == first) for key in rows[0]]
+    return layout.table(columns, [[one_line(str(value)) for value in row.values()] for row in rows], width)

@@ -23,9 +23,10 @@ from qeval.store.leases import SECONDS
 @click.option(
     "--device", metavar="DEVICE", help="cuda, cuda:1, cpu ...  [default: as the run says; the first GPU seen]"
 )
+@options.loudness
 @click.pass_context
-def worker(ctx: click.Context, run: Path, timeout: float, device: str | None) -> None:
-    """Score what `qeval run ... --prepare` wrote down in the directory RUN, until nothing is left.
+def worker(ctx: click.Context, run: Path, timeout: float, device: str | None, loudness: int) -> None:
+    """Score what `qeval run --prepare` wrote down in the directory RUN, until nothing is left.
 
     Any number of them share the work, started by whatever launches processes, on machines that see RUN.
     """
@@ -34,6 +35,6 @@ def worker(ctx: click.Context, run: Path, timeout: float, device: str | None) ->
     from qeval.run import taking
 
     place = taking.store_of(run)
-    with progress.display() as listen:
+    with progress.display(loudness=loudness) as listen:
         fine = taking.work(place, listen, timeout, device)
     ctx.exit(int(Exit.PASS if fine else Exit.ERROR))

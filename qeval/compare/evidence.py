@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from qeval.base.errors import IncomparableError
 from qeval.base.records import Cell, Comparison, Read, Result, Run, Samples
 from qeval.compare import stats
 from qeval.compare.fidelity import Fidelity
 from qeval.compare.interval import compare
+from qeval.compare.margin import Finding, Margin, telling
 from qeval.compare.means import join
 from qeval.compare.pairs import Leaf, Pairs, pair
 from qeval.compare.rows import Row, cell_of, find_baseline, rows_of, same_model
@@ -26,7 +28,7 @@ class Evidence:
     is missing; `samples` by variant and leaf task: the baseline's and the candidate's, in the same order of
     items. `again` are the pairs, by row id, of the baseline with its second scoring, `seeds` those of the
     baseline with each further checkpoint of a variant; both tell of noise, and no candidate is among them.
-    `fidelity` is how far distributions moved, as far as that was measured.
+    `fidelity` is how far distributions moved, as far as that was measured; `margin` what difference matters.
     """
 
     run: Run
@@ -36,6 +38,7 @@ class Evidence:
     again: Mapping[str, Pairs] = field(default_factory=dict)
     seeds: Mapping[str, tuple[Mapping[str, Pairs], ...]] = field(default_factory=dict)
     fidelity: Fidelity = field(default_factory=Fidelity)
+    margin: Margin = field(default_factory=Margin)
     _compared: dict[tuple[str, str], Comparison] = field(default_factory=dict, repr=False)
 
     @property
@@ -72,6 +75,20 @@ class Evidence:
     def comparisons(self) -> tuple[Comparison, ...]:
         """Every comparison at the usual confidence, in the order of `pairs`."""
         return tuple(found for place in self.pairs if (found := self.comparison(*place)))
+
+    @cached_property
+    def findings(self) -> Mapping[tuple[str, str], Finding]:
+        """What is found of each variant on each row, by variant and row id; members of groups have none."""
+        claimed = claims(self)
+        return {
+            (one.variant, one.task): Finding(one, self.margin, claimed[one.variant, one.task], len(claimed))
+            for one in self.comparisons
+            if one.level != "subtask"
+        }
+
+    def finding(self, variant: str) -> Finding | None:
+        """The finding that sums a variant up, None where it has no task in common with the baseline."""
+        return telling(one for (name, _), one in self.findings.items() if name == variant)
 
 
 def _stored_texts(run: Run, row: Row) -> int | None:

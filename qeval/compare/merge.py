@@ -13,6 +13,9 @@ from qeval.base.settings import WRITING, Settings
 from qeval.compare.pairs import AGAIN
 from qeval.compare.rows import find_baseline, same_model, weights_of
 
+SHAPING = frozenset(["seed", "limit", "chat_template", "framed", *WRITING])
+"""The settings that shape questions or answers: runs of different ones are different experiments."""
+
 
 def merge(runs: Sequence[Run], baseline: str | None = None, *, allow_different_models: bool = False) -> Run:
     """One run holding the variants of all, so that results of several machines or days can be compared.
@@ -63,8 +66,7 @@ def _moment(text: str) -> datetime:
 
 
 def _same_settings(first: Run, other: Run) -> None:
-    alike = {"seed", "limit", "chat_template", "framed", *WRITING}
-    names = [entry.name for entry in fields(Settings) if entry.name in alike]
+    names = [entry.name for entry in fields(Settings) if entry.name in SHAPING]
     differing = [
         f"{name} is {getattr(first.settings, name)} in {first.id} and {getattr(other.settings, name)} in "
         f"{other.id}"

@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 UNPAIRED = "published score without items: compared unpaired, and conservatively"
 _SHOWN = 3
 AGAIN = "Score both variants again in one run, or compare runs made with the same settings."
-_HASHES = {
+HASHES = {
     "doc_hash": "the document",
     "prompt_hash": "the prompt",
     "target_hash": "the right answer",
     "weight": "the weight",
 }
+"""The columns in which the same item is the same for both, and what they are of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,23 +264,24 @@ def known_of_one(base: Result, result: Result) -> Iterator[tuple[str, str]]:
     theirs = {cell.task.name: cell for cell in result.cells}
     whole = base.status == result.status == "done"
     for cell in (cell for cell in base.cells if whole and cell.task.name in theirs):
-        one, two = _harness(base, result)
+        one, two = (harness_of(one) for one in (base, result))
         facts: list[tuple[str, object, object]] = [("lm-eval's version", one, two)]
         if cell.aggregate_only or theirs[cell.task.name].aggregate_only:
-            facts.extend(_facts(cell, theirs[cell.task.name], known_only=True))
+            facts.extend(facts_of(cell, theirs[cell.task.name], known_only=True))
         for name, first, second in facts:
             if (first in (None, "")) != (second in (None, "")):
-                yield cell.task.name, _SHOWN_AS.get(name, name)
+                yield cell.task.name, SHOWN_AS.get(name, name)
 
 
-def _harness(base: Result, result: Result) -> list[str | None]:
-    known = [one.provenance.versions if one.provenance else {} for one in (base, result)]
-    return [versions.get("lm_eval") or versions.get("lm-eval") for versions in known]
+def harness_of(result: Result) -> str | None:
+    """The version of lm-eval that asked, where it is known."""
+    versions = result.provenance.versions if result.provenance else {}
+    return versions.get("lm_eval") or versions.get("lm-eval")
 
 
 def _same_harness(base: Result, result: Result) -> None:
     """Refuse two versions of lm-eval: its prompts and metrics change between them."""
-    versions = _harness(base, result)
+    versions = [harness_of(one) for one in (base, result)]
     if versions[0] and versions[1] and versions[0] != versions[1]:
         raise IncomparableError(
             f"{result.variant.name} was scored with lm-eval {versions[1]}, "
@@ -296,7 +298,7 @@ def _same_question(
     With `known_only` (published scores) what one side does not tell is let pass, and so are limits.
     """
     differing = []
-    for name, one, two in _facts(cell, other, known_only=known_only):
+    for name, one, two in facts_of(cell, other, known_only=known_only):
         if one != two and not (known_only and (one in (None, "") or two in (None, ""))):
             differing.append(f"{name} is {one} for {base.variant.name} and {two} for {result.variant.name}")
     if differing:
@@ -305,10 +307,11 @@ def _same_question(
         )
 
 
-_SHOWN_AS = {"num_fewshot": "the number of examples in the prompt"}
+SHOWN_AS = {"num_fewshot": "the number of examples in the prompt"}
 
 
-def _facts(cell: Cell, other: Cell, *, known_only: bool) -> Iterator[tuple[str, object, object]]:
+def facts_of(cell: Cell, other: Cell, *, known_only: bool) -> Iterator[tuple[str, object, object]]:
+    """What two cells of one task must have in common: its name, and what it is for either."""
     for name in ("metric", "filter", "kind", "num_fewshot"):
         yield name, getattr(cell.task, name), getattr(other.task, name)
     yield "task version", cell.task_version, other.task_version
@@ -331,7 +334,7 @@ def _aligned(
             "they are the same for both.",
             "Score them with qeval, or with an lm-eval that logs hashes (0.4.3 or later).",
         )
-    for column, what in _HASHES.items():
+    for column, what in HASHES.items():
         one, two = getattr(first, column), getattr(second, column)
         if not _equal(one, two):
             _refuse(first.key[np.asarray(one != two)], what, results, task)

@@ -36,10 +36,19 @@ EXPORTS: Mapping[str, Callable[[Source], Iterator[File]]] = {
 }
 
 
-def export(evidence: Evidence, read: Read, read_items: ReadItems, to: str, out: Path) -> tuple[Path, ...]:
+def export(
+    evidence: Evidence,
+    read: Read,
+    read_items: ReadItems,
+    to: str,
+    out: Path,
+    *,
+    url: str = "",
+    tell: Callable[[str], None] = lambda _: None,
+) -> tuple[Path, ...]:
     """Write a run in the form `to` (a key of `EXPORTS`) below the directory `out`; returns the files.
 
-    `out` is made where only it itself is missing.
+    `out` is made where only it itself is missing. `url` and `tell` are those of `Source`.
 
     Raises:
         UsageError: there is no such form.
@@ -52,7 +61,7 @@ def export(evidence: Evidence, read: Read, read_items: ReadItems, to: str, out: 
         raise QevalError(
             f"Nothing was scored in {evidence.run.id}, so there is nothing to export.", "Make the run again."
         )
-    files = list(make(Source(evidence, read, read_items)))
+    files = list(make(Source(evidence, read, read_items, url, tell)))
     return tuple(_put(out, name, content) for name, content in files)
 
 

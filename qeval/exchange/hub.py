@@ -12,6 +12,7 @@ from qeval.base.text import visible
 from qeval.compare.rows import Row, cell_of, score_of
 from qeval.exchange.source import Source, perplexity
 
+_COMMIT = re.compile(r"revision ([0-9a-f]{40})")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -21,6 +22,18 @@ def dataset_of(result: Result, row: Row) -> str | None:
     names = {cell.dataset.partition(",")[0].strip() for cell in cells}
     name = names.pop() if len(names) == 1 else ""
     return name if _HUB_ID.fullmatch(name) else None
+
+
+def revision_of(result: Result, row: Row) -> str | None:
+    """The commit of the data set behind a row, where all its members tell the same."""
+    cells = [cell for task in row.members if (cell := cell_of(result, task))]
+    told = {found[1] if (found := _COMMIT.search(cell.dataset)) else None for cell in cells}
+    return told.pop() if len(told) == 1 else None
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name can be that of a repository."""
+    return _HUB_ID.fullmatch(name) is not None
 
 
 def value_of(source: Source, result: Result, row: Row) -> float:

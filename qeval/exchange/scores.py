@@ -19,25 +19,9 @@ from qeval.base.records import Cell, Provenance, Result, Run, Scheme, Suite, Tas
 from qeval.base.sizes import size_of
 from qeval.base.tables import read, typed
 from qeval.exchange.choosing import chosen_baseline
+from qeval.exchange.columns import COLUMNS, NEEDED, PERCENT, plain
 from qeval.exchange.units import Published, is_perplexity, stored
 from qeval.store.checking import PUBLISHED
-
-_COLUMNS = {
-    "variant": "the name that tables show",
-    "task": "the task",
-    "score": "a fraction, or in per cent where percent = true; a perplexity as it is",
-    "right": "the number of right answers, in place of the score",
-    "n": "the number of items behind the score",
-    "model": "the model",
-    "metric": "the metric",
-    "num_fewshot": "the number of examples in the prompt",
-    "n_available": "the number of items of the whole task, where n is fewer",
-    "n_effective": "how many items of one task tell as much, for means of unlike subjects: at most n",
-    "stderr": "the score's standard error, in the score's unit",
-    "higher_is_better": "true or false, where the metric's name does not tell",
-    "baseline": "true in the rows of the variant that the others are compared with",
-}
-_NEEDED = ("variant", "task", "n")
 
 
 class ScoreTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -71,20 +55,24 @@ class ScoresTable(msgspec.Struct, forbid_unknown_fields=True):
     source: str = ""
 
 
-def import_scores(path: Path, *, model: str | None = None, baseline: str | None = None) -> Run:
+def import_scores(
+    path: Path, *, model: str | None = None, baseline: str | None = None, percent: bool = False
+) -> Run:
     """Read a table of published scores as a run without items.
 
     CSV: a line per variant and task, with the columns variant, task, n and score, or right (how many of the
-    n were right), and optionally the others of `_COLUMNS`. TOML: the same as [[score]] tables, and at the
+    n were right), and optionally the others of `COLUMNS`. TOML: the same as [[score]] tables, and at the
     top name, model, baseline, average (the list of tasks whose mean is the suite's average), percent,
-    description and source. Scores greater than 1 are taken for per cent only if `percent` says so. How a
+    description and source. Scores greater than 1 are taken for per cent only if `percent` says so (the
+    argument or the file), or a sign behind the number. How a
     metric becomes a score of which more is better: see `qeval.exchange.units`. A file may hold several
     models; `model` chooses one.
 
     Raises UsageError for a wrong or missing column, a number out of range, a metric on another scale, a
     variant or task said twice, an unknown baseline or none, or several models where none is chosen.
     """
-    head, rows = _score_rows(path)
+    head, raw = _score_rows(path)
+    head, rows = {**head, "percent": percent or bool(head.get("percent"))}, [plain(row) for row in raw]
     checked = [_score(row, head, f"{path}, score {at}") for at, row in enumerate(rows, 1)]
     _refuse_fractions(rows, head, path)
     checked = _of_model(checked, model, path)
@@ -103,7 +91,11 @@ def _refuse_fractions(rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any]
     its points would count for a hundredth."""
     highest: dict[str, float] = {}
     for row in rows if head.get("percent") else ():
-        if row.get("score") is not None and not is_perplexity(str(row.get("metric") or "")):
+        if (
+            row.get("score") not in (None, "")
+            and PERCENT not in row
+            and not is_perplexity(str(row.get("metric") or ""))
+        ):
             highest[row["task"]] = max(highest.get(row["task"], 0.0), float(row["score"]))
     task = next((task for task, score in highest.items() if 0 < score <= 1), None)
     if task is not None:
@@ -132,7 +124,7 @@ def _score_rows(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         head = read(path, "table of scores")
         typed(head, ScoresTable, str(path))
         rows = head.pop("score", [])
-    elif path.suffix.lower() == ".csv":
+    elif path.suffix.lower() in {".csv", ".tsv"}:
         rows = _csv_rows(path)
     else:
         raise UsageError(f"{path} is neither .csv nor .toml.", "Give the file the ending of what it holds.")
@@ -150,7 +142,7 @@ def _csv_rows(path: Path) -> list[dict[Any, Any]]:
     if twice:
         raise UsageError(f"{path} has the column {twice[0]!r} twice.", "Keep one of them.")
     for row in rows:
-        _only(row, _COLUMNS, path)
+        _only(row, COLUMNS, path)
     return rows
 
 
@@ -166,7 +158,7 @@ def _only(row: Mapping[Any, Any], known: Mapping[str, Any], path: Path) -> None:
 
 def _score(row: Mapping[str, Any], head: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The row with every number read and looked at."""
-    lacking = [name for name in _NEEDED if row.get(name) in (None, "")]
+    lacking = [name for name in NEEDED if row.get(name) in (None, "")]
     if lacking:
         raise UsageError(f"{where} has no {lacking[0]}.", _ROW)
     found: dict[str, Any] = {
@@ -185,7 +177,9 @@ def _score(row: Mapping[str, Any], head: Mapping[str, Any], where: str) -> dict[
     whole = size_of(found["task"])
     if whole is not None and found["n"] < whole:
         found.setdefault("n_available", whole)
-    rises, percent = _yes_or_no("higher_is_better", row, where), bool(head.get("percent"))
+    rises, percent = _yes_or_no("higher_is_better", row, where), bool(head.get("percent") or row.get(PERCENT))
+    if PERCENT in row and is_perplexity(found["metric"]):
+        raise UsageError(f"{where}: a {found['metric']} is not in per cent.", "Leave the sign out.")
     published = Published(found["metric"], _fraction(found, percent), found["n"], rises, where)
     kept = asdict(stored(published, _error(found, percent)))
     found.pop("stderr", None)
@@ -228,7 +222,7 @@ def _number(name: str, value: Any, where: str) -> float | int:
     least = 0 if name in ("num_fewshot", "score", "right", "stderr") else 1
     possible = math.isfinite(number) and number >= least and not (name == "stderr" and not number)
     if not possible or (whole and number != int(number)):
-        raise UsageError(f"{where}: {name} = {value!r} is not possible.", f"{name} is {_COLUMNS[name]}.")
+        raise UsageError(f"{where}: {name} = {value!r} is not possible.", f"{name} is {COLUMNS[name]}.")
     return int(number) if whole else number
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,10 @@ class Source:
     evidence: Evidence
     read: Read
     read_items: ReadItems
+    url: str = ""
+    """Where the run can be seen, for those who ask where a number is from; "" where nobody said."""
+    tell: Callable[[str], None] = lambda _: None
+    """Takes sentences for the person who exports, on what is left out."""
 
     @property
     def run(self) -> Run:

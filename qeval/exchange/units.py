@@ -70,8 +70,8 @@ def stored(found: Published, stderr: float | None = None) -> Stored:
         raise UsageError(
             f"{found.where}: the score {found.score:g} is more than all items, so {found.metric} is not on "
             "0 to 1.",
-            "Write percent = true at the top of a TOML file if it is in per cent. What is on another scale "
-            "cannot be compared: leave it out.",
+            "If it is in per cent, write it as 65.2%, or say so of the whole table with --percent. What is "
+            "on another scale cannot be compared: leave it out.",
         )
     falls = falls or found.rises is False
     score = 1 - found.score if falls else found.score

@@ -8,8 +8,8 @@ no correction for their number (intersection-union: Berger 1982); the naming of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from qeval.base.errors import Exit, IncomparableError
 from qeval.base.records import Decision, Policy, Result, Rule
@@ -39,8 +39,8 @@ class Outcome:
     """What a gate found. `verdicts` gives every candidate FAIL, MISSING, INCONCLUSIVE, PASS or NOT JUDGED
     (no required rule concerns it); `unjudged` lists the tasks that some variant's rules do not cover; `notes`
     are sentences that must be printed wherever the verdict is, among them everything that the policy let
-    pass. `model` (with its revision), `run` and `created` say what was
-    judged."""
+    pass; `findings` says in a sentence what was found of each candidate without any rule. `model` (with its
+    revision), `run` and `created` say what was judged."""
 
     run: str
     created: str
@@ -53,6 +53,7 @@ class Outcome:
     exit: Exit
     unjudged: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    findings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def headline(self) -> str:
@@ -121,6 +122,9 @@ def conclude(evidence: Evidence, policy: Policy) -> Outcome:
         exit=exit_code(decisions, policy),
         unjudged=tuple(dict.fromkeys(doubt.task for doubt in found if (doubt.variant, doubt.task) in nobody)),
         notes=notes(evidence, policy, decisions, found),
+        findings={
+            name: f"{said.words}. {said.sentence}" for name in names if (said := evidence.finding(name))
+        },
     )
 
 

@@ -11,11 +11,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from tabulate import tabulate
-
-from qeval.base import numbers
+from qeval.base import layout, numbers
 from qeval.base.errors import UsageError
-from qeval.base.records import Kind, Level, Policy, Rule, Suite
+from qeval.base.layout import Column
+from qeval.base.records import Kind, Level, Policy, Rule, Suite, Tier
 from qeval.base.rules import describe, limit_of
 from qeval.compare.rows import Row
 from qeval.judge.deciding import POWER
@@ -40,6 +39,8 @@ EVEN = 0.5
 """The least power that is worth planning for: no more than a coin promises."""
 """The share of answers that change between right and wrong, where no run tells: 8 to 14% is usual for
 4-bit schemes on multiple choice."""
+UNDECIDED: frozenset[Answer] = frozenset({"below noise", "too few items", "impossible"})
+"""The answers on rules that cannot be decided; of what is unknown, a run tells."""
 MARGINS = (0.5, 1.0, 2.0)
 """Points of which a plan without a policy speaks."""
 
@@ -67,6 +68,12 @@ class Planned:
     answer: Answer = "unknown"
     reason: str = ""
     texts: int | None = None
+    tier: Tier = "required"
+
+    @property
+    def undecided(self) -> bool:
+        """Whether this is a required rule that the items there are cannot decide."""
+        return bool(self.limit) and self.tier == "required" and self.answer in UNDECIDED
 
 
 # --- what can be decided ------------------------------------------------------------------------
@@ -148,7 +155,9 @@ _UNKNOWN = "How much its items change is not known: measure it with --from RUN."
 def _ruled(rule: Rule, row: Row, guess: Guess) -> Planned:
     limit, value = limit_of(rule)
     size = guess.sizes[row.id]
-    base = Planned(row.id, row.level, row.kind, size.n, rule.confidence, describe(rule), texts=size.texts)
+    base = Planned(
+        row.id, row.level, row.kind, size.n, rule.confidence, describe(rule), texts=size.texts, tier=rule.tier
+    )
     if limit == "max_flips":
         return _flips(base, row, guess, value)
     allowed = _allowed(limit, value, row, guess)
@@ -242,20 +251,27 @@ def _flips_of_texts(row: Row, guess: Guess, confidence: float, share: float, mos
 # --- for a person and a machine -----------------------------------------------------------------
 
 
-def table(rows: Sequence[Planned], noise: Sequence[str] = ()) -> str:
-    """The plan as text: a row per rule, the sentences of what cannot be decided, and those of `noise`."""
+def table(rows: Sequence[Planned], noise: Sequence[str] = (), width: int | None = None) -> str:
+    """The plan as text of so many columns: a row per rule, the sentences of what cannot be decided, and those
+    of `noise`."""
     if any(row.limit for row in rows):
         headers = ["task", "rule", "items", "churn", "smallest", "items needed", "answer"]
         cells = [[row.task, row.limit, *_numbers(row), _count(_one(row)), row.answer] for row in rows]
     else:
         headers = ["task", "items", "churn", "smallest", *[f"for {points:g} points" for points in MARGINS]]
         cells = [[row.task, *_numbers(row), *_all_needed(row)] for row in rows]
-    align = ["right" if header in ("items", "churn", "smallest") else "left" for header in headers]
-    text = tabulate(cells, headers=headers, tablefmt="simple", disable_numparse=True, colalign=align)
+    text = layout.table([*map(_column, headers)], cells, width)
     told = [row for row in rows if row.answer not in ("provable", "below noise")]
     reasons = [f"{row.task}: {row.reason}" for row in told if row.reason]
     below = ["\n".join(lines) for lines in (reasons, noise) if lines]
     return "\n\n".join([text, *below, *_plainly(rows)])
+
+
+def _column(title: str) -> Column:
+    """A column, with its turn to give way on a narrow terminal."""
+    goes = {"churn": 4, "for 0.5 points": 3, "for 2 points": 2, "smallest": 1}.get(title, 0)
+    align: Literal["left", "right"] = "right" if title in ("items", "churn", "smallest") else "left"
+    return Column(title, align, goes, leads=title in ("task", "rule"))
 
 
 def _plainly(rows: Sequence[Planned]) -> list[str]:

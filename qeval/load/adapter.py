@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from qeval.base import installed
 from qeval.base.errors import MissingPackageError, QevalError
 from qeval.load.source import Source, model_identity, read_json
 from qeval.load.spec import Recipe, SchemeSpec
@@ -44,7 +45,7 @@ def check(adapter: str, spec: SchemeSpec, options: Mapping[str, Any]) -> None:
     """Raise MissingPackageError without peft, QevalError where merged weights would be quantised no more:
     what is unpacked or simulated holds plain numbers, and would go on telling the bits that they had."""
     if version_of("peft") is None:
-        raise MissingPackageError("An adapter needs peft.", "Install it with: pip install 'qeval[adapter]'")
+        raise MissingPackageError("An adapter needs peft.", installed.remedy("adapter"))
     source, merged = split(adapter)
     if merged and spec.unpacks(options):
         raise QevalError(

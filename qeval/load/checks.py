@@ -11,7 +11,7 @@ from qeval.base.errors import MissingPackageError, QevalError
 from qeval.base.names import scheme_text
 from qeval.base.records import Scheme
 from qeval.load.device import device_name
-from qeval.load.packages import in_words, install_command, missing_packages
+from qeval.load.packages import in_words, missing_packages, remedy
 from qeval.load.schemes import SCHEMES
 from qeval.load.source import Source, read_config
 from qeval.load.spec import Recipe, SchemeSpec
@@ -37,7 +37,7 @@ def check_available(scheme: Scheme) -> None:
         gpu = f", and {spec.gpu}" if spec.gpu and not unpack else ""
         raise MissingPackageError(
             f"{spec.name} needs {in_words(missing)}{gpu}.",
-            f"Install it with: {install_command(spec)}{_unpacking(scheme)}",
+            f"{remedy(spec)}{_unpacking(scheme)}",
         )
 
 

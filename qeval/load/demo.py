@@ -8,8 +8,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qeval.base import uses
 from qeval.base.errors import MissingPackageError, QevalError
 from qeval.base.files import build_directory
+from qeval.base.places import MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,11 +39,12 @@ def package_version() -> str:
 def prepare(cache_dir: Path, progress: Callable[[str], None]) -> Path:
     """The directory of the demo model, converted at the first call. Raises MissingPackageError."""
     version = package_version()
-    target = cache_dir / "models" / f"smollm2-135m-instruct-{version}-{CONVERSION}"
+    target = cache_dir / MODELS / f"smollm2-135m-instruct-{version}-{CONVERSION}"
     if not (target / "config.json").is_file() and importlib.util.find_spec("gguf") is None:
         raise MissingPackageError(
-            "The demo model needs gguf to be unpacked.", "Install it with: pip install 'qeval[demo]'"
+            "The demo model needs gguf to be unpacked.", "Install it with: pip install gguf"
         )
+    uses.hold(target)
     return build_directory(target, lambda partial: _convert(partial, progress))
 
 

@@ -26,16 +26,19 @@ NODES = Path("/dev")
 
 
 def resolve_device(asked: str) -> str:
-    """A torch device name; auto is the first GPU if there is one. Raises LostDeviceError for one that is not
-    here."""
+    """A torch device name; auto is the first NVIDIA GPU if there is one. Raises LostDeviceError for one that
+    is not here, UsageError for Apple's."""
     if asked == "cpu":
         return asked
+    if asked.partition(":")[0] == "mps":
+        raise UsageError(
+            "Apple's GPUs (mps) are not calculated on: nobody has held their numbers against a CPU's.",
+            "Use --device cpu.",
+        )
     import torch
 
     if asked == "auto":
-        return (
-            "cuda:0" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        )
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(1, device=asked)
     except (RuntimeError, AssertionError) as error:

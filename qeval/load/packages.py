@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 
+from qeval.base import installed
 from qeval.load.spec import Package, SchemeSpec
 from qeval.load.versions import version_of
 
@@ -43,11 +44,34 @@ def _find(module: str) -> ModuleSpec | None:
 
 
 def install_command(spec: SchemeSpec) -> str:
-    """The command that installs what a scheme needs."""
-    isolation = "" if all(package.isolated for package in spec.packages) else "--no-build-isolation "
+    """The command that installs what a scheme needs, as documents print it: of a qeval from the index."""
     if spec.extra is None:
-        return f"pip install {isolation}{' '.join(package.distribution for package in spec.packages)}"
-    return f"pip install {isolation}'qeval[{spec.extra}]'"
+        return _without_extra(spec)
+    return f"pip install {'' if isolated(spec) else '--no-build-isolation '}'qeval[{spec.extra}]'"
+
+
+def remedy(spec: SchemeSpec) -> str:
+    """The sentence that says how to install what a scheme needs, beside the qeval that is here."""
+    if spec.extra is None:
+        return f"Install it with: {_without_extra(spec)}"
+    return installed.remedy(spec.extra, isolated=isolated(spec))
+
+
+def remedy_here(spec: SchemeSpec) -> str:
+    """The command that installs what a scheme needs, as it can be typed on this machine."""
+    if spec.extra is None:
+        return _without_extra(spec)
+    return installed.remedy_here(spec.extra, isolated=isolated(spec))
+
+
+def isolated(spec: SchemeSpec) -> bool:
+    """Whether none of a scheme's packages builds against the torch that is there."""
+    return all(package.isolated for package in spec.packages)
+
+
+def _without_extra(spec: SchemeSpec) -> str:
+    isolation = "" if isolated(spec) else "--no-build-isolation "
+    return f"pip install {isolation}{' '.join(package.distribution for package in spec.packages)}"
 
 
 def in_words(packages: Sequence[Package]) -> str:

@@ -119,3 +119,12 @@ def _calibration(variant: Variant, meant: Meant) -> calibration.Calibration | No
     if not spec.calibrated or meant.ready is not None:
         return None
     return checkpoint.calibration_of(variant.model, spec.complete(variant.scheme.options))
+
+
+def calibration_set(variant: Variant) -> tuple[str, str] | None:
+    """The Hub's data set and its configuration that a variant is quantised with here; None where nobody
+    calibrates here, or with a text."""
+    found = _calibration(variant, resolve(variant))
+    if found is None or found.name not in calibration.HUB_SETS:
+        return None
+    return calibration.HUB_SETS[found.name][:2]

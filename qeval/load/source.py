@@ -180,24 +180,28 @@ def _no_such_model(model: str) -> QevalError:
     )
 
 
-def hub_refusal(model: str, revision: str | None, error: BaseException) -> QevalError | None:
-    """What the Hub said, as a sentence and a remedy; None where `error` is not its refusal."""
+def hub_refusal(
+    repo: str, revision: str | None, error: BaseException, kind: str = "model"
+) -> QevalError | None:
+    """What the Hub said of a model (or a "dataset"), as a sentence and a remedy; None where `error` is not
+    its refusal."""
+    from huggingface_hub import get_token
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
+    what = "data set" if kind == "dataset" else "model"
+    page = f"https://huggingface.co/{'datasets/' if kind == 'dataset' else ''}{repo}"
     if isinstance(error, GatedRepoError):
+        token = "the token that is set has no access to it" if get_token() else "no token is set"
         return QevalError(
-            f"{model} is gated, and no token with access to it is set.",
-            f"Ask for access at https://huggingface.co/{model}, then run: hf auth login",
+            f"{repo} is gated, and {token}.",
+            f"Ask for access at {page}, then run hf auth login, or set HF_TOKEN to a token of that account.",
         )
     if isinstance(error, RevisionNotFoundError):
-        return QevalError(
-            f"{model} has no revision {revision!r}.",
-            f"See https://huggingface.co/{model}/tree/main for its branches.",
-        )
+        return QevalError(f"{repo} has no revision {revision!r}.", f"See {page}/tree/main for its branches.")
     if isinstance(error, RepositoryNotFoundError):
         return QevalError(
-            f"There is no model {model} on the Hub, or it is private.",
-            "Check the spelling; for a private model run: hf auth login",
+            f"There is no {what} {repo} on the Hub, or it is private.",
+            f"Check the spelling; for a private {what} run hf auth login, or set HF_TOKEN.",
         )
     return None
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from qeval.base import numbers
+from qeval.base import layout, numbers
+from qeval.base.layout import Column
 from qeval.base.names import scheme_text
 from qeval.base.records import Scheme
 from qeval.base.text import one_line
@@ -16,15 +17,19 @@ MOST = 40
 """Groups that a picture and a terminal show."""
 
 
-def table(found: Any, scheme: Scheme) -> str:
-    """The table of groups, the sum against the whole, and the list to paste."""
-    from tabulate import tabulate
-
+def table(found: Any, scheme: Scheme, width: int | None = None) -> str:
+    """The table of groups in so many columns, the sum against the whole, and the list to paste."""
     heads = (found.by, "KL alone, nats", "of the sum", "weights", "bits", "plain adds, bits/weight")
     lines = [_line(found, one) for one in found.groups[:MOST]]
-    align = ("left", *("right" for _ in heads[1:]))
-    parts = [tabulate(lines, heads, tablefmt="simple", disable_numparse=True, colalign=align)]
-    return "\n".join([*parts, "", *sentences(found, scheme)])
+    columns = [
+        Column(title, "right" if place else "left", goes, leads=not place)
+        for place, (title, goes) in enumerate(zip(heads, _GOES, strict=True))
+    ]
+    return "\n".join([layout.table(columns, lines, width), "", *sentences(found, scheme)])
+
+
+_GOES = (0, 0, 0, 2, 1, 0)
+"""Which columns give way first on a narrow terminal."""
 
 
 def _line(found: Any, one: Any) -> list[str]:

@@ -9,14 +9,18 @@ from qeval.base import numbers
 from qeval.base.names import scheme_text, short
 from qeval.base.records import Decision, Policy, ReadItems, Result, Run
 from qeval.compare.evidence import Evidence
-from qeval.compare.rows import result_of
+from qeval.report.cautions import Cautions, cautions
+from qeval.report.choices import ToldChoices
+from qeval.report.choices import told as choices_told
 from qeval.report.costs import CostTable, cost_table
 from qeval.report.documents import Documents, documents
-from qeval.report.facts import OWN, Fact, commands, provenance_facts, run_facts, warnings_of
+from qeval.report.explorer import Explorer, explore
+from qeval.report.facts import OWN, Fact, commands, provenance_facts, run_facts
 from qeval.report.fidelity import Told, told
 from qeval.report.figures import Column, Figure, Material, column, figure, scale_of, widest, with_bars
-from qeval.report.flips import Explorer, explore
+from qeval.report.headline import headline
 from qeval.report.noise import Noise, noise_of
+from qeval.report.ranking import Ranking, ranking
 from qeval.report.subjects import Category, Subject, categories, subjects
 from qeval.report.verdicts import Verdict, verdict_of
 
@@ -34,7 +38,6 @@ class Line:
     verdict: Verdict
     figures: tuple[Figure | None, ...]
     facts: tuple[Fact, ...]
-    warnings: tuple[str, ...]
     noise: str = ""
 
     @property
@@ -56,9 +59,11 @@ class Detail:
 
 @dataclass(frozen=True)
 class Context:
-    """Everything a report shows."""
+    """Everything a report shows. `title` is what was found, unless a person gave another one; `about` says of
+    what, beside it."""
 
     title: str
+    about: str
     evidence: Evidence
     decisions: Sequence[Decision]
     run_facts: tuple[Fact, ...]
@@ -71,10 +76,12 @@ class Context:
     cost: CostTable | None
     noise: Noise
     commands: tuple[Fact, ...]
-    warnings: tuple[str, ...]
+    ranking: Ranking
+    cautions: Cautions
     forgiven: tuple[str, ...]
     gate: str
     fidelity: Told
+    choices: tuple[ToldChoices, ...]
 
     @property
     def run(self) -> Run:
@@ -87,11 +94,18 @@ class Context:
         return tuple(line for line in self.lines if not line.is_baseline)
 
     @property
+    def told(self) -> tuple[Line, ...]:
+        """The lines whose verdict is told in a sentence, in the order of the decision table."""
+        order = {entry.variant: place for place, entry in enumerate(self.ranking.entries)}
+        lines = [line for line in self.lines if not line.is_baseline or line.status == "failed"]
+        return tuple(sorted(lines, key=lambda line: order.get(line.name, -1)))
+
+    @property
     def summary(self) -> str:
         """What the report is of, in a line."""
         number = len(self.run.results)
         variants = f"{number} variant{'' if number == 1 else 's'}"
-        parts = (self.run.suite.name, f"baseline {self.run.baseline}", variants, self.run.created)
+        parts = (self.run.suite.name, f"baseline {self.run.baseline}", variants, self.run.created[:10])
         return " · ".join(part for part in parts if part)
 
     @property
@@ -156,13 +170,16 @@ def build(
     and `policy` are a gate's, if one was asked for. Nothing is recomputed that the evidence already says.
     """
     run, material, noise = evidence.run, Material(evidence, decisions), noise_of(evidence)
+    ranked = ranking(evidence, decisions)
+    found, about = headline(ranked.entries), f"What quantisation cost {run.model}"
     return Context(
-        title=title or f"What quantisation cost {run.model}",
+        title=title or found or about,
+        about="" if not (title or found) else f"{found}. {about}" if title and found else about,
         evidence=evidence,
         decisions=decisions,
         run_facts=run_facts(run),
         columns=tuple(column(material, row) for row in material.rows),
-        lines=tuple(replace(line, noise=noise.within.get(line.name, "")) for line in _lines(material)),
+        lines=tuple(replace(line, noise=noise.within.get(line.name, "")) for line in lines_of(material)),
         subjects=subjects(evidence),
         categories=categories(evidence),
         documents=documents(evidence),
@@ -170,37 +187,13 @@ def build(
         cost=cost_table(run),
         noise=noise,
         commands=commands(run),
-        warnings=_run_warnings(run),
+        ranking=ranked,
+        cautions=cautions(evidence),
         forgiven=_forgiven(policy),
         gate=_gate_text(policy, decisions),
         fidelity=told(evidence.fidelity),
+        choices=choices_told(evidence),
     )
-
-
-def _run_warnings(run: Run) -> tuple[str, ...]:
-    """What is wrong with the run as a whole, in sentences."""
-    notes = []
-    baseline = result_of(run, run.baseline)
-    if baseline is None:
-        notes.append(f"The run has no variant called {run.baseline}, its baseline: nothing can be compared.")
-    elif baseline.status == "failed":
-        notes.append("The baseline failed: nothing can be compared.")
-    failed = [result.variant.name for result in run.results if result.status == "failed"]
-    if failed:
-        notes.append(f"Did not run: {', '.join(failed)}.")
-    if len(run.results) == 1:
-        notes.append("There is one variant only: scores are shown, and there is nothing to compare.")
-    if not any(cell.n for result in run.results for cell in result.cells):
-        notes.append("Nothing was scored.")
-    if any(cell.limited for result in run.results for cell in result.cells):
-        notes.append(
-            "Only a part of the items was scored (a limit was set): this is a smoke test, not a measurement."
-        )
-    if any(cell.aggregate_only for result in run.results for cell in result.cells):
-        notes.append(
-            "Only scores are known, not the items behind them: intervals are conservative, flips unknown."
-        )
-    return tuple(notes)
 
 
 def _forgiven(policy: Policy | None) -> tuple[str, ...]:
@@ -221,7 +214,7 @@ def _gate_text(policy: Policy | None, decisions: Sequence[Decision]) -> str:
     return f"Judged by {policy.source}." if policy and policy.source else "Judged by the rules given."
 
 
-def _lines(material: Material) -> tuple[Line, ...]:
+def lines_of(material: Material) -> tuple[Line, ...]:
     """The baseline first, then the variants as they were asked for."""
     run, rows = material.run, material.rows
     ordered = sorted(run.results, key=lambda result: result.variant.name != run.baseline)
@@ -244,8 +237,7 @@ def _line(material: Material, place: int, result: Result, figures: tuple[Figure 
         is_baseline=name == run.baseline,
         status=result.status,
         error=result.error or "",
-        verdict=verdict_of(result, material.evidence, material.claimed, material.decisions),
+        verdict=verdict_of(result, material.evidence, material.decisions),
         figures=figures,
         facts=provenance_facts(result),
-        warnings=warnings_of(result),
     )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from qeval.base import numbers
+from qeval.base import installed, next_steps, numbers
 from qeval.base.names import option_text, scheme_text
 from qeval.base.records import ENOUGH_QUANTISED, Provenance, Result, Run
 from qeval.base.redacted import is_redacted
@@ -99,28 +99,6 @@ def _leaves(value: object) -> int:
     return sum(map(_leaves, parts)) if isinstance(parts, list | tuple) and parts else 1
 
 
-def warnings_of(result: Result) -> tuple[str, ...]:
-    """Sentences that a reader must see: limits, cut contexts, scores without items, the loader's notes."""
-    notes = [*result.provenance.warnings, *result.provenance.notes] if result.provenance else []
-    limited = [cell.task.name for cell in result.cells if cell.limited]
-    if limited:
-        notes.append(f"Only a part of the items was scored: {_some(limited)}.")
-    if any(cell.aggregate_only for cell in result.cells):
-        notes.append("Only scores are known, not the items: no flips, and intervals are conservative.")
-    cut = sum(cell.truncated for cell in result.cells)
-    if cut:
-        notes.append(f"{numbers.count(cut)} contexts were cut on the left to fit the model.")
-    if result.status == "partial":
-        notes.append("The variant is not finished: some tasks are missing.")
-    return tuple(notes)
-
-
-def _some(names: Iterable[str], most: int = 4, between: str = ", ") -> str:
-    kept = list(dict.fromkeys(names))
-    more = f" and {len(kept) - most} more" if len(kept) > most else ""
-    return between.join(kept[:most]) + more
-
-
 def run_facts(run: Run) -> tuple[Fact, ...]:
     """The run's own facts: what, when, by which version; how, where qeval itself scored it."""
     datasets = sorted({cell.dataset for result in run.results for cell in result.cells if cell.dataset})
@@ -179,14 +157,12 @@ def commands(run: Run) -> tuple[Fact, ...]:
     """The exact commands that make the run and its reports again; without paths that were left out, which is
     said."""
     made = shlex.join(run.command) if run.command else ""
-    run_id = shlex.quote(run.id)
+    where = () if is_redacted(run) else next_steps.runs_dir_words(run.command)
+    install, note = installed.same_version(run.qeval_version)
     steps = [
-        (
-            "Install the same version",
-            f"pip install 'qeval=={run.qeval_version}'" if run.qeval_version else "",
-        ),
+        (f"Install the same version{f' ({note})' if note else ''}", install),
         (f"Make the run{_INCOMPLETE if is_redacted(run) else ''}", made),
-        ("Make this report", f"qeval report {run_id} -o report.html"),
-        ("Judge it", f"qeval gate {run_id} --max-drop 1.0"),
+        ("Make this report", next_steps.report(run.id, where)),
+        *([("Judge it", next_steps.gate(run.id, run.suite.name, where))] if len(run.results) > 1 else []),
     ]
     return tuple((label, text) for label, text in steps if text)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qeval.base import numbers
+from qeval.base import layout, numbers
 from qeval.base.fidelity import Role
+from qeval.base.layout import Column
 from qeval.base.names import short
 from qeval.base.numbers import Numeral
 from qeval.base.text import one_line
@@ -209,27 +210,33 @@ def _passages(row: Row) -> Passages:
     return Passages(f"{row.protocol.name}, {name_of(row)}", rows)
 
 
-def terminal(found: Fidelity) -> str:
-    """The table and its sentences for a terminal; a sentence where nothing was measured."""
-    from tabulate import tabulate
-
+def terminal(found: Fidelity, width: int | None = None) -> str:
+    """The table and its sentences for so many columns; a sentence where nothing was measured."""
     if not found.rows:
         return "No fidelity was measured."
     lines = [[one_line(cell) for cell in _row(row)] for name in found.protocols for row in found.of(name)]
     names = [line[0] for line in lines]
     for at, line in enumerate(lines):
         line[0] = "" if at and names[at - 1] == names[at] else names[at]
-    align = ("left", "left", *("right" for _ in HEADERS[2:]))
     headers = [header if header.startswith("KL") else header.lower() for header in HEADERS]
-    table = tabulate(lines, headers, tablefmt="simple", disable_numparse=True, colalign=align)
+    table = layout.table([*map(_column, headers, _GOES)], lines, width)
     traces = [_trace(row) for row in found.rows if row.traced]
     more = ""
     if traces:
         cells = [[one_line(cell) for cell in line] for line in traces]
-        more = "\n\n" + tabulate(
-            cells, [h.lower() for h in TRACE_HEADERS], tablefmt="simple", disable_numparse=True
-        )
+        titles = [Column(title.lower(), leads=place < _NAMES) for place, title in enumerate(TRACE_HEADERS)]
+        more = f"\n\n{layout.table(titles, cells, width)}"
     return "\n".join([table + more, "", *map(one_line, sentences(found))])
+
+
+_GOES = (0, 0, 2, 0, 0, 1, 3, 1)
+"""Which of HEADERS give way first on a narrow terminal."""
+_NAMES = 2
+
+
+def _column(title: str, goes: int) -> Column:
+    leads = title in {"protocol", "variant"}
+    return Column(title, "left" if leads else "right", goes, leads=leads)
 
 
 def as_data(found: Fidelity) -> list[dict[str, Any]]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 from qeval.base import numbers
 from qeval.base.records import Comparison, Decision, Result, Run
 from qeval.compare.columns import in_words
-from qeval.compare.evidence import Evidence, claims
+from qeval.compare.evidence import Evidence
+from qeval.compare.margin import Finding
 from qeval.compare.rows import Row, Score, score_of, summary_rows
 from qeval.report.verdicts import WORST_FIRST
 
@@ -28,8 +28,8 @@ class Bar:
 
 @dataclass(frozen=True)
 class Figure:
-    """One variant on one row, in words. `status` is the gate's, "" where nothing judged it. `delta` and
-    what follows are empty for the baseline and where nothing could be compared."""
+    """One variant on one row, in words. `status` is the gate's, "" where nothing judged it; `word` the key of
+    what is found. `delta` and what follows are empty for the baseline and where nothing could be compared."""
 
     score: str
     n: str
@@ -40,7 +40,7 @@ class Figure:
     statistics: Mapping[str, numbers.Numeral] = field(default_factory=dict)
     status: str = ""
     advisory: bool = False
-    real: str = ""
+    word: str = ""
     bar: Bar | None = None
     notes: tuple[str, ...] = ()
     comparison: Comparison | None = None
@@ -65,11 +65,6 @@ class Material:
 
     evidence: Evidence
     decisions: Sequence[Decision]
-
-    @cached_property
-    def claimed(self) -> Mapping[tuple[str, str], int]:
-        """What may be claimed of each variant on each row; see `evidence.claims`."""
-        return claims(self.evidence)
 
     @property
     def run(self) -> Run:
@@ -133,30 +128,32 @@ def figure(material: Material, result: Result, row: Row) -> Figure | None:
     if shown is None:
         return plain
     judged = [d for d in material.decisions if d.variant == name and d.task == row.id]
-    return _compared(plain, shown, judged, material.claimed.get((name, row.id), 0))
+    return _compared(plain, shown, judged, material.evidence.findings.get((name, row.id)))
 
 
-def _compared(plain: Figure, shown: Comparison, decisions: Sequence[Decision], claim: int) -> Figure:
-    """The figure with its difference. Where a rule judged the row, the interval is the one that decided."""
+def _compared(
+    plain: Figure, shown: Comparison, decisions: Sequence[Decision], found: Finding | None
+) -> Figure:
+    """The figure with its difference, and what a rule says of it where one judged the row."""
     deciding = _deciding(decisions)
-    used, margin = (deciding.comparison or shown, _margin(deciding)) if deciding else (shown, None)
-    if deciding and deciding.rule.max_flips is not None:
-        used = shown  # its interval is one of answers that agree, not of a difference of scores
-    limits = () if margin is None else (margin,)
+    margin = _margin(deciding) if deciding else None
+    limits = (() if margin is None else (margin,)) + ((-found.limit, found.limit) if found else ())
     is_ratio = shown.kind == "perplexity"
-    delta = numbers.ratio(used.delta, limits) if is_ratio else numbers.signed_points(used.delta, limits)
-    interval = (numbers.interval_ratio if is_ratio else numbers.interval_points)(used.low, used.high, limits)
+    delta = numbers.ratio(shown.delta, limits) if is_ratio else numbers.signed_points(shown.delta, limits)
+    interval = (numbers.interval_ratio if is_ratio else numbers.interval_points)(
+        shown.low, shown.high, limits
+    )
     return replace(
         plain,
         delta=delta,
         interval=interval,
-        confidence=numbers.level(used.confidence),
+        confidence=numbers.level(shown.confidence),
         statistics=in_words(shown),
         status=deciding.status if deciding else "",
         advisory=deciding is not None and deciding.rule.tier == "advisory",
-        real=_REAL[claim],
+        word=found.status if found else "",
         notes=shown.notes,
-        comparison=used,
+        comparison=shown,
         margin=margin,
     )
 
@@ -171,8 +168,6 @@ def _margin(decision: Decision) -> float | None:
     """The allowed difference as a delta (at most zero); None for a limit on flips."""
     return None if decision.allowed is None or decision.rule.max_flips is not None else -decision.allowed
 
-
-_REAL = {-1: "lower", 0: "unclear", 1: "higher"}
 
 Scale = tuple[float, float]
 

@@ -15,10 +15,12 @@ def _terms(context: Context) -> list[tuple[str, str, bool]]:
     perplexed = any(column.is_perplexity for column in context.columns)
     return [
         ("Score", _SCORE, True),
-        ("Difference", _DIFFERENCE, compared),
+        ("Δ, the difference", _DIFFERENCE, compared),
         ("Interval", _INTERVAL, compared),
+        ("Equivalent, measurable, worse, better, undecided", _words(context), compared),
         ("Pass, fail, undecided", _VERDICTS, context.judged),
         ("Lost, gained, changed", _FLIPS, bool(context.explorer.counts)),
+        ("Confidence and ECE", _CALIBRATION, bool(context.choices)),
         ("Noise floor", _NOISE, bool(context.noise.floor)),
         ("Spread over seeds", _SEEDS, bool(context.noise.seeds)),
         ("Kept, and kept above chance", _RECOVERY, compared),
@@ -27,6 +29,17 @@ def _terms(context: Context) -> list[tuple[str, str, bool]]:
         ("Texts", _TEXTS, any(" texts" in column.n for column in context.columns)),
         ("Perplexity", _PERPLEXITY, perplexed),
     ]
+
+
+def _words(context: Context) -> str:
+    """The five words, with the margin of this report."""
+    within = context.evidence.margin.told()
+    return (
+        f"Not every difference that can be measured matters. Here one matters from {within}. Equivalent: the "
+        "whole interval is smaller than that. Measurable: it is smaller too, but surely not zero. Worse, "
+        "better: the whole interval is beyond it. Undecided: more items are needed to tell. Undecided is not "
+        "the same as equivalent."
+    )
 
 
 _SCORE = (
@@ -53,6 +66,13 @@ _FLIPS = (
     "Lost answers were right and became wrong; gained ones were wrong and became right; changed counts "
     "every answer that is another one than before. A variant that loses 50 and gains 50 has the same "
     "score, but it is another model on 100 questions."
+)
+_CALIBRATION = (
+    "How sure a model is of its answer: the probability that it gives this choice among all, from their "
+    "log-probabilities as they are. The expected calibration error sorts items into ten bins by confidence "
+    "(0 to 10%, 10 to 20%, and so on) and takes the mean over items of how far the share of right answers in "
+    "a bin lies from its mean confidence (Guo et al. 2017). A model that is right as often as it is sure has "
+    "0, but for chance, which adds up to 0.4 times the root of 10 by the number of items: 4 points for 1000."
 )
 _NOISE = (
     "The baseline was scored twice: by another path through the same code, in other batches and another "

@@ -10,7 +10,7 @@ from qeval.base import numbers
 from qeval.compare import noise, spread
 from qeval.compare.evidence import Evidence
 
-FLOOR_HEADERS = ("Task", "Items", "Changed", "Share", "Difference")
+FLOOR_HEADERS = ("Task", "Items", "Changed", "Share", "Δ")
 SEED_HEADERS = ("Variant", "Task", "Seeds", "Least", "Median", "Greatest")
 
 

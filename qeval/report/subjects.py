@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 from qeval.base import numbers
+from qeval.base.names import short
 from qeval.base.records import Comparison
-from qeval.compare.evidence import Evidence
+from qeval.compare import stats
+from qeval.compare.evidence import CONFIDENCE, Evidence
 from qeval.compare.pairs import Pairs
 from qeval.compare.rows import Row, Score, score_of, subject_rows
 from qeval.compare.stats import paired_standard_error
 from qeval.compare.stats.shrink import settled, shrink
 from qeval.report.figures import n_of
 
+FEW = 5
+"""So many of the most harmed and of the least harmed members of a group stand apart."""
+
 
 @dataclass(frozen=True)
 class Subject:
     """One variant on one member of a group. `shrunk`, `low`, `high`, `value` (the difference) are
-    fractions; the other fields are words: `n` the items, `size` them with the texts that they share."""
+    fractions; the other fields are words: `n` the items, `size` them with the texts that they share. `task`
+    is the member's own name. `claim` is -1 where a loss is shown, 1 a gain, 0 neither."""
 
     variant: str
+    task: str
     subject: str
     group: str
     category: str
@@ -37,6 +44,33 @@ class Subject:
     low: float
     high: float
     value: float
+    claim: int = 0
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A subject among the most and least harmed, its interval, its measured and its pulled difference (all in
+    per cent of a small picture's width, as zero is)."""
+
+    subject: Subject
+    zero: float
+    low: float
+    high: float
+    measured: float
+    pulled: float
+
+
+@dataclass(frozen=True)
+class Extremes:
+    """One variant's most and least harmed members of a group, the most harmed first; `best` is empty where
+    `worst` has them all. `ends` are the ends of the scale, in words, the same for all variants."""
+
+    group: str
+    variant: str
+    of: int
+    worst: tuple[Placed, ...]
+    best: tuple[Placed, ...]
+    ends: tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -60,7 +94,86 @@ def subjects(evidence: Evidence) -> tuple[Subject, ...]:
         for name in (result.variant.name for result in evidence.candidates):
             members = [row for row in rows if row.members[0].group == group]
             found += _shrunken(evidence, group, name, members)
-    return tuple(found)
+    return _claimed(evidence, found)
+
+
+def _claimed(evidence: Evidence, found: Sequence[Subject]) -> tuple[Subject, ...]:
+    """The subjects with what may be claimed of each: all of a group, in all variants, are corrected together,
+    so that a group in which nothing differs claims anything at all with a probability of 1 - CONFIDENCE."""
+    made: list[Subject] = []
+    for group in dict.fromkeys(one.group for one in found):
+        own = [one for one in found if one.group == group]
+        compared = [evidence.comparison(one.variant, one.task) for one in own]
+        claims = stats.claims([c.p if c else None for c in compared], [one.value for one in own], CONFIDENCE)
+        made += [replace(one, claim=claim) for one, claim in zip(own, claims, strict=True)]
+    return tuple(made)
+
+
+# --- the most and the least harmed --------------------------------------------------------------
+
+
+def extremes(found: Sequence[Subject], names: Sequence[str]) -> tuple[Extremes, ...]:
+    """For each group and variant the few most and least harmed members by their pulled differences."""
+    made = []
+    for group in dict.fromkeys(one.group for one in found):
+        own = [one for one in found if one.group == group]
+        chosen = {name: _ends([one for one in own if one.variant == name]) for name in names}
+        shown = [one for worst, best in chosen.values() for one in (*worst, *best)]
+        low, high = (reached((0.0, *_finite(shown))) for reached in (min, max))
+        ends = (numbers.signed_points(low), numbers.signed_points(high))
+        for name, (worst, best) in chosen.items():
+            of = sum(one.variant == name for one in own)
+            first, last = (tuple(_placed(one, low, high) for one in half) for half in (worst, best))
+            made.append(Extremes(group, name, of, first, last, ends))
+    return tuple(one for one in made if one.worst)
+
+
+def _ends(own: Sequence[Subject]) -> tuple[Sequence[Subject], Sequence[Subject]]:
+    ranked = sorted(own, key=lambda one: (round(one.shrunk, 9), one.value, one.subject))
+    return (ranked, ()) if len(ranked) <= 2 * FEW else (ranked[:FEW], ranked[-FEW:])
+
+
+def _finite(shown: Sequence[Subject]) -> list[float]:
+    values = [value for one in shown for value in (one.low, one.high, one.value, one.shrunk)]
+    return [value for value in values if math.isfinite(value)]
+
+
+def _placed(one: Subject, low: float, high: float) -> Placed:
+    """The subject on a scale from `low` to `high`; a bound without end reaches to the scale's."""
+
+    def place(value: float) -> float:
+        share = (min(max(value, low), high) - low) / (high - low) if high > low else 0.5
+        return round(2 + 96 * share, 2)
+
+    return Placed(one, *map(place, (0.0, one.low, one.high, one.value, one.shrunk)))
+
+
+def sentences(found: Sequence[Subject], names: Sequence[str]) -> tuple[str, ...]:
+    """For each group what is shown of its members: where variants lose or gain beyond chance, or nowhere."""
+    groups = dict.fromkeys(one.group for one in found)
+    return tuple(_sentence(group, [one for one in found if one.group == group], names) for group in groups)
+
+
+def _sentence(group: str, own: Sequence[Subject], names: Sequence[str]) -> str:
+    of = len({one.subject for one in own})
+    told = [words for name in names if (words := _shown(name, [one for one in own if one.variant == name]))]
+    if not told:
+        whom = "any variant" if len(names) > 1 else names[0]
+        return f"{group}: no loss or gain is shown in any of its {of} subjects for {whom}."
+    rest = "" if len(told) == len(names) else " Nothing is shown for the others."
+    return f"{group}, {of} subjects: {'; '.join(told)}.{rest}"
+
+
+def _shown(name: str, own: Sequence[Subject]) -> str:
+    lost = sorted((one for one in own if one.claim < 0), key=lambda one: one.value)
+    gained = [one for one in own if one.claim > 0]
+    words = []
+    if lost:
+        worst = lost[0]
+        words.append(f"loses in {len(lost)}, most in {worst.subject} ({worst.delta}; {worst.interval})")
+    if gained:
+        words.append(f"gains in {len(gained)}")
+    return f"{short(name)} {' and '.join(words)}" if words else ""
 
 
 def _shrunken(evidence: Evidence, group: str, name: str, members: Sequence[Row]) -> list[Subject]:
@@ -86,6 +199,7 @@ def _standard_error(pairs: Pairs, comparison: Comparison) -> float:
 def _subject(group: str, name: str, row: Row, c: Comparison, shrunk: float) -> Subject:
     return Subject(
         variant=name,
+        task=row.id,
         subject=row.id.removeprefix(f"{group}_").replace("_", " "),
         group=group,
         category=row.members[0].category or "",

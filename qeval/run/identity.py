@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from qeval.base.records import Policy, Variant
 from qeval.base.rules import FIDELITY_LIMITS
 from qeval.base.settings import WRITING
 from qeval.load.toy import is_toy
+from qeval.load.versions import version_of
 
 
 def identities(order: Order, refused: dict[str, QevalError]) -> dict[str, dict[str, Any]]:
@@ -60,7 +60,7 @@ def context_of(order: Order) -> dict[str, Any]:
     own = not toy or any(task.name.startswith("qeval_") for task in order.suite.tasks)
     outside = elsewhere.named(tasks_dir()) if own else []
     return {
-        "lm_eval": importlib.metadata.version("lm_eval"),
+        "lm_eval": version_of("lm_eval"),  # None where it is not there, and only the toy can be asked
         "datasets_dir": fingerprint(Path(mirror)) if mirror else None,
         "tasks_dir": fingerprint(tasks_dir()) if own else None,
         **({"elsewhere": _state(outside, Path("/"))} if outside else {}),

@@ -6,8 +6,8 @@ import datetime as dt
 from collections.abc import Mapping
 from dataclasses import replace
 
-from qeval import __version__
 from qeval.ask.order import Order
+from qeval.base import installed
 from qeval.base.costs import Cost
 from qeval.base.errors import QevalError
 from qeval.base.packing import Packing
@@ -27,7 +27,7 @@ def standing(order: Order, place: RunDir) -> tuple[Run, bool]:
         results=tuple(Result(variant=variant, status="partial") for variant in order.variants),
         settings=order.settings,
         command=order.command,
-        qeval_version=__version__,
+        qeval_version=installed.version(),
     )
     try:
         old = place.read()

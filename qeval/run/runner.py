@@ -14,7 +14,7 @@ import msgspec
 from qeval.ask.order import Order, check
 from qeval.ask.placing import CLUSTERS
 from qeval.ask.repeats import Repeat, nothing_to_repeat, repeats
-from qeval.base import contents
+from qeval.base import contents, next_steps
 from qeval.base.errors import Exit, QevalError
 from qeval.base.hashing import digest
 from qeval.base.messages import REFUTED, Event, Failed, Fed, Fidelity, Job, Note, Stage
@@ -43,7 +43,10 @@ def farewell(run: Run, path: Path) -> str:
     scored = any(result.cells for result in run.results)
     if not scored:
         return kept
-    return f"{kept}\nNext: qeval report {path} -o report.html\n      qeval gate {path} --max-drop 1.0"
+    steps = [next_steps.report(str(path))]
+    if len(run.results) > 1:
+        steps.append(next_steps.gate(str(path), run.suite.name))
+    return f"{kept}\nNext: " + "\n      ".join(steps)
 
 
 def exit_code(run: Run) -> Exit:

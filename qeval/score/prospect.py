@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from qeval.base.messages import Expected, Job
 from qeval.base.packing import Packing
+from qeval.base.places import CHECKPOINTS
 from qeval.base.work import Counted
 from qeval.load import rates
 from qeval.load.device import device_name, resolve_dtypes, threads
@@ -96,7 +97,7 @@ def after_questions(
 def _kept(job: Job) -> bool:
     """Whether a checkpoint of this model and scheme was made here before, with whatever options."""
     slug = "".join(char if char.isalnum() else "-" for char in Path(job.variant.model).name.lower())
-    return any((Path(job.cache_dir) / "checkpoints").glob(f"{slug}-{job.variant.scheme.kind}-*"))
+    return any((Path(job.cache_dir) / CHECKPOINTS).glob(f"{slug}-{job.variant.scheme.kind}-*"))
 
 
 def bytes_of(job: Job) -> int:

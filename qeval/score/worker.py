@@ -19,8 +19,10 @@ from typing import BinaryIO
 
 import msgspec
 
+from qeval.base import uses
 from qeval.base.errors import BrokenDeviceError, LostDeviceError, QevalError
 from qeval.base.messages import Done, Event, Failed, Job, Lost, Note, Progress, Stopped, Todo
+from qeval.base.places import COMPILED
 from qeval.base.private import withheld
 from qeval.base.records import Cell
 from qeval.base.refusals import refused
@@ -90,6 +92,7 @@ def score_model(job: Job, say: Say) -> None:
     from qeval.score.session import score
 
     take_threads(job.threads)
+    uses.hold(Path(job.cache_dir) / COMPILED)
     settings = replace(job.settings, device=resolve_device(job.settings.device))
     limit_memory(settings.device, settings.gpu_memory)
     if job.settings.device == "auto" and settings.device == "cpu" and (text := overlooked()):

@@ -21,13 +21,13 @@ from typing import Any
 
 import msgspec
 
-from qeval.base import contents, reading
+from qeval.base import contents, numbers, places, reading, uses
 from qeval.base.errors import QevalError
 from qeval.base.fidelity import Stream
 from qeval.base.files import build_directory, disk_errors, write_atomic
 from qeval.store.positions import stream_from_parquet
 
-FOLDER = "fidelity"
+FOLDER = places.INPUTS
 STATES, HEAD, STREAM, HEADER = "inputs.bin", "head.safetensors", "stream.parquet", "kept.json"
 LIMIT = 64 << 30
 """The most bytes that all entries take, where nobody says otherwise."""
@@ -65,6 +65,7 @@ def find(cache_dir: Path, key: str) -> Kept | None:
     """The entry under a key, None where it is missing, damaged, or holds less than it says. It counts as
     used."""
     folder = folder_of(cache_dir, key)
+    uses.hold(folder)
     try:
         told = msgspec.json.decode(reading.content(folder / HEADER), type=dict[str, Any])
         kept = msgspec.convert(told["kept"], Kept)
@@ -88,6 +89,7 @@ def keep(cache_dir: Path, key: str, build: Callable[[Path], Kept]) -> Kept:
     """The entry that `build` makes in a directory, in the place of a damaged one. Raises QevalError where the
     disk is full."""
     target = folder_of(cache_dir, key)
+    uses.hold(target)
     if target.exists() and find(cache_dir, key) is None:
         with disk_errors(target):
             shutil.rmtree(target)
@@ -109,32 +111,28 @@ def keep(cache_dir: Path, key: str, build: Callable[[Path], Kept]) -> Kept:
 
 
 def make_room(cache_dir: Path, size: int, limit: int) -> None:
-    """Remove entries, the longest unused first, until one of `size` bytes fits the limit.
+    """Remove entries that nobody uses, the longest unused first, until one of `size` bytes fits the limit.
 
     Raises QevalError where the disk has less left than that.
     """
     root = cache_dir / FOLDER
     entries = sorted(root.glob(f"*/{HEADER}"), key=lambda file: file.stat().st_mtime)
     sizes = {file.parent: sum(part.stat().st_size for part in file.parent.iterdir()) for file in entries}
-    while sizes and sum(sizes.values()) + size > limit:
-        oldest = next(iter(sizes))
-        shutil.rmtree(oldest, ignore_errors=True)
-        del sizes[oldest]
+    for oldest in list(sizes):
+        if sum(sizes.values()) + size <= limit:
+            break
+        with uses.unused(oldest, oldest.stat().st_mtime) as free:
+            if free:
+                shutil.rmtree(oldest, ignore_errors=True)
+                del sizes[oldest]
     with disk_errors(root):
         root.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(root).free < size:
         raise QevalError(
-            f"The disk that holds {root} is full: the baseline's head inputs take {in_bytes(size)} there.",
+            f"The disk that holds {root} is full: the baseline's head inputs take"
+            f" {numbers.in_bytes(size)} there.",
             "Free some space, name another cache with QEVAL_CACHE_DIR, or set --fidelity-cache-limit.",
         )
-
-
-def in_bytes(size: int) -> str:
-    """An amount of memory as a person reads it: decimal, as disks are sold."""
-    for unit, step in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= step:
-            return f"{size / step:.2f} {unit}" if size < 10 * step else f"{size / step:.0f} {unit}"
-    return f"{size} B"
 
 
 def _sum(kept: Kept) -> str:

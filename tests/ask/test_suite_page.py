@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from qeval.ask import suites
+from qeval.base.errors import Exit
 from qeval.base.places import tasks_dir
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extend" / "suite.md").read_text("utf-8")
@@ -32,12 +33,13 @@ def lying_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_the_example_is_found_by_its_name_and_runs(qeval, lying_there: Path) -> None:
     assert "science" in [row["suite"] for row in json.loads(qeval("list", "suites", "--json").stdout)]
     run, plan = (shlex.split(line)[1:] for line in COMMANDS.splitlines())
     rows = {row["task"] for row in json.loads(qeval(*run, "--json").stdout)["comparisons"]}
     assert rows >= {"arc_easy", "mmlu", "mmlu_macro", "wikitext", "average"}
-    assert "arc_easy" in qeval(*plan).stdout
+    assert "arc_easy" in qeval(*plan, code=Exit.INCONCLUSIVE).stdout  # so few items decide no such limit
     assert suites.load(str(lying_there)) == suites.load("science")
 
 

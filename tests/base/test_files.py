@@ -120,6 +120,7 @@ def test_a_device_is_written_through_and_stays_one(tmp_path) -> None:
     assert stat.S_ISCHR(node.stat().st_mode)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["report", "gate"])
 def test_all_commands_treat_their_outputs_alike(qeval, tmp_path, command: str) -> None:
     qeval("run", "--model", "toy[items=40]", "--schemes", "fp16,rtn")
@@ -203,6 +204,7 @@ def test_a_new_file_is_as_private_as_all_and_an_old_one_stays_so(tmp_path: Path,
     ]
 
 
+@pytest.mark.slow
 def test_nothing_that_a_command_writes_is_more_open_than_its_user_wants(tmp_path: Path) -> None:
     code = (
         "import os, sys; os.umask(0o077)\n"

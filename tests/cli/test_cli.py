@@ -85,6 +85,17 @@ def test_the_same_command_computes_nothing_twice(qeval, runs_dir: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in runs_dir.rglob("cell.json")} == times
 
 
+def test_less_and_more_may_be_told(qeval) -> None:
+    assert qeval(*TOY, "--quiet").stderr == ""
+    assert qeval(*TOY, "-q").stdout == qeval(*TOY).stdout
+    usual, more = (qeval("gate", "--max-drop", "30", *words, code=None).stdout for words in ((), ("-v",)))
+    assert more.count("PASS") > usual.count("PASS")
+    least = qeval("gate", "--max-drop", "30", "-q", code=None).stdout.splitlines()
+    assert least == [line for line in usual.splitlines() if line in least]
+    assert len(least) == 1
+    assert qeval("gate", "--max-drop", "30", "-q", "-v", code=2).stderr
+
+
 def test_a_scheme_added_later_takes_over_what_is_there(qeval, runs_dir: Path) -> None:
     qeval("run", "--model", "toy[items=40]", "--schemes", "fp16", *TASKS)
     more = qeval(*TOY)
@@ -99,7 +110,7 @@ def test_one_failed_variant_leaves_the_others(qeval) -> None:
 
 
 def _start(runs_dir: Path, *more: str) -> subprocess.Popen[bytes]:
-    words = ["run", "--model", "toy[items=40,delay=0.15]", "--schemes", "fp16,bnb4", "--suite", "demo", *more]
+    words = ["run", "--model", "toy[items=40,delay=0.3]", "--schemes", "fp16,bnb4", "--suite", "demo", *more]
     # A shell's background job ignores SIGINT, and so would its children: begin as a person's command does.
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -115,7 +126,7 @@ def _start(runs_dir: Path, *more: str) -> subprocess.Popen[bytes]:
 
 
 def _wait_for_cells(runs_dir: Path, count: int) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 180
     while len(list(runs_dir.glob("*/cells/*/cell.json"))) < count:
         assert time.monotonic() < until, "no cell was written"
         time.sleep(0.02)
@@ -129,7 +140,7 @@ def test_killed_in_the_middle_it_resumes_with_the_same_numbers(
     process = _start(runs_dir)
     _wait_for_cells(runs_dir, 6)
     os.killpg(process.pid, how)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     if how == signal.SIGINT:
         assert process.returncode == 130
         assert b"goes on from there" in errors
@@ -138,7 +149,7 @@ def test_killed_in_the_middle_it_resumes_with_the_same_numbers(
     assert 6 <= len(kept) < 10
     resumed = _start(runs_dir, "--json")
     undisturbed = _start(tmp_path / "other", "--json")
-    one, two = (json.loads(p.communicate(timeout=60)[0]) for p in (resumed, undisturbed))
+    one, two = (json.loads(p.communicate(timeout=180)[0]) for p in (resumed, undisturbed))
     assert {path: path.stat().st_mtime_ns for path in kept} == kept, "a finished cell was computed again"
     for document in (one, two):
         document["run"].pop("created", None)
@@ -212,17 +223,22 @@ def test_a_wrong_import_writes_nothing(qeval, tmp_path: Path, runs_dir: Path) ->
     assert not runs_dir.exists()
 
 
-def test_a_plan_knows_what_cannot_be_decided(qeval) -> None:
-    rows = json.loads(qeval("plan", "--suite", "leaderboard-v1", "--max-drop", "1.0", "--json").stdout)
-    text = qeval("plan", "--max-drop", "1.0").stdout
+def test_a_plan_knows_what_cannot_be_decided(qeval, tmp_path: Path) -> None:
+    hard = ("--suite", "leaderboard-v1", "--max-drop", "1.0")
+    rows = json.loads(qeval("plan", *hard, "--json", code=4).stdout)
+    text = qeval("plan", "--max-drop", "1.0", code=4).stdout
     assert "too few items" in text
+    assert "impossible" not in qeval("plan", "--policy", "leaderboard-v1").stdout
+    advisory = tmp_path / "advice.toml"
+    advisory.write_text('[[rule]]\nmax_drop = 1.0\ntier = "advisory"\n[[rule]]\nmax_drop = 40.0\n')
+    assert "too few items" in qeval("plan", "--policy", advisory).stdout
     assert rows["schema"]
     assert "not a number of items" in qeval("plan", "--tasks", "x", "--n", "x=0", code=2).stderr
 
 
 def test_a_plan_from_a_run_uses_its_churn(qeval) -> None:
     qeval(*TOY)
-    assert "qeval_prose" in qeval("plan", "--from", "toy", "--max-ppl-ratio", "1.05").stdout
+    assert "qeval_prose" in qeval("plan", "--from", "toy", "--max-ppl-ratio", "1.05", code=None).stdout
 
 
 def test_the_gate_writes_junit_and_a_badge(qeval, tmp_path: Path) -> None:
@@ -261,14 +277,15 @@ def test_a_command_imports_no_module_of_another() -> None:
     code += "; print(*sorted(name for name in sys.modules if name.startswith('qeval.cli.')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     found = {name.removeprefix("qeval.cli.") for name in done.stdout.splitlines()[-1].split()}
-    assert found - {"speech"} == {"gate", "main", "options", "stops", "streams", "surprises"}
+    helpers = {"speech", "completing", "helping"}
+    assert found - helpers == {"gate", "main", "options", "stops", "streams", "surprises"}
 
 
 def test_a_command_is_added_by_its_file_alone(qeval, tmp_path: Path, monkeypatch) -> None:
     text = '"""Says good day."""\n\nimport click\n\n\n@click.command()\ndef greet() -> None:\n'
     (tmp_path / "greetings.py").write_text(text + '    """Say good day."""\n    click.echo("Good day.")\n')
     monkeypatch.setattr(cli, "__path__", [*cli.__path__, str(tmp_path)])
-    assert "  greet     Say good day.\n" in qeval("--help").stdout
+    assert "More:\n  greet  Say good day.\n" in qeval("--help").stdout
     assert qeval("greet").stdout == "Good day.\n"
 
 

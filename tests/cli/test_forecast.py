@@ -114,6 +114,7 @@ def test_time_needs_a_model() -> None:
     assert "The toy takes no time" in plan("--gpu", "h100", "--model", "toy").stderr
 
 
+@pytest.mark.slow
 def test_the_command_itself_imports_nothing_heavy(model: Path) -> None:
     code = f"""
 import sys
@@ -178,7 +179,8 @@ def test_one_variant_tells_its_time_left_too() -> None:
     total = Total(1, lambda: 0.0)
     total.hear("fp16", Todo((("a", 100),), 0))
     total.hear("fp16", Expected({"scoring": 600.0}))
-    assert total.text() == " (10 min left)"
+    assert total.text() == "all 1  0 %  elapsed 0:00  about 10 min left"
+    assert total.time_of("fp16") == (0.0, 600.0)
 
 
 def test_the_prediction_in_words() -> None:

@@ -44,7 +44,7 @@ def test_a_port_that_is_taken_is_one_sentence(serving) -> None:
 
 
 def ask(serving, method: str, host: str | None) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(*serving.server_address[:2], timeout=5)
+    connection = http.client.HTTPConnection(*serving.server_address[:2], timeout=60)
     connection.putrequest(method, "/", skip_host=True)
     if host is not None:
         connection.putheader("Host", host)

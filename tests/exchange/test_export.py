@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from factories import compare_run, hashes, make_cell, make_result, make_run
+from factories import ARC, compare_run, hashes, make_cell, make_result, make_run
 
 from qeval.base.errors import QevalError, UsageError
-from qeval.base.records import Item, Run, Samples, Suite, Task
+from qeval.base.records import Item, Run, Samples, Scheme, Suite, Task
 from qeval.compare.evidence import gather
 from qeval.exchange.export import EXPORTS, export
 from qeval.exchange.lm_eval.reading import import_lm_eval
@@ -36,9 +36,26 @@ def made():
     return gather(run, read), read, items
 
 
+@pytest.fixture(scope="module")
+def benchmarks():
+    """A run of which two tasks are benchmarks of the Hub, from data sets at a commit."""
+    tasks = [replace(ARC, name=name, metric="acc") for name in ("gsm8k", "gpqa_diamond_zeroshot", "arc")]
+    run, read, read_items = make_run(2, tasks, n_items=25, churn=0.3, seed=5)
+    sets = {
+        "gsm8k": f"openai/gsm8k, main, split test, revision {'a' * 40}, documents abc",
+        "gpqa_diamond_zeroshot": "Idavidrein/gpqa, gpqa_diamond, split train, documents abc",
+        "arc": "allenai/ai2_arc, ARC-Challenge, split test, documents abc",
+    }
+    results = tuple(
+        replace(r, cells=tuple(replace(c, dataset=sets[c.task.name]) for c in r.cells)) for r in run.results
+    )
+    run = replace(run, results=results, qeval_version="1.2.3")
+    return gather(run, read), read, read_items
+
+
 @pytest.mark.parametrize("to", list(EXPORTS))
-def test_every_form_writes_what_it_says_it_wrote(made, tmp_path, to):
-    paths = export(*made, to, tmp_path / "out")
+def test_every_form_writes_what_it_says_it_wrote(made, benchmarks, tmp_path, to):
+    paths = export(*(benchmarks if to == "eval-results" else made), to, tmp_path / "out")
     assert paths
     assert sorted(p for p in (tmp_path / "out").rglob("*") if p.is_file()) == sorted(paths)
     assert all(path.stat().st_size for path in paths)
@@ -116,26 +133,155 @@ def test_the_hubs_reader_finds_every_score_in_the_model_card(made, tmp_path):
     assert len(again.data.eval_results) == len(results)
 
 
-def test_the_hubs_reader_finds_the_difference_in_eval_results(made, tmp_path):
-    huggingface_hub = pytest.importorskip("huggingface_hub", minversion="1.0")
+def entries_of(paths, variant):
+    """What huggingface_hub reads in the files of a variant, by the task's id."""
+    import huggingface_hub
     import yaml
 
-    paths = export(*made, "eval-results", tmp_path)
-    candidate = [path for path in paths if path.parts[-3].endswith("bnb4")]
-    assert all(path.parent.name == ".eval_results" for path in candidate)
-    read = [huggingface_hub.parse_eval_result_entries(yaml.safe_load(p.read_text())) for p in candidate]
-    entries = {entry.task_id: entry for [entry] in read}
-    assert {"arc", "quiz", "quiz_macro", "truth", "wiki"} == set(entries)
-    assert entries["arc"].dataset_id == "example-org/quiz"
-    assert "against fp16" in entries["arc"].notes
+    files = [path for path in paths if path.parts[-3].endswith(variant)]
+    assert all(path.parent.name == ".eval_results" for path in files)
+    read = [huggingface_hub.parse_eval_result_entries(yaml.safe_load(path.read_text())) for path in files]
+    return {entry.task_id: entry for [entry] in read}
 
 
-def test_eval_results_need_a_data_set_on_the_hub(tmp_path):
+def test_the_hubs_reader_finds_the_difference_in_eval_results(benchmarks, tmp_path):
+    told = []
+    url = "https://example.org/runs/1"
+    paths = export(*benchmarks, "eval-results", tmp_path, url=url, tell=told.append)
+    entries = entries_of(paths, "bnb4")
+    assert set(entries) == {"gsm8k", "diamond"}
+    comparison = next(one for one in benchmarks[0].comparisons if one.task == "gsm8k")
+    found = entries["gsm8k"]
+    assert (found.dataset_id, found.dataset_revision) == ("openai/gsm8k", "a" * 40)
+    assert found.value == pytest.approx(100 * comparison.candidate, abs=1e-3)
+    assert (found.source_url, found.source_name) == (url, "qeval 1.2.3")
+    assert "against fp16" in found.notes
+    assert found.date == "2026-01-02T03:04:05Z"
+    assert entries["diamond"].dataset_revision is None
+    assert told == [
+        "Left out, for no benchmark of the Hub is known to be theirs: arc. (--to model-card takes any task.)"
+    ]
+
+
+def test_the_entries_are_those_that_huggingface_hub_writes(benchmarks, tmp_path):
+    import huggingface_hub
+    import yaml
+
+    for path in export(*benchmarks, "eval-results", tmp_path, url="https://example.org"):
+        written = yaml.safe_load(path.read_text())
+        entries = huggingface_hub.parse_eval_result_entries(written)
+        assert huggingface_hub.eval_result_entries_to_yaml(entries) == written
+
+
+def test_a_part_of_the_items_is_no_result_of_a_benchmark(benchmarks, tmp_path):
+    evidence, read, items = benchmarks
+    results = tuple(
+        replace(
+            result,
+            cells=tuple(
+                replace(cell, n_available=100) if cell.task.name == "gsm8k" else cell for cell in result.cells
+            ),
+        )
+        for result in evidence.run.results
+    )
+    told = []
+    limited = gather(replace(evidence.run, results=results), read)
+    paths = export(limited, read, items, "eval-results", tmp_path, tell=told.append)
+    assert set(entries_of(paths, "bnb4")) == {"diamond"}
+    assert "Left out where only a part of the items was scored: gsm8k." in told
+    assert any("--source-url" in one for one in told)
+
+
+def test_every_benchmark_cites_where_its_id_is_told() -> None:
+    from qeval.exchange.benchmarks import BENCHMARKS
+
+    assert all(one.source.startswith("https://") and one.rows for one in BENCHMARKS)
+    assert len({(one.dataset, one.task_id) for one in BENCHMARKS}) == len(BENCHMARKS)
+
+
+@pytest.mark.torch
+def test_the_rows_of_benchmarks_are_tasks_of_lm_eval_on_their_data_sets() -> None:
+    from fnmatch import fnmatchcase
+
+    from qeval.exchange.benchmarks import BENCHMARKS
+    from qeval.score.harness.catalogue import known_tasks
+    from qeval.score.harness.leaves import expand
+
+    for one in BENCHMARKS:
+        names = [name for name in known_tasks() if any(fnmatchcase(name, row) for row in one.rows)]
+        assert names
+        leaves = [leaf for name in names for leaf in expand([Task(name, "")], None, None)]
+        assert {leaf.config["dataset_path"] for leaf in leaves} == {one.dataset}
+        if one.task_id == "diamond":
+            assert {leaf.config["dataset_name"] for leaf in leaves} == {"gpqa_diamond"}
+
+
+def test_eval_results_need_a_benchmark_of_the_hub(tmp_path):
     run, read, items = make_run(2, n_items=5)
-    with pytest.raises(QevalError, match="data set on the Hub") as caught:
+    with pytest.raises(QevalError, match="No task of the run is a benchmark of the Hub") as caught:
         export(gather(run, read), read, items, "eval-results", tmp_path / "out")
-    assert "model-card" in caught.value.hint
+    assert "openai/gsm8k" in caught.value.hint
     assert not (tmp_path / "out").exists()
+    assert export(gather(run, read), read, items, "model-card", tmp_path / "out")  # the remedy
+
+
+def card_of(tmp_path, **changes):
+    """The card of a candidate of a model on the Hub, with what was loaded changed."""
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+    run, read, items = make_run(2, n_items=5)
+    base, other = run.results
+    told = {"revision": "b" * 40, "versions": {"transformers": "5.0"}, **changes.pop("provenance", {})}
+    other = replace(
+        other,
+        variant=replace(other.variant, model="org/base", **changes),
+        provenance=replace(other.provenance, **told),
+    )
+    run = replace(run, results=(base, other), command=("qeval", "run", "--model", "org/base"))
+    paths = export(gather(run, read), read, items, "model-card", tmp_path, url="https://example.org")
+    return huggingface_hub.ModelCard.load(paths[1])
+
+
+def test_a_card_tells_the_base_model_and_how_it_is_loaded(tmp_path):
+    quantization = {"quant_method": "gptq", "bits": 4, "group_size": 128}
+    notes = ("gptq is quantised here, with 128 samples of 2048 tokens of calibration text (c4, seed 1).",)
+    provenance = {"quantization": quantization, "notes": notes, "bits_per_weight": 4.25}
+    card = card_of(tmp_path, scheme=Scheme("gptq"), provenance=provenance)
+    assert card.data.base_model == "org/base"
+    assert card.data.to_dict()["base_model_relation"] == "quantized"
+    assert (card.data.library_name, card.data.pipeline_tag) == ("transformers", "text-generation")
+    assert card.data.tags == ["quantized", "gptq"]
+    for row in (
+        "| bits | 4 |",
+        "| group size | 128 |",
+        "| bits of a weight with its scales | 4.25 |",
+        "| calibration | 128 samples of 2048 tokens of calibration text (c4, seed 1) |",
+    ):
+        assert row in card.text
+    assert 'AutoModelForCausalLM.from_pretrained("<this repository>"' in card.text
+    assert "transformers 5.0" in card.text
+    assert "https://example.org" in card.text
+    assert "qeval run --model org/base" in card.text
+    assert {result.source_url for result in card.data.eval_results} == {"https://example.org"}
+
+
+def test_a_command_does_not_end_its_block_of_code(tmp_path):
+    run, read, items = make_run(2, n_items=5)
+    run = replace(run, command=("qeval", "run", "--model", "````\n# Not a heading"))
+    [path, _] = export(gather(run, read), read, items, "model-card", tmp_path)
+    assert "\n`````\nqeval run" in path.read_text()
+
+
+def test_a_card_of_plain_weights_claims_no_quantisation(tmp_path):
+    card = card_of(tmp_path, scheme=Scheme("bf16"))
+    assert "base_model_relation" not in card.data.to_dict()
+    assert card.data.tags == ["bf16"]
+    assert "## Weights" in card.text
+
+
+def test_a_card_names_no_directory_as_a_model_of_the_hub(tmp_path):
+    card = card_of(tmp_path, provenance={"revision": None, "fingerprint": "c" * 64})
+    assert card.data.base_model is None
+    assert "base_model_relation" not in card.data.to_dict()
 
 
 @pytest.mark.torch

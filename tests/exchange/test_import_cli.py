@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from harness_files import LATER, STAMP, generated, letters, results, sample, write
 
+from qeval.exchange.columns import COLUMNS
 from qeval.store.runs import RunDir, Store
 
 pytestmark = pytest.mark.slow
@@ -380,6 +382,10 @@ def test_a_task_without_a_judging_metric_does_not_refuse_the_others(qeval, tmp_p
     }
     place = pair(tmp_path / "out", rows, rows, ("ner", "letters", "bare"))
     (place / "int4" / f"samples_bare_{STAMP}.jsonl").unlink()
+    file = place / "int4" / f"results_{STAMP}.json"
+    counted = json.loads(file.read_text())
+    del counted["n-samples"]["bare"]
+    file.write_text(json.dumps(counted))
     run, told = imported(qeval, place)
     assert [[cell.task.name for cell in result.cells] for result in run.results] == [
         ["letters", "bare"],
@@ -568,3 +574,41 @@ def test_a_table_of_fewer_items_than_the_task_has_is_a_limited_run(qeval, tmp_pa
     place = runs(qeval("import", file, "--scores", "--baseline", "a"))
     assert "limited" in qeval("gate", place, "--max-drop", "9", code=4).stdout
     qeval("gate", place, "--max-drop", "9", "--allow-limited", code=0)
+
+
+def test_a_table_is_known_by_its_ending(qeval, tmp_path):
+    file = table(tmp_path / "x.csv", "variant,task,score,n\na,x,61.5,400\nb,x,60.5,400\n")
+    assert "PATH" in qeval("import", "--help").stdout
+    place = runs(qeval("import", file, "--percent", "--baseline", "a"))
+    assert [result.cells[0].score for result in RunDir(place).read().results] == [0.615, 0.605]
+
+
+def test_the_help_says_every_column(qeval):
+    said = qeval("import", "--help").stdout
+    assert [column for column in COLUMNS if not re.search(rf"^  {column} +\w", said, re.MULTILINE)] == []
+    assert max(map(len, said.splitlines())) <= 80
+
+
+def test_several_tables_are_joined_by_a_person(qeval, tmp_path):
+    a, b = (table(tmp_path / f"{x}.csv", f"variant,task,score,n\n{x},x,0.5,400\n") for x in "ab")
+    result = qeval("import", a, b, code=2)
+    assert "2 tables of scores" in result.stderr
+    joined = table(tmp_path / "c.csv", a.read_text() + b.read_text().partition("\n")[2])
+    assert runs(qeval("import", joined, "--baseline", "a")).is_dir()
+
+
+def test_several_paths(qeval, tmp_path):
+    place = pair(tmp_path / "out", many(), many())
+    result = qeval("import", place / "fp16", place / "int4", "--baseline", "tiny[dtype=float16]")
+    assert len(RunDir(runs(result)).read().results) == 2
+
+
+def test_scores_without_samples_pass_a_gate_only_where_they_are_sure_enough(qeval, tmp_path):
+    place = pair(tmp_path / "out", many(4000), many(4000, lambda at: at % 2 and at % 50))
+    for file in place.rglob("samples*"):
+        file.unlink()
+    run, told = imported(qeval, place)
+    assert "No samples of letters: compared as scores without items." in told
+    qeval("gate", run.id, "--max-drop", "5", code=0)
+    qeval("gate", run.id, "--max-drop", "1.5", code=4)
+    assert "conservative" in qeval("show", run.id).stdout.lower()

@@ -256,3 +256,48 @@ def test_an_unknown_model_or_baseline():
         import_scores(ARTICLE, model=SEVEN, baseline="fp32")
     with pytest.raises(UsageError, match="scores of 2 models"):
         import_scores(ARTICLE)
+
+
+# --- numbers as people write them ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "percent"),
+    [
+        ("variant,task,score,n,stderr\na,arc,65.20%,1172,0.40%\n", False),
+        ("variant,task,score,n,stderr\na,arc,65.20 %,1172,0.40\n", False),
+        ("variant;task;score;n;stderr\na;arc;0,6520;1172;0,0040\n", False),
+        ("variant;task;score;n;stderr\na;arc;65,20;1172;0,40\n", True),
+        ('variant,task,score,n,stderr\na,arc,"65,20 %",1172,"0,40 %"\n', False),
+        ("variant\ttask\tscore\tn\tstderr\na\tarc\t0.652\t1172\t0.004\n", False),
+        ("variant,task,score,n,stderr\na,arc,65.2,1172,0.4\n", True),
+    ],
+)
+def test_per_cent_semicolons_and_decimal_commas(tmp_path, text, percent):
+    file = write(tmp_path, text, "scores.tsv" if "\t" in text else "scores.csv")
+    (cell,) = import_scores(file, percent=percent).results[0].cells
+    assert (cell.score, cell.n) == (pytest.approx(0.652), 1172)
+    assert cell.metrics["n_effective"] == pytest.approx(min(1172, 0.652 * 0.348 / 0.004**2))
+
+
+def test_what_the_message_on_per_cent_advises_works(tmp_path):
+    rows = "variant,task,score,n\na,arc,65.2{0},1172\n"
+    with pytest.raises(UsageError, match="more than all items") as caught:
+        import_scores(write(tmp_path, rows.format("")))
+    assert "65.2%" in caught.value.hint
+    assert "--percent" in caught.value.hint
+    for text, percent in ((rows.format("%"), False), (rows.format(""), True)):
+        assert import_scores(write(tmp_path, text), percent=percent).results[0].cells[0].score == 0.652
+
+
+@pytest.mark.parametrize(
+    ("text", "percent", "says"),
+    [
+        ("variant,task,score,n\na,arc,0.652,1172\n", True, "these look like fractions"),
+        ("variant,task,metric,score,n\na,w,ppl,5.4%,62\n", False, "a ppl is not in per cent"),
+        ('variant,task,right,n\na,arc,"1,100","1,172"\n', False, "is not possible"),
+    ],
+)
+def test_per_cent_in_the_wrong_place_is_refused(tmp_path, text, percent, says):
+    with pytest.raises(UsageError, match=says):
+        import_scores(write(tmp_path, text), percent=percent)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from remembered import remember
 from small_jobs import TASKS, a_job, score
 
 from qeval.base.messages import Done
@@ -64,6 +65,7 @@ def scored(model: Path, text: str, place: Path, device: str, settings: Mapping[s
 def main() -> None:
     """Score the schemes of a list in JSON, and print for each what was told, or why it failed."""
     given = json.loads(sys.argv[1])
+    remember(setattr)
     cut_off()
     for number, text in enumerate(given["schemes"]):
         place = Path(given["place"]) / f"runs-{number}"

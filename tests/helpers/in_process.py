@@ -9,20 +9,19 @@ from pathlib import Path
 import msgspec
 
 
-def in_this_process(job, listen):
+def in_this_process(nursery, job, listen):
     """An executor that starts no process: the worker's own code, with the same messages and the same log.
 
-    A real model is still scored in a process of its own.
+    A real model is still scored in a process of its own, which is forked.
     """
     from qeval.base import messages
     from qeval.base.records import Result
     from qeval.load.toy import is_toy
     from qeval.run import workers
-    from qeval.run.executors import local
     from qeval.score import worker
 
     if not is_toy(job.variant.model):
-        return local.execute(job, listen)
+        return workers.score_in(nursery.command(), job, listen)
     result = Result(variant=job.variant, status="partial")
     screen = sys.stderr
 

@@ -13,7 +13,7 @@ import pytest
 from factories import ARC, TRUTH, WIKI, conclude, judge, make_run, with_cell, without_cell
 
 from qeval.ask import policy
-from qeval.base import numbers
+from qeval.base import layout, numbers
 from qeval.base.errors import Exit
 from qeval.base.records import Decision, Policy, Rule
 from qeval.judge import formats, reasons
@@ -175,7 +175,7 @@ def test_the_numbers_in_a_sentence_stand_on_the_side_of_the_verdict():
 
 
 def test_the_table_shows_every_decision_reason_and_note(mixed):
-    text = table(mixed)
+    text = table(mixed, every=True)
     lines = text.splitlines()
     assert lines[0] == mixed.headline
     assert lines[0].startswith("FAIL: toy@0000")
@@ -187,6 +187,27 @@ def test_the_table_shows_every_decision_reason_and_note(mixed):
             assert one.reason in text
     for name, status in mixed.verdicts.items():
         assert f"{status}: {name}" in lines
+
+
+def test_only_what_did_not_pass_has_a_row_unless_more_is_asked_for(mixed):
+    lines = table(mixed).splitlines()
+    passed = [one for one in mixed.decisions if one.status == "PASS"]
+    rows = [line for line in lines if line.split()[:1] in ([name] for name in mixed.verdicts)]
+    assert len(rows) == len(mixed.decisions) - len(passed)
+    assert not any(line.rstrip().endswith(" PASS") for line in lines)
+    assert f"{len(passed)} more rules hold (--verbose shows each)." in lines
+    held = replace(mixed, decisions=tuple(passed))
+    assert "All rules hold (--verbose shows each)." in table(held)
+    assert "lost (90% interval)" not in table(held)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_table_fits_a_terminal_and_names_verdict_and_model_first(mixed, width):
+    text = layout.fitted(table(mixed, width, every=True), width)
+    assert layout.widest(text) <= width
+    assert text.startswith("FAIL: toy@0000")
+    rows = [line for line in text.splitlines() if line.startswith(("bnb4", "gptq", "awq"))]
+    assert len(rows) >= len(mixed.decisions)
 
 
 def test_the_table_of_mixed_confidences_names_none():
@@ -269,10 +290,21 @@ def test_junit_maps_each_status(mixed):
 
 def test_the_step_summary(mixed):
     text = github.github_summary(mixed)
-    assert text.startswith("## qeval gate: failed\n")
+    assert text.startswith("## FAIL: toy@")
     rows = [line for line in text.splitlines() if line.startswith("| ")]
-    assert len(rows) == 2 + len(mixed.decisions)
+    assert len(rows) == 4 + len(mixed.decisions)
     assert "- **FAIL** gptq: arc: " in text
+
+
+def test_the_step_summary_folds_what_passed(mixed):
+    opened, _, folded = github.github_summary(mixed).partition("<details><summary>")
+    passed = sum(one.status == "PASS" for one in mixed.decisions)
+    assert folded.startswith(f"{passed} rules hold</summary>\n\n| variant")
+    assert opened.count("| PASS |") == 0
+    assert folded.count("| PASS |") == passed
+    assert folded.endswith("\n</details>\n")
+    held = replace(mixed, decisions=tuple(one for one in mixed.decisions if one.status == "PASS"))
+    assert "| variant" not in github.github_summary(held).partition("<details>")[0]
 
 
 def test_the_step_summary_takes_names_literally(mixed):
@@ -284,14 +316,18 @@ def test_the_step_summary_takes_names_literally(mixed):
             assert len(re.findall(r"(?<!\\)\|", line)) == 8
 
 
-def test_the_step_summary_fits_githubs_limit(mixed):
-    whole = replace(mixed, decisions=mixed.decisions * 2000)
-    text = github.github_summary(whole)
-    assert len(text.encode()) <= github.SUMMARY_BYTES
+@pytest.mark.parametrize(
+    ("times", "most"), [(130, (1 << 16,)), pytest.param(2000, (), marks=pytest.mark.slow)]
+)
+def test_the_step_summary_fits_githubs_limit(mixed, times, most):
+    whole = replace(mixed, decisions=mixed.decisions * times)
+    text = github.github_summary(whole, *most)
+    limit = most[0] if most else github.SUMMARY_BYTES
+    assert len(text.encode()) <= limit
     kept = sum(line.startswith("| ") for line in text.splitlines()) - 2
     left_out = int(re.search(r"\n(\d+) more rows did not fit", text).group(1))
     assert kept + left_out == len(whole.decisions)
-    assert len(text.encode()) > 0.99 * github.SUMMARY_BYTES
+    assert len(text.encode()) > 0.99 * limit
 
 
 def test_annotations_name_what_did_not_pass(mixed):

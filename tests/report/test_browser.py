@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import csv
+import io
 import json
 import shutil
 import time
@@ -19,6 +21,7 @@ from leaderboard import leaderboard
 from qeval.base.files import write_text
 from qeval.base.records import Item, Policy, Result, Rule
 from qeval.base.text import visible
+from qeval.compare.evidence import with_baseline
 from qeval.report.formats.html import render_html
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -39,7 +42,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     """The address of a report with everything in it: gate, cost, subjects, flips, a failed variant."""
-    run, read, made_items = leaderboard(0.12, variants=4)
+    run, read, made_items = leaderboard(0.12, variants=5)
     failed = Result(
         replace(run.results[1].variant, name="awq"), "failed", error="No kernel for this GPU <b>."
     )
@@ -128,7 +131,7 @@ def test_hostile_texts_are_shown_and_never_run(browser):
     time.sleep(0.2)
     assert visible(HOSTILE) in texts(browser, ".question")[0]
     assert browser.execute_script("return document.querySelectorAll('img').length") == 0
-    assert browser.title.startswith("What quantisation cost")
+    assert browser.title.endswith("· example-org/example-7b")
     assert "No kernel for this GPU <b>." in " ".join(texts(browser, ".verdict .why"))
 
 
@@ -160,18 +163,21 @@ def test_axe_finds_no_violation(browser, scheme, width):
 
 def test_filters_and_search_leave_what_matches(browser):
     everything = count(browser)
-    choose(browser, "flip-direction", "0")
+    choose(browser, "flip-variant", "gptq-3bit")
+    of_one = count(browser)
+    choose(browser, "flip-direction", "lost")
     lost = count(browser)
-    choose(browser, "flip-direction", "1")
+    choose(browser, "flip-direction", "gained")
     gained = count(browser)
-    choose(browser, "flip-direction", "2")
-    assert lost + gained + count(browser) == everything
+    choose(browser, "flip-direction", "changed")
+    assert lost + gained + count(browser) == of_one < everything
     assert lost
+    choose(browser, "flip-variant", "")
     choose(browser, "flip-direction", "")
     choose(browser, "flip-task", "mmlu")
     in_group = count(browser)
     assert 0 < in_group < everything
-    subject = browser.execute_script("return document.getElementById('flip-subject').options[1].value")
+    subject = browser.execute_script("return document.querySelector('details.flip').item.task")
     choose(browser, "flip-subject", subject)
     assert 0 < count(browser) < in_group
     name = subject.removeprefix("mmlu_").replace("_", " ")
@@ -181,6 +187,7 @@ def test_filters_and_search_leave_what_matches(browser):
 
 
 def test_orders_and_pages(browser):
+    choose(browser, "flip-variant", "gptq")
     choose(browser, "flip-sort", "decided")
     margins = [
         float(text.split()[0].replace("\u2212", "-")) for text in texts(browser, ".flip .margin") if text
@@ -206,9 +213,70 @@ def test_a_deep_link_opens_its_item(browser, page):
     assert browser.execute_script("return document.activeElement.tagName") == "SUMMARY"
 
 
+def wait(driver, script):
+    """Until the script gives something true; what it gave."""
+    for _ in range(100):
+        if found := driver.execute_script(script):
+            return found
+        time.sleep(0.05)
+    raise AssertionError(script)
+
+
+def test_every_count_leads_to_its_items(browser):
+    links = browser.execute_script(
+        "return [...document.querySelectorAll('a[href^=\"#flips?\"]')].filter(a => !a.closest('#explorer'))"
+        ".map(a => [a.getAttribute('href'), a.textContent])"
+    )
+    counts = [(link, number) for link, number in links if number.isdecimal()]
+    assert len(counts) > 20
+    for link, number in counts[:: max(1, len(counts) // 12)]:
+        browser.execute_script("location.hash = arguments[0]", link)
+        wait(browser, "return !document.getElementById('flip-clear').hidden")
+        wait(
+            browser, f"return document.getElementById('flip-count').innerText.includes(' of {number} items')"
+        )
+
+
+def test_a_pattern_is_chosen_by_chip_or_by_variant_and_stands_in_the_address(browser, page):
+    chip = "document.querySelector('#flip-patterns .chip')"
+    marks, number = browser.execute_script(
+        f"return [{chip}.dataset.marks, {chip}.querySelector('.n').innerText]"
+    )
+    browser.execute_script(f"{chip}.click()")
+    assert count(browser) == int(number)
+    assert f"pattern={marks}" in browser.current_url
+    shown = "return [...document.querySelectorAll('.flip .marks')].map(node => node.innerText)"
+    assert set(browser.execute_script(shown)) == {marks.replace("1", "✓").replace("0", "✗")[:-1] + "·"}
+    browser.execute_script("document.querySelectorAll('#flip-tris button')[0].click()")
+    choose(browser, "flip-task", "mmlu")
+    choose(browser, "flip-sort", "decided")
+    address, kept = browser.current_url, texts(browser, "#flip-count")
+    browser.get("about:blank")
+    browser.get(address)
+    assert texts(browser, "#flip-count") == kept
+    values = "return ['task', 'sort'].map(name => document.getElementById('flip-' + name).value)"
+    assert browser.execute_script(values) == ["mmlu", "decided"]
+    press(browser, "flip-clear")
+    assert browser.current_url == f"{page}#flips"
+
+
+def test_next_and_previous_go_from_item_to_item_over_pages(browser):
+    browser.execute_script("document.querySelectorAll('details.flip')[19].open = true")
+    step = "const b = [...document.querySelectorAll('.steps button')].find(b => b.innerText === arguments[0])"
+    wait(browser, "return document.querySelector('.steps button')")
+    where = texts(browser, "details.flip[open] .where")
+    browser.execute_script(f"{step}; b.click()", "Next item")
+    wait(browser, "return document.getElementById('flip-page').innerText.startsWith('Page 2')")
+    wait(browser, "return document.querySelector('.steps button')")
+    assert texts(browser, "details.flip[open] .where") != where
+    browser.execute_script(f"{step}; b.click()", "Previous item")
+    wait(browser, "return document.getElementById('flip-page').innerText.startsWith('Page 1')")
+    assert texts(browser, "details.flip[open] .where") == where
+
+
 def test_a_dead_link_says_so(browser, page):
     browser.get("about:blank")
-    browser.get(f"{page}#item={quote('no/such/item')}")
+    browser.get(f"{page}#flips?item={quote('no/such/item', '')}")
     time.sleep(0.2)
     assert "not in this page" in texts(browser, "#flip-lost")[0]
 
@@ -230,13 +298,15 @@ def test_what_was_written_stands_side_by_side(driver, tmp_path):
         "return [...document.querySelectorAll('.texts > div')].map((s) => [s.children[0].textContent,"
         " s.children[1].textContent, s.getBoundingClientRect().top])"
     )
-    assert [side[:2] for side in sides] == [["Baseline", "5, as 2 and 3 are"], ["bnb4", visible(HOSTILE)]]
+    assert [side[:2] for side in sides] == [["fp16 ✗", "5, as 2 and 3 are"], ["bnb4 ✓", visible(HOSTILE)]]
     assert sides[0][2] == sides[1][2]
     assert driver.title != "owned"
 
 
 def test_tables_sort_by_number_both_ways(browser):
-    browser.execute_script("document.querySelector('#subjects details').open = true")
+    browser.execute_script(
+        "document.querySelectorAll('#subjects details').forEach(node => { node.open = true })"
+    )
     column = "#subjects table[data-sortable] tbody td:nth-child(4)"
     button = browser.find_element("css selector", "#subjects table[data-sortable] th:nth-child(4) button")
     for order in (1, -1):
@@ -295,7 +365,155 @@ def test_twenty_thousand_flips_are_listed_and_filtered_quickly(driver, tmp_path)
     look(driver, 1280, "light")
     driver.get(path.as_uri())
     script = """const start = performance.now();
-        const node = document.getElementById('flip-direction'); node.value = '0';
+        const node = document.getElementById('flip-direction'); node.value = 'lost';
         node.dispatchEvent(new Event('change')); document.body.offsetHeight;
         return performance.now() - start"""
     assert driver.execute_script(script) < 1000
+
+
+def copied(browser, selector):
+    """What a copy of the element gives: the plain text, and the text of the HTML."""
+    script = """const range = document.createRange();
+        range.selectNodeContents(document.querySelector(arguments[0]));
+        getSelection().removeAllRanges(); getSelection().addRange(range);
+        const made = new ClipboardEvent('copy', {clipboardData: new DataTransfer(), cancelable: true});
+        document.dispatchEvent(made);
+        return ['text/plain', 'text/html'].map(kind => made.clipboardData.getData(kind))"""
+    return browser.execute_script(script, selector)
+
+
+def test_numbers_copy_as_ascii_and_texts_as_they_are(browser):
+    shown = " ".join(texts(browser, ".summary"))
+    assert "\u2212" in shown
+    assert "\u00d7" in shown
+    for text in copied(browser, ".summary"):
+        assert not set("\u2212\u00d7\u202f") & set(text)
+        assert "-" in text
+        assert "x1.0" in text
+    browser.execute_script("document.querySelector('details.flip').open = true")
+    wait(browser, "return document.querySelector('.flip-body .question')")
+    browser.execute_script("document.querySelector('.flip-body .question').textContent = 'a \u22125'")
+    assert copied(browser, ".flip-body .question") == ["", ""]  # the browser's own copy: the text as it is
+
+
+def test_every_table_leaves_as_csv(browser):
+    script = (
+        "return [...document.querySelectorAll('.scroll > table')]"
+        ".map(t => [t.querySelectorAll('.csv').length, page.csv(t)])"
+    )
+    for buttons, text in browser.execute_script(script):
+        rows = list(csv.reader(io.StringIO(text)))
+        assert buttons == 1
+        assert len({len(row) for row in rows}) == 1
+        assert not set("\u2212\u202f\u00d7") & set(text)
+    script = "return page.csv(document.querySelector('.extremes table'))"
+    head, first, *_ = csv.reader(io.StringIO(browser.execute_script(script)))
+    assert head[-2:] == ["Difference", "Difference, interval"]
+    float(first[-2])
+    low, high = first[-1].split(" to ")
+    assert float(low) < float(high)
+
+
+def test_a_csv_is_saved_under_the_tables_name(browser, tmp_path):
+    where = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", where)
+    browser.execute_script("document.querySelector('.summary .csv').click()")
+    path = tmp_path / "scores-by-variant-and-task.csv"
+    for _ in range(100):
+        if path.exists():
+            break
+        time.sleep(0.05)
+    assert path.read_text("utf-8-sig").startswith("Variant,")
+
+
+def test_a_table_filters_its_rows(browser):
+    browser.execute_script(
+        "document.querySelectorAll('#subjects details').forEach(node => { node.open = true })"
+    )
+    script = """const node = document.querySelector('.table-filter input'); node.value = arguments[0];
+        const start = performance.now(); node.dispatchEvent(new Event('input'));
+        const rows = [...document.querySelectorAll('[data-filter] tbody tr')];
+        return [performance.now() - start, rows.filter(row => !row.hidden).length]"""
+    _, shown = browser.execute_script(script, "physics gptq")
+    rows = browser.execute_script("return document.querySelectorAll('[data-filter] tbody tr').length")
+    assert shown == 6  # three subjects, and two variants called so
+    assert texts(browser, ".table-filter .note") == [f"{shown} of {rows} rows"]
+
+
+def test_code_is_copied_by_its_button(browser):
+    browser.execute_cdp_cmd("Browser.grantPermissions", {"permissions": ["clipboardReadWrite"]})
+    browser.execute_script("document.querySelector('.copy').click()")
+    assert (
+        wait(browser, "const t = document.querySelector('.copy').textContent; return t !== 'Copy' && t")
+        == "Copied"
+    )
+
+
+def test_one_colour_a_variant_everywhere(browser):
+    script = """const spot = (row) => getComputedStyle(row.querySelector('.swatch')).backgroundColor;
+        const named = (place, name) =>
+            [...document.querySelectorAll(place)].find(node => node.textContent.includes(name));
+        const label = [...document.querySelectorAll('#choices svg text')].find(n => n.textContent === 'gptq');
+        return ['.flip-counts th', '.extremes caption', '.letters th', '#flip-tris button']
+            .map(place => spot(named(place, 'gptq'))).concat(getComputedStyle(label).fill)"""
+    assert len(set(browser.execute_script(script))) == 1
+
+
+def table_of(browser, selector):
+    """What the rows of a table show: variant, verdict, difference, worst task, ratio."""
+    script = """return [...document.querySelectorAll(arguments[0] + ' tbody tr')].map(row => [
+        row.dataset.variant, ...['verdict', 'delta', 'worst', 'ratio'].map(
+            name => row.querySelector(`[data-${name}]`).innerText.trim())])"""
+    return browser.execute_script(script, selector)
+
+
+def test_compare_with_shows_what_the_matrix_says_and_goes_back(browser):
+    def shown():
+        return (
+            table_of(browser, "#decision"),
+            texts(browser, "table.summary td"),
+            texts(browser, "#why li"),
+        )
+
+    before = shown()
+    browser.execute_script("document.getElementById('matrix').open = true")
+    names = texts(browser, ".matrix thead th")[1:]
+    cells = [texts(browser, f".matrix tbody tr:nth-child({place + 1}) td") for place in range(len(names))]
+    for column, name in enumerate(names[1:], 1):
+        choose(browser, "reference", str(column))
+        rows = {row[0]: row for row in table_of(browser, "#decision")}
+        assert rows[name][1:] == ["Compared with", "", "", ""]
+        for place, other in enumerate(names):
+            if other != name:
+                assert rows[other][2].split()[0] == cells[place][column].split()[0]
+        assert texts(browser, "#decision caption") == [f"Each variant against {name}, the best first"]
+    assert names[0] in texts(browser, "#versus-note")[0]
+    choose(browser, "reference", "0")
+    assert shown() == before
+
+
+def test_against_another_variant_the_page_is_that_of_a_report_on_it(driver, tmp_path):
+    run, read, items = leaderboard(0.05, variants=3)
+    shown = []
+    for name, chosen in (("fp16", "2"), ("gptq", "0")):
+        path = tmp_path / f"{name}.html"
+        write_text(path, render_html(built(with_baseline(run, name), read, items)))
+        driver.get(path.as_uri())
+        if chosen != "0":
+            choose(driver, "reference", chosen)
+        shown.append((table_of(driver, "#decision")[:-1], texts(driver, "#why li")))
+    assert shown[0] == shown[1]
+
+
+def test_the_decision_stands_on_the_first_screen(driver, tmp_path):
+    run, read, items = leaderboard(0.02, variants=5)
+    more = [replace(run.results[2], variant=replace(run.results[2].variant, name=f"v{n}")) for n in range(7)]
+    path = tmp_path / "twelve.html"
+    write_text(path, render_html(built(replace(run, results=(*run.results, *more)), read, items)))
+    bottoms = """return [...document.querySelectorAll('#decision tbody tr')].map(
+        row => row.getBoundingClientRect().bottom)"""
+    for width, height, rows in ((1440, 900, 12), (390, 844, 4)):
+        look(driver, width, "light")
+        driver.get(path.as_uri())
+        time.sleep(0.2)
+        assert sum(bottom <= height for bottom in driver.execute_script(bottoms)) >= rows

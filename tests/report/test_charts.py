@@ -12,9 +12,10 @@ import pytest
 from factories import ARC, WIKI, context, judge, make_run
 from leaderboard import leaderboard
 
-from qeval.report import costs
+from qeval.report import colours, costs
 from qeval.report.charts import charts as draw_all
 from qeval.report.charts import drawing
+from qeval.report.charts.cost import _labelled
 
 pytestmark = pytest.mark.slow
 
@@ -71,7 +72,7 @@ def test_a_page_uses_the_pages_colours_and_a_file_plain_ones(drawn):
     for chart in drawn[0]:
         for picture in (chart.svg, chart.narrow):
             assert not re.search(r'"#[0-9a-f]{6}"', picture)
-            assert "var(--accent)" in picture
+            assert re.search(r"var\(--v\d+\)", picture)
             assert picture.startswith('<svg aria-hidden="true"')
         assert "var(" not in chart.file
         assert 'fill="#ffffff"' in chart.file
@@ -81,6 +82,50 @@ def test_every_chart_says_in_words_what_it_shows(drawn, whole):
     for chart in drawn[0]:
         assert chart.title
         assert all(line.name in chart.alt for line in whole.candidates) or chart.id.startswith("subjects")
+
+
+def test_marks_tell_their_values_where_a_pointer_rests(drawn, whole):
+    for chart in drawn[0]:
+        for picture in (chart.file, chart.svg, chart.narrow):
+            titles = re.findall(r"<title>([^<]*)</title></", picture)
+            assert len(titles) > 2
+            assert not any("hover" in title for title in titles)
+    (forest,) = (chart for chart in drawn[0] if chart.id == "forest")
+    figure = whole.candidates[0].figures[0]
+    assert f"<title>{whole.columns[0].title}, {whole.candidates[0].name}: {figure.delta} (" in forest.svg
+
+
+def test_a_variant_has_one_colour_in_every_chart(drawn, whole):
+    for place, line in enumerate(whole.lines):
+        for chart in drawn[0]:
+            for title in re.findall(
+                rf"<[^<>]*><title>[^<]*\b{re.escape(line.name)}: [^<]*</title>", chart.file
+            ):
+                assert colours.LIGHT[place] in title
+
+
+def test_sizes_are_drawn_from_nought(drawn):
+    spec = next(spec for spec in drawn[1] if "Size of weights" in json.dumps(spec))
+    assert '"zero": true, "nice": true' in json.dumps(spec)
+    (size,) = (chart for chart in drawn[0] if chart.id == "cost-weights")
+    assert ">0</text>" in size.svg
+
+
+def test_the_pages_own_font_is_used_in_it(drawn):
+    assert not [chart.id for chart in drawn[0] if "font-family" in chart.svg + chart.narrow]
+
+
+def test_names_at_ends_of_lines_lie_apart_in_their_order():
+    placed = drawing.labels_at_ends({"a": 1.0, "b": 5.0, "c": 0.9, "d": 1.0}, 0.5)
+    assert list(placed) == ["b", "a", "d", "c"]
+    assert placed == {"b": 5.0, "a": 1.0, "d": 0.5, "c": 0.0}
+
+
+def test_names_cover_no_other_mark_where_there_is_room():
+    spots = [{"name": "one-long-name", "cost": 5.0, "delta": 0.0, "low": -1, "high": 1}]
+    spots.append({"name": "b", "cost": 5.4, "delta": 0.05, "low": -1, "high": 1})
+    first, second = _labelled(spots, 400)
+    assert (first["align"], second["align"]) != ("left", "left") or first["dy"] != second["dy"]
 
 
 def test_shortening_a_drawing_leaves_its_words_alone():

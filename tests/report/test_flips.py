@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from factories import ARC, TRUTH, compare_run, context, edited, make_run
+from factories import ARC, QUIZ, TRUTH, compare_run, context, edited, make_run, without_cell
 
 from qeval.base.errors import IncomparableError
 from qeval.base.records import Item, Task
 from qeval.compare.evidence import gather
-from qeval.report import flips
-from qeval.report.flips import BUDGET, DIRECTIONS, explore, payload, shorten
+from qeval.report import explorer as explorers
+from qeval.report.choosing import best, decided_by, lengths
+from qeval.report.explorer import BUDGET, changes, explore, flips_link, payload
+from qeval.report.flips import shorten
 from qeval.report.formats import Options, formats
 from qeval.report.formats.html import as_script_data
+from qeval.report.patterns import patterns as patterns_of
 
 FORMATS = formats()
 WRITES = Task("writes", "exact_match", "strict", num_fewshot=0)
@@ -78,10 +82,12 @@ def test_what_both_wrote_is_embedded_beside_the_answers():
     after = [("6 I think",), ("8 of them",), ("9 it is", "9 again")]
     run, read = written(before, after)
     made = payload(explore(gather(run, read), items), run)
-    texts = {item[1]: item[8:] for item in made["items"]}
-    assert texts == {"0": ["5 because 2 and 3 are"], "1": [], "2": ["9 it is\n\n9 again"]}
-    rows = {made["items"][row[1]][1]: row[7:] for row in made["rows"]}
-    assert rows == {"0": ["6 I think"], "1": ["8 of them"], "2": ["9 it is\n\n9 again"]}
+    texts = {item[1]: item[10] for item in made["items"]}
+    assert texts == {
+        "0": ["5 because 2 and 3 are", "6 I think"],
+        "1": ["", "8 of them"],
+        "2": ["9 it is\n\n9 again"] * 2,
+    }
 
 
 def test_long_texts_are_cut_and_counted_into_the_budget():
@@ -91,7 +97,9 @@ def test_long_texts_are_cut_and_counted_into_the_budget():
     assert 0 < explorer.shown < explorer.total == 200
     made = payload(explorer, run)
     assert len(as_script_data(made)) < 400_000
-    assert all("characters left out" in row[7] and len(row[7]) < 1_600 for row in made["rows"])
+    texts = [text for item in made["items"] for text in item[10]]
+    assert len(texts) == 2 * explorer.shown
+    assert all("characters left out" in text and len(text) < 1_600 for text in texts)
 
 
 def test_where_answers_are_worth_parts_none_is_lost_or_gained():
@@ -128,17 +136,100 @@ def test_prompts_shared_by_many_items_are_embedded_once():
     run, read, _ = make_run(2, n_items=200, tasks=(ARC,), churn=0.6)
     data = payload(explore(gather(run, read), items), run)
     assert data["prompts"] == ["shots\n\n"]
-    assert {item[7] for item in data["items"]} == {0}
+    assert {item[5] for item in data["items"]} == {0}
 
 
-def test_the_payload_points_at_its_own_tables():
+def test_the_payload_says_of_each_item_what_every_variant_made_of_it():
     run, read, _ = make_run(3, n_items=100, churn=0.4)
     data = payload(explore(gather(run, read), items), run)
-    for variant, item, direction, *_ in data["rows"]:
-        assert data["variants"][variant] != run.baseline
-        assert 0 <= item < len(data["items"])
-        assert 0 <= direction < len(DIRECTIONS)
     assert len(json.dumps(data)) < BUDGET
+    assert data["variants"][data["baseline"]] == run.baseline
+    for task, key, _, choices, (gold, _), _, marks, answers, differences, *_ in data["items"]:
+        name = data["tasks"][task][0]
+        places = {result.variant.name: place for place, result in enumerate(run.results)}
+        for result in run.results:
+            place = places[result.variant.name]
+            samples = read(next(cell for cell in result.cells if cell.task.name == name))
+            at = samples.key.tolist().index(key)
+            assert answers[place] == samples.answer[at]
+            assert gold == samples.gold[at]
+            if name != "truth":
+                assert marks[place] == "01"[int(samples.value[at])]
+            first = differences[0] if differences else []
+            told = [a + (b if place else 0) for a, b in zip(differences[place], first, strict=True)]
+            assert told == [round(1000 * score) for score in samples.scores[at]]
+        assert len(choices) == 4
+
+
+def test_patterns_count_every_item_of_all_variants():
+    run, read, _ = make_run(4, n_items=200, tasks=(ARC, QUIZ), churn=0.3, seed=2)
+    found = Counter()
+    for task in {cell.task.name for cell in run.results[0].cells}:
+        columns = [read(c).value for r in run.results for c in r.cells if c.task.name == task]
+        found.update("".join("01"[int(value)] for value in row) for row in zip(*columns, strict=True))
+    patterns = explore(gather(run, read), items).patterns
+    assert {one.marks: one.n for one in patterns} == {m: n for m, n in found.items() if len(set(m)) > 1}
+    assert [one.n for one in patterns] == sorted((one.n for one in patterns), reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("marks", "signs", "words"),
+    [
+        ("1011", "✓✗✓✓", "lost by bnb4 only"),
+        ("1000", "✓✗✗✗", "lost by all"),
+        ("0110", "✗✓✓✗", "gained by 2"),
+        ("1.01", "✓·✗✓", "lost by gptq only"),
+    ],
+)
+def test_patterns_are_told_in_signs_and_words(marks, signs, words):
+    (found,) = patterns_of({marks: 3}, ("fp16", "bnb4", "gptq", "awq"), "fp16")
+    assert (found.signs, found.words, found.n) == (signs, words, 3)
+
+
+def test_a_variant_that_scored_only_a_part_has_no_mark_elsewhere():
+    run, read, _ = make_run(3, n_items=50, tasks=(ARC, QUIZ), churn=0.5)
+    explorer = explore(gather(without_cell(run, "gptq", "arc"), read), items)
+    assert {one.marks[2] for (task, _), one in explorer.asked.items() if task == "arc"} == {"."}
+    assert {one.marks[2] for (task, _), one in explorer.asked.items() if task != "arc"} == {"0", "1"}
+
+
+def test_links_lead_to_counts_that_agree_with_the_flips():
+    run, read, _ = make_run(3, n_items=100, tasks=(ARC, QUIZ), churn=0.4)
+    explorer = explore(gather(run, read), items)
+    for task, by_variant in changes(explorer).items():
+        for variant, counts in by_variant.items():
+            own = [
+                f for f in explorer.flips if f.variant == variant and (f.task.group or f.task.name) == task
+            ]
+            assert counts == {n: sum(f.direction == n for f in own) for n in ("lost", "gained", "changed")}
+    link = flips_link(variant="a&b c", task="", pattern="1?0")
+    assert link == "#flips?variant=a%26b%20c&pattern=1%3F0"
+
+
+@pytest.mark.parametrize(
+    ("metric", "scores", "answer", "way"),
+    [
+        ("acc_norm", (-4.0, -6.0), "1", "characters"),
+        ("acc_norm", (-4.0, -6.0), "0", "plain"),
+        ("acc_bytes", (-4.0, -5.9), "1", "bytes"),
+        ("acc", (-4.0, -6.0), "0", "plain"),
+        ("acc", (-4.0, -6.0), "1", ""),
+        ("acc_norm", (-4.0, -4.0), "2", ""),
+    ],
+)
+def test_the_score_that_decided_is_the_one_that_gives_every_answer(metric, scores, answer, way):
+    choices = (" ab", " abcd" if metric != "acc_bytes" else " äb")
+    assert decided_by(metric, [(choices, [(answer, scores)])]) == way
+    assert decided_by(metric, []) == ""
+
+
+def test_lengths_are_those_that_lm_eval_divides_by():
+    from qeval.score.harness.rules import answered_choice
+
+    choices, scores = ("yes it is", "no", "ünter", ""), (-9.0, -2.5, -4.0, -1.0)
+    for metric, way in (("acc_norm", "characters"), ("acc_bytes", "bytes"), ("acc", "plain")):
+        divisors = lengths(way, [f" {choice}" for choice in choices[:3]])
+        assert best(scores[:3], divisors) == answered_choice(metric, choices[:3], scores[:3])
 
 
 def test_long_texts_say_how_much_is_left_out():
@@ -167,7 +258,7 @@ def test_no_data_can_end_its_script_element(value, read):
 
 def test_a_page_that_cannot_hold_all_flips_says_so(monkeypatch):
     run, read, _ = make_run(2, n_items=400, tasks=(ARC,), churn=0.6)
-    monkeypatch.setattr(flips, "MOST_ROWS", 25)
+    monkeypatch.setattr(explorers, "MOST_ITEMS", 25)
     capped = context(run, read, items)
     page = FORMATS[".html"].render(capped, Options())
     said = (

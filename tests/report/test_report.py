@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from factories import ARC, MEMBERS, QUIZ, TRUTH, WIKI, judge, make_run, with_cell, without_cell
+from factories import ARC, MEMBERS, QUIZ, TRUTH, WIKI, edited, judge, make_run, with_cell, without_cell
 from factories import context as context_of
 from leaderboard import leaderboard
 
@@ -108,31 +108,29 @@ def test_every_row_and_variant_stands_in_the_table_with_its_numbers():
     assert all(figure.interval in html for figure in line.figures)
 
 
-def test_a_judged_row_shows_the_interval_that_decided():
+def test_a_judged_row_shows_its_limit_and_the_reason_names_the_interval_that_decided():
     policy = Policy((Rule(tasks="arc", max_drop=2.0),), source="policy.toml")
     made = make_run(2, n_items=300, effect=-0.05, seed=1)
     context = rendered(made, policy)
     decision = judge(made[0], made[1], policy)[0]
     figure = context.lines[1].figures[0]
-    assert figure.confidence == "90%"
-    assert (figure.comparison.low, figure.comparison.high) == (
-        decision.comparison.low,
-        decision.comparison.high,
-    )
     assert figure.margin == pytest.approx(-0.02)
+    assert figure.status == decision.status
+    assert "(90% interval " in decision.reason
     assert context.lines[1].verdict.sentence == decision.reason
     assert context.lines[1].verdict.status == decision.status
     for text in (render_html(context), render_markdown(context)):
         assert "policy.toml" in text
 
 
-def test_no_format_shows_a_judged_interval_under_another_confidence():
+def test_every_interval_of_a_page_has_one_confidence():
     policy = Policy((Rule(tasks="arc", max_drop=2.0),))
-    context = rendered(make_run(2, n_items=300, effect=-0.05, seed=1), policy)
-    assert context.common_confidence == "95%"
-    judged = context.lines[1].figures[0].interval
-    assert f"90%: {numbers.typographic(judged)}" in render_html(context)
-    assert f"90%: {judged}" in render_markdown(context, short=True)
+    context = rendered(make_run(3, n_items=300, effect=-0.05, seed=1), policy)
+    figures = [figure for line in context.lines for figure in line.figures if figure and figure.delta]
+    assert {figure.confidence for figure in figures} == {context.common_confidence} == {"95%"}
+    judged = context.lines[1].figures[0]
+    assert judged.interval == context.evidence.findings["bnb4", "arc"].interval_text
+    assert f"<small>{numbers.typographic(judged.interval)}</small>" in render_html(context)
 
 
 def test_an_advisory_rule_changes_no_verdict():
@@ -316,6 +314,21 @@ def test_the_short_form_fits_a_comment():
     assert "did not fit" in text
 
 
+@pytest.mark.parametrize("variants", [2, 5])
+def test_the_short_form_has_five_columns_at_most_and_keeps_the_worst(variants):
+    many = tuple(replace(ARC, name=f"arc_{number}") for number in range(7))
+    run, read, items = make_run(variants, n_items=80, tasks=many, churn=0.05)
+    lost = edited(read, "bnb4-arc_5", value=np.zeros(80))
+    text = render_markdown(rendered((run, lost, items)), short=True)
+    heads = [line for line in text.splitlines() if line.startswith("| Variant")]
+    assert heads
+    assert all(line.count("|") - 1 <= 5 for line in text.splitlines() if line.startswith("|"))
+    assert "average" in heads[0]
+    assert "arc_5" in heads[0]
+    assert "*4 more rows stand in the full report.*" in text
+    assert "more rows stand" not in render_markdown(rendered((run, lost, items)))
+
+
 def test_charts_are_written_beside_the_markdown(tmp_path):
     text = render_markdown(rendered(make_run(3, n_items=60)), assets=tmp_path / "assets")
     paths = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)
@@ -371,7 +384,7 @@ def test_a_directory_is_no_place_for_a_report(tmp_path):
 
 
 def test_where_no_answers_can_change_nothing_is_said_of_changes():
-    html = render_html(rendered(make_run(2, n_items=40, tasks=(WIKI,))))
+    html = render_html(rendered(make_run(2, n_items=40, tasks=(WIKI,)))).partition("<script>")[0]
     assert "flips:" not in html
     assert "kept<" not in html
 

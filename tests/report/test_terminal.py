@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import pytest
 from factories import ARC, WIKI, judge, make_run
 
+from qeval.base import layout
 from qeval.base.costs import Cost, Timing
 from qeval.base.records import Policy, Result, Rule
 from qeval.compare.evidence import gather
@@ -86,10 +88,10 @@ def measured(run, measures):
 
 def test_costs_stand_below_the_table_where_they_were_measured():
     run, read, _ = make_run(2, n_items=20, tasks=(ARC,))
-    bare = terminal.summary(gather(run, read))
-    assert terminal.summary(gather(measured(run, {}), read)) == bare
+    bare, _, ranked = terminal.summary(gather(run, read)).rpartition("\n\n")
+    assert terminal.summary(gather(measured(run, {}), read)) == f"{bare}\n\n{ranked}"
     timed = measured(run, {"prefill": Timing(1, 1, 1, 3, "ms/token")})
-    assert terminal.summary(gather(timed, read)) == f"{bare}\n\n{terminal.costs(timed)}"
+    assert terminal.summary(gather(timed, read)) == f"{bare}\n\n{terminal.costs(timed)}\n\n{ranked}"
     assert "prefill (ms/token)" in terminal.costs(timed)
 
 
@@ -97,3 +99,45 @@ def test_a_run_of_costs_alone_shows_them():
     made, read, _ = make_run(2, n_items=0)
     run = measured(made, {"prefill": Timing(1, 1, 1, 3, "ms/token")})
     assert terminal.summary(gather(run, read)) == terminal.costs(run)
+
+
+def test_the_last_line_ranks_the_variants_and_names_who_has_no_score():
+    run, read, _ = make_run(3, n_items=200, effect=-0.1, seed=1)
+    failed = Result(replace(run.results[1].variant, name="awq"), "failed", error="No kernel.")
+    evidence = gather(replace(run, results=(*run.results, failed)), read)
+    last = terminal.summary(evidence).splitlines()[-1]
+    found = re.fullmatch(r"Best first by average: (.*)\. Not ranked: awq\.", last)
+    named = re.findall(r"(\S+) ([\d.]+) \(([^)]*)\)", found[1])
+    assert named[0][0] == "fp16"
+    assert named[0][2] == "baseline"
+    scores = [float(score) for _, score, _ in named]
+    assert scores == sorted(scores, reverse=True)
+    assert {name for name, *_ in named} == {"fp16", "bnb4", "gptq"}
+
+
+def test_perplexities_are_ranked_too_and_one_variant_is_no_order():
+    evidence = gather(*make_run(2, n_items=50, tasks=(WIKI,), effect=-0.1)[:2])
+    last = terminal.summary(evidence).splitlines()[-1]
+    assert re.fullmatch(r"Best first by wiki: fp16 [\d.]+ \(baseline\), bnb4 [\d.]+ \(x1\.\d+\)\.", last)
+    assert terminal.ranking(gather(*make_run(1, n_items=50)[:2])) == ""
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("names", [1, 3, 12])
+@pytest.mark.parametrize("long", [False, True])
+def test_all_of_it_fits_the_terminal(width, names, long):
+    run, read, _ = make_run(names, n_items=40, effect=-0.05)
+    run = measured(run, {"prefill": Timing(1, 1, 1, 3, "ms/token")})
+    if long:
+        called = [f"gptq[bits={n},group_size=64,act_order=true]@org/a-checkpoint:main" for n in range(names)]
+        results = [
+            replace(result, variant=replace(result.variant, name=name))
+            for result, name in zip(run.results, called, strict=True)
+        ]
+        run = replace(run, results=tuple(results), baseline=called[0])
+    told = terminal.summary(gather(run, read), width=width), terminal.details(run, width)
+    for text in told:
+        fitted = layout.fitted(text, width)
+        words = max(map(len, fitted.split()))
+        assert layout.widest(fitted) <= max(width, words + 4)
+        assert fitted.split() == text.split()

@@ -28,7 +28,7 @@ def test_a_loss_that_stands_out_alone_may_be_chance_among_many():
             alone, many = apart[0].variant, (run, read, items)
         tried += 1
     (line,) = [one for one in lines(many) if one.name == alone]
-    assert line.verdict.word == "No change shown"
+    assert line.verdict.status in {"UNDECIDED", "EQUIVALENT"}
     assert line.verdict.sentence.endswith("Among 25 comparisons it may be chance.")
 
 
@@ -46,7 +46,7 @@ def test_a_ruined_task_is_told_before_an_average_that_shows_nothing():
         items,
     )
     (line,) = lines(made)
-    assert line.verdict.word == "A real loss"
+    assert line.verdict.word == "Worse than x1.10"
     assert line.verdict.sentence.startswith("wiki: perplexity")
 
 

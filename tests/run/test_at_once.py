@@ -18,7 +18,7 @@ COMMAND = (*QEVAL, "run", "--model", "toy[items=200]", "--suite", "demo", "--sch
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     """The exit code and all that was said."""
-    text, _ = process.communicate(timeout=60)
+    text, _ = process.communicate(timeout=300)
     return process.returncode, text
 
 

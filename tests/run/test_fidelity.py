@@ -21,6 +21,7 @@ def run_of(runs_dir: Path) -> Path:
     return next(runs_dir.glob("*/run.json")).parent
 
 
+@pytest.mark.slow
 def test_it_is_measured_beside_the_suite_and_told_in_every_format(qeval, tmp_path):
     said = qeval(*TOY, "--fidelity", "prose,trace:own,8").stdout
     assert "95% interval" in said
@@ -43,6 +44,7 @@ def test_it_is_measured_beside_the_suite_and_told_in_every_format(qeval, tmp_pat
     assert '<a href="#fidelity">' in html
 
 
+@pytest.mark.slow
 def test_the_same_command_measures_nothing_again(qeval, runs_dir):
     qeval(*TOY, "--fidelity", "prose")
     before = stored.measured(run_of(runs_dir))
@@ -51,6 +53,7 @@ def test_the_same_command_measures_nothing_again(qeval, runs_dir):
     assert len(before) == 4
 
 
+@pytest.mark.slow
 def test_after_the_fact_and_again_once_something_is_lost(qeval, runs_dir):
     qeval(*TOY)
     assert json.loads(qeval("show", "--json").stdout)["fidelity"] == []
@@ -111,6 +114,7 @@ def test_a_variant_without_cells_is_not_measured(qeval, runs_dir):
     assert "what bnb8 was" in qeval("fidelity", "--fidelity", "prose", code=1).stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", ["variant_digest", "baseline_digest"])
 def test_what_was_measured_of_another_variant_of_the_same_name_is_not_shown(qeval, runs_dir, field):
     qeval(*TOY, "--fidelity", "prose")
@@ -139,6 +143,7 @@ def test_a_real_model_is_measured_while_it_is_loaded(qeval, tmp_path, monkeypatc
     assert [row["role"] for row in rows] == ["packing", "plain", "candidate"]
 
 
+@pytest.mark.slow
 def test_a_file_below_home_is_measured_once_and_left_out_where_asked(qeval, tmp_path, monkeypatch, runs_dir):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     file = tmp_path / "home" / "secret" / "text.txt"
@@ -156,6 +161,7 @@ def test_a_file_below_home_is_measured_once_and_left_out_where_asked(qeval, tmp_
         assert "nats" in text or "kl" in text
 
 
+@pytest.mark.slow
 def test_what_redact_hides_is_judged_all_the_same(qeval, tmp_path):
     file, other = tmp_path / "secret" / "words.txt", tmp_path / "secret" / "other.txt"
     file.parent.mkdir()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -211,11 +213,62 @@ def test_what_a_cluster_cannot_do_is_told_before_anything_is_scored(
     assert says in str(refused.value)
 
 
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-x\r\n", None])
+def test_a_port_at_which_no_ray_listens_is_told_in_time(
+    cluster: Callable[..., None], tmp_path: Path, said: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None: it takes the connection, and is silent."""
+    cluster({"CPU": 2.0})
+    monkeypatch.setattr(ray, "_DOOR_SECONDS", 0.2)
+    monkeypatch.setattr(ray, "_PROBE", "raise SystemExit('Ray was asked')")
+    with (
+        listening(said) as port,
+        pytest.raises(QevalError) as refused,
+        ray.opened(an_order(tmp_path, ray_address=f"127.0.0.1:{port}")),
+    ):
+        raise AssertionError("it was let in")
+    assert f"No cluster of Ray answers at 127.0.0.1:{port}." in str(refused.value)
+
+
+def test_a_port_at_which_ray_may_listen_is_asked_by_ray(
+    cluster: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster({"CPU": 2.0})
+    monkeypatch.setattr(ray, "_PROBE", "print('Ray was asked'); raise SystemExit(4)")
+    with (
+        listening(bytes((0, 0, 18, 4, 0, 0, 0, 0, 0))) as port,
+        pytest.raises(QevalError) as refused,
+        ray.opened(an_order(tmp_path, ray_address=f"127.0.0.1:{port}")),
+    ):
+        raise AssertionError("it was let in")
+    assert "Ray was asked" in str(refused.value)
+
+
+@contextlib.contextmanager
+def listening(said: bytes | None) -> Iterator[int]:
+    """A port that says this to whoever comes, then ends the connection; None: it holds it, in silence."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                door, _ = server.accept()
+                with door:
+                    door.settimeout(5)
+                    door.sendall(said or b"")
+                    while said is None and door.recv(64):
+                        pass
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield server.getsockname()[1]
+        thread.join()
+
+
 def test_without_ray_the_remedy_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(QevalError, match="needs ray") as refused, ray.opened(an_order(tmp_path)):
         raise AssertionError("it was let in")
-    assert "qeval[ray]" in refused.value.hint
+    assert "pip install '.[ray]'" in refused.value.hint
 
 
 def test_what_a_node_without_qeval_says_is_a_failure(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:

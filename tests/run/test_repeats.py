@@ -184,7 +184,7 @@ def test_the_run_its_report_and_its_gate_state_the_floor(qeval, tmp_path: Path) 
 def test_a_plan_names_margins_below_twice_the_floor(qeval, tmp_path: Path) -> None:
     assert "noise" not in qeval("plan", "--tasks", "arc_challenge").stdout
     qeval(*ASKED)
-    told = qeval("plan", "--from", "toy", "--max-drop", 3).stdout
+    told = qeval("plan", "--from", "toy", "--max-drop", 3, code=None).stdout
     assert "The noise floor was not measured (--repeat-baseline)." in told
     qeval(*ASKED, "--repeat-baseline")
     reach = {
@@ -195,20 +195,19 @@ def test_a_plan_names_margins_below_twice_the_floor(qeval, tmp_path: Path) -> No
     twice = 200 * reach["arc_challenge"]
     words = f"is below twice the noise floor ({twice:.2f} points), so it is undecidable."
     below, above = (
-        qeval("plan", "--from", "toy", "--max-drop", f"{points:.3f}").stdout
+        qeval("plan", "--from", "toy", "--max-drop", f"{points:.3f}", code=4).stdout
         for points in (twice - 0.01, twice + 0.01)
     )
     assert f"arc_challenge: {twice - 0.01:.2f} points {words}" in below
     assert f"arc_challenge: {twice + 0.01:.2f} points is below" not in above
-    near = qeval("plan", "--from", "toy", "--max-drop", f"{twice - 0.0001:.5f}").stdout
+    near = qeval("plan", "--from", "toy", "--max-drop", f"{twice - 0.0001:.5f}", code=4).stdout
     assert f"arc_challenge: {twice - 0.0001:.4f} points is below twice the noise floor ({twice:.4f}" in near
     assert f"arc_challenge: 0.5 or 1 or 2 points {words}" in qeval("plan", "--from", "toy").stdout
     (tmp_path / "p.toml").write_text(
         '[[rule]]\nmax_flips = 0.02\n[[rule]]\ntasks = "wikitext"\nmax_ppl_ratio = 1.000001\n'
     )
-    told = json.loads(qeval("plan", "--from", "toy", "--policy", tmp_path / "p.toml", "--json").stdout)[
-        "noise"
-    ]
+    asked = ("--policy", tmp_path / "p.toml", "--json")
+    told = json.loads(qeval("plan", "--from", "toy", *asked, code=4).stdout)["noise"]
     assert any(
         one.startswith("arc_challenge: 2.0% of flips is below twice the noise floor (") for one in told
     )

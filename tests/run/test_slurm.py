@@ -153,7 +153,7 @@ def test_without_slurm_and_where_it_refuses(call, tmp_path: Path) -> None:
     assert "unclosed" in call(*TOY, "--executor", "slurm", "--sbatch-args='", code=2).stderr.replace(
         "No closing quotation", "unclosed"
     )
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 90
     assert not list((tmp_path / "slurm").iterdir())
 
 

@@ -135,7 +135,7 @@ def test_a_variant_that_fails_is_the_only_one(qeval) -> None:
 def test_a_leader_that_is_killed_is_followed_by_another_one(qeval) -> None:
     place = prepared(qeval, "run", "--model", "toy[items=20,delay=1]", *TOY[3:])
     one = a_worker(place)
-    until = time.monotonic() + 60
+    until = time.monotonic() + 180
     while not list(place.path.glob("cells/*/cell.json")) and time.monotonic() < until:
         time.sleep(0.05)
     family = [*psutil.Process(one.pid).children(recursive=True), psutil.Process(one.pid)]
@@ -143,7 +143,7 @@ def test_a_leader_that_is_killed_is_followed_by_another_one(qeval) -> None:
         process.kill()
     one.communicate()
     two = a_worker(place)
-    said = two.communicate(timeout=120)[1]
+    said = two.communicate(timeout=300)[1]
     assert two.returncode == 0, said
     assert "[fp16] arc_easy" in said
     assert len(list((place.work / "fp16").glob("lead.*.lease"))) == 2
@@ -151,17 +151,17 @@ def test_a_leader_that_is_killed_is_followed_by_another_one(qeval) -> None:
 
 
 def test_a_worker_that_is_told_to_end_leaves_no_process_and_its_work_at_once(qeval) -> None:
-    place = prepared(qeval, "run", "--model", "toy[items=20,delay=60]", *TOY[3:])
+    place = prepared(qeval, "run", "--model", "toy[items=20,delay=200]", *TOY[3:])
     one = a_worker(place)
     assert one.stderr is not None
     assert "2 tasks to score" in one.stderr.readline()
     begun = psutil.Process(one.pid).children(recursive=True)
     start = time.monotonic()
     one.send_signal(signal.SIGTERM)
-    assert "Stopped." in one.communicate(timeout=60)[1]
+    assert "Stopped." in one.communicate(timeout=120)[1]
     assert one.returncode == 143
-    assert time.monotonic() - start < 20
-    assert psutil.wait_procs(begun, 5)[1] == []
+    assert time.monotonic() - start < 60
+    assert psutil.wait_procs(begun, 30)[1] == []
     work = Work(place.work)
     assert work.holders.at_work() == []
     leases = Leases(work.holders, "next")

@@ -17,7 +17,7 @@ from qeval.ask import policy
 from qeval.base.errors import QevalError
 from qeval.base.messages import Done, Fed, Finished, Job, Note, Todo
 from qeval.base.places import tasks_dir
-from qeval.base.records import Provenance, Result, Run, Scheme, Suite, Task, Variant
+from qeval.base.records import Provenance, Run, Scheme, Suite, Task, Variant
 from qeval.load.resolve import identity
 from qeval.score.cells import StoppedEarly
 from qeval.store.runs import Store
@@ -98,7 +98,10 @@ def test_every_engine_says_the_same(runs_dir: Path, llama: Path, engine: str) ->
 def test_a_faster_path_that_fails_by_a_bug_is_told_where_the_report_tells_it(
     runs_dir: Path, llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from qeval.report.facts import warnings_of
+    from factories import make_run
+
+    from qeval.compare.evidence import gather
+    from qeval.report.cautions import cautions
     from qeval.score.engine.tiles import Tiles
 
     monkeypatch.setattr(Tiles, "masks", lambda *_: {}["planted"])
@@ -112,7 +115,9 @@ def test_a_faster_path_that_fails_by_a_bug_is_told_where_the_report_tells_it(
     assert done.provenance is not None
     assert sentence in done.provenance.notes
     assert Note(sentence) in events
-    assert sentence in warnings_of(Result(job.variant, "done", provenance=done.provenance))
+    run, read, _ = make_run(1)
+    run = replace(run, results=(replace(run.results[0], provenance=done.provenance),))
+    assert sentence in cautions(gather(run, read)).first
 
 
 def test_verify_tells_the_largest_difference(runs_dir: Path, llama: Path) -> None:

@@ -86,7 +86,7 @@ def test_whose_lock_was_cleared_away_half_made_tries_again(tmp_path: Path, monke
 def test_of_two_that_find_a_dead_ones_lock_one_takes_it(tmp_path: Path, monkeypatch) -> None:
     """The second waits while the first looks, so that it cannot take away what the first one made."""
     write(tmp_path, began=1.0)
-    holder, looked, entered, refused = lock._holder, threading.Event(), [], []
+    holder, looked, over, entered, refused = lock._holder, threading.Event(), threading.Event(), [], []
 
     def slowly(file: Path):
         found = holder(file)
@@ -98,14 +98,15 @@ def test_of_two_that_find_a_dead_ones_lock_one_takes_it(tmp_path: Path, monkeypa
         try:
             with lock.held(tmp_path):
                 entered.append(1)
-                time.sleep(1)
+                over.wait(30)  # until the other one is refused
         except QevalError as error:
             refused.append(error)
+            over.set()
 
     monkeypatch.setattr(lock, "_holder", slowly)
     first, second = threading.Thread(target=take), threading.Thread(target=take)
     first.start()
-    looked.wait(10)
+    looked.wait(60)
     second.start()
     first.join()
     second.join()

@@ -81,6 +81,7 @@ def test_any_text_and_any_number_come_back(fresh, text: str, value: float) -> No
     assert place.items(stored)["0"].prompt == text
 
 
+@pytest.mark.slow
 def test_neither_writing_nor_reading_waits_for_pandas(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); import test_runs;"

@@ -18,10 +18,11 @@ def to_csv(source: Source) -> Iterator[File]:
     """`TABLE.csv` for each table that has rows; lists inside a cell are JSON. A text that a spreadsheet would
     take for a formula has a ' before it, as spreadsheets themselves write that."""
     for name, rows in tables_of(source):
-        yield f"{name}.csv", _csv(rows)
+        yield f"{name}.csv", csv(rows)
 
 
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+def csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A table, which has at least one row."""
     lines = [rows[0], *(row.values() for row in rows)]
     return "".join(",".join(map(_quoted, line)) + "\n" for line in lines)
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from qeval.base.errors import QevalError
 from qeval.base.records import Suite, Task
 from qeval.exchange.lm_eval.apart import Each
-from qeval.exchange.lm_eval.groups import Groups, group_of, grouped
+from qeval.exchange.lm_eval.groups import Groups, around, group_of, grouped
 from qeval.exchange.lm_eval.judging import Judge, Wishes, check_wishes, choose
-from qeval.exchange.lm_eval.results import AGAIN, ResultsFile, strange
+from qeval.exchange.lm_eval.results import AS_TABLE, ResultsFile, strange
 from qeval.exchange.lm_eval.survey import Survey, survey
+from qeval.exchange.lm_eval.unsampled import published
 from qeval.exchange.lm_eval.variants import Measured
 
 
@@ -43,22 +44,27 @@ def look_through(draft: Draft, variant: Measured, each: Each) -> None:
             continue
         if task not in results.table["results"]:
             left[task] = f"{results.path} has no result of it"
-        elif not results.samples_of(task).is_file():
-            left[task] = f"no samples of {task} beside {results.path}"
         else:
             there[task] = wanted
-    for one in each(_surveyed, [variant.newest[task] for task in there], there):
-        draft.tasks.setdefault(one.task, there[one.task])
-        if any(one.items.values()):
-            found[one.task] = one
+    surveys = each(_surveyed, [variant.newest[task] for task in there], there)
+    for (task, wanted), one in zip(there.items(), surveys, strict=True):
+        draft.tasks.setdefault(task, wanted)
+        if one is None:
+            file = variant.newest[task].path
+            left[task] = f"no samples of {task} beside {file}, which does not tell of how many items"
+        elif any(one.items.values()):
+            found[task] = one
         else:
-            left[one.task] = f"{one.path} is empty"
+            left[task] = f"{one.path} is empty"
 
 
-def _surveyed(results: ResultsFile, task: str) -> Survey:
-    """Raises QevalError for what lm-eval never writes, whatever it is."""
+def _surveyed(results: ResultsFile, task: str) -> Survey | None:
+    """What is there of a task; None where neither samples tell it nor the results are enough.
+
+    Raises QevalError for what lm-eval never writes, whatever it is.
+    """
     try:
-        return survey(results, task)
+        return survey(results, task) if results.has_samples(task) else published(results, task)
     except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
         raise strange(results, task, error) from error
 
@@ -79,7 +85,9 @@ def _wanted(draft: Draft, task: str) -> Task | None:
 def judge(draft: Draft, wishes: Wishes) -> None:
     """Choose what judges each task. Raises QevalError where no task is left."""
     surveys = [one for some in draft.surveys.values() for one in some.values()]
-    check_wishes(wishes, draft.tasks, surveys)
+    places = {*draft.tasks, *(group for task in draft.tasks for group in around(task, draft.groups))}
+    check_wishes(wishes, places, surveys)
+    wishes = wishes.within(draft.groups, draft.tasks)
     every = draft.left.setdefault("", {})
     for task, wanted in list(draft.tasks.items()):
         if not draft.of_task(task):
@@ -112,4 +120,4 @@ def _refuse_nothing(draft: Draft) -> None:
             raise QevalError(
                 f"{variant.name} has results for none of the suite's tasks.", "Name another suite, or none."
             )
-        raise QevalError(f"{variant.name} has no task that can be judged. {'; '.join(mine)}.", AGAIN)
+        raise QevalError(f"{variant.name} has no task that can be judged. {'; '.join(mine)}.", AS_TABLE)

@@ -3,11 +3,12 @@ those that the rules prefer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from qeval.base.errors import QevalError, UsageError, did_you_mean
 from qeval.base.records import Kind, Task
+from qeval.exchange.lm_eval.groups import Groups, around
 from qeval.exchange.lm_eval.samples import Format
 from qeval.exchange.lm_eval.survey import Survey
 from qeval.score.harness.rules import (
@@ -28,9 +29,21 @@ class Wishes:
     metrics: Mapping[str, str] = field(default_factory=dict)
     filters: Mapping[str, str] = field(default_factory=dict)
 
+    def within(self, groups: Groups, tasks: Iterable[str]) -> Wishes:
+        """They with each task's own: a wish for a group holds for all below it, an inner one's first."""
+        every = [(task, around(task, groups)) for task in tasks]
+        return Wishes(_spread(self.metrics, every), _spread(self.filters, every))
+
     def metric_of(self, task: Task) -> str:
         """The metric wished for this very task, else for its group, else for all."""
         return _own(self.metrics, task) or self.metrics.get("", "")
+
+
+def _spread(wishes: Mapping[str, str], tasks: Sequence[tuple[str, Sequence[str]]]) -> dict[str, str]:
+    own = {
+        task: next((wishes[name] for name in (task, *above) if name in wishes), "") for task, above in tasks
+    }
+    return {**wishes, **{task: wish for task, wish in own.items() if wish}}
 
 
 @dataclass(frozen=True)
@@ -128,9 +141,9 @@ def _own(wishes: Mapping[str, str], task: Task) -> str:
     return wishes.get(task.name) or wishes.get(task.group or task.name, "")
 
 
-def check_wishes(wishes: Wishes, tasks: Mapping[str, Task], surveys: Sequence[Survey]) -> None:
-    """Raises UsageError for a wish that concerns nothing: a task that is not there, a name that none has."""
-    places = {*tasks, *(task.group for task in tasks.values() if task.group)}
+def check_wishes(wishes: Wishes, places: Collection[str], surveys: Sequence[Survey]) -> None:
+    """Raises UsageError for a wish that concerns nothing: a task or group that is none of `places`, a name
+    that none has."""
     for name in (name for some in (wishes.metrics, wishes.filters) for name in some if name):
         if name not in places:
             hint = did_you_mean(name, sorted(places))

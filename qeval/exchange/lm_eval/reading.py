@@ -23,15 +23,30 @@ from qeval.exchange.lm_eval.checking import check, differing
 from qeval.exchange.lm_eval.drafting import Draft, judge, look_through
 from qeval.exchange.lm_eval.groups import groups_in
 from qeval.exchange.lm_eval.judging import Judge, Wishes, other_filters
-from qeval.exchange.lm_eval.results import AGAIN, ResultsFile, find_results, strange, unclaimed
-from qeval.exchange.lm_eval.samples import read_items, read_lines, read_samples, sample_bytes
+from qeval.exchange.lm_eval.lines import read_lines, sample_bytes
+from qeval.exchange.lm_eval.results import (
+    AGAIN,
+    ResultsFile,
+    arguments_of,
+    find_results,
+    named,
+    strange,
+    unclaimed,
+)
+from qeval.exchange.lm_eval.samples import read_items, read_samples
+from qeval.exchange.lm_eval.settings import settings_of
 from qeval.exchange.lm_eval.survey import Survey, by_filter
 from qeval.exchange.lm_eval.texts import clusters_of
-from qeval.exchange.lm_eval.variants import Measured, adapter_of, arguments_of, by_variant, revision_of
+from qeval.exchange.lm_eval.unsampled import cell_of as scored
+from qeval.exchange.lm_eval.variants import Measured, adapter_of, by_variant, revision_of
+from qeval.store.checking import PUBLISHED
 from qeval.store.clusters import count_texts
 
 SCHEME = "imported"
 _NO_WISHES = Wishes()
+_SHOWN = 4
+Read = tuple[Cell, Samples | None, tuple[Item, ...]]
+"""A task of a variant, and what is there of its items."""
 
 
 @dataclass(frozen=True)
@@ -44,21 +59,21 @@ class Imported:
 
 
 def import_lm_eval(
-    path: Path,
-    *,
+    *paths: Path,
     name: str | None = None,
     baseline: str | None = None,
     suite: Suite | None = None,
     wishes: Wishes = _NO_WISHES,
 ) -> Imported:
-    """Read every result of lm-eval in `path`, each model as a variant.
+    """Read every result of lm-eval in `paths`, each model as a variant.
 
     Layouts: what `--output_path DIR` makes (DIR/<model>/results_<time>.json with samples_<task>_<time>.jsonl
-    beside it, of one model or of several), what `--output_path FILE.json` makes, and either without times.
-    Of several results of one model the newest holds, task by task.
+    beside it, of one model or of several), what `--output_path FILE.json` makes, either without times, and
+    what versions from 0.3 on wrote. Of several results of one model the newest holds, task by task. A task
+    without samples is taken as a score without items, which is compared unpaired.
 
     Args:
-        path: a directory, or one results file.
+        paths: directories and results files.
         name: what to call the variant; by default the last part of the model's name.
         baseline: the variant to compare with; needed where there are several.
         suite: which metric judges which task; by default one is chosen as `qeval run --tasks` does, and
@@ -75,30 +90,32 @@ def import_lm_eval(
             does not agree with the one beside it, or a score that is no finite number.
     """
     try:
-        return _imported(path, name, baseline, suite, wishes)
+        return _imported(paths, name, baseline, suite, wishes)
     except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError) as error:
         why = f"{type(error).__name__}: {error}"
-        raise QevalError(f"{path} holds what lm-eval never writes ({why}).", AGAIN) from error
+        raise QevalError(f"{named(paths)} holds what lm-eval never writes ({why}).", AGAIN) from error
 
 
 def _imported(
-    path: Path, name: str | None, baseline: str | None, suite: Suite | None, wishes: Wishes
+    paths: Sequence[Path], name: str | None, baseline: str | None, suite: Suite | None, wishes: Wishes
 ) -> Imported:
     """Files are from anywhere: what comes of their having another shape is caught above."""
-    found = find_results(path)
+    found = find_results(paths)
     variants = by_variant(found, name)
-    names, strays = [variant.name for variant in variants], unclaimed(path, found)
-    chosen = chosen_baseline(names, baseline, str(path))
+    names, strays = [variant.name for variant in variants], unclaimed(paths, found)
+    chosen = chosen_baseline(names, baseline, named(paths))
     draft = Draft(sorted(variants, key=lambda one: one.name != chosen), groups_in(found), suite)
     with each(_size(found)) as each_of:
         for variant in draft.variants:
             look_through(draft, variant, each_of)
         judge(draft, wishes)
+        settings = settings_of(draft.variants)
         samples: dict[str, Samples] = {}
         items: dict[str, tuple[Item, ...]] = {}
         results = [_result(draft, variant, each_of, samples, items) for variant in variants]
     results = [_with_strays(one, strays, chosen) for one in results]
-    return Imported(_run(found, results, suite or _suite_of(draft, results), chosen), samples, items)
+    run = _run(found, results, suite or _suite_of(draft, results), chosen, settings)
+    return Imported(run, samples, items)
 
 
 def _size(found: Sequence[ResultsFile]) -> int:
@@ -125,12 +142,22 @@ def _result(
     judges = [draft.judges[one.task] for one in surveys]
     read = each(_cell, [variant.name] * len(surveys), surveys, firsts, tasks, judges)
     for one, first, judged, (cell, columns, texts) in zip(surveys, firsts, judges, read, strict=True):
-        samples[cell.key], items[cell.key] = columns, _known(texts, items)
+        if columns is not None:
+            samples[cell.key], items[cell.key] = columns, _known(texts, items)
         cells.append(cell)
         notes += [*other_filters(one.task, judged, one, first), *_dropped(one)]
     last = variant.files[-1]
-    made = Variant(variant.name, variant.model, Scheme(SCHEME), revision_of(last), adapter_of(last))
+    alone = [cell.task.name for cell in cells if cell.aggregate_only]
+    scheme = Scheme(PUBLISHED if alone else SCHEME)
+    notes += [f"No samples of {_listed(alone)}: compared as scores without items."] if alone else []
+    made = Variant(variant.name, variant.model, scheme, revision_of(last), adapter_of(last))
     return Result(made, "done", tuple(cells), _provenance(variant, notes))
+
+
+def _listed(tasks: Sequence[str]) -> str:
+    """The first of these names, and how many more there are."""
+    more = f" and {len(tasks) - _SHOWN} more tasks" if len(tasks) > _SHOWN else ""
+    return f"{', '.join(tasks[:_SHOWN])}{more}"
 
 
 def _with_strays(result: Result, files: Sequence[Path], baseline: str) -> Result:
@@ -154,22 +181,22 @@ def _known(texts: tuple[Item, ...], items: Mapping[str, tuple[Item, ...]]) -> tu
     return next((others for others in items.values() if others == texts), texts)
 
 
-def _cell(
-    name: str, found: Survey, baseline: Survey, task: Task, judged: Judge
-) -> tuple[Cell, Samples, tuple[Item, ...]]:
-    """One task of a variant, from its file of samples; `baseline` is the first that has the task."""
+def _cell(name: str, found: Survey, baseline: Survey, task: Task, judged: Judge) -> Read:
+    """One task of a variant; `baseline` is the first that has the task."""
     try:
         return _read(name, found, baseline, task, judged)
     except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError) as error:
         raise strange(found.results, found.task, error) from error
 
 
-def _read(
-    name: str, found: Survey, baseline: Survey, task: Task, judged: Judge
-) -> tuple[Cell, Samples, tuple[Item, ...]]:
+def _read(name: str, found: Survey, baseline: Survey, task: Task, judged: Judge) -> Read:
     unproved = (*check(found, judged), *differing(found, baseline, judged))
     path, said = found.path, found.said
-    data = sample_bytes(path)
+    task = replace(task, num_fewshot=_num_fewshot(task, found))
+    if found.published:
+        n = found.items[judged.filter]
+        return scored(name, found, replace(task, limit=_limit(found.results, n)), judged, unproved), None, ()
+    data = sample_bytes(found.results, found.task)
     how, parts = judged.format(found), by_filter(path, read_lines(path, data), said)
     samples, lines = read_samples(path, parts, judged.filter, how), parts[judged.filter]
     items, n = read_items(lines, how), len(lines)
@@ -177,7 +204,7 @@ def _read(
     key = f"{name}\0{task.name}\0{task.metric}\0{task.filter}\0".encode() + data
     cell = Cell(
         key=hashlib.sha256(key).hexdigest(),
-        task=replace(task, num_fewshot=_num_fewshot(task, found), limit=_limit(found.results, n)),
+        task=replace(task, limit=_limit(found.results, n)),
         n=n,
         n_available=int(said.count.get("original", n)),
         score=_score(samples),
@@ -271,13 +298,9 @@ def _suite_of(draft: Draft, results: Sequence[Result]) -> Suite:
     return Suite("imported", tuple(tasks.values()), description="what was scored elsewhere")
 
 
-def _run(found: Sequence[ResultsFile], results: Sequence[Result], suite: Suite, baseline: str) -> Run:
-    settings = [_settings(some) for some in found]
-    if len({(some.seed, some.limit, some.chat_template) for some in settings}) > 1:
-        raise QevalError(
-            "The results were made with different seeds, limits or chat templates.",
-            "Import them one directory at a time.",
-        )
+def _run(
+    found: Sequence[ResultsFile], results: Sequence[Result], suite: Suite, baseline: str, settings: Settings
+) -> Run:
     keys = "".join(sorted(cell.key for result in results for cell in result.cells))
     return Run(
         id=f"lm-eval-{hashlib.sha256(keys.encode()).hexdigest()[:8]}",
@@ -286,20 +309,8 @@ def _run(found: Sequence[ResultsFile], results: Sequence[Result], suite: Suite, 
         suite=suite,
         baseline=baseline,
         results=tuple(results),
-        settings=settings[0],
+        settings=settings,
         source="lm-eval",
-    )
-
-
-def _settings(results: ResultsFile) -> Settings:
-    config = results.config
-    limit = config.get("limit")
-    return Settings(
-        seed=int(config.get("fewshot_seed") or Settings.seed),
-        limit=int(limit) if limit is not None and float(limit) >= 1 else None,
-        batch_size=str(config.get("batch_size") or "auto"),
-        engine="lm-eval",
-        chat_template=bool(results.table.get("chat_template")),
     )
 
 

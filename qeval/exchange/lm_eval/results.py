@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,18 @@ from typing import Any
 from qeval.base import reading
 from qeval.base.errors import QevalError, UsageError
 
-AGAIN = "Run lm_eval again with --log_samples, or take its scores alone with: qeval import --scores FILE"
+AGAIN = (
+    "Run lm_eval again with --log_samples, or move its samples away: without them the results are read as "
+    "scores."
+)
+AS_TABLE = (
+    "Write its scores as a table with the columns variant, task, score and n, and import that: qeval import "
+    "FILE.csv"
+)
+"""The remedy where a results file does not tell enough to be read by itself."""
+SAMPLES = "samples"
+"""Where a results file holds the samples themselves."""
+UNFILTERED = "none"
 OURS = "qeval"
 """The `model_source` of files that qeval wrote; their samples tell more (see `samples`)."""
 JUDGED_BY = "judged_by"
@@ -33,8 +44,33 @@ class ResultsFile:
     folders: tuple[str, ...] = ()
 
     def samples_of(self, task: str) -> Path:
-        """The file with the samples of a task, whether it is there or not."""
-        return self.path.parent / samples_name(task, self.stamp)
+        """The file with the samples of a task, whether it is there or not: the results file itself where it
+        holds them."""
+        if self.inline(task) is not None:
+            return self.path
+        return next(
+            filter(Path.is_file, self._places(task)), self.path.parent / samples_name(task, self.stamp)
+        )
+
+    def inline(self, task: str) -> Any:
+        """The samples of a task that stand in the results file itself, as lm-eval's Python API gives them;
+        None where there are none."""
+        found = self.table.get(SAMPLES)
+        return found.get(task) if isinstance(found, dict) else None
+
+    def has_samples(self, task: str) -> bool:
+        """Whether there are samples of a task."""
+        return self.inline(task) is not None or self.samples_of(task).is_file()
+
+    def _places(self, task: str) -> Iterator[Path]:
+        """Where versions of lm-eval put the samples of a task: today's name, that of the months before 0.4.3
+        (.json), and 0.4.0's to 0.4.2's, which begins with the arguments of the model."""
+        folder = self.path.parent
+        yield folder / samples_name(task, self.stamp)
+        yield folder / samples_name(task, self.stamp).removesuffix("l")
+        if not self.stamp:
+            arguments = re.sub("[/=]", "__", str(self.config.get("model_args") or ""))
+            yield folder / f"{arguments}_{task}.jsonl"
 
     @property
     def config(self) -> dict[str, Any]:
@@ -44,8 +80,10 @@ class ResultsFile:
 
     @property
     def model_name(self) -> str:
-        """The model's name, else the directory's."""
-        return str(self.table.get("model_name") or self.config.get("model") or self.path.parent.name)
+        """The model's name, which up to 0.4.2 only the arguments tell; else the directory's."""
+        asked = arguments_of(self.config.get("model_args"))
+        named = next((asked[name] for name in WEIGHTS if asked.get(name)), None)
+        return str(self.table.get("model_name") or named or self.config.get("model") or self.path.parent.name)
 
     @property
     def ours(self) -> bool:
@@ -57,8 +95,9 @@ class ResultsFile:
         return read_task(self.table, name)
 
     def tasks(self) -> list[str]:
-        """The tasks that were asked for; groups, which are means of them, are not among them."""
-        return list(self.table["configs"])
+        """The tasks that were asked for; groups, which are means of them, are not among them. Versions before
+        0.4 know no groups, and keep no configurations."""
+        return list(self.table.get("configs") or self.table["results"])
 
 
 @dataclass(frozen=True)
@@ -87,9 +126,17 @@ _KEYS = {
 
 
 def read_task(table: Mapping[str, Any], task: str) -> TaskResults:
-    """A task's part of a results file."""
+    """A task's part of a results file. Versions before 0.4 write a metric without its filter, and the number
+    of examples once for all tasks."""
     found = {name: table[key][task] for name, key in _KEYS.items() if task in (table.get(key) or {})}
+    if "configs" not in table:
+        found["metrics"] = {_with_filter(name): value for name, value in found.get("metrics", {}).items()}
+        found["num_fewshot"] = (table.get("config") or {}).get("num_fewshot")
     return TaskResults(**{"metrics": {}, "config": {}, **found})
+
+
+def _with_filter(metric: str) -> str:
+    return metric if "," in metric else f"{metric},{UNFILTERED}"
 
 
 def task_tables(tasks: Mapping[str, TaskResults]) -> dict[str, dict[str, Any]]:
@@ -98,6 +145,18 @@ def task_tables(tasks: Mapping[str, TaskResults]) -> dict[str, dict[str, Any]]:
         _KEYS[column.name]: {task: getattr(said, column.name) for task, said in tasks.items()}
         for column in fields(TaskResults)
     }
+
+
+WEIGHTS = ("pretrained", "model", "path", "engine", "peft", "delta")
+"""The arguments that say which weights are loaded, those that name a whole model first."""
+
+
+def arguments_of(model_args: Any) -> dict[str, str]:
+    """The arguments that a model was loaded with, from a table or from "name=value,..." of older versions."""
+    if isinstance(model_args, dict):
+        return {str(name): str(value) for name, value in model_args.items()}
+    pairs = (part.partition("=") for part in str(model_args or "").split(",") if part)
+    return {name: value for name, _, value in pairs}
 
 
 def results_name(stamp: str) -> str:
@@ -120,26 +179,50 @@ def stamp_of(created: str) -> str:
     return f"{moment:%Y-%m-%dT%H-%M-%S.%f}"
 
 
-def find_results(path: Path) -> list[ResultsFile]:
-    """All results files at or below `path`, the oldest first. Raises UsageError where there is no such path,
-    QevalError where it holds none or a damaged one."""
-    if not path.exists():
-        raise UsageError(f"There is no {path}.", "Name the directory that lm_eval --output_path made.")
-    root = path.parent if path.is_file() else path
-    files = [path] if path.is_file() else _files(path, "*.json")
-    found = [results for file in files if (results := _read_results(file, root)) is not None]
+def find_results(paths: Sequence[Path]) -> list[ResultsFile]:
+    """All results files at or below `paths`, each once, the oldest first. Raises UsageError where there is no
+    such path, QevalError where they hold none or a damaged one."""
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"There is no {path}.", "Name the directory that lm_eval --output_path made.")
+    root = _root(paths)
+    files = {
+        os.path.realpath(file): file
+        for path in paths
+        for file in ([path] if path.is_file() else _files(path, "*.json"))
+        if path.is_file() or not file.name.startswith("samples_")
+    }
+    found = [results for file in files.values() if (results := _read_results(file, root)) is not None]
     if not found:
-        raise QevalError(f"{path} holds no results of lm-eval.", AGAIN)
+        raise QevalError(f"{named(paths)} holds no results of lm-eval.", _NOTHING)
     return sorted(found, key=lambda results: (results.stamp, str(results.path)))
 
 
-def unclaimed(path: Path, found: Sequence[ResultsFile]) -> list[Path]:
-    """The files of samples below a directory of which none of the results beside them tell.
+_NOTHING = (
+    "Name what lm_eval --output_path made, a directory or a results file (a JSON object with `results`); or "
+    "a table of scores, whose columns `qeval import --help` tells."
+)
+
+
+def named(paths: Sequence[Path]) -> str:
+    """The paths in a sentence."""
+    return ", ".join(map(str, paths))
+
+
+def _root(paths: Sequence[Path]) -> Path:
+    """The directory from which the folders of a file are counted."""
+    places = [path.parent if path.is_file() else path for path in paths]
+    return places[0] if len(places) == 1 else Path(os.path.commonpath([place.resolve() for place in places]))
+
+
+def unclaimed(paths: Sequence[Path], found: Sequence[ResultsFile]) -> list[Path]:
+    """The files of samples below directories of which none of the results beside them tell.
 
     Raises QevalError for samples without any results beside them: a variant would be missing in silence.
     """
     known = {results.samples_of(task) for results in found for task in results.tasks()}
-    files = [] if path.is_file() else [f for f in _files(path, "samples_*.jsonl") if f not in known]
+    below = [file for path in paths if not path.is_file() for file in _files(path, "samples_*.json*")]
+    files = [file for file in dict.fromkeys(below) if file not in known]
     lonely = [file for file in files if file.parent not in {results.path.parent for results in found}]
     if lonely:
         raise QevalError(
@@ -175,19 +258,30 @@ def _read_results(path: Path, root: Path) -> ResultsFile | None:
     try:
         table = reading.json_document(path)
     except OSError as error:
-        if path.name.startswith("results"):
-            raise QevalError(
-                f"{path} cannot be read: {reading.told(error)}.", "Run lm_eval again."
-            ) from error
+        if path.name.startswith("results") or isinstance(error, reading.PointerError):
+            again = f"{reading.remedy(error)} Or leave the file out: name the others."
+            raise QevalError(f"{path} cannot be read: {reading.told(error)}.", again) from error
         return None
-    if not (isinstance(table, dict) and _is_table(table, "results") and _is_table(table, "configs")):
+    if not (isinstance(table, dict) and _is_lm_evals(table)):
         return None
     stamp = _STAMP.search(path.stem)
-    return ResultsFile(path, stamp.group(1) if stamp else "", table, path.relative_to(root).parts[:-1])
+    folders = _below(path, root)
+    return ResultsFile(path, stamp.group(1) if stamp else "", table, folders)
 
 
-def _is_table(table: Mapping[str, Any], key: str) -> bool:
-    return isinstance(table.get(key), dict)
+def _below(path: Path, root: Path) -> tuple[str, ...]:
+    """The folders that lead from a directory to a file."""
+    inside = path if path.is_relative_to(root) else path.parent.resolve() / path.name
+    return inside.relative_to(root).parts[:-1]
+
+
+def _is_lm_evals(table: Mapping[str, Any]) -> bool:
+    """Whether a document is a results file of lm-eval; before 0.4 they had versions and no configurations."""
+    told = isinstance(table.get("configs"), dict) or (
+        isinstance(table.get("versions"), dict) and isinstance(table.get("config"), dict)
+    )
+    results = table.get("results")
+    return told and isinstance(results, dict)
 
 
 def strange(results: ResultsFile, task: str, error: Exception) -> QevalError:

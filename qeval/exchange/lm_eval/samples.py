@@ -9,7 +9,6 @@ of another.
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,13 +26,12 @@ from qeval.base.logged import (
     arguments_of,
     arguments_table,
     as_logged,
-    listed_arguments,
     pack,
     pack_arguments,
     unpack,
 )
 from qeval.base.records import Item, Samples
-from qeval.exchange.lm_eval.results import AGAIN
+from qeval.exchange.lm_eval.lines import HASHES, Line, Logs
 from qeval.score.harness.rules import (
     answered_choice,
     generated_text,
@@ -43,7 +41,6 @@ from qeval.score.harness.rules import (
     weighed,
 )
 
-HASHES = ("doc_hash", "prompt_hash", "target_hash")
 CLUSTER = "cluster"
 WRITTEN = "written"
 _FIXED = {
@@ -56,23 +53,6 @@ SCORED = ("multiple_choice", "loglikelihood")
 """The output types whose continuations are given and scored, not made by the model."""
 # Some readers of JSON lines take these for the end of a line too.
 _LINE_ENDS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
-
-
-class Logs(dict[str, Any]):
-    """A line of a file of samples, which remembers what was asked in it."""
-
-    @functools.cached_property
-    def listed(self) -> list[list[Any]]:
-        """The arguments of each request, in order."""
-        return listed_arguments(self["arguments"])
-
-    @functools.cached_property
-    def asked(self) -> list[tuple[str, str]]:
-        """(context, continuation) of each request, in order."""
-        return [(str(part[0]), str(part[1]) if len(part) > 1 else "") for part in self.listed]
-
-
-Line = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -93,33 +73,6 @@ class Format:
     def pairs(self) -> bool:
         """Whether a value of the metric is a log-likelihood and its weight."""
         return self.aggregation in {"weighted_perplexity", "bits_per_byte"}
-
-
-def sample_bytes(path: Path) -> bytes:
-    """A whole file of samples, of any size. Raises QevalError where it cannot be read."""
-    try:
-        return reading.content(path, None)
-    except OSError as error:
-        raise QevalError(f"{path} cannot be read: {reading.told(error)}.", AGAIN) from error
-
-
-def read_lines(path: Path, data: bytes) -> list[Line]:
-    """The lines of a file. Raises QevalError where it is damaged or proves nothing of what was asked."""
-    try:
-        lines = list(reading.json_lines(path, data))
-    except OSError as error:
-        raise QevalError(f"{path} is damaged: {reading.told(error)}.", AGAIN) from error
-    for number, line in enumerate(lines, 1):
-        if not isinstance(line, dict):
-            what = reading.kind_of(line)
-            raise QevalError(f"{path}: sample {number} is {what} where an object belongs.", AGAIN)
-        lacking = [key for key in ("doc_id", *HASHES) if key not in line]
-        if lacking:
-            raise QevalError(
-                f"{path} has samples without {lacking[0]}, so nothing proves what was asked.",
-                "Run lm_eval again with --log_samples, in version 0.4.3 or later.",
-            )
-    return [Logs(line) for line in lines]
 
 
 def write_lines(lines: Iterable[Line]) -> str:

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from qeval.base.errors import QevalError
-from qeval.exchange.lm_eval.results import AGAIN, JUDGED_BY, ResultsFile, TaskResults
-from qeval.exchange.lm_eval.samples import HASHES, Line, metric_names, read_lines, sample_bytes
+from qeval.exchange.lm_eval.lines import HASHES, Line, read_lines, sample_bytes
+from qeval.exchange.lm_eval.results import AGAIN, JUDGED_BY, UNFILTERED, ResultsFile, TaskResults
+from qeval.exchange.lm_eval.samples import metric_names
 from qeval.score.harness.rules import DEFAULT_AGGREGATIONS, PERPLEXITIES, weighed
-
-UNFILTERED = "none"
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,8 @@ class Column:
 class Survey:
     """One task of one variant. `aggregations` are the metrics with a score for each item, and how lm-eval
     aggregates each; `items` counts the lines of each filter, in the order of the task's filters; `copies`
-    are those of the first filter that are in all hashes what another is, under another number."""
+    are those of the first filter that are in all hashes what another is, under another number. `published`:
+    there are no samples, and the columns hold what the results say."""
 
     results: ResultsFile
     task: str
@@ -46,6 +46,7 @@ class Survey:
     items: Mapping[str, int]
     columns: Mapping[tuple[str, str], Column]
     copies: int = 0
+    published: bool = False
 
     @property
     def judged_by(self) -> tuple[str, str] | None:
@@ -56,7 +57,7 @@ class Survey:
     @property
     def rises(self) -> dict[str, bool]:
         """Whether more of a metric is better, of the metrics of which the files say it."""
-        listed = (entry for entry in _listed(self.said) if "higher_is_better" in entry)
+        listed = (entry for entry in metric_list(self.said) if "higher_is_better" in entry)
         return {
             **{str(entry["metric"]): bool(entry["higher_is_better"]) for entry in listed},
             **{str(name): bool(more) for name, more in self.said.rises.items()},
@@ -66,7 +67,7 @@ class Survey:
 def survey(results: ResultsFile, task: str) -> Survey:
     """Look through the samples of a task. Raises QevalError where the file is damaged or has items twice."""
     path, said = results.samples_of(task), results.task(task)
-    parts = by_filter(path, read_lines(path, sample_bytes(path)), said)
+    parts = by_filter(path, read_lines(path, sample_bytes(results, task)), said)
     lines = [line for some in parts.values() for line in some]
     aggregations = _aggregations(lines, said)
     columns = {
@@ -145,21 +146,29 @@ def _refuse_twice(path: Path, name: str, lines: Sequence[Line]) -> None:
 # --- metrics ------------------------------------------------------------------------------------
 
 
-def _listed(said: TaskResults) -> Iterator[Mapping[str, Any]]:
+def metric_list(said: TaskResults) -> Iterator[Mapping[str, Any]]:
+    """The metrics of a task's configuration."""
     return (entry for entry in said.config.get("metric_list") or () if "metric" in entry)
 
 
 def _aggregations(lines: Sequence[Line], said: TaskResults) -> dict[str, str]:
     """The metrics that have a score for each item, those of the configuration first, and how lm-eval
     aggregates each."""
-    listed = {str(entry["metric"]): entry.get("aggregation") for entry in _listed(said)}
-    seen = dict.fromkeys(name for line in lines for name in metric_names(line))
-    found = {}
-    for name in (name for name in {**listed, **seen} if name in seen):
-        how = _plain_name(str(listed.get(name) or DEFAULT_AGGREGATIONS.get(name, "mean")))
-        if all(_is_score(line[name], how) for line in lines if name in line):
-            found[name] = how
-    return found
+    seen = list(dict.fromkeys(name for line in lines for name in metric_names(line)))
+    return {
+        name: how
+        for name, how in aggregated(seen, said).items()
+        if all(_is_score(line[name], how) for line in lines if name in line)
+    }
+
+
+def aggregated(seen: Sequence[str], said: TaskResults) -> dict[str, str]:
+    """How lm-eval aggregates each of these metrics, those of the configuration first."""
+    told = {str(entry["metric"]): entry.get("aggregation") for entry in metric_list(said)}
+    names = [*(name for name in told if name in seen), *(name for name in seen if name not in told)]
+    return {
+        name: _plain_name(str(told.get(name) or DEFAULT_AGGREGATIONS.get(name, "mean"))) for name in names
+    }
 
 
 def _plain_name(aggregation: str) -> str:

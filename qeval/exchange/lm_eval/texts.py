@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qeval.base.records import Item, Samples
-from qeval.exchange.lm_eval.samples import CLUSTER, Format, Line
+from qeval.exchange.lm_eval.lines import Line
+from qeval.exchange.lm_eval.samples import CLUSTER, Format
 from qeval.store.clusters import clusters
 
 if TYPE_CHECKING:

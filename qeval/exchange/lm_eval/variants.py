@@ -6,11 +6,10 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from qeval.base import reading
 from qeval.base.errors import UsageError
-from qeval.exchange.lm_eval.results import ResultsFile
+from qeval.exchange.lm_eval.results import WEIGHTS, ResultsFile, arguments_of
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,6 @@ def _has_own_name(results: ResultsFile) -> bool:
     return bool(named) and named != results.config.get("model")
 
 
-_WEIGHTS = {"pretrained", "model", "path", "engine", "peft", "delta"}
-"""The arguments that say which weights are loaded."""
 _ADAPTERS = ("peft", "delta", "lora_local_path")
 
 
@@ -169,7 +166,7 @@ def _model(part: Sequence[ResultsFile], parts: Sequence[Sequence[ResultsFile]]) 
     """The recorded name. A class's or a server's name proves nothing: the directory stands beside it, and
     what tells these results from any others in a directory of that name."""
     last = part[-1]
-    if _has_own_name(last) or _WEIGHTS & arguments_of(last.config.get("model_args")).keys():
+    if _has_own_name(last) or set(WEIGHTS) & arguments_of(last.config.get("model_args")).keys():
         return last.model_name
     content = hashlib.sha256(json.dumps(last.table, sort_keys=True).encode())
     for samples in (last.samples_of(task) for task in last.tasks()):
@@ -200,11 +197,3 @@ def _difference(part: Sequence[ResultsFile], twins: Sequence[Sequence[ResultsFil
         return _directory(part[0], [twin[0] for twin in twins])
     order = sorted(json.dumps(_traits(twin[0]), sort_keys=True) for twin in twins)
     return str(order.index(json.dumps(mine, sort_keys=True)) + 1)
-
-
-def arguments_of(model_args: Any) -> dict[str, str]:
-    """The arguments that a model was loaded with, from a table or from "name=value,..." of older versions."""
-    if isinstance(model_args, dict):
-        return {str(name): str(value) for name, value in model_args.items()}
-    pairs = (part.partition("=") for part in str(model_args or "").split(",") if part)
-    return {name: value for name, _, value in pairs}

@@ -9,7 +9,7 @@ from qeval.base.records import Decision
 from qeval.base.text import visible
 from qeval.judge.formats import Format
 from qeval.judge.formats.cells import ORDER, cells, headers
-from qeval.judge.gate import Outcome
+from qeval.judge.gate import WORDS, Outcome
 
 SUMMARY_BYTES = 1024 * 1024
 """What GitHub takes of a step summary, in bytes of UTF-8."""
@@ -23,20 +23,25 @@ _ANNOTATION_LEVELS = {"FAIL": "error", "MISSING": "error", "INCONCLUSIVE": "warn
 
 
 def github_summary(outcome: Outcome, most_bytes: int = SUMMARY_BYTES) -> str:
-    """Markdown for $GITHUB_STEP_SUMMARY, of at most `most_bytes` in UTF-8: what passed is dropped first."""
+    """Markdown for $GITHUB_STEP_SUMMARY, of at most `most_bytes` in UTF-8: what did not pass stands open, the
+    worst first; what passed is folded, and dropped first."""
     ordered = sorted(outcome.decisions, key=lambda one: ORDER.index(one.status))
-    head = "\n".join(_summary_head(outcome))
     rows = [_markdown_row(cells(one)) for one in ordered]
+    n_open = sum(one.status != "PASS" for one in ordered)
+    head = "\n".join(_summary_head(outcome))
     title = _markdown_row(headers(outcome)) + _markdown_row((":--", ":--", "--:", "--:", "--:", "--:", ":--"))
     left_out = "\n{} more rows did not fit here; qeval gate --json has them all.\n"
-    room = most_bytes - len((head + title + left_out.format(len(rows))).encode())
+    fold = (f"\n<details><summary>{len(rows) - n_open} rules hold</summary>\n\n{title}", "\n</details>\n")
+    room = most_bytes - len("".join((head, title, *fold, left_out.format(len(rows)))).encode())
     kept = _fitting(rows, room)
+    opened = title + "".join(kept[:n_open]) if n_open else ""
+    folded = "".join(kept[n_open:]).join(fold) if len(kept) > n_open else ""
     tail = left_out.format(len(rows) - len(kept)) if len(kept) < len(rows) else ""
-    return head + title + "".join(kept) + tail
+    return head + opened + folded + tail
 
 
 def _summary_head(outcome: Outcome) -> Iterator[str]:
-    yield f"## qeval gate: {_EXIT_WORDS[int(outcome.exit)]}\n"
+    yield f"## {WORDS[int(outcome.exit)]}: {escape(outcome.model)}\n"
     yield f"{escape(outcome.headline)}\n"
     for name, status in outcome.verdicts.items():
         yield f"- **{status}** {escape(name)}" + escape(_first_reason(outcome, name))
@@ -44,9 +49,6 @@ def _summary_head(outcome: Outcome) -> Iterator[str]:
     for note in outcome.notes:
         yield f"> {escape(note)}\n"
     yield ""
-
-
-_EXIT_WORDS = {0: "passed", 3: "failed", 4: "undecided", 5: "data missing"}
 
 
 def _first_reason(outcome: Outcome, variant: str) -> str:

@@ -19,10 +19,10 @@ def document(outcome: Outcome) -> dict[str, Any]:
     limits are those of Comparison and Decision, neither rounded nor turned into points."""
     policy = outcome.policy
     return {
-        "schema": SCHEMA,
         "verdict": WORDS[int(outcome.exit)],
-        "headline": outcome.headline,
         "model": outcome.model,
+        "headline": outcome.headline,
+        "schema": SCHEMA,
         "run": outcome.run,
         "created": outcome.created,
         "suite": outcome.suite,
@@ -39,6 +39,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
         },
         "exit_code": int(outcome.exit),
         "verdicts": dict(outcome.verdicts),
+        "findings": dict(outcome.findings),
         "decisions": [_decision(one) for one in outcome.decisions],
         "unjudged": list(outcome.unjudged),
         "notes": list(outcome.notes),

@@ -27,7 +27,9 @@ def junit(outcome: Outcome) -> str:
             suite.set(attribute, str(kinds.count(kind)))
         for one, kind in zip(cases, kinds, strict=True):
             suite.append(_junit_case(outcome, one, kind))
-        ET.SubElement(suite, "system-out").text = _xml("\n".join((outcome.verdicts[variant], *outcome.notes)))
+        found = (outcome.findings[variant],) if variant in outcome.findings else ()
+        said = (outcome.verdicts[variant], *found, *outcome.notes)
+        ET.SubElement(suite, "system-out").text = _xml("\n".join(said))
     for attribute in ("tests", "failures", "errors"):
         root.set(attribute, str(sum(int(suite.get(attribute, "0")) for suite in root)))
     ET.indent(root)

@@ -1,27 +1,30 @@
-"""The gate on a terminal: every decision in a row, the reasons of what did not pass, the verdicts."""
+"""The gate on a terminal: verdicts first, then every decision that did not pass, with its reason."""
 
 from __future__ import annotations
 
-from tabulate import tabulate
+from collections.abc import Sequence
 
+from qeval.base import layout
+from qeval.base.layout import Column
 from qeval.base.records import Decision
 from qeval.base.text import one_line
 from qeval.judge.formats import Format
 from qeval.judge.formats.cells import ORDER, cells, headers
 from qeval.judge.gate import Outcome
 
+_GOES = (0, 0, 2, 2, 0, 1, 0)
+"""Which columns give way first on a narrow terminal: both scores, then what is allowed; reasons name them."""
+_NAMES = 2
 
-def table(outcome: Outcome) -> str:
-    """What the terminal shows: every decision in a row, the reasons of what did not pass, the verdicts."""
+
+def table(outcome: Outcome, width: int | None = None, *, every: bool = False) -> str:
+    """What the terminal shows, in so many columns: the verdict and the model, a row for each decision that
+    did not pass (or for `every` one), the variants' verdicts with the reasons, and the notes."""
+    shown = [one for one in outcome.decisions if every or one.status != "PASS"]
     parts = [
         outcome.headline,
-        tabulate(
-            [[one_line(cell) for cell in cells(one)] for one in outcome.decisions],
-            headers=headers(outcome),
-            tablefmt="simple",
-            disable_numparse=True,
-            colalign=("left", "left", "right", "right", "right", "right", "left"),
-        ),
+        *([_rows(outcome, shown, width)] if shown else []),
+        *([_closed(outcome, shown)] if len(shown) < len(outcome.decisions) else []),
         *[
             f"{status}: {one_line(name)}" + _because(outcome, name)
             for name, status in outcome.verdicts.items()
@@ -29,6 +32,22 @@ def table(outcome: Outcome) -> str:
         *([chr(10).join(outcome.notes)] if outcome.notes else []),
     ]
     return "\n\n".join(parts)
+
+
+def _rows(outcome: Outcome, shown: Sequence[Decision], width: int | None) -> str:
+    columns = [
+        Column(title, "left" if place < _NAMES or title == "verdict" else "right", goes, leads=place < _NAMES)
+        for place, (title, goes) in enumerate(zip(headers(outcome), _GOES, strict=True))
+    ]
+    return layout.table(columns, [[one_line(cell) for cell in cells(one)] for one in shown], width)
+
+
+def _closed(outcome: Outcome, shown: Sequence[Decision]) -> str:
+    passed = len(outcome.decisions) - len(shown)
+    which = (
+        "All rules hold" if not shown else "1 more rule holds" if passed == 1 else f"{passed} more rules hold"
+    )
+    return f"{which} (--verbose shows each)."
 
 
 def _because(outcome: Outcome, variant: str) -> str:

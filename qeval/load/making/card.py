@@ -44,7 +44,13 @@ def write_card(directory: Path, model: str, scheme: str, made_of: Mapping[str, A
     (directory / "qeval.json").write_text(f"{told}\n", "utf-8")
     settings = sorted({**made_of["options"], **made_of["plan"]}.items())
     text = TEXT.format(
-        data=ModelCardData(base_model=model, tags=[scheme, "quantized"]).to_yaml(),
+        data=ModelCardData(
+            base_model=model,
+            base_model_relation="quantized",
+            library_name="transformers",
+            pipeline_tag="text-generation",
+            tags=[scheme, "quantized"],
+        ).to_yaml(),
         model=escape(model),
         scheme=escape(scheme),
         versions=", ".join(f"{name} {version}" for name, version in made_of["versions"].items()),

@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from qeval.base import uses
 from qeval.base.errors import QevalError
 from qeval.base.files import build_directory
 from qeval.base.hashing import digest
+from qeval.base.places import CHECKPOINTS
 from qeval.load.device import device_kind, threads
 from qeval.load.making import calibration
 from qeval.load.making.card import write_card
@@ -73,7 +75,8 @@ def checkpoint(recipe: Recipe, spec: SchemeSpec, method: int, libraries: Iterabl
     recipe.notes.append(MADE_NOTE.format(where=where(made_of)))
     name = digest(made_of, spaced=True)[:16]
     slug = "".join(char if char.isalnum() else "-" for char in Path(recipe.model).name.lower())
-    target = recipe.cache_dir / "checkpoints" / f"{slug}-{spec.name}-{name}"
+    target = recipe.cache_dir / CHECKPOINTS / f"{slug}-{spec.name}-{name}"
+    uses.hold(target)
     if target.is_dir():
         return target
     placed = _placed(recipe, spec)

@@ -11,6 +11,7 @@ from qeval.report.charts.documents import documents
 from qeval.report.charts.drawing import Chart
 from qeval.report.charts.fidelity import fidelity
 from qeval.report.charts.forest import forest
+from qeval.report.charts.reliability import reliability
 from qeval.report.charts.subjects import subjects
 from qeval.report.context import Context
 
@@ -25,5 +26,6 @@ def charts(context: Context) -> tuple[Chart, ...]:
         *subjects(context),
         *documents(context),
         *fidelity(context),
+        *reliability(context),
     ]
     return tuple(made)

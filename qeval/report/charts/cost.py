@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterable
 
 from qeval.base.names import short
+from qeval.base.records import Run
 from qeval.report.charts.drawing import (
-    ACCENT,
+    HOVER,
     INK,
     LONGEST_NAME,
     NARROW,
@@ -16,12 +17,16 @@ from qeval.report.charts.drawing import (
     WIDE,
     Chart,
     Spec,
+    colour_scale,
     draw,
+    hover,
     shape_scale,
 )
 from qeval.report.context import Context
 from qeval.report.costs import Axis, axes, pareto
 from qeval.report.figures import Figure
+
+_HEIGHT = 320
 
 
 def cost_charts(context: Context) -> Iterable[Chart]:
@@ -32,7 +37,7 @@ def cost_charts(context: Context) -> Iterable[Chart]:
     for axis in axes(context.run):
         points = _cost_points(context, axis, place)
         if len(points) > 1:
-            yield _cost_chart(axis, points, context.columns[place].title)
+            yield _cost_chart(context.run, axis, points, context.columns[place].title)
 
 
 def _quality_place(context: Context) -> int | None:
@@ -59,6 +64,7 @@ def _cost_points(context: Context, axis: Axis, place: int) -> list[Spec]:
                     "name": short(line.name, LONGEST_NAME),
                     "cost": cost,
                     "baseline": line.is_baseline,
+                    "hover": hover(f"{line.name}: {cost:.4g} {axis.unit}, {100 * delta:+.2f} points"),
                     **_spread(figure, delta),
                 }
             )
@@ -73,7 +79,7 @@ def _spread(figure: Figure | None, delta: float) -> Spec:
     return {"delta": 100 * delta, "low": 100 * bounds[0], "high": 100 * bounds[1]}
 
 
-def _cost_chart(axis: Axis, points: list[Spec], quality: str) -> Chart:
+def _cost_chart(run: Run, axis: Axis, points: list[Spec], quality: str) -> Chart:
     order = pareto([(p["cost"], p["delta"]) for p in points], lower_is_better=axis.lower_is_better)
     front = [points[place] for place in order]
     marked = [{**point, "front": place in order} for place, point in enumerate(points)]
@@ -81,18 +87,19 @@ def _cost_chart(axis: Axis, points: list[Spec], quality: str) -> Chart:
     each = "; ".join(f"{p['name']}: {p['cost']:.4g} {axis.unit}, {p['delta']:+.2f} points" for p in points)
     best = ", ".join(point["name"] for point in front)
     alt = f"{title}. {each}. On the Pareto front, beaten by no other in both: {best}."
-    specs = [_cost_spec(marked, front, axis, quality, width) for width in (WIDE - 60, NARROW - 56)]
+    specs = [_cost_spec(run, marked, front, axis, quality, width) for width in (WIDE - 60, NARROW - 56)]
     return draw(f"cost-{axis.id}", title, alt, *specs)
 
 
-def _cost_spec(points: list[Spec], front: list[Spec], axis: Axis, quality: str, width: int) -> Spec:
-    """Points with intervals; those on the front are filled and joined by steps."""
+def _cost_spec(run: Run, points: list[Spec], front: list[Spec], axis: Axis, quality: str, width: int) -> Spec:
+    """Points with intervals; those on the front are filled and joined by steps. Costs begin at 0, so that
+    what lies twice as far costs twice as much."""
     better = "less is better" if axis.lower_is_better else "more is better"
     x = {
         "field": "cost",
         "type": "quantitative",
         "title": f"{axis.title} ({axis.unit}), {better}",
-        "scale": {"zero": False, "padding": 30},
+        "scale": {"zero": True, "nice": True},
         "axis": {"grid": False, "tickCount": 8 if width > NARROW else 4},
     }
     y = {
@@ -101,31 +108,45 @@ def _cost_spec(points: list[Spec], front: list[Spec], axis: Axis, quality: str, 
         "scale": {"zero": True, "padding": 14},
         "axis": _top_title(quality),
     }
-    fill = {"condition": {"test": "datum.front", "value": ACCENT}, "value": PAPER}
-    shape = {
-        "field": "name",
-        "type": "nominal",
-        "legend": None,
-        "scale": shape_scale([point["name"] for point in points]),
-    }
+    names = [point["name"] for point in points]
+    known = {"field": "name", "type": "nominal", "legend": None}
+    colour = {**known, "scale": colour_scale(run, names)}
+    fill = {"condition": {"test": "!datum.front", "value": PAPER}, **colour}
+    shape = {**known, "scale": shape_scale(names)}
     step = "step-after" if axis.lower_is_better else "step-before"
     line = {"type": "line", "color": SOFT, "strokeDash": [2, 3], "interpolate": step}
-    dot = {"type": "point", "size": 90, "stroke": ACCENT, "strokeWidth": 1.5, "opacity": 1}
+    dot = {"type": "point", "size": 90, "strokeWidth": 1.5, "opacity": 1}
     order = {"field": "cost", "type": "quantitative"}
     return {
         "width": width,
-        "height": 320,
-        "data": {"values": points},
+        "height": _HEIGHT,
+        "data": {"values": _labelled(points, width)},
         "layer": [
             _rule_at(0.0, "y"),
             {"data": {"values": front}, "mark": line, "encoding": {"x": x, "y": y, "order": order}},
             {
-                "mark": {"type": "rule", "color": ACCENT, "strokeWidth": 1.5},
-                "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}},
+                "mark": {"type": "rule", "strokeWidth": 1.5},
+                "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": colour},
             },
-            {"mark": dot, "encoding": {"x": x, "y": y, "shape": shape, "fill": fill}},
             {
-                "mark": {"type": "text", "align": "left", "dx": 10, "dy": -9, "color": INK},
+                "mark": dot,
+                "encoding": {
+                    "x": x,
+                    "y": y,
+                    "shape": shape,
+                    "stroke": colour,
+                    "fill": fill,
+                    "description": HOVER,
+                },
+            },
+            {
+                "mark": {
+                    "type": "text",
+                    "align": {"expr": "datum.align"},
+                    "dx": {"expr": "datum.dx"},
+                    "dy": {"expr": "datum.dy"},
+                    "color": INK,
+                },
                 "encoding": {"x": x, "y": y, "text": {"field": "name"}},
             },
         ],
@@ -152,3 +173,36 @@ def _top_title(quality: str) -> Spec:
 def _rule_at(value: float, channel: str) -> Spec:
     encoding = {channel: {"datum": value, "type": "quantitative"}}
     return {"mark": {"type": "rule", "color": SOFT, "strokeWidth": 1}, "encoding": encoding}
+
+
+_AROUND = ((10, -9), (10, 12), (-10, -9), (-10, 12), (10, -22), (10, 25), (-10, -22), (-10, 25))
+"""Where a name may stand beside its mark, in pixels; to the left it ends there."""
+
+
+def _labelled(points: list[Spec], width: int) -> list[Spec]:
+    """The points, each with a place for its name where it covers no mark and no other name, if there is one.
+
+    Pixels are reckoned from the values: letters of 6.5 pixels, heights from the lowest to the highest
+    bound."""
+    right = max(point["cost"] for point in points) or 1.0
+    low, high = min(p["low"] for p in points), max(p["high"] for p in points)
+    at = [(width * p["cost"] / right, _HEIGHT * (high - p["delta"]) / ((high - low) or 1.0)) for p in points]
+    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in at]
+    made = []
+    for point, (x, y) in zip(points, at, strict=True):
+        boxes = [_box(x + dx, y + dy, len(point["name"]), left=dx < 0) for dx, dy in _AROUND]
+        free = [place for place, box in enumerate(boxes) if not any(_meet(box, other) for other in taken)]
+        place = free[0] if free else 0
+        taken.append(boxes[place])
+        dx, dy = _AROUND[place]
+        made.append({**point, "dx": dx, "dy": dy, "align": "right" if dx < 0 else "left"})
+    return made
+
+
+def _box(x: float, y: float, letters: int, *, left: bool) -> tuple[float, float, float, float]:
+    long = 6.5 * letters
+    return (x - long if left else x, y - 7, x if left else x + long, y + 7)
+
+
+def _meet(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

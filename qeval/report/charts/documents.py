@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 from qeval.base import numbers
 from qeval.base.names import short
+from qeval.base.records import Run
 from qeval.report.charts.drawing import (
-    ACCENT,
+    HOVER,
     LARGEST,
     LONGEST_NAME,
     NARROW,
@@ -15,7 +16,9 @@ from qeval.report.charts.drawing import (
     WIDE,
     Chart,
     Spec,
+    colour_scale,
     draw,
+    hover,
     scale,
 )
 from qeval.report.charts.forest import names_axis
@@ -32,6 +35,7 @@ def documents(context: Context) -> Iterable[Chart]:
                     "variant": short(g.variant, LONGEST_NAME),
                     "ratio": numbers.exp(-d.delta),
                     "weight": d.weight,
+                    "hover": hover(f"{g.variant}, text {d.key}: {d.ratio}"),
                 }
                 for g in groups
                 for d in g.documents
@@ -42,11 +46,11 @@ def documents(context: Context) -> Iterable[Chart]:
                 + "; ".join(f"{g.variant}: {g.worse} of {len(g.documents)} texts got worse" for g in groups)
                 + "."
             )
-            specs = [_document_spec(values, width) for width in (WIDE, NARROW)]
+            specs = [_document_spec(context.run, values, width) for width in (WIDE, NARROW)]
             yield draw(f"documents-{task}", f"{task}: each text's perplexity ratio", alt, *specs)
 
 
-def _document_spec(values: list[Spec], width: int) -> Spec:
+def _document_spec(run: Run, values: list[Spec], width: int) -> Spec:
     """A line a variant, one tick per document."""
     names = list(dict.fromkeys(value["variant"] for value in values))
     wide = width == WIDE
@@ -56,14 +60,18 @@ def _document_spec(values: list[Spec], width: int) -> Spec:
         "scale": scale([1.0, *(value["ratio"] for value in values)], ratios=True),
         "axis": {"tickCount": 8 if wide else 4, "titleLimit": width},
     }
-    stroke = {"type": "tick", "color": ACCENT, "opacity": 0.55, "thickness": 1.5, "size": 20}
+    stroke = {"type": "tick", "opacity": 0.55, "thickness": 1.5, "size": 20}
     y = names_axis(names, 180 if wide else 90)
+    colour = {"field": "variant", "type": "nominal", "legend": None, "scale": colour_scale(run, names)}
     return {
         "data": {"values": values},
         "width": width - (200 if wide else 110),
         "height": {"step": 34},
         "layer": [
             {"mark": {"type": "rule", "color": SOFT}, "encoding": {"x": {**x, "datum": 1}}},
-            {"mark": stroke, "encoding": {"y": y, "x": {**x, "field": "ratio"}}},
+            {
+                "mark": stroke,
+                "encoding": {"y": y, "x": {**x, "field": "ratio"}, "color": colour, "description": HOVER},
+            },
         ],
     }

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from qeval.base.errors import MissingPackageError
+from qeval.base.names import short
+from qeval.base.records import Run
 from qeval.base.text import one_line
+from qeval.report import colours
 
 Spec = dict[str, Any]
 
@@ -28,6 +32,7 @@ COLOURS = {
     "#8a5a00": "var(--warn)",
 }
 PAPER, INK, SOFT, LINE, ACCENT, BAD, GOOD, WARN = COLOURS
+VARIANTS = {colour: f"var(--v{place})" for place, colour in enumerate(colours.LIGHT)}
 SHAPES = (
     "circle",
     "square",
@@ -72,7 +77,26 @@ def to_svg(spec: Spec) -> str:
         "background": PAPER,
         **spec,
     }
-    return _drawn(json.dumps(_visible(whole)))
+    return _HOVERED.sub(_titled, _drawn(json.dumps(_visible(whole))))
+
+
+_HOVER = "hover: "
+_HOVERED = re.compile(rf'<(\w+) aria-label="{_HOVER}([^"]*)"((?:[^<>"]|"[^"]*")*?)(?:/>|></\1>)')
+
+
+def hover(words: str) -> str:
+    """What a mark says where a pointer rests on it; the value of its `description`."""
+    return _HOVER + words
+
+
+HOVER: Spec = {"field": "hover"}
+"""The channel `description` of marks whose data have such words under that name."""
+
+
+def _titled(mark: re.Match[str]) -> str:
+    """A mark with its words as a title of its own, which browsers show."""
+    tag, words, rest = mark.groups()
+    return f"<{tag}{rest}><title>{words}</title></{tag}>"
 
 
 def _visible(value: Any) -> Any:
@@ -112,7 +136,7 @@ def for_page(svg: str) -> str:
 
 _TAG = re.compile(r'<(?:[^<>"]|"[^"]*")*>')
 _NEEDLESS = re.compile(
-    r' (?:role|class|aria-[a-z]+|xmlns|xmlns:xlink|version)="[^"]*"'
+    r' (?:role|class|aria-[a-z]+|xmlns|xmlns:xlink|version|font-family)="[^"]*"'
     r'| (?:pointer-events="none"|stroke-miterlimit="10"|opacity="1"|font-weight="normal"|stroke-width="1")'
 )
 _EMPTY = re.compile(r'<path(?: display="none"| d=""| d="M0,0h0v0h0Z")+ ?(?:/>|></path>)|<g></g>')
@@ -120,7 +144,7 @@ _EMPTY = re.compile(r'<path(?: display="none"| d=""| d="M0,0h0v0h0Z")+ ?(?:/>|><
 
 def _short_tag(tag: str) -> str:
     """The tag without what a drawing in a page needs not, in the page's colours."""
-    for colour, variable in COLOURS.items():
+    for colour, variable in (COLOURS | VARIANTS).items():
         tag = tag.replace(f'"{colour}"', f'"{variable}"')
     return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", _NEEDLESS.sub("", tag))
 
@@ -160,6 +184,13 @@ _CONFIG: Spec = {
 }
 
 
+def colour_scale(run: Run, names: Sequence[str]) -> Spec:
+    """The colour of each of these variants, by its name as charts show it: the same in every chart."""
+    known = colours.places(run)
+    by_name = {short(name, LONGEST_NAME): colours.LIGHT[place] for name, place in known.items()}
+    return {"domain": list(names), "range": [by_name.get(name, ACCENT) for name in names]}
+
+
 def shape_scale(names: Sequence[str]) -> Spec:
     """A shape for each variant, the same in every chart."""
     return {"domain": list(names), "range": [SHAPES[place % len(SHAPES)] for place in range(len(names))]}
@@ -170,3 +201,21 @@ def scale(reached: Sequence[float], *, ratios: bool) -> Spec:
     if ratios and max(reached) > WIDE_APART * min(reached):
         return {"type": "log", "nice": False, "padding": 8}
     return {"zero": False, "nice": True, "padding": 8}
+
+
+def labels_at_ends(ends: Mapping[str, float], apart: float) -> dict[str, float]:
+    """Where the names of lines stand that end at these heights: beside their ends, the lower ones pushed down
+    so that each lies at least `apart` below the one above."""
+    placed: dict[str, float] = {}
+    for name, height in sorted(ends.items(), key=lambda pair: -pair[1]):
+        lowest = min(placed.values(), default=math.inf)
+        placed[name] = min(height, lowest - apart)
+    return placed
+
+
+def names_beside(ends: Sequence[Spec], width: int, y: Spec, colour: Spec) -> Spec:
+    """A layer that writes `variant` of each of `ends` at its height, right of a plot of this width."""
+    mark = {"type": "text", "align": "left", "dx": 8, "fontSize": 11}
+    text = {"field": "variant", "type": "nominal"}
+    encoding = {"x": {"value": width}, "y": y, "color": colour, "text": text}
+    return {"data": {"values": list(ends)}, "mark": mark, "encoding": encoding}

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 
 from qeval.base import numbers
 from qeval.base.names import short
+from qeval.base.records import Run
 from qeval.report.charts.drawing import (
-    ACCENT,
     BAD,
+    HOVER,
     INK,
     LONGEST_NAME,
     NARROW,
@@ -17,7 +18,9 @@ from qeval.report.charts.drawing import (
     WIDE,
     Chart,
     Spec,
+    colour_scale,
     draw,
+    hover,
     scale,
     shape_scale,
 )
@@ -36,7 +39,7 @@ def forest(context: Context) -> Iterable[Chart]:
             if (figure := line.figures[place]) and _drawable(figure)
         ]
         if rows:
-            yield _forest_chart(rows, is_perplexity=is_perplexity)
+            yield _forest_chart(context.run, rows, is_perplexity=is_perplexity)
 
 
 def _drawable(figure: Figure) -> bool:
@@ -60,10 +63,11 @@ def _forest_row(line: Line, task: str, figure: Figure) -> Spec:
         "margin": allowed,
         "text": figure.delta,
         "interval": figure.interval,
+        "hover": hover(f"{task}, {line.name}: {figure.delta} ({figure.interval})"),
     }
 
 
-def _forest_chart(rows: list[Spec], *, is_perplexity: bool) -> Chart:
+def _forest_chart(run: Run, rows: list[Spec], *, is_perplexity: bool) -> Chart:
     zero = 1.0 if is_perplexity else 0.0
     unit = (
         "perplexity ratio, above 1 is worse"
@@ -77,12 +81,12 @@ def _forest_chart(rows: list[Spec], *, is_perplexity: bool) -> Chart:
         + "."
     )
     identity = "forest-perplexity" if is_perplexity else "forest"
-    specs = [_forest_spec(rows, zero, unit, width) for width in (WIDE, NARROW)]
+    specs = [_forest_spec(run, rows, zero, unit, width) for width in (WIDE, NARROW)]
     return draw(identity, title, alt, *specs)
 
 
-def _forest_spec(rows: list[Spec], zero: float, unit: str, width: int) -> Spec:
-    """A panel a task, a line a variant; the zero line solid, the allowed loss a tick."""
+def _forest_spec(run: Run, rows: list[Spec], zero: float, unit: str, width: int) -> Spec:
+    """A panel a task with its own axis, a line a variant; the zero line solid, the allowed loss a tick."""
     names = list(dict.fromkeys(row["variant"] for row in rows))
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     wide = width == WIDE
@@ -97,7 +101,7 @@ def _forest_spec(rows: list[Spec], zero: float, unit: str, width: int) -> Spec:
     reached = [row[key] for row in rows for key in ("low", "high", "margin") if row[key] is not None]
     x = {
         "type": "quantitative",
-        "title": unit,
+        "title": None,
         "scale": scale([*reached, zero], ratios=zero == 1),
         "axis": {"tickCount": 8 if wide else 4, "grid": True, "titleLimit": width},
     }
@@ -105,10 +109,19 @@ def _forest_spec(rows: list[Spec], zero: float, unit: str, width: int) -> Spec:
         "data": {"values": rows},
         "facet": {"row": {"field": "task", "type": "nominal", "sort": tasks, "header": header}},
         "spacing": 16,
+        "title": {
+            "text": unit,
+            "anchor": "start",
+            "fontSize": 12,
+            "fontWeight": "normal",
+            "color": SOFT,
+            "limit": width,
+        },
+        "resolve": {"axis": {"x": "independent"}},
         "spec": {
             "width": width - (330 if wide else 110),
             "height": {"step": 20},
-            "layer": _forest_layers(rows, zero, names, x, names_axis(names, 180 if wide else 90)),
+            "layer": _forest_layers(run, rows, zero, names, x, names_axis(names, 180 if wide else 90)),
         },
     }
 
@@ -119,14 +132,16 @@ def names_axis(names: list[str], room: int) -> Spec:
     return {"field": "variant", "type": "nominal", "sort": names, "title": None, "axis": axis}
 
 
-def _forest_layers(rows: list[Spec], zero: float, names: list[str], x: Spec, y: Spec) -> list[Spec]:
+def _forest_layers(run: Run, rows: list[Spec], zero: float, names: list[str], x: Spec, y: Spec) -> list[Spec]:
+    colour = {"field": "variant", "type": "nominal", "legend": None, "scale": colour_scale(run, names)}
     shape = {"field": "variant", "type": "nominal", "legend": None, "scale": shape_scale(names)}
-    line = {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}}
-    dot = {"type": "point", "filled": True, "color": ACCENT, "size": 55, "opacity": 1}
+    seen = {"color": colour, "description": HOVER}
+    line = {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}, **seen}
+    dot = {"type": "point", "filled": True, "size": 55, "opacity": 1}
     layers = [
         {"mark": {"type": "rule", "color": SOFT}, "encoding": {"x": {**x, "datum": zero}}},
-        {"mark": {"type": "rule", "color": ACCENT, "strokeWidth": 2}, "encoding": line},
-        {"mark": dot, "encoding": {"y": y, "x": {**x, "field": "delta"}, "shape": shape}},
+        {"mark": {"type": "rule", "strokeWidth": 2}, "encoding": line},
+        {"mark": dot, "encoding": {"y": y, "x": {**x, "field": "delta"}, "shape": shape, **seen}},
     ]
     if any(row["margin"] is not None for row in rows):
         tick = {"type": "tick", "color": BAD, "thickness": 2, "size": 15}

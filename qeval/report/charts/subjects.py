@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from qeval.base.names import short
+from qeval.base.records import Run
 from qeval.report.charts.drawing import (
-    ACCENT,
+    HOVER,
     LONGEST_NAME,
     NARROW,
     SOFT,
     WIDE,
     Chart,
     Spec,
+    colour_scale,
     draw,
+    hover,
     shape_scale,
 )
 from qeval.report.context import Context
@@ -25,10 +28,10 @@ def subjects(context: Context) -> Iterable[Chart]:
     for group in dict.fromkeys(subject.group for subject in context.subjects):
         members = [subject for subject in context.subjects if subject.group == group]
         if len({member.subject for member in members}) > 1:
-            yield _subject_chart(group, members)
+            yield _subject_chart(context.run, group, members)
 
 
-def _subject_chart(group: str, members: Sequence[Subject]) -> Chart:
+def _subject_chart(run: Run, group: str, members: Sequence[Subject]) -> Chart:
     order = _harmed_first(members)
     title = f"{group} by subject"
     alt = (
@@ -41,12 +44,13 @@ def _subject_chart(group: str, members: Sequence[Subject]) -> Chart:
             "subject": f"{m.subject} ({m.n})",
             "shrunk": 100 * m.shrunk,
             "raw": 100 * m.value,
+            "hover": hover(f"{m.variant}, {m.subject}: {m.shrunk_text}, measured {m.delta} ({m.interval})"),
         }
         for m in members
     ]
     labels = {m.subject: f"{m.subject} ({m.n})" for m in members}
     names = [labels[name] for name in order]
-    wide, narrow = _subject_panels(values, names), _subject_panel(values, names)
+    wide, narrow = _subject_panels(run, values, names), _subject_panel(run, values, names)
     return draw(f"subjects-{group}", title, alt, wide, narrow)
 
 
@@ -71,45 +75,76 @@ def _subjects_axis(order: list[str], room: int) -> Spec:
     return {"field": "subject", "type": "nominal", "sort": order, "title": None, "axis": axis}
 
 
-def _subject_panels(values: list[Spec], order: list[str]) -> Spec:
-    """A panel a variant: what was measured hollow, what is left of it after shrinking filled."""
+def _subject_panels(run: Run, values: list[Spec], order: list[str]) -> Spec:
+    """A panel a variant: what was measured hollow, what is left of it after shrinking filled; an axis above
+    and one below."""
     names = list(dict.fromkeys(value["variant"] for value in values))
     columns = min(len(names), 5)
     y = _subjects_axis(order, 230)
     x = {"type": "quantitative", "title": "points", "axis": {"tickCount": 5, "grid": False}}
-    hollow = {"type": "point", "color": SOFT, "size": 14, "opacity": 0.55, "strokeWidth": 1}
-    filled = {"type": "point", "filled": True, "color": ACCENT, "size": 38, "opacity": 1}
+    color = {"field": "variant", "type": "nominal", "legend": None, "scale": colour_scale(run, names)}
+    hollow = {"type": "point", "size": 16, "opacity": 0.6, "strokeWidth": 1}
+    filled = {"type": "point", "filled": True, "size": 38, "opacity": 1}
+    above = {**x, "axis": {"tickCount": 5, "grid": False, "orient": "top"}}
     return {
         "data": {"values": values},
-        "facet": {"field": "variant", "type": "nominal", "sort": names, "title": None},
+        "facet": {
+            "field": "variant",
+            "type": "nominal",
+            "sort": names,
+            "title": None,
+        },
         "columns": columns,
         "spacing": 16,
         "spec": {
             "width": max(60, (WIDE - 270) // columns - 16),
             "height": {"step": 15},
             "layer": [
-                {"mark": {"type": "rule", "color": SOFT}, "encoding": {"x": {**x, "datum": 0}}},
-                {"mark": hollow, "encoding": {"y": y, "x": {**x, "field": "raw"}}},
-                {"mark": filled, "encoding": {"y": y, "x": {**x, "field": "shrunk"}}},
+                {"mark": {"type": "rule", "color": SOFT}, "encoding": {"x": {**above, "datum": 0}}},
+                {"mark": hollow, "encoding": {"y": y, "x": {**x, "field": "raw"}, "color": color}},
+                {
+                    "mark": filled,
+                    "encoding": {
+                        "y": y,
+                        "x": {**x, "field": "shrunk"},
+                        "color": color,
+                        "description": HOVER,
+                    },
+                },
             ],
+            "resolve": {"axis": {"x": "independent"}},
         },
     }
 
 
-def _subject_panel(values: list[Spec], order: list[str]) -> Spec:
-    """All variants in one narrow panel, told apart by their shapes."""
+def _subject_panel(run: Run, values: list[Spec], order: list[str]) -> Spec:
+    """All variants in one narrow panel, told apart by colours and shapes; filled and hollow as when wide."""
     names = list(dict.fromkeys(value["variant"] for value in values))
     x = {"type": "quantitative", "title": "difference in points", "axis": {"tickCount": 5, "grid": False}}
     legend = {"title": None, "columns": 2, "orient": "top"}
     shape = {"field": "variant", "type": "nominal", "scale": shape_scale(names), "legend": legend}
-    mark = {"type": "point", "filled": False, "color": ACCENT, "size": 30, "opacity": 1, "strokeWidth": 1.2}
+    color = {"field": "variant", "type": "nominal", "scale": colour_scale(run, names), "legend": legend}
+    hollow = {"type": "point", "size": 12, "opacity": 0.5, "strokeWidth": 1}
+    filled = {"type": "point", "filled": True, "size": 30, "opacity": 1}
+    above = {**x, "axis": {"tickCount": 5, "grid": False, "orient": "top"}}
     y = _subjects_axis(order, 205)
     return {
         "data": {"values": values},
         "width": NARROW - 210,
         "height": {"step": 15},
         "layer": [
-            {"mark": {"type": "rule", "color": SOFT}, "encoding": {"x": {**x, "datum": 0}}},
-            {"mark": mark, "encoding": {"y": y, "x": {**x, "field": "shrunk"}, "shape": shape}},
+            {"mark": {"type": "rule", "color": SOFT}, "encoding": {"x": {**above, "datum": 0}}},
+            {"mark": hollow, "encoding": {"y": y, "x": {**x, "field": "raw"}, "color": color}},
+            {
+                "mark": filled,
+                "encoding": {
+                    "y": y,
+                    "x": {**x, "field": "shrunk"},
+                    "shape": shape,
+                    "color": color,
+                    "description": HOVER,
+                },
+            },
         ],
+        "resolve": {"axis": {"x": "independent"}},
     }

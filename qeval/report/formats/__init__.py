@@ -18,16 +18,19 @@ from qeval.base.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from qeval.report.context import Context
+    from qeval.report.history.series import History
 
 
 @dataclass(frozen=True)
 class Options:
     """What a person may wish of a report: `short` enough for a comment, charts as files in `assets`, which
-    are named as seen from the directory `beside`. A format ignores what it does not have."""
+    are named as seen from the directory `beside`, and the lines of earlier runs. A format ignores what it
+    does not have."""
 
     short: bool = False
     assets: Path | None = None
     beside: Path | None = None
+    history: History | None = None
 
 
 @dataclass(frozen=True)

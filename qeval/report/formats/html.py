@@ -16,35 +16,71 @@ from qeval.base.plain import plain
 from qeval.base.text import visible
 from qeval.compare.columns import COLUMNS
 from qeval.report.charts import Chart, charts
+from qeval.report.choices import CALIBRATION_HEADERS
+from qeval.report.colours import places
 from qeval.report.context import Context
+from qeval.report.explorer import changes, flips_link, payload
 from qeval.report.fidelity import BIN_HEADERS, HEADERS, MORE_HEADERS, PASSAGE_HEADERS, TRACE_HEADERS
-from qeval.report.flips import payload
 from qeval.report.formats import Format
 from qeval.report.glossary import glossary
+from qeval.report.history.page import past
 from qeval.report.noise import FLOOR_HEADERS, SEED_HEADERS
+from qeval.report.patterns import COMMONEST
+from qeval.report.subjects import extremes, sentences
 from qeval.report.verdicts import MARKS, WORDS
+from qeval.report.versus import versus
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from jinja2 import Environment
 
+    from qeval.compare.rows import Row
+    from qeval.report.history.series import History
 
-def render_html(context: Context) -> str:
+STYLES = ("style.css", "decision.css", "colours.css", "tables.css", "subjects.css", "explorer.css")
+SCRIPTS = ("script.js", "decision.js", "tables.js", "explorer.js")
+"""What the page's one style and one script are joined from, in order: a file a topic."""
+
+
+def render_html(context: Context, history: History | None = None) -> str:
     """The page. Every text in it is escaped; its own policy forbids it any network and any other script."""
-    style, script, drawn = _read("style.css"), _read("script.js"), charts(context)
+    style, script, drawn = _joined(STYLES), _joined(SCRIPTS), charts(context)
+    style += _joined(("strip.css",)) if history else ""
+    names = [line.name for line in context.candidates]
+    flipped = {
+        (one.variant, one.task) for one in context.explorer.counts if one.lost + one.gained + one.changed
+    }
+    met = versus(context)
     template = _environment().get_template("report.html.j2")
     return template.render(
         context=context,
         columns=COLUMNS,
         charts={chart.id: chart for chart in drawn},
         cost_charts=[chart for chart in drawn if chart.id.startswith("cost-")],
-        sections=sections(context, drawn),
+        sections=sections(context, drawn, past=history is not None),
+        past=past(history) if history else None,
         data=as_script_data(payload(context.explorer, context.run)),
+        changes=changes(context.explorer),
+        commonest=COMMONEST,
+        commonest_patterns=context.explorer.patterns[:COMMONEST],
+        flips_link=flips_link,
+        counted=functools.partial(_counted, changes(context.explorer)),
+        subject_sentences=sentences(context.subjects, names),
+        subject_extremes=extremes(context.subjects, names),
+        flips_of_task=lambda variant, task: (variant, task) in flipped,
+        swatch_class=lambda name: f"v{places(context.run).get(name, 0)}",
+        swatch=functools.partial(_swatch, places(context.run)),
         noise_tables=(
             ("Noise floor by task", FLOOR_HEADERS, context.noise.floor),
             ("Spread over seeds by task", SEED_HEADERS, context.noise.seeds),
         ),
         fidelity_headers=(HEADERS, MORE_HEADERS, TRACE_HEADERS, BIN_HEADERS, PASSAGE_HEADERS),
+        calibration_headers=CALIBRATION_HEADERS,
         glossary=glossary(context),
+        versus=met,
+        versus_data=as_script_data(met.payload) if met else "",
+        margin=context.evidence.margin.told(),
         marks=MARKS,
         words=WORDS,
         policy=_policy(style, script),
@@ -53,7 +89,7 @@ def render_html(context: Context) -> str:
     )
 
 
-def sections(context: Context, drawn: tuple[Chart, ...]) -> list[tuple[str, str]]:
+def sections(context: Context, drawn: tuple[Chart, ...], *, past: bool = False) -> list[tuple[str, str]]:
     """(anchor, title) of the sections that this context has something for, in order."""
     kinds = {chart.id.partition("-")[0] for chart in drawn}
     wanted = [
@@ -63,7 +99,9 @@ def sections(context: Context, drawn: tuple[Chart, ...]) -> list[tuple[str, str]
         ("subjects", "By subject", bool(context.subjects)),
         ("perplexity", "Perplexity", bool(context.documents)),
         ("fidelity", "Fidelity", bool(context.fidelity.rows)),
+        ("choices", "Letters", bool(context.choices)),
         ("flips", "Flips", bool(context.explorer.counts)),
+        ("past", "Over time", past),
         ("provenance", "Provenance", True),
         ("reproduce", "Reproduce", True),
         ("reading", "How to read this", True),
@@ -107,6 +145,10 @@ def _hash(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
+def _joined(names: Sequence[str]) -> str:
+    return "".join(map(_read, names))
+
+
 def _read(name: str) -> str:
     return (files("qeval.report.formats") / "templates" / name).read_text(encoding="utf-8")
 
@@ -123,6 +165,27 @@ def breakable(text: str) -> str:
     from markupsafe import Markup, escape
 
     return Markup(re.sub(r"(?<=[_/])(?=.)", "<wbr>", str(escape(visible(text)))))  # noqa: S704 - escaped before
+
+
+def _counted(
+    known: Mapping[str, Mapping[str, Mapping[str, int]]], row: Row, variant: str, change: str, text: str
+) -> str:
+    """A number of changed answers, leading to the items where the explorer counts the same."""
+    from markupsafe import Markup
+
+    group = "" if row.level == "average" else row.members[0].group or row.members[0].name
+    found = [by[variant] for task, by in known.items() if group in ("", task) and variant in by]
+    n = sum(one[change] if change else sum(one.values()) for one in found)
+    if not n or text != str(n):
+        return text
+    link = flips_link(variant=variant, task=group, change=change)
+    return Markup('<a href="{}">{}</a>').format(link, numbers.typographic(numbers.count(n)))
+
+
+def _swatch(known: Mapping[str, int], name: str) -> str:
+    """A spot in the variant's colour, for eyes only: its name stands beside it."""
+    number = known.get(name)
+    return "" if number is None else _raw(f'<span class="swatch v{number}" aria-hidden="true"></span>')
 
 
 def _svg(chart: Chart, *, narrow: bool = False) -> str:
@@ -155,4 +218,13 @@ def _environment() -> Environment:
     return environment
 
 
-FORMAT = Format("html", (".html",), lambda context, _: render_html(context))
+def small_page(template: str, *, forms: bool = False, **shown: Any) -> str:
+    """A page without a script from a template of this folder, escaped as a report is; `forms`: what is chosen
+    on it may be sent to where it came from."""
+    style = _joined(("style.css", "strip.css"))
+    leads = "'self'" if forms else "'none'"
+    policy = f"default-src 'none'; base-uri 'none'; form-action {leads}; style-src '{_hash(style)}'"
+    return _environment().get_template(template).render(policy=policy, style=_raw(style), **shown)
+
+
+FORMAT = Format("html", (".html",), lambda context, options: render_html(context, options.history))

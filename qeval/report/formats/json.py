@@ -12,12 +12,15 @@ from qeval.base.plain import plain
 from qeval.base.records import Cell, Comparison, Decision, Result
 from qeval.compare.columns import statistics
 from qeval.compare.evidence import Evidence
+from qeval.compare.margin import Finding, Margin
 from qeval.compare.rows import score_of, summary_rows
-from qeval.report import fidelity
+from qeval.report import fidelity, ranking
+from qeval.report.cautions import cautions
 from qeval.report.context import Context
 from qeval.report.costs import comparable
 from qeval.report.formats import Format, Options
 from qeval.report.noise import as_data
+from qeval.report.verdicts import verdict_of
 
 SCHEMA = 1
 
@@ -47,7 +50,14 @@ def document(evidence: Evidence, decisions: Sequence[Decision] = ()) -> dict[str
         "baseline": run.baseline,
         "costs_comparable": comparable(run),
         "variants": [_variant(evidence, result) for result in run.results],
-        "comparisons": [_comparison(comparison) for comparison in evidence.comparisons],
+        "margin": _margin(evidence.margin),
+        "verdicts": [_verdict(evidence, result, decisions) for result in evidence.candidates],
+        "decision_table": ranking.as_data(evidence, decisions),
+        "cautions": list(cautions(evidence).every),
+        "comparisons": [
+            {**_comparison(one), "finding": _finding(evidence.findings.get((one.variant, one.task)))}
+            for one in evidence.comparisons
+        ],
         "decisions": [_decision(decision) for decision in decisions],
         "noise": as_data(evidence),
         "fidelity": fidelity.as_data(evidence.fidelity),
@@ -98,6 +108,37 @@ def _scores(evidence: Evidence, result: Result) -> list[dict[str, Any]]:
 def _cell(cell: Cell) -> dict[str, Any]:
     made = dataclasses.asdict(cell)
     return {**made, "limited": cell.limited, "aggregate_only": cell.aggregate_only}
+
+
+def _margin(margin: Margin) -> dict[str, Any]:
+    """What difference matters: in percentage points, and as ratios of perplexities."""
+    return {"points": margin.points, "word_perplexity": margin.ratio, "byte_perplexity": margin.per_byte()}
+
+
+def _verdict(evidence: Evidence, result: Result, decisions: Sequence[Decision]) -> dict[str, Any]:
+    """What a report says on top of a variant, and what was found of it without a rule."""
+    name = result.variant.name
+    made, found = verdict_of(result, evidence, decisions), evidence.finding(name)
+    return {
+        "variant": name,
+        "status": made.status,
+        "words": made.word,
+        "sentence": made.sentence,
+        "task": found.comparison.task if found else None,
+        "finding": _finding(found),
+    }
+
+
+def _finding(found: Finding | None) -> dict[str, Any] | None:
+    """The word for a difference, the margin that it was held against, and what may be claimed."""
+    if found is None:
+        return None
+    return {
+        "status": found.status,
+        "words": found.words,
+        "margin": found.limit,
+        "claim": found.claim,
+    }
 
 
 def _comparison(comparison: Comparison) -> dict[str, Any]:

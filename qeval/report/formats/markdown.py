@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -15,6 +15,7 @@ from qeval.base.markdown import escape
 from qeval.base.names import slugged
 from qeval.base.text import one_line, visible
 from qeval.compare.columns import COLUMNS
+from qeval.report.choices import CALIBRATION_HEADERS, ToldChoices
 from qeval.report.context import Context, Detail, Line
 from qeval.report.costs import CostTable
 from qeval.report.fidelity import (
@@ -31,7 +32,9 @@ from qeval.report.flips import DIRECTIONS, Flip, shorten
 from qeval.report.formats import Format, Options
 from qeval.report.glossary import glossary
 from qeval.report.noise import FLOOR_HEADERS, SEED_HEADERS
+from qeval.report.ranking import Entry, Ranking
 from qeval.report.subjects import Subject
+from qeval.report.verdicts import WORST_FIRST
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -77,8 +80,9 @@ def render_markdown(
         context=context,
         pictures=pictures,
         short=short,
-        scores=_scores(context),
-        fidelity=_table_of_words(HEADERS, context.fidelity.rows, words=2),
+        decision=_decision(context),
+        scores=_short_scores(context) if short else _scores(context),
+        fidelity=_fidelity_rows(context.fidelity, _SHORT_FIDELITY if short else range(len(HEADERS))),
         folds=[] if short else _folds(context),
         glossary=glossary(context),
     )
@@ -157,6 +161,7 @@ def _folds(context: Context) -> list[tuple[str, Markdown]]:
         ("Every number", _every_number(context)),
         ("Fidelity", _fidelity(context.fidelity)),
         ("Worst passages", Markdown("\n\n".join(map(_passages, context.fidelity.passages)))),
+        ("Letters and calibration", Markdown("\n\n".join(map(_choices, context.choices)))),
         ("Noise floor", _table_of_words(FLOOR_HEADERS, context.noise.floor)),
         ("Spread over seeds", _table_of_words(SEED_HEADERS, context.noise.seeds, words=2)),
         ("Cost", _costs(context.cost) if context.cost else Markdown("")),
@@ -173,6 +178,27 @@ def _folds(context: Context) -> list[tuple[str, Markdown]]:
         ),
     ]
     return [(title, body) for title, body in parts if body]
+
+
+def _choices(one: ToldChoices) -> Markdown:
+    """Which letters the variants chose, and their calibration."""
+    letters = [
+        (
+            name,
+            *(f"{letter.share} ({letter.delta})" if letter.delta else letter.share for letter in row),
+            moved,
+        )
+        for name, row, moved in one.rows
+    ]
+    chosen = table(
+        ("Letters chosen, %", *one.letters, "Moved"), [("Right answers", *one.right, ""), *letters]
+    )
+    parts = (
+        f"**{escape(one.task)}.** {escape(one.sentence)}",
+        chosen,
+        table(CALIBRATION_HEADERS, one.calibration),
+    )
+    return Markdown("\n\n".join(part for part in parts if part))
 
 
 def _table_of_words(headers: Sequence[str], rows: Sequence[Sequence[str]], words: int = 1) -> Markdown:
@@ -204,17 +230,40 @@ def _costs(cost: CostTable) -> Markdown:
 
 
 def _provenance(context: Context) -> Markdown:
-    """The run's facts, then each variant's, its warnings first."""
+    """The run's facts, then each variant's."""
     blocks = [_bullets(f"{label}: {value}" for label, value in context.run_facts)]
     for line in context.lines:
         error = [f"Did not run: {line.error}"] if line.error else []
         facts = [f"{label}: {value}" for label, value in line.facts]
-        blocks.append(f"**{escape(line.name)}**\n\n{_bullets([*error, *line.warnings, *facts])}")
+        blocks.append(f"**{escape(line.name)}**\n\n{_bullets([*error, *facts])}")
     return Markdown("\n\n".join(blocks))
 
 
 def _bullets(texts: Iterable[str]) -> str:
     return "\n".join(f"- {escape(text)}" for text in texts)
+
+
+def _decision(context: Context) -> Markdown:
+    """The decision table: what a release is decided by, the best variant first."""
+    told = context.ranking
+    if not told.entries or not context.columns:
+        return Markdown("")
+    headers = [
+        *("Variant", "Verdict", f"{told.title} Δ", "interval"),
+        *(("Worst task, Δ",) if told.has_worst else ()),
+        *((f"{told.ratio_of}, ratio",) if told.ratio_of else ()),
+        *(f"{title}, {unit}" for title, unit, _ in told.fixed),
+    ]
+    rows = [_decided(told, entry) for entry in (*told.entries, told.reference)]
+    return table(headers, rows, words=2)
+
+
+def _decided(told: Ranking, entry: Entry) -> tuple[str, ...]:
+    name = Markdown(f"**{escape(entry.short)}**")
+    verdict = f"{entry.verdict.mark} {entry.verdict.word}"
+    worst = (entry.worst,) if told.has_worst else ()
+    ratio = (entry.ratio,) if told.ratio_of else ()
+    return (name, verdict, entry.delta, entry.interval, *worst, *ratio, *entry.fixed)
 
 
 def _scores(context: Context) -> Markdown:
@@ -227,6 +276,53 @@ def _scores(context: Context) -> Markdown:
         (_name(line), *(_figure_text(figure, usual) for figure in line.figures)) for line in context.lines
     ]
     return table(headers, rows)
+
+
+_SHORT_COLUMNS = 5
+"""Columns of a table that a comment on a pull request shows without being scrolled."""
+_SHORT_FIDELITY = (0, 1, 3, 4, 5)
+
+
+def _short_scores(context: Context) -> Markdown:
+    """The same with at most five columns: the average, then the rows that a rule judged, the worst first,
+    then those on which a variant most surely lost."""
+    most = _SHORT_COLUMNS - 1
+    if len(context.columns) <= most:
+        return _scores(context)
+    kept = sorted(_by_weight(context)[:most])
+    lines = [replace(line, figures=tuple(line.figures[place] for place in kept)) for line in context.lines]
+    shown = replace(context, columns=tuple(context.columns[place] for place in kept), lines=tuple(lines))
+    left = len(context.columns) - most
+    rest = f"{left} more {'row stands' if left == 1 else 'rows stand'} in the full report."
+    return Markdown(f"{_scores(shown)}\n\n*{rest}*")
+
+
+def _by_weight(context: Context) -> list[int]:
+    """The places of the columns, what a reader must see first."""
+    surest: dict[str, float] = {}
+    for one in context.evidence.comparisons:
+        p = one.p if one.p is not None and one.delta < 0 else 1.0
+        surest[one.task] = min(surest.get(one.task, 1.0), p)
+    judged: dict[str, int] = {}
+    for decision in context.decisions:
+        rank = WORST_FIRST.index(decision.status)
+        judged[decision.task] = min(judged.get(decision.task, rank), rank)
+    names = [column.row.id for column in context.columns]
+    return sorted(
+        range(len(names)),
+        key=lambda place: (
+            names[place] != "average",
+            judged.get(names[place], len(WORST_FIRST)),
+            surest.get(names[place], 1.0),
+            place,
+        ),
+    )
+
+
+def _fidelity_rows(told: Told, places: Sequence[int]) -> Markdown:
+    """These columns of the table of fidelity."""
+    rows = [[row[place] for place in places] for row in told.rows]
+    return _table_of_words([HEADERS[place] for place in places], rows, words=2)
 
 
 def _name(line: Line) -> Markdown:
@@ -248,7 +344,7 @@ def _every_number(context: Context) -> Markdown:
     """The table in long form: a row for each difference."""
     rows = [_number_row(row) for row in context.details]
     titles = (column.title for column in COLUMNS)
-    headers = ("Task", "Variant", "Items", "Baseline", "Score", "Difference", "Interval", *titles, "Gate")
+    headers = ("Task", "Variant", "Items", "Baseline", "Score", "Δ", "Interval", *titles, "Gate")
     return table(headers, rows, words=2) if rows else Markdown("")
 
 

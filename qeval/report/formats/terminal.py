@@ -5,15 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from qeval.base import numbers
+from qeval.base import layout, numbers
+from qeval.base.layout import Column
 from qeval.base.names import short
 from qeval.base.records import Comparison, Decision, Result, Run
 from qeval.base.text import one_line
 from qeval.compare.columns import COLUMNS, in_words
-from qeval.compare.evidence import Evidence, claims
+from qeval.compare.evidence import Evidence
 from qeval.compare.rows import Row, score_of, summary_rows
+from qeval.report.cautions import TITLE, cautions
 from qeval.report.costs import cost_table
-from qeval.report.facts import Fact, provenance_facts, run_facts, warnings_of
+from qeval.report.facts import Fact, provenance_facts, run_facts
 from qeval.report.fidelity import terminal as fidelity
 from qeval.report.figures import n_of
 from qeval.report.formats import Format
@@ -21,43 +23,52 @@ from qeval.report.noise import noise_of
 from qeval.report.verdicts import verdict_of
 
 
-def summary(evidence: Evidence, decisions: Sequence[Decision] = ()) -> str:
-    """The table of differences, that of fidelity, and that of costs, as far as there are such."""
+def summary(evidence: Evidence, decisions: Sequence[Decision] = (), width: int | None = None) -> str:
+    """The table of differences, that of fidelity, and that of costs, as far as there are such, in so many
+    columns; and a line that ranks the variants."""
     run = evidence.run
     measured = any(result.cost and result.cost.measures for result in run.results)
-    moved = fidelity(evidence.fidelity) if evidence.fidelity.rows else ""
-    parts = (_differences(evidence, decisions), moved, costs(run) if measured else "")
+    moved = fidelity(evidence.fidelity, width) if evidence.fidelity.rows else ""
+    parts = (
+        _differences(evidence, decisions, width),
+        moved,
+        costs(run, width) if measured else "",
+        ranking(evidence),
+    )
     return "\n\n".join(part for part in parts if part) or "Nothing was scored."
 
 
-def _differences(evidence: Evidence, decisions: Sequence[Decision]) -> str:
+def _differences(evidence: Evidence, decisions: Sequence[Decision], width: int | None) -> str:
     """A line for each task and variant: score, difference with its interval, flips; then the verdicts.
 
     The baseline's line comes first in each task. Perplexities stand as perplexity and ratio. A group
     stands twice: as the unweighted mean of its members and with all its items together.
     """
-    from tabulate import tabulate
-
-    titles = [column.title.lower() for column in COLUMNS if column.brief]
-    headers = ["task", "n", "variant", "score", _interval_heading(evidence.comparisons), *titles]
+    brief = [column.title.lower() for column in COLUMNS if column.brief]
+    columns = [
+        Column("task", leads=True),
+        Column("n", "right", goes=1),
+        Column("variant", leads=True),
+        Column("score", "right"),
+        Column(_interval_heading(evidence.comparisons)),
+        *(Column(title, "right", goes=3) for title in brief[:-1]),
+        *(Column(title, "right", goes=2) for title in brief[-1:]),
+    ]
     lines = [line for row in summary_rows(evidence.rows) for line in _lines(evidence, row)]
     if not lines:
         return ""
-    align = ["left", "right", "left", "right", "left", *("right" for _ in titles)]
-    table = tabulate(lines, headers, tablefmt="simple", disable_numparse=True, colalign=align)
+    table = layout.table(columns, lines, width)
     return "\n".join([table, "", *_sentences(evidence, decisions)]).rstrip()
 
 
-def costs(run: Run) -> str:
+def costs(run: Run, width: int | None = None) -> str:
     """What each variant costs, measures as rows and variants as columns."""
-    from tabulate import tabulate
-
     found = cost_table(run)
     if found is None:
         return "Nothing was measured."
     names = [one_line(row[0]) for row in found.rows]
     lines = [[head, *(row[i] for row in found.rows)] for i, head in enumerate(found.headers) if i]
-    table = tabulate(lines, ["", *names], tablefmt="simple", disable_numparse=True)
+    table = layout.beside(Column("", leads=True), [Column(name) for name in names], lines, width)
     return "\n".join([table, "", *map(one_line, found.notes)]).rstrip()
 
 
@@ -114,33 +125,65 @@ def _change(comparison: Comparison) -> list[str]:
 
 def _sentences(evidence: Evidence, decisions: Sequence[Decision]) -> list[str]:
     """A sentence for each variant, and what a reader must know before trusting the table."""
-    claimed, noise = claims(evidence), noise_of(evidence)
-    verdicts = [verdict_of(result, evidence, claimed, decisions) for result in evidence.candidates]
+    noise = noise_of(evidence)
+    verdicts = [verdict_of(result, evidence, decisions) for result in evidence.candidates]
     lines = [
         f"{v.mark} {short(v.variant)}: {v.word}. {v.sentence} {noise.within[v.variant]}" for v in verdicts
     ]
-    lines += [noise.sentence, *noise.seed_sentences]
-    notes = {note: None for result in evidence.run.results for note in warnings_of(result)}
-    return [one_line(line) for line in (*lines, *(f"! {note}" for note in notes))]
+    known = cautions(evidence).every
+    lines += ["", f"{TITLE}:", *(f"- {one}" for one in known)] if known else []
+    return [one_line(line) for line in lines]
 
 
-def details(run: Run) -> str:
+def ranking(evidence: Evidence) -> str:
+    """One line: the variants from the best to the worst by the row that sums the run up, the average where
+    there is one; "" where nothing is to be ranked."""
+    row = _summing(evidence)
+    scores = {
+        result.variant.name: score.score
+        for result in (evidence.baseline, *evidence.candidates)
+        if row and (score := score_of(evidence.run, result, row))
+    }
+    if row is None or len(scores) < 2:  # noqa: PLR2004 - one is no order
+        return ""
+    best_first = sorted(scores, key=lambda name: -scores[name])
+    told = ", ".join(_ranked(evidence, row, name, scores[name]) for name in best_first)
+    lost = [result.variant.name for result in evidence.run.results if result.variant.name not in scores]
+    without = f" Not ranked: {', '.join(map(short, lost))}." if lost else ""
+    return one_line(f"Best first by {row.title}: {told}.{without}")
+
+
+def _summing(evidence: Evidence) -> Row | None:
+    """The row that sums a run up: its average, else the first row that is no perplexity, else the first."""
+    rows = summary_rows(evidence.rows)
+    ranked = sorted(rows, key=lambda row: (row.level != "average", row.kind == "perplexity"))
+    return ranked[0] if ranked else None
+
+
+def _ranked(evidence: Evidence, row: Row, name: str, score: float) -> str:
+    is_ratio = row.kind == "perplexity"
+    shown = numbers.perplexity(score) if is_ratio else numbers.points(score)
+    comparison = evidence.comparison(name, row.id)
+    if comparison is None:
+        return f"{short(name)} {shown}" + (" (baseline)" if name == evidence.run.baseline else "")
+    delta = numbers.ratio(comparison.delta) if is_ratio else numbers.signed_points(comparison.delta)
+    return f"{short(name)} {shown} ({delta})"
+
+
+def details(run: Run, width: int | None = None) -> str:
     """The run's facts and what was truly loaded for each variant, as `qeval show` prints them."""
-    blocks = [_facts(run_facts(run))]
+    blocks = [_facts(run_facts(run), width)]
     for result in run.results:
         error = [("Did not run", result.error or "")] if result.status == "failed" else []
-        body = _facts([*error, *provenance_facts(result)])
+        body = _facts([*error, *provenance_facts(result)], None if width is None else width - 2)
         indented = "\n".join(f"  {line}" for line in body.splitlines())
         blocks.append(f"{one_line(result.variant.name)}\n{indented}")
     return "\n\n".join(blocks) + "\n"
 
 
-def _facts(facts: Iterable[Fact]) -> str:
+def _facts(facts: Iterable[Fact], width: int | None) -> str:
     """A line for each fact, labels and values in columns."""
-    from tabulate import tabulate
-
-    lines = [(label, one_line(value)) for label, value in facts]
-    return tabulate(lines, tablefmt="plain", disable_numparse=True)
+    return layout.facts([(label, one_line(value)) for label, value in facts], width)
 
 
 FORMAT = Format("text", (".txt",), lambda context, _: summary(context.evidence, context.decisions) + "\n")

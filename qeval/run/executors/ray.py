@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from qeval.base import installed
 from qeval.base.errors import MissingPackageError, QevalError, UsageError
 from qeval.base.messages import Event, Failed, Finished, Job
 from qeval.base.records import Result
@@ -29,7 +30,12 @@ if TYPE_CHECKING:  # the list of executors is imported for every help
     from qeval.store.runs import RunDir
 
 _DOOR_SECONDS = 3.0
-"""How long a machine may take to open a connection."""
+"""How long a machine may take to open a connection, and to say what it speaks there."""
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+"""What opens a connection of HTTP/2 (RFC 9113, section 3.4), over which Ray speaks: the preface, and empty
+settings. The other side must answer with its own settings, a frame of type 4."""
+_FRAME = 9
+"""Bytes of the head of a frame; its type is the fourth."""
 _PROBE_SECONDS = 25.0
 _PROBE = """
 import sys, ray
@@ -272,9 +278,7 @@ def _ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise MissingPackageError(
-            "--executor ray needs ray.", "Install it with: pip install 'qeval[ray]'"
-        ) from error
+        raise MissingPackageError("--executor ray needs ray.", installed.remedy("ray")) from error
     return ray
 
 
@@ -303,6 +307,15 @@ def _connect(ray: Any, address: str | None) -> None:
             signal.signal(signal.SIGTERM, heard)
 
 
+def _speaks(door: socket.socket) -> bool:
+    """Whether the other side speaks HTTP/2, as Ray's does: others would keep Ray waiting. Raises OSError."""
+    door.sendall(_GREETING)
+    said = b""
+    while len(said) < _FRAME and (more := door.recv(_FRAME - len(said))):
+        said += more
+    return said[3:4] == b"\x04"
+
+
 def _probe(address: str) -> None:
     """Raise QevalError where no cluster of this version answers at the address."""
     host, _, port = address.rpartition(":")
@@ -312,7 +325,9 @@ def _probe(address: str) -> None:
         f"No cluster of Ray answers at {address}.", "Check --ray-address, and that it is up: ray status."
     )
     try:
-        socket.create_connection((host, int(port)), _DOOR_SECONDS).close()
+        with socket.create_connection((host, int(port)), _DOOR_SECONDS) as door:
+            if os.environ.get("RAY_USE_TLS") != "1" and not _speaks(door):
+                raise dead
         done = subprocess.run(
             (sys.executable, "-c", _PROBE, address),
             capture_output=True,

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from qeval.base import uses
 from qeval.base.errors import QevalError, UsageError
+from qeval.base.places import COMPILED
 from qeval.base.protocols import Protocol
 from qeval.base.records import Variant
 from qeval.load import model as models
@@ -92,6 +94,7 @@ class Question:
 def blame(question: Question, say: Say) -> Blamed:
     """Swap each group of the variant's modules into the baseline. Raises QevalError for models that are not
     built alike, and where a swap of nothing is not exactly nothing."""
+    uses.hold(question.cache_dir / COMPILED)
     say("loading the baseline")
     base = _loaded(question, question.baseline)
     say("loading the variant")

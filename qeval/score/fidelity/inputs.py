@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qeval.base import numbers
 from qeval.base.errors import QevalError
 from qeval.base.fidelity import Stream
 from qeval.base.files import write_atomic
@@ -49,8 +50,8 @@ def fitting(stream: Stream, width: int, size: int, limit: int) -> Stream:
     count = int(np.searchsorted(ends, limit, side="right"))
     if count == 0:
         raise QevalError(
-            f"--fidelity-cache-limit allows {inputs.in_bytes(limit)}, and one window takes"
-            f" {inputs.in_bytes(int(ends[0]))}.",
+            f"--fidelity-cache-limit allows {numbers.in_bytes(limit)}, and one window takes"
+            f" {numbers.in_bytes(int(ends[0]))}.",
             "Allow more, or choose a protocol with shorter windows.",
         )
     return stream.beginning(count)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from qeval.base import numbers
 from qeval.base.errors import QevalError
 from qeval.base.fidelity import Measured, Positions, Role, Stream
 from qeval.base.hashing import digest
@@ -189,7 +190,7 @@ def _made(bench: Bench, protocol: Protocol) -> Kept:
     width, size = int(bench.lm.config.hidden_size), bench.lm.dtype.itemsize
     whole = stream.n
     stream = inputs.fitting(stream, width, size, bench.asked.cache_limit)
-    bytes_ = kept_inputs.in_bytes(stream.n * width * size)
+    bytes_ = numbers.in_bytes(stream.n * width * size)
     part = "" if stream.n == whole else f" of {whole}, as many as --fidelity-cache-limit allows"
     where = bench.cache_dir / kept_inputs.FOLDER
     bench.say(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 WINDOW = {"wikitext": 2048, "llama.cpp": 512, "text": 2048}
 """Tokens of a window; of a text the last window holds what is left, others drop it."""
-_WIKITEXT = ("Salesforce/wikitext", "wikitext-2-raw-v1", "test")
+WIKITEXT = ("Salesforce/wikitext", "wikitext-2-raw-v1", "test")
 _TITLE = re.compile(r" = [^=].* = ?\n?")
 _EMPTY_LINE = " \n"
 """What WikiText's own file has for an empty line, which the data set holds as nothing at all."""
@@ -172,7 +172,7 @@ def titles(lines: Sequence[str]) -> list[int]:
 def _lines(datasets_dir: Path | None) -> list[str]:
     from datasets import load_dataset
 
-    name, configuration, split = _WIKITEXT
+    name, configuration, split = WIKITEXT
     mirror = datasets_dir / name if datasets_dir else None
     place = str(mirror) if mirror is not None and mirror.is_dir() else name
     try:

@@ -82,6 +82,8 @@ def read_prepared(folder: Path, name: str, leaf: Leaf) -> PreparedTask | None:
     try:
         with (folder / f"{name}.npz").open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             parts = {part: file[part] for part in file.files}  # reading checks the sums
+        with suppress(OSError):
+            os.utime(folder / f"{name}.npz")  # it was used now
         return _restored(parts, leaf)
     except _BROKEN:
         return None

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata, util
 from pathlib import Path
@@ -115,7 +115,8 @@ def _write(note: Path, stamp: str, found: Catalogue) -> None:
     part = note.with_name(f"{note.name}.{os.getpid()}.part")
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps({"stamp": stamp, **asdict(found)}), encoding="utf-8")
+        table = {"stamp": stamp, "files": found.files, "tags": found.tags}
+        part.write_text(json.dumps(table), encoding="utf-8")
         part.replace(note)
     except OSError:  # a note saves half a second; a disk that takes none stops nobody
         with suppress(OSError):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from qeval.base.places import REQUESTS
 from qeval.base.records import Task
 from qeval.score.harness.asked import asked
 from qeval.score.harness.leaves import Leaf
@@ -66,7 +67,7 @@ def prepare(
     sources.look_again()
     found = leaves.expand(tasks, tasks_dir, cache_dir)
     settings = {"max_length": max_length, "seed": seed, "chat_template": chat_template, "framed": framed}
-    place = None if cache_dir is None else (cache_dir / "requests", cache.fingerprint(tokenizer))
+    place = None if cache_dir is None else (cache_dir / REQUESTS, cache.fingerprint(tokenizer))
     build = _builder(tokenizer, datasets_dir, settings)
     prepared = []
     for done, leaf in enumerate(found):

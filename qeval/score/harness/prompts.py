@@ -43,7 +43,9 @@ def build(
         frame = chat.frame() if framed and lm_task.OUTPUT_TYPE == "loglikelihood_rolling" else ""
         content = _content(lm_task, instances, encoder, max_length, task.name, frame)
         split = lm_task.config.test_split or lm_task.config.validation_split
-        dataset = sources.describe(leaf, split, datasets_dir, content.doc_hash)
+        path = str(leaf.config.get("dataset_path") or "")
+        commit = sources.commit_of(getattr(lm_task, "dataset", None), path, datasets_dir)
+        dataset = sources.describe(leaf, split, datasets_dir, content.doc_hash, commit)
     return PreparedTask(
         task=replace(
             task, chance=task.chance if task.chance is not None else _chance(task, lm_task, content)

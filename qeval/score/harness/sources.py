@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from glob import glob
@@ -14,8 +15,11 @@ from qeval.base import contents
 from qeval.base.errors import QevalError
 from qeval.base.hashing import digest
 from qeval.base.reading import text
+from qeval.load.hub_copy import MODELS, known
 from qeval.score.harness.catalogue import is_stock
 from qeval.score.harness.leaves import Leaf
+
+_AT_COMMIT = re.compile(r"hf://datasets/[^@]+@([0-9a-f]{40})/")
 
 
 def mirrored(path: str, datasets_dir: Path | None) -> Path | None:
@@ -26,7 +30,8 @@ def mirrored(path: str, datasets_dir: Path | None) -> Path | None:
     """
     if datasets_dir is None or not path or path.startswith(("/", ".")):
         return None
-    found = [datasets_dir / path] if "/" in path else sorted(datasets_dir.glob(f"*/{path}"))
+    found = [datasets_dir / path] if "/" in path else sorted(datasets_dir.glob(f"[!.]*/{path}"))
+    found = [folder for folder in found if folder.parent.name != MODELS]  # of what `qeval fetch` writes
     folders = [folder for folder in found if folder.is_dir()]
     return folders[0] if len(folders) == 1 else None
 
@@ -199,9 +204,28 @@ def _hub_revision(path: str, revision: str | None) -> str | None:
         return None
 
 
-def describe(leaf: Leaf, split: str | None, datasets_dir: Path | None, doc_hashes: Sequence[str]) -> str:
-    """Where the items came from, in words: repository, configuration, split, mirror; and a hash of what they
-    say, the same on every machine."""
+def commit_of(loaded: Any, path: str, datasets_dir: Path | None) -> str | None:
+    """The commit of the Hub's repository that a loaded data set was read from, as `datasets` recorded it, or
+    `qeval fetch` of the copy; None where neither tells."""
+    place = mirrored(path, datasets_dir)
+    if place is not None and datasets_dir is not None:
+        copy = known(datasets_dir, place.relative_to(datasets_dir).as_posix())
+        return None if copy is None else copy.commit
+    parts = list(loaded.values()) if isinstance(loaded, dict) else [loaded]
+    sums = (getattr(getattr(part, "info", None), "download_checksums", None) or {} for part in parts)
+    found = {one[1] for names in sums for name in names if (one := _AT_COMMIT.match(str(name)))}
+    return found.pop() if len(found) == 1 else None
+
+
+def describe(
+    leaf: Leaf,
+    split: str | None,
+    datasets_dir: Path | None,
+    doc_hashes: Sequence[str],
+    commit: str | None = None,
+) -> str:
+    """Where the items came from, in words: repository, configuration, split, mirror, commit; and a hash of
+    what they say, the same on every machine."""
     config = leaf.config
     words = [str(config.get("dataset_path") or "made by the task")]
     if config.get("dataset_name"):
@@ -210,5 +234,7 @@ def describe(leaf: Leaf, split: str | None, datasets_dir: Path | None, doc_hashe
         words.append(f"split {split}")
     if mirrored(words[0], datasets_dir) is not None:
         words.append("from a mirror")
+    if commit is not None:
+        words.append(f"revision {commit}")
     content = hashlib.sha256("\n".join(doc_hashes).encode()).hexdigest()
     return ", ".join([*words, f"documents {content[:12]}"])

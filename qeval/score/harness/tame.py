@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import random
@@ -167,8 +168,15 @@ def _installed(path: str) -> bool:
 
 
 def _modules_below(folder: Path) -> Iterator[str]:
-    place = folder.resolve()
+    place, real = f"{folder.resolve()}{os.sep}", functools.cache(os.path.realpath)
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if file and Path(file).resolve().is_relative_to(place):
+        if file and _real(file, real).startswith(place):
             yield name
+
+
+def _real(file: str, real: Callable[[str], str]) -> str:
+    """Where a file truly lies. Thousands of modules share few folders, of which `real` remembers as much."""
+    parent, name = os.path.split(file)
+    path = os.path.join(real(parent), name)  # noqa: PTH118 - thousands of modules
+    return os.path.realpath(path) if os.path.islink(path) else path  # noqa: PTH114 - as above

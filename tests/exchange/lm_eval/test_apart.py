@@ -92,10 +92,10 @@ def test_no_process_outlives_the_command(tmp_path: Path, number: signal.Signals)
     for pid in (process.pid, *(one.pid for one in family if number == signal.SIGINT)):  # as a terminal does
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
-    told, _ = process.communicate(timeout=60)
+    told, _ = process.communicate(timeout=180)
     assert b"Traceback" not in told
     assert (b"stopped" in told) == (number == signal.SIGINT)
-    assert not psutil.wait_procs(family, timeout=30)[1]
+    assert not psutil.wait_procs(family, timeout=120)[1]
 
 
 def busy(process: psutil.Process) -> bool:
@@ -103,7 +103,7 @@ def busy(process: psutil.Process) -> bool:
     return process.num_threads() > 1
 
 
-def waited(found, seconds: float = 60) -> list[psutil.Process]:
+def waited(found, seconds: float = 180) -> list[psutil.Process]:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if len(family := found()) > 1:

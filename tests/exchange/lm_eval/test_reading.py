@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -334,17 +335,17 @@ def test_nothing_there(tmp_path):
         import_lm_eval(tmp_path)
 
 
-def test_results_without_samples(tmp_path):
-    write(tmp_path, results("letters", "words"))
+def test_results_that_do_not_tell_of_how_many_items(tmp_path):
+    write(tmp_path, results("letters", "words", **{"n-samples": None}))
     (tmp_path / f"samples_words_{STAMP}.jsonl").unlink()
     run = import_lm_eval(tmp_path).run
     assert [cell.task.name for cell in run.results[0].cells] == ["letters"]
     assert [task.name for task in run.suite.tasks] == ["letters", "words"]
     assert "no samples of words" in run.results[0].provenance.notes[1]
     (tmp_path / f"samples_letters_{STAMP}.jsonl").unlink()
-    with pytest.raises(QevalError, match="no samples of letters") as caught:
+    with pytest.raises(QevalError, match=r"no samples of letters .* not tell of how many items") as caught:
         import_lm_eval(tmp_path)
-    assert "--log_samples" in caught.value.hint
+    assert "columns variant, task, score and n" in caught.value.hint
 
 
 @pytest.mark.parametrize("key", ["doc_id", "doc_hash", "prompt_hash", "target_hash"])
@@ -389,12 +390,32 @@ def test_an_unknown_baseline(tmp_path):
         import_lm_eval(tmp_path, baseline="tinny")
 
 
-@pytest.mark.parametrize("config", [{"fewshot_seed": 7}, {"limit": 5}])
-def test_results_of_different_settings_are_not_one_run(tmp_path, config):
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"config": {"fewshot_seed": 7}}, "config.fewshot_seed is 1234 in {a}, and 7 in {b}"),
+        ({"config": {"limit": 5}}, "config.limit is none in {a}, and 5 in {b}"),
+        ({"chat_template": "{{x}}"}, "chat_template is none in {a}, and there in {b}"),
+    ],
+)
+def test_results_of_different_settings_are_not_one_run(tmp_path, change, says):
     write(tmp_path / "a", results("letters", name="a"))
-    write(tmp_path / "b", results("letters", name="b", config=config))
-    with pytest.raises(QevalError, match="different seeds, limits or chat templates"):
+    write(tmp_path / "b", results("letters", name="b", **change))
+    files = {name: tmp_path / name / f"results_{STAMP}.json" for name in "ab"}
+    with pytest.raises(QevalError, match=re.escape(says.format(**files))) as caught:
         import_lm_eval(tmp_path, baseline="a")
+    alone = Path(caught.value.hint.rpartition("qeval import ")[2])
+    assert import_lm_eval(alone).run.results[0].cells  # what the message advises
+
+
+def test_settings_of_what_later_results_replaced_do_not_matter(tmp_path):
+    for name in "ab":
+        write(tmp_path / name, results("letters", name=name))
+    write(tmp_path / "b", results("letters", name="b", config={"limit": 3}), "2025-12-01T00-00-00.0")
+    write(tmp_path / "b", results("words", name="b", config={"limit": 5}), "2025-12-02T00-00-00.0")
+    run = import_lm_eval(tmp_path, baseline="a").run
+    assert [len(result.cells) for result in run.results] == [1, 2]
+    assert run.settings.limit is None
 
 
 # --- lm-eval itself -----------------------------------------------------------------------------

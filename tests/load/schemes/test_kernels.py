@@ -209,7 +209,7 @@ def test_a_compiler_that_hangs_is_ended_and_the_next_kernel_taken(
     monkeypatch.setattr(patience, "AGAIN", 0.5)
     asked, began, handler = recipe(), time.monotonic(), signal.getsignal(signal.SIGALRM)
     assert kernels.open_stepping_down(asked, STEPS, str) == "loaded"
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     (note,) = asked.notes
     assert note.startswith(kernels.OWN_CHOICE)
     assert note.endswith("fast does and is used.")

@@ -423,7 +423,9 @@ def test_what_needs_a_gpu_says_so_before_weights_are_read(
     with pytest.raises(MissingPackageError) as missing:
         check_available(scheme)
     assert missing.value.message.endswith(f", and {need}.")
-    assert missing.value.hint.startswith(f"Install it with: pip install 'qeval[{spec.extra}]'")
+    assert missing.value.hint.startswith(
+        f"In qeval's checkout, install it with: pip install '.[{spec.extra}]'"
+    )
     monkeypatch.setattr(checks, "missing_packages", lambda *_: [])
     with pytest.raises(QevalError) as caught:
         load(llama, text.format(ready=tmp_path / "never opened"), tmp_path)

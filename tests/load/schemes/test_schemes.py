@@ -12,6 +12,7 @@ import pytest
 from tiny_models import edit_json
 
 from qeval.base.errors import MissingPackageError
+from qeval.base.installed import Origin
 from qeval.base.records import Scheme, Variant
 from qeval.load import packages
 from qeval.load.checks import check_available
@@ -63,10 +64,15 @@ def test_a_missing_package_is_named_with_its_command(monkeypatch: pytest.MonkeyP
     with pytest.raises(MissingPackageError) as caught:
         check_available(Scheme("bnb4"))
     assert caught.value.message == "bnb4 needs bitsandbytes and accelerate."
-    assert caught.value.hint == "Install it with: pip install 'qeval[bnb]'"
+    assert caught.value.hint == "In qeval's checkout, install it with: pip install '.[bnb]'"
     with pytest.raises(MissingPackageError) as caught:
         check_available(Scheme("gptq"))
-    assert caught.value.hint == "Install it with: pip install --no-build-isolation 'qeval[gptq]'"
+    words = "pip install --no-build-isolation '.[gptq]'"
+    assert caught.value.hint == f"In qeval's checkout, install it with: {words}"
+    monkeypatch.setattr(packages.installed, "origin", lambda: Origin("index"))
+    with pytest.raises(MissingPackageError) as caught:
+        check_available(Scheme("bnb4"))
+    assert caught.value.hint == "Install it with: pip install 'qeval[bnb]'"
     check_available(Scheme("fp16"))
 
 

@@ -155,9 +155,9 @@ def test_a_leaderboard_suite_is_planned_in_seconds():
             TokenRequest(np.concatenate([body, rng.integers(0, 50000, 12).astype(np.int32)]), 12)
             for _ in range(4)
         ]
-    began = time.perf_counter()
+    began = time.process_time()
     packing = tree.pack(requests, 8192, 8192)
     for c in range(len(packing)):
         packing.chunk(c)
-    assert time.perf_counter() - began < 30
+    assert time.process_time() - began < 30
     assert fed(packing) < 1.05 * packing.n_trie

@@ -24,6 +24,7 @@ def noted(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_stock_tasks_are_known_and_own_ones_come_first(tmp_path, noted):
     (tmp_path / "mine.yaml").write_text("task: arc_challenge\n")
     both = catalogue.catalogue(tmp_path, noted)
@@ -31,6 +32,7 @@ def test_stock_tasks_are_known_and_own_ones_come_first(tmp_path, noted):
     assert both.files["arc_challenge"] == str(tmp_path / "mine.yaml")
 
 
+@pytest.mark.slow
 def test_neither_lm_eval_nor_torch_is_imported(fixtures, noted):
     code = (
         "import sys; from pathlib import Path; from qeval.score.harness.catalogue import known_tasks;"

@@ -1,0 +1,205 @@
+"""What `qeval run` is asked for besides its words: by a file here, and by variables QEVAL_RUN_*.
+
+The file is [run] of qeval.toml or [tool.qeval.run] of pyproject.toml. Words go before variables, variables
+before the file, the file before what is usual.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from qeval.base.errors import UsageError, did_you_mean
+from qeval.base.reading import content
+from qeval.base.tables import read
+from qeval.cli import helping
+from qeval.cli.options import Strict, check_number
+from qeval.cli.speech import width
+
+PREFIX = "QEVAL_RUN_"
+_FILES = (("qeval.toml", ("run",)), ("pyproject.toml", ("tool", "qeval", "run")))
+_BY_HAND = ("trust_remote_code", "allow_")
+"""How options begin that are said in words alone: whoever lets something through says so each time."""
+
+
+class Configured(Strict):
+    """A command whose options may stand in a file or in variables too."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        for key, option in _options(self).items():
+            if option.envvar is None and not by_hand(key):
+                option.envvar = PREFIX + key.upper()
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """The context, with what the file says as its defaults. Raises UsageError for a key or a variable
+        that there is not, and for a value of another kind."""
+        if not extra.get("resilient_parsing") and not {"-h", "--help"} & set(args):
+            _check_variables(self)
+            extra["default_map"] = _defaults(self)
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.MissingParameter as error:
+            begin = "\n".join(helping.aligned(helping.EXAMPLES[self.name or ""], width(err=True) or 100))
+            raise click.UsageError(
+                f"{error.format_message()} Begin with one of:\n\n{begin}", error.ctx
+            ) from error
+
+
+def by_hand(key: str) -> bool:
+    """Whether an option is taken from the command line alone."""
+    return key.startswith(_BY_HAND)
+
+
+def given(ctx: click.Context) -> tuple[str, ...]:
+    """What the file and the variables add to the words of a command, as words."""
+    return tuple(word for words in _given(ctx).values() for word in words)
+
+
+def told(ctx: click.Context) -> Iterator[str]:
+    """A sentence for each place that adds something."""
+    for place, words in _given(ctx).items():
+        yield f"From {place}: {shlex.join(words)}"
+
+
+def _given(ctx: click.Context) -> dict[str, list[str]]:
+    """The words by the place that they come from."""
+    found: dict[str, list[str]] = {}
+    for key, option in _options(ctx.command).items():
+        name = option.name or ""
+        source = ctx.get_parameter_source(name)
+        if source is ParameterSource.DEFAULT_MAP and ctx.default_map is not None:
+            found.setdefault(_file()[0], []).extend(_spelled(option, ctx.default_map[name]))
+        elif source is ParameterSource.ENVIRONMENT and option.envvar == PREFIX + key.upper():
+            value = ctx.params[name] if option.is_flag else _variable(option, os.environ[str(option.envvar)])
+            found.setdefault("the environment", []).extend(_spelled(option, value))
+    return found
+
+
+def _variable(option: click.Option, text: str) -> Any:
+    return option.type.split_envvar_value(text) if option.multiple else text
+
+
+def _spelled(option: click.Option, value: Any) -> list[str]:
+    """An option with its value as a person writes it."""
+    if option.is_flag:
+        names = option.opts if value else option.secondary_opts
+        return names[:1] if names else []
+    values = value if option.multiple else [value]
+    return [word for one in values for word in (_key_option(option), str(one))]
+
+
+def _key_option(option: click.Option) -> str:
+    return max(option.opts, key=len)
+
+
+def _options(command: click.Command) -> dict[str, click.Option]:
+    """The options of a command by their keys: long names, with _ for -."""
+    return {
+        _key_option(option)[2:].replace("-", "_"): option
+        for option in command.params
+        if isinstance(option, click.Option)
+    }
+
+
+def _check_variables(command: click.Command) -> None:
+    """Raise UsageError for a variable of no option, or of one that is said in words alone."""
+    for name in sorted(name for name in os.environ if name.startswith(PREFIX)):
+        key = name.removeprefix(PREFIX).lower()
+        _check_key(command, key, "the environment")
+        check_number(_options(command)[key], os.environ[name], None)
+
+
+def _defaults(command: click.Command) -> dict[str, Any]:
+    """What the file says, by the names of the command's parameters."""
+    place, table = _file()
+    known = _options(command)
+    found: dict[str, Any] = {}
+    for written, value in table.items():
+        key = written.replace("-", "_")
+        _check_key(command, key, place)
+        option = known[key]
+        if option.name in found:
+            raise UsageError(f"{place} says {key} twice.", "Keep one of them.")
+        found[option.name or ""] = _value(option, key, value, place)
+    return found
+
+
+def _check_key(command: click.Command, key: str, place: str) -> None:
+    if by_hand(key):
+        option = f"--{key.replace('_', '-')}"
+        raise UsageError(
+            f"{option} is taken from the command line alone, and {place} names it.",
+            "Leave it out there, and give it each time.",
+        )
+    known = [one for one in _options(command) if not by_hand(one)]
+    if key not in known:
+        raise UsageError(
+            f"{key!r} in {place} is no option of `qeval {command.name}`.", did_you_mean(key, known)
+        )
+
+
+def _value(option: click.Option, key: str, value: Any, place: str) -> Any:
+    """A value of the kind that its option wants; a list of words becomes text with commas."""
+    if option.is_flag:
+        fine, kind = isinstance(value, bool), "true or false"
+    elif isinstance(option.type, type(click.INT)):
+        fine, kind = isinstance(value, int) and not isinstance(value, bool), "a whole number"
+    elif isinstance(option.type, type(click.FLOAT)):
+        fine, kind = isinstance(value, int | float) and not isinstance(value, bool), "a number"
+    elif option.multiple:
+        fine, kind = _is_texts(value), "a list of texts in quotes"
+    elif option.metavar == "LIST" and _is_texts(value):
+        return ",".join(value)
+    else:
+        fine, kind = isinstance(value, str), "text in quotes"
+    if not fine:
+        raise UsageError(f"{place}: {key} = {str(value)[:60]!r} is not allowed.", f"It must be {kind}.")
+    return value
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _file() -> tuple[str, Mapping[str, Any]]:
+    """The file here that says what to run, and its table; nothing where none does.
+
+    Raises UsageError where two do, and for a table of qeval.toml that there is not.
+    """
+    found = [(name, table) for name, keys in _FILES if (table := _table(Path(name), keys)) is not None]
+    if len(found) > 1:
+        raise UsageError("qeval.toml and pyproject.toml both say what to run.", "Keep one of the two tables.")
+    return found[0] if found else ("", {})
+
+
+def _table(path: Path, keys: tuple[str, ...]) -> Mapping[str, Any] | None:
+    """The table of a file; None where there is no such file or table."""
+    if not path.exists() or (path.name == "pyproject.toml" and not _mentions(path)):
+        return None
+    table: Any = read(path, "file")
+    if path.name == "qeval.toml" and (unknown := sorted(set(table) - {"run"})):
+        raise UsageError(f"qeval.toml: there is no table [{unknown[0]}].", did_you_mean(unknown[0], ["run"]))
+    for key in keys:
+        table = table.get(key) if isinstance(table, Mapping) else None
+    if table is not None and not isinstance(table, Mapping):
+        raise UsageError(
+            f"{path}: {'.'.join(keys)} is not a table.", f"Write [{'.'.join(keys)}] above its keys."
+        )
+    return table
+
+
+def _mentions(path: Path) -> bool:
+    """Whether a project's file is about us at all: a broken one that is not is none of our business."""
+    try:
+        return b"tool.qeval.run" in content(path)
+    except OSError:
+        return False

@@ -1,0 +1,139 @@
+"""The runs of a directory in the order of time, opened one after another, for a history."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from qeval.base.errors import IncomparableError, QevalError, UsageError
+from qeval.cli import options
+
+if TYPE_CHECKING:
+    from qeval.base.records import Decision, Policy, Run
+    from qeval.compare.evidence import Evidence
+    from qeval.compare.margin import Margin
+    from qeval.report.history.series import History, Source, Wanted
+    from qeval.store.reader import Reader
+    from qeval.store.runs import RunDir
+
+_LAST = dt.datetime.max.replace(tzinfo=dt.UTC)
+
+
+def readable(places: Iterable[RunDir]) -> tuple[list[tuple[RunDir, Run]], list[tuple[str, str]]]:
+    """The runs by the time that they were begun, those of no known time last; and those that cannot be read:
+    (name, why)."""
+    found, unread = [], []
+    for place in places:
+        try:
+            found.append((place, place.read()))
+        except QevalError as error:
+            unread.append((place.path.name, inside(place, error)))
+    return sorted(found, key=lambda one: (begun(one[1]), one[1].id)), sorted(unread)
+
+
+def inside(place: RunDir, error: QevalError) -> str:
+    """What is wrong with a run, its files named as seen from its directory, the names of cells short."""
+    told = error.message.replace(f"{place.path}{os.sep}", "").replace(str(place.path), "the run")
+    return re.sub(r"\b([0-9a-f]{8})[0-9a-f]{56}\b", r"\1…", told)
+
+
+def begun(run: Run) -> dt.datetime:
+    """When a run was begun; after all others where nobody knows."""
+    try:
+        moment = dt.datetime.fromisoformat(run.created.strip())
+    except ValueError:
+        return _LAST
+    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+
+
+def history(
+    places: Iterable[RunDir],
+    wanted: Wanted,
+    policy: Policy | None = None,
+    *,
+    margin: Margin | None = None,
+    redact: bool = False,
+    upto: dt.datetime | None = None,
+) -> History:
+    """The lines of these runs that are wanted, against a policy's limits, else against the margin; of those
+    begun up to a moment, where one is given.
+
+    Raises UsageError where a rule's limit means nothing for the rows that it names.
+    """
+    from qeval.report.history.lines import history as lines
+
+    found, unread = readable(places)
+    kept = [(place, run) for place, run in found if upto is None or begun(run) <= upto]
+    if redact:
+        unread = [(f"[run {number}]", why) for number, (_, why) in enumerate(unread, 1)]
+    chosen = _chosen(kept, wanted)
+    sources = (_source(*one, policy, margin, redact=redact) for one in chosen)
+    return lines(sources, wanted, policy.source if policy else "", unread)
+
+
+def _with_means(policy: Policy) -> Policy:
+    """The policy with its limits of points for all tasks held against means as well, which a gate judges only
+    where a rule names them: a line of the average has that limit drawn in."""
+    means = [
+        replace(rule, tasks=name, required=False)
+        for rule in policy.rules
+        if rule.tasks == "*" and rule.max_drop is not None and rule.metric is None
+        for name in ("average", "*_macro")
+    ]
+    return replace(policy, rules=(*means, *policy.rules))
+
+
+def _chosen(runs: Sequence[tuple[RunDir, Run]], wanted: Wanted) -> list[tuple[RunDir, Run]]:
+    from qeval.report.history.series import meant
+
+    return [
+        (place, run)
+        for place, run in runs
+        if meant(run.model, wanted.model) and meant(run.suite.name, wanted.suite)
+    ]
+
+
+def _source(place: RunDir, run: Run, policy: Policy | None, margin: Margin | None, *, redact: bool) -> Source:
+    """A run with what can be compared in it; damage to its items is told, not raised."""
+    from qeval.base.redacted import is_redacted, redacted
+    from qeval.load.toy import is_toy
+    from qeval.report.history.series import Source
+
+    shown = redacted(run) if redact else run
+    source = Source(shown, place.samples, toy=is_toy(run.model), pathless=is_redacted(run))
+    try:
+        evidence, read = options.open_runs([str(place.path)], place.path.parent, redact=redact, margin=margin)
+        _read_baseline(evidence, read)
+    except QevalError as error:
+        what = "not comparable" if isinstance(error, IncomparableError | UsageError) else "damaged"
+        return replace(source, problem=f"{what}: {inside(place, error)}")
+    decisions = _decisions(place, evidence, policy, redact=redact)
+    return replace(source, run=evidence.run, read=read.samples, evidence=evidence, decisions=decisions)
+
+
+def _read_baseline(evidence: Evidence, read: Reader) -> None:
+    """Read the items of a baseline, which nobody else reads where it is alone.
+
+    Raises QevalError where they are damaged.
+    """
+    for cell in evidence.baseline.cells:
+        if not cell.aggregate_only:
+            read.samples(cell)
+
+
+def _decisions(
+    place: RunDir, evidence: Evidence, policy: Policy | None, *, redact: bool
+) -> tuple[Decision, ...]:
+    """The gate's decisions on a run, by the real names, told without them where paths are left out."""
+    from qeval.judge.gate import conclude
+    from qeval.judge.redacted import without_paths
+
+    if policy is None or not evidence.candidates:
+        return ()
+    real = options.open_runs([str(place.path)], place.path.parent)[0] if redact else evidence
+    outcome = conclude(real, _with_means(policy))
+    return (without_paths(outcome, real) if redact else outcome).decisions

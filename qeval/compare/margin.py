@@ -1,0 +1,196 @@
+"""Whether a difference matters: the margin of what is important, and the five words that a report says.
+
+A difference can be measured and not matter, or be too uncertain to tell. This file alone turns an interval
+and a margin into a word; every format shows that word.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from qeval.base import numbers
+from qeval.base.records import Comparison
+from qeval.base.rules import BYTE_PERPLEXITY, BYTES_PER_WORD, MARGIN, WORD_PERPLEXITY
+from qeval.compare.rows import Row
+
+Status = Literal["WORSE", "UNDECIDED", "MEASURABLE", "EQUIVALENT", "BETTER"]
+MARKS: Mapping[Status, str] = {
+    "WORSE": "▼",
+    "UNDECIDED": "?",
+    "MEASURABLE": "≈",
+    "EQUIVALENT": "=",
+    "BETTER": "▲",
+}
+"""A sign for each, to be told without colour, the gravest first."""
+Claims = Mapping[tuple[str, str], int]
+"""What `evidence.claims` gives."""
+
+
+@dataclass(frozen=True)
+class Margin:
+    """The smallest difference that matters: in percentage points, and as a ratio of word perplexity. Of
+    metrics per byte it is the same text's ratio, WikiText having 5.35 bytes a word."""
+
+    points: float = MARGIN
+    ratio: float = WORD_PERPLEXITY
+
+    def told(self) -> str:
+        """Both in words: "1 point, or x1.10 of word perplexity"."""
+        return f"{points(self.points)}, or x{numbers.as_written(self.ratio, 2)} of word perplexity"
+
+    def per_byte(self) -> float:
+        """The ratio of byte perplexity."""
+        usual = self.ratio == WORD_PERPLEXITY
+        return BYTE_PERPLEXITY if usual else round(self.ratio ** (1 / BYTES_PER_WORD), 6)
+
+    def ratio_of(self, comparison: Comparison) -> float:
+        """The ratio for the perplexity that a comparison is of."""
+        return self.per_byte() if "byte" in comparison.metric else self.ratio
+
+    def delta(self, comparison: Comparison) -> float:
+        """The margin in the unit of `Comparison.delta`, above zero."""
+        return math.log(self.ratio_of(comparison)) if comparison.kind == "perplexity" else self.points / 100
+
+    def words(self, comparison: Comparison) -> str:
+        """The margin as people say it: "1 point", "0.5 points", "x1.10"."""
+        if comparison.kind == "perplexity":
+            return f"x{numbers.as_written(self.ratio_of(comparison), 2)}"
+        return points(self.points)
+
+    def upward(self, comparison: Comparison) -> str:
+        """The margin on the side of the better: of perplexities a ratio below 1."""
+        if comparison.kind == "perplexity":
+            return f"x{1 / self.ratio_of(comparison):.3f}"
+        return self.words(comparison)
+
+
+def points(number: float) -> str:
+    """A number of percentage points: "1 point", "0.5 points"."""
+    return f"{numbers.as_written(number, 0)} point{'' if number == 1 else 's'}"
+
+
+def status_of(low: float, high: float, margin: float, claim: int) -> Status:
+    """The word for an interval [low, high] of differences, above zero better, and a margin above zero.
+
+    `claim` is what may be claimed after correction for everything that is looked at (`evidence.claims`): -1 a
+    loss, 1 a gain, 0 neither. Exactly one of the five holds of any interval:
+
+    - WORSE: all of it is below -margin, and a loss may be claimed.
+    - BETTER: all of it is above margin, and a gain may be claimed.
+    - MEASURABLE: all of it is within the margin, and a loss or a gain may be claimed.
+    - EQUIVALENT: all of it is within the margin, and neither may be claimed.
+    - UNDECIDED: anything else. It crosses or touches -margin or margin; or it is beyond one of them, but
+      among so many comparisons that may be chance.
+    """
+    if -margin < low and high < margin:
+        return "MEASURABLE" if claim else "EQUIVALENT"
+    if high < -margin and claim < 0:
+        return "WORSE"
+    return "BETTER" if low > margin and claim > 0 else "UNDECIDED"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is found of a variant on one row. `claim` as in `status_of`, among `among` comparisons."""
+
+    comparison: Comparison
+    margin: Margin
+    claim: int
+    among: int
+
+    @property
+    def limit(self) -> float:
+        """The margin in the unit of the difference."""
+        return self.margin.delta(self.comparison)
+
+    @property
+    def status(self) -> Status:
+        """The word's key."""
+        return status_of(self.comparison.low, self.comparison.high, self.limit, self.claim)
+
+    @property
+    def mark(self) -> str:
+        """A sign that tells the word without colour."""
+        return MARKS[self.status]
+
+    @property
+    def words(self) -> str:
+        """The word itself: "equivalent within 1 point"."""
+        return phrase(self.status, self.margin, self.comparison)
+
+    @property
+    def delta_text(self) -> numbers.Numeral:
+        """The difference in points, of perplexities the ratio; rounded across neither zero nor margin."""
+        one, limits = self.comparison, (-self.limit, self.limit)
+        words = numbers.ratio if one.kind == "perplexity" else numbers.signed_points
+        return words(one.delta, limits)
+
+    @property
+    def interval_text(self) -> numbers.Numeral:
+        """Its interval, likewise."""
+        one, limits = self.comparison, (-self.limit, self.limit)
+        words = numbers.interval_ratio if one.kind == "perplexity" else numbers.interval_points
+        return words(one.low, one.high, limits)
+
+    @property
+    def change(self) -> str:
+        """Both in words."""
+        around = f"({numbers.level(self.comparison.confidence)} interval {self.interval_text})"
+        if self.comparison.kind == "perplexity":
+            return f"perplexity {self.delta_text} {around}"
+        return f"{self.delta_text} points {around}"
+
+    @property
+    def sentence(self) -> str:
+        """On which row, by how much, and what that leaves open."""
+        return f"{self.comparison.task}: {self.change}{self._open()}"
+
+    def _open(self) -> str:
+        one = self.comparison
+        if not self.claim and (one.high < 0 or one.low > 0):
+            return f". Among {self.among} comparisons it may be chance."
+        if self.status != "UNDECIDED" or not self.claim:
+            return "."
+        if self.claim < 0:
+            return f": worse, but whether by more than {self.margin.words(one)} is open."
+        return f": better, but whether by more than {self.margin.upward(one)} is open."
+
+
+def phrase(status: Status, margin: Margin, comparison: Comparison) -> str:
+    """A word with its margin, for the kind of number that the comparison is of."""
+    within = margin.words(comparison)
+    return {
+        "EQUIVALENT": f"equivalent within {within}",
+        "MEASURABLE": f"measurable, smaller than {within}",
+        "WORSE": f"worse than {within}",
+        "BETTER": f"better than {margin.upward(comparison)}",
+        "UNDECIDED": "undecided",
+    }[status]
+
+
+def telling(findings: Iterable[Finding]) -> Finding | None:
+    """The finding that sums a variant up; None where there is none.
+
+    That is the one on the average if there is one, else on the first task, else on the first perplexity.
+    But a variant that ruined one task may not read as harmless: a row that is WORSE goes before, and after
+    these one that is UNDECIDED and a loss may be claimed of; of several the one that sums up, else the
+    surest.
+    """
+    found = sorted(findings, key=lambda one: place(one.comparison))
+    losses: tuple[Callable[[Finding], bool], ...] = (
+        lambda one: one.status == "WORSE",
+        lambda one: one.status == "UNDECIDED" and one.claim < 0,
+    )
+    for is_such in losses:
+        such = [one for one in found if is_such(one)]
+        if such:
+            return such[0] if such[0] is found[0] else min(such, key=lambda one: one.comparison.p or 0.0)
+    return found[0] if found else None
+
+
+def place(one: Comparison | Row) -> tuple[bool, int]:
+    """Where a row stands among those that could sum a variant up, the first one first."""
+    return one.kind == "perplexity", ("average", "macro", "pooled", "task", "subtask").index(one.level)

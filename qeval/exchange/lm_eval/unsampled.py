@@ -1,0 +1,159 @@
+"""A task of which only the results are there: its score, of how many items, and how sure it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+from qeval.base.records import Cell, Task
+from qeval.base.sizes import size_of
+from qeval.exchange.lm_eval.judging import Judge
+from qeval.exchange.lm_eval.results import ResultsFile, TaskResults
+from qeval.exchange.lm_eval.survey import Column, Survey, aggregated
+from qeval.exchange.units import Published, stored
+from qeval.score.harness.rules import BINARY, PERPLEXITIES
+
+_NEAR = 1e-4
+"""How far from a whole number a count may come out that is worked out from rounded figures."""
+_STDERR = "_stderr"
+_RIGHT_OR_WRONG = BINARY | {"mc1"}
+
+
+def published(results: ResultsFile, task: str) -> Survey | None:
+    """What the results say of a task, as if it had been seen in samples; None where nothing tells how many
+    items are behind its scores."""
+    said = results.task(task)
+    n = _count(results, task, said)
+    if n is None:
+        return None
+    found = _numbers(said)
+    hows = aggregated(list(dict.fromkeys(metric for metric, _ in found)), said)
+    columns = {
+        (metric, name): _column(metric, value, hows[metric], n) for (metric, name), value in found.items()
+    }
+    names = _filters(said, [name for _, name in found])
+    complete = {
+        metric: how for metric, how in hows.items() if all((metric, name) in columns for name in names)
+    }
+    return Survey(
+        results, task, results.path, said, complete, dict.fromkeys(names, n), columns, published=True
+    )
+
+
+def _numbers(said: TaskResults) -> dict[tuple[str, str], float]:
+    """Each finite number that the results tell, by metric and filter; no standard errors."""
+    pairs = ((name.partition(","), value) for name, value in said.metrics.items())
+    return {
+        (metric, name): float(value)
+        for (metric, _, name), value in pairs
+        if name and not metric.endswith(_STDERR) and _is_finite(value)
+    }
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _filters(said: TaskResults, seen: list[str]) -> list[str]:
+    """The filters, in the order of the task's configuration."""
+    told = [str(entry["name"]) for entry in said.config.get("filter_list") or ()]
+    return [*(name for name in told if name in seen), *dict.fromkeys(x for x in seen if x not in told)]
+
+
+def _column(metric: str, value: float, how: str, n: int) -> Column:
+    score = _log_likelihood(value, how) if how in PERPLEXITIES else value
+    whole = math.isclose(value * n, round(value * n), abs_tol=max(_NEAR, _NEAR * n))
+    return Column(score, n if math.isfinite(score) else 0, score, score, binary=metric in BINARY and whole)
+
+
+def _log_likelihood(value: float, how: str) -> float:
+    if how == "bits_per_byte":
+        return -value * math.log(2)
+    return -math.log(value) if value > 0 else math.nan
+
+
+# --- how many items there are -------------------------------------------------------------------
+
+
+def _count(results: ResultsFile, task: str, said: TaskResults) -> int | None:
+    """The items that were scored: as the results say (since 0.4.3), those of the whole task where there was
+    no limit, or as many as the standard error of a 0/1 metric proves; None where nobody knows."""
+    told = said.count.get("effective")
+    if isinstance(told, int) and told > 0:
+        return told
+    whole = size_of(task) if _unlimited(results) else None
+    return whole or next((n for n in map(_counted, *_errors(said)) if n is not None), None)
+
+
+def _errors(said: TaskResults) -> tuple[list[float], list[float]]:
+    """The scores of 0/1 metrics, and their standard errors."""
+    numbers = _numbers(said)
+    pairs = [
+        (value, error)
+        for (metric, name), value in numbers.items()
+        if metric in _RIGHT_OR_WRONG and (error := _error(said, metric, name)) is not None
+    ]
+    return [value for value, _ in pairs], [error for _, error in pairs]
+
+
+def _error(said: TaskResults, metric: str, name: str) -> float | None:
+    found: Any = said.metrics.get(f"{metric}{_STDERR},{name}")
+    return float(found) if _is_finite(found) and found > 0 else None
+
+
+def _counted(score: float, error: float) -> int | None:
+    """The n of which lm-eval's standard error of a mean of 0s and 1s, sqrt(p(1 - p) / (n - 1)), is this one;
+    None where that is no whole number, or would not be with so many right."""
+    if not 0 < score < 1:
+        return None
+    n = score * (1 - score) / (error * error) + 1
+    right = score * n
+    near = all(math.isclose(number, round(number), abs_tol=_NEAR * number) for number in (n, right))
+    return round(n) if near and abs(n - round(n)) < 0.01 else None  # noqa: PLR2004 - far from any other n
+
+
+def _unlimited(results: ResultsFile) -> bool:
+    return "limit" in results.config and results.config["limit"] is None
+
+
+# --- the cell -----------------------------------------------------------------------------------
+
+
+def cell_of(name: str, found: Survey, task: Task, judge: Judge, unproved: tuple[str, ...]) -> Cell:
+    """The score of a variant as a cell without items. `unproved` says what is not known of it."""
+    said, n = found.said, found.items[judge.filter]
+    column = found.columns[judge.metric, judge.filter]
+    error = _error(said, judge.metric, judge.filter)
+    told = json.dumps([name, task.name, judge.metric, judge.filter, column.score, n, error])
+    return Cell(
+        key=hashlib.sha256(told.encode()).hexdigest(),
+        task=replace(task, kind=judge.kind),
+        n=n,
+        n_available=max(n, _available(found, n)),
+        score=column.score,
+        metrics=_sureness(found, judge, error, n),
+        task_version=str(said.version),
+        unproved=unproved,
+    )
+
+
+def _available(found: Survey, n: int) -> int:
+    told = found.said.count.get("original")
+    if isinstance(told, int):
+        return told
+    return size_of(found.task) or n
+
+
+def _sureness(found: Survey, judge: Judge, error: float | None, n: int) -> dict[str, float]:
+    """What a standard error adds to the number of items, as `units.stored` keeps it."""
+    value = found.said.metrics[f"{judge.metric},{judge.filter}"]
+    rises = judge.kind != "perplexity" or None
+    where = f"{found.results.path}, {found.task}"
+    if error is None or judge.kind == "accuracy":
+        return {}
+    kept = stored(Published(judge.metric, float(value), n, rises, where), error)
+    pairs = (("n_effective", kept.n_effective), ("stderr", kept.stderr))
+    return {key: number for key, number in pairs if number is not None}

@@ -1,0 +1,345 @@
+"""A copy of a repository of the Hub in a folder, whole or not there at all: what a machine without a network
+reads instead.
+
+    <to>/<org>/<name>                     a data set: `--datasets-dir <to>` reads it
+    <to>/models/<org>/<name>[--revision]  a model or a checkpoint: `--model` reads the folder
+    <to>/fetched.json                     which commit each of them is of, and the size of every file
+    <to>/.partial/                        what is being fetched; a broken call goes on from its whole files
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from qeval.base import numbers, reading
+from qeval.base.errors import QevalError
+from qeval.base.files import is_full, link_or_copy, write_atomic
+from qeval.base.names import slug
+from qeval.load.source import hub_refusal
+
+Kind = Literal["model", "dataset"]
+BOOK, PARTIAL = "fetched.json", ".partial"
+MODELS = "models"
+"""The folder of models: no organisation of the Hub can have this name."""
+_SPARE = 64 << 20
+"""Bytes that stay free on the disk."""
+
+
+class File(msgspec.Struct, frozen=True):
+    """A file of a repository: its size, and what proves its content: the SHA-256 of a large file, else the
+    id that git gives it, "" where the Hub told neither."""
+
+    name: str
+    size: int
+    sha256: str = ""
+    blob: str = ""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A repository to be copied to `place` below the folder; `choose` picks the files out of all there are,
+    and `finish` may change the folder before it appears. `parts` says which of it were chosen, so that a
+    later call can tell whether they are there; empty for all of it."""
+
+    kind: Kind
+    repo: str
+    place: str
+    choose: Callable[[Sequence[str]], Sequence[str]]
+    revision: str | None = None
+    parts: tuple[str, ...] = ()
+    finish: Callable[[Path], None] | None = None
+
+
+class Copy(msgspec.Struct, frozen=True):
+    """A repository as it was copied; `files` are sizes by name."""
+
+    kind: Kind
+    repo: str
+    place: str
+    commit: str
+    files: dict[str, int]
+    revision: str | None = None
+    parts: tuple[str, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """How much it takes."""
+        return sum(self.files.values())
+
+
+class _Book(msgspec.Struct):
+    copies: tuple[Copy, ...] = ()
+    schema: int = 1
+
+
+def copies(to: Path) -> tuple[Copy, ...]:
+    """What a folder says that it holds; nothing where it says nothing that can be read."""
+    try:
+        return msgspec.json.decode(reading.content(to / BOOK), type=_Book).copies
+    except (OSError, msgspec.MsgspecError):
+        return ()
+
+
+def known(to: Path, place: str) -> Copy | None:
+    """What is told of a place below the folder."""
+    return next((copy for copy in copies(to) if copy.place == place), None)
+
+
+def place_of(repo: str, revision: str | None) -> str:
+    """Where a model lies below the folder; each revision apart, for branches hold other weights."""
+    return f"{MODELS}/{repo}{f'--{slug(revision)}' if revision else ''}"
+
+
+def fetch(wanted: Wanted, to: Path, progress: Callable[[str], None]) -> tuple[Copy, bool]:
+    """The copy of a repository below `to`, and whether it was there already.
+
+    The revision is resolved to a commit first, and every file is of it. What is there of another commit, or
+    of fewer parts, is replaced once the new copy is whole and each file holds what the Hub says.
+
+    Raises QevalError for a repository, revision or file that is not there, for one that may not be read, for
+    a connection that breaks for good, and for a disk that is full or cannot be written to.
+    """
+    with _explained(wanted, to):
+        commit, files = _listed(wanted)
+        there = known(to, wanted.place)
+        if there is not None and _holds(to, there, commit, wanted.parts):
+            return there, True
+        partial = to / PARTIAL / f"{_begun(wanted)}{commit[:16]}"
+        _check_space(wanted, files, partial, to)
+        progress(f"{wanted.repo}: {len(files)} files, {numbers.in_bytes(sum(file.size for file in files))}")
+        _seed(to / wanted.place, partial, files)
+        _download(wanted, commit, files, partial)
+        _verify(wanted, files, partial)
+        if wanted.finish is not None:
+            wanted.finish(partial)
+        sizes = {file.name: (partial / file.name).stat().st_size for file in files}
+        copy = Copy(wanted.kind, wanted.repo, wanted.place, commit, sizes, wanted.revision, wanted.parts)
+        _appear(partial, to / wanted.place, to)
+        _forget_begun(wanted, to)
+        _note(to, copy)
+    return copy, False
+
+
+def _listed(wanted: Wanted) -> tuple[str, tuple[File, ...]]:
+    """The commit that is meant and the files of it that are wanted."""
+    from huggingface_hub import HfApi
+
+    info = HfApi().repo_info(
+        wanted.repo, repo_type=wanted.kind, revision=wanted.revision, files_metadata=True, timeout=30
+    )
+    there = {one.rfilename: _file(one) for one in info.siblings or ()}
+    chosen = tuple(there[name] for name in wanted.choose(sorted(there)))
+    if not chosen:
+        raise QevalError(
+            f"{wanted.repo} holds none of the files that are needed.",
+            f"Look at them: {_page(wanted)}/tree/{info.sha}",
+        )
+    return str(info.sha), chosen
+
+
+def _file(told: Any) -> File:
+    lfs = told.lfs or {}
+    large = lfs.get("sha256", "") if isinstance(lfs, dict) else lfs.sha256
+    return File(told.rfilename, told.size or 0, large or "", told.blob_id or "")
+
+
+def _holds(to: Path, copy: Copy, commit: str, parts: tuple[str, ...]) -> bool:
+    """Whether a copy is of the commit, has the parts, and each of its files as long as it was."""
+    if copy.commit != commit or (copy.parts and not (parts and set(parts) <= set(copy.parts))):
+        return False
+    return all(_size(to / copy.place / name) == size for name, size in copy.files.items())
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def _check_space(wanted: Wanted, files: Sequence[File], partial: Path, to: Path) -> None:
+    partial.mkdir(parents=True, exist_ok=True)
+    missing = sum(file.size for file in files if _size(partial / file.name) != file.size)
+    free = shutil.disk_usage(to).free
+    if missing + _SPARE > free:
+        raise QevalError(
+            f"{wanted.repo} takes {numbers.in_bytes(missing)} more, and the disk that holds {to} has"
+            f" {numbers.in_bytes(free)} free.",
+            "Free some space there, or name another place with --to.",
+        )
+
+
+def _seed(before: Path, partial: Path, files: Sequence[File]) -> None:
+    """Have the large files of an earlier copy in the new one; huggingface_hub takes those whose hash is the
+    right one, and fetches the others."""
+    for file in files:
+        if file.sha256 and _size(before / file.name) == file.size and not (partial / file.name).exists():
+            link_or_copy(before / file.name, partial / file.name)
+
+
+def _download(wanted: Wanted, commit: str, files: Sequence[File], partial: Path) -> None:
+    from huggingface_hub import snapshot_download
+
+    snapshot_download(
+        wanted.repo,
+        repo_type=wanted.kind,
+        revision=commit,
+        local_dir=partial,
+        allow_patterns=[glob.escape(file.name) for file in files],
+    )
+
+
+def _verify(wanted: Wanted, files: Sequence[File], partial: Path) -> None:
+    """Raises QevalError where a file is missing or holds something else; that one is removed, so that the
+    next call fetches it again."""
+    for file in files:
+        path = partial / file.name
+        if _size(path) == file.size and _content(path, file) in {file.sha256 or file.blob, ""}:
+            continue
+        path.unlink(missing_ok=True)
+        raise QevalError(
+            f"{file.name} of {wanted.repo} did not arrive whole.",
+            "Run the same command again: what is whole is not fetched again.",
+        )
+
+
+def _content(path: Path, file: File) -> str:
+    """The hash of a file that the Hub tells of it, "" where it tells none."""
+    with path.open("rb") as opened:
+        if file.sha256:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+        if not file.blob:
+            return ""
+        begun = hashlib.sha1(f"blob {file.size}\0".encode(), usedforsecurity=False)  # git's own name of it
+        return hashlib.file_digest(opened, lambda: begun).hexdigest()
+
+
+def _appear(partial: Path, target: Path, to: Path) -> None:
+    """Put a whole copy in its place, by one rename where nothing is there yet."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    old = to / PARTIAL / f"old--{partial.name}"
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    partial.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _begun(wanted: Wanted) -> str:
+    """How the folder is called in which a repository waits until it is whole; the commit follows."""
+    return f"{wanted.kind}--{wanted.repo.replace('/', '--')}--"
+
+
+def _forget_begun(wanted: Wanted, to: Path) -> None:
+    """Remove what was begun of other commits of a repository that is whole now."""
+    for left in (to / PARTIAL).glob(f"{glob.escape(_begun(wanted))}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        (to / PARTIAL).rmdir()
+
+
+def _note(to: Path, copy: Copy) -> None:
+    others = [one for one in copies(to) if one.place != copy.place]
+    book = _Book(tuple(sorted([*others, copy], key=lambda one: one.place)))
+    write_atomic(to / BOOK, msgspec.json.format(msgspec.json.encode(book), indent=2) + b"\n")
+
+
+@contextlib.contextmanager
+def alone(to: Path) -> Iterator[None]:
+    """Within it, no other command fetches to the same folder. Raises QevalError where another one does, or
+    the folder cannot be made."""
+    from filelock import FileLock, Timeout
+
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+        with FileLock(to / ".fetching.lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise QevalError(
+            f"Another command is fetching to {to}.", "Wait for it, or name another place with --to."
+        ) from error
+    except OSError as error:
+        raise _unwritable(to, error) from error
+
+
+def _unwritable(to: Path, error: OSError) -> QevalError:
+    if is_full(error):
+        return QevalError(
+            f"The disk that holds {to} is full.",
+            "Free some space there and run the same command again: what is whole is not fetched again.",
+        )
+    return QevalError(f"{to} cannot be written: {error.strerror or error}.", "Name another place with --to.")
+
+
+@contextlib.contextmanager
+def _explained(wanted: Wanted, to: Path) -> Iterator[None]:
+    """Turn what huggingface_hub and the system raise into sentences with a remedy."""
+    try:
+        yield
+    except QevalError:
+        raise
+    except Exception as error:
+        raise explained(wanted, to, error) from error
+
+
+def explained(wanted: Wanted, to: Path, error: Exception) -> QevalError:
+    """What went wrong with a repository, in a sentence, and what helps."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+    causes = list(_causes(error))
+    if any(isinstance(one, OfflineModeIsEnabled) for one in causes):
+        return QevalError(
+            "HF_HUB_OFFLINE is set, so nothing can be fetched.", "Unset it, and run the same command again."
+        )
+    for one in causes:
+        refusal = hub_refusal(wanted.repo, wanted.revision, one, wanted.kind)
+        if refusal is not None:
+            return refusal
+    if any(isinstance(one, HFValidationError) for one in causes):
+        return QevalError(
+            f"{wanted.repo!r} is no name of a repository on the Hub.", "A Hub id looks like org/name."
+        )
+    answered = next((one for one in causes if isinstance(one, HfHubHTTPError)), None)
+    if answered is not None and answered.response is not None:
+        return _answer(wanted, answered.response.status_code)
+    system = next((one for one in causes if isinstance(one, OSError) and one.errno is not None), None)
+    if isinstance(system, OSError) and (is_full(system) or system.filename is not None):
+        return _unwritable(to, system)
+    told = " ".join(str(causes[-1]).split())[:200]
+    return QevalError(
+        f"The connection to the Hub broke while {wanted.repo} was fetched ({told or type(error).__name__}).",
+        "Run the same command again: what is whole is not fetched again.",
+    )
+
+
+def _answer(wanted: Wanted, status: int) -> QevalError:
+    """An answer that is none of those that huggingface_hub knows by name."""
+    if status in {401, 403}:
+        return QevalError(
+            f"The Hub does not let {wanted.repo} be read (it answers {status}).",
+            f"See whether the token in HF_TOKEN is valid and may read {_page(wanted)}.",
+        )
+    return QevalError(
+        f"The Hub answers {status} for {wanted.repo}.",
+        "Run the same command again later: what is whole is not fetched again.",
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it came from, the innermost last."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _page(wanted: Wanted) -> str:
+    return f"https://huggingface.co/{'datasets/' if wanted.kind == 'dataset' else ''}{wanted.repo}"

@@ -1,0 +1,136 @@
+"""Before you trust these numbers: what a reader must know of a run first, each thing said once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from qeval.base import numbers
+from qeval.base.names import short
+from qeval.base.records import ENOUGH_QUANTISED, Result
+from qeval.compare import noise, spread
+from qeval.compare.evidence import Evidence
+from qeval.compare.rows import result_of
+
+TITLE = "Before you trust these numbers"
+_MOST_NAMES = 4
+
+
+@dataclass(frozen=True)
+class Cautions:
+    """Sentences: `first` on the run as a whole and on what changes how numbers are read; `more` how far
+    numbers move by themselves, where that was measured, and how single variants were made."""
+
+    first: tuple[str, ...]
+    more: tuple[str, ...]
+
+    @property
+    def every(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*self.first, *self.more)
+
+
+def cautions(evidence: Evidence) -> Cautions:
+    """Everything of a run."""
+    by_note = _by_note(evidence.run.results)
+    shared = [note for note, names in by_note.items() if set(names) >= _loaded(evidence)]
+    graver = {note for result in evidence.run.results for note in _warnings(result)}
+    first = [
+        *_of_the_run(evidence),
+        *shared,
+        *(_of_some(note, names) for note, names in by_note.items() if note in graver and note not in shared),
+        *_plain_weights(evidence.run.results),
+        *([] if noise.floors(evidence) else [noise.sentence(evidence)]),
+    ]
+    more = [
+        *([noise.sentence(evidence)] if noise.floors(evidence) else []),
+        *spread.sentences(evidence),
+        *(
+            _of_some(note, names)
+            for note, names in by_note.items()
+            if note not in shared and note not in graver
+        ),
+    ]
+    return Cautions(tuple(dict.fromkeys(first)), tuple(dict.fromkeys(more)))
+
+
+def _loaded(evidence: Evidence) -> set[str]:
+    return {result.variant.name for result in evidence.run.results if result.provenance}
+
+
+def _warnings(result: Result) -> Sequence[str]:
+    return result.provenance.warnings if result.provenance else ()
+
+
+def _by_note(results: Iterable[Result]) -> Mapping[str, list[str]]:
+    """Which variants each note of the loader is on."""
+    found: dict[str, list[str]] = {}
+    for result in results:
+        made = result.provenance
+        for note in dict.fromkeys((*made.warnings, *made.notes)) if made else ():
+            found.setdefault(note, []).append(result.variant.name)
+    return found
+
+
+def _of_some(note: str, names: Sequence[str]) -> str:
+    """A note with the variants that it is on, where it does not name the only one itself."""
+    if len(names) == 1 and note.startswith(names[0]):
+        return note
+    return f"{_some(names)}: {note}"
+
+
+def _some(names: Iterable[str]) -> str:
+    known = [short(name) for name in names]
+    more = f" and {len(known) - _MOST_NAMES} more" if len(known) > _MOST_NAMES else ""
+    return ", ".join(known[:_MOST_NAMES]) + more
+
+
+def _of_the_run(evidence: Evidence) -> Iterable[str]:
+    """What is wrong with the run as a whole, or with what was asked."""
+    run = evidence.run
+    baseline = result_of(run, run.baseline)
+    if baseline is None:
+        yield f"The run has no variant called {run.baseline}, its baseline: nothing can be compared."
+    elif baseline.status == "failed":
+        yield "The baseline failed: nothing can be compared."
+    if failed := [result.variant.name for result in run.results if result.status == "failed"]:
+        yield f"Did not run: {', '.join(failed)}."
+    if unfinished := [result.variant.name for result in run.results if result.status == "partial"]:
+        yield f"Not finished, so some tasks are missing: {', '.join(unfinished)}."
+    if len(run.results) == 1:
+        yield "There is one variant only: scores are shown, and there is nothing to compare."
+    cells = [cell for result in run.results for cell in result.cells]
+    if not any(cell.n for cell in cells):
+        yield "Nothing was scored."
+    if limited := [cell.task.name for cell in cells if cell.limited]:
+        of = _some(dict.fromkeys(limited))
+        yield f"Only a part of the items was scored ({of}): this is a smoke test, not a measurement."
+    if any(cell.aggregate_only for cell in cells):
+        yield "Only scores are known, not the items behind them: intervals are conservative, flips unknown."
+    yield from _cut(run.results)
+
+
+def _cut(results: Iterable[Result]) -> Iterable[str]:
+    """How many contexts did not fit, once where it is the same for all."""
+    cut = {result.variant.name: sum(cell.truncated for cell in result.cells) for result in results}
+    cut = {name: number for name, number in cut.items() if number}
+    if not cut:
+        return
+    same = len(set(cut.values())) == 1
+    told = (
+        f"{numbers.count(next(iter(cut.values())))} of each of {_some(cut)}"
+        if same and len(cut) > 1
+        else ", ".join(f"{numbers.count(number)} of {short(name)}" for name, number in cut.items())
+    )
+    yield f"Contexts were cut on the left to fit the model: {told}."
+
+
+def _plain_weights(results: Iterable[Result]) -> Iterable[str]:
+    """Variants that are quantised in name more than in fact."""
+    plain = [
+        f"{short(result.variant.name)} {numbers.percent(made.quantised_share, limits=(ENOUGH_QUANTISED,))}"
+        for result in results
+        if (made := result.provenance) is not None and made.mostly_plain
+    ]
+    if plain:
+        yield f"Less than 60% of the weights are quantised, embeddings and head apart: {', '.join(plain)}."

@@ -1,0 +1,285 @@
+"""The decision table: a line a variant, the best to ship first, with what a decision is made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any
+
+from qeval.base import numbers
+from qeval.base.names import short
+from qeval.base.records import Comparison, Decision, Result, Run
+from qeval.compare.evidence import Evidence
+from qeval.compare.margin import Finding, place
+from qeval.compare.rows import Row, summary_rows
+from qeval.report.costs import Axis, axes
+from qeval.report.fidelity import nats
+from qeval.report.verdicts import Verdict, verdict_of
+
+BEST_FIRST = (
+    *("PASS", "BETTER", "EQUIVALENT", "MEASURABLE", "INCONCLUSIVE", "UNDECIDED", "MISSING"),
+    *("WORSE", "FAIL", "NONE", "BROKEN"),
+)
+_FAR = 4
+"""How many times as far as the middle variant, and the margin, the axis goes: one ruined variant hides no
+other."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """An interval on the shared axis, in per cent of its width; `beyond` is -1 or 1 where it ends outside."""
+
+    low: float
+    high: float
+    dot: float
+    beyond: int = 0
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The shared axis: where zero and both margins are, in per cent, and ticks with their labels."""
+
+    zero: float
+    margins: tuple[float, float]
+    ticks: tuple[tuple[float, str], ...]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A variant against the reference, in words. `finding` is that on the row that the table is about, `word`
+    what sums the variant up; `ratio` is that of the first perplexity, `ratio_of` the finding on it. `fixed`
+    are the cells of the columns that no reference changes."""
+
+    variant: str
+    verdict: Verdict
+    word: str
+    delta: str
+    interval: str
+    worst: str
+    ratio: str
+    finding: Finding | None = None
+    ratio_of: Finding | None = None
+    span: Span | None = None
+    fixed: tuple[str, ...] = ()
+
+    @property
+    def short(self) -> str:
+        """The name, its middle left out where it would be too long."""
+        return short(self.variant)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The table: its entries in order, the row that Δ is of, the titles of columns that something stands in.
+    `reference` holds what is known of the variant that the others are compared with; `fixed` the title of
+    each of its columns, the unit, and what more there is to know of it."""
+
+    title: str
+    entries: tuple[Entry, ...]
+    reference: Entry
+    fixed: tuple[tuple[str, str, str], ...]
+    has_worst: bool
+    ratio_of: str
+    scale: Scale | None
+
+
+def ranking(evidence: Evidence, decisions: Sequence[Decision] = ()) -> Ranking:
+    """The decision table of a run."""
+    rows = summary_rows(evidence.rows)
+    known = {row for _, row in evidence.pairs}
+    rows = tuple(row for row in rows if row.id in known)
+    first = min(rows, key=place, default=None)
+    ratio_of = next((row for row in rows if row.kind == "perplexity" and row is not first), None)
+    columns = tuple(_fixed(evidence))
+    fixed = tuple(column[:3] for column in columns)
+    entries = [
+        _entry(evidence, result, decisions, first, ratio_of, [cells for *_, cells in columns])
+        for result in evidence.candidates
+    ]
+    scale, spans = _spans([entry.finding for entry in entries])
+    entries = [replace(entry, span=span) for entry, span in zip(entries, spans, strict=True)]
+    name = evidence.run.baseline
+    own = tuple(cells.get(name, numbers.NONE) for *_, cells in columns)
+    verdict = Verdict(name, "BASELINE", "Baseline", "")
+    return Ranking(
+        title=first.title if first else "",
+        entries=tuple(sorted(entries, key=_rank)),
+        reference=Entry(name, verdict, "", "", "", "", "", fixed=own),
+        fixed=fixed,
+        has_worst=any(entry.worst != numbers.NONE for entry in entries),
+        ratio_of=ratio_of.title if ratio_of else "",
+        scale=scale,
+    )
+
+
+def _rank(entry: Entry) -> tuple[int, float]:
+    delta = entry.finding.comparison.delta if entry.finding else -math.inf
+    return BEST_FIRST.index(entry.verdict.status), -delta
+
+
+def _entry(
+    evidence: Evidence,
+    result: Result,
+    decisions: Sequence[Decision],
+    first: Row | None,
+    ratio_of: Row | None,
+    columns: Sequence[Mapping[str, str]],
+) -> Entry:
+    name = result.variant.name
+    found = evidence.findings.get((name, first.id)) if first else None
+    ratio = evidence.findings.get((name, ratio_of.id)) if ratio_of else None
+    sums_up = evidence.finding(name)
+    return Entry(
+        variant=name,
+        verdict=verdict_of(result, evidence, decisions),
+        word=sums_up.words if sums_up else "",
+        delta=found.delta_text if found else numbers.NONE,
+        interval=found.interval_text if found else "",
+        worst=_worst(evidence, name, first),
+        ratio=ratio.delta_text if ratio else numbers.NONE,
+        finding=found,
+        ratio_of=ratio,
+        fixed=tuple(cells.get(name, numbers.NONE) for cells in columns),
+    )
+
+
+def worst_of(evidence: Evidence, variant: str, first: Row | None) -> Finding | None:
+    """The finding on the task with the lowest difference; None where the table is about the only task."""
+    rows = {row.id for row in evidence.rows if row.headline and row.kind != "perplexity" and row is not first}
+    found = [one for (name, row), one in evidence.findings.items() if name == variant and row in rows]
+    return min(found, key=lambda one: one.comparison.delta, default=None) if len(rows) > 1 else None
+
+
+def _worst(evidence: Evidence, variant: str, first: Row | None) -> str:
+    found = worst_of(evidence, variant, first)
+    return numbers.NONE if found is None else f"{found.comparison.task} {found.delta_text}"
+
+
+def as_data(evidence: Evidence, decisions: Sequence[Decision] = ()) -> list[dict[str, Any]]:
+    """The same for programs: numbers as they are, in the units of a comparison."""
+    table = ranking(evidence, decisions)
+    results = {result.variant.name: result for result in evidence.candidates}
+    return [_data(evidence, results[entry.variant], entry) for entry in table.entries]
+
+
+def _data(evidence: Evidence, result: Result, entry: Entry) -> dict[str, Any]:
+    found, made = entry.finding, result.provenance
+    first = next((row for row in evidence.rows if found and row.id == found.comparison.task), None)
+    worst = worst_of(evidence, entry.variant, first)
+    rows = [evidence.fidelity.row(entry.variant, name) for name in evidence.fidelity.protocols[:1]]
+    moved = next((row for row in rows if row), None)
+    axis, ratio = speed_axis(evidence.run), entry.ratio_of
+    return {
+        "variant": entry.variant,
+        "status": entry.verdict.status,
+        "task": found.comparison.task if found else None,
+        "delta": found.comparison.delta if found else None,
+        "worst": {"task": worst.comparison.task, "delta": worst.comparison.delta} if worst else None,
+        "perplexity_ratio": numbers.exp(-ratio.comparison.delta) if ratio else None,
+        "kl": moved.kl.value if moved else None,
+        "same_top": moved.same_top.value if moved else None,
+        "weight_bytes": made.weight_bytes if made else None,
+        "speed": axis.value(result) if axis else None,
+        "speed_of": f"{axis.title}, {axis.unit}" if axis else None,
+        "quantised_share": made.quantised_share if made else None,
+    }
+
+
+# --- what no reference changes ------------------------------------------------------------------
+
+_Cells = tuple[str, str, str, Mapping[str, str]]
+"""A column: its title, its unit, what more there is to know of it, and its cells by variant."""
+
+
+def _fixed(evidence: Evidence) -> Iterable[_Cells]:
+    """The columns that any variant has something for."""
+    run = evidence.run
+    for column in (*_fidelity(evidence), *_sizes(run), *_speed(run), *_shares(run)):
+        if any(cell != numbers.NONE for cell in column[-1].values()):
+            yield column
+
+
+def _fidelity(evidence: Evidence) -> Iterable[_Cells]:
+    """KL and top-1 by the first protocol; against the run's own baseline, whatever the reference."""
+    for protocol in evidence.fidelity.protocols[:1]:
+        rows = {one.variant: one for one in evidence.fidelity.of(protocol) if one.role == "candidate"}
+        by = f"by {protocol}, always against {evidence.run.baseline}"
+        yield "KL", "nats", by, {name: nats(row.kl.value) for name, row in rows.items()}
+        top = {name: numbers.percent(row.same_top.value, 2) for name, row in rows.items()}
+        yield "Same top-1", "of tokens", "", top
+
+
+def _sizes(run: Run) -> Iterable[_Cells]:
+    made = {result.variant.name: result.provenance for result in run.results}
+    sizes = {name: numbers.size(one.weight_bytes if one else None) for name, one in made.items()}
+    yield "Size", "weights", "", sizes
+
+
+def speed_axis(run: Run) -> Axis | None:
+    """The measure that speaks of speed best: text written for one person, else the first there is."""
+    measures = [axis for axis in axes(run) if axis.id not in ("weights", "bits", "peak", "load")]
+    alone = [axis for axis in measures if axis.id.startswith("generate/batch=1/")]
+    return next(iter([*alone, *measures]), None)
+
+
+def _speed(run: Run) -> Iterable[_Cells]:
+    axis = speed_axis(run)
+    if axis is not None:
+        cells = {result.variant.name: numbers.significant(axis.value(result)) for result in run.results}
+        yield "Speed", axis.unit, axis.title, cells
+
+
+def _shares(run: Run) -> Iterable[_Cells]:
+    made = {result.variant.name: result.provenance for result in run.results}
+    shares = {name: numbers.percent(one.quantised_share if one else None) for name, one in made.items()}
+    yield "Quantised", "of weights", "of the weights but embeddings and head", shares
+
+
+# --- the shared axis ----------------------------------------------------------------------------
+
+
+def _spans(findings: Sequence[Finding | None]) -> tuple[Scale | None, list[Span | None]]:
+    """The axis that all intervals and the margin stand on, and each interval on it."""
+    drawn = [one for one in findings if one and all(map(math.isfinite, _bounds(one.comparison)))]
+    if not drawn:
+        return None, [None for _ in findings]
+    limit = drawn[0].limit
+    reach = median(max(map(abs, _bounds(one.comparison))) for one in drawn)
+    most = _FAR * max(reach, limit)
+    low = max(min(-1.15 * limit, *(1.05 * one.comparison.low for one in drawn)), -most)
+    high = min(max(1.15 * limit, *(1.05 * one.comparison.high for one in drawn)), most)
+
+    def at(value: float) -> float:
+        return round(100 * (min(max(value, low), high) - low) / (high - low), 2)
+
+    ticks = tuple((at(value), label) for value, label in _ticks(low, high, drawn[0].comparison.kind))
+    scale = Scale(at(0.0), (at(-limit), at(limit)), ticks)
+    return scale, [_span(one.comparison, low, high, at) if one in drawn and one else None for one in findings]
+
+
+def _span(one: Comparison, low: float, high: float, at: Callable[[float], float]) -> Span:
+    beyond = -1 if one.low < low else int(one.high > high)
+    return Span(at(one.low), at(one.high), at(one.delta), beyond)
+
+
+def _bounds(one: Comparison) -> tuple[float, float, float]:
+    return one.low, one.delta, one.high
+
+
+def _ticks(low: float, high: float, kind: str) -> Iterable[tuple[float, str]]:
+    """Round numbers of points on the axis, or of perplexity ratios."""
+    if kind == "perplexity":
+        for ratio in (0.5, 0.8, 0.9, 1.0, 1.1, 1.2, 1.5, 2.0, 5.0):
+            if low <= -math.log(ratio) <= high:
+                yield -math.log(ratio), f"x{ratio:g}"
+        return
+    step = next(step for step in _STEPS if (high - low) / step <= _MOST_TICKS)
+    for number in range(math.ceil(low / step), math.floor(high / step) + 1):
+        yield number * step, numbers.signed(100 * number * step, 0 if step >= _WHOLE else 1)
+
+
+_STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_WHOLE = 0.01
+_MOST_TICKS = 4

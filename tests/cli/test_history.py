@@ -1,0 +1,123 @@
+"""`qeval history`: runs of a directory in the order of time, what is damaged among them told."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+
+import pytest
+from bad_files import put
+from factories import ARC, QUIZ
+from stored import changed, store, whole
+
+
+@pytest.fixture
+def runs(runs_dir):
+    """Two whole runs, the later one stored first, one of which an item is damaged, and one that is no run."""
+    for day, name in ((2, "b"), (1, "a"), (3, "c")):
+        store(runs_dir, whole(), id=name, created=f"2026-01-0{day}T00:00:00+00:00")
+    cell = next((runs_dir / "c" / "cells").glob("bnb4*")) / "samples.parquet"
+    cell.write_bytes(cell.read_bytes()[:-9])
+    put(runs_dir / "d" / "run.json", "empty")
+    return runs_dir
+
+
+def points(out):
+    return json.loads(out)["series"][0]["points"]
+
+
+@pytest.mark.usefixtures("runs")
+def test_runs_stand_in_the_order_of_time_and_damage_is_told(qeval):
+    found = qeval("history", "--variant", "bnb4", "--json").stdout
+    assert [point["run"] for point in points(found)] == ["a", "b", "c"]
+    assert points(found)[2]["lacks"][-1].startswith("damaged: cells/")
+    assert [one["run"] for one in json.loads(found)["unread"]] == ["d"]
+    said = qeval("history", "--variant", "bnb4").stdout
+    assert "damaged: cells/" in said
+    assert "Not read: d:" in said
+
+
+@pytest.mark.usefixtures("runs")
+def test_the_margin_is_said_and_another_is_taken(qeval):
+    assert "margin -1.0" in qeval("history", "--variant", "bnb4").stdout
+    assert "margin -0.5" in qeval("history", "--variant", "bnb4", "--margin", "0.5").stdout
+    said = qeval("history", "--max-drop", "60", "--variant", "bnb4").stdout
+    assert "limit -60.0" in said
+    assert "Judged by --max-drop 60" in said
+    assert "pass" in said
+
+
+def test_a_limit_of_all_tasks_is_held_against_means_too(qeval, runs_dir):
+    store(runs_dir, whole(tasks=(ARC, QUIZ)))
+    found = json.loads(qeval("history", "--max-drop", "60", "--variant", "bnb4", "--json").stdout)
+    judged = {one["task"]: one["points"][0]["judged"] for one in found["series"]}
+    assert judged == dict.fromkeys(["arc", "quiz_macro", "quiz", "average"], True)
+
+
+def test_the_report_draws_the_lines_of_earlier_runs(qeval, runs_dir, tmp_path):
+    file = tmp_path / "r.html"
+    for day in (1, 2, 3):
+        store(runs_dir, whole(), id=f"r{day}", created=f"2026-01-0{day}T00:00:00+00:00")
+    plain = qeval("report", "r2", "-o", file) and file.read_text()
+    assert "Over time" not in plain
+    qeval("report", "r2", "-o", file, "--history")
+    page = file.read_text()
+    assert "Over time" in page
+    assert [f"r{day}" in page for day in (1, 2, 3)] == [True, True, False]
+    assert 'class="limit"' in page
+    said = qeval("report", "r1", "-o", file, "--history").stderr
+    assert "No earlier run of toy, suite toy," in said
+    assert file.read_text() == plain.replace("r2", "r1").replace("2026-01-02", "2026-01-01")
+    for words in (("-o", tmp_path / "r.md"), ("r1", "r2", "-o", file), ("--baseline", "bnb4", "-o", file)):
+        assert "--history" in qeval("report", *words, "--history", code=2).stderr
+
+
+@pytest.mark.usefixtures("runs")
+def test_files_of_every_format(qeval, tmp_path):
+    files = [tmp_path / f"h{ending}" for ending in (".html", ".md", ".json", ".csv")]
+    outputs = [word for file in files for word in ("-o", file)]
+    said = qeval("history", "--task", "arc", *outputs)
+    assert said.stdout.split() == [str(file) for file in files]
+    table = list(csv.DictReader(files[3].read_text().splitlines()))
+    assert {row["run"] for row in table} == {"a", "b", "c"}
+    assert json.loads(files[2].read_text())["schema"] == 1
+    qeval("history", "--task", "nothing", "-o", files[3])
+    assert files[3].read_text().startswith("model,suite,")
+
+
+@pytest.mark.usefixtures("runs")
+def test_slips_are_sentences(qeval, tmp_path):
+    refused = qeval("history", "-o", tmp_path / "h.pdf", code=2).stderr
+    assert "no format '.pdf'" in refused
+    assert not (tmp_path / "h.pdf").exists()
+    qeval("history", "--max-drop", "much", code=2)
+    assert "means nothing" in qeval("history", "--max-ppl-ratio", "1.1", code=2).stderr
+
+
+def test_an_empty_directory_has_no_history(qeval):
+    assert "No run here" in qeval("history").stdout
+
+
+def test_redacted_it_names_no_path(qeval, runs_dir):
+    made = whole()
+    for place in (0, 1):
+        variant = made[0].results[place].variant
+        made = changed(made, place, variant=replace(variant, model="/secret/place/model"))
+    store(runs_dir, made, model="/secret/place/model")
+    assert "/secret/place" in qeval("history").stdout
+    for words in ((), ("--json",)):
+        said = qeval("history", "--redact", *words).stdout
+        assert "secret" not in said
+    assert points(said)[0]["run"].startswith("run-")
+    assert points(said)[0]["lacks"] == []
+
+
+def test_a_run_without_its_baseline_does_not_hide_the_others(qeval, runs_dir):
+    store(runs_dir, whole(), id="a", created="2026-01-01T00:00:00+00:00")
+    store(runs_dir, whole(), id="b", created="2026-01-02T00:00:00+00:00", baseline="gone")
+    store(runs_dir, whole(), id="c", created="", command=("qeval", "run", "--model", "[path 1]"))
+    found = points(qeval("history", "--variant", "bnb4", "--json").stdout)
+    assert [point["run"] for point in found] == ["a", "b", "c"]
+    assert found[1]["lacks"][-1].startswith("not comparable: The run has no variant 'gone'")
+    assert "paths left out" in found[2]["lacks"]

@@ -1,0 +1,19 @@
+"""What is worked out once in a process, for it is the same in every test and takes long."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+
+def remember(put: Callable[[Any, str, Any], None]) -> None:
+    """Read the names in lm-eval's own 14 000 files once, and not for every new cache directory; work out a
+    bound once for the same counts, which simulations ask for many thousand times."""
+    from qeval.compare.stats import accuracies
+    from qeval.score.harness import catalogue
+
+    put(accuracies, "_score_bound", functools.cache(accuracies._score_bound))
+    scan, stock = catalogue.scan, catalogue._stock_root()
+    known = functools.cache(lambda: scan(stock))
+    put(catalogue, "scan", lambda root: known() if root == stock else scan(root))

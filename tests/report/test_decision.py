@@ -1,0 +1,181 @@
+"""The top of a report: ranked, titled with what was found, cautious once, and true against any variant."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+from factories import ARC, QUIZ, TRUTH, WIKI, context, make_run
+
+from qeval.base.records import Result
+from qeval.compare.against import against
+from qeval.compare.evidence import gather, with_baseline
+from qeval.report.cautions import cautions
+from qeval.report.formats import json as document
+from qeval.report.formats import terminal
+from qeval.report.formats.html import render_html
+from qeval.report.formats.markdown import render_markdown
+from qeval.report.headline import headline
+from qeval.report.ranking import BEST_FIRST, ranking
+from qeval.report.verdicts import MARKS
+
+TASKS = (ARC, QUIZ, TRUTH, WIKI)
+
+
+def mixed(n_items=400, **changes):
+    """Two candidates: one as good as the baseline, one that lost a fifth."""
+    good, read_good, items = make_run(3, TASKS, n_items, seed=1, churn=0.0, **changes)
+    bad, read_bad, _ = make_run(3, TASKS, n_items, seed=1, effect=-0.2, churn=0.3, **changes)
+    lost = bad.results[2]
+    run = replace(good, results=(*good.results[:2], lost))
+    bads = {cell.key for cell in lost.cells}
+    return run, lambda cell: (read_bad if cell.key in bads else read_good)(cell), items
+
+
+def built(run, read, items, **more):
+    """The context of a report."""
+    return context(run, read, lambda cell: {item.key: item for item in items(cell)}, **more)
+
+
+def test_the_best_stands_first_and_every_status_has_a_place():
+    assert set(BEST_FIRST) == set(MARKS) - {"BASELINE"}
+    run, read, _ = mixed()
+    table = ranking(gather(run, read))
+    assert [entry.variant for entry in table.entries] == ["bnb4", "gptq"]
+    assert [entry.verdict.status for entry in table.entries] == ["EQUIVALENT", "WORSE"]
+    assert table.title == "average"
+    assert table.ratio_of == "wiki"
+    assert table.entries[1].worst.split()[0] in {"arc", "quiz", "truth"}
+
+
+def test_all_intervals_share_an_axis_with_the_margin_and_what_is_far_off_is_marked():
+    run, read, _ = make_run(4, (ARC,), 3000, seed=2, churn=0.02)
+    far, read_far, _ = make_run(5, (ARC,), 3000, seed=2, effect=-0.5, churn=0.6)
+    ruined = far.results[4]
+    both = replace(run, results=(*run.results, ruined))
+    evidence = gather(both, lambda cell: (read_far if cell.key == ruined.cells[0].key else read)(cell))
+    table = ranking(evidence)
+    low, high = table.scale.margins
+    assert 0 <= low < table.scale.zero < high <= 100
+    assert table.entries[-1].span.beyond == -1
+    for entry in table.entries[:-1]:
+        one = entry.finding.comparison
+        assert entry.span.beyond == 0
+        assert (entry.span.low < low) == (one.low < -0.01)
+        assert (entry.span.dot < table.scale.zero) == (one.delta < 0) or entry.span.dot == table.scale.zero
+
+
+def test_the_title_states_what_was_found():
+    run, read, items = mixed()
+    made = built(run, read, items)
+    assert made.title == "bnb4 is equivalent within 1 point; gptq is worse"
+    assert made.about == "What quantisation cost toy"
+    named = built(run, read, items, title="Release 7")
+    assert named.title == "Release 7"
+    assert named.about == f"{made.title}. What quantisation cost toy"
+    assert "<title>Release 7 · toy</title>" in render_html(named)
+
+
+def test_many_names_are_counted_in_the_title():
+    run, read, _ = make_run(6, (ARC,), 30, seed=1)
+    entries = ranking(gather(run, read)).entries
+    first = ", ".join(entry.variant for entry in entries[:2])
+    assert headline(entries) == f"{first} and 3 more are undecided"
+    assert headline(()) == ""
+
+
+def everything(made):
+    """A report in every format of ours."""
+    evidence = made.evidence
+    return (
+        render_html(made),
+        render_markdown(made),
+        render_markdown(made, short=True),
+        terminal.summary(evidence),
+        "\n".join(document.document(evidence)["cautions"]),
+    )
+
+
+def test_each_caution_is_said_once_in_every_format():
+    run, read, items = mixed(n_items=40, n_available=100)
+    toy = "This is the toy model: every number here is invented."
+    own = "16 samples of calibration text."
+    results = [
+        replace(
+            result,
+            provenance=replace(
+                result.provenance,
+                notes=(toy, own) if place == 2 else (toy,),
+                quantised_share=[None, 0.9, 0.3][place],
+            ),
+            cells=tuple(replace(cell, truncated=2 if place else 0) for cell in result.cells),
+        )
+        for place, result in enumerate(run.results)
+    ]
+    made = built(replace(run, results=tuple(results)), read, items)
+    told = (
+        toy,
+        f"gptq: {own}",
+        "this is a smoke test, not a measurement.",
+        "Contexts were cut on the left to fit the model: 12 of each of bnb4, gptq.",
+        "Less than 60% of the weights are quantised, embeddings and head apart: gptq 30.0%.",
+        "The noise floor was not measured",
+    )
+    for text in everything(made):
+        assert [text.count(sentence) for sentence in told] == [1] * len(told)
+    for text in everything(made)[:4]:
+        assert text.count("Before you trust these numbers") == 1
+
+
+def test_what_did_not_run_or_end_is_a_caution():
+    run, read, _ = make_run(4, (ARC,), 20)
+    failed = Result(run.results[1].variant, "failed", error="No kernel.")
+    partial = replace(run.results[2], status="partial")
+    found = cautions(gather(replace(run, results=(run.results[0], failed, partial, run.results[3])), read))
+    assert found.first[:2] == ("Did not run: bnb4.", "Not finished, so some tasks are missing: gptq.")
+
+
+@pytest.mark.parametrize("name", ["bnb4", "gptq", "awq"])
+def test_against_another_variant_it_is_as_if_that_were_the_baseline(name):
+    run, read, _ = make_run(4, TASKS, 150, seed=5, effect=-0.02)
+    (found,) = [one for one in against(gather(run, read)) if one.run.baseline == name]
+    true = gather(with_baseline(run, name), read)
+    kept = {place: one for place, one in true.findings.items() if one.comparison.level != "subtask"}
+    assert found.findings == kept
+    assert [entry.delta for entry in ranking(found).entries] == [
+        entry.delta for entry in ranking(true).entries
+    ]
+
+
+def test_a_failed_baseline_and_a_failed_variant_are_nobodys_reference():
+    run, read, _ = make_run(4, (ARC,), 30)
+    failed = Result(run.results[1].variant, "failed", error="No kernel.")
+    evidence = gather(replace(run, results=(run.results[0], failed, *run.results[2:])), read)
+    assert [one.run.baseline for one in against(evidence)] == ["gptq", "awq"]
+    broken = replace(run.results[0], status="failed", error="No.")
+    assert list(against(gather(replace(run, results=(broken, *run.results[1:])), read))) == []
+
+
+def test_the_matrix_is_the_table_of_each_reference():
+    run, read, items = make_run(4, TASKS, 120, seed=5, effect=-0.02)
+    html = render_html(built(run, read, items))
+    assert "Variant against variant" in html
+    data = json.loads(re.search(r'id="versus-data">(.*?)</script>', html, re.DOTALL)[1])
+    assert [one["name"] for one in data["references"]] == ["fp16", "bnb4", "gptq", "awq"]
+    two = make_run(2, TASKS, 40)
+    alone = render_html(built(*two))
+    assert "versus-data" not in alone.partition("<script>")[0]
+
+
+def test_the_decision_table_is_data_too():
+    run, read, _ = mixed()
+    found = document.document(gather(run, read))
+    assert [one["variant"] for one in found["decision_table"]] == ["bnb4", "gptq"]
+    table = {one["variant"]: one for one in found["decision_table"]}
+    (average,) = [c for c in found["comparisons"] if c["variant"] == "gptq" and c["level"] == "average"]
+    assert table["gptq"]["delta"] == average["delta"]
+    assert average["finding"]["words"] == "worse than 1 point"
+    tasks = {c["task"]: c["delta"] for c in found["comparisons"] if c["variant"] == "gptq"}
+    assert table["gptq"]["worst"]["delta"] == min(tasks[name] for name in ("arc", "quiz", "truth"))
