@@ -529,7 +529,7 @@ def test_compare_with_shows_what_the_matrix_says_and_goes_back(browser):
         for place, other in enumerate(names):
             if other != name:
                 assert rows[other][2].split()[0] == cells[place][column].split()[0]
-        assert texts(browser, "#decision caption") == [f"Each variant against {name}, the best first"]
+        assert texts(browser, "#decision caption strong") == [name]
     assert names[0] in texts(browser, "#versus-note")[0]
     choose(browser, "reference", "0")
     assert shown() == before
