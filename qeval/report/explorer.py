@@ -170,7 +170,10 @@ def _within(everything: Mapping[Place, Asked], items: Mapping[Place, Item], budg
     kept: dict[Place, None] = {}
     left = budget - _bytes_of_prompts(items.values())
     for place, one in everything.items():
-        left -= _bytes_of(_item_row(place[1], one, items.get(place), (), 0, 0)) + 4 * len(one.gold) + 24
+        item = items.get(place)
+        left -= (
+            _bytes_of(_item_row(place[1], one, item, (), 0, 0)) + (4 * len(item.choices) if item else 0) + 8
+        )
         if left < 0:
             break
         kept[place] = None
