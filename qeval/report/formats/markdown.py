@@ -29,11 +29,10 @@ from qeval.report.fidelity import (
 )
 from qeval.report.figures import Figure
 from qeval.report.flips import DIRECTIONS, Flip, shorten
-from qeval.report.foremost import foremost
+from qeval.report.foremost import decision_cells, foremost
 from qeval.report.formats import Format, Options
 from qeval.report.glossary import glossary
 from qeval.report.noise import FLOOR_HEADERS, SEED_HEADERS
-from qeval.report.ranking import Entry, Ranking
 from qeval.report.subjects import Subject
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ def render_markdown(
         context=context,
         pictures=pictures,
         short=short,
-        decision=_decision(context),
+        decision=_decision(context, short=short),
         scores=_short_scores(context) if short else _scores(context),
         fidelity=_fidelity_rows(context.fidelity, _SHORT_FIDELITY if short else range(len(HEADERS))),
         folds=[] if short else _folds(context),
@@ -243,27 +242,14 @@ def _bullets(texts: Iterable[str]) -> str:
     return "\n".join(f"- {escape(text)}" for text in texts)
 
 
-def _decision(context: Context) -> Markdown:
+def _decision(context: Context, *, short: bool) -> Markdown:
     """The decision table: what a release is decided by, the best variant first."""
     told = context.ranking
     if not told.entries or not context.columns:
         return Markdown("")
-    headers = [
-        *("Variant", "Verdict", f"{told.title} Δ", "interval"),
-        *(("Worst task, Δ",) if told.has_worst else ()),
-        *((f"{told.ratio_of}, ratio",) if told.ratio_of else ()),
-        *(f"{title}, {unit}" for title, unit, _ in told.fixed),
-    ]
-    rows = [_decided(told, entry) for entry in (*told.entries, told.reference)]
-    return table(headers, rows, words=2)
-
-
-def _decided(told: Ranking, entry: Entry) -> tuple[str, ...]:
-    name = Markdown(f"**{escape(entry.short)}**")
-    verdict = f"{entry.verdict.mark} {entry.verdict.word}"
-    worst = (entry.worst,) if told.has_worst else ()
-    ratio = (entry.ratio,) if told.ratio_of else ()
-    return (name, verdict, entry.delta, entry.interval, *worst, *ratio, *entry.fixed)
+    headers, rows = decision_cells(told, _SHORT_COLUMNS if short else None)
+    bold = [(Markdown(f"**{escape(name)}**"), *cells) for name, *cells in rows]
+    return table(headers, bold, words=2)
 
 
 def _scores(context: Context) -> Markdown:
