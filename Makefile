@@ -108,6 +108,24 @@ release-check: install ## Build sdist and wheel, check them, try the wheel in a 
 	@$(BIN)/python -m twine check --strict build/release/dist/*
 	@sh tests/bare.sh $(PYTHON) build/release/dist/*.whl build/release/bare
 
+COVERED ?= not gpu and not rare and not ray and not slurm
+coverage: install ## Tell how much of qeval/ the tests reach; as long as the tests (COVERED='not torch and not slow ...' for fewer)
+	@$(PIP) 'pytest-cov>=7' 'coverage>=7.10'
+	@rm -rf build/coverage && mkdir -p build/coverage
+	-@$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 --dist loadfile -m '$(COVERED)' --cov --cov-report= >build/coverage/tests.log 2>&1; tail -1 build/coverage/tests.log
+	@$(BIN)/python -m coverage html -q -d build/coverage/html
+	@$(BIN)/python -m coverage report | tail -25
+	@echo "Line by line: file://$(CURDIR)/build/coverage/html/index.html"
+
+MUTANTS ?= qeval.compare.stats.*
+mutation: install ## Tell how many planted mistakes in MUTANTS='qeval.compare.stats.*' the tests notice; hours for 'qeval.judge.*' too
+	@$(PIP) 'mutmut>=3.8,<4'
+	@rm -rf build/mutation && mkdir -p build/mutation
+	@git ls-files -z | xargs -0 cp --parents -t build/mutation
+	@cd build/mutation && $(ONE_THREAD) $(CURDIR)/$(BIN)/python -m mutmut run --max-children 2 '$(MUTANTS)' >run.log 2>&1 || { tail -20 run.log; exit 1; }
+	@cd build/mutation && $(CURDIR)/$(BIN)/python -m mutmut export-cicd-stats >/dev/null && cat mutants/mutmut-cicd-stats.json
+	@echo "What survived: cd build/mutation && $(CURDIR)/$(BIN)/mutmut results"
+
 docs: install ## Write the tables of the documentation anew, from the code
 	@$(BIN)/python docs/generate.py
 	@$(BIN)/python docs/schema/generate.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,8 @@ def fetch(to: Path, as_json: bool, **asked: Any) -> None:
     """
     from qeval.load import hub_copy
 
+    if not sys.stderr.isatty():
+        _without_bars()
     plan = _Plan(**asked)
     found: list[tuple[Copy, bool]] = []
     with hub_copy.alone(to):
@@ -66,6 +69,13 @@ def fetch(to: Path, as_json: bool, **asked: Any) -> None:
         say(told, err=True)
     if again:
         say(f"There, without a network: {again}", err=True)
+
+
+def _without_bars() -> None:
+    """Have huggingface_hub draw no bars of progress into a log."""
+    from huggingface_hub.utils import disable_progress_bars
+
+    disable_progress_bars()
 
 
 class _Plan:
@@ -230,10 +240,15 @@ def _calibration(variant: Variant) -> SetNeeded | None:
     return SetNeeded(repo, frozenset({configuration}), first=True)
 
 
+_FEW = 3
+
+
 def _line(copy: Copy, there: bool) -> str:
     from qeval.base import numbers
 
-    parts = f" ({', '.join(part.partition(':')[0] for part in copy.parts)})" if copy.parts else ""
+    names = [part.partition(":")[0] for part in copy.parts]
+    told = ", ".join(names) if len(names) <= _FEW else f"{len(names)} configurations"
+    parts = f" ({told})" if names else ""
     size = numbers.in_bytes(copy.bytes)
     state = "already there" if there else "fetched"
     return f"{copy.place}{parts}: commit {copy.commit[:12]}, {len(copy.files)} files, {size}, {state}"

@@ -15,7 +15,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import msgspec
@@ -143,6 +143,12 @@ def _listed(wanted: Wanted) -> tuple[str, tuple[File, ...]]:
             f"{wanted.repo} holds none of the files that are needed.",
             f"Look at them: {_page(wanted)}/tree/{info.sha}",
         )
+    for file in chosen:
+        if ".." in PurePosixPath(file.name).parts or PurePosixPath(file.name).is_absolute():
+            raise QevalError(
+                f"{wanted.repo} names a file outside of itself: {file.name[:60]!r}.",
+                f"Do not use it; see what it is: {_page(wanted)}",
+            )
     return str(info.sha), chosen
 
 

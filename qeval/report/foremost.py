@@ -1,11 +1,10 @@
-"""What a short report shows: the rows and the columns that a reader must see first."""
+"""Which rows a short report shows: those that a reader must see first."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from qeval.report.context import Context
-from qeval.report.ranking import Entry, Ranking
 from qeval.report.verdicts import WORST_FIRST
 
 
@@ -38,28 +37,3 @@ def _by_weight(context: Context) -> list[int]:
             place,
         ),
     )
-
-
-def decision_cells(told: Ranking, most: int | None) -> tuple[list[str], list[list[str]]]:
-    """The headings and the rows of the decision table, the reference's last. `most`: with so many columns at
-    most, the difference and its interval in one of them."""
-    headers = [
-        *("Variant", "Verdict", f"{told.title} Δ"),
-        *(() if most else ("interval",)),
-        *(("Worst task, Δ",) if told.has_worst else ()),
-        *((f"{told.ratio_of}, ratio",) if told.ratio_of else ()),
-        *(f"{title}, {unit}" for title, unit, _ in told.fixed),
-    ]
-    rows = [_decided(told, entry, together=most is not None) for entry in (*told.entries, told.reference)]
-    return headers[:most], [row[:most] for row in rows]
-
-
-def _decided(told: Ranking, entry: Entry, *, together: bool) -> list[str]:
-    around = f"{entry.delta} ({entry.interval})" if entry.interval else entry.delta
-    return [
-        *(entry.short, f"{entry.verdict.mark} {entry.verdict.word}"),
-        *((around,) if together else (entry.delta, entry.interval)),
-        *((entry.worst,) if told.has_worst else ()),
-        *((entry.ratio,) if told.ratio_of else ()),
-        *entry.fixed,
-    ]

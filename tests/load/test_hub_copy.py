@@ -108,7 +108,7 @@ def test_a_gated_model_says_what_opens_it(hub: Hub, tmp_path, monkeypatch, token
     assert "hf_right" not in (tmp_path / hub_copy.BOOK).read_text()
 
 
-@pytest.mark.parametrize("status", [401, 403, 500])
+@pytest.mark.parametrize("status", [401, 403, 404, 500])
 def test_an_answer_without_a_name_is_a_sentence(hub: Hub, tmp_path, status) -> None:
     hub.add("model", "org/name", FILES)
     hub.status["config.json"] = status
@@ -153,6 +153,13 @@ def test_a_repository_that_is_not_there_is_a_sentence(hub: Hub, tmp_path) -> Non
         got(tmp_path, repo="org/empty")
     with pytest.raises(QevalError, match="There is no data set org/none"):
         fetch(Wanted("dataset", "org/none", "org/none", list), tmp_path, lambda _: None)
+
+
+def test_a_file_outside_of_its_repository_is_refused(hub: Hub, tmp_path) -> None:
+    hub.add("dataset", "org/name", FILES | {"a/../../../escaped.json": b"{}"})
+    with pytest.raises(QevalError, match="names a file outside of itself"):
+        fetch(Wanted("dataset", "org/name", "org/name", list), tmp_path / "to", lambda _: None)
+    assert not list(tmp_path.rglob("escaped.json"))
 
 
 @pytest.mark.usefixtures("hub")
