@@ -7,6 +7,7 @@ from typing import Literal
 
 import click
 
+from qeval.base.waiting import wait_briefly
 from qeval.cli import options
 from qeval.cli.speech import print_json, say, width
 
@@ -66,6 +67,7 @@ def blame(
     leaving it plain would cost in bits; where the scheme can leave modules out, the list is ready to be
     pasted.
     """
+    wait_briefly()
     from qeval.ask.model import split_revision
     from qeval.ask.protocols import check_files, parse
     from qeval.base.errors import UsageError

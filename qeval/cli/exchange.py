@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _TABLES = (".csv", ".tsv", ".toml")
 _COLUMN = max(map(len, COLUMNS)) + 2
-_HELP = f"""Import results as a run: lm-eval's output, of any version, or a table of published scores.
+_HELP = f"""Import results as a run: files of lm-eval, lighteval or inspect, or a table of scores.
 
 PATH is a directory or a file; several may be named. What has samples is paired item by item, proved by
 hashes; what has none is compared as unpaired scores, and says so.

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from qeval.base.errors import QevalError, UsageError
+from qeval.base.waiting import wait_briefly
 from qeval.cli import options
 from qeval.cli.speech import say
 
@@ -53,6 +54,7 @@ def _ship(
     Progress goes to stderr, what libraries print to quantize.log in the cache. Raises UsageError for a scheme
     that makes no checkpoint, QevalError where the place cannot be written.
     """
+    wait_briefly()
     from qeval.ask.model import split_revision
     from qeval.base.files import build_directory
     from qeval.base.places import cache_dir

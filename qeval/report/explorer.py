@@ -23,7 +23,7 @@ from qeval.report import choosing
 from qeval.report.flips import CONTRAST, DIRECTIONS, Count, Flip, count, flips_of, shorten
 from qeval.report.patterns import Asked, Pattern, Sides, asked, patterns, sides_of
 
-BUDGET = 2_000_000  # bytes of JSON: with charts and tables the page stays under 3 MB
+BUDGET = 1_400_000  # bytes of JSON: with charts and tables the page stays under 3 MB
 PROMPT_BUDGET = 250_000  # of them, for prompts' shared beginnings (few-shot examples)
 MOST_ITEMS = 20_000
 _LONGEST = 1_500  # characters of a question kept

@@ -14,6 +14,8 @@ from qeval.base.redacted import is_redacted
 
 Fact = tuple[str, str]
 OWN = "qeval"  # the source of a run that qeval itself scored
+LONGEST = 300
+"""Characters of a nested value that are shown; a checkpoint may name hundreds of layers."""
 _MOST_DATASETS = 6
 
 
@@ -86,8 +88,15 @@ def _mapping(values: Mapping[str, Any]) -> str:
 
 def _value(value: object) -> str:
     if isinstance(value, dict | list | tuple):
-        return json.dumps(value, ensure_ascii=False, default=str)
+        whole = json.dumps(value, ensure_ascii=False, default=str)
+        return whole if len(whole) <= LONGEST else f"{whole[:LONGEST]}… ({_leaves(value)} in all)"
     return option_text(value)
+
+
+def _leaves(value: object) -> int:
+    """How many values a nested one holds, an empty mapping being one."""
+    parts = list(value.values()) if isinstance(value, dict) else value
+    return sum(map(_leaves, parts)) if isinstance(parts, list | tuple) and parts else 1
 
 
 def run_facts(run: Run) -> tuple[Fact, ...]:

@@ -53,8 +53,10 @@ def _is(status: str, word: str, several: bool, *, known: bool) -> str:
         return _WORDS[status][several]
     if status == "MEASURABLE" and not known:
         margin = word.rpartition("than ")[2]
-        return f"{'differ' if several else 'differs'} measurably, by less than {margin}"
-    return f"{'are' if several else 'is'} {_SHORT[status] if known else word}"
+        of = " in perplexity" if margin.startswith("x") else ""
+        return f"{'differ' if several else 'differs'} measurably, by less than {margin}{of}"
+    of = " in perplexity" if " x" in word else ""
+    return f"{'are' if several else 'is'} {_SHORT[status] if known else word}{of}"
 
 
 def _names(names: Sequence[str]) -> str:

@@ -159,7 +159,10 @@ def _sentence(group: str, own: Sequence[Subject], names: Sequence[str]) -> str:
     told = [words for name in names if (words := _shown(name, [one for one in own if one.variant == name]))]
     if not told:
         whom = "any variant" if len(names) > 1 else names[0]
-        return f"{group}: no loss or gain is shown in any of its {of} subjects for {whom}."
+        least = min(own, key=lambda one: one.value)
+        most = f"{short(least.variant)} in {least.subject} ({least.delta}; {least.interval})"
+        largest = f" The largest loss measured: {most}." if least.value < 0 else ""
+        return f"{group}: no loss or gain is shown in any of its {of} subjects for {whom}.{largest}"
     rest = "" if len(told) == len(names) else " Nothing is shown for the others."
     return f"{group}, {of} subjects: {'; '.join(told)}.{rest}"
 

@@ -18,6 +18,7 @@ import msgspec
 from qeval.base.messages import Done, Event, Failed, Fed, Finished, Job, Stopped
 from qeval.base.private import withheld
 from qeval.base.records import Result
+from qeval.base.waiting import briefly
 
 Listener = Callable[[Event], None]
 WORKER = (sys.executable, "-m", "qeval.score.worker")
@@ -34,8 +35,10 @@ _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 
 def environment(own: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a worker: that of the command, but for what launchers set, and what is its own."""
-    return {name: value for name, value in os.environ.items() if name not in _CLEARED} | dict(own)
+    """The environment of a worker: that of the command, but for what launchers set, and what is its own. Its
+    threads wait briefly for one another unless either says otherwise."""
+    whole = {name: value for name, value in os.environ.items() if name not in _CLEARED} | dict(own)
+    return briefly(whole)
 
 
 class Waiting:

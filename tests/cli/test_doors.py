@@ -46,6 +46,7 @@ READERS = {
     "scores.toml": lambda place: ("import", "--scores", place),
     "policy.toml": lambda place: ("gate", "--policy", place),
     "suite.toml": suite_of,
+    "suite.yaml": suite_of,
     "results_x.json": lambda place: ("import", place.parent),
 }
 
@@ -64,12 +65,18 @@ def test_a_bad_file_is_a_sentence(qeval, tmp_path, runs_dir, name, kind):
     assert sorted(runs_dir.iterdir()) == before
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "missing"])
 def test_bad_samples_of_lm_eval_are_a_sentence(qeval, tmp_path, runs_dir, kind):
     place = write(tmp_path / "out", results("letters"))
     put(next(place.glob("samples*")), kind)
     refused(qeval("import", place, code=None), 1)
     assert not runs_dir.exists()
+
+
+def test_missing_samples_of_lm_eval_leave_a_score(qeval, tmp_path):
+    place = write(tmp_path / "out", results("letters"))
+    put(next(place.glob("samples*")), "missing")
+    assert "No samples of letters" in qeval("import", place).stderr
 
 
 @pytest.mark.parametrize("line", ["null", "3", '"x"', "[]", "true", "[" * 1000, '{"a": ' + "9" * 5000 + "}"])

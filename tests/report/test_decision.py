@@ -86,6 +86,11 @@ def test_many_names_are_counted_in_the_title():
     assert headline(()) == ""
 
 
+def test_a_title_says_that_a_ratio_is_one_of_perplexities():
+    run, read, _ = make_run(2, (WIKI,), 60, seed=1, effect=-0.3)
+    assert headline(ranking(gather(run, read)).entries) == "bnb4 is worse than x1.10 in perplexity"
+
+
 def everything(made):
     """A report in every format of ours."""
     evidence = made.evidence

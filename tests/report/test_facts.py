@@ -44,3 +44,22 @@ def test_what_was_asked_of_memory_is_told_where_it_was_asked() -> None:
     asked = Settings(placement="streamed", gpu_memory=24 * 2**30)
     facts = dict(run_facts(replace(run, source="qeval", settings=asked)))
     assert [facts[label] for label in labels] == ["streamed", "24.0 GiB"]
+
+
+def test_a_long_list_of_layers_is_cut_and_counted() -> None:
+    run, *_ = make_run(2)
+    first = run.results[0]
+    assert first.provenance is not None
+    names = [f"model.layers.{number}.mlp.up_proj" for number in range(40)]
+    told = {
+        "bits": 4,
+        "modules_in_block_to_quantize": [names],
+        "dynamic": {f"-:^{name}$": {} for name in names},
+    }
+    made = replace(first.provenance, quantization=told)
+    fact = dict(provenance_facts(replace(first, provenance=made)))["Quantisation"]
+    assert fact.count("… (40 in all)") == 2
+    assert len(fact) < 800
+    few = replace(first.provenance, quantization={"bits": 4, "modules_to_not_convert": names[:2]})
+    fact = dict(provenance_facts(replace(first, provenance=few)))["Quantisation"]
+    assert fact == f'bits 4, modules_to_not_convert ["{names[0]}", "{names[1]}"]'

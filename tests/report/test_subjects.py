@@ -48,9 +48,13 @@ def test_places_keep_the_order_of_the_values(found):
 
 def test_one_sentence_says_that_nothing_is_shown_or_what_is():
     run, read, _ = make_run(3, (QUIZ,), n_items=400, churn=0.05)
-    evidence = gather(run, read)
-    (said,) = sentences(subjects(evidence), ["bnb4", "gptq"])
-    assert said == "quiz: no loss or gain is shown in any of its 3 subjects for any variant."
+    unspoilt = subjects(gather(run, read))
+    (said,) = sentences(unspoilt, ["bnb4", "gptq"])
+    most = min(unspoilt, key=lambda one: one.value)
+    assert said == (
+        "quiz: no loss or gain is shown in any of its 3 subjects for any variant. The largest loss measured: "
+        f"{most.variant} in {most.subject} ({most.delta}; {most.interval})."
+    )
     cell = next(cell for cell in run.results[2].cells if cell.task.name == "quiz_law")
     answer, value = read(cell).answer.copy(), read(cell).value.copy()
     lost = np.flatnonzero(value == 1)[:60]

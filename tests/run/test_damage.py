@@ -4,6 +4,7 @@ damaged, and the same command makes all as it was before, byte for byte."""
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import os
 import shutil
 from pathlib import Path
@@ -121,7 +122,7 @@ def _quiet_world():
         now = staticmethod(lambda tz: dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=tz))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(EXECUTORS, "local", in_this_process)
+        patch.setitem(EXECUTORS, "local", functools.partial(in_this_process, None))  # the toy forks nothing
         patch.setattr(keeping, "dt", SimpleNamespace(datetime=Clock, UTC=dt.UTC))
         patch.setattr(worker, "time", SimpleNamespace(perf_counter=lambda: 1.0))
         yield

@@ -176,6 +176,17 @@ def test_each_worker_has_an_environment_and_a_device_of_its_own(
     assert found[0].seated(a_job("toy"), None).settings.device == "auto"
 
 
+def test_threads_of_a_worker_wait_briefly_unless_somebody_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    assert workers.environment({})["GOMP_SPINCOUNT"] == "2000"
+    assert workers.environment({"GOMP_SPINCOUNT": "7"})["GOMP_SPINCOUNT"] == "7"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert "GOMP_SPINCOUNT" not in workers.environment({})
+
+
 def test_workers_of_a_cpu_have_one_thread_each_unless_more_are_asked_for() -> None:
     found = seats.seats(an_order(workers=3, settings=Settings(device="cpu"))).all
     assert [seat.environment for seat in found] == [{"OMP_NUM_THREADS": "1"}] * 3

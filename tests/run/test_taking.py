@@ -53,9 +53,9 @@ def samples(place: Path) -> dict[str, str]:
     return {file.parent.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-def a_worker(place: RunDir, **environment: str) -> subprocess.Popen[str]:
+def a_worker(place: RunDir, *words: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        (sys.executable, "-m", "qeval", "worker", str(place.path), "--timeout", "4"),
+        (sys.executable, "-m", "qeval", "worker", str(place.path), "--timeout", "4", *words),
         env={**os.environ, **environment},
         stderr=subprocess.PIPE,
         text=True,
@@ -142,7 +142,7 @@ def test_a_leader_that_is_killed_is_followed_by_another_one(qeval) -> None:
     for process in family:
         process.kill()
     one.communicate()
-    two = a_worker(place)
+    two = a_worker(place, "--verbose")
     said = two.communicate(timeout=300)[1]
     assert two.returncode == 0, said
     assert "[fp16] arc_easy" in said

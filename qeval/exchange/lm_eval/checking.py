@@ -18,7 +18,8 @@ from qeval.score.harness.rules import PERPLEXITIES
 _TOLERANCE = 1e-6
 """What sums in another order, and files of fewer digits, may differ by."""
 _OTHER_RUN = (
-    "Lay the samples of that very run beside its results; a task without samples is left out, by name."
+    "Lay the samples of that very run beside its results, or move them away: without them the results are "
+    "read as scores."
 )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from qeval.base.records import Task
+from qeval.base.sizes import MMLU_SUBJECTS
 from qeval.exchange.lm_eval.results import ResultsFile
 
 Groups = Mapping[str, Sequence[str]]
@@ -16,9 +17,19 @@ def groups_in(found: Sequence[ResultsFile]) -> Groups:
     """The groups that any of the files tells of: one that was made for a single task tells of none."""
     groups: dict[str, dict[str, None]] = {}
     for results in found:
-        for name, below in (results.table.get("group_subtasks") or {}).items():
+        told = results.table.get("group_subtasks") or {}
+        for name, below in (told or _by_name(results)).items():
             groups.setdefault(name, {}).update(dict.fromkeys(below))
     return {name: tuple(below) for name, below in groups.items() if below}
+
+
+def _by_name(results: ResultsFile) -> dict[str, list[str]]:
+    """MMLU as versions before 0.4 name its subjects; they knew no groups, and a part of it is none."""
+    subjects = [task for task in results.tasks() if task.startswith(f"{_OLD_MMLU}-")]
+    return {_OLD_MMLU: subjects} if len(subjects) == len(MMLU_SUBJECTS) else {}
+
+
+_OLD_MMLU = "hendrycksTest"
 
 
 def group_of(task: str, groups: Groups) -> tuple[str | None, str | None]:

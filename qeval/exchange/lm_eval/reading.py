@@ -45,6 +45,7 @@ from qeval.store.clusters import count_texts
 SCHEME = "imported"
 _NO_WISHES = Wishes()
 _SHOWN = 4
+_UNKNOWN = "what was truly loaded is not known here"
 Read = tuple[Cell, Samples | None, tuple[Item, ...]]
 """A task of a variant, and what is there of its items."""
 
@@ -273,11 +274,11 @@ def _provenance(variant: Measured, notes: Sequence[str]) -> Provenance:
         revision=revision_of(results),
         dtype=str(config.get("model_dtype") or ""),
         device=str(config.get("device") or ""),
-        engine="lm-eval",
+        engine=results.writer,
         batch_size=str(config.get("batch_size") or ""),
         versions=versions,
         notes=(
-            f"Imported from lm-eval ({backend}; {arguments}): what was truly loaded is not known here.",
+            f"Imported from {results.writer} ({backend}; {arguments}): {_UNKNOWN}.",
             *notes,
         ),
     )
@@ -310,7 +311,7 @@ def _run(
         baseline=baseline,
         results=tuple(results),
         settings=settings,
-        source="lm-eval",
+        source=", ".join(dict.fromkeys(file.writer for file in found)),
     )
 
 

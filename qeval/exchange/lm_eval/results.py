@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +12,8 @@ from typing import Any
 
 from qeval.base import reading
 from qeval.base.errors import QevalError, UsageError
+from qeval.exchange.readers import inspect, lighteval
+from qeval.exchange.readers.shape import SAMPLES, WRITER
 
 AGAIN = (
     "Run lm_eval again with --log_samples, or move its samples away: without them the results are read as "
@@ -22,8 +24,6 @@ AS_TABLE = (
     "FILE.csv"
 )
 """The remedy where a results file does not tell enough to be read by itself."""
-SAMPLES = "samples"
-"""Where a results file holds the samples themselves."""
 UNFILTERED = "none"
 OURS = "qeval"
 """The `model_source` of files that qeval wrote; their samples tell more (see `samples`)."""
@@ -49,7 +49,7 @@ class ResultsFile:
         if self.inline(task) is not None:
             return self.path
         return next(
-            filter(Path.is_file, self._places(task)), self.path.parent / samples_name(task, self.stamp)
+            filter(os.path.lexists, self._places(task)), self.path.parent / samples_name(task, self.stamp)
         )
 
     def inline(self, task: str) -> Any:
@@ -59,8 +59,8 @@ class ResultsFile:
         return found.get(task) if isinstance(found, dict) else None
 
     def has_samples(self, task: str) -> bool:
-        """Whether there are samples of a task."""
-        return self.inline(task) is not None or self.samples_of(task).is_file()
+        """Whether there are samples of a task, or what stands in their place and cannot be read."""
+        return self.inline(task) is not None or os.path.lexists(self.samples_of(task))
 
     def _places(self, task: str) -> Iterator[Path]:
         """Where versions of lm-eval put the samples of a task: today's name, that of the months before 0.4.3
@@ -84,6 +84,11 @@ class ResultsFile:
         asked = arguments_of(self.config.get("model_args"))
         named = next((asked[name] for name in WEIGHTS if asked.get(name)), None)
         return str(self.table.get("model_name") or named or self.config.get("model") or self.path.parent.name)
+
+    @property
+    def writer(self) -> str:
+        """The tool that wrote it."""
+        return str(self.table.get(WRITER) or "lm-eval")
 
     @property
     def ours(self) -> bool:
@@ -189,12 +194,14 @@ def find_results(paths: Sequence[Path]) -> list[ResultsFile]:
     files = {
         os.path.realpath(file): file
         for path in paths
-        for file in ([path] if path.is_file() else _files(path, "*.json"))
+        for file in ([path] if path.is_file() else [*_files(path, "*.json"), *_files(path, inspect.LOGS)])
         if path.is_file() or not file.name.startswith("samples_")
     }
-    found = [results for file in files.values() if (results := _read_results(file, root)) is not None]
+    details = _details(paths)
+    read = (_read_results(file, root, details) for file in files.values())
+    found = [results for results in read if results is not None]
     if not found:
-        raise QevalError(f"{named(paths)} holds no results of lm-eval.", _NOTHING)
+        raise _nothing(paths, files.values())
     return sorted(found, key=lambda results: (results.stamp, str(results.path)))
 
 
@@ -202,6 +209,18 @@ _NOTHING = (
     "Name what lm_eval --output_path made, a directory or a results file (a JSON object with `results`); or "
     "a table of scores, whose columns `qeval import --help` tells."
 )
+
+
+def _nothing(paths: Sequence[Path], files: Iterable[Path]) -> QevalError:
+    """The error where there are no results: they may not have been fetched."""
+    for file in files:
+        try:
+            reading.json_document(file)
+        except reading.PointerError as error:
+            return QevalError(f"{file} cannot be read: {reading.told(error)}.", error.remedy)
+        except OSError:
+            continue
+    return QevalError(f"{named(paths)} holds no results of lm-eval.", _NOTHING)
 
 
 def named(paths: Sequence[Path]) -> str:
@@ -254,19 +273,41 @@ def _refuse(error: OSError) -> None:
     ) from error
 
 
-def _read_results(path: Path, root: Path) -> ResultsFile | None:
+def _details(paths: Sequence[Path]) -> list[Path]:
+    """Lighteval's files of samples, below what is imported or beside the results that are."""
+    roots = [path for path in paths if path.is_dir()]
+    for path in paths:
+        above = next((place for place in path.resolve().parents if place.name == "results"), path.parent)
+        roots += [
+            place for place in (above.parent / "details", path.parent) if path.is_file() and place.is_dir()
+        ]
+    return list(dict.fromkeys(file for place in roots for file in _files(place, lighteval.DETAILS)))
+
+
+def _read_results(path: Path, root: Path, details: Sequence[Path]) -> ResultsFile | None:
+    if path.match(inspect.LOGS):
+        return _log(path, root)
     try:
         table = reading.json_document(path)
     except OSError as error:
-        if path.name.startswith("results") or isinstance(error, reading.PointerError):
+        if path.name.startswith("results"):
             again = f"{reading.remedy(error)} Or leave the file out: name the others."
             raise QevalError(f"{path} cannot be read: {reading.told(error)}.", again) from error
         return None
+    if inspect.is_inspects(table):
+        return _log(path, root)
+    match = _STAMP.search(path.stem)
+    stamp = match.group(1) if match else ""
+    if isinstance(table, dict) and lighteval.is_lightevals(table):
+        table = lighteval.as_lm_eval(table, stamp, details)
     if not (isinstance(table, dict) and _is_lm_evals(table)):
         return None
-    stamp = _STAMP.search(path.stem)
-    folders = _below(path, root)
-    return ResultsFile(path, stamp.group(1) if stamp else "", table, folders)
+    return ResultsFile(path, stamp, table, _below(path, root))
+
+
+def _log(path: Path, root: Path) -> ResultsFile:
+    """A log of inspect, whose name begins with its time."""
+    return ResultsFile(path, path.name.partition("_")[0], inspect.as_lm_eval(path), _below(path, root))
 
 
 def _below(path: Path, root: Path) -> tuple[str, ...]:
@@ -276,12 +317,13 @@ def _below(path: Path, root: Path) -> tuple[str, ...]:
 
 
 def _is_lm_evals(table: Mapping[str, Any]) -> bool:
-    """Whether a document is a results file of lm-eval; before 0.4 they had versions and no configurations."""
+    """Whether a document is a results file of lm-eval. Before 0.4 they had no configurations of tasks, and
+    people keep no more of newer ones than the results and how lm-eval was called."""
+    called = table.get("config")
     told = isinstance(table.get("configs"), dict) or (
-        isinstance(table.get("versions"), dict) and isinstance(table.get("config"), dict)
+        isinstance(called, dict) and bool({"model", "model_args"} & called.keys())
     )
-    results = table.get("results")
-    return told and isinstance(results, dict)
+    return told and isinstance(table.get("results"), dict)
 
 
 def strange(results: ResultsFile, task: str, error: Exception) -> QevalError:

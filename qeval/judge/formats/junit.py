@@ -18,7 +18,7 @@ def junit(outcome: Outcome) -> str:
     A required FAIL is a failure, INCONCLUSIVE is skipped, MISSING an error; an advisory rule that did not
     pass is skipped, since it fails no build.
     """
-    root = ET.Element("testsuites", name=_xml(f"qeval gate: {outcome.headline}"))
+    root = ET.Element("testsuites", name=_xml(outcome.headline))
     for variant in outcome.verdicts:
         cases = [one for one in outcome.decisions if one.variant == variant]
         kinds = [_junit_kind(one) for one in cases]

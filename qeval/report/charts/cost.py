@@ -12,6 +12,7 @@ from qeval.report.charts.drawing import (
     INK,
     LONGEST_NAME,
     NARROW,
+    ONCE,
     PAPER,
     SOFT,
     WIDE,
@@ -172,7 +173,7 @@ def _top_title(quality: str) -> Spec:
 
 def _rule_at(value: float, channel: str) -> Spec:
     encoding = {channel: {"datum": value, "type": "quantitative"}}
-    return {"mark": {"type": "rule", "color": SOFT, "strokeWidth": 1}, "encoding": encoding}
+    return {**ONCE, "mark": {"type": "rule", "color": SOFT, "strokeWidth": 1}, "encoding": encoding}
 
 
 _AROUND = ((10, -9), (10, 12), (-10, -9), (-10, 12), (10, -22), (10, 25), (-10, -22), (-10, 25))

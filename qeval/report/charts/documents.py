@@ -12,6 +12,7 @@ from qeval.report.charts.drawing import (
     LARGEST,
     LONGEST_NAME,
     NARROW,
+    ONCE,
     SOFT,
     WIDE,
     Chart,
@@ -68,7 +69,7 @@ def _document_spec(run: Run, values: list[Spec], width: int) -> Spec:
         "width": width - (200 if wide else 110),
         "height": {"step": 34},
         "layer": [
-            {"mark": {"type": "rule", "color": SOFT}, "encoding": {"x": {**x, "datum": 1}}},
+            {**ONCE, "mark": {"type": "rule", "color": SOFT}, "encoding": {"x": {**x, "datum": 1}}},
             {
                 "mark": stroke,
                 "encoding": {"y": y, "x": {**x, "field": "ratio"}, "color": colour, "description": HOVER},

@@ -66,7 +66,8 @@ class Chart:
 def draw(identity: str, title: str, alt: str, wide: Spec, narrow: Spec | None = None) -> Chart:
     """A chart from its specification, and from a second one for small screens."""
     file = to_svg(wide)
-    return Chart(identity, title, alt, file, for_page(file), for_page(to_svg(narrow)) if narrow else "")
+    small = _TITLE.sub("", for_page(to_svg(narrow))) if narrow else ""
+    return Chart(identity, title, alt, file, for_page(file), small)
 
 
 def to_svg(spec: Spec) -> str:
@@ -89,6 +90,8 @@ def hover(words: str) -> str:
     return _HOVER + words
 
 
+ONCE: Spec = {"data": {"values": [{}]}}
+"""For a layer that draws one line: without, Vega draws it once for each entry of the data."""
 HOVER: Spec = {"field": "hover"}
 """The channel `description` of marks whose data have such words under that name."""
 
@@ -131,7 +134,9 @@ def for_page(svg: str) -> str:
     Only tags are touched: what stands between them may be a name that a user gave.
     """
     body = _TAG.sub(lambda found: _short_tag(found[0]), svg)
-    return _EMPTY.sub("", body).replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1)
+    return _ENDED.sub(r"\1/>", _EMPTY.sub("", body)).replace(
+        "<svg ", '<svg aria-hidden="true" focusable="false" ', 1
+    )
 
 
 _TAG = re.compile(r'<(?:[^<>"]|"[^"]*")*>')
@@ -139,6 +144,9 @@ _NEEDLESS = re.compile(
     r' (?:role|class|aria-[a-z]+|xmlns|xmlns:xlink|version|font-family)="[^"]*"'
     r'| (?:pointer-events="none"|stroke-miterlimit="10"|opacity="1"|font-weight="normal"|stroke-width="1")'
 )
+_ENDED = re.compile(r'(<(path|line|rect)(?:[^<>"]|"[^"]*")*)></\2>')
+_TITLE = re.compile(r"<title>[^<]*</title>")
+"""What a pointer shows; a small screen has none, and its tables hold the same."""
 _EMPTY = re.compile(r'<path(?: display="none"| d=""| d="M0,0h0v0h0Z")+ ?(?:/>|></path>)|<g></g>')
 
 

@@ -14,6 +14,7 @@ from qeval.report.charts.drawing import (
     INK,
     LONGEST_NAME,
     NARROW,
+    ONCE,
     SOFT,
     WIDE,
     Chart,
@@ -139,7 +140,7 @@ def _forest_layers(run: Run, rows: list[Spec], zero: float, names: list[str], x:
     line = {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}, **seen}
     dot = {"type": "point", "filled": True, "size": 55, "opacity": 1}
     layers = [
-        {"mark": {"type": "rule", "color": SOFT}, "encoding": {"x": {**x, "datum": zero}}},
+        {**ONCE, "mark": {"type": "rule", "color": SOFT}, "encoding": {"x": {**x, "datum": zero}}},
         {"mark": {"type": "rule", "strokeWidth": 2}, "encoding": line},
         {"mark": dot, "encoding": {"y": y, "x": {**x, "field": "delta"}, "shape": shape, **seen}},
     ]

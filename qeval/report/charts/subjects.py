@@ -9,7 +9,7 @@ from qeval.base.records import Run
 from qeval.report.charts.drawing import (
     HOVER,
     LONGEST_NAME,
-    NARROW,
+    ONCE,
     SOFT,
     WIDE,
     Chart,
@@ -17,7 +17,6 @@ from qeval.report.charts.drawing import (
     colour_scale,
     draw,
     hover,
-    shape_scale,
 )
 from qeval.report.context import Context
 from qeval.report.subjects import Subject
@@ -50,8 +49,7 @@ def _subject_chart(run: Run, group: str, members: Sequence[Subject]) -> Chart:
     ]
     labels = {m.subject: f"{m.subject} ({m.n})" for m in members}
     names = [labels[name] for name in order]
-    wide, narrow = _subject_panels(run, values, names), _subject_panel(run, values, names)
-    return draw(f"subjects-{group}", title, alt, wide, narrow)
+    return draw(f"subjects-{group}", title, alt, _subject_panels(run, values, names))
 
 
 def _harmed_first(members: Sequence[Subject]) -> list[str]:
@@ -100,7 +98,7 @@ def _subject_panels(run: Run, values: list[Spec], order: list[str]) -> Spec:
             "width": max(60, (WIDE - 270) // columns - 16),
             "height": {"step": 15},
             "layer": [
-                {"mark": {"type": "rule", "color": SOFT}, "encoding": {"x": {**above, "datum": 0}}},
+                {**ONCE, "mark": {"type": "rule", "color": SOFT}, "encoding": {"x": {**above, "datum": 0}}},
                 {"mark": hollow, "encoding": {"y": y, "x": {**x, "field": "raw"}, "color": color}},
                 {
                     "mark": filled,
@@ -114,37 +112,4 @@ def _subject_panels(run: Run, values: list[Spec], order: list[str]) -> Spec:
             ],
             "resolve": {"axis": {"x": "independent"}},
         },
-    }
-
-
-def _subject_panel(run: Run, values: list[Spec], order: list[str]) -> Spec:
-    """All variants in one narrow panel, told apart by colours and shapes; filled and hollow as when wide."""
-    names = list(dict.fromkeys(value["variant"] for value in values))
-    x = {"type": "quantitative", "title": "difference in points", "axis": {"tickCount": 5, "grid": False}}
-    legend = {"title": None, "columns": 2, "orient": "top"}
-    shape = {"field": "variant", "type": "nominal", "scale": shape_scale(names), "legend": legend}
-    color = {"field": "variant", "type": "nominal", "scale": colour_scale(run, names), "legend": legend}
-    hollow = {"type": "point", "size": 12, "opacity": 0.5, "strokeWidth": 1}
-    filled = {"type": "point", "filled": True, "size": 30, "opacity": 1}
-    above = {**x, "axis": {"tickCount": 5, "grid": False, "orient": "top"}}
-    y = _subjects_axis(order, 205)
-    return {
-        "data": {"values": values},
-        "width": NARROW - 210,
-        "height": {"step": 15},
-        "layer": [
-            {"mark": {"type": "rule", "color": SOFT}, "encoding": {"x": {**above, "datum": 0}}},
-            {"mark": hollow, "encoding": {"y": y, "x": {**x, "field": "raw"}, "color": color}},
-            {
-                "mark": filled,
-                "encoding": {
-                    "y": y,
-                    "x": {**x, "field": "shrunk"},
-                    "shape": shape,
-                    "color": color,
-                    "description": HOVER,
-                },
-            },
-        ],
-        "resolve": {"axis": {"x": "independent"}},
     }

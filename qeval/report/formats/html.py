@@ -47,11 +47,11 @@ def render_html(context: Context, history: History | None = None) -> str:
     """The page. Every text in it is escaped; its own policy forbids it any network and any other script."""
     style, script, drawn = _joined(STYLES), _joined(SCRIPTS), charts(context)
     style += _joined(("strip.css",)) if history else ""
+    met = versus(context)
     names = [line.name for line in context.candidates]
     flipped = {
         (one.variant, one.task) for one in context.explorer.counts if one.lost + one.gained + one.changed
     }
-    met = versus(context)
     template = _environment().get_template("report.html.j2")
     return template.render(
         context=context,
@@ -146,11 +146,8 @@ def _hash(text: str) -> str:
 
 
 def _joined(names: Sequence[str]) -> str:
-    return "".join(map(_read, names))
-
-
-def _read(name: str) -> str:
-    return (files("qeval.report.formats") / "templates" / name).read_text(encoding="utf-8")
+    place = files("qeval.report.formats") / "templates"
+    return "".join((place / name).read_text(encoding="utf-8") for name in names)
 
 
 def _raw(text: str) -> str:

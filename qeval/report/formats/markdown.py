@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -13,7 +13,6 @@ from urllib.parse import quote
 from qeval.base import numbers
 from qeval.base.markdown import escape
 from qeval.base.names import slugged
-from qeval.base.text import one_line, visible
 from qeval.compare.columns import COLUMNS
 from qeval.report.choices import CALIBRATION_HEADERS, ToldChoices
 from qeval.report.context import Context, Detail, Line
@@ -29,12 +28,13 @@ from qeval.report.fidelity import (
 )
 from qeval.report.figures import Figure
 from qeval.report.flips import DIRECTIONS, Flip, shorten
+from qeval.report.foremost import foremost
 from qeval.report.formats import Format, Options
+from qeval.report.formats.pieces import Markdown, as_html, fenced, table
 from qeval.report.glossary import glossary
 from qeval.report.noise import FLOOR_HEADERS, SEED_HEADERS
 from qeval.report.ranking import Entry, Ranking
 from qeval.report.subjects import Subject
-from qeval.report.verdicts import WORST_FIRST
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -47,12 +47,6 @@ _WORDS = {
     "changed": "another answer",
     "same": "unchanged",
 }
-
-
-class Markdown(str):
-    """Text that is Markdown already; every other text is escaped when it is rendered."""
-
-    __slots__ = ()
 
 
 @dataclass(frozen=True)
@@ -80,7 +74,7 @@ def render_markdown(
         context=context,
         pictures=pictures,
         short=short,
-        decision=_decision(context),
+        decision=_decision(context, short=short),
         scores=_short_scores(context) if short else _scores(context),
         fidelity=_fidelity_rows(context.fidelity, _SHORT_FIDELITY if short else range(len(HEADERS))),
         folds=[] if short else _folds(context),
@@ -97,21 +91,6 @@ def _cut(text: str) -> str:
     note = "\n\n*The rest did not fit here; it stands in the full report.*\n"
     kept = text.encode("utf-8", "replace")[: SHORT_BYTES - len(note.encode())].decode("utf-8", "ignore")
     return kept.rpartition("\n")[0].rstrip() + note
-
-
-def as_html(text: str) -> Markdown:
-    """Untrusted text for a line that Markdown leaves to HTML, such as <summary>."""
-    from markupsafe import escape as escaped
-
-    return Markdown(escaped(one_line(text)))
-
-
-def fenced(text: str) -> Markdown:
-    """Text in a code block whose fence is longer than any run of backticks in it."""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    body = visible(text.replace("\r\n", "\n").replace("\r", "\n"))
-    return Markdown(f"{fence}text\n{body}\n{fence}")
 
 
 def _finalize(value: Any) -> Any:
@@ -133,26 +112,6 @@ def _environment() -> Environment:
     )
     environment.filters.update(html=as_html)
     return environment
-
-
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, words: int = 1) -> Markdown:
-    """A GitHub table of untrusted cells; the first `words` columns are words, the rest numbers."""
-    from tabulate import tabulate
-
-    align = ["left" if place < words else "right" for place in range(len(headers))]
-    cells = [[_cell(cell) for cell in row] for row in rows]
-    text = tabulate(
-        cells,
-        [_cell(h) for h in headers],
-        tablefmt="github",
-        disable_numparse=True,
-        colalign=align if rows else None,
-    )
-    return Markdown(text)
-
-
-def _cell(text: str) -> str:
-    return str(text) if isinstance(text, Markdown) else escape(text)
 
 
 def _folds(context: Context) -> list[tuple[str, Markdown]]:
@@ -243,8 +202,8 @@ def _bullets(texts: Iterable[str]) -> str:
     return "\n".join(f"- {escape(text)}" for text in texts)
 
 
-def _decision(context: Context) -> Markdown:
-    """The decision table: what a release is decided by, the best variant first."""
+def _decision(context: Context, *, short: bool) -> Markdown:
+    """The decision table: what a release is decided by, the best variant first; `short` has five columns."""
     told = context.ranking
     if not told.entries or not context.columns:
         return Markdown("")
@@ -254,8 +213,9 @@ def _decision(context: Context) -> Markdown:
         *((f"{told.ratio_of}, ratio",) if told.ratio_of else ()),
         *(f"{title}, {unit}" for title, unit, _ in told.fixed),
     ]
-    rows = [_decided(told, entry) for entry in (*told.entries, told.reference)]
-    return table(headers, rows, words=2)
+    most = _SHORT_COLUMNS if short else len(headers)
+    rows = [_decided(told, entry)[:most] for entry in (*told.entries, told.reference)]
+    return table(headers[:most], rows, words=2)
 
 
 def _decided(told: Ranking, entry: Entry) -> tuple[str, ...]:
@@ -284,39 +244,10 @@ _SHORT_FIDELITY = (0, 1, 3, 4, 5)
 
 
 def _short_scores(context: Context) -> Markdown:
-    """The same with at most five columns: the average, then the rows that a rule judged, the worst first,
-    then those on which a variant most surely lost."""
-    most = _SHORT_COLUMNS - 1
-    if len(context.columns) <= most:
-        return _scores(context)
-    kept = sorted(_by_weight(context)[:most])
-    lines = [replace(line, figures=tuple(line.figures[place] for place in kept)) for line in context.lines]
-    shown = replace(context, columns=tuple(context.columns[place] for place in kept), lines=tuple(lines))
-    left = len(context.columns) - most
-    rest = f"{left} more {'row stands' if left == 1 else 'rows stand'} in the full report."
-    return Markdown(f"{_scores(shown)}\n\n*{rest}*")
-
-
-def _by_weight(context: Context) -> list[int]:
-    """The places of the columns, what a reader must see first."""
-    surest: dict[str, float] = {}
-    for one in context.evidence.comparisons:
-        p = one.p if one.p is not None and one.delta < 0 else 1.0
-        surest[one.task] = min(surest.get(one.task, 1.0), p)
-    judged: dict[str, int] = {}
-    for decision in context.decisions:
-        rank = WORST_FIRST.index(decision.status)
-        judged[decision.task] = min(judged.get(decision.task, rank), rank)
-    names = [column.row.id for column in context.columns]
-    return sorted(
-        range(len(names)),
-        key=lambda place: (
-            names[place] != "average",
-            judged.get(names[place], len(WORST_FIRST)),
-            surest.get(names[place], 1.0),
-            place,
-        ),
-    )
+    """The same with at most five columns."""
+    shown, left = foremost(context, _SHORT_COLUMNS - 1)
+    rest = f"\n\n*{left} more {'row stands' if left == 1 else 'rows stand'} in the full report.*"
+    return Markdown(f"{_scores(shown)}{rest if left else ''}")
 
 
 def _fidelity_rows(told: Told, places: Sequence[int]) -> Markdown:

@@ -12,6 +12,7 @@ from factories import compare_run
 from harness_files import LATER, STAMP, letters, results, sample, write
 
 from qeval.base.errors import QevalError, UsageError
+from qeval.base.sizes import MMLU_SUBJECTS
 from qeval.exchange.lm_eval.judging import Wishes
 from qeval.exchange.lm_eval.reading import import_lm_eval
 from qeval.exchange.scores import import_scores
@@ -127,6 +128,16 @@ def test_what_is_not_right_or_wrong_is_as_sure_as_its_standard_error_says(tmp_pa
     cell = published(tmp_path, {"acc,none": 0.41234, "acc_stderr,none": 0.0137}, n=817)
     assert cell.task.kind == "score"
     assert cell.metrics["n_effective"] == pytest.approx(min(817, 0.41234 * 0.58766 / 0.0137**2))
+
+
+def test_no_more_than_results_and_how_lm_eval_was_called(tmp_path):
+    for name, score in (("fp16", 0.5), ("int4", 0.25)):
+        error = (score * (1 - score) / 99) ** 0.5
+        said = {"letters": {"acc,none": score, "acc_stderr,none": error, "alias": "letters"}}
+        config = {"model": "hf", "model_args": f"pretrained=org/tiny,dtype={name}", "limit": None}
+        (tmp_path / f"{name}.json").write_text(json.dumps({"results": said, "config": config}))
+    found = import_lm_eval(tmp_path, baseline="tiny[dtype=fp16]")
+    assert [(cell.n, cell.score) for cell in cells_of(found).values()] == [(100, 0.5), (100, 0.25)]
 
 
 def test_samples_in_the_results_themselves(tmp_path):
@@ -264,6 +275,15 @@ def test_a_pointer_of_git_lfs_is_called_that(tmp_path, what):
     assert import_lm_eval(place).run.results
 
 
+def test_pointers_that_are_no_results_do_not_matter_where_there_are_some(tmp_path):
+    (tmp_path / "tokenizer.json").write_text(POINTER)
+    for path in (tmp_path, tmp_path / "tokenizer.json"):
+        with pytest.raises(QevalError, match=r"tokenizer.json cannot be read: it is a Git LFS pointer"):
+            import_lm_eval(path)
+    write(tmp_path / "out", results("letters"))
+    assert import_lm_eval(tmp_path).run.results
+
+
 def test_damaged_samples_moved_away_leave_scores(tmp_path):
     place = write(tmp_path / "out", results("letters"))
     file = place / f"samples_letters_{STAMP}.jsonl"
@@ -273,6 +293,48 @@ def test_damaged_samples_moved_away_leave_scores(tmp_path):
     assert "move its samples away" in caught.value.hint
     file.rename(tmp_path / "away.jsonl")
     assert import_lm_eval(place).run.results[0].cells[0].aggregate_only
+
+
+def test_samples_of_another_run_moved_away_leave_scores(tmp_path):
+    place = write(tmp_path / "out", results("letters"))
+    file = place / f"samples_letters_{STAMP}.jsonl"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(QevalError, match="says that 6 were scored") as caught:
+        import_lm_eval(place)
+    assert "move them away" in caught.value.hint
+    file.rename(tmp_path / "away.jsonl")
+    assert import_lm_eval(place).run.results[0].cells[0].aggregate_only
+
+
+def test_samples_alone_are_laid_beside_their_results(tmp_path):
+    place = write(tmp_path / "out" / "a", results("letters"))
+    write(tmp_path / "out" / "b", results("letters"))
+    file = next(place.glob("results*"))
+    file.rename(tmp_path / file.name)
+    with pytest.raises(QevalError, match="has samples, and no results file that can be read") as caught:
+        import_lm_eval(tmp_path / "out")
+    assert "Lay the results beside them" in caught.value.hint
+    (tmp_path / file.name).rename(file)
+    assert import_lm_eval(tmp_path / "out", baseline="tiny[a]").run.results
+
+
+@pytest.mark.parametrize("lacking", [0, 1])
+def test_subjects_of_mmlu_as_0_3_names_them_are_a_group_if_all_are_there(tmp_path, lacking):
+    names = [name.replace("mmlu_", "hendrycksTest-") for name in MMLU_SUBJECTS][lacking:]
+    error = (0.25 / 99) ** 0.5
+    table = {
+        "results": {name: {"acc": 0.5, "acc_stderr": error} for name in names},
+        "versions": dict.fromkeys(names, 1),
+        "config": {
+            "model": "hf-causal",
+            "model_args": "pretrained=org/tiny",
+            "num_fewshot": 5,
+            "limit": None,
+        },
+    }
+    (tmp_path / "results.json").write_text(json.dumps(table))
+    cells = import_lm_eval(tmp_path).run.results[0].cells
+    assert {(cell.n, cell.task.group) for cell in cells} == {(100, None if lacking else "hendrycksTest")}
 
 
 def test_results_that_do_not_tell_enough_are_told_in_a_table(tmp_path):

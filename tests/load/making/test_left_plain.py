@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_models import LINEARS
+from tiny_models import LINEARS, save_llama
 from tiny_worlds import QUIET, World, logits, new_world
 
 from qeval.base.errors import QevalError
@@ -100,6 +100,20 @@ def test_every_reader_knows_which_are_plain(
         assert packed(model) == every() - PLAIN
         assert (logits(model) - ours).norm() < 0.01 * ours.norm()
     assert (logits(ready.model) == ours).all()
+
+
+def test_layer_1_is_not_layer_11(world: World, tmp_path: Path) -> None:
+    """Readers compare names by their beginnings and ends."""
+    from dataclasses import replace
+
+    model = save_llama(tmp_path / "deep", num_hidden_layers=12, intermediate_size=64)
+    deep = replace(world, model=model, cache=tmp_path / "cache", said=[])
+    words = {"skip_modules": "model.layers.1.mlp+model.layers.11.self_attn.q_proj", "samples": 2}
+    found = packed(deep.load(deep.scheme(**words)).model)
+    plain = {f"model.layers.1.mlp.{one}_proj" for one in ("gate", "up", "down")}
+    parts = {name.partition("layers.0.")[2] for name in every() if "layers.0." in name}
+    whole = {f"model.layers.{layer}.{part}" for layer in range(12) for part in parts}
+    assert found == whole - plain - {"model.layers.11.self_attn.q_proj"}
 
 
 def test_key_and_card_tell_of_them(world: World, made: Path) -> None:

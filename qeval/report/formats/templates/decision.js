@@ -67,8 +67,8 @@
     const rows = chosen.entries.map(([place, status, mark, word, , delta, interval, span, worst, ratio]) => {
       const row = rowOf(decision, data.variants[place]);
       row.className = "s-" + status;
-      put(row, "verdict", element("span", "", mark), " " + word).firstChild.setAttribute("aria-hidden", "true");
-      put(row, "delta", typed(delta) + " ", element("small", "", interval ? minus(interval) : "")).title = minus(interval);
+      put(row, "verdict", element("span", "", mark), " " + minus(word)).firstChild.setAttribute("aria-hidden", "true");
+      put(row, "delta", typed(delta) + " ", element("small", "range", interval ? minus(interval) : "")).title = minus(interval);
       put(row, "span", ...(span && chosen.scale ? [axis(span, chosen.scale)] : []));
       put(row, "worst", typed(worst));
       put(row, "ratio", typed(ratio));
@@ -90,7 +90,7 @@
       const sign = element("span", "", mark);
       sign.setAttribute("aria-hidden", "true");
       return element("li", "verdict s-" + status,
-        element("span", "status", sign, " " + word), element("span", "who", data.variants[place]), element("p", "why", minus(sentence)));
+        element("span", "status", sign, " " + minus(word)), element("span", "who", data.variants[place]), element("p", "why", minus(sentence)));
     }));
   }
 
@@ -116,7 +116,7 @@
     data.variants.forEach((name, place) => {
       const row = rowOf(summary, name);
       const entry = verdicts.get(place);
-      row.cells[0].querySelector("small").textContent = entry ? `${entry[2]} ${entry[3]}` : "compared with";
+      row.cells[0].querySelector("small").textContent = entry ? minus(`${entry[2]} ${entry[3]}`) : "compared with";
       [...row.cells].slice(1).forEach((cell, column) => fill(cell, (chosen.cells[place] || [])[column]));
     });
   }

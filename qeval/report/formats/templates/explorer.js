@@ -232,14 +232,14 @@
       ? `What decides is the log-probability of a choice divided by ${DIVISORS[item.way]} (${item.metric}); below it the log-probability itself, in nats.`
       : item.way === "plain" ? "What decides is the log-probability of a choice, in nats."
         : `Log-probability of each choice, in nats. The score that decided (${item.metric}) is not stored.`;
-    return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Scores of the choices" }, make("table", { class: "choices" },
+    return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Scores of the choices, ${label(item)} ${item.key}` }, make("table", { class: "choices" },
       make("caption", {}, make("span", {}, how + " Bars run from this item's lowest score to its highest.")), make("thead", {}, head), make("tbody", {}, ...rows)));
   }
 
   function answers(item) {
     const rows = columns(item).map((v) => make("tr", {}, make("th", { scope: "row" }, swatch(v), short(names[v])),
       make("td", { class: "m" + item.marks[v] }, `${SIGNS[item.marks[v]]} ${SAID[item.marks[v]]}`), make("td", { class: "verbatim" }, item.answers[v])));
-    return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Answers" }, make("table", {},
+    return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Answers, ${label(item)} ${item.key}` }, make("table", {},
       make("caption", {}, make("span", {}, "Right answer: ", make("span", { class: "verbatim" }, item.goldText || item.gold))),
       make("tbody", {}, ...rows)));
   }
@@ -288,7 +288,7 @@
     const first = item.question.trim().split("\n").filter(Boolean).slice(-2).join(" ") || item.key;
     const kind = changes(item)[item.lead];
     const chosen = controls.variant.value !== "";
-    const words = chosen || /^[~.]/.test(item.marks[base]) ? WORDS[kind] || "" : summed(item.marks) || WORDS[kind] || "";
+    const words = chosen || controls.sort.value === "pattern" || /^[~.]/.test(item.marks[base]) ? WORDS[kind] || "" : summed(item.marks) || WORDS[kind] || "";
     const summary = make("summary", {},
       marked(item.marks),
       make("span", { class: "direction d" + kind }, make("span", { "aria-hidden": "true" }, (ARROWS[kind] || "") + " "), / in all$/.test(words) ? WORDS[kind] || words : words),

@@ -1,0 +1,167 @@
+"""Logs of inspect, read by its own package: a log is one task of one model, its scorers are filters."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from qeval.base import reading
+from qeval.base.errors import QevalError
+from qeval.exchange.readers.shape import Told, as_results
+
+WRITER = "inspect"
+LOGS = "*.eval"
+_START = 200
+_METRICS = {"accuracy": "acc", "mean": "mean_score"}
+"""inspect's names of a mean over items, and what it is called here."""
+
+
+def is_inspects(table: Any) -> bool:
+    """Whether a JSON document is a log of inspect."""
+    return isinstance(table, dict) and isinstance(table.get("eval"), dict) and "status" in table
+
+
+def as_lm_eval(path: Path) -> dict[str, Any]:
+    """A log in the shape of lm-eval's results.
+
+    Raises QevalError where inspect is not installed, where it does not read the file, or where the log is of
+    an evaluation that did not end.
+    """
+    log = _read(path)
+    if log.status != "success":
+        raise QevalError(
+            f"{path} is the log of an evaluation that did not end ({log.status}).",
+            "Finish it with inspect eval-retry, or move it away.",
+        )
+    made = log.eval
+    name = str(made.task).rpartition("/")[2]
+    arguments = {key: str(value) for key, value in (made.model_args or {}).items() if value is not None}
+    return as_results(
+        {name: _told(log)},
+        writer=WRITER,
+        model=str(made.model),
+        arguments=arguments,
+        date=str(made.created),
+        limit=made.config.limit if isinstance(made.config.limit, int | None) else len(_items(log)),
+    )
+
+
+def _read(path: Path) -> Any:
+    try:
+        from inspect_ai.log import read_eval_log
+    except ImportError as error:
+        raise QevalError(
+            f"{path} is a log of inspect, and the package that reads it is not installed.",
+            "Install it with: pip install 'qeval[inspect]'",
+        ) from error
+    try:
+        with reading.opened(path) as file:
+            reading.check_fetched(path, file.read(_START))
+        return read_eval_log(str(path))
+    except reading.PointerError as error:
+        raise QevalError(f"{path} cannot be read: {reading.told(error)}.", error.remedy) from error
+    except Exception as error:  # whatever inspect's reader raises at a damaged file
+        why = " ".join(str(error).split())[:120]
+        raise QevalError(f"{path} is damaged ({why}).", "Copy it again, or move it away.") from error
+
+
+def _told(log: Any) -> Told:
+    made = log.eval
+    lines = [line for at, some in enumerate(_items(log)) for line in _lines(at, some)]
+    means, errors = _means(log)
+    generated = {"model": _plain(made.model_generate_config), "plan": _plain(getattr(log, "plan", None))}
+    return Told(
+        means=means,
+        errors=errors,
+        lines=lines or None,
+        config={
+            "output_type": "generate_until",
+            "dataset_path": made.dataset.name or made.dataset.location,
+            "generation_kwargs": generated,
+            "repeats": made.config.epochs or 1,
+            "filter_list": [{"name": name, "filter": []} for name in dict.fromkeys(one for _, one in means)],
+        },
+        counts=_counts(log),
+        version=made.task_version,
+    )
+
+
+def _plain(record: Any) -> Any:
+    """A record of inspect as JSON holds it, without what is not set."""
+    return {} if record is None else json.loads(record.model_dump_json(exclude_none=True))
+
+
+def _counts(log: Any) -> dict[str, int]:
+    whole = log.eval.dataset.samples
+    told = log.results
+    scored = told.completed_samples // (log.eval.config.epochs or 1) if told else None
+    return {key: n for key, n in (("original", whole), ("effective", scored)) if n}
+
+
+def _means(log: Any) -> tuple[dict[tuple[str, str], float], dict[tuple[str, str], float]]:
+    """The means that the log tells, and their standard errors, by metric and scorer."""
+    means: dict[tuple[str, str], float] = {}
+    errors: dict[tuple[str, str], float] = {}
+    for score in log.results.scores if log.results else ():
+        values = {name.rpartition("/")[2]: metric.value for name, metric in score.metrics.items()}
+        for name, metric in _METRICS.items():
+            if name in values:
+                means[metric, score.name] = float(values[name])
+                errors |= {(metric, score.name): float(values["stderr"])} if "stderr" in values else {}
+    return means, errors
+
+
+def _items(log: Any) -> list[list[Any]]:
+    """The samples of each item: one an epoch."""
+    found: dict[str, list[Any]] = {}
+    for sample in log.samples or ():
+        found.setdefault(str(sample.id), []).append(sample)
+    return list(found.values())
+
+
+def _lines(at: int, epochs: Sequence[Any]) -> Iterator[dict[str, Any]]:
+    """A line for each scorer, its value the mean over epochs."""
+    first = epochs[0]
+    prompt, texts = _prompt(first.messages), [str(one.output.completion) for one in epochs]
+    for name in first.scores or {}:
+        value = _value([one.scores[name].value for one in epochs if one.scores and name in one.scores])
+        metrics = {} if value is None else dict.fromkeys(_METRICS.values(), value)
+        answer = first.scores[name].answer
+        yield {
+            "doc_id": first.id if isinstance(first.id, int) else at,
+            "doc": {"id": str(first.id), "question": _text(first.input), "choices": first.choices or []},
+            "target": str(first.target),
+            "arguments": [[prompt, {}]],
+            "resps": [texts],
+            "filtered_resps": [str(texts[0] if answer is None else answer)],
+            "filter": name,
+            "metrics": list(metrics),
+            **metrics,
+        }
+
+
+def _value(values: Iterable[Any]) -> float | None:
+    """The mean of what a scorer gave, as inspect makes numbers of it; None where it gave several at once."""
+    from inspect_ai.scorer import value_to_float
+
+    made, found = value_to_float(), list(values)
+    if not found or any(isinstance(value, Mapping | list) for value in found):
+        return None
+    return math.fsum(made(value) for value in found) / len(found)
+
+
+def _prompt(messages: Iterable[Any]) -> str:
+    """Everything that the model was given before its first answer."""
+    parts = []
+    for message in messages:
+        if message.role == "assistant" and getattr(message, "source", None) == "generate":
+            break
+        parts.append(f"{message.role}: {message.text}")
+    return "\n".join(parts)
+
+
+def _text(asked: Any) -> str:
+    return asked if isinstance(asked, str) else _prompt(asked)

@@ -1,0 +1,106 @@
+"""Logs that inspect wrote (see tests/helpers/elsewhere), by its own reader where it is installed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import fake_inspect
+import pytest
+from factories import compare_run
+
+from qeval.base.errors import QevalError
+from qeval.exchange.lm_eval.judging import Wishes
+from qeval.exchange.lm_eval.reading import import_lm_eval
+
+LOGS = Path(__file__).parents[2] / "fixtures" / "elsewhere" / "inspect-0.3.285"
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+
+
+@pytest.fixture(params=["fake json", "json", "eval"])
+def logs(request, monkeypatch):
+    """The directory of logs, with inspect's own reader or with ours of its JSON."""
+    form = request.param.rpartition(" ")[2]
+    if request.param.startswith("fake"):
+        fake_inspect.install(monkeypatch)
+    else:
+        pytest.importorskip("inspect_ai", reason="qeval[inspect] is not installed")
+    return LOGS / form
+
+
+def cells_of(found):
+    return {(r.variant.name, cell.task.name): cell for r in found.run.results for cell in r.cells}
+
+
+def test_logs_are_paired_item_by_item_and_give_inspects_own_means(logs):
+    found = import_lm_eval(logs, baseline="fp16")
+    cells = cells_of(found)
+    assert set(cells) == {(name, task) for name in ("fp16", "int4") for task in ("toy_letters", "toy_sums")}
+    for (name, task), cell in cells.items():
+        file = next((LOGS / "json" / name).glob(f"*_{task.replace('_', '-')}_*"))
+        told = {score["name"]: score for score in json.loads(file.read_text())["results"]["scores"]}
+        assert cell.score == pytest.approx(told[cell.task.filter]["metrics"]["accuracy"]["value"])
+        assert (cell.n, cell.n_available) == ((12, 12) if task == "toy_letters" else (6, 6))
+    rows = {row.task: row for row in compare_run(found.run, lambda cell: found.samples[cell.key])}
+    assert (rows["toy_letters"].losses, rows["toy_letters"].gains) == (2, 3)
+    assert {result.provenance.engine for result in found.run.results} == {"inspect"}
+
+
+def test_scorers_are_filters(logs):
+    for name in ("includes", "match"):
+        found = import_lm_eval(logs, baseline="fp16", wishes=Wishes(filters={"toy_sums": name}))
+        assert cells_of(found)["int4", "toy_sums"].task.filter == name
+
+
+@pytest.mark.parametrize("form", ["json", "eval"])
+def test_without_inspect_a_log_says_what_to_install(form, monkeypatch):
+    for name in ("inspect_ai", "inspect_ai.log"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(QevalError, match="package that reads it is not installed") as caught:
+        import_lm_eval(LOGS / form)
+    assert caught.value.hint == "Install it with: pip install 'qeval[inspect]'"
+
+
+def changed(tmp_path, change):
+    place = shutil.copytree(LOGS / "json", tmp_path / "logs")
+    file = next((place / "int4").glob("*letters*"))
+    log = json.loads(file.read_text())
+    change(log)
+    file.write_text(json.dumps(log))
+    return place, file
+
+
+def test_an_evaluation_that_did_not_end_is_refused_and_can_be_moved_away(tmp_path, monkeypatch):
+    fake_inspect.install(monkeypatch)
+    place, file = changed(tmp_path, lambda log: log.update(status="error"))
+    with pytest.raises(QevalError, match=r"did not end \(error\)") as caught:
+        import_lm_eval(place, baseline="fp16")
+    assert "move it away" in caught.value.hint
+    file.unlink()
+    assert len(cells_of(import_lm_eval(place, baseline="fp16"))) == 3
+
+
+def test_a_log_without_samples_is_a_score(tmp_path, monkeypatch):
+    fake_inspect.install(monkeypatch)
+    place, _ = changed(tmp_path, lambda log: log.pop("samples"))
+    cells = cells_of(import_lm_eval(place, baseline="fp16"))
+    assert [cell.aggregate_only for cell in cells.values()].count(True) == 1
+    assert cells["int4", "toy_letters"].n == 12
+
+
+def test_another_way_of_asking_is_unproved(tmp_path, monkeypatch):
+    fake_inspect.install(monkeypatch)
+    place, _ = changed(tmp_path, lambda log: log["eval"].update(model_generate_config={"temperature": 1.0}))
+    cell = cells_of(import_lm_eval(place, baseline="fp16"))["int4", "toy_letters"]
+    assert "generation_kwargs is" in cell.unproved[0]
+
+
+def test_a_pointer_and_a_damaged_log_are_called_that(tmp_path, monkeypatch):
+    fake_inspect.install(monkeypatch)
+    file = tmp_path / "x.eval"
+    for text, says in ((LFS, "it is a Git LFS pointer"), ("no log", "is damaged")):
+        file.write_text(text)
+        with pytest.raises(QevalError, match=says):
+            import_lm_eval(tmp_path)

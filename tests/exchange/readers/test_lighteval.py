@@ -1,0 +1,147 @@
+"""What releases of lighteval wrote (see tests/helpers/elsewhere), and damage to it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from factories import compare_run
+
+from qeval.base.errors import QevalError
+from qeval.exchange.lm_eval.reading import import_lm_eval
+
+ELSEWHERE = Path(__file__).parents[2] / "fixtures" / "elsewhere"
+VERSIONS = ("0.6.2", "0.13.0")
+FP16, INT4 = "tiny[dtype=float16]", "tiny[dtype=int4]"
+
+
+def release(version):
+    return ELSEWHERE / f"lighteval-{version}"
+
+
+def cells_of(found):
+    return {(r.variant.name, cell.task.name): cell for r in found.run.results for cell in r.cells}
+
+
+def copied(version, tmp_path):
+    return shutil.copytree(release(version), tmp_path / version)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_details_are_paired_item_by_item_and_give_lightevals_own_means(version):
+    found = import_lm_eval(release(version), baseline=FP16)
+    for name, folder in ((FP16, "fp16"), (INT4, "int4")):
+        table = json.loads(next((release(version) / folder).rglob("results_*.json")).read_text())["results"]
+        for full, said in ((full, said) for full, said in table.items() if full != "all"):
+            cell = cells_of(found)[name, next(part for part in full.split("|") if part.startswith("toy"))]
+            assert cell.score == pytest.approx(said[cell.task.metric])
+            assert (cell.n, cell.task.num_fewshot) == (len(found.samples[cell.key]), 0)
+    rows = {row.task: row for row in compare_run(found.run, lambda cell: found.samples[cell.key])}
+    assert set(rows) == {"toy_letters", "toy_sums"}
+    assert rows["toy_letters"].losses is not None
+    assert {result.provenance.engine for result in found.run.results} == {"lighteval"}
+
+
+def test_old_and_new_details_say_the_same_of_the_same_answers():
+    old, new = (import_lm_eval(release(version), baseline=FP16) for version in VERSIONS)
+    for place, cell in cells_of(old).items():
+        mine, theirs = old.samples[cell.key], new.samples[cells_of(new)[place].key]
+        for name in ("value", "answer", "gold", "prompt_hash", "doc_hash", "target_hash"):
+            assert list(getattr(mine, name)) == list(getattr(theirs, name))
+
+
+def test_the_answer_is_the_likeliest_choice():
+    found = import_lm_eval(release("0.13.0"), baseline=FP16)
+    samples = found.samples[cells_of(found)[FP16, "toy_letters"].key]
+    assert list((samples.answer == samples.gold).astype(float)) == list(samples.value)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_results_alone_are_scores(version, tmp_path):
+    place = copied(version, tmp_path)
+    for file in [*place.rglob("*.parquet")]:
+        file.unlink()
+    cell = cells_of(import_lm_eval(place, baseline=FP16))[FP16, "toy_letters"]
+    assert (cell.n, cell.n_available, cell.aggregate_only) == (12, 12, True)
+
+
+def test_details_lie_beside_a_results_file_that_is_named(tmp_path):
+    files = sorted(copied("0.13.0", tmp_path).rglob("results_*.json"))
+    found = import_lm_eval(*files, baseline=FP16)
+    assert not any(cell.aggregate_only for cell in cells_of(found).values())
+
+
+def test_names_of_details_as_lighteval_writes_them(tmp_path):
+    place = copied("0.13.0", tmp_path)
+    for file in [*place.rglob("details_toy_letters_0_*")]:
+        file.rename(file.with_name(file.name.replace("letters_0", "letters|0")))
+    assert not any(cell.aggregate_only for cell in cells_of(import_lm_eval(place, baseline=FP16)).values())
+
+
+def test_tasks_of_one_group_and_names_that_need_their_whole_length(tmp_path):
+    names = ("lb|mmlu:a|5|0", "lb|mmlu:b|5|0", "lb|arc|0|0", "lb|arc|25|0")
+    table = {
+        "config_general": {"model_name": "org/x", "max_samples": None},
+        "results": {
+            **{name: {"acc": 0.5, "acc_stderr": 0.2} for name in names},
+            "lb|mmlu:_average|5": {"acc": 0.5},
+        },
+        "config_tasks": {name: {"effective_num_docs": 10, "original_num_docs": 10} for name in names},
+        "versions": {},
+    }
+    (tmp_path / "results_x.json").write_text(json.dumps(table))
+    (result,) = import_lm_eval(tmp_path).run.results
+    assert {(cell.task.name, cell.task.group, cell.task.num_fewshot) for cell in result.cells} == {
+        ("mmlu:a", "mmlu", 5), ("mmlu:b", "mmlu", 5), ("lb|arc|0|0", None, 0), ("lb|arc|25|0", None, 25)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"PAR1 and no more", "is damaged"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "it is a Git LFS pointer"),
+    ],
+)
+def test_damaged_details_are_refused_and_moved_away_leave_scores(tmp_path, data, says):
+    place = copied("0.13.0", tmp_path)
+    file = next(place.rglob("details_toy_letters*"))
+    file.write_bytes(data)
+    with pytest.raises(QevalError, match=says) as caught:
+        import_lm_eval(place, baseline=FP16)
+    assert "git lfs pull" in caught.value.hint or "move its details away" in caught.value.hint
+    file.unlink()
+    assert sum(cell.aggregate_only for cell in cells_of(import_lm_eval(place, baseline=FP16)).values()) == 1
+
+
+def test_details_of_another_run_are_refused(tmp_path):
+    place = copied("0.13.0", tmp_path)
+    file = next(place.rglob("results_*.json"))
+    table = json.loads(file.read_text())
+    table["results"]["toy_letters|0"]["acc"] = 0.75
+    file.write_text(json.dumps(table))
+    with pytest.raises(QevalError, match=r"the mean of acc,none is 0\.25"):
+        import_lm_eval(place, baseline=FP16)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"results": {"a|0": 3}}, {"config_tasks": {"a|0": 3}}, {"versions": 3},
+        {"config_general": {"model_config": 3}},
+        {"config_tasks": [1]}, {"results": {}},
+    ],
+)  # fmt: skip
+def test_what_lighteval_never_writes_is_refused(tmp_path, change):
+    table = {
+        "config_general": {"model_name": "x"},
+        "results": {"a|0": {"acc": 0.5}},
+        "config_tasks": {},
+        "versions": {},
+    }
+    (tmp_path / "results_x.json").write_text(json.dumps(table | change))
+    with pytest.raises(QevalError) as caught:
+        import_lm_eval(tmp_path)
+    assert caught.value.hint
