@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any
@@ -23,7 +23,7 @@ from qeval.report import choosing
 from qeval.report.flips import CONTRAST, DIRECTIONS, Count, Flip, count, flips_of, shorten
 from qeval.report.patterns import Asked, Pattern, Sides, asked, patterns, sides_of
 
-BUDGET = 1_400_000  # bytes of JSON: with charts and tables the page stays under 3 MB
+BUDGET = 1_300_000  # bytes of JSON: with charts and tables the page stays under 3 MB
 PROMPT_BUDGET = 250_000  # of them, for prompts' shared beginnings (few-shot examples)
 MOST_ITEMS = 20_000
 _LONGEST = 1_500  # characters of a question kept
@@ -168,13 +168,19 @@ def _cut(item: Item) -> Item:
 def _within(everything: Mapping[Place, Asked], items: Mapping[Place, Item], budget: int) -> dict[Place, None]:
     """As many items as fit with their texts; unchanged items stand last and go first."""
     kept: dict[Place, None] = {}
-    left = budget - PROMPT_BUDGET
+    left = budget - _bytes_of_prompts(items.values())
     for place, one in everything.items():
         left -= _bytes_of(_item_row(place[1], one, items.get(place), (), 0, 0)) + 4 * len(one.gold) + 24
         if left < 0:
             break
         kept[place] = None
     return kept
+
+
+def _bytes_of_prompts(items: Iterable[Item]) -> int:
+    """What the beginnings of these items' prompts take, each once, as far as they are embedded."""
+    beginnings = {item.prompt.removesuffix(item.question) for item in items}
+    return min(sum(map(_bytes_of, beginnings)), PROMPT_BUDGET)
 
 
 def _bytes_of(value: Any) -> int:

@@ -134,9 +134,8 @@ def for_page(svg: str) -> str:
     Only tags are touched: what stands between them may be a name that a user gave.
     """
     body = _TAG.sub(lambda found: _short_tag(found[0]), svg)
-    return _ENDED.sub(r"\1/>", _EMPTY.sub("", body)).replace(
-        "<svg ", '<svg aria-hidden="true" focusable="false" ', 1
-    )
+    round_ = _CIRCLE.sub(r'<circle cx="\1" cy="\2" r="\3"\4>\5</circle>', _EMPTY.sub("", body))
+    return _ENDED.sub(r"\1/>", round_).replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1)
 
 
 _TAG = re.compile(r'<(?:[^<>"]|"[^"]*")*>')
@@ -144,7 +143,12 @@ _NEEDLESS = re.compile(
     r' (?:role|class|aria-[a-z]+|xmlns|xmlns:xlink|version|font-family)="[^"]*"'
     r'| (?:pointer-events="none"|stroke-miterlimit="10"|opacity="1"|font-weight="normal"|stroke-width="1")'
 )
-_ENDED = re.compile(r'(<(path|line|rect)(?:[^<>"]|"[^"]*")*)></\2>')
+_ENDED = re.compile(r'(<(path|line|rect|circle)(?:[^<>"]|"[^"]*")*)></\2>')
+_CIRCLE = re.compile(
+    r'<path transform="translate\(([-\d.]+),([-\d.]+)\)" d="M([\d.]+),0A\3,\3,0,1,1,-\3,0A\3,\3,0,1,1,\3,0"'
+    r'((?:[^<>"]|"[^"]*")*)>(<title>[^<]*</title>)?</path>'
+)
+"""A circle as Vega draws it: half of a large report's drawings."""
 _TITLE = re.compile(r"<title>[^<]*</title>")
 """What a pointer shows; a small screen has none, and its tables hold the same."""
 _EMPTY = re.compile(r'<path(?: display="none"| d=""| d="M0,0h0v0h0Z")+ ?(?:/>|></path>)|<g></g>')

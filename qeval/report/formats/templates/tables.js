@@ -119,7 +119,7 @@
   }
 
   for (const table of document.querySelectorAll(".scroll > table")) {
-    const button = make("button", { type: "button", class: "csv", "aria-label": `CSV: ${titled(table)}` }, "CSV");
+    const button = make("button", { type: "button", class: "csv", "aria-label": `CSV: ${titled(table)}` });
     button.addEventListener("click", () => save(`${slug(titled(table))}.csv`, csv(table)));
     const parts = table.hasAttribute("data-filter") ? filtered(table) : [];
     if (parts.length) table.parentElement.before(make("div", { class: "table-filter" }, ...parts));
