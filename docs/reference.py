@@ -50,7 +50,10 @@ def cli() -> str:
     """Every command's own help."""
     from qeval.cli.main import main
 
-    context = click.Context(main, info_name="qeval", max_content_width=100, terminal_width=100)
+    names = main.context_settings["help_option_names"]  # of which Click keeps the first that it is asked for
+    context = click.Context(
+        main, info_name="qeval", max_content_width=100, terminal_width=100, help_option_names=names
+    )
     parts = [f"## qeval\n\n```text\n{main.get_help(context)}\n```"]
     for name in main.list_commands(context):
         command = main.get_command(context, name)

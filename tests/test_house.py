@@ -216,7 +216,7 @@ BARE = {
     "load/reading/headers.py:_handle": "weights by safetensors, which looks at them itself",
     "load/reading/unused.py:_open": "weights by torch, as data alone",
     "load/schemes/__init__.py:here": "a file of the package",
-    "report/formats/html.py:_read": "a file of the package",
+    "report/formats/html.py:_joined": "files of the package",
     "run/workers.py:_log": "writes a log",
     "score/fidelity/inputs.py:__init__": "the cache's own, whose hash was looked at",
     "score/fidelity/inputs.py:_write_states": "writes the cache",
