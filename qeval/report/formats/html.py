@@ -146,11 +146,8 @@ def _hash(text: str) -> str:
 
 
 def _joined(names: Sequence[str]) -> str:
-    return "".join(map(_read, names))
-
-
-def _read(name: str) -> str:
-    return (files("qeval.report.formats") / "templates" / name).read_text(encoding="utf-8")
+    place = files("qeval.report.formats") / "templates"
+    return "".join((place / name).read_text(encoding="utf-8") for name in names)
 
 
 def _raw(text: str) -> str:
