@@ -138,7 +138,7 @@ site: install ## Build the documentation as a site that needs no network: build/
 
 record: install ## Record `make demo` in a terminal anew, for README's picture of it
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python docs/cast.py record docs/images/demo.cast \
-		'qeval run --model demo --suite demo --schemes fp16,bnb4,gptq' 'qeval gate --max-drop 1.0'
+		'qeval run --model demo --suite demo --schemes fp16,bnb4,gptq' 'qeval gate --max-drop 1.0 --quiet'
 
 pictures: install ## Draw the pictures of README and docs anew, from what is stored (Chromium for the report's)
 	@$(BIN)/python docs/cast.py draw docs/images/demo.cast docs/images/demo.svg
