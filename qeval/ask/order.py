@@ -114,7 +114,7 @@ def order(
     if batch != "auto" and not whole(batch):
         raise UsageError(f"--batch-size {batch!r} is not a number of sequences.", "Write auto, or e.g. 8.")
     if not math.isfinite(settings.get("temperature") or 0):
-        raise UsageError("--temperature is no finite number.", "Write e.g. 0.7, or leave it out.")
+        raise UsageError("--temperature is not a finite number.", "Write e.g. 0.7, or leave it out.")
     if settings.get("framed") and (settings.get("engine") == "lm-eval" or is_toy(model)):
         who = "The toy" if is_toy(model) else "lm-eval's own engine"
         raise UsageError(f"{who} has no perplexity inside a chat template.", "Leave out --framed.")

@@ -116,7 +116,7 @@ def redact(command: Command) -> Command:
     return click.option(
         "--redact",
         is_flag=True,
-        help="Leave paths of models out. What makes the run again is then incomplete.",
+        help="Leave out the paths of models. The commands that reproduce the run are then incomplete.",
     )(command)
 
 
@@ -132,7 +132,7 @@ def _margin(_: click.Context, option: click.Parameter, text: str | None) -> Marg
         fine = 1 < number < _MOST_RATIO if name == "ratio" else 0 < number < _MOST_POINTS
         if not fine or name in said:
             raise click.BadParameter(
-                f"{text!r} is no margin. Write points, a ratio above 1, or both: 0.5, x1.05 or 0.5,x1.05.",
+                f"{text!r} is not a margin. Write points, a ratio above 1, or both: 0.5, x1.05 or 0.5,x1.05.",
                 param=option,
             )
         said[name] = number
@@ -199,17 +199,17 @@ def policy(command: Command) -> Command:
         click.option(
             "--allow-unproved-model",
             is_flag=True,
-            help="Let pass what nothing proves to be one model. Printed everywhere.",
+            help="Let variants pass that are not proved to be of one model. Printed everywhere.",
         ),
         click.option(
             "--allow-identical",
             is_flag=True,
-            help="Let pass numbers that are the baseline's own. Printed everywhere.",
+            help="Let a variant pass whose numbers are the baseline's own. Printed everywhere.",
         ),
         click.option(
             "--allow-unquantised",
             is_flag=True,
-            help="Let pass a variant whose weights are mostly plain. Printed everywhere.",
+            help="Let a variant pass whose weights are mostly plain. Printed everywhere.",
         ),
     )
     for option in reversed(options):
@@ -254,7 +254,7 @@ def fidelity(command: Command) -> Command:
         "--fidelity-cache-limit",
         callback=_bytes,
         metavar="SIZE",
-        help="What enters the baseline's head takes no more of the cache than this, older entries giving way."
+        help="Keep at most this much of the baseline's head inputs in the cache; older entries give way."
         "  [default: 64GiB]",
     )(command)
     return click.option(
@@ -298,7 +298,7 @@ def loudness(command: Command) -> Command:
         "loudness",
         default=None,
         callback=lambda _ctx, _option, quiet: 0 if quiet is None else -1 if quiet else 1,
-        help="Tell less, or more, of what is going on.",
+        help="Print less, or more, about what is going on.",
     )(command)
 
 

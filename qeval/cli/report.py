@@ -39,7 +39,7 @@ class _Outputs(click.Option):
     multiple=True,
     required=True,
     cls=_Outputs,
-    help="Where to write; the ending chooses the format. Repeatable.",
+    help="Where to write; the extension chooses the format. Repeatable.",
 )
 @options.policy
 @options.margin
@@ -50,7 +50,7 @@ class _Outputs(click.Option):
     type=options.Place(path_type=Path, file_okay=False),
     help="Put Markdown's charts here, as SVG.",
 )
-@click.option("--history", is_flag=True, help="Draw the lines of earlier runs into HTML, their limit in.")
+@click.option("--history", is_flag=True, help="Draw the lines of earlier runs in the HTML, with their limit.")
 def report(
     runs: tuple[str, ...],
     runs_dir: Path,

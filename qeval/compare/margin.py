@@ -155,8 +155,8 @@ class Finding:
         if self.status != "UNDECIDED" or not self.claim:
             return "."
         if self.claim < 0:
-            return f": worse, but whether by more than {self.margin.words(one)} is open."
-        return f": better, but whether by more than {self.margin.upward(one)} is open."
+            return f": worse, but whether by more than {self.margin.words(one)} is undecided."
+        return f": better, but whether by more than {self.margin.upward(one)} is undecided."
 
 
 def phrase(status: Status, margin: Margin, comparison: Comparison) -> str:

@@ -127,7 +127,9 @@ def _score_rows(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     elif path.suffix.lower() in {".csv", ".tsv"}:
         rows = _csv_rows(path)
     else:
-        raise UsageError(f"{path} is neither .csv nor .toml.", "Give the file the ending of what it holds.")
+        raise UsageError(
+            f"{path} is neither .csv nor .toml.", "Give the file the extension of what it holds."
+        )
     if not rows:
         raise UsageError(f"{path} has no scores.", _ROW)
     return head, rows
