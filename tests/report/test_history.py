@@ -136,6 +136,8 @@ def harness(made, version):
         (lambda made: harness(made, "0.5.0"), "lm-eval: 0.4.13, then 0.5.0"),
         (lambda made: variant(made, 0, scheme=Scheme("bf16")), "baseline: fp16, then fp16 (bf16)"),
         (lambda made: variant(made, 1, scheme=Scheme("bnb4", {"quant_type": "fp4"})), "quant_type=fp4"),
+        (lambda made: variant(made, 1, adapter="org/lora"), "adapter: none, then org/lora"),
+        (lambda made: variant(made, 0, adapter="org/lora"), "adapter of the baseline: none, then org/lora"),
         (lambda made: cells(made, files={}), "nothing proves that the items are the same"),
     ],
 )
