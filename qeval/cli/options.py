@@ -314,11 +314,13 @@ def open_runs(
     *,
     allow_different_models: bool = False,
     redact: bool = False,
+    paths: dict[str, str] | None = None,
     margin: Margin | None = None,
 ) -> tuple[Evidence, Reader]:
     """The runs that a person named (the newest, where none is) as one that is compared with `baseline`, and
     what reads their cells; `redact`: without the paths of models and files, to be shown and never judged, as
-    rules are about real names; `margin` is the smallest difference that matters."""
+    rules are about real names, and `paths` is what `hiding` calls those of other runs; `margin` is the
+    smallest difference that matters."""
     from qeval.compare.evidence import with_baseline
     from qeval.compare.merge import merge
     from qeval.store.runs import Store
@@ -332,7 +334,7 @@ def open_runs(
         if len(runs) == 1
         else merge(runs, baseline, allow_different_models=allow_different_models)
     )
-    return evidence_of(run, opened, redact=redact, margin=margin)
+    return evidence_of(run, opened, redact=redact, paths=paths, margin=margin)
 
 
 def evidence_of(
@@ -340,16 +342,18 @@ def evidence_of(
     opened: Sequence[tuple[RunDir, Run]],
     *,
     redact: bool = False,
+    paths: dict[str, str] | None = None,
     margin: Margin | None = None,
 ) -> tuple[Evidence, Reader]:
-    """A run that was made of the `opened` ones, compared, and what reads its cells; `redact` as above."""
+    """A run that was made of the `opened` ones, compared, and what reads its cells; `redact` and
+    `paths` as above."""
     from qeval.base.redacted import redacted
     from qeval.compare.evidence import gather
     from qeval.compare.fidelity import without_files
     from qeval.store.reader import reader
 
     read = reader(opened)
-    evidence = gather(redacted(run) if redact else run, read.samples)
+    evidence = gather(redacted(run, paths) if redact else run, read.samples)
     moved = _fidelity(evidence, opened)
     moved = without_files(moved) if redact else moved
     return replace(evidence, fidelity=moved, margin=margin or evidence.margin), read

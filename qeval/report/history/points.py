@@ -29,8 +29,9 @@ def points_of(source: Source, wanted: Wanted) -> Iterator[_Found]:
     rows = evidence.rows if evidence else rows_of(run)
     chosen = [row for row in rows if meant(row.id, wanted.task)] if wanted.task else summary_rows(rows)
     asked: dict[str, Asked | None] = {}
-    for result in run.results:
-        if not meant(result.variant.name, wanted.variant):
+    called = source.called or tuple(result.variant.name for result in run.results)
+    for name, result in zip(called, run.results, strict=True):
+        if not (meant(name, wanted.variant) or meant(result.variant.name, wanted.variant)):
             continue
         for row in chosen:
             yield _on_row(source, result, row, judged, asked)
