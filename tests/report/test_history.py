@@ -295,6 +295,74 @@ def test_a_terminal_of_80_columns_holds_it(long):
     assert "The other lines" in text
 
 
+def unlucky():
+    """Four runs of three variants: of bnb4 the last failed, of gptq all did."""
+    made = [
+        changed(make_run(3, n_items=80, effect=-0.02 * day, seed=1), 2, status="failed", cells=())
+        for day in range(3)
+    ]
+    made.append(changed(made[0], 1, status="failed", cells=(), error="out of memory"))
+    return lines(*(source(one, day) for day, one in enumerate(made, 1)))
+
+
+def test_a_strip_shows_the_last_run_though_it_failed_and_what_is_found_of_each():
+    told = terminal.text(unlucky()).splitlines()
+    at = next(place for place, line in enumerate(told) if line.startswith("bnb4 on arc"))
+    assert told[at].endswith("none: did not run")
+    marks = told[at + 1].split()
+    assert [len(one) for one in marks] == [4]
+    assert marks[0].endswith("○")
+    assert set(marks[0]) & set("?▼▲≈=")
+    assert any(line.startswith("○ here: did not run") for line in told)
+
+
+def test_strips_of_two_versions_have_two_labels():
+    made = [make_run(4, n_items=40, seed=1)] * 2
+    run = made[1][0]
+    for result in run.results:
+        run = with_cell(run, result.variant.name, "arc", task_version="2.0")
+    told = terminal.text(lines(source(made[0]), source((run, *made[1][1:]), 2)))
+    strips = " ".join(told.partition("The other lines")[2].split())
+    assert "bnb4 on arc, version 1.0" in strips
+    assert "bnb4 on arc, version 2.0" in strips
+
+
+def test_a_variant_that_never_had_a_number_is_in_every_format():
+    found = unlucky()
+    of_it = [one for one in found.series if one.key.variant == "gptq"]
+    assert {one.key.task for one in of_it} >= {"average", "arc"}
+    assert all(len(one.points) == 4 and not one.measured and not one.own for one in of_it)
+    assert "gptq on average" in terminal.text(found)
+    assert "gptq on average" in page(found)
+    assert "gptq on average" in documents.markdown(found)
+    assert any(row["variant"] == "gptq" and "did not run" in row["lacks"] for row in documents.rows(found))
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_it_fits_whatever_the_digits_and_however_many_runs(width):
+    made = make_run(2, n_items=40, seed=1)
+    found = lines(*(source(made, 1 + day % 28, id=f"run-{day}-{'x' * 30}") for day in range(90)))
+    wild = []
+    for one in found.series:
+        points = [
+            replace(
+                point,
+                n=123456789,
+                revision="a-name-of-a-branch-that-is-long",
+                comparison=point.comparison
+                and replace(point.comparison, low=-12345.678, high=98765.432, n=123456789),
+                value=None if point.value is None else point.value * 12345.678,
+            )
+            for point in one.points
+        ]
+        wild.append(replace(one, points=tuple(points)))
+    for text in (
+        terminal.text(replace(found, series=tuple(wild)), width=width),
+        terminal.text(found, width=width),
+    ):
+        assert max(map(len, text.splitlines())) <= width
+
+
 def test_pages_show_names_and_run_none(long):
     text = page(long)
     assert "<img" not in text
