@@ -349,22 +349,26 @@ def evidence_of(
     `paths` as above."""
     from qeval.base.redacted import redacted
     from qeval.compare.evidence import gather
-    from qeval.compare.fidelity import without_files
+    from qeval.compare.fidelity import renamed, without_files
     from qeval.store.reader import reader
 
     read = reader(opened)
-    evidence = gather(redacted(run, paths) if redact else run, read.samples)
-    moved = _fidelity(evidence, opened)
-    moved = without_files(moved) if redact else moved
+    shown = redacted(run, paths) if redact else run
+    evidence = gather(shown, read.samples)
+    moved = _fidelity(run, opened)
+    if redact:
+        names = [result.variant.name for result in run.results]
+        called = [result.variant.name for result in shown.results]
+        moved = without_files(renamed(moved, dict(zip(names, called, strict=True))))
     return replace(evidence, fidelity=moved, margin=margin or evidence.margin), read
 
 
-def _fidelity(evidence: Evidence, opened: Sequence[tuple[RunDir, Run]]) -> Fidelity:
+def _fidelity(run: Run, opened: Sequence[tuple[RunDir, Run]]) -> Fidelity:
     """How far distributions moved, as far as the runs tell."""
     from qeval.compare.fidelity import rows_of
     from qeval.store import fidelity
 
-    told = [(place, one) for place, run in opened for one in fidelity.of_run(place, run)]
+    told = [(place, one) for place, of in opened for one in fidelity.of_run(place, of)]
     places = {one.key: place.path for place, one in told}
     kept: dict[str, tuple[Positions, Stream]] = {}
 
@@ -374,5 +378,5 @@ def _fidelity(evidence: Evidence, opened: Sequence[tuple[RunDir, Run]]) -> Fidel
             kept[one.key] = fidelity.positions(path, one), fidelity.stream(path, one)
         return kept[one.key]
 
-    order = [result.variant.name for result in evidence.run.results]
-    return rows_of([one for _, one in told], read, order, evidence.run.baseline)
+    order = [result.variant.name for result in run.results]
+    return rows_of([one for _, one in told], read, order, run.baseline)

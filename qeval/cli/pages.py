@@ -153,9 +153,13 @@ class Site:
 
         places = self._places()
         one, other = (self._chosen(asked.get(name, ""), places) for name in ("one", "other"))
-        opened = list({place.path: (place, place.read()) for place, *_ in (one, other)}.values())
-        run = versus(one[1:], other[1:], any_model=self.any_model or asked.get("models") == "any")
-        evidence, read = options.evidence_of(run, opened, redact=self.redact, margin=self.margin)
+        opened = list({place.path: (place, place.read()) for place, _ in (one, other)}.values())
+        alone = len(opened) == 1  # two runs become one of a new name, which would tell those of both
+        told = [run if alone else self._shown(run) for run in (one[0].read(), other[0].read())]
+        picked = [(run, run.results[at]) for run, (_, at) in zip(told, (one, other), strict=True)]
+        run = versus(*picked, any_model=self.any_model or asked.get("models") == "any")
+        paths = self._paths if alone else None
+        evidence, read = options.evidence_of(run, opened, redact=self.redact, paths=paths, margin=self.margin)
         if len(opened) > 1:  # what was measured of either was measured against a baseline of its own
             evidence = replace(evidence, fidelity=Fidelity())
         if not evidence.pairs:
@@ -166,15 +170,14 @@ class Site:
         kind = "" if evidence.one_model else ", of different models"
         return _rendered(evidence, read, f"{names[0]} against {evidence.run.baseline}{kind}")
 
-    def _chosen(self, words: str, places: Mapping[str, RunDir]) -> tuple[RunDir, Run, Result]:
-        """The variant that RUN/VARIANT means, of the run as it is shown. Raises KeyError for a run that is
-        not shown, UsageError for a variant that it does not have."""
+    def _chosen(self, words: str, places: Mapping[str, RunDir]) -> tuple[RunDir, int]:
+        """The variant that RUN/VARIANT means, by the names that are shown, as its place in the run. Raises
+        KeyError for a run that is not shown, UsageError for a variant that it does not have."""
         name, _, variant = words.partition("/")
         place = places[name]
-        run = self._shown(place.read())
-        for result in run.results:
+        for at, result in enumerate(self._shown(place.read()).results):
             if result.variant.name == variant:
-                return place, run, result
+                return place, at
         raise UsageError(f"{name} has no variant {variant!r}.", "Pick one on the list.")
 
     def _history(self, asked: Mapping[str, str]) -> str:

@@ -13,11 +13,15 @@ from urllib.parse import parse_qsl, quote
 import pytest
 from bad_files import put
 from factories import ARC, WIKI
+from fidelity_streams import measured
 from stored import changed, store, whole
 
+from qeval.base.protocols import Protocol
 from qeval.cli import pages, serving
 from qeval.cli.pages import Site
 from qeval.report.history.picking import Entry, listing
+from qeval.score.fidelity import toy
+from qeval.store import fidelity
 
 NASTY = "<img src=x onerror=alert(1)>&\"'"
 
@@ -207,6 +211,25 @@ def test_redacted_what_the_list_offers_is_found(secret):
     assert all('class="strip"' in page for _, page in histories)
     assert sorted(re.search(r"(\d) runs?", text(page))[1] for _, page in histories) == ["1", "2"]
     assert not any("secret" in page for _, page in histories)
+
+
+def test_redacted_fidelity_is_shown_of_a_variant_named_by_its_path(secret, monkeypatch):
+    stream = toy.stream(Protocol("prose", "prose"))
+    one = measured(stream, variant="awq=/secret/a-4bit")
+    monkeypatch.setattr(fidelity, "of_run", lambda *_: [one])
+    monkeypatch.setattr(fidelity, "positions", lambda *_: toy.invented(stream, 0.03, "x"))
+    monkeypatch.setattr(fidelity, "stream", lambda *_: stream)
+    values = offered(secret)[0]
+    run = next(value.partition("/")[0] for value in values if "[path 1]" in value)
+    mine = [value for value in values if value.startswith(f"{run}/")]
+    pages = [
+        secret.page("/compare", dict(zip(("one", "other"), mine, strict=True))),
+        secret.page(f"/report/{run}", {}),
+        secret.page("/history", {}),
+    ]
+    assert [status for status, _ in pages] == [200, 200, 200]
+    assert [one.protocol.name in text(page) for _, page in pages] == [True, True, True]
+    assert "secret" not in "".join(page for _, page in pages)
 
 
 def test_redacted_a_refusal_names_no_path(secret, runs_dir):

@@ -10,10 +10,10 @@ from html import unescape
 
 import pytest
 from factories import ARC, QUIZ, WIKI, edited, judge, make_run, with_cell
+from fidelity_streams import measured
 from stored import changed
 
 from qeval.ask.policy import from_max_drop
-from qeval.base.fidelity import Measured
 from qeval.base.protocols import Protocol
 from qeval.base.records import Scheme
 from qeval.compare.evidence import gather
@@ -241,25 +241,8 @@ def test_a_member_of_a_group_is_shown_where_it_is_named():
 
 def moved(stream_of="prose"):
     stream = toy.stream(Protocol("prose", stream_of))
-    one = Measured(
-        key="k",
-        protocol=Protocol("prose", "prose"),
-        variant="bnb4",
-        baseline="fp16",
-        role="candidate",
-        stream=stream.sha256 if stream_of == "prose" else "f" * 64,
-        n=stream.n,
-        n_available=stream.n,
-        windows=len(stream),
-        vocabulary=1000,
-        cut=3,
-        cut_baseline=3,
-        batch=1,
-        dtype="float32",
-        device="CPU",
-        variant_digest="v",
-        baseline_digest="b",
-    )
+    one = measured(stream)
+    one = one if stream_of == "prose" else replace(one, stream="f" * 64)
     return rows_of([one], lambda _: (toy.invented(stream, 0.03, "x"), stream), ["fp16", "bnb4"], "fp16")
 
 
