@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qeval.cli import options
-from qeval.cli.speech import print_json, say
+from qeval.cli.speech import print_json, say, width
 
 if TYPE_CHECKING:
     from qeval.compare.margin import Margin
@@ -71,7 +71,7 @@ def history(
     if as_json:
         print_json(documents.document(found))
     elif not outputs:
-        say(terminal.text(found, plain=not _has_blocks()))
+        say(terminal.text(found, plain=not _has_blocks(), width=width() or terminal.WIDTH), paint=True)
 
 
 def _table(found: Any) -> str:

@@ -314,11 +314,13 @@ def open_runs(
     *,
     allow_different_models: bool = False,
     redact: bool = False,
+    paths: dict[str, str] | None = None,
     margin: Margin | None = None,
 ) -> tuple[Evidence, Reader]:
     """The runs that a person named (the newest, where none is) as one that is compared with `baseline`, and
     what reads their cells; `redact`: without the paths of models and files, to be shown and never judged, as
-    rules are about real names; `margin` is the smallest difference that matters."""
+    rules are about real names, and `paths` is what `hiding` calls those of other runs; `margin` is the
+    smallest difference that matters."""
     from qeval.compare.evidence import with_baseline
     from qeval.compare.merge import merge
     from qeval.store.runs import Store
@@ -332,7 +334,7 @@ def open_runs(
         if len(runs) == 1
         else merge(runs, baseline, allow_different_models=allow_different_models)
     )
-    return evidence_of(run, opened, redact=redact, margin=margin)
+    return evidence_of(run, opened, redact=redact, paths=paths, margin=margin)
 
 
 def evidence_of(
@@ -340,27 +342,33 @@ def evidence_of(
     opened: Sequence[tuple[RunDir, Run]],
     *,
     redact: bool = False,
+    paths: dict[str, str] | None = None,
     margin: Margin | None = None,
 ) -> tuple[Evidence, Reader]:
-    """A run that was made of the `opened` ones, compared, and what reads its cells; `redact` as above."""
+    """A run that was made of the `opened` ones, compared, and what reads its cells; `redact` and
+    `paths` as above."""
     from qeval.base.redacted import redacted
     from qeval.compare.evidence import gather
-    from qeval.compare.fidelity import without_files
+    from qeval.compare.fidelity import renamed, without_files
     from qeval.store.reader import reader
 
     read = reader(opened)
-    evidence = gather(redacted(run) if redact else run, read.samples)
-    moved = _fidelity(evidence, opened)
-    moved = without_files(moved) if redact else moved
+    shown = redacted(run, paths) if redact else run
+    evidence = gather(shown, read.samples)
+    moved = _fidelity(run, opened)
+    if redact:
+        names = [result.variant.name for result in run.results]
+        called = [result.variant.name for result in shown.results]
+        moved = without_files(renamed(moved, dict(zip(names, called, strict=True))))
     return replace(evidence, fidelity=moved, margin=margin or evidence.margin), read
 
 
-def _fidelity(evidence: Evidence, opened: Sequence[tuple[RunDir, Run]]) -> Fidelity:
+def _fidelity(run: Run, opened: Sequence[tuple[RunDir, Run]]) -> Fidelity:
     """How far distributions moved, as far as the runs tell."""
     from qeval.compare.fidelity import rows_of
     from qeval.store import fidelity
 
-    told = [(place, one) for place, run in opened for one in fidelity.of_run(place, run)]
+    told = [(place, one) for place, of in opened for one in fidelity.of_run(place, of)]
     places = {one.key: place.path for place, one in told}
     kept: dict[str, tuple[Positions, Stream]] = {}
 
@@ -370,5 +378,5 @@ def _fidelity(evidence: Evidence, opened: Sequence[tuple[RunDir, Run]]) -> Fidel
             kept[one.key] = fidelity.positions(path, one), fidelity.stream(path, one)
         return kept[one.key]
 
-    order = [result.variant.name for result in evidence.run.results]
-    return rows_of([one for _, one in told], read, order, evidence.run.baseline)
+    order = [result.variant.name for result in run.results]
+    return rows_of([one for _, one in told], read, order, run.baseline)
