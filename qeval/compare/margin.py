@@ -7,6 +7,7 @@ and a margin into a word; every format shows that word.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -25,6 +26,8 @@ MARKS: Mapping[Status, str] = {
     "BETTER": "▲",
 }
 """A sign for each, to be told without colour, the gravest first."""
+_SMALL_UNITS = frozenset({"byte", "bytes", "character", "characters", "char", "chars", "bpb", "bpc"})
+"""The words of a metric's name that say that it counts bytes or characters, not words."""
 Claims = Mapping[tuple[str, str], int]
 """What `evidence.claims` gives."""
 
@@ -32,7 +35,8 @@ Claims = Mapping[tuple[str, str], int]
 @dataclass(frozen=True)
 class Margin:
     """The smallest difference that matters: in percentage points, and as a ratio of word perplexity. Of
-    metrics per byte it is the same text's ratio, WikiText having 5.35 bytes a word."""
+    metrics per byte it is the same text's ratio, WikiText having 5.35 bytes a word; of those per character
+    too, which has a byte or more, so that the ratio is never too wide."""
 
     points: float = MARGIN
     ratio: float = WORD_PERPLEXITY
@@ -48,7 +52,8 @@ class Margin:
 
     def ratio_of(self, comparison: Comparison) -> float:
         """The ratio for the perplexity that a comparison is of."""
-        return self.per_byte() if "byte" in comparison.metric else self.ratio
+        words = set(re.findall(r"[a-z]+", comparison.metric.lower()))
+        return self.per_byte() if words & _SMALL_UNITS else self.ratio
 
     def delta(self, comparison: Comparison) -> float:
         """The margin in the unit of `Comparison.delta`, above zero."""

@@ -82,6 +82,17 @@ def test_the_words_name_the_margin_in_its_own_unit():
     assert phrase("WORSE", Margin(), per_byte) == "worse than x1.018"
 
 
+@pytest.mark.parametrize(
+    "metric",
+    ["bits_per_byte", "bpb", "BPB", "bits_per_character", "bpc", "byte_perplexity,none", "Byte perplexity"],
+)
+def test_bits_and_perplexities_per_byte_or_character_have_the_margin_of_a_byte(metric):
+    one = replace(finding(kind="perplexity").comparison, metric=metric)
+    assert Margin().ratio_of(one) == BYTE_PERPLEXITY
+    assert Margin().ratio_of(replace(one, metric="word_perplexity")) == WORD_PERPLEXITY
+    assert Margin().ratio_of(replace(one, metric="perplexity")) == WORD_PERPLEXITY
+
+
 def test_the_margin_per_byte_is_that_of_words():
     assert round(WORD_PERPLEXITY ** (1 / BYTES_PER_WORD), 3) == BYTE_PERPLEXITY
     assert Margin(ratio=1.2).per_byte() == round(1.2 ** (1 / BYTES_PER_WORD), 6)
