@@ -88,7 +88,25 @@ class Evidence:
 
     def finding(self, variant: str) -> Finding | None:
         """The finding that sums a variant up, None where it has no task in common with the baseline."""
-        return telling(one for (name, _), one in self.findings.items() if name == variant)
+        told = telling(one for (name, _), one in self.findings.items() if name == variant)
+        return told and replace(told, missing=self.missing.get(variant, ()))
+
+    @cached_property
+    def missing(self) -> Mapping[str, tuple[str, ...]]:
+        """The tasks that a candidate lacks and the baseline has, or did not get to, by variant."""
+        base, rows = self.baseline, [row for row in self.rows if row.headline]
+        theirs = {row.id for row in _whole(base, rows)}
+        promised = [row for row in rows if row.id in theirs or base.status != "done"]
+        return {
+            one.variant.name: tuple(row.id for row in promised if row not in _whole(one, promised))
+            for one in self.candidates
+        }
+
+
+def _whole(result: Result, rows: Sequence[Row]) -> list[Row]:
+    """The rows that a variant has a score of."""
+    known = {cell.task.name for cell in result.cells if cell.n}
+    return [row for row in rows if row.whole and row.members and known >= {one.name for one in row.members}]
 
 
 def _stored_texts(run: Run, row: Row) -> int | None:

@@ -124,6 +124,36 @@ def test_a_ruined_task_goes_before_a_harmless_average():
     assert telling([]) is None
 
 
+def test_an_unproved_ruin_goes_before_a_word_that_all_is_well():
+    fine = finding("arc", delta=-0.001, half=0.005)
+    ruined = finding("gsm8k", delta=-0.15, half=0.13, p=0.02)  # and not to be claimed among so many
+    unknown = finding("wiki", kind="perplexity", delta=-3.9, half=float("inf"), p=None)
+    for found, told in (
+        ([fine, ruined], ruined),
+        ([fine, unknown], unknown),
+        ([fine, ruined, unknown], unknown),
+    ):
+        assert telling(found) is told
+        assert told.words == "undecided"
+    small = finding("wiki", kind="perplexity", delta=-0.01, half=float("inf"), p=None)
+    assert telling([fine, small]) is small
+    few = finding("squad", delta=-0.002, half=2.0)
+    assert (
+        telling([fine, replace(few, comparison=replace(few.comparison, low=-1.0))]).comparison.task == "squad"
+    )
+    better = finding("average", "average", delta=0.03, half=0.01, claim=1)
+    assert telling([better, ruined]) is ruined
+
+
+def test_what_is_merely_uncertain_hides_no_equivalence():
+    average = finding("average", "average", delta=-0.001, half=0.005)
+    wide = finding("gsm8k", delta=-0.004, half=0.03)
+    risen = finding("quiz", delta=0.03, half=0.04)
+    assert telling([average, wide, risen]) is average
+    open_average = finding("average", "average", delta=-0.004, half=0.03)
+    assert telling([open_average, finding("gsm8k", delta=-0.15, half=0.2)]) is open_average
+
+
 def test_findings_are_held_against_the_margin_that_was_asked_for():
     run, read, _ = make_run(2, (ARC, TRUTH, WIKI), 400, effect=-0.2, seed=3)
     evidence = gather(run, read)

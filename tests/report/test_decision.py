@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from factories import ARC, QUIZ, TRUTH, WIKI, context, make_run
+from factories import ARC, QUIZ, TRUTH, WIKI, context, make_run, without_cell
 
 from qeval.base.records import Result
 from qeval.compare.against import against
@@ -76,6 +76,44 @@ def test_the_title_states_what_was_found():
     assert named.title == "Release 7"
     assert named.about == f"{made.title}. What quantisation cost toy"
     assert "<title>Release 7 · toy</title>" in render_html(named)
+
+
+@pytest.mark.parametrize("status", ["done", "partial"])
+def test_a_variant_that_lacks_a_task_is_no_equivalent_one(status):
+    run, read, items = make_run(3, (ARC, TRUTH), 4000, seed=1, churn=0.0)
+    run = without_cell(run, "bnb4", "truth")
+    results = [replace(one, status=status) if one.variant.name == "bnb4" else one for one in run.results]
+    made = built(replace(run, results=tuple(results)), read, items)
+    assert made.title == "gptq is equivalent within 1 point; bnb4 is undecided: truth not scored"
+    for text in everything(made)[:4]:
+        assert "bnb4 is equivalent" not in text
+        assert "ndecided: truth not scored" in text
+    (said,) = [one for one in document.document(made.evidence)["verdicts"] if one["variant"] == "bnb4"]
+    assert (said["status"], said["finding"]["status"]) == ("UNDECIDED", "UNDECIDED")
+    (told,) = [one for one in cautions(made.evidence).first if "bnb4" in one]
+    assert (
+        told
+        == {
+            "done": "Not scored, though the baseline has it, so nothing sums the variant up: bnb4 truth.",
+            "partial": "Not finished, so some tasks are missing: bnb4.",
+        }[status]
+    )
+
+
+def test_a_proved_loss_stands_where_a_task_is_missing():
+    run, read, _ = make_run(2, (ARC, TRUTH), 2000, seed=1, churn=0.3, effect=-0.2)
+    found = gather(without_cell(run, "bnb4", "truth"), read).finding("bnb4")
+    assert (found.status, found.words) == ("WORSE", "worse than 1 point")
+    assert found.sentence.endswith(" truth not scored.")
+
+
+def test_nothing_is_equivalent_that_an_unfinished_baseline_did_not_get_to():
+    run, read, _ = make_run(2, (ARC, TRUTH), 4000, seed=1, churn=0.0)
+    run = without_cell(without_cell(run, "bnb4", "truth"), "fp16", "truth")
+    base = replace(run.results[0], status="partial")
+    evidence = gather(replace(run, results=(base, run.results[1])), read)
+    assert evidence.finding("bnb4").words == "undecided: truth not scored"
+    assert gather(run, read).finding("bnb4").words == "equivalent within 1 point"  # nobody asked for more
 
 
 def test_many_names_are_counted_in_the_title():
