@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from factories import ARC, QUIZ, TRUTH, WIKI, context, make_run, without_cell
 
+from qeval.base import numbers
 from qeval.base.records import Result
 from qeval.compare.against import against
 from qeval.compare.evidence import gather, with_baseline
@@ -20,6 +21,7 @@ from qeval.report.formats.markdown import render_markdown
 from qeval.report.headline import headline
 from qeval.report.ranking import BEST_FIRST, ranking
 from qeval.report.verdicts import MARKS
+from qeval.report.versus import versus
 
 TASKS = (ARC, QUIZ, TRUTH, WIKI)
 
@@ -190,6 +192,58 @@ def test_against_another_variant_it_is_as_if_that_were_the_baseline(name):
     assert [entry.delta for entry in ranking(found).entries] == [
         entry.delta for entry in ranking(true).entries
     ]
+
+
+def test_half_a_group_is_compared_with_nobody():
+    run, read, _ = make_run(4, (QUIZ, ARC), 150, seed=5)
+    run = without_cell(run, "fp16", "quiz_law")
+    evidence = gather(run, read)
+    assert {row for _, row in evidence.pairs} & {"quiz", "quiz_macro"} == set()
+    for found in against(evidence):
+        assert {row for _, row in found.pairs} == {"arc"}
+    half = without_cell(make_run(4, (QUIZ, ARC), 150, seed=5)[0], "gptq", "quiz_law")
+    (found,) = [one for one in against(gather(half, read)) if one.run.baseline == "gptq"]
+    assert {row for _, row in found.pairs} == {"arc"}
+
+
+def test_every_reference_is_about_the_rows_that_the_headings_name():
+    run, read, items = make_run(4, (ARC, TRUTH, WIKI), 150, seed=5)
+    made = built(without_cell(without_cell(run, "gptq", "truth"), "gptq", "wiki"), read, items)
+    assert (made.ranking.title, made.ranking.ratio_of) == ("average", "wiki")
+    data = versus(made).payload["references"]
+    assert [one["name"] for one in data] == ["fp16", "bnb4", "gptq", "awq"]
+    told = {(one["name"], entry[0]): (entry[5], entry[9]) for one in data for entry in one["entries"]}
+    for (reference, place), cells in told.items():
+        lacks = "gptq" in (reference, versus(made).payload["variants"][place])
+        assert [cell == numbers.NONE for cell in cells] == [lacks, lacks]
+    assert [one is None for one in versus(made).matrix[0]] == [True, False, True, False]
+
+
+def test_a_variant_that_does_not_go_with_a_reference_stays_and_says_why():
+    run, read, items = make_run(4, (ARC,), 150, seed=5)
+    versions = (None, "0.4.12", "0.4.13", None)
+    results = [
+        replace(one, provenance=replace(one.provenance, versions={"lm_eval": version} if version else {}))
+        for one, version in zip(run.results, versions, strict=True)
+    ]
+    made = built(replace(run, results=tuple(results)), read, items)
+    assert versus(made).names == ("fp16", "bnb4", "gptq", "awq")
+    found = versus(made).matrix[1][2]
+    assert (found.status, found.delta) == ("NONE", "–")
+    assert found.words == "bnb4 was scored with lm-eval 0.4.12, gptq with 0.4.13."
+    assert versus(made).matrix[3][2].delta.strip("+-0.123456789") == ""
+    assert found.words in render_html(made)
+
+
+def test_scores_of_any_size_have_ticks():
+    bleu = replace(TRUTH, name="bleu", metric="bleu_max")
+    run, read, items = make_run(3, (bleu,), 60, seed=3, effect=-0.2)
+
+    def large(cell):
+        return replace(read(cell), value=100 * read(cell).value)
+
+    table = built(run, large, items).ranking
+    assert 2 <= len(table.scale.ticks) <= 5
 
 
 def test_a_failed_baseline_and_a_failed_variant_are_nobodys_reference():
