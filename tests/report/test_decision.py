@@ -7,10 +7,10 @@ import re
 from dataclasses import replace
 
 import pytest
-from factories import ARC, QUIZ, TRUTH, WIKI, context, make_run, without_cell
+from factories import ARC, QUIZ, TRUTH, WIKI, conclude, context, make_run, without_cell
 
 from qeval.base import numbers
-from qeval.base.records import Result
+from qeval.base.records import Policy, Result, Rule
 from qeval.compare.against import against
 from qeval.compare.evidence import gather, with_baseline
 from qeval.report.cautions import cautions
@@ -233,6 +233,23 @@ def test_a_variant_that_does_not_go_with_a_reference_stays_and_says_why():
     assert found.words == "bnb4 was scored with lm-eval 0.4.12, gptq with 0.4.13."
     assert versus(made).matrix[3][2].delta.strip("+-0.123456789") == ""
     assert found.words in render_html(made)
+
+
+def test_a_heading_names_no_limit_where_a_task_is_in_doubt():
+    run, read, items = make_run(3, (ARC, TRUTH), 60, seed=3)
+    run = without_cell(run, "bnb4", "truth")
+    outcome = conclude(run, read, Policy((Rule(tasks="arc", max_drop=1.0),)))
+    assert "truth" in {one.task for one in outcome.decisions}
+    made = built(run, read, items, decisions=outcome.decisions)
+    assert [column.allowed for column in made.columns] == ["allowed: -1", "", ""]
+
+
+def test_every_bar_has_its_variants_colour():
+    html = render_html(built(*make_run(3, (ARC, TRUTH), 60, seed=3)))
+    decided = html.partition('id="decision"')[2].partition("</table>")[0]
+    assert re.findall(r'<td class="ruler (v\d)"', decided) == re.findall(r'swatch (v\d)"', decided)
+    scores = re.findall(r'<tr class="(v\d)" data-variant.*?swatch (v\d)"', html, re.DOTALL)
+    assert scores == [("v0", "v0"), ("v1", "v1"), ("v2", "v2")]
 
 
 def test_scores_of_any_size_have_ticks():
