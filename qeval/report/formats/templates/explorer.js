@@ -319,8 +319,10 @@
     });
     $("flip-list").replaceChildren(...rows);
     const first = found.length ? page * PAGE + 1 : 0;
+    const { shown, total } = $("explorer").dataset;
+    const partly = Number(shown) < Number(total) ? ` in this page, which holds ${shown} of the run's ${total} changed answers` : "";
     $("flip-count").textContent = found.length
-      ? `${first} to ${Math.min(found.length, (page + 1) * PAGE)} of ${found.length} items`
+      ? `${first} to ${Math.min(found.length, (page + 1) * PAGE)} of ${found.length} items${partly}`
       : "No item matches.";
     $("flip-page").textContent = `Page ${page + 1} of ${pages}`;
     $("flip-back").disabled = page === 0;
