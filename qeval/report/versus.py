@@ -34,7 +34,7 @@ class Meeting:
 @dataclass(frozen=True)
 class Versus:
     """`names` are the references, the baseline first; `matrix` has a row a variant and a column a reference,
-    None where nothing is compared; `payload` is what the script puts in place, by reference."""
+    None where the title's row is not compared; `payload` is what the script puts in place, by reference."""
 
     title: str
     names: tuple[str, ...]
@@ -51,7 +51,8 @@ def versus(context: Context) -> Versus | None:
     if len(evidences) < FEWEST:
         return None
     names = tuple(one.run.baseline for one in evidences)
-    rankings = [context.ranking, *map(ranking, evidences[1:])]
+    own = context.ranking
+    rankings = [own, *(ranking(one, heads=own.heads) for one in evidences[1:])]
     every = [line.name for line in context.lines]
     payload = {
         "variants": every,
@@ -68,6 +69,8 @@ def _matrix(names: Sequence[str], rankings: Sequence[Ranking]) -> Iterable[tuple
 
 
 def _meeting(entry: Entry | None) -> Meeting | None:
+    if entry is not None and entry.verdict.status == "NONE":
+        return Meeting("NONE", entry.verdict.mark, "–", entry.verdict.sentence)
     if entry is None or entry.finding is None:
         return None
     one = entry.finding

@@ -15,6 +15,7 @@ from factories import (
     WIKI,
     compare_run,
     edited,
+    judge,
     make_run,
     pair,
     with_cell,
@@ -22,6 +23,7 @@ from factories import (
 )
 
 from qeval.base.errors import Exit, IncomparableError, QevalError, UsageError
+from qeval.base.records import Policy, Rule
 from qeval.base.settings import Settings
 from qeval.compare import stats
 from qeval.compare.interval import compare, compare_recovery
@@ -315,6 +317,17 @@ def test_a_published_score_is_compared_unpaired(toy, rows):
     assert UNPAIRED in found["average"].notes
     assert "quiz" not in found  # items are pooled, and there are none
     assert found["quiz_macro"].method == "mean of the rows' intervals"
+
+
+def test_a_mean_of_perplexities_is_not_cut_at_one_nat():
+    tasks = (WIKI, replace(WIKI, name="books"))
+    run, read, _ = make_run(2, tasks, 40, effect=-2.0, seed=5)
+    run = replace(run, suite=replace(run.suite, average=("wiki", "books")))
+    (mean,) = [row for row in compare_run(run, read) if row.level == "average"]
+    assert mean.kind == "perplexity"
+    assert mean.low <= mean.delta <= mean.high < -1.5
+    rule = Rule(tasks="average", max_ppl_ratio=2.8)  # 1.03 nats, where two are lost
+    assert [one.status for one in judge(run, read, Policy((rule,)))] == ["FAIL"]
 
 
 def test_a_published_perplexity_has_no_interval(toy):

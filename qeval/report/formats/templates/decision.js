@@ -79,8 +79,8 @@
     put(own, "verdict", "Compared with");
     for (const name of ["delta", "span", "worst", "ratio"]) put(own, name);
     decision.append(...rows, own);
-    if (ticks && chosen.scale) {
-      ticks.replaceChildren(...chosen.scale.ticks.map(([at, label]) =>
+    if (ticks) {
+      ticks.replaceChildren(...(chosen.scale ? chosen.scale.ticks : []).map(([at, label]) =>
         draw("text", { x: at + "%", y: 12, "text-anchor": at < 4 ? "start" : at > 96 ? "end" : "middle" }, minus(label))));
     }
   }
