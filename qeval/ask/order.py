@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from qeval.ask import harness_config, placing, protocols, suites
 from qeval.ask.model import split_revision, usual_suite
+from qeval.ask.policy import exceptions
 from qeval.ask.policy import load as load_policy
 from qeval.base.errors import QevalError, UsageError, did_you_mean
 from qeval.base.files import disk_errors
@@ -301,6 +302,12 @@ def announcement(order: Order) -> str:
     limit = f", at most {order.settings.limit} items of each" if order.settings.limit else ""
     tasks = f"{len(order.suite.tasks)} task" + ("s" if len(order.suite.tasks) > 1 else "")
     return f"{order.variants[0].model} as {names} on {order.suite.name}: {tasks}{limit}."
+
+
+def let_pass(order: Order) -> Iterator[str]:
+    """A sentence where the policy that will judge has exceptions."""
+    if order.policy is not None and (found := exceptions(order.policy)):
+        yield f"The policy {order.policy.source} has exceptions: {', '.join(found)}."
 
 
 def check(order: Order) -> dict[str, QevalError]:

@@ -24,8 +24,9 @@ from qeval.cli.speech import width
 
 PREFIX = "QEVAL_RUN_"
 _FILES = (("qeval.toml", ("run",)), ("pyproject.toml", ("tool", "qeval", "run")))
-_BY_HAND = ("trust_remote_code", "allow_")
-"""How options begin that are said in words alone: whoever lets something through says so each time."""
+_BY_HAND = ("trust_remote_code", "allow_", "quiet")
+"""How options begin that are said in words alone: whoever lets something through says so each time, and
+nothing that lies here keeps silent on itself."""
 
 
 class Configured(Strict):

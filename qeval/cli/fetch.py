@@ -17,7 +17,8 @@ from qeval.cli.speech import print_json, say
 
 if TYPE_CHECKING:
     from qeval.base.records import Suite, Variant
-    from qeval.load.hub_copy import Copy, Wanted
+    from qeval.load.hub_book import Copy
+    from qeval.load.hub_copy import Wanted
     from qeval.load.hub_files import SetNeeded
     from qeval.load.source import Source
 
@@ -50,6 +51,7 @@ def fetch(to: Path, as_json: bool, **asked: Any) -> None:
     """
     from qeval.load import hub_copy
 
+    _check_folder(to)
     if not sys.stderr.isatty():
         _without_bars()
     plan = _Plan(**asked)
@@ -69,6 +71,15 @@ def fetch(to: Path, as_json: bool, **asked: Any) -> None:
         say(told, err=True)
     if again:
         say(f"There, without a network: {again}", err=True)
+
+
+def _check_folder(to: Path) -> None:
+    """Refuse the cache: what lies there is made again, and `qeval cache --prune` removes it."""
+    from qeval.base.places import cache_dir
+
+    cache = cache_dir().resolve()
+    if cache in (to.resolve(), *to.resolve().parents):
+        raise UsageError(f"--to {to} lies in qeval's cache, {cache}.", "Name a folder elsewhere with --to.")
 
 
 def _without_bars() -> None:

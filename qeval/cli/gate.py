@@ -101,7 +101,8 @@ def gate(
     if as_json:
         say_json(formats.formats()["json"].render(outcome))
     elif loudness < 0:
-        say("\n".join(f"{status}: {one_line(name)}" for name, status in outcome.verdicts.items()), paint=True)
+        lines = [f"{status}: {one_line(name)}" for name, status in outcome.verdicts.items()]
+        say("\n".join([*lines, *outcome.forgiven]), paint=True)
     else:
         say(table(outcome, width(), every=loudness > 0), paint=True)
     ctx.exit(int(outcome.exit))

@@ -91,12 +91,13 @@ def report(
     evidence, read = opened(redact=redact)
     policy = choose(**gate, allow_different_models=allow_different_models)
     decisions: tuple[Decision, ...] = ()
+    forgiven: tuple[str, ...] = ()
     if policy:
         judged = opened(redact=False)[0] if redact else evidence
         outcome = conclude(judged, policy)
         outcome = without_paths(outcome, judged, paths) if redact else outcome
-        policy, decisions = outcome.policy, outcome.decisions
-    context = build(evidence, read.items, decisions, policy, title=title)
+        policy, decisions, forgiven = outcome.policy, outcome.decisions, outcome.forgiven
+    context = build(evidence, read.items, decisions, policy, title=title, forgiven=forgiven)
     earlier = _earlier(runs, runs_dir, policy, margin, paths, redact=redact) if history else None
     for path in outputs:
         write_text(path, render(context, path, Options(short, assets, history=earlier)))

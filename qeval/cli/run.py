@@ -257,9 +257,9 @@ def run(
     if order.executor == "slurm":
         slurm.check(order, words)
     _check_tasks(order)
-    if loudness >= 0:
-        for sentence in (*configured.told(ctx), orders.announcement(order)):
-            say(sentence, err=True)
+    always = (*configured.told(ctx), *orders.let_pass(order))  # nothing that lies here acts unseen
+    for sentence in (*always, *((orders.announcement(order),) if loudness >= 0 else ())):
+        say(sentence, err=True)
     if order.dry_run:
         _rehearse(order, words)
         ctx.exit(int(Exit.PASS))

@@ -275,7 +275,7 @@ def _column(title: str) -> Column:
 
 
 def _plainly(rows: Sequence[Planned]) -> list[str]:
-    lost = [row for row in rows if row.answer == "impossible"]
+    lost = [row for row in rows if row.answer == "impossible" and row.tier == "required"]
     if not lost:
         return []
     names = ", ".join(dict.fromkeys(row.task for row in lost))

@@ -23,7 +23,7 @@ from factories import (
 )
 
 from qeval.base.errors import Exit, IncomparableError, QevalError, UsageError
-from qeval.base.records import Policy, Rule
+from qeval.base.records import Policy, Rule, Stop
 from qeval.base.settings import Settings
 from qeval.compare import stats
 from qeval.compare.interval import compare, compare_recovery
@@ -500,6 +500,21 @@ def test_two_baselines_need_a_choice(toy):
     with pytest.raises(UsageError, match="2 baselines"):
         merge([only(run, "fp16", "bnb4"), other])
     assert merge([only(run, "fp16", "bnb4"), other], "gptq").baseline == "gptq"
+
+
+def test_what_stopped_against_another_baseline_stopped_against_none_here(toy):
+    run, _ = toy
+    stop = Stop("arc", Rule(max_drop=1.0), 5, 10)
+    stopped = replace(run, results=(*run.results[:2], replace(run.results[2], stop=stop, status="stopped")))
+    others = only(second_run(run), "fp16", "bnb4")
+
+    def stop_of(merged, name):
+        return next(result.stop for result in merged.results if result.variant.name == name)
+
+    assert stop_of(merge([stopped, others], "fp16@run-1"), "gptq") == stop
+    assert stop_of(merge([only(run, "fp16"), stopped]), "gptq") == stop
+    assert stop_of(merge([stopped, others], "fp16@run-2"), "gptq") is None
+    assert stop_of(merge([stopped, replace(only(run, "bnb4"), baseline="bnb4")], "bnb4"), "gptq") is None
 
 
 def test_a_baseline_in_no_run(toy):
