@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -71,6 +73,48 @@ def test_details_lie_beside_a_results_file_that_is_named(tmp_path):
     files = sorted(copied("0.13.0", tmp_path).rglob("results_*.json"))
     found = import_lm_eval(*files, baseline=FP16)
     assert not any(cell.aggregate_only for cell in cells_of(found).values())
+
+
+def test_a_results_file_by_itself_has_its_details_beside_it_or_where_lighteval_puts_them(tmp_path):
+    for results in copied("0.13.0", tmp_path).rglob("results_*.json"):
+        alone = tmp_path / results.stem
+        alone.mkdir()
+        for file in (results, *results.parents[3].rglob("details_*")):
+            shutil.copy(file, alone)
+        (cell, *_) = cells_of(import_lm_eval(alone / results.name)).values()
+        assert not cell.aggregate_only
+
+
+def test_a_file_by_itself_is_not_an_order_to_look_through_its_folder(tmp_path, monkeypatch):
+    """All below the folder above was walked, through links too, and one folder that could not be read ended
+    the import."""
+    place = copied("0.13.0", tmp_path) / "fp16"
+    deep = place / "results" / "org" / "tiny" / "elsewhere"
+    deep.mkdir()
+    details = place / "details" / "org" / "tiny"
+    (time,) = details.iterdir()
+    (deep / "home").symlink_to(tmp_path)
+    looked = []
+    walk, listed = os.walk, os.listdir
+    monkeypatch.setattr(os, "walk", lambda top, *a, **k: looked.append(Path(top)) or walk(top, *a, **k))
+    monkeypatch.setattr(os, "listdir", lambda top: looked.append(Path(top)) or listed(top))
+    found = import_lm_eval(next(place.rglob("results_*.json")))
+    assert not any(cell.aggregate_only for cell in cells_of(found).values())
+    assert looked == [place / "results" / "org" / "tiny", details, time]
+    looked.clear()
+    import_lm_eval(next((ELSEWHERE / "lm-eval-0.4.9.1").rglob("results_*.json")))
+    assert looked == []
+
+
+def test_details_that_cannot_be_looked_into_are_not_taken_for_none(tmp_path, monkeypatch):
+    place = copied("0.13.0", tmp_path) / "fp16"
+
+    def closed(top):
+        raise PermissionError(errno.EACCES, "Permission denied", str(top))
+
+    monkeypatch.setattr(os, "listdir", closed)
+    with pytest.raises(QevalError, match=r"cannot be looked into: Permission denied"):
+        import_lm_eval(next(place.rglob("results_*.json")))
 
 
 def test_names_of_details_as_lighteval_writes_them(tmp_path):
