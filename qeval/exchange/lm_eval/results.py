@@ -300,10 +300,10 @@ def _near(path: Path, stamp: str) -> Iterator[Path]:
         folders += [model, *([model / stamp] if stamp else [])]
     for folder in filter(os.path.lexists, folders):
         try:
-            names = sorted(os.listdir(folder))  # glob takes a folder that cannot be read for an empty one
+            inside = sorted(folder.iterdir())  # glob takes a folder that cannot be read for an empty one
         except OSError as error:
             _refuse(error)
-        yield from (folder / name for name in names if Path(name).match(lighteval.DETAILS))
+        yield from (file for file in inside if file.match(lighteval.DETAILS))
 
 
 def _read_results(path: Path, root: Path, details: Details) -> ResultsFile | None:
@@ -328,8 +328,15 @@ def _read_results(path: Path, root: Path, details: Details) -> ResultsFile | Non
 
 
 def _log(path: Path, root: Path) -> ResultsFile:
-    """A log of inspect, whose name begins with its time."""
-    return ResultsFile(path, path.name.partition("_")[0], inspect.as_lm_eval(path), _below(path, root))
+    """A log of inspect. Its name begins with its time, but by any clock, and people rename files: the log
+    itself says it better."""
+    table = inspect.as_lm_eval(path)
+    try:
+        made = datetime.fromisoformat(table["date"])
+    except ValueError:
+        return ResultsFile(path, path.name.partition("_")[0], table, _below(path, root))
+    moment = made.replace(tzinfo=made.tzinfo or UTC).astimezone(UTC)
+    return ResultsFile(path, stamp_of(moment.isoformat()), table, _below(path, root))
 
 
 def _below(path: Path, root: Path) -> tuple[str, ...]:

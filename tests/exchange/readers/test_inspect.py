@@ -97,6 +97,30 @@ def test_another_way_of_asking_is_unproved(tmp_path, monkeypatch):
     assert "generation_kwargs is" in cell.unproved[0]
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("2026-11-26T14:45:54+02:00", "2026-11-26T13:45:54+00:00"),
+        ("2026-11-26T14:45:54", "2026-11-26T15:45:54"),
+        ("2026-11-26T14:45:54.5Z", "2026-11-26T14:45:54.75Z"),
+    ],
+)
+@pytest.mark.parametrize("name", ["0000_a.json", "x.json"])
+def test_the_newest_log_is_told_by_when_it_was_made_not_by_its_name(
+    tmp_path, monkeypatch, first, second, name
+):
+    fake_inspect.install(monkeypatch)
+    place, file = changed(tmp_path, lambda log: log["eval"].update(created=first, task_version="old"))
+    log = json.loads(file.read_text())
+    log["eval"].update(created=second, task_version="new")
+    (file.parent / name).write_text(json.dumps(log))
+    file.rename(file.with_name("zzzz_b.json"))
+    (result,) = import_lm_eval(place / "int4").run.results
+    (cell,) = (cell for cell in result.cells if cell.task.name == "toy_letters")
+    assert cell.task_version == "new"
+    assert any("dropped: toy_letters of zzzz_b.json" in note for note in result.provenance.notes)
+
+
 def test_a_pointer_and_a_damaged_log_are_called_that(tmp_path, monkeypatch):
     fake_inspect.install(monkeypatch)
     file = tmp_path / "x.eval"

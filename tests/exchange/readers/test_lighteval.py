@@ -93,16 +93,18 @@ def test_a_file_by_itself_is_not_an_order_to_look_through_its_folder(tmp_path, m
     deep.mkdir()
     details = place / "details" / "org" / "tiny"
     (time,) = details.iterdir()
+    results = next(place.rglob("results_*.json"))
+    lm_evals = next((ELSEWHERE / "lm-eval-0.4.9.1").rglob("results_*.json"))
     (deep / "home").symlink_to(tmp_path)
     looked = []
-    walk, listed = os.walk, os.listdir
+    walk, listed = os.walk, Path.iterdir
     monkeypatch.setattr(os, "walk", lambda top, *a, **k: looked.append(Path(top)) or walk(top, *a, **k))
-    monkeypatch.setattr(os, "listdir", lambda top: looked.append(Path(top)) or listed(top))
-    found = import_lm_eval(next(place.rglob("results_*.json")))
+    monkeypatch.setattr(Path, "iterdir", lambda top: looked.append(top) or listed(top))
+    found = import_lm_eval(results)
     assert not any(cell.aggregate_only for cell in cells_of(found).values())
     assert looked == [place / "results" / "org" / "tiny", details, time]
     looked.clear()
-    import_lm_eval(next((ELSEWHERE / "lm-eval-0.4.9.1").rglob("results_*.json")))
+    import_lm_eval(lm_evals)
     assert looked == []
 
 
@@ -112,9 +114,10 @@ def test_details_that_cannot_be_looked_into_are_not_taken_for_none(tmp_path, mon
     def closed(top):
         raise PermissionError(errno.EACCES, "Permission denied", str(top))
 
-    monkeypatch.setattr(os, "listdir", closed)
+    results = next(place.rglob("results_*.json"))
+    monkeypatch.setattr(Path, "iterdir", closed)
     with pytest.raises(QevalError, match=r"cannot be looked into: Permission denied"):
-        import_lm_eval(next(place.rglob("results_*.json")))
+        import_lm_eval(results)
 
 
 def test_names_of_details_as_lighteval_writes_them(tmp_path):
