@@ -8,6 +8,8 @@ from typing import Any
 
 SAMPLES, WRITER = "samples", "written_by"
 """Where a results table holds samples, and the name of the tool that it is from."""
+UNPROVED = "unproved"
+"""Where a task's configuration has sentences on what its samples do not prove."""
 
 
 @dataclass(frozen=True)
