@@ -52,6 +52,7 @@ def as_lm_eval(table: Mapping[str, Any], stamp: str, details: Sequence[Path]) ->
         writer=WRITER,
         model=_model(general),
         arguments=_arguments(general),
+        packages={WRITER: sha} if (sha := str(general.get("lighteval_sha") or "?")) != "?" else {},
         date=_date(stamp),
         groups=_groups(table["results"], names),
         limit=general.get("max_samples"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from factories import compare_run
 
-from qeval.base.errors import QevalError
+from qeval.base.errors import IncomparableError, QevalError
 from qeval.exchange.lm_eval.reading import import_lm_eval
 from qeval.exchange.readers import lighteval
 from qeval.store import unpacking
@@ -300,3 +300,12 @@ def test_the_document_is_the_same_whatever_was_answered():
         lighteval._line(0, "q", "p", ["a", "b"], [0], answers, {}) for answers in ([-1.0, -2.0], [], ["x"])
     )
     assert some["doc"] == none["doc"] == text["doc"] == {"question": "q", "choices": ["a", "b"]}
+
+
+def test_another_release_is_refused(tmp_path):
+    place = copied("0.13.0", tmp_path)
+    for folder, sha in (("fp16", "abc"), ("int4", "def")):
+        altered(place, folder, lambda table, sha=sha: table["config_general"].update(lighteval_sha=sha))
+    found = import_lm_eval(place, baseline=FP16)
+    with pytest.raises(IncomparableError, match=r"was scored with lighteval def, .* with abc"):
+        compare_run(found.run, lambda cell: found.samples[cell.key])
