@@ -26,7 +26,7 @@ class Asked:
     their keys; of items that are not known, or carry no hashes, there is none."""
 
     cell: Cell
-    harness: str | None
+    harness: tuple[str, str] | None
     settings: Mapping[str, object]
     items: Mapping[str, str]
 
@@ -110,7 +110,7 @@ def _joined(found: Mapping[str, None], *, several: bool) -> str:
 
 
 def _differences(before: Asked, now: Asked) -> Iterator[str]:
-    told = [*facts_of(before.cell, now.cell, known_only=False), ("lm-eval", before.harness, now.harness)]
+    told = [*facts_of(before.cell, now.cell, known_only=False), *_harnesses(before, now)]
     told += [(name, value, now.settings[name]) for name, value in before.settings.items() if name != "limit"]
     told.append(("data", before.cell.dataset, now.cell.dataset))
     differing = [(SHOWN_AS.get(name, name), one, two) for name, one, two in told if one != two]
@@ -122,6 +122,15 @@ def _differences(before: Asked, now: Asked) -> Iterator[str]:
         first = next((what for name, what in names.items() if before.items[name] != now.items[name]), None)
         if first:
             yield f"{first} differs for some item"
+
+
+def _harnesses(before: Asked, now: Asked) -> Iterator[tuple[str, object, object]]:
+    """What asked: where it is the same for both, or known of one alone, its version."""
+    one, two = before.harness, now.harness
+    if one and two and one[0] != two[0]:
+        yield "harness", " ".join(filter(None, one)), " ".join(filter(None, two))
+    else:
+        yield (one or two or ("lm-eval", ""))[0], one[1] if one else "", two[1] if two else ""
 
 
 def _word(value: object) -> str:

@@ -430,6 +430,25 @@ def test_another_harness_is_refused(toy):
         compare_run(replace(run, results=results), read)
 
 
+@pytest.mark.parametrize(
+    ("engine", "versions", "says"),
+    [
+        ("inspect", {"inspect_ai": "0.3.285"}, "with inspect 0.3.285, fp16 with lm-eval 0.4.13"),
+        ("lighteval", {}, "with lighteval, fp16 with lm-eval 0.4.13"),
+    ],
+)  # fmt: skip
+def test_another_tool_is_refused(toy, engine, versions, says):
+    run, read = toy
+    results = tuple(
+        replace(r, provenance=replace(r.provenance, engine=engine, versions=versions))
+        if r.variant.name == "gptq"
+        else r
+        for r in run.results
+    )
+    with pytest.raises(IncomparableError, match=f"gptq was scored {says}"):
+        compare_run(replace(run, results=results), read)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("variant", ["fp16", "bnb4"])
 def test_a_value_that_is_no_number_is_named(toy, bad, variant):
