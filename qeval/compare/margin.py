@@ -187,8 +187,8 @@ class Finding:
         if self._own != "UNDECIDED" or not self.claim:
             return "."
         if self.claim < 0:
-            return f": worse, but whether by more than {self.margin.words(one)} is open."
-        return f": better, but whether by more than {self.margin.upward(one)} is open."
+            return f": worse, but whether by more than {self.margin.words(one)} is undecided."
+        return f": better, but whether by more than {self.margin.upward(one)} is undecided."
 
 
 def listed(tasks: Sequence[str]) -> str:

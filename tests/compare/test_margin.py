@@ -101,7 +101,7 @@ def test_the_margin_per_byte_is_that_of_words():
 def test_what_stays_open_is_said():
     open_loss = finding(delta=-0.012, half=0.005, claim=-1)
     assert open_loss.status == "UNDECIDED"
-    assert open_loss.sentence.endswith(": worse, but whether by more than 1 point is open.")
+    assert open_loss.sentence.endswith(": worse, but whether by more than 1 point is undecided.")
     chance = finding(delta=-0.02, half=0.005)
     assert chance.status == "UNDECIDED"
     assert chance.sentence.endswith("Among 5 comparisons it may be chance.")
@@ -169,4 +169,4 @@ def test_findings_are_held_against_the_margin_that_was_asked_for():
 def test_a_margin_that_is_none_is_refused(words):
     found = CliRunner().invoke(main, ["show", "--margin", words])
     assert found.exit_code == 2
-    assert "is no margin. Write points, a ratio above 1, or both" in " ".join(found.output.split())
+    assert "is not a margin. Write points, a ratio above 1, or both" in " ".join(found.output.split())

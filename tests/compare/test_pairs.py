@@ -23,7 +23,7 @@ from factories import (
 )
 
 from qeval.base.errors import Exit, IncomparableError, QevalError, UsageError
-from qeval.base.records import Policy, Rule
+from qeval.base.records import Policy, Rule, Stop
 from qeval.base.settings import Settings
 from qeval.compare import stats
 from qeval.compare.interval import compare, compare_recovery
@@ -430,6 +430,25 @@ def test_another_harness_is_refused(toy):
         compare_run(replace(run, results=results), read)
 
 
+@pytest.mark.parametrize(
+    ("engine", "versions", "says"),
+    [
+        ("inspect", {"inspect_ai": "0.3.285"}, "with inspect 0.3.285, fp16 with lm-eval 0.4.13"),
+        ("lighteval", {}, "with lighteval, fp16 with lm-eval 0.4.13"),
+    ],
+)  # fmt: skip
+def test_another_tool_is_refused(toy, engine, versions, says):
+    run, read = toy
+    results = tuple(
+        replace(r, provenance=replace(r.provenance, engine=engine, versions=versions))
+        if r.variant.name == "gptq"
+        else r
+        for r in run.results
+    )
+    with pytest.raises(IncomparableError, match=f"gptq was scored {says}"):
+        compare_run(replace(run, results=results), read)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("variant", ["fp16", "bnb4"])
 def test_a_value_that_is_no_number_is_named(toy, bad, variant):
@@ -500,6 +519,21 @@ def test_two_baselines_need_a_choice(toy):
     with pytest.raises(UsageError, match="2 baselines"):
         merge([only(run, "fp16", "bnb4"), other])
     assert merge([only(run, "fp16", "bnb4"), other], "gptq").baseline == "gptq"
+
+
+def test_what_stopped_against_another_baseline_stopped_against_none_here(toy):
+    run, _ = toy
+    stop = Stop("arc", Rule(max_drop=1.0), 5, 10)
+    stopped = replace(run, results=(*run.results[:2], replace(run.results[2], stop=stop, status="stopped")))
+    others = only(second_run(run), "fp16", "bnb4")
+
+    def stop_of(merged, name):
+        return next(result.stop for result in merged.results if result.variant.name == name)
+
+    assert stop_of(merge([stopped, others], "fp16@run-1"), "gptq") == stop
+    assert stop_of(merge([only(run, "fp16"), stopped]), "gptq") == stop
+    assert stop_of(merge([stopped, others], "fp16@run-2"), "gptq") is None
+    assert stop_of(merge([stopped, replace(only(run, "bnb4"), baseline="bnb4")], "bnb4"), "gptq") is None
 
 
 def test_a_baseline_in_no_run(toy):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import re
@@ -406,6 +407,36 @@ def test_results_of_different_settings_are_not_one_run(tmp_path, change, says):
         import_lm_eval(tmp_path, baseline="a")
     alone = Path(caught.value.hint.rpartition("qeval import ")[2])
     assert import_lm_eval(alone).run.results[0].cells  # what the message advises
+
+
+SHA = hashlib.sha256(b"{{x}}").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "says"),
+    [
+        ({"chat_template": "{{x}}"}, {"chat_template": "{{y}}"}, f"a text of SHA-256 {SHA[:12]} in"),
+        ({"chat_template_sha": SHA}, {"chat_template": "{{y}}"}, f"a text of SHA-256 {SHA[:12]} in"),
+        ({"chat_template": True}, {"chat_template": "{{y}}"}, ""),
+        ({"chat_template_sha": SHA}, {"chat_template": "{{x}}"}, ""),
+        ({"chat_template": "{{x}}"}, {"chat_template": "{{x}}", "chat_template_sha": SHA}, ""),
+        ({"system_instruction": None}, {"system_instruction": "Be brief."}, "system_instruction is none in"),
+        ({}, {"system_instruction": "Be brief."}, ""),
+        ({"fewshot_as_multiturn": False}, {"fewshot_as_multiturn": True}, "fewshot_as_multiturn is none in"),
+    ],
+)  # fmt: skip
+def test_without_samples_the_texts_around_questions_are_compared(tmp_path, one, other, says):
+    """Two templates were one setting, for both were there."""
+    for name, change in (("a", one), ("b", other)):
+        write(tmp_path / name, results("letters", name=name, **{"chat_template": "", **change}))
+    import_lm_eval(tmp_path, baseline="a")  # the hashes of prompts tell
+    for file in tmp_path.rglob("samples_*"):
+        file.unlink()
+    if not says:
+        assert len(import_lm_eval(tmp_path, baseline="a").run.results) == 2
+        return
+    with pytest.raises(QevalError, match=re.escape(says)):
+        import_lm_eval(tmp_path, baseline="a")
 
 
 def test_settings_of_what_later_results_replaced_do_not_matter(tmp_path):
