@@ -7,13 +7,14 @@ import re
 from dataclasses import replace
 
 import pytest
-from factories import ARC, QUIZ, TRUTH, WIKI, conclude, context, make_run, without_cell
+from factories import ARC, QUIZ, TRUTH, WIKI, conclude, context, make_run, with_cell, without_cell
 
 from qeval.base import numbers
 from qeval.base.records import Policy, Result, Rule
 from qeval.compare.against import against
 from qeval.compare.evidence import gather, with_baseline
 from qeval.report.cautions import cautions
+from qeval.report.foremost import foremost
 from qeval.report.formats import json as document
 from qeval.report.formats import terminal
 from qeval.report.formats.html import render_html
@@ -250,6 +251,15 @@ def test_every_bar_has_its_variants_colour():
     assert re.findall(r'<td class="ruler (v\d)"', decided) == re.findall(r'swatch (v\d)"', decided)
     scores = re.findall(r'<tr class="(v\d)" data-variant.*?swatch (v\d)"', html, re.DOTALL)
     assert scores == [("v0", "v0"), ("v1", "v1"), ("v2", "v2")]
+
+
+def test_a_short_report_keeps_the_column_of_a_ruin_that_nothing_bounds():
+    tasks = (ARC, *(replace(ARC, name=f"task{number}") for number in range(4)), WIKI)
+    run, read, items = make_run(2, tasks, 60, seed=3, effect=-0.02)
+    run = with_cell(run, "bnb4", "wiki", score=-6.0, files={})
+    made = built(with_cell(run, "fp16", "wiki", files={}), read, items)
+    assert [column.title for column in foremost(made, 2)[0].columns] == ["average", "wiki"]
+    assert made.ranking.entries[0].verdict.status == "UNDECIDED"
 
 
 def test_scores_of_any_size_have_ticks():
