@@ -153,7 +153,7 @@ def _entry(
         interval=found.interval_text if found else "",
         worst=_worst(evidence, name, first),
         ratio=ratio.delta_text if ratio else numbers.NONE,
-        by=_by(sums_up, first) if not decisions else "",
+        by="" if decisions else _by(sums_up, first, {row.id: row.title for row in evidence.rows}),
         finding=found,
         sums_up=sums_up,
         ratio_of=ratio,
@@ -161,11 +161,11 @@ def _entry(
     )
 
 
-def _by(sums_up: Finding | None, first: Row | None) -> str:
+def _by(sums_up: Finding | None, first: Row | None, named: Mapping[str, str]) -> str:
     """The row that sums a variant up and its difference, where the table is about another."""
     if sums_up is None or first is None or sums_up.comparison.task == first.id:
         return ""
-    return f"{sums_up.comparison.task} {sums_up.delta_text}"
+    return f"{named.get(sums_up.comparison.task, sums_up.comparison.task)} {sums_up.delta_text}"
 
 
 def worst_of(evidence: Evidence, variant: str, first: Row | None) -> Finding | None:
