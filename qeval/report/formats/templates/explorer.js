@@ -319,8 +319,8 @@
     });
     $("flip-list").replaceChildren(...rows);
     const first = found.length ? page * PAGE + 1 : 0;
-    const { shown, total } = $("explorer").dataset;
-    const partly = Number(shown) < Number(total) ? ` in this page, which holds ${shown} of the run's ${total} changed answers` : "";
+    const held = Number($("explorer").dataset.shown), total = Number($("explorer").dataset.total);
+    const partly = held < total ? ` in this page, which holds ${held} of the run's ${total} changed answers` : "";
     $("flip-count").textContent = found.length
       ? `${first} to ${Math.min(found.length, (page + 1) * PAGE)} of ${found.length} items${partly}`
       : "No item matches.";
