@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from qeval.ask import harness_config, placing, protocols, suites
 from qeval.ask.model import split_revision, usual_suite
+from qeval.ask.model_args import Asked
 from qeval.ask.policy import exceptions
 from qeval.ask.policy import load as load_policy
 from qeval.base.errors import QevalError, UsageError, did_you_mean
@@ -153,7 +154,15 @@ def order(
         )
     chosen = suites.from_tasks(tasks) if tasks else suites.load(suite or usual_suite(model))
     if suite and harness_config.is_config(suite):
-        harness_config.check_settings(Path(suite).expanduser(), settings)
+        asked_of_model = Asked(
+            model,
+            revision,
+            adapter,
+            tuple(variant.scheme.kind for variant in variants),
+            settings.get("dtype", "auto"),
+            settings.get("think_end"),
+        )
+        harness_config.check_settings(Path(suite).expanduser(), settings, asked_of_model)
     return Order(
         variants=variants,
         baseline=baseline or variants[0].name,

@@ -143,7 +143,16 @@ def url() -> str:
 
 
 def same_version(told: str) -> tuple[str, str]:
-    """The command that installs the version a run was made with, and what else is to be known of it."""
+    """The command that installs the version a run was made with, the last of several, and what else is to be
+    known of it."""
+    *others, told = told.split(", ")
+    command, note = _installs(told)
+    more = f"parts of the run were scored by {', '.join(others)}" if others else ""
+    return command, "; ".join(filter(None, (note, more)))
+
+
+def _installs(told: str) -> tuple[str, str]:
+    """The same of one version."""
     found = _COMMIT.search(told)
     if not told or found is None:
         return (f"pip install 'qeval=={told}'" if told else ""), ""

@@ -49,7 +49,8 @@ class Scale:
 @dataclass(frozen=True)
 class Entry:
     """A variant against the reference, in words. `finding` is that on the row that the table is about, `word`
-    what sums the variant up; `ratio` is that of the first perplexity, `ratio_of` the finding on it. `fixed`
+    what sums the variant up, which is the finding `sums_up`, and `by` names its row where that is another;
+    `ratio` is that of the first perplexity, `ratio_of` the finding on it. `fixed`
     are the cells of the columns that no reference changes."""
 
     variant: str
@@ -59,7 +60,9 @@ class Entry:
     interval: str
     worst: str
     ratio: str
+    by: str = ""
     finding: Finding | None = None
+    sums_up: Finding | None = None
     ratio_of: Finding | None = None
     span: Span | None = None
     fixed: tuple[str, ...] = ()
@@ -150,10 +153,19 @@ def _entry(
         interval=found.interval_text if found else "",
         worst=_worst(evidence, name, first),
         ratio=ratio.delta_text if ratio else numbers.NONE,
+        by=_by(sums_up, first) if not decisions else "",
         finding=found,
+        sums_up=sums_up,
         ratio_of=ratio,
         fixed=tuple(cells.get(name, numbers.NONE) for cells in columns),
     )
+
+
+def _by(sums_up: Finding | None, first: Row | None) -> str:
+    """The row that sums a variant up and its difference, where the table is about another."""
+    if sums_up is None or first is None or sums_up.comparison.task == first.id:
+        return ""
+    return f"{sums_up.comparison.task} {sums_up.delta_text}"
 
 
 def worst_of(evidence: Evidence, variant: str, first: Row | None) -> Finding | None:

@@ -23,7 +23,8 @@ FEWEST = 3
 
 @dataclass(frozen=True)
 class Meeting:
-    """A variant against a reference in the matrix: a key of `verdicts.MARKS`, its mark, and words."""
+    """A variant against a reference in the matrix: a key of `verdicts.MARKS`, its mark, and words. The status
+    is that which sums the variant up, as in the decision table; the difference is that of the table's row."""
 
     status: str
     mark: str
@@ -73,8 +74,9 @@ def _meeting(entry: Entry | None) -> Meeting | None:
         return Meeting("NONE", entry.verdict.mark, "–", entry.verdict.sentence)
     if entry is None or entry.finding is None:
         return None
-    one = entry.finding
-    return Meeting(one.status, one.mark, one.delta_text, f"{one.words}, {one.interval_text}")
+    one, sums_up = entry.finding, entry.sums_up or entry.finding
+    by = f" by {entry.by}" if entry.by else ""
+    return Meeting(sums_up.status, sums_up.mark, one.delta_text, f"{one.interval_text}; {sums_up.words}{by}")
 
 
 def _reference(evidence: Evidence, table: Ranking, every: Sequence[str]) -> dict[str, Any]:
@@ -106,6 +108,7 @@ def _shown(entry: Entry, every: Sequence[str]) -> list[Any]:
         [span.low, span.high, span.dot, span.beyond] if span else None,
         entry.worst,
         entry.ratio,
+        entry.by,
     ]
 
 

@@ -153,6 +153,8 @@ def test_the_same_version_is_installed_by_its_commit(checkout) -> None:
     assert installed.same_version(told) == expected
     dirty = installed.same_version(f"{told}.dirty")
     assert dirty == (expected[0], "in a checkout of qeval; it had changes that are in no commit")
+    several = installed.same_version(f"0.1.0, {told}")
+    assert several == (expected[0], f"{expected[1]}; parts of the run were scored by 0.1.0")
     urls = "[project.urls]\nRepository = 'https://h.org/q'\n"
     (checkout / "pyproject.toml").write_text(f"[project]\nname = 'qeval'\n{urls}")
     assert installed.same_version(told) == ("pip install 'qeval @ git+https://h.org/q@0123456789ab'", "")

@@ -64,10 +64,10 @@
   }
 
   function decide(chosen) {
-    const rows = chosen.entries.map(([place, status, mark, word, , delta, interval, span, worst, ratio]) => {
+    const rows = chosen.entries.map(([place, status, mark, word, , delta, interval, span, worst, ratio, by]) => {
       const row = rowOf(decision, data.variants[place]);
       row.className = "s-" + status;
-      put(row, "verdict", element("span", "", mark), " " + minus(word)).firstChild.setAttribute("aria-hidden", "true");
+      put(row, "verdict", element("span", "", mark), " " + minus(word), ...(by ? [" ", element("small", "by", "by " + minus(by))] : [])).firstChild.setAttribute("aria-hidden", "true");
       put(row, "delta", typed(delta) + " ", element("small", "range", interval ? minus(interval) : "")).title = minus(interval);
       put(row, "span", ...(span && chosen.scale ? [axis(span, chosen.scale)] : []));
       put(row, "worst", typed(worst));

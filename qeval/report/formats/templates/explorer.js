@@ -319,8 +319,9 @@
     });
     $("flip-list").replaceChildren(...rows);
     const first = found.length ? page * PAGE + 1 : 0;
-    const held = Number($("explorer").dataset.shown), total = Number($("explorer").dataset.total);
-    const partly = held < total ? ` in this page, which holds ${held} of the run's ${total} changed answers` : "";
+    const held = $("explorer").dataset;
+    const partly = Number(held.shown) < Number(held.total)
+      ? ` in this page, which holds ${held.shown} of the run's ${held.total} changed answers` : "";
     $("flip-count").textContent = found.length
       ? `${first} to ${Math.min(found.length, (page + 1) * PAGE)} of ${found.length} items${partly}`
       : "No item matches.";
