@@ -187,6 +187,7 @@ OPENS = {"read_text", "read_bytes", "open", "safe_open", "load_file", "DictReade
 OPENS_IN_FULL = {"np.load", "torch.load", "yaml.load", "json.load", "tomllib.load", "tomllib.loads"}
 """What opens or parses a file from outside without a look at what it is."""
 BARE = {
+    "ask/harness_config.py:_read": "text that came in by the door",
     "base/contents.py:_block": "hashes a file of any size in blocks, which `stamp` has looked at",
     "base/elsewhere.py:_places": "parses YAML whose text came in by the door",
     "base/files.py:_write_through": "writes",
@@ -227,6 +228,7 @@ BARE = {
     "store/shards.py:_opened": "makes the file whose bytes are locked",
     "store/shards.py:begin": "counts tries in a file of its own",
     "run/ahead.py:_read": "reads nothing itself, and is_file has looked at it",
+    "exchange/readers/lighteval.py:_rows": "bytes that came in by the door",
     "store/columns.py:file_table": "bytes that came in by the door",
     "store/unpacking.py:too_long": "bytes that came in by the door",
 }

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from qeval.ask import model_args
+from qeval.ask.model_args import Asked
 from qeval.base import reading
 from qeval.base.errors import UsageError, did_you_mean
 from qeval.base.records import Suite, Task
@@ -39,7 +41,8 @@ _ASIDE = frozenset(
         "trust_remote_code",
     ]
 )
-"""What says where and on what lm-eval runs, not what is asked; here --model and other options say it."""
+"""What says where and on what lm-eval runs, not what is asked; here --model and other options say it (of
+`model_args` see there)."""
 _TURNS = "fewshot_as_multiturn"
 _REFUSED = {
     "gen_kwargs": "Leave it out of the file: --max-gen-toks and --temperature say it here.",
@@ -65,6 +68,9 @@ _OPTIONS: Mapping[str, tuple[str, Callable[[Any], Any], str]] = {
 }
 """Keys that a setting answers to: its name, what the file's value means for it, and the option."""
 _KNOWN = (*_ASKED, *_OPTIONS, *sorted(_ASIDE), *_REFUSED, _TURNS)
+
+
+_NOTHING = Asked()
 
 
 def is_config(name: str) -> bool:
@@ -98,11 +104,18 @@ def _check_keys(path: Path, table: Mapping[str, Any]) -> None:
             f"{path}: {_TURNS}: false would not act.",
             "Leave it out: in a chat template each example is a turn.",
         )
+    if table.get(_TURNS) and not table.get("apply_chat_template"):
+        raise UsageError(
+            f"{path}: {_TURNS}: true would not act without a chat template.",
+            "Leave it out, or write apply_chat_template: true beside it.",
+        )
 
 
-def check_settings(path: Path, settings: Mapping[str, Any]) -> None:
-    """Raises UsageError where a configuration asks for what the run's settings do not say."""
+def check_settings(path: Path, settings: Mapping[str, Any], asked: Asked = _NOTHING) -> None:
+    """Raises UsageError where a configuration asks for what the run's settings, or what was `asked` of the
+    model, do not say."""
     table = _read(path)
+    model_args.check(path, table.get("model_args"), asked)
     for key, (name, meaning, option) in _OPTIONS.items():
         value = table.get(key)
         if value is None:
@@ -124,18 +137,37 @@ def _read(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        found = yaml.safe_load(reading.text(path, reading.TABLE))
+        found = yaml.load(reading.text(path, reading.TABLE), _loader())  # noqa: S506 - a safe loader
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {reading.told(error)}.", reading.remedy(error)) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         why = " ".join(str(error).split())[:120]
-        raise UsageError(f"{path} is no YAML ({why}).", "Correct the file.") from error
+        raise UsageError(f"{path} is not YAML ({why}).", "Correct the file.") from error
     if not isinstance(found, dict):
         what = reading.kind_of(found)
         raise UsageError(
             f"{path} holds {what}, no configuration of lm-eval.", "It begins as: tasks: [arc_easy]"
         )
     return found
+
+
+def _loader() -> Any:
+    """YAML's own safe loader, but that a key is there once: of two the first was lost in silence."""
+    import yaml
+
+    class Once(yaml.SafeLoader):
+        """Raises ConstructorError for a key that a table has twice."""
+
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            again = next((name for name in names if names.count(name) > 1), None)
+            if again is not None:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"it has {again!r} twice", node.start_mark
+                )
+            return super().construct_mapping(node, deep)
+
+    return Once
 
 
 def _tasks(path: Path, value: Any) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from qeval.ask import harness_config, placing, protocols, suites
 from qeval.ask.model import split_revision, usual_suite
+from qeval.ask.model_args import Asked
 from qeval.ask.policy import exceptions
 from qeval.ask.policy import load as load_policy
 from qeval.base.errors import QevalError, UsageError, did_you_mean
@@ -115,7 +116,7 @@ def order(
     if batch != "auto" and not whole(batch):
         raise UsageError(f"--batch-size {batch!r} is not a number of sequences.", "Write auto, or e.g. 8.")
     if not math.isfinite(settings.get("temperature") or 0):
-        raise UsageError("--temperature is no finite number.", "Write e.g. 0.7, or leave it out.")
+        raise UsageError("--temperature is not a finite number.", "Write e.g. 0.7, or leave it out.")
     if settings.get("framed") and (settings.get("engine") == "lm-eval" or is_toy(model)):
         who = "The toy" if is_toy(model) else "lm-eval's own engine"
         raise UsageError(f"{who} has no perplexity inside a chat template.", "Leave out --framed.")
@@ -153,7 +154,15 @@ def order(
         )
     chosen = suites.from_tasks(tasks) if tasks else suites.load(suite or usual_suite(model))
     if suite and harness_config.is_config(suite):
-        harness_config.check_settings(Path(suite).expanduser(), settings)
+        asked_of_model = Asked(
+            model,
+            revision,
+            adapter,
+            tuple(variant.scheme.kind for variant in variants),
+            settings.get("dtype", "auto"),
+            settings.get("think_end"),
+        )
+        harness_config.check_settings(Path(suite).expanduser(), settings, asked_of_model)
     return Order(
         variants=variants,
         baseline=baseline or variants[0].name,

@@ -49,9 +49,13 @@ def _direct_url() -> dict[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
+NOT_ISOLATED = "pip install hatchling setuptools wheel ninja && pip install --no-build-isolation "
+"""How to install what builds against packages that are there: pip then brings nothing to build with."""
+
+
 def command(extra: str, *, isolated: bool = True) -> str:
     """The command that installs an extra of the qeval that is here. In a checkout it is run there."""
-    words = "pip install " + ("" if isolated else "--no-build-isolation ")
+    words = "pip install " if isolated else NOT_ISOLATED
     found = origin()
     if found.kind == "checkout":
         return f"{words}'.[{extra}]'"

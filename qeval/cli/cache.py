@@ -28,7 +28,9 @@ KINDS = ("checkpoints", "models", "inputs", "requests", "compiled")
     multiple=True,
     help="Only this kind; repeatable. Without it, --prune leaves compiled alone.",
 )
-@click.option("--older-than", metavar="AGE", help="Only what was not used for so long: 90m, 6h, 30d, 4w.")
+@click.option(
+    "--older-than", metavar="AGE", help="Only what has not been used for this long: 90m, 6h, 30d, 4w."
+)
 @click.option("--yes", "-y", is_flag=True, help="Remove without asking.")
 @options.as_json
 def cache(prune: bool, kinds: tuple[str, ...], older_than: str | None, yes: bool, as_json: bool) -> None:
@@ -83,7 +85,7 @@ def _tell(wanted: Sequence[Entry], gone: Sequence[Entry], sure: bool) -> None:
     else:
         say(f"Removed {_count(gone)}.")
         if len(gone) < len(wanted):
-            say(f"{len(wanted) - len(gone)} came into use meanwhile and stayed.", err=True)
+            say(f"{len(wanted) - len(gone)} came into use in the meantime and stayed.", err=True)
 
 
 def _count(entries: Sequence[Entry]) -> str:

@@ -144,7 +144,7 @@ def _check_key(command: click.Command, key: str, place: str) -> None:
     known = [one for one in _options(command) if not by_hand(one)]
     if key not in known:
         raise UsageError(
-            f"{key!r} in {place} is no option of `qeval {command.name}`.", did_you_mean(key, known)
+            f"{key!r} in {place} is not an option of `qeval {command.name}`.", did_you_mean(key, known)
         )
 
 

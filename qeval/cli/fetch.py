@@ -38,16 +38,16 @@ if TYPE_CHECKING:
 @click.option(
     "--schemes",
     metavar="LIST",
-    help="Fetch too what these schemes need, as given to `qeval run`: ready checkpoints, calibration sets.",
+    help="Also fetch what these schemes need, as given to `qeval run`: ready checkpoints, calibration sets.",
 )
-@click.option("--adapter", metavar="ADAPTER", help="Fetch this LoRA adapter too: a Hub id (with @revision).")
+@click.option("--adapter", metavar="ADAPTER", help="Also fetch this LoRA adapter: a Hub id (with @revision).")
 @options.as_json
 def fetch(to: Path, as_json: bool, **asked: Any) -> None:
     """Fetch what an air-gapped machine needs: data sets that --datasets-dir reads, and the model.
 
-    Each repository appears in DIR whole or not at all, at one commit, and each file is compared with the hash
-    that the Hub tells. A command that broke off goes on from the files that are whole. For gated models, ask
-    for access on their page and set HF_TOKEN, or run hf auth login.
+    Each repository appears in DIR whole or not at all, at one commit, and each file is checked against the
+    hash that the Hub states. An interrupted command resumes from the files that are complete. For gated
+    models, ask for access on their page and set HF_TOKEN, or run hf auth login.
     """
     from qeval.load import hub_copy
 

@@ -15,6 +15,7 @@ from qeval.compare.pairs import HASHES, SHOWN_AS, checked, facts_of, harness_of
 from qeval.compare.rows import cell_of
 
 _NO_ITEMS = "nothing proves that the items are the same, as they are not known"
+_UNNAMED = "nothing proves that the model is the same, as its path was left out"
 _SHORT = 12
 
 
@@ -25,7 +26,7 @@ class Asked:
     their keys; of items that are not known, or carry no hashes, there is none."""
 
     cell: Cell
-    harness: str | None
+    harness: tuple[str, str] | None
     settings: Mapping[str, object]
     items: Mapping[str, str]
 
@@ -33,13 +34,18 @@ class Asked:
 @dataclass(frozen=True)
 class Frame:
     """What a point of a line is measured in: the baseline and the scheme as they were asked for, what the
-    tasks behind the row asked, and of fidelity the token stream and how many of its positions."""
+    tasks behind the row asked, and of fidelity the token stream and how many of its positions. Adapters are
+    those that the variant and its baseline were held with; `unnamed` tells weights apart of which an earlier
+    hand left out the name, "" where the model is known by it."""
 
     baseline: str
     scheme: str
     asked: Mapping[str, Asked]
     stream: str = ""
     positions: int = 0
+    adapter: str = ""
+    adapter_of_baseline: str = ""
+    unnamed: str = ""
 
 
 def asked_of(run: Run, base: Result, task: Task, read: Read) -> Asked | None:
@@ -79,11 +85,15 @@ def apart(before: Frame, now: Frame) -> str:
         for name, one, two in (
             ("baseline", before.baseline, now.baseline),
             ("scheme", before.scheme, now.scheme),
+            ("adapter", before.adapter, now.adapter),
+            ("adapter of the baseline", before.adapter_of_baseline, now.adapter_of_baseline),
             ("token stream", before.stream[:_SHORT], now.stream[:_SHORT]),
             ("positions", before.positions, now.positions),
         )
         if one != two
     ]
+    if before.unnamed != now.unnamed:
+        found.append(_UNNAMED)
     if before.asked.keys() != now.asked.keys():
         return "; ".join([*found, "other tasks are behind it"])
     for task, one in before.asked.items():
@@ -100,7 +110,7 @@ def _joined(found: Mapping[str, None], *, several: bool) -> str:
 
 
 def _differences(before: Asked, now: Asked) -> Iterator[str]:
-    told = [*facts_of(before.cell, now.cell, known_only=False), ("lm-eval", before.harness, now.harness)]
+    told = [*facts_of(before.cell, now.cell, known_only=False), *_harnesses(before, now)]
     told += [(name, value, now.settings[name]) for name, value in before.settings.items() if name != "limit"]
     told.append(("data", before.cell.dataset, now.cell.dataset))
     differing = [(SHOWN_AS.get(name, name), one, two) for name, one, two in told if one != two]
@@ -112,6 +122,15 @@ def _differences(before: Asked, now: Asked) -> Iterator[str]:
         first = next((what for name, what in names.items() if before.items[name] != now.items[name]), None)
         if first:
             yield f"{first} differs for some item"
+
+
+def _harnesses(before: Asked, now: Asked) -> Iterator[tuple[str, object, object]]:
+    """What asked: where it is the same for both, or known of one alone, its version."""
+    one, two = before.harness, now.harness
+    if one and two and one[0] != two[0]:
+        yield "harness", " ".join(filter(None, one)), " ".join(filter(None, two))
+    else:
+        yield (one or two or ("lm-eval", ""))[0], one[1] if one else "", two[1] if two else ""
 
 
 def _word(value: object) -> str:

@@ -265,7 +265,10 @@ def known_of_one(base: Result, result: Result) -> Iterator[tuple[str, str]]:
     whole = base.status == result.status == "done"
     for cell in (cell for cell in base.cells if whole and cell.task.name in theirs):
         one, two = (harness_of(one) for one in (base, result))
-        facts: list[tuple[str, object, object]] = [("lm-eval's version", one, two)]
+        name = (one or two or ("lm-eval", ""))[0]
+        facts: list[tuple[str, object, object]] = [
+            (f"{name}'s version", one[1] if one else "", two[1] if two else "")
+        ]
         if cell.aggregate_only or theirs[cell.task.name].aggregate_only:
             facts.extend(facts_of(cell, theirs[cell.task.name], known_only=True))
         for name, first, second in facts:
@@ -273,21 +276,30 @@ def known_of_one(base: Result, result: Result) -> Iterator[tuple[str, str]]:
                 yield cell.task.name, SHOWN_AS.get(name, name)
 
 
-def harness_of(result: Result) -> str | None:
-    """The version of lm-eval that asked, where it is known."""
-    versions = result.provenance.versions if result.provenance else {}
-    return versions.get("lm_eval") or versions.get("lm-eval")
+_HARNESSES = {"lm_eval": "lm-eval", "lm-eval": "lm-eval", "inspect_ai": "inspect", "lighteval": "lighteval"}
+"""What asks a model, by its package."""
+
+
+def harness_of(result: Result) -> tuple[str, str] | None:
+    """What asked, and its version ("" where it is not recorded); None where nothing is known of it."""
+    told = result.provenance
+    versions = told.versions if told else {}
+    known = ((name, versions[package]) for package, name in _HARNESSES.items() if versions.get(package))
+    alone = (told.engine, "") if told and told.engine in _HARNESSES.values() else None
+    return next(known, alone)
 
 
 def _same_harness(base: Result, result: Result) -> None:
-    """Refuse two versions of lm-eval: its prompts and metrics change between them."""
-    versions = [harness_of(one) for one in (base, result)]
-    if versions[0] and versions[1] and versions[0] != versions[1]:
-        raise IncomparableError(
-            f"{result.variant.name} was scored with lm-eval {versions[1]}, "
-            f"{base.variant.name} with {versions[0]}.",
-            AGAIN,
-        )
+    """Refuse two harnesses, or versions of one: prompts and metrics change between them."""
+    one, two = (harness_of(some) for some in (base, result))
+    if one is None or two is None or one == two or (one[0] == two[0] and not (one[1] and two[1])):
+        return
+    other = one[1] if one[0] == two[0] else " ".join(filter(None, one))
+    raise IncomparableError(
+        f"{result.variant.name} was scored with {' '.join(filter(None, two))}, "
+        f"{base.variant.name} with {other}.",
+        AGAIN,
+    )
 
 
 def _same_question(

@@ -16,23 +16,24 @@ COLUMNS = {
     "metric": "the metric",
     "num_fewshot": "the number of examples in the prompt",
     "n_available": "the number of items of the whole task, where n is fewer",
-    "n_effective": "how many items of one task tell as much, for means of unlike subjects: at most n",
+    "n_effective": "how many items of one task would say as much, for means of unlike subjects: at most n",
     "stderr": "the score's standard error, in the score's unit",
-    "higher_is_better": "true or false, where the metric's name does not tell",
+    "higher_is_better": "true or false, where the metric's name does not say",
     "baseline": "true in the rows of the variant that the others are compared with",
 }
 NEEDED = ("variant", "task", "n")
-_NUMBERS = ("score", "right", "n", "num_fewshot", "n_available", "n_effective", "stderr")
+_FRACTIONS = ("score", "n_effective", "stderr")
+"""The columns of numbers that need not be whole: a comma stands for a point in no other."""
 PERCENT = "percent"
 """What `plain` adds to a row whose score carries a per cent sign."""
 _DECIMAL = re.compile(r"[+-]?\d+,\d+")
+_GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}([.,' \u00a0\u202f]\d{3})+")
 
 
 def plain(row: Mapping[Any, Any]) -> dict[Any, Any]:
     """A row with its numbers as Python writes them: "65,2" is 65.2, and "65.2%" is 65.2 in per cent."""
     found = {
-        name: _without_comma(value) if name in _NUMBERS and isinstance(value, str) else value
-        for name, value in row.items()
+        name: _without_comma(value) if _may_have_comma(name, value) else value for name, value in row.items()
     }
     score = found.get("score")
     if not (isinstance(score, str) and score.endswith("%")):
@@ -40,6 +41,17 @@ def plain(row: Mapping[Any, Any]) -> dict[Any, Any]:
     stderr = found.get("stderr")
     also = {"stderr": _number(stderr)} if isinstance(stderr, str) else {}
     return {**found, "score": _number(score), **also, PERCENT: True}
+
+
+def grouped(name: Any, value: Any) -> bool:
+    """Whether a number of items is written as thousands are, 1,172 or 1.172, which may be a fraction too."""
+    if not isinstance(value, str) or name in ("score", "stderr") or not _GROUPED.fullmatch(value.strip()):
+        return False
+    return name != "n_effective" or "." not in value
+
+
+def _may_have_comma(name: Any, value: Any) -> bool:
+    return isinstance(value, str) and name in _FRACTIONS and not grouped(name, value)
 
 
 def _without_comma(words: str) -> str:

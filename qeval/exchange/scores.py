@@ -19,7 +19,7 @@ from qeval.base.records import Cell, Provenance, Result, Run, Scheme, Suite, Tas
 from qeval.base.sizes import size_of
 from qeval.base.tables import read, typed
 from qeval.exchange.choosing import chosen_baseline
-from qeval.exchange.columns import COLUMNS, NEEDED, PERCENT, plain
+from qeval.exchange.columns import COLUMNS, NEEDED, PERCENT, grouped, plain
 from qeval.exchange.units import Published, is_perplexity, stored
 from qeval.store.checking import PUBLISHED
 
@@ -127,7 +127,9 @@ def _score_rows(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     elif path.suffix.lower() in {".csv", ".tsv"}:
         rows = _csv_rows(path)
     else:
-        raise UsageError(f"{path} is neither .csv nor .toml.", "Give the file the ending of what it holds.")
+        raise UsageError(
+            f"{path} is neither .csv nor .toml.", "Give the file the extension of what it holds."
+        )
     if not rows:
         raise UsageError(f"{path} has no scores.", _ROW)
     return head, rows
@@ -214,11 +216,17 @@ def _check_sizes(row: Mapping[str, Any], where: str) -> None:
 
 
 def _number(name: str, value: Any, where: str) -> float | int:
+    whole = name not in ("score", "n_effective", "stderr")
+    if grouped(name, value):
+        digits = "".join(letter for letter in value if letter.isdigit())
+        raise UsageError(
+            f"{where}: {name} = {value!r} may be {digits} or a fraction.",
+            f"Write it without a sign between its digits: {digits}.",
+        )
     try:
         number = reading.number(value) if isinstance(value, str) else float(value)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{where}: {name} = {value!r} is not a number.", _ROW) from error
-    whole = name not in ("score", "n_effective", "stderr")
     least = 0 if name in ("num_fewshot", "score", "right", "stderr") else 1
     possible = math.isfinite(number) and number >= least and not (name == "stderr" and not number)
     if not possible or (whole and number != int(number)):
@@ -249,6 +257,11 @@ def _of_model(rows: list[dict[str, Any]], model: str | None, path: Path) -> list
                 f"{path} has scores of {len(models)} models: {', '.join(models)}.", "Choose one with --model."
             )
         return rows
+    if not any(models):
+        raise UsageError(
+            f"{path} does not say of which model its scores are.",
+            "Add a column `model` to it, or leave out --model.",
+        )
     if model not in models:
         raise UsageError(f"{path} has no scores of {model!r}.", did_you_mean(model, models))
     return [row for row in rows if row["model"] == model]

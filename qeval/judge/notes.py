@@ -69,7 +69,7 @@ def _idle(evidence: Evidence, policy: Policy, decisions: Sequence[Decision]) -> 
         elif not (rows and matches_some(rule.variants, names)):
             general = rule.tasks == rule.variants == "*"  # such as those that --max-drop brings with it
             if not (rule.required and rule.tier == "required") and not general:
-                yield f"{where} concerns nobody in this run: {rule.tasks!r}, {rule.variants!r}."
+                yield f"{where} applies to nothing in this run: {rule.tasks!r}, {rule.variants!r}."
         elif not judged:
             yield f"{where} judges nothing: later or more literal rules hold for all that it names."
         elif others := [n for n in names if is_named(n, rule.variants, names) and n not in judged]:

@@ -290,7 +290,7 @@ def explained(wanted: Wanted, to: Path, error: Exception) -> QevalError:
             return refusal
     if any(isinstance(one, HFValidationError) for one in causes):
         return QevalError(
-            f"{wanted.repo!r} is no name of a repository on the Hub.", "A Hub id looks like org/name."
+            f"{wanted.repo!r} is not the name of a repository on the Hub.", "A Hub id looks like org/name."
         )
     answered = next((one for one in causes if isinstance(one, HfHubHTTPError)), None)
     if answered is not None and answered.response is not None:

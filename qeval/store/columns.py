@@ -13,7 +13,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from qeval.base.records import Item, Samples
-from qeval.store.unpacking import too_long
+from qeval.store.unpacking import most_of, too_long, too_many
 
 if TYPE_CHECKING:
     import numpy as np
@@ -206,8 +206,6 @@ _ITEM_COLUMNS = {
     "arguments": "large_string",
 }
 """The columns of a file and the types that they are written in."""
-_SPARE, _RATIO = 1 << 30, 200
-"""What a file may unpack to: so many bytes, and so many times its own."""
 
 
 def file_table(data: bytes, kinds: Mapping[str, str], but: str = "", rows: int | None = None) -> pa.Table:
@@ -227,7 +225,7 @@ def file_table(data: bytes, kinds: Mapping[str, str], but: str = "", rows: int |
             raise ValueError(f"it has {file.metadata.num_rows} items where its header says {rows}")
         _check_columns(file, kinds, len(data))
         names = [name for name in file.schema_arrow.names if name in kinds and name != but]
-        if too_long(data, names, _SPARE + _RATIO * len(data)):
+        if too_long(data, names, most_of(len(data))):
             raise ValueError("its texts, each in its row, would be far more than such a file holds")
         table = file.read(names, use_threads=False)
         table.validate(full=True)
@@ -249,8 +247,7 @@ def _check_columns(file: pq.ParquetFile, kinds: Mapping[str, str], size: int) ->
                 raise ValueError(f"the column {name} is missing")
         elif _kind(schema.field(name).type) != kind:
             raise ValueError(f"the column {name} is of the type {schema.field(name).type}, not {kind}")
-    packed = sum(told.row_group(at).total_byte_size for at in range(told.num_row_groups))
-    if max(packed, 8 * told.num_rows * told.num_columns) > _SPARE + _RATIO * size:
+    if too_many(told, most_of(size)):
         raise ValueError(f"its {told.num_rows} rows would unpack to far more than such a file holds")
 
 

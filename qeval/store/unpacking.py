@@ -10,6 +10,21 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 
+SPARE, RATIO = 1 << 30, 200
+"""What a file may unpack to: so many bytes, and so many times its own."""
+
+
+def most_of(size: int) -> int:
+    """The most bytes that a file of `size` bytes may unpack to."""
+    return SPARE + RATIO * size
+
+
+def too_many(told: pq.FileMetaData, most: int) -> bool:
+    """Whether the rows of a file would become more than `most` bytes, by what it says of itself."""
+    packed = sum(told.row_group(at).total_byte_size for at in range(told.num_row_groups))
+    return bool(max(packed, 8 * told.num_rows * told.num_columns) > most)
+
+
 def too_long(data: bytes, columns: Collection[str], most: int) -> bool:
     """Whether the texts of these columns are more than `most` bytes together once each stands in its row.
 
@@ -75,9 +90,9 @@ def _length(table: pa.Table) -> int:
 
 
 def _flat(texts: pa.Array) -> pa.DictionaryArray:
-    """The texts themselves, where they lie in lists."""
+    """The texts themselves, where they lie in lists and tables."""
     import pyarrow as pa
 
     while not pa.types.is_dictionary(texts.type):
-        texts = texts.values
+        texts = texts.field(0) if pa.types.is_struct(texts.type) else texts.values
     return texts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qeval.ask import harness_config, suites
+from qeval.ask.model_args import Asked
 from qeval.base.errors import UsageError
 from qeval.base.records import Task
 from qeval.store.runs import Store
@@ -69,7 +70,7 @@ def test_a_chat_template_that_the_file_denies(tmp_path):
     ("text", "says"),
     [
         ("- arc_easy", "holds a list, no configuration of lm-eval"),
-        ("tasks: [", "is no YAML"),
+        ("tasks: [", "is not YAML"),
         ("num_fewshot: 5", "tasks names no tasks"),
         ("tasks: [{task: a}]", "tasks names no tasks"),
         ("tasks: [a, a]", "names the task 'a' twice"),
@@ -79,6 +80,9 @@ def test_a_chat_template_that_the_file_denies(tmp_path):
         ("tasks: a\ngen_kwargs: {temperature: 1}", "gen_kwargs would not act"),
         ("tasks: a\napply_chat_template: true\nfewshot_as_multiturn: false", "false would not act"),
         ("tasks: a\nsystem_instruction: Be brief.", "system_instruction would not act"),
+        ("tasks: a\nfewshot_as_multiturn: true", "true would not act without a chat template"),
+        ("tasks: a\nnum_fewshot: 5\nnum_fewshot: 0", "it has 'num_fewshot' twice"),
+        ("tasks: a\nmodel_args: {dtype: float16, dtype: float32}", "it has 'dtype' twice"),
     ],
 )
 def test_what_would_not_act_is_refused(tmp_path, text, says):
@@ -91,6 +95,54 @@ def test_a_named_template_is_refused(tmp_path):
     path = config(tmp_path, "tasks: a\napply_chat_template: default\n")
     with pytest.raises(UsageError, match="names a template"):
         harness_config.check_settings(path, {"chat_template": True})
+
+
+@pytest.mark.parametrize(
+    ("args", "hint"),
+    [
+        ("{max_length: 512}", "as long as the model takes"),
+        ("max_length=512,pretrained=org/x", "as long as the model takes"),
+        ("{add_bos_token: true}", "tokenizer's own setting"),
+        ("{add_bos_token: false}", "tokenizer's own setting"),
+        ("{enable_thinking: true}", "template holds"),
+        ("{load_in_4bit: true}", "add bnb4 to --schemes"),
+        ("{prefix_token_id: 0}", "nothing here would do the same"),
+        ("{dtype: bfloat16}", "Add bf16 to --schemes."),
+        ("dtype=float32", "Add fp32 to --schemes."),
+        ("{revision: v1}", "Add --revision v1."),
+        ("{peft: org/lora}", "Add --adapter org/lora."),
+        ("{tokenizer: org/other}", "the model's own tokenizer"),
+        ("{think_end_token: </think>}", "Add --think-end </think>."),
+        ("{max_lengt: 5}", "Did you mean 'max_length'?"),
+        ("[1]", "Write for example"),
+    ],
+)
+def test_arguments_of_the_model_act_or_are_refused(tmp_path, args, hint):
+    """All of them were set aside in silence."""
+    path = config(tmp_path, f"tasks: a\nmodel_args: {args}\n")
+    with pytest.raises(UsageError, match="model_args") as caught:
+        harness_config.check_settings(path, {}, Asked("org/x", schemes=("fp16", "bnb4")))
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        "{revision: v1, peft: org/lora, dtype: float16, tokenizer: org/x, think_end_token: </t>}",
+        "{max_length: null, add_bos_token: null, load_in_4bit: false, revision: v1, dtype: auto}",
+        "pretrained=org/y,revision=v1,dtype=torch.float16,batch_size=4,peft=None,trust_remote_code=True",
+    ],
+)
+def test_arguments_of_the_model_that_the_options_say_too(tmp_path, args):
+    path = config(tmp_path, f"tasks: a\nmodel_args: {args}\n")
+    for adapter in ("org/lora", "merged:org/lora"):
+        asked = Asked("org/x", "v1", adapter, ("fp16", "bnb4"), think_end="</t>")
+        harness_config.check_settings(path, {}, asked)
+
+
+def test_the_type_that_is_calculated_in_is_enough(tmp_path):
+    path = config(tmp_path, "tasks: a\nmodel_args: {dtype: float32, revision: main}\n")
+    harness_config.check_settings(path, {}, Asked(schemes=("bnb4",), dtype="float32"))
 
 
 def test_every_key_that_lm_eval_knows_is_known_here():
@@ -114,7 +166,13 @@ def test_every_key_that_lm_eval_knows_is_known_here():
 
 
 def test_a_run_of_it(qeval, tmp_path, runs_dir):
-    path = config(tmp_path, "tasks: [arc_challenge]\nlimit: 5\nmodel: hf\nseed: 7\n")
+    text = "tasks: [arc_challenge]\nlimit: 5\nmodel: hf\nseed: 7\n"
+    path = config(tmp_path, f"{text}model_args: {{dtype: bfloat16}}\n")
+    said = qeval(
+        "run", "--model", "toy", "--schemes", "fp16,bnb4", "--suite", path, "--seed", 7, code=2
+    ).stderr
+    assert "Add bf16 to --schemes." in said
+    path = config(tmp_path, text)
     said = qeval("run", "--model", "toy", "--schemes", "fp16,bnb4", "--suite", path, code=2).stderr
     assert "Add --seed 7." in said
     result = qeval("run", "--model", "toy", "--schemes", "fp16,bnb4", "--suite", path, "--seed", 7)

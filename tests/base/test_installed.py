@@ -79,7 +79,7 @@ def test_in_a_checkout_the_command_can_be_typed_anywhere(tmp_path, monkeypatch) 
     monkeypatch.chdir(tmp_path)
     assert installed.remedy_here("bnb") == f"cd {installed.origin().place} && pip install '.[bnb]'"
     words = installed.remedy("gptq", isolated=False)
-    assert words == "In qeval's checkout, install it with: pip install --no-build-isolation '.[gptq]'"
+    assert words == f"In qeval's checkout, install it with: {installed.NOT_ISOLATED}'.[gptq]'"
 
 
 @pytest.fixture

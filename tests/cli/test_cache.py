@@ -228,7 +228,7 @@ def test_an_empty_cache_and_a_word_that_is_no_age(tmp_path, monkeypatch) -> None
     assert run() == (0, f"There is nothing in {tmp_path / 'none'}.\n", "")
     code, _, err = run("--older-than", "soon")
     assert code == 2
-    assert "--older-than 'soon' is no age." in err
+    assert "--older-than 'soon' is not an age." in err
 
 
 @pytest.mark.torch

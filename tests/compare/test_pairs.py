@@ -15,6 +15,7 @@ from factories import (
     WIKI,
     compare_run,
     edited,
+    judge,
     make_run,
     pair,
     with_cell,
@@ -22,7 +23,7 @@ from factories import (
 )
 
 from qeval.base.errors import Exit, IncomparableError, QevalError, UsageError
-from qeval.base.records import Rule, Stop
+from qeval.base.records import Policy, Rule, Stop
 from qeval.base.settings import Settings
 from qeval.compare import stats
 from qeval.compare.interval import compare, compare_recovery
@@ -318,6 +319,17 @@ def test_a_published_score_is_compared_unpaired(toy, rows):
     assert found["quiz_macro"].method == "mean of the rows' intervals"
 
 
+def test_a_mean_of_perplexities_is_not_cut_at_one_nat():
+    tasks = (WIKI, replace(WIKI, name="books"))
+    run, read, _ = make_run(2, tasks, 40, effect=-2.0, seed=5)
+    run = replace(run, suite=replace(run.suite, average=("wiki", "books")))
+    (mean,) = [row for row in compare_run(run, read) if row.level == "average"]
+    assert mean.kind == "perplexity"
+    assert mean.low <= mean.delta <= mean.high < -1.5
+    rule = Rule(tasks="average", max_ppl_ratio=2.8)  # 1.03 nats, where two are lost
+    assert [one.status for one in judge(run, read, Policy((rule,)))] == ["FAIL"]
+
+
 def test_a_published_perplexity_has_no_interval(toy):
     run, read = toy
     row = next(row for row in compare_run(published(run, "bnb4"), read) if row.task == "wiki")
@@ -415,6 +427,25 @@ def test_another_harness_is_refused(toy):
         for r in run.results
     )
     with pytest.raises(IncomparableError, match=r"gptq was scored with lm-eval 0.4.9, fp16 with 0.4.13"):
+        compare_run(replace(run, results=results), read)
+
+
+@pytest.mark.parametrize(
+    ("engine", "versions", "says"),
+    [
+        ("inspect", {"inspect_ai": "0.3.285"}, "with inspect 0.3.285, fp16 with lm-eval 0.4.13"),
+        ("lighteval", {}, "with lighteval, fp16 with lm-eval 0.4.13"),
+    ],
+)  # fmt: skip
+def test_another_tool_is_refused(toy, engine, versions, says):
+    run, read = toy
+    results = tuple(
+        replace(r, provenance=replace(r.provenance, engine=engine, versions=versions))
+        if r.variant.name == "gptq"
+        else r
+        for r in run.results
+    )
+    with pytest.raises(IncomparableError, match=f"gptq was scored {says}"):
         compare_run(replace(run, results=results), read)
 
 

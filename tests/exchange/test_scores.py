@@ -295,9 +295,41 @@ def test_what_the_message_on_per_cent_advises_works(tmp_path):
     [
         ("variant,task,score,n\na,arc,0.652,1172\n", True, "these look like fractions"),
         ("variant,task,metric,score,n\na,w,ppl,5.4%,62\n", False, "a ppl is not in per cent"),
-        ('variant,task,right,n\na,arc,"1,100","1,172"\n', False, "is not possible"),
+        ('variant,task,right,n\na,arc,"1,100","1,172"\n', False, "may be 1100 or a fraction"),
     ],
 )
 def test_per_cent_in_the_wrong_place_is_refused(tmp_path, text, percent, says):
     with pytest.raises(UsageError, match=says):
         import_scores(write(tmp_path, text), percent=percent)
+
+
+WRITTEN = ("1,000", "12,000", "1,000,000", "1'000", "1 000", "1.000", "12.000")
+
+
+@pytest.mark.parametrize(
+    ("column", "written"),
+    [(column, text) for column in ("n", "right", "n_available", "n_effective") for text in WRITTEN
+     if (column, "." in text) != ("n_effective", True)],
+)  # fmt: skip
+def test_thousands_are_not_taken_for_fractions(tmp_path, column, written):
+    """12,000 was read as 12 items."""
+    n = "1000" if column == "n_available" else "2000000"
+    row = {"variant": "a", "task": "t", "score": "0.5", "n": n, column: written}
+    if column == "right":
+        del row["score"]
+    cells = (f'"{value}"' for value in row.values())
+    text = f"{','.join(row)}\n{','.join(cells)}\n"
+    with pytest.raises(UsageError, match=rf"{column} = .* may be 10*|{column} = .* may be 120*") as caught:
+        import_scores(write(tmp_path, text))
+    assert "without a sign between its digits" in caught.value.hint
+    digits = "".join(letter for letter in written if letter.isdigit())
+    import_scores(write(tmp_path, text.replace(f'"{written}"', digits)))
+
+
+@pytest.mark.parametrize("column", ["n", "num_fewshot"])
+def test_a_comma_in_a_whole_number_is_refused(tmp_path, column):
+    row = {"variant": "a", "task": "t", "score": "0,5", "n": "20", column: "5,0"}
+    text = f"{';'.join(row)}\n{';'.join(row.values())}\n"
+    with pytest.raises(UsageError, match=f"{column} = '5,0' is not a number"):
+        import_scores(write(tmp_path, text))
+    import_scores(write(tmp_path, text.replace("5,0", "5.0")))  # as pandas writes whole numbers

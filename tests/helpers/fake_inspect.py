@@ -23,7 +23,10 @@ class _Record(types.SimpleNamespace):
         return json.dumps(self, default=vars)
 
 
-_TABLES = {"scores", "metrics", "model_args"}  # by name, not by field
+_TABLES = {
+    "scores", "metrics", "model_args", "task_args", "task_args_passed", "packages", "model_roles", "options",
+    "params",
+}  # fmt: skip
 
 
 def _record(value, key=""):

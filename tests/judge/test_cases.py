@@ -249,7 +249,8 @@ def test_each_case_ends_as_the_page_says(name, qeval, runs_dir, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     happens, code = ROWS[name]
     words = case(name, runs_dir, tmp_path)
-    result = qeval("gate", *words, code=code)
+    loud = ("--verbose",) if "`--verbose`" in happens else ()
+    result = qeval("gate", *words, *loud, code=code)
     said = result.stdout + result.stderr
     for quoted in re.findall(r'"([^"]+)"', happens):
         assert quoted in said, said

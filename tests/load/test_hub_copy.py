@@ -147,7 +147,7 @@ def test_a_newer_commit_takes_the_place_of_the_old_one_once_it_is_whole(hub: Hub
 def test_a_repository_that_is_not_there_is_a_sentence(hub: Hub, tmp_path) -> None:
     with pytest.raises(QevalError, match="There is no model org/none on the Hub, or it is private"):
         got(tmp_path, repo="org/none")
-    with pytest.raises(QevalError, match="no name of a repository"):
+    with pytest.raises(QevalError, match="not the name of a repository"):
         got(tmp_path, repo="a/b/c")
     hub.add("model", "org/empty", {".gitattributes": b"x"})
     with pytest.raises(QevalError, match="holds none of the files"):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import itertools
 import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -200,7 +202,7 @@ def test_a_worker_sits_wherever_a_node_has_room(
         (({"CPU": 2.0},), {"device": "cuda"}, "no GPU for --device cuda"),
         (({"CPU": 2.0},), {"threads": 4, "device": "cpu"}, "No node of the cluster has 4 CPUs"),
         (({"CPU": 2.0},), {"ray_address": "ray://head:10001"}, "ray job submit"),
-        (({"CPU": 2.0},), {"ray_address": "head"}, "is no address"),
+        (({"CPU": 2.0},), {"ray_address": "head"}, "is not the address"),
         (({"CPU": 2.0},), {"ray_address": "127.0.0.1:1"}, "No cluster of Ray answers"),
     ],
 )
@@ -219,7 +221,7 @@ def test_a_port_at_which_no_ray_listens_is_told_in_time(
 ) -> None:
     """None: it takes the connection, and is silent."""
     cluster({"CPU": 2.0})
-    monkeypatch.setattr(ray, "_DOOR_SECONDS", 0.2)
+    monkeypatch.setattr(ray, "_GREETING_SECONDS", 0.2)
     monkeypatch.setattr(ray, "_PROBE", "raise SystemExit('Ray was asked')")
     with (
         listening(said) as port,
@@ -242,6 +244,54 @@ def test_a_port_at_which_ray_may_listen_is_asked_by_ray(
     ):
         raise AssertionError("it was let in")
     assert "Ray was asked" in str(refused.value)
+
+
+@pytest.mark.parametrize("word", ["1", "true", "True", "TRUE"])
+def test_a_port_that_speaks_tls_is_not_greeted(
+    cluster: Callable[..., None], tmp_path: Path, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray takes any of these for yes; with true it was greeted as if it spoke plainly."""
+    cluster({"CPU": 2.0})
+    monkeypatch.setenv("RAY_USE_TLS", word)
+    monkeypatch.setattr(ray, "_PROBE", "print('Ray was asked'); raise SystemExit(4)")
+    with (
+        listening(b"") as port,
+        pytest.raises(QevalError, match="Ray was asked"),
+        ray.opened(an_order(tmp_path, ray_address=f"127.0.0.1:{port}")),
+    ):
+        raise AssertionError("it was let in")
+
+
+def test_a_port_that_answers_a_letter_at_a_time_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each letter was given the whole time anew."""
+    monkeypatch.setattr(ray, "_GREETING_SECONDS", 0.2)
+    waits: list[float] = []
+
+    class Door:
+        """It takes half of the time for each letter."""
+
+        def settimeout(self, seconds: float) -> None:
+            waits.append(seconds)
+
+        def sendall(self, greeting: bytes) -> None:
+            assert greeting == ray._GREETING
+
+        def recv(self, _: int) -> bytes:
+            if waits[-1] < 0.1:
+                raise TimeoutError
+            time.sleep(0.1)
+            return b"\0"
+
+    with pytest.raises(TimeoutError):
+        ray._speaks(Door())  # type: ignore[arg-type]
+    assert waits[0] == 0.2
+    assert all(after < before for before, after in itertools.pairwise(waits))
+
+
+@pytest.mark.parametrize("name", ["_DOOR_SECONDS", "_GREETING_SECONDS"])
+def test_a_silent_port_is_told_within_ten_seconds(name: str) -> None:
+    assert getattr(ray, name) >= 3
+    assert ray._DOOR_SECONDS + ray._GREETING_SECONDS < 10
 
 
 @contextlib.contextmanager

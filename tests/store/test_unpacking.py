@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qeval.store import columns
+from qeval.store import columns, unpacking
 from qeval.store.unpacking import too_long
 
 TEXTS = st.lists(st.text(max_size=40), max_size=30)
@@ -45,11 +45,13 @@ def test_it_is_as_long_as_its_texts(texts: list[str], lists: list[list[str]], mo
         raise AssertionError("a text was overlooked")
 
 
-@pytest.mark.parametrize("name", ["prompt", "choices"])
+@pytest.mark.parametrize("name", ["prompt", "choices", "doc"])
 def test_few_bytes_of_a_terabyte_are_told_at_once(name: str) -> None:
     column: pa.Array = repeated("x" * 10_000_000, 100_000)
     if name == "choices":
         column = pa.ListArray.from_arrays(pa.array(range(100_001), pa.int32()), column)
+    if name == "doc":
+        column = pa.StructArray.from_arrays([column], ["query"])
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table({name: column}), sink, store_schema=False, dictionary_pagesize_limit=1 << 30)
     begun, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -60,7 +62,7 @@ def test_few_bytes_of_a_terabyte_are_told_at_once(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["key", "prompt", "question", "choices", "gold"])
 def test_such_a_file_is_no_table_of_items(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(columns, "_SPARE", 1 << 20)
+    monkeypatch.setattr(unpacking, "SPARE", 1 << 20)
     texts: dict[str, pa.Array] = dict.fromkeys(("key", "question", "gold"), pa.array(["x"] * 4000))
     texts["prompt"] = pa.array(["x"] * 4000, pa.large_string())
     texts["choices"] = pa.array([["x"]] * 4000, pa.list_(pa.string()))

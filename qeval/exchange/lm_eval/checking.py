@@ -13,6 +13,7 @@ from qeval.base.errors import QevalError
 from qeval.exchange.lm_eval.judging import Judge
 from qeval.exchange.lm_eval.results import AGAIN
 from qeval.exchange.lm_eval.survey import Survey
+from qeval.exchange.readers.shape import UNPROVED
 from qeval.score.harness.rules import PERPLEXITIES
 
 _TOLERANCE = 1e-6
@@ -36,7 +37,8 @@ def check(survey: Survey, judge: Judge) -> tuple[str, ...]:
             "another dtype.",
         )
     _check_count(survey, judge)
-    return (*_check_mean(survey, judge), *_unknown_size(survey))
+    told = survey.said.config.get(UNPROVED) or ()
+    return (*_check_mean(survey, judge), *_unknown_size(survey), *(f"{survey.task}: {one}" for one in told))
 
 
 def _check_count(survey: Survey, judge: Judge) -> None:

@@ -39,6 +39,7 @@ from qeval.exchange.lm_eval.survey import Survey, by_filter
 from qeval.exchange.lm_eval.texts import clusters_of
 from qeval.exchange.lm_eval.unsampled import cell_of as scored
 from qeval.exchange.lm_eval.variants import Measured, adapter_of, by_variant, revision_of
+from qeval.exchange.readers.shape import PACKAGES
 from qeval.store.checking import PUBLISHED
 from qeval.store.clusters import count_texts
 
@@ -266,7 +267,7 @@ def _provenance(variant: Measured, notes: Sequence[str]) -> Provenance:
         name: str(table[key])
         for name, key in (("lm_eval", "lm_eval_version"), ("transformers", "transformers_version"))
         if table.get(key)
-    }
+    } | dict(table.get(PACKAGES) or {})
     arguments = ", ".join(f"{k}={v}" for k, v in arguments_of(config.get("model_args")).items())
     backend = table.get("model_source") or config.get("model") or "unknown"
     return Provenance(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from qeval.base import reading
 from qeval.base.errors import QevalError, UsageError
@@ -207,7 +208,7 @@ def find_results(paths: Sequence[Path]) -> list[ResultsFile]:
 
 _NOTHING = (
     "Name what lm_eval --output_path made, a directory or a results file (a JSON object with `results`); or "
-    "a table of scores, whose columns `qeval import --help` tells."
+    "a table of scores, whose columns `qeval import --help` lists."
 )
 
 
@@ -266,25 +267,46 @@ def _files(root: Path, pattern: str) -> list[Path]:
     return sorted(found)
 
 
-def _refuse(error: OSError) -> None:
+def _refuse(error: OSError) -> NoReturn:
     """Raises QevalError for a directory that cannot be looked into: its files would be missing in silence."""
     raise QevalError(
         f"{error.filename} cannot be looked into: {reading.told(error)}.", "Check its permissions."
     ) from error
 
 
-def _details(paths: Sequence[Path]) -> list[Path]:
-    """Lighteval's files of samples, below what is imported or beside the results that are."""
-    roots = [path for path in paths if path.is_dir()]
-    for path in paths:
-        above = next((place for place in path.resolve().parents if place.name == "results"), path.parent)
-        roots += [
-            place for place in (above.parent / "details", path.parent) if path.is_file() and place.is_dir()
-        ]
-    return list(dict.fromkeys(file for place in roots for file in _files(place, lighteval.DETAILS)))
+Details = Callable[[Path, str], Sequence[Path]]
+"""Where a results file's samples may lie, by its path and its time."""
 
 
-def _read_results(path: Path, root: Path, details: Sequence[Path]) -> ResultsFile | None:
+def _details(paths: Sequence[Path]) -> Details:
+    """Lighteval's files of samples, below what is imported or near the results that are; nothing is looked
+    into before it is asked for."""
+
+    @functools.cache
+    def below() -> list[Path]:
+        return [file for path in paths if path.is_dir() for file in _files(path, lighteval.DETAILS)]
+
+    return lambda path, stamp: [*below(), *(_near(path, stamp) if path in paths else ())]
+
+
+def _near(path: Path, stamp: str) -> Iterator[Path]:
+    """The files of samples beside a results file, and where lighteval puts those of results/MODEL: in
+    details/MODEL/TIME."""
+    path = path.absolute()
+    folders = [path.parent]
+    above = next((place for place in path.parents if place.name == "results"), None)
+    if above is not None:
+        model = above.parent / "details" / path.parent.relative_to(above)
+        folders += [model, *([model / stamp] if stamp else [])]
+    for folder in filter(os.path.lexists, folders):
+        try:
+            inside = sorted(folder.iterdir())  # glob takes a folder that cannot be read for an empty one
+        except OSError as error:
+            _refuse(error)
+        yield from (file for file in inside if file.match(lighteval.DETAILS))
+
+
+def _read_results(path: Path, root: Path, details: Details) -> ResultsFile | None:
     if path.match(inspect.LOGS):
         return _log(path, root)
     try:
@@ -299,15 +321,22 @@ def _read_results(path: Path, root: Path, details: Sequence[Path]) -> ResultsFil
     match = _STAMP.search(path.stem)
     stamp = match.group(1) if match else ""
     if isinstance(table, dict) and lighteval.is_lightevals(table):
-        table = lighteval.as_lm_eval(table, stamp, details)
+        table = lighteval.as_lm_eval(table, stamp, details(path, stamp))
     if not (isinstance(table, dict) and _is_lm_evals(table)):
         return None
     return ResultsFile(path, stamp, table, _below(path, root))
 
 
 def _log(path: Path, root: Path) -> ResultsFile:
-    """A log of inspect, whose name begins with its time."""
-    return ResultsFile(path, path.name.partition("_")[0], inspect.as_lm_eval(path), _below(path, root))
+    """A log of inspect. Its name begins with its time, but by any clock, and people rename files: the log
+    itself says it better."""
+    table = inspect.as_lm_eval(path)
+    try:
+        made = datetime.fromisoformat(table["date"])
+    except ValueError:
+        return ResultsFile(path, path.name.partition("_")[0], table, _below(path, root))
+    moment = made.replace(tzinfo=made.tzinfo or UTC).astimezone(UTC)
+    return ResultsFile(path, stamp_of(moment.isoformat()), table, _below(path, root))
 
 
 def _below(path: Path, root: Path) -> tuple[str, ...]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import os
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,13 @@ from qeval.exchange.readers.shape import Told, as_results
 
 WRITER = "inspect"
 LOGS = "*.eval"
-_START = 200
+_START, _ZIP = 200, b"PK"
+_SPARE, _RATIO = 256 << 20, 200
+"""What a packed log may unpack to at most: so many bytes, or so many times its own."""
+_LIMITS = ("message_limit", "token_limit", "turn_limit", "time_limit", "working_limit", "cost_limit")
+"""Where inspect ends a sample."""
+_LONGEST = 60
+"""The most letters of a task's arguments that its name says; of more it says a hash."""
 _METRICS = {"accuracy": "acc", "mean": "mean_score"}
 """inspect's names of a mean over items, and what it is called here."""
 
@@ -37,11 +46,11 @@ def as_lm_eval(path: Path) -> dict[str, Any]:
             "Finish it with inspect eval-retry, or move it away.",
         )
     made = log.eval
-    name = str(made.task).rpartition("/")[2]
     arguments = {key: str(value) for key, value in (made.model_args or {}).items() if value is not None}
     return as_results(
-        {name: _told(log)},
+        {_name(made): _told(log)},
         writer=WRITER,
+        packages=_plain(made.packages),
         model=str(made.model),
         arguments=arguments,
         date=str(made.created),
@@ -58,21 +67,51 @@ def _read(path: Path) -> Any:
             "Install it with: pip install 'qeval[inspect]'",
         ) from error
     try:
-        with reading.opened(path) as file:
-            reading.check_fetched(path, file.read(_START))
+        _check(path)
         return read_eval_log(str(path))
-    except reading.PointerError as error:
+    except reading.UnreadableError as error:
         raise QevalError(f"{path} cannot be read: {reading.told(error)}.", error.remedy) from error
     except Exception as error:  # whatever inspect's reader raises at a damaged file
         why = " ".join(str(error).split())[:120]
         raise QevalError(f"{path} is damaged ({why}).", "Copy it again, or move it away.") from error
 
 
+def _check(path: Path) -> None:
+    """Raises UnreadableError for a pointer to a log, or one that would unpack to far more than such a file
+    holds."""
+    with reading.opened(path) as file:
+        start = file.read(_START)
+        reading.check_fetched(path, start)
+        if not start.startswith(_ZIP):
+            return
+        packed = file.seek(0, os.SEEK_END)
+        with zipfile.ZipFile(file) as parts:
+            size = sum(part.file_size for part in parts.infolist())
+    if size > max(_SPARE, _RATIO * packed):
+        what = f"its {packed} bytes would unpack to {size}, far more than a log holds"
+        raise reading.DamagedError(path, what, "Copy it again, or move it away.")
+
+
+def _name(made: Any) -> str:
+    """The task with the arguments that it was called with: with others it is another one."""
+    passed = getattr(made, "task_args_passed", None)  # older releases know only `task_args`
+    passed = made.task_args if passed is None else passed
+    told = ",".join(f"{key}:{_word(value)}" for key, value in sorted(_plain(passed).items()))
+    name = str(made.task).rpartition("/")[2]
+    if len(told) > _LONGEST:
+        told = hashlib.sha256(told.encode()).hexdigest()[:8]
+    return f"{name}[{told}]" if told else name
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
 def _told(log: Any) -> Told:
     made = log.eval
     lines = [line for at, some in enumerate(_items(log)) for line in _lines(at, some)]
     means, errors = _means(log)
-    generated = {"model": _plain(made.model_generate_config), "plan": _plain(getattr(log, "plan", None))}
+    names = dict.fromkeys(name for _, name in means)
     return Told(
         means=means,
         errors=errors,
@@ -80,18 +119,48 @@ def _told(log: Any) -> Told:
         config={
             "output_type": "generate_until",
             "dataset_path": made.dataset.name or made.dataset.location,
-            "generation_kwargs": generated,
+            "generation_kwargs": _settings(log),
             "repeats": made.config.epochs or 1,
-            "filter_list": [{"name": name, "filter": []} for name in dict.fromkeys(one for _, one in means)],
+            "filter_list": [{"name": name, "filter": [], "options": _options(log, name)} for name in names],
         },
         counts=_counts(log),
         version=made.task_version,
     )
 
 
+def _settings(log: Any) -> dict[str, Any]:
+    """What decides answers beside the prompt; what is not set is left out."""
+    made = log.eval
+    told = {
+        "model": made.model_generate_config,
+        "plan": log.plan,
+        "roles": getattr(made, "model_roles", None),
+        "task_args": made.task_args,
+        "limits": {name: getattr(made.config, name, None) for name in _LIMITS},
+        "packages": {name: one for name, one in _plain(made.packages).items() if name != "inspect_ai"},
+    }
+    plain = {name: _plain(record) for name, record in told.items()}
+    return {name: record for name, record in plain.items() if record or name in ("model", "plan")}
+
+
+def _options(log: Any, name: str) -> Any:
+    """How a scorer was called."""
+    scorers = {one.scorer for one in log.results.scores if one.name == name}
+    listed = getattr(log.eval, "scorers", None) or ()  # unknown to older releases
+    known = (one for one in listed if str(one.name).rpartition("/")[2] in {name, *scorers})
+    found = [_plain(one.options) for one in known]
+    return found or [_plain(one.params) for one in log.results.scores if one.name == name]
+
+
 def _plain(record: Any) -> Any:
-    """A record of inspect as JSON holds it, without what is not set."""
-    return {} if record is None else json.loads(record.model_dump_json(exclude_none=True))
+    """What inspect recorded as JSON holds it, without what is not set."""
+    if hasattr(record, "model_dump_json"):
+        return json.loads(record.model_dump_json(exclude_none=True))
+    if isinstance(record, Mapping):
+        return {str(key): _plain(value) for key, value in record.items() if value is not None}
+    if isinstance(record, list | tuple):
+        return [_plain(value) for value in record]
+    return {} if record is None else record
 
 
 def _counts(log: Any) -> dict[str, int]:

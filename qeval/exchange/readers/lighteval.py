@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import io
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,12 +11,25 @@ from typing import Any
 
 from qeval.base import reading
 from qeval.base.errors import QevalError
-from qeval.exchange.readers.shape import Told, as_results
+from qeval.exchange.readers.shape import UNPROVED, Told, as_results
+from qeval.store.unpacking import most_of, too_long, too_many
 
 WRITER = "lighteval"
 DETAILS = "details_*.parquet"
 _ALL, _AVERAGE, _STDERR = "all", "_average", "_stderr"
 _UNSAFE = re.compile(r"[^A-Za-z0-9]+")
+_ASKED = (
+    "system_prompt", "use_chat_template", "override_chat_template", "chat_template", "max_length",
+    "max_model_length", "add_special_tokens", "multichoice_continuations_start_space",
+    "pairwise_tokenization",
+)  # fmt: skip
+"""Settings of a model that shape what it is given."""
+_GENERATED = ("generation_size", "stop_sequence", "stop_sequences", "generation_grammar", "num_samples")
+"""Settings of a task that shape what the model writes, beside the model's own `generation_parameters`."""
+_GUESSED = "its details do not hold what the model was given, so nothing proves that the prompts are the same"
+_NEW = ("doc", "model_response", "metric")
+_OLD = ("choices", "gold_index", "gold", "predictions", "full_prompt", "example", "metrics")
+"""The columns of details that are read, of newer and older releases."""
 _REMEDY = "Download it again, or move its details away: without them the results are read as scores."
 
 
@@ -40,6 +52,7 @@ def as_lm_eval(table: Mapping[str, Any], stamp: str, details: Sequence[Path]) ->
         writer=WRITER,
         model=_model(general),
         arguments=_arguments(general),
+        packages={WRITER: sha} if (sha := str(general.get("lighteval_sha") or "?")) != "?" else {},
         date=_date(stamp),
         groups=_groups(table["results"], names),
         limit=general.get("max_samples"),
@@ -89,6 +102,7 @@ def _told(table: Mapping[str, Any], name: str, details: Path | None) -> Told:
     said = {metric: value for metric, value in table["results"][name].items() if _is_number(value)}
     config = (table.get("config_tasks") or {}).get(name) or {}
     lines = None if details is None else _lines(details)
+    given = [line.pop("given") for line in lines or ()]
     scored = (
         lines is not None and bool(lines) and all(line["resps"] and len(line["resps"]) > 1 for line in lines)
     )
@@ -105,12 +119,26 @@ def _told(table: Mapping[str, Any], name: str, details: Path | None) -> Told:
             "dataset_path": config.get("hf_repo"),
             "dataset_name": config.get("hf_subset"),
             "target_delimiter": "",
+            "generation_kwargs": _settings(table["config_general"], config, scored=scored),
+            **({UNPROVED: [_GUESSED]} if not all(given) else {}),
         },
         counts=_counts(config),
         rises=_rises(config),
         num_fewshot=next((n for part in name.split("|")[1:] if (n := reading.whole(part)) is not None), None),
         version=(table.get("versions") or {}).get(name, ""),
     )
+
+
+def _settings(general: Mapping[str, Any], task: Mapping[str, Any], *, scored: bool) -> dict[str, Any]:
+    """What decides answers beside the prompt: of choices that are `scored`, not how texts are written."""
+    made = general.get("model_config")
+    model = {**general, **(made if isinstance(made, dict) else {})}
+    names = {name: model.get(name) for name in _ASKED}
+    if not scored:
+        written = model.get("generation_parameters")
+        names |= {**(written if isinstance(written, dict) else {"generation_parameters": written})}
+        names |= {name: task.get(name) for name in _GENERATED}
+    return {name: value for name, value in names.items() if value is not None}
 
 
 def _is_number(value: Any) -> bool:
@@ -147,24 +175,36 @@ def _plain(name: str) -> str:
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     """The samples of a file of details in lm-eval's shape."""
+    rows = _rows(path)
+    try:
+        return [_new(at, row) if "doc" in row else _old(at, row) for at, row in enumerate(rows)]
+    except (
+        KeyError, TypeError, ValueError, SyntaxError, AttributeError, IndexError, RecursionError, MemoryError
+    ) as error:  # fmt: skip
+        why = f"{type(error).__name__}: {error}".removesuffix(": ")
+        raise QevalError(f"{path} is not as lighteval writes it ({why}).", _REMEDY) from error
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file of details, of the columns that are needed."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         data = reading.content(path, None)
         reading.check_fetched(path, data)
-        rows = pq.read_table(io.BytesIO(data)).to_pylist()
+        file = pq.ParquetFile(pa.BufferReader(data))
+        names = [name for name in file.schema_arrow.names if name in (*_NEW, *_OLD)]
+        most = most_of(len(data))
+        if too_many(file.metadata, most) or too_long(data, names, most):
+            raise QevalError(f"{path} would unpack to far more than such a file holds.", _REMEDY)
+        rows: list[dict[str, Any]] = file.read(names, use_threads=False).to_pylist()
     except reading.PointerError as error:
         raise QevalError(f"{path} cannot be read: {reading.told(error)}.", error.remedy) from error
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, RecursionError) as error:
         why = " ".join(str(error).split())[:120]
         raise QevalError(f"{path} is damaged ({why}).", _REMEDY) from error
-    try:
-        return [_new(at, row) if "doc" in row else _old(at, row) for at, row in enumerate(rows)]
-    except (KeyError, TypeError, ValueError, SyntaxError, AttributeError) as error:
-        raise QevalError(
-            f"{path} is not as lighteval writes it ({type(error).__name__}: {error}).", _REMEDY
-        ) from error
+    return rows
 
 
 def _new(at: int, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,13 +212,15 @@ def _new(at: int, row: Mapping[str, Any]) -> dict[str, Any]:
     doc, response = row["doc"], row["model_response"]
     asked = response.get("input")
     prompt = asked if isinstance(asked, str) else json.dumps(asked) if asked else ""
+    given = bool(prompt)
     prompt = prompt or f"{doc.get('instruction') or ''}{doc['query']}"
     scores = [float(score) for score in response.get("logprobs") or ()]
     choices = [str(choice) for choice in doc.get("choices") or ()]
     golds = doc["gold_index"] if isinstance(doc["gold_index"], list) else [doc["gold_index"]]
     texts = [str(text) for text in response.get("text") or ()]
     scored = len(scores) == len(choices) > 1 and not texts
-    return _line(at, doc["query"], prompt, choices, golds, scores if scored else texts, row["metric"])
+    answers = scores if scored else texts
+    return {**_line(at, doc["query"], prompt, choices, golds, answers, row["metric"]), "given": given}
 
 
 def _old(at: int, row: Mapping[str, str]) -> dict[str, Any]:
@@ -192,12 +234,16 @@ def _old(at: int, row: Mapping[str, str]) -> dict[str, Any]:
     scored = len(scores) == len(choices) > 1 and all(map(_is_number, scores))
     prompt = row["full_prompt"]
     answers = scores if scored else [str(one) for one in found]
-    return _line(at, row["example"], prompt, choices, golds, answers, _value(row["metrics"]))
+    line = _line(at, row["example"], prompt, choices, golds, answers, _value(row["metrics"]))
+    return {**line, "given": bool(prompt)}
+
+
+_NO_NUMBER = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|(?<!\w)-?(?:nan|inf)(?!\w)""", re.DOTALL)
 
 
 def _value(text: str) -> Any:
-    """What Python shows as text. A number that is none has no literal: null stands for it."""
-    return ast.literal_eval(re.sub(r"(?<![\w'\"])-?(nan|inf)(?![\w'\"])", "None", text))
+    """What Python shows as text. A number that is none has no literal: null stands for it, but in texts."""
+    return ast.literal_eval(_NO_NUMBER.sub(lambda found: found.group(1) or "None", text))
 
 
 def _line(
@@ -215,7 +261,7 @@ def _line(
     target = str(golds[0] if len(golds) == 1 else list(golds)) if scored else str([choices[g] for g in golds])
     return {
         "doc_id": at,
-        "doc": {"question": query, "choices": list(choices) if scored else []},
+        "doc": {"question": query, "choices": list(choices)},
         "target": target if scored or len(golds) != 1 else str(choices[golds[0]]),
         "arguments": [[prompt, choice] for choice in choices] if scored else [[prompt, {}]],
         "resps": [[[str(score), "False"]] for score in answers] if scored else [list(answers)],

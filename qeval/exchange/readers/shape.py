@@ -8,6 +8,10 @@ from typing import Any
 
 SAMPLES, WRITER = "samples", "written_by"
 """Where a results table holds samples, and the name of the tool that it is from."""
+PACKAGES = "packages"
+"""Where a results table of another tool has the versions of that tool and of what it used."""
+UNPROVED = "unproved"
+"""Where a task's configuration has sentences on what its samples do not prove."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ def as_results(
     writer: str,
     model: str,
     arguments: Mapping[str, Any],
+    packages: Mapping[str, Any],
     date: str = "",
     groups: Mapping[str, Sequence[str]] | None = None,
     **config: Any,
@@ -40,6 +45,7 @@ def as_results(
     lines = {name: list(told.lines) for name, told in tasks.items() if told.lines is not None}
     return {
         WRITER: writer,
+        PACKAGES: {name: str(version) for name, version in packages.items()},
         "results": {name: _metrics(told) for name, told in tasks.items()},
         "group_subtasks": {name: list(below) for name, below in (groups or {}).items()},
         "configs": {name: {"task": name, **told.config} for name, told in tasks.items()},

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -29,13 +30,15 @@ if TYPE_CHECKING:  # the list of executors is imported for every help
     from qeval.run.seats import Seats
     from qeval.store.runs import RunDir
 
-_DOOR_SECONDS = 3.0
-"""How long a machine may take to open a connection, and to say what it speaks there."""
+_DOOR_SECONDS, _GREETING_SECONDS = 3.0, 5.0
+"""How long a machine may take to open a connection, and then to say what it speaks there."""
 _GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 """What opens a connection of HTTP/2 (RFC 9113, section 3.4), over which Ray speaks: the preface, and empty
 settings. The other side must answer with its own settings, a frame of type 4."""
 _FRAME = 9
 """Bytes of the head of a frame; its type is the fourth."""
+_LEAST_SECONDS = 0.001
+"""A socket takes 0 for no waiting at all."""
 _PROBE_SECONDS = 25.0
 _PROBE = """
 import sys, ray
@@ -309,24 +312,32 @@ def _connect(ray: Any, address: str | None) -> None:
 
 def _speaks(door: socket.socket) -> bool:
     """Whether the other side speaks HTTP/2, as Ray's does: others would keep Ray waiting. Raises OSError."""
+    until = time.monotonic() + _GREETING_SECONDS
+    door.settimeout(_GREETING_SECONDS)
     door.sendall(_GREETING)
     said = b""
     while len(said) < _FRAME and (more := door.recv(_FRAME - len(said))):
         said += more
+        door.settimeout(max(until - time.monotonic(), _LEAST_SECONDS))
     return said[3:4] == b"\x04"
+
+
+def _encrypted() -> bool:
+    """Whether Ray speaks TLS, by the words that it takes for yes itself: then the greeting is none."""
+    return os.environ.get("RAY_USE_TLS", "").strip().lower() in {"1", "true"}
 
 
 def _probe(address: str) -> None:
     """Raise QevalError where no cluster of this version answers at the address."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
-        raise UsageError(f"{address!r} is no address of a cluster of Ray.", "Write HOST:PORT, or auto.")
+        raise UsageError(f"{address!r} is not the address of a Ray cluster.", "Write HOST:PORT, or auto.")
     dead = QevalError(
         f"No cluster of Ray answers at {address}.", "Check --ray-address, and that it is up: ray status."
     )
     try:
         with socket.create_connection((host, int(port)), _DOOR_SECONDS) as door:
-            if os.environ.get("RAY_USE_TLS") != "1" and not _speaks(door):
+            if not _encrypted() and not _speaks(door):
                 raise dead
         done = subprocess.run(
             (sys.executable, "-c", _PROBE, address),

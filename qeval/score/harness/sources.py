@@ -118,7 +118,7 @@ def _explained(
         or "offline" in low
         or "couldn't find cache" in low
     ):
-        return QevalError(f"No network, and {which} is not at hand.", _mirror_hint(path, datasets_dir))
+        return QevalError(f"There is no network, and {which} is not here.", _mirror_hint(path, datasets_dir))
     if isinstance(error, FileNotFoundError):
         return QevalError(f"There is no such thing as {which}.", _mirror_hint(path, datasets_dir))
     return QevalError(f"{which.capitalize()} cannot be loaded: {type(error).__name__}: {what}", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import re
@@ -408,6 +409,36 @@ def test_results_of_different_settings_are_not_one_run(tmp_path, change, says):
     assert import_lm_eval(alone).run.results[0].cells  # what the message advises
 
 
+SHA = hashlib.sha256(b"{{x}}").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "says"),
+    [
+        ({"chat_template": "{{x}}"}, {"chat_template": "{{y}}"}, f"a text of SHA-256 {SHA[:12]} in"),
+        ({"chat_template_sha": SHA}, {"chat_template": "{{y}}"}, f"a text of SHA-256 {SHA[:12]} in"),
+        ({"chat_template": True}, {"chat_template": "{{y}}"}, ""),
+        ({"chat_template_sha": SHA}, {"chat_template": "{{x}}"}, ""),
+        ({"chat_template": "{{x}}"}, {"chat_template": "{{x}}", "chat_template_sha": SHA}, ""),
+        ({"system_instruction": None}, {"system_instruction": "Be brief."}, "system_instruction is none in"),
+        ({}, {"system_instruction": "Be brief."}, ""),
+        ({"fewshot_as_multiturn": False}, {"fewshot_as_multiturn": True}, "fewshot_as_multiturn is none in"),
+    ],
+)  # fmt: skip
+def test_without_samples_the_texts_around_questions_are_compared(tmp_path, one, other, says):
+    """Two templates were one setting, for both were there."""
+    for name, change in (("a", one), ("b", other)):
+        write(tmp_path / name, results("letters", name=name, **{"chat_template": "", **change}))
+    import_lm_eval(tmp_path, baseline="a")  # the hashes of prompts tell
+    for file in tmp_path.rglob("samples_*"):
+        file.unlink()
+    if not says:
+        assert len(import_lm_eval(tmp_path, baseline="a").run.results) == 2
+        return
+    with pytest.raises(QevalError, match=re.escape(says)):
+        import_lm_eval(tmp_path, baseline="a")
+
+
 def test_settings_of_what_later_results_replaced_do_not_matter(tmp_path):
     for name in "ab":
         write(tmp_path / name, results("letters", name=name))
@@ -491,7 +522,9 @@ def test_real_answers_explain_real_scores(real):
 def test_real_results_are_compared_and_paired_by_hashes(real):
     found = import_lm_eval(real[0], baseline="one")
     rows = rows_of(found)
-    assert {row.task for row in rows} == {cell.task.name for cell in found.run.results[0].cells}
+    own = {row.task for row in rows if row.level in {"task", "subtask"}}
+    assert own == {cell.task.name for cell in found.run.results[0].cells}
+    assert {row.task for row in rows} - own == {"fix_all::fix_all_reading", "fix_all::fix_all_reading_macro"}
     cell = found.run.results[1].cells[0]
     samples = found.samples[cell.key]
     found.samples[cell.key] = replace(samples, prompt_hash=samples.prompt_hash[::-1])

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 
 import fake_inspect
 import pytest
 from factories import compare_run
 
-from qeval.base.errors import QevalError
+from qeval.base.errors import IncomparableError, QevalError
 from qeval.exchange.lm_eval.judging import Wishes
 from qeval.exchange.lm_eval.reading import import_lm_eval
+from qeval.exchange.readers import inspect
 
 LOGS = Path(__file__).parents[2] / "fixtures" / "elsewhere" / "inspect-0.3.285"
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
@@ -95,6 +97,86 @@ def test_another_way_of_asking_is_unproved(tmp_path, monkeypatch):
     place, _ = changed(tmp_path, lambda log: log["eval"].update(model_generate_config={"temperature": 1.0}))
     cell = cells_of(import_lm_eval(place, baseline="fp16"))["int4", "toy_letters"]
     assert "generation_kwargs is" in cell.unproved[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"scorers": [{"name": "choice", "options": {"strict": True}}]}, "the filter choice is"),
+        ({"model_roles": {"grader": {"model": "openai/x"}}}, "generation_kwargs is"),
+        ({"task_args": {"few": 3}}, "generation_kwargs is"),
+        ({"config": {"epochs": 1, "message_limit": 2}}, "generation_kwargs is"),
+        ({"packages": {"inspect_ai": "0.3.285", "inspect_evals": "2"}}, "generation_kwargs is"),
+    ],
+)
+def test_another_scorer_grader_or_limit_is_unproved(tmp_path, monkeypatch, change, says):
+    fake_inspect.install(monkeypatch)
+    place, _ = changed(tmp_path, lambda log: log["eval"].update(change))
+    cells = cells_of(import_lm_eval(place, baseline="fp16"))
+    assert says in cells["int4", "toy_letters"].unproved[0]
+    assert not cells["fp16", "toy_letters"].unproved
+
+
+def test_a_task_with_other_arguments_is_another_one(tmp_path, monkeypatch):
+    """The later log was taken for a repetition of the earlier one, which was dropped."""
+    fake_inspect.install(monkeypatch)
+    place, file = changed(tmp_path, dict)
+    for name, passed in (("b", {"few": 3, "style": "short"}), ("c", {"few": ["x" * 99]})):
+        log = json.loads(file.read_text())
+        log["eval"].update(task_args=passed, task_args_passed=passed)
+        file.with_name(f"{name}.json").write_text(json.dumps(log))
+    (result,) = import_lm_eval(place / "int4").run.results
+    names = sorted(cell.task.name for cell in result.cells)
+    assert names[0] == "toy_letters"
+    assert names[2:] == ["toy_letters[few:3,style:short]", "toy_sums"]
+    assert len(names[1]) == len("toy_letters[01234567]")
+    assert not any("Superseded" in note for note in result.provenance.notes)
+
+
+def test_another_release_is_refused(tmp_path, monkeypatch):
+    fake_inspect.install(monkeypatch)
+    place, _ = changed(tmp_path, dict)
+    for file in (place / "int4").iterdir():
+        log = json.loads(file.read_text())
+        log["eval"]["packages"]["inspect_ai"] = "0.4.0"
+        file.write_text(json.dumps(log))
+    found = import_lm_eval(place, baseline="fp16")
+    with pytest.raises(IncomparableError, match=r"int4 was scored with inspect 0.4.0, fp16 with 0.3.285"):
+        compare_run(found.run, lambda cell: found.samples[cell.key])
+
+
+def test_a_packed_log_that_unpacks_to_far_more_is_refused(tmp_path, monkeypatch):
+    fake_inspect.install(monkeypatch)
+    monkeypatch.setattr(inspect, "_SPARE", 1 << 20)
+    with zipfile.ZipFile(tmp_path / "x.eval", "w", zipfile.ZIP_DEFLATED) as log:
+        log.writestr("header.json", b"0" * (2 << 20))
+    with pytest.raises(QevalError, match="would unpack to 2097152, far more") as caught:
+        import_lm_eval(tmp_path)
+    assert "move it away" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("2026-11-26T14:45:54+02:00", "2026-11-26T13:45:54+00:00"),
+        ("2026-11-26T14:45:54", "2026-11-26T15:45:54"),
+        ("2026-11-26T14:45:54.5Z", "2026-11-26T14:45:54.75Z"),
+    ],
+)
+@pytest.mark.parametrize("name", ["0000_a.json", "x.json"])
+def test_the_newest_log_is_told_by_when_it_was_made_not_by_its_name(
+    tmp_path, monkeypatch, first, second, name
+):
+    fake_inspect.install(monkeypatch)
+    place, file = changed(tmp_path, lambda log: log["eval"].update(created=first, task_version="old"))
+    log = json.loads(file.read_text())
+    log["eval"].update(created=second, task_version="new")
+    (file.parent / name).write_text(json.dumps(log))
+    file.rename(file.with_name("zzzz_b.json"))
+    (result,) = import_lm_eval(place / "int4").run.results
+    (cell,) = (cell for cell in result.cells if cell.task.name == "toy_letters")
+    assert cell.task_version == "new"
+    assert any("dropped: toy_letters of zzzz_b.json" in note for note in result.provenance.notes)
 
 
 def test_a_pointer_and_a_damaged_log_are_called_that(tmp_path, monkeypatch):

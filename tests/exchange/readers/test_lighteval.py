@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 from factories import compare_run
 
-from qeval.base.errors import QevalError
+from qeval.base.errors import IncomparableError, QevalError
 from qeval.exchange.lm_eval.reading import import_lm_eval
+from qeval.exchange.readers import lighteval
+from qeval.store import unpacking
 
 ELSEWHERE = Path(__file__).parents[2] / "fixtures" / "elsewhere"
 VERSIONS = ("0.6.2", "0.13.0")
@@ -71,6 +75,51 @@ def test_details_lie_beside_a_results_file_that_is_named(tmp_path):
     files = sorted(copied("0.13.0", tmp_path).rglob("results_*.json"))
     found = import_lm_eval(*files, baseline=FP16)
     assert not any(cell.aggregate_only for cell in cells_of(found).values())
+
+
+def test_a_results_file_by_itself_has_its_details_beside_it_or_where_lighteval_puts_them(tmp_path):
+    for results in copied("0.13.0", tmp_path).rglob("results_*.json"):
+        alone = tmp_path / results.stem
+        alone.mkdir()
+        for file in (results, *results.parents[3].rglob("details_*")):
+            shutil.copy(file, alone)
+        (cell, *_) = cells_of(import_lm_eval(alone / results.name)).values()
+        assert not cell.aggregate_only
+
+
+def test_a_file_by_itself_is_not_an_order_to_look_through_its_folder(tmp_path, monkeypatch):
+    """All below the folder above was walked, through links too, and one folder that could not be read ended
+    the import."""
+    place = copied("0.13.0", tmp_path) / "fp16"
+    deep = place / "results" / "org" / "tiny" / "elsewhere"
+    deep.mkdir()
+    details = place / "details" / "org" / "tiny"
+    (time,) = details.iterdir()
+    results = next(place.rglob("results_*.json"))
+    lm_evals = next((ELSEWHERE / "lm-eval-0.4.9.1").rglob("results_*.json"))
+    (deep / "home").symlink_to(tmp_path)
+    looked = []
+    walk, listed = os.walk, Path.iterdir
+    monkeypatch.setattr(os, "walk", lambda top, *a, **k: looked.append(Path(top)) or walk(top, *a, **k))
+    monkeypatch.setattr(Path, "iterdir", lambda top: looked.append(top) or listed(top))
+    found = import_lm_eval(results)
+    assert not any(cell.aggregate_only for cell in cells_of(found).values())
+    assert looked == [place / "results" / "org" / "tiny", details, time]
+    looked.clear()
+    import_lm_eval(lm_evals)
+    assert looked == []
+
+
+def test_details_that_cannot_be_looked_into_are_not_taken_for_none(tmp_path, monkeypatch):
+    place = copied("0.13.0", tmp_path) / "fp16"
+
+    def closed(top):
+        raise PermissionError(errno.EACCES, "Permission denied", str(top))
+
+    results = next(place.rglob("results_*.json"))
+    monkeypatch.setattr(Path, "iterdir", closed)
+    with pytest.raises(QevalError, match=r"cannot be looked into: Permission denied"):
+        import_lm_eval(results)
 
 
 def test_names_of_details_as_lighteval_writes_them(tmp_path):
@@ -145,3 +194,118 @@ def test_what_lighteval_never_writes_is_refused(tmp_path, change):
     with pytest.raises(QevalError) as caught:
         import_lm_eval(tmp_path)
     assert caught.value.hint
+
+
+def altered(place, folder, change):
+    """The results of one variant, changed in place."""
+    file = next((place / folder).rglob("results_*.json"))
+    table = json.loads(file.read_text())
+    change(table)
+    file.write_text(json.dumps(table))
+
+
+@pytest.mark.parametrize("samples", [True, False])
+@pytest.mark.parametrize(
+    ("task", "change"),
+    [
+        ("toy_sums", {"generation_parameters": {"temperature": 0.7}}),
+        ("toy_sums", {"generation_parameters": {"max_new_tokens": 5}}),
+        ("toy_letters", {"system_prompt": "Be brief."}),
+        ("toy_letters", {"override_chat_template": True}),
+    ],
+)
+def test_other_settings_of_the_model_are_unproved(tmp_path, samples, task, change):
+    place = copied("0.13.0", tmp_path)
+    altered(place, "int4", lambda table: table["config_general"]["model_config"].update(change))
+    for file in () if samples else [*place.rglob("*.parquet")]:
+        file.unlink()
+    cells = cells_of(import_lm_eval(place, baseline=FP16))
+    assert "generation_kwargs is" in cells[INT4, task].unproved[0]
+    assert not cells[FP16, task].unproved
+
+
+@pytest.mark.parametrize("change", [{"generation_size": 5}, {"stop_sequence": ["."]}])
+def test_other_settings_of_a_task_are_unproved(tmp_path, change):
+    place = copied("0.13.0", tmp_path)
+    altered(place, "int4", lambda table: table["config_tasks"]["toy_sums|0"].update(change))
+    cells = cells_of(import_lm_eval(place, baseline=FP16))
+    assert "generation_kwargs is" in cells[INT4, "toy_sums"].unproved[0]
+    assert not cells[INT4, "toy_letters"].unproved
+
+
+def test_how_texts_are_written_is_no_matter_where_choices_are_scored(tmp_path):
+    place = copied("0.13.0", tmp_path)
+    change = {"generation_parameters": {"temperature": 0.7}}
+    altered(place, "int4", lambda table: table["config_general"]["model_config"].update(change))
+    assert not cells_of(import_lm_eval(place, baseline=FP16))[INT4, "toy_letters"].unproved
+
+
+def rewritten(place, name, change):
+    """A file of details with each of its rows changed."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = next(place.rglob(f"details_*{name}*"))
+    rows = pq.read_table(file).to_pylist()
+    for row in rows:
+        change(row)
+    pq.write_table(pa.Table.from_pylist(rows), file)
+
+
+def test_prompts_that_the_details_do_not_hold_are_unproved(tmp_path):
+    place = copied("0.13.0", tmp_path)
+    for folder in ("fp16", "int4"):
+        rewritten(place / folder, "letters", lambda row: row["model_response"].update(input=None))
+    cells = cells_of(import_lm_eval(place, baseline=FP16))
+    assert "nothing proves that the prompts are the same" in cells[FP16, "toy_letters"].unproved[0]
+    assert "nothing proves that the prompts are the same" in cells[INT4, "toy_letters"].unproved[0]
+    assert not cells[INT4, "toy_sums"].unproved
+
+
+HOSTILE = {
+    "a sign a hundred thousand times": "-" * 100_000 + "1",
+    "a bracket a hundred thousand times": "(" * 100_000 + "1",
+    "no literal": "__import__('os')",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_values_are_refused(tmp_path, text):
+    place = copied("0.6.2", tmp_path)
+    rewritten(place, "letters", lambda row: row.update(predictions=text))
+    with pytest.raises(QevalError, match="is not as lighteval writes it") as caught:
+        import_lm_eval(place, baseline=FP16)
+    assert "move its details away" in caught.value.hint
+
+
+def test_words_within_texts_stay_as_they_are():
+    assert lighteval._value("['it is inf or nan', \"don't, nan\", nan, -inf, 'a\\' inf']") == [
+        "it is inf or nan", "don't, nan", None, None, "a' inf"
+    ]  # fmt: skip
+    assert lighteval._value("{'acc': nan, 'infer': 1.0}") == {"acc": None, "infer": 1.0}
+
+
+def test_few_bytes_that_unpack_to_far_more_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(unpacking, "SPARE", 1 << 10)
+    monkeypatch.setattr(unpacking, "RATIO", 1)
+    place = copied("0.13.0", tmp_path)
+    rewritten(place, "letters", lambda row: row["doc"].update(instruction="x" * 100_000))
+    with pytest.raises(QevalError, match="would unpack to far more"):
+        import_lm_eval(place, baseline=FP16)
+
+
+def test_the_document_is_the_same_whatever_was_answered():
+    """A model that answered nothing had other documents than one that did."""
+    some, none, text = (
+        lighteval._line(0, "q", "p", ["a", "b"], [0], answers, {}) for answers in ([-1.0, -2.0], [], ["x"])
+    )
+    assert some["doc"] == none["doc"] == text["doc"] == {"question": "q", "choices": ["a", "b"]}
+
+
+def test_another_release_is_refused(tmp_path):
+    place = copied("0.13.0", tmp_path)
+    for folder, sha in (("fp16", "abc"), ("int4", "def")):
+        altered(place, folder, lambda table, sha=sha: table["config_general"].update(lighteval_sha=sha))
+    found = import_lm_eval(place, baseline=FP16)
+    with pytest.raises(IncomparableError, match=r"was scored with lighteval def, .* with abc"):
+        compare_run(found.run, lambda cell: found.samples[cell.key])
