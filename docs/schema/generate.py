@@ -285,6 +285,7 @@ class Document(msgspec.Struct):
     cautions: list[str]
     comparisons: list[Found]
     decisions: list[Decision]
+    forgiven: list[str]
     noise: Noise
     fidelity: list[FidelityRow]
 

@@ -274,7 +274,8 @@ def run(
         publish(outcome, {})
     if as_json:
         judged = {"gate": gate_document(outcome)} if outcome else {}
-        print_json(document.document(evidence, outcome.decisions if outcome else ()) | judged)
+        gated = (outcome.decisions, outcome.forgiven) if outcome else ()
+        print_json(document.document(evidence, *gated) | judged)
     else:
         say(terminal.summary(evidence, outcome.decisions if outcome else (), width()), paint=True)
         say(f"\n{table(outcome, width())}" if outcome else "", nl=bool(outcome), paint=True)

@@ -11,7 +11,7 @@ from qeval.base.records import ENOUGH_QUANTISED, Result
 from qeval.compare import noise, spread
 from qeval.compare.evidence import Evidence
 from qeval.compare.margin import listed
-from qeval.compare.rows import result_of
+from qeval.compare.rows import result_of, same_model, weights_of
 
 TITLE = "Before you trust these numbers"
 _MOST_NAMES = 4
@@ -109,7 +109,17 @@ def _of_the_run(evidence: Evidence) -> Iterable[str]:
         yield f"Only a part of the items was scored ({of}): this is a smoke test, not a measurement."
     if any(cell.aggregate_only for cell in cells):
         yield "Only scores are known, not the items behind them: intervals are conservative, flips unknown."
+    yield from _of_other_models(evidence)
     yield from _cut(run.results)
+
+
+def _of_other_models(evidence: Evidence) -> Iterable[str]:
+    """Who is of another model, where qeval itself recorded that; of imports little is known."""
+    baseline = result_of(evidence.run, evidence.run.baseline)
+    if baseline is not None and evidence.run.source == "qeval":
+        others = [one.variant.name for one in evidence.run.results if not same_model(baseline, one)]
+        if others:
+            yield f"Of another model than the baseline's, {weights_of(baseline)}: {_some(others)}."
 
 
 def _lacking(evidence: Evidence) -> Iterable[str]:

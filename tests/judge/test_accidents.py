@@ -54,7 +54,7 @@ def gate_import(qeval, path, baseline, *words, code):
 
 
 @pytest.mark.parametrize("change", [{"revision": "1" * 40}, {"fingerprint": "f" * 64}])
-def test_a_model_that_changed_between_two_runs_is_another(change, qeval, runs_dir) -> None:
+def test_a_model_that_changed_between_two_runs_is_another(change, qeval, runs_dir, tmp_path) -> None:
     one, two = halves()
     store(runs_dir, both(one, fingerprint="0" * 64))
     store(runs_dir, both(two, **{"fingerprint": "0" * 64, **change}))
@@ -63,6 +63,8 @@ def test_a_model_that_changed_between_two_runs_is_another(change, qeval, runs_di
     assert next(iter(change.values()))[:8] in said
     found = qeval("gate", "one", "two", *WIDE, "--allow-different-models").stdout
     assert "Let pass by --allow-different-models" in found
+    qeval("report", "one", "two", "--allow-different-models", "-o", tmp_path / "r.md")  # without a gate
+    assert "Of another model than the baseline's" in (tmp_path / "r.md").read_text()
 
 
 def test_a_variant_that_was_loaded_from_another_revision_does_not_pass(qeval, runs_dir) -> None:

@@ -271,13 +271,13 @@ def test_what_is_let_pass_is_named_in_every_output(qeval, runs_dir, tmp_path, mo
         assert "Let pass by --allow-unquantised" in text
     assert "with exceptions" in (tmp_path / "b.json").read_text()
     least = qeval("gate", run, *WIDE, *allowed, "--quiet").stdout
-    reports = [tmp_path / name for name in ("r.html", "r.md")]
+    reports = [tmp_path / name for name in ("r.html", "r.md", "r.json")]
     qeval("report", run, *WIDE, *allowed, *[word for path in reports for word in ("-o", path)])
     qeval("report", run, *WIDE, *allowed, "--short", "-o", tmp_path / "short.md")
     for path in (*reports, tmp_path / "short.md"):
         least += path.read_text().replace("\\", "")
     for option in allowed:
-        assert least.count(f"Let pass by {option}") == 4
+        assert least.count(f"Let pass by {option}") == 5
 
 
 def test_every_output_begins_with_verdict_model_run_and_date(qeval, runs_dir, tmp_path, monkeypatch) -> None:

@@ -25,8 +25,11 @@ from qeval.report.verdicts import verdict_of
 SCHEMA = 1
 
 
-def document(evidence: Evidence, decisions: Sequence[Decision] = ()) -> dict[str, Any]:
-    """The document: JSON-able, without NaN or infinity (null stands for them).
+def document(
+    evidence: Evidence, decisions: Sequence[Decision] = (), forgiven: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The document: JSON-able, without NaN or infinity (null stands for them). `forgiven` are a gate's
+    sentences on what it let pass.
 
     Keys may be added under the same `schema`; when one changes its meaning or goes, `schema` grows.
     """
@@ -59,6 +62,7 @@ def document(evidence: Evidence, decisions: Sequence[Decision] = ()) -> dict[str
             for one in evidence.comparisons
         ],
         "decisions": [_decision(decision) for decision in decisions],
+        "forgiven": list(forgiven),
         "noise": as_data(evidence),
         "fidelity": fidelity.as_data(evidence.fidelity),
     }
@@ -162,7 +166,8 @@ def _decision(decision: Decision) -> dict[str, Any]:
 
 
 def _render(context: Context, _: Options) -> str:
-    return json.dumps(document(context.evidence, context.decisions), indent=2, ensure_ascii=False) + "\n"
+    made = document(context.evidence, context.decisions, context.forgiven)
+    return json.dumps(made, indent=2, ensure_ascii=False) + "\n"
 
 
 FORMAT = Format("json", (".json",), _render)
