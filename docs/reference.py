@@ -66,7 +66,9 @@ def cli() -> str:
 
 def messages() -> str:
     """A table for each room of the house, of what it can say and what helps."""
-    found = sorted(set(_found()), key=lambda one: (list(ROOMS).index(one.room), one.text.lower(), one.remedy))
+    found = sorted(
+        set(_found()), key=lambda one: (list(ROOMS).index(one.room), one.text.lower(), one.remedy, one.code)
+    )
     parts = []
     for room, title in ROOMS.items():
         rows = [

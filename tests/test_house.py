@@ -206,7 +206,7 @@ BARE = {
     "cli/streams.py:_fill": "the null device in place of a closed stream",
     "cli/streams.py:abandon": "the null device in place of a full stdout",
     "judge/formats/__init__.py:_append": "appends to the summary that GitHub names",
-    "load/hub_copy.py:_content": "hashes a file of any size that this very process has written",
+    "load/hub_book.py:sum_of": "hashes a file of any size, which is_file has looked at",
     "load/device.py:_cpu_name": "the kernel's own",
     "load/making/calibration.py:_own_text": "a file of the package",
     "load/making/kept.py:tensors": "a checkpoint that this very process writes",

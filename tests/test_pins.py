@@ -221,7 +221,7 @@ def test_a_stored_run_that_was_stopped_early_stops_at_the_same_item(qeval, store
     before = qeval("show", "toy-items-60").stdout
     again = qeval(*BROKEN, code=1)
     assert "[fp16] finished earlier" in again.stderr
-    assert "[hqq[bits=2]] 1 tasks to score, 1 finished earlier" in again.stderr
+    assert "[hqq[bits=2]] 1 task to score, 1 finished earlier" in again.stderr
     after = qeval("show", "toy-items-60").stdout
     assert re.sub(r"\+g[0-9a-f]+(\.dirty)?", "", after) == before  # the commit that went on with it is told
     kept = {name: data for name, data in _files(STORED).items() if not name.endswith("run.json")}

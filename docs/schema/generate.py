@@ -1,4 +1,4 @@
-"""Write the JSON Schema of the run's document anew, from the records that the document is made of.
+"""Write the JSON Schemas of a run's and a history's documents anew, from the records they are made of.
 
     python docs/schema/generate.py
 
@@ -23,10 +23,12 @@ from qeval.base.records import Kind, Level, Provenance, Rule, Scheme, Stop
 from qeval.base.settings import Settings
 from qeval.compare import margin
 from qeval.compare.fidelity import Bin, Estimate, Traced
+from qeval.report.history.series import Unit
 
 Status = get_type_hints(records.Result)["status"]
 SCHEMA = 1
 PLACE = Path(__file__).parent / f"run-v{SCHEMA}.json"
+PLACE_OF_HISTORY = Path(__file__).parent / f"history-v{SCHEMA}.json"
 
 
 class Run(msgspec.Struct):
@@ -287,11 +289,66 @@ class Document(msgspec.Struct):
     fidelity: list[FidelityRow]
 
 
-def schema() -> dict[str, Any]:
-    """The schema of the document, as JSON Schema 2020-12."""
-    _, parts = msgspec.json.schema_components([Document], ref_template="#/$defs/{name}")
+class Point(msgspec.Struct):
+    """A run on a line of a history."""
+
+    run: str
+    created: str
+    revision: str | None
+    n: int
+    score: float
+    value: float
+    low: float
+    high: float
+    shown: str
+    allowed: float
+    judged: bool
+    status: str | None
+    words: str | None
+    reason: str | None
+    whole: bool
+    lacks: list[str]
+    broken: str | None
+
+
+class Series(msgspec.Struct):
+    """A line of a history."""
+
+    model: str
+    suite: str
+    task: str
+    variant: str
+    measure: str
+    unit: Unit
+    versions: list[str]
+    title: str
+    baseline: str | None
+    confidence: float
+    points: list[Point]
+
+
+class Unread(msgspec.Struct):
+    """A run that could not be read."""
+
+    run: str
+    why: str
+
+
+class History(msgspec.Struct):
+    """What qeval history --json prints; docs/history.md says what each key means."""
+
+    schema: Literal[1]
+    runs: int
+    limit: str
+    unread: list[Unread]
+    series: list[Series]
+
+
+def schema(of: type = Document, title: str = "A run of qeval") -> dict[str, Any]:
+    """The schema of a document, as JSON Schema 2020-12."""
+    _, parts = msgspec.json.schema_components([of], ref_template="#/$defs/{name}")
     found = {name: _always(part) for name, part in parts.items()}
-    top = {**found.pop("Document"), "title": "A run of qeval"}
+    top = {**found.pop(of.__name__), "title": title}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **top, "$defs": found}
 
 
@@ -308,10 +365,16 @@ def _always(rule: Any) -> Any:
     return {**made, "type": ["number", "null"]} if made.get("type") == "number" else made
 
 
-def text() -> str:
-    """The file, as it is committed."""
-    return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
+def schema_of_history() -> dict[str, Any]:
+    """The schema of a history's document."""
+    return schema(History, "A history of qeval's runs")
+
+
+def text(found: dict[str, Any] | None = None) -> str:
+    """The file of a schema, the run's if none is given, as it is committed."""
+    return json.dumps(found or schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":
     PLACE.write_text(text(), encoding="utf-8")
+    PLACE_OF_HISTORY.write_text(text(schema_of_history()), encoding="utf-8")

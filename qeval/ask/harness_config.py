@@ -142,7 +142,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} cannot be read: {reading.told(error)}.", reading.remedy(error)) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         why = " ".join(str(error).split())[:120]
-        raise UsageError(f"{path} is no YAML ({why}).", "Correct the file.") from error
+        raise UsageError(f"{path} is not YAML ({why}).", "Correct the file.") from error
     if not isinstance(found, dict):
         what = reading.kind_of(found)
         raise UsageError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from typing import Any, Literal
 from qeval.ask import harness_config, placing, protocols, suites
 from qeval.ask.model import split_revision, usual_suite
 from qeval.ask.model_args import Asked
+from qeval.ask.policy import exceptions
 from qeval.ask.policy import load as load_policy
 from qeval.base.errors import QevalError, UsageError, did_you_mean
 from qeval.base.files import disk_errors
@@ -115,7 +116,7 @@ def order(
     if batch != "auto" and not whole(batch):
         raise UsageError(f"--batch-size {batch!r} is not a number of sequences.", "Write auto, or e.g. 8.")
     if not math.isfinite(settings.get("temperature") or 0):
-        raise UsageError("--temperature is no finite number.", "Write e.g. 0.7, or leave it out.")
+        raise UsageError("--temperature is not a finite number.", "Write e.g. 0.7, or leave it out.")
     if settings.get("framed") and (settings.get("engine") == "lm-eval" or is_toy(model)):
         who = "The toy" if is_toy(model) else "lm-eval's own engine"
         raise UsageError(f"{who} has no perplexity inside a chat template.", "Leave out --framed.")
@@ -310,6 +311,12 @@ def announcement(order: Order) -> str:
     limit = f", at most {order.settings.limit} items of each" if order.settings.limit else ""
     tasks = f"{len(order.suite.tasks)} task" + ("s" if len(order.suite.tasks) > 1 else "")
     return f"{order.variants[0].model} as {names} on {order.suite.name}: {tasks}{limit}."
+
+
+def let_pass(order: Order) -> Iterator[str]:
+    """A sentence where the policy that will judge has exceptions."""
+    if order.policy is not None and (found := exceptions(order.policy)):
+        yield f"The policy {order.policy.source} has exceptions: {', '.join(found)}."
 
 
 def check(order: Order) -> dict[str, QevalError]:

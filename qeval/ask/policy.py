@@ -280,6 +280,12 @@ def choose(
     return replace(found, ungated=(*found.ungated, *ungated), **forgiven)
 
 
+def exceptions(policy: Policy) -> tuple[str, ...]:
+    """What a policy lets pass, as its file says it."""
+    allowed = [name for name in FORGIVENESS if getattr(policy, name)]
+    return (*allowed, *(f"ungated {name}" for name in policy.ungated))
+
+
 def demand(**words: Any) -> Policy:
     """`choose`, or [tool.qeval.gate] of the pyproject.toml here; UsageError where neither says anything."""
     found = choose(**words)

@@ -95,7 +95,7 @@ def _with_options(protocol: Protocol, text: str) -> Protocol:
             clamp = value == "true"
         else:
             hint = "clamp=true is for llama.cpp-512." if key == "clamp" else did_you_mean(key, ["windows"])
-            raise UsageError(f"{protocol.name}: {option!r} is no option.", hint)
+            raise UsageError(f"{protocol.name}: {option!r} is not an option.", hint)
     return Protocol(
         protocol.name, protocol.kind, protocol.file, windows=windows, answer=protocol.answer, clamp=clamp
     )
@@ -104,5 +104,5 @@ def _with_options(protocol: Protocol, text: str) -> Protocol:
 def _number(text: str, where: str) -> int:
     found = reading.whole(text.strip())
     if not found:
-        raise UsageError(f"{where}: {text!r} is no number of 1 or more.", _SYNTAX)
+        raise UsageError(f"{where}: {text!r} is not a number of 1 or more.", _SYNTAX)
     return found

@@ -49,9 +49,13 @@ def _direct_url() -> dict[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
+NOT_ISOLATED = "pip install hatchling setuptools wheel ninja && pip install --no-build-isolation "
+"""How to install what builds against packages that are there: pip then brings nothing to build with."""
+
+
 def command(extra: str, *, isolated: bool = True) -> str:
     """The command that installs an extra of the qeval that is here. In a checkout it is run there."""
-    words = "pip install " + ("" if isolated else "--no-build-isolation ")
+    words = "pip install " if isolated else NOT_ISOLATED
     found = origin()
     if found.kind == "checkout":
         return f"{words}'.[{extra}]'"
@@ -77,17 +81,27 @@ def remedy_here(extra: str, *, isolated: bool = True) -> str:
 
 def version() -> str:
     """The version, with the commit behind it (0.1.0+g0123456789ab) where git tells it; `.dirty` where files
-    of the checkout were changed since."""
+    of the checkout were changed since. Without a commit where what runs is a copy of a folder, which may have
+    gone on since, and where git does not tell whether files were changed."""
     found = origin()
     if found.kind == "address":
         return f"{__version__}+g{found.place.rpartition('@')[2][:12]}"
-    if found.kind != "checkout" or not (Path(found.place) / ".git").exists():
+    if found.kind != "checkout" or not _runs_in(found.place) or not (Path(found.place) / ".git").exists():
         return __version__
     commit = _git(found.place, "rev-parse", "HEAD")
     if commit is None or not re.fullmatch(r"[0-9a-f]{40,64}", commit):
         return __version__
-    changed = _git(found.place, "status", "--porcelain", "--", "qeval", "tasks", "pyproject.toml")
+    asked = ("status", "--porcelain", "--untracked-files=normal", "--", "qeval", "tasks", "pyproject.toml")
+    changed = _git(found.place, *asked)
+    if changed is None:
+        return __version__
     return f"{__version__}+g{commit[:12]}{'.dirty' if changed else ''}"
+
+
+def _runs_in(folder: str) -> bool:
+    """Whether the code that runs is that of a folder, and no copy of it."""
+    told = _direct_url().get("dir_info")
+    return folder == str(_CHECKOUT) or (isinstance(told, dict) and told.get("editable") is True)
 
 
 def _git(folder: str, *words: str) -> str | None:
@@ -129,7 +143,16 @@ def url() -> str:
 
 
 def same_version(told: str) -> tuple[str, str]:
-    """The command that installs the version a run was made with, and what else is to be known of it."""
+    """The command that installs the version a run was made with, the last of several, and what else is to be
+    known of it."""
+    *others, told = told.split(", ")
+    command, note = _installs(told)
+    more = f"parts of the run were scored by {', '.join(others)}" if others else ""
+    return command, "; ".join(filter(None, (note, more)))
+
+
+def _installs(told: str) -> tuple[str, str]:
+    """The same of one version."""
     found = _COMMIT.search(told)
     if not told or found is None:
         return (f"pip install 'qeval=={told}'" if told else ""), ""

@@ -49,7 +49,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int |
     sections = _sections(columns, rows)
     if sections and width is not None and widest(sections) <= width:
         return sections
-    return "\n".join(_block(columns, row, width or 0) for row in rows)
+    return "\n".join(block(columns, row, width or 0) for row in rows)
 
 
 def beside(
@@ -189,7 +189,7 @@ def _sections(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(told)
 
 
-def _block(columns: Sequence[Column], row: Sequence[str], width: int) -> str:
+def block(columns: Sequence[Column], row: Sequence[str], width: int) -> str:
     """A row where no table fits: what names it line by line, and below that the rest by its titles."""
     named = list(zip(columns, row, strict=True))
     leading = [cell for column, cell in named if column.leads]

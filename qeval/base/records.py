@@ -272,6 +272,7 @@ class Run:
 
     `baseline` names the variant that the others are compared with. `created` is ISO 8601 UTC.
     `command` is the argument list that made it. `source` is "qeval" or says what it was imported from.
+    `qeval_version` lists with commas the versions that scored it, the one that did last behind the others.
     """
 
     id: str

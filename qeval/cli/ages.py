@@ -54,7 +54,7 @@ def length(text: str, option: str) -> dt.timedelta:
     """The length of an age as it is written (90m, 6h, 30d, 4w). Raises UsageError, which names the option."""
     match = re.fullmatch(r"([0-9]{1,6})\s*([smhdw])", text.strip())
     if match is None:
-        raise UsageError(f"{option} {text!r} is no age.", "Write e.g. 90m, 6h, 30d or 4w.")
+        raise UsageError(f"{option} {text!r} is not an age.", "Write e.g. 90m, 6h, 30d or 4w.")
     return dt.timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
@@ -66,7 +66,7 @@ def _limit(text: str, now: dt.datetime) -> dt.datetime:
         return _moment(text)
     except (ValueError, OverflowError) as error:
         raise UsageError(
-            f"--newer-than {text!r} is no age and no date.", "Write e.g. 90m, 6h, 2d or 2026-01-31."
+            f"--newer-than {text!r} is neither an age nor a date.", "Write e.g. 90m, 6h, 2d or 2026-01-31."
         ) from error
 
 

@@ -25,25 +25,25 @@ from qeval.cli.speech import print_json, say, width
     type=click.Choice(["layer", "kind", "module"]),
     default="layer",
     show_default=True,
-    help="What is swapped at once: a layer, a kind of module in all layers, or a single module.",
+    help="What is swapped at a time: a layer, a kind of module in all layers, or a single module.",
 )
 @click.option(
     "--fidelity",
     default="prose[windows=8]",
     show_default=True,
     metavar="PROTOCOL",
-    help="The text that divergence is measured on; as in `qeval run`, but no trace.",
+    help="The text that divergence is measured on; as in `qeval run`, but not a trace.",
 )
 @click.option(
     "--bits",
     type=click.FloatRange(min=0, min_open=True),
     default=0.25,
     show_default=True,
-    help="Bits a weight that the modules to leave plain may add, over the whole model.",
+    help="Bits per weight that the modules to leave plain may add, over the whole model.",
 )
 @click.option("--revision", metavar="REV", help="Revision of the model on the Hub.")
 @click.option("--device", default="auto", show_default=True, help="cuda, cuda:1, cpu ...")
-@click.option("--dtype", default="auto", show_default=True, help="What is calculated in.")
+@click.option("--dtype", default="auto", show_default=True, help="Type to calculate in.")
 @click.option("--chart", type=options.Place(path_type=Path, dir_okay=False), help="Draw the groups as SVG.")
 @options.mirror
 @options.as_json
@@ -61,11 +61,11 @@ def blame(
     datasets_dir: Path | None,
     as_json: bool,
 ) -> None:
-    """Find what a scheme's divergence from the baseline comes from.
+    """Find where a scheme's divergence from the baseline comes from.
 
     One group of modules at a time is swapped into the baseline. The table says what each moves alone and what
-    leaving it plain would cost in bits; where the scheme can leave modules out, the list is ready to be
-    pasted.
+    leaving it plain would cost in bits; where the scheme can leave modules out, the list is ready to
+    paste.
     """
     wait_briefly()
     from qeval.ask.model import split_revision

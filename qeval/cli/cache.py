@@ -26,9 +26,11 @@ KINDS = ("checkpoints", "models", "inputs", "requests", "compiled")
     "kinds",
     type=click.Choice(KINDS),
     multiple=True,
-    help="Only this kind; repeatable.",
+    help="Only this kind; repeatable. Without it, --prune leaves compiled alone.",
 )
-@click.option("--older-than", metavar="AGE", help="Only what was not used for so long: 90m, 6h, 30d, 4w.")
+@click.option(
+    "--older-than", metavar="AGE", help="Only what has not been used for this long: 90m, 6h, 30d, 4w."
+)
 @click.option("--yes", "-y", is_flag=True, help="Remove without asking.")
 @options.as_json
 def cache(prune: bool, kinds: tuple[str, ...], older_than: str | None, yes: bool, as_json: bool) -> None:
@@ -36,6 +38,9 @@ def cache(prune: bool, kinds: tuple[str, ...], older_than: str | None, yes: bool
 
     Everything here is made again when it is needed: checkpoints that were quantised here, the unpacked demo
     model, inputs of baselines' heads (for fidelity), requests of tokenised tasks, and what compilers keep.
+
+    What compilers keep serves your other programs too, whose use nobody can see: it goes only with --kind
+    compiled. Folders that qeval did not make are listed and stay.
     """
     from qeval.base.places import cache_dir
     from qeval.store import cache as store
@@ -45,7 +50,7 @@ def cache(prune: bool, kinds: tuple[str, ...], older_than: str | None, yes: bool
     found = [
         entry
         for entry in store.entries(place)
-        if (not kinds or entry.kind in kinds) and (limit is None or now - entry.used > limit)
+        if _is_meant(entry, kinds, prune) and (limit is None or now - entry.used > limit)
     ]
     wanted = [entry for entry in found if entry.removable] if prune else []
     sure = bool(wanted) and (yes or (not as_json and _asked(found, wanted)))
@@ -56,6 +61,11 @@ def cache(prune: bool, kinds: tuple[str, ...], older_than: str | None, yes: bool
         say(_table(found, width()) if found else f"There is nothing in {place}.")
     else:
         _tell(wanted, gone, sure)
+
+
+def _is_meant(entry: Entry, kinds: Sequence[str], prune: bool) -> bool:
+    """Whether an entry is of the kinds; to be removed, what other programs share is of them only by name."""
+    return entry.kind in kinds if kinds else not (prune and entry.kind == "compiled")
 
 
 def _asked(found: Sequence[Entry], wanted: Sequence[Entry]) -> bool:
@@ -75,7 +85,7 @@ def _tell(wanted: Sequence[Entry], gone: Sequence[Entry], sure: bool) -> None:
     else:
         say(f"Removed {_count(gone)}.")
         if len(gone) < len(wanted):
-            say(f"{len(wanted) - len(gone)} came into use meanwhile and stayed.", err=True)
+            say(f"{len(wanted) - len(gone)} came into use in the meantime and stayed.", err=True)
 
 
 def _count(entries: Sequence[Entry]) -> str:

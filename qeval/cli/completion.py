@@ -12,7 +12,7 @@ from qeval.cli.speech import say
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print what makes a shell complete commands, options, schemes, suites and runs."""
+    """Print the script that lets a shell complete commands, options, schemes, suites and runs."""
     from click.shell_completion import get_completion_class
 
     kind = get_completion_class(shell)

@@ -24,8 +24,9 @@ from qeval.cli.speech import width
 
 PREFIX = "QEVAL_RUN_"
 _FILES = (("qeval.toml", ("run",)), ("pyproject.toml", ("tool", "qeval", "run")))
-_BY_HAND = ("trust_remote_code", "allow_")
-"""How options begin that are said in words alone: whoever lets something through says so each time."""
+_BY_HAND = ("trust_remote_code", "allow_", "quiet")
+"""How options begin that are said in words alone: whoever lets something through says so each time, and
+nothing that lies here keeps silent on itself."""
 
 
 class Configured(Strict):
@@ -143,7 +144,7 @@ def _check_key(command: click.Command, key: str, place: str) -> None:
     known = [one for one in _options(command) if not by_hand(one)]
     if key not in known:
         raise UsageError(
-            f"{key!r} in {place} is no option of `qeval {command.name}`.", did_you_mean(key, known)
+            f"{key!r} in {place} is not an option of `qeval {command.name}`.", did_you_mean(key, known)
         )
 
 

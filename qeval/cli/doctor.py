@@ -59,7 +59,7 @@ class Finding:
 @options.runs_dir
 @options.as_json
 def doctor(datasets_dir: Path | None, runs_dir: Path, as_json: bool) -> None:
-    """Tell what this machine can run, and the command that installs what is missing."""
+    """Show what this machine can run, and the command that installs what is missing."""
     findings = examine(runs_dir=runs_dir, datasets_dir=datasets_dir)
     if as_json:
         print_json(as_document(findings))

@@ -27,12 +27,12 @@ _TABLES = (".csv", ".tsv", ".toml")
 _COLUMN = max(map(len, COLUMNS)) + 2
 _HELP = f"""Import results as a run: files of lm-eval, lighteval or inspect, or a table of scores.
 
-PATH is a directory or a file; several may be named. What has samples is paired item by item, proved by
-hashes; what has none is compared as unpaired scores, and says so.
+PATH is a directory or a file; several may be named. Results with samples are paired item by
+item, proved by hashes; those without are compared as unpaired scores, and say so.
 
-A table has a line for each variant and task. {
+A table has a row for each variant and task. Of its columns, {
     ", ".join(NEEDED)
-} and score or right are needed of its columns:
+} and score or right are required:
 
 \b
 {
@@ -51,15 +51,17 @@ A table has a line for each variant and task. {
 @click.option("--scores", is_flag=True, help="PATH is a table of scores; .csv, .tsv and .toml always are.")
 @click.option("--percent", is_flag=True, help="The scores of the table are in per cent.")
 @click.option("--name", metavar="NAME", help="What to call the variant of lm-eval's output.")
-@click.option("--model", metavar="MODEL", help="Which model of a table of scores.")
+@click.option("--model", metavar="MODEL", help="The model to take from a table of scores.")
 @click.option("--baseline", metavar="NAME", help="Compare with this variant; needed where there are several.")
-@click.option("--metric", "metrics", multiple=True, metavar="[TASK=]METRIC", help="What judges; repeatable.")
+@click.option(
+    "--metric", "metrics", multiple=True, metavar="[TASK=]METRIC", help="The metric that judges; repeatable."
+)
 @click.option(
     "--filter",
     "filters",
     multiple=True,
     metavar="[TASK=]FILTER",
-    help="Whose answers are judged; repeatable.",
+    help="The filter whose answers are judged; repeatable.",
 )
 @options.runs_dir
 def import_(paths: tuple[Path, ...], runs_dir: Path, scores: bool, **asked: Any) -> None:
@@ -175,7 +177,7 @@ def _write(imported: Imported, place: RunDir) -> None:
 def _address(_: click.Context, option: click.Parameter, text: str | None) -> str:
     """An address of the web as it is, "" where none is given."""
     if text is not None and not re.fullmatch(r"https?://[^\s<>\"']+", text):
-        raise click.BadParameter(f"{text!r} is no address. Write https://...", param=option)
+        raise click.BadParameter(f"{text!r} is not an address. Write https://...", param=option)
     return text or ""
 
 

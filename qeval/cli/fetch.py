@@ -17,7 +17,8 @@ from qeval.cli.speech import print_json, say
 
 if TYPE_CHECKING:
     from qeval.base.records import Suite, Variant
-    from qeval.load.hub_copy import Copy, Wanted
+    from qeval.load.hub_book import Copy
+    from qeval.load.hub_copy import Wanted
     from qeval.load.hub_files import SetNeeded
     from qeval.load.source import Source
 
@@ -37,19 +38,20 @@ if TYPE_CHECKING:
 @click.option(
     "--schemes",
     metavar="LIST",
-    help="Fetch too what these schemes need, as given to `qeval run`: ready checkpoints, calibration sets.",
+    help="Also fetch what these schemes need, as given to `qeval run`: ready checkpoints, calibration sets.",
 )
-@click.option("--adapter", metavar="ADAPTER", help="Fetch this LoRA adapter too: a Hub id (with @revision).")
+@click.option("--adapter", metavar="ADAPTER", help="Also fetch this LoRA adapter: a Hub id (with @revision).")
 @options.as_json
 def fetch(to: Path, as_json: bool, **asked: Any) -> None:
     """Fetch what an air-gapped machine needs: data sets that --datasets-dir reads, and the model.
 
-    Each repository appears in DIR whole or not at all, at one commit, and each file is compared with the hash
-    that the Hub tells. A command that broke off goes on from the files that are whole. For gated models, ask
-    for access on their page and set HF_TOKEN, or run hf auth login.
+    Each repository appears in DIR whole or not at all, at one commit, and each file is checked against the
+    hash that the Hub states. An interrupted command resumes from the files that are complete. For gated
+    models, ask for access on their page and set HF_TOKEN, or run hf auth login.
     """
     from qeval.load import hub_copy
 
+    _check_folder(to)
     if not sys.stderr.isatty():
         _without_bars()
     plan = _Plan(**asked)
@@ -69,6 +71,15 @@ def fetch(to: Path, as_json: bool, **asked: Any) -> None:
         say(told, err=True)
     if again:
         say(f"There, without a network: {again}", err=True)
+
+
+def _check_folder(to: Path) -> None:
+    """Refuse the cache: what lies there is made again, and `qeval cache --prune` removes it."""
+    from qeval.base.places import cache_dir
+
+    cache = cache_dir().resolve()
+    if cache in (to.resolve(), *to.resolve().parents):
+        raise UsageError(f"--to {to} lies in qeval's cache, {cache}.", "Name a folder elsewhere with --to.")
 
 
 def _without_bars() -> None:

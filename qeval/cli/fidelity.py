@@ -39,7 +39,8 @@ def fidelity(
 ) -> None:
     """Measure how far the variants of a run (the newest, if none is named) moved from its baseline.
 
-    Without --fidelity by the protocols of the run's suite. What was measured before is not measured again.
+    Without --fidelity, the protocols of the run's suite are used. What was measured before is not measured
+    again.
     """
     from qeval.ask.order import fidelity_wish
     from qeval.base.errors import Exit

@@ -54,9 +54,9 @@ def check(gpu: str | None, price: float | None, model: str | None) -> None:
     if elsewhere(gpu):
         named(gpu)
     if model is None:
-        raise UsageError("Time is told for a model, and none is named.", "Add --model.")
+        raise UsageError("Time is predicted for a model, and none is named.", "Add --model.")
     if is_toy(model):
-        raise UsageError("The toy takes no time worth telling.", "Leave out --gpu.")
+        raise UsageError("The toy takes no time worth predicting.", "Leave out --gpu.")
 
 
 def elsewhere(gpu: str | None) -> bool:

@@ -51,7 +51,7 @@ class _WithFiles(options.Strict):
 @click.option(
     "--newer-than",
     metavar="AGE",
-    help="Judge no run that was begun longer ago: 90m, 6h, 2d, or a date such as 2026-01-31.",
+    help="Judge no run that began longer ago than this: 90m, 6h, 2d, or a date such as 2026-01-31.",
 )
 @options.loudness
 @options.as_json
@@ -101,7 +101,8 @@ def gate(
     if as_json:
         say_json(formats.formats()["json"].render(outcome))
     elif loudness < 0:
-        say("\n".join(f"{status}: {one_line(name)}" for name, status in outcome.verdicts.items()), paint=True)
+        lines = [f"{status}: {one_line(name)}" for name, status in outcome.verdicts.items()]
+        say("\n".join([*lines, *outcome.forgiven]), paint=True)
     else:
         say(table(outcome, width(), every=loudness > 0), paint=True)
     ctx.exit(int(outcome.exit))
@@ -122,9 +123,7 @@ def gate(
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Score only N items per task.")
 @click.option("--churn", type=float, default=None, help="Share of answers that change.  [default: 0.1]")
-@click.option(
-    "--power", type=float, default=0.8, show_default=True, help="Probability of passing that is wanted."
-)
+@click.option("--power", type=float, default=0.8, show_default=True, help="Wanted probability of passing.")
 @click.option(
     "--from",
     "from_run",
@@ -132,7 +131,7 @@ def gate(
     shell_complete=completing.runs,
     help="Take items and churn from a run.",
 )
-@click.option("--model", "-m", metavar="MODEL", help="Tell the memory that variants of this model take too.")
+@click.option("--model", "-m", metavar="MODEL", help="Also show the memory that variants of this model take.")
 @click.option(
     "--schemes",
     "-s",
@@ -149,10 +148,10 @@ def gate(
 @click.option(
     "--gpu",
     metavar="NAME",
-    help="Tell the time and disk that variants take too, on this GPU (h100, a100, rtx4090 ...), or here.",
+    help="Also show the time and disk that variants take on this GPU (h100, a100, rtx4090 ...), or here.",
 )
 @click.option(
-    "--price-per-hour", "price", type=float, metavar="PRICE", help="What an hour costs: tell the money too."
+    "--price-per-hour", "price", type=float, metavar="PRICE", help="What an hour costs: also show the price."
 )
 @options.mirror
 @options.policy
@@ -163,10 +162,10 @@ def plan(ctx: click.Context, /, runs_dir: Path, as_json: bool, from_run: str | N
     """Before you rent a GPU: which limits can this suite decide, does the model fit, and what does it take?
 
     Memory is that of the GPU that --gpu names, else of the first one here, or what --gpu-memory says. Too
-    little of it, on GPU and host together, ends in an error that says what would fit. For the time that
-    --gpu tells, the questions are built and their tokens counted.
+    little of it, on GPU and host together, ends in an error that says what would fit. For the time
+    that --gpu predicts, the questions are built and their tokens counted.
 
-    Exit code 0: nothing speaks against any required rule. 4: the items cannot decide one of them.
+    Exit code 0: nothing rules out any required rule. 4: the items cannot decide one of them.
     """
     from qeval.cli import forecast, memory
     from qeval.judge import plan as plans

@@ -58,7 +58,7 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
     "view": (("qeval view", "in a browser"), ("qeval view --port 8000", "where there is none")),
     "history": (
         ("qeval history", "every variant's average"),
-        ("qeval history --variant bnb4 --max-drop 1.0 -o history.html", "the limit drawn in"),
+        ("qeval history --variant bnb4 --max-drop 1.0 -o history.html", "with the limit drawn in"),
     ),
     "list": (("qeval list schemes", ""), ("qeval list runs", "")),
     "gate": (
@@ -73,12 +73,12 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
     "export": (("qeval export --to csv -o tables", "the newest run"),),
     "fetch": (
         ("qeval fetch --suite leaderboard-v1 --to mirror", "data sets alone"),
-        ("qeval fetch --suite quick --model org/name --schemes fp16,gptq --to mirror", "all it reads"),
+        ("qeval fetch --suite quick --model org/name --schemes fp16,gptq --to mirror", "everything it reads"),
     ),
     "doctor": (("qeval doctor", ""),),
     "cache": (
         ("qeval cache", "what is kept, with sizes"),
-        ("qeval cache --prune --older-than 30d", "shown first, then asked"),
+        ("qeval cache --prune --older-than 30d", "lists first, then asks"),
     ),
     "completion": (('eval "$(qeval completion bash)"', "in ~/.bashrc"),),
 }
@@ -159,5 +159,5 @@ def first_steps(newest: str | None, width: int) -> str:
     told = [
         f"{title}\n" + "\n".join(f"  {line}" for line in aligned(lines, width - 2)) for title, lines in parts
     ]
-    machine = "`qeval doctor` tells what this machine can run, `qeval --help` all commands."
+    machine = "`qeval doctor` shows what this machine can run, `qeval --help` all commands."
     return "\n\n".join([*told, machine])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qeval.cli import options
-from qeval.cli.speech import print_json, say
+from qeval.cli.speech import print_json, say, width
 
 if TYPE_CHECKING:
     from qeval.compare.margin import Margin
@@ -34,7 +34,7 @@ ENDINGS = (".html", ".md", ".json", ".csv")
     "outputs",
     type=options.Place(path_type=Path, dir_okay=False),
     multiple=True,
-    help=f"Write to a file instead; the ending chooses the format. Repeatable.  [{'|'.join(ENDINGS)}]",
+    help=f"Write to a file instead; the extension chooses the format. Repeatable.  [{'|'.join(ENDINGS)}]",
 )
 @options.as_json
 def history(
@@ -49,10 +49,10 @@ def history(
     as_json: bool,
     **limits: Any,
 ) -> None:
-    """Show a variant and task over runs, in the order of time, against a limit, else against the margin.
+    """Show a variant and task over runs, in time order, against a limit or, without one, the margin.
 
-    A line goes on only from a run to one that asked the same items in the same way; else it is broken, and
-    says why. It judges nothing: the exit code is 0 whatever it shows.
+    A line continues only to a run that asked the same items in the same way; otherwise it is broken, and
+    the reason is stated. Nothing is judged: the exit code is 0 whatever is shown.
     """
     from qeval.ask.policy import choose
     from qeval.base.files import write_text
@@ -71,7 +71,7 @@ def history(
     if as_json:
         print_json(documents.document(found))
     elif not outputs:
-        say(terminal.text(found, plain=not _has_blocks()))
+        say(terminal.text(found, plain=not _has_blocks(), width=width() or terminal.WIDTH), paint=True)
 
 
 def _table(found: Any) -> str:

@@ -78,7 +78,7 @@ class _Door(click.Group):
         except (click.exceptions.Exit, click.Abort):
             raise
         except KeyboardInterrupt as stop:
-            streams.tell("Stopped. What is finished is kept; the same command goes on from there.")
+            streams.tell("Stopped. What is finished is kept; the same command resumes from there.")
             ctx.exit(getattr(stop, "exit_code", 130))
         except BrokenPipeError:
             streams.abandon()  # the reader of our output has gone

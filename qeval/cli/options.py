@@ -116,7 +116,7 @@ def redact(command: Command) -> Command:
     return click.option(
         "--redact",
         is_flag=True,
-        help="Leave paths of models out. What makes the run again is then incomplete.",
+        help="Leave out the paths of models. The commands that reproduce the run are then incomplete.",
     )(command)
 
 
@@ -132,7 +132,7 @@ def _margin(_: click.Context, option: click.Parameter, text: str | None) -> Marg
         fine = 1 < number < _MOST_RATIO if name == "ratio" else 0 < number < _MOST_POINTS
         if not fine or name in said:
             raise click.BadParameter(
-                f"{text!r} is no margin. Write points, a ratio above 1, or both: 0.5, x1.05 or 0.5,x1.05.",
+                f"{text!r} is not a margin. Write points, a ratio above 1, or both: 0.5, x1.05 or 0.5,x1.05.",
                 param=option,
             )
         said[name] = number
@@ -199,17 +199,17 @@ def policy(command: Command) -> Command:
         click.option(
             "--allow-unproved-model",
             is_flag=True,
-            help="Let pass what nothing proves to be one model. Printed everywhere.",
+            help="Let variants pass that are not proved to be of one model. Printed everywhere.",
         ),
         click.option(
             "--allow-identical",
             is_flag=True,
-            help="Let pass numbers that are the baseline's own. Printed everywhere.",
+            help="Let a variant pass whose numbers are the baseline's own. Printed everywhere.",
         ),
         click.option(
             "--allow-unquantised",
             is_flag=True,
-            help="Let pass a variant whose weights are mostly plain. Printed everywhere.",
+            help="Let a variant pass whose weights are mostly plain. Printed everywhere.",
         ),
     )
     for option in reversed(options):
@@ -254,7 +254,7 @@ def fidelity(command: Command) -> Command:
         "--fidelity-cache-limit",
         callback=_bytes,
         metavar="SIZE",
-        help="What enters the baseline's head takes no more of the cache than this, older entries giving way."
+        help="Keep at most this much of the baseline's head inputs in the cache; older entries give way."
         "  [default: 64GiB]",
     )(command)
     return click.option(
@@ -298,7 +298,7 @@ def loudness(command: Command) -> Command:
         "loudness",
         default=None,
         callback=lambda _ctx, _option, quiet: 0 if quiet is None else -1 if quiet else 1,
-        help="Tell less, or more, of what is going on.",
+        help="Print less, or more, about what is going on.",
     )(command)
 
 
@@ -314,11 +314,13 @@ def open_runs(
     *,
     allow_different_models: bool = False,
     redact: bool = False,
+    paths: dict[str, str] | None = None,
     margin: Margin | None = None,
 ) -> tuple[Evidence, Reader]:
     """The runs that a person named (the newest, where none is) as one that is compared with `baseline`, and
     what reads their cells; `redact`: without the paths of models and files, to be shown and never judged, as
-    rules are about real names; `margin` is the smallest difference that matters."""
+    rules are about real names, and `paths` is what `hiding` calls those of other runs; `margin` is the
+    smallest difference that matters."""
     from qeval.compare.evidence import with_baseline
     from qeval.compare.merge import merge
     from qeval.store.runs import Store
@@ -332,7 +334,7 @@ def open_runs(
         if len(runs) == 1
         else merge(runs, baseline, allow_different_models=allow_different_models)
     )
-    return evidence_of(run, opened, redact=redact, margin=margin)
+    return evidence_of(run, opened, redact=redact, paths=paths, margin=margin)
 
 
 def evidence_of(
@@ -340,27 +342,33 @@ def evidence_of(
     opened: Sequence[tuple[RunDir, Run]],
     *,
     redact: bool = False,
+    paths: dict[str, str] | None = None,
     margin: Margin | None = None,
 ) -> tuple[Evidence, Reader]:
-    """A run that was made of the `opened` ones, compared, and what reads its cells; `redact` as above."""
+    """A run that was made of the `opened` ones, compared, and what reads its cells; `redact` and
+    `paths` as above."""
     from qeval.base.redacted import redacted
     from qeval.compare.evidence import gather
-    from qeval.compare.fidelity import without_files
+    from qeval.compare.fidelity import renamed, without_files
     from qeval.store.reader import reader
 
     read = reader(opened)
-    evidence = gather(redacted(run) if redact else run, read.samples)
-    moved = _fidelity(evidence, opened)
-    moved = without_files(moved) if redact else moved
+    shown = redacted(run, paths) if redact else run
+    evidence = gather(shown, read.samples)
+    moved = _fidelity(run, opened)
+    if redact:
+        names = [result.variant.name for result in run.results]
+        called = [result.variant.name for result in shown.results]
+        moved = without_files(renamed(moved, dict(zip(names, called, strict=True))))
     return replace(evidence, fidelity=moved, margin=margin or evidence.margin), read
 
 
-def _fidelity(evidence: Evidence, opened: Sequence[tuple[RunDir, Run]]) -> Fidelity:
+def _fidelity(run: Run, opened: Sequence[tuple[RunDir, Run]]) -> Fidelity:
     """How far distributions moved, as far as the runs tell."""
     from qeval.compare.fidelity import rows_of
     from qeval.store import fidelity
 
-    told = [(place, one) for place, run in opened for one in fidelity.of_run(place, run)]
+    told = [(place, one) for place, of in opened for one in fidelity.of_run(place, of)]
     places = {one.key: place.path for place, one in told}
     kept: dict[str, tuple[Positions, Stream]] = {}
 
@@ -370,5 +378,5 @@ def _fidelity(evidence: Evidence, opened: Sequence[tuple[RunDir, Run]]) -> Fidel
             kept[one.key] = fidelity.positions(path, one), fidelity.stream(path, one)
         return kept[one.key]
 
-    order = [result.variant.name for result in evidence.run.results]
-    return rows_of([one for _, one in told], read, order, evidence.run.baseline)
+    order = [result.variant.name for result in run.results]
+    return rows_of([one for _, one in told], read, order, run.baseline)

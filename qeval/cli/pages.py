@@ -5,6 +5,8 @@ A page is found by looking its name up among the runs that are shown; no path is
 
 from __future__ import annotations
 
+import os
+import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -29,7 +31,8 @@ _REPORT = "/report/"
 @dataclass(frozen=True)
 class Site:
     """The runs that are shown: those named, or all below `runs_dir`, looked for at each request. `any_model`
-    lets variants of different models be compared."""
+    lets variants of different models be compared. `redact`: no page has a path of a model, and each is called
+    the same on all pages, so that what one offers another finds."""
 
     runs_dir: Path
     names: tuple[str, ...] = ()
@@ -38,6 +41,7 @@ class Site:
     redact: bool = False
     margin: Margin | None = None
     _one: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
+    _paths: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def page(self, path: str, asked: Mapping[str, str]) -> tuple[int, str]:
         """The page at a path, with its status; what cannot be shown is a page that says why."""
@@ -58,7 +62,7 @@ class Site:
         except KeyError as missing:
             return _NOT_FOUND, trouble(f"There is no run {missing.args[0]!r} here.", "Go back to the list.")
         except QevalError as error:
-            return _CONFLICT, trouble(error.message, error.hint)
+            return _CONFLICT, trouble(self._hidden(error.message), self._hidden(error.hint))
         return _NOT_FOUND, trouble("There is no such page.", "Go back to the list.")
 
     def _places(self) -> dict[str, RunDir]:
@@ -74,17 +78,44 @@ class Site:
         return found
 
     def _name(self, place: RunDir) -> str:
-        from qeval.base.redacted import redacted
-
         if not self.redact:
             return place.path.name
         try:
-            return redacted(place.read()).id
+            return self._shown(place.read()).id
         except QevalError:
             return "a damaged run"
 
+    def _shown(self, run: Run) -> Run:
+        from qeval.base.redacted import redacted
+
+        return redacted(run, self._paths) if self.redact else run
+
+    def _pathless(self, words: str) -> str:
+        from qeval.base.redacted import without_paths
+
+        return without_paths(words, self._paths) if self.redact else words
+
+    def _hidden(self, words: str) -> str:
+        """A sentence without paths and names of runs that tell of some, where they are left out."""
+        if not (self.redact and words):
+            return words
+        with self._one:
+            try:
+                places = self._places()
+            except QevalError:
+                return "What is wrong names a run that cannot be shown without its paths."
+            for name, place in places.items():
+                words = words.replace(f"{place.path}{os.sep}", "").replace(str(place.path), name)
+            for path in sorted(self._paths, key=len, reverse=True):
+                words = words.replace(path, self._paths[path])
+            for name, place in places.items():
+                words = re.sub(
+                    rf"(?<![\w-]){re.escape(place.path.name)}(?![\w-])", name.replace("\\", r"\\"), words
+                )
+            return self._pathless(words)
+
     def _list(self, _: Mapping[str, str]) -> str:
-        from qeval.base.redacted import is_redacted, redacted
+        from qeval.base.redacted import is_redacted
         from qeval.load.toy import is_toy
         from qeval.report.history.picking import entry, listing, unread
 
@@ -94,20 +125,25 @@ class Site:
             entry(
                 places[place],
                 _address(places[place]),
-                redacted(run) if self.redact else run,
+                self._shown(run),
                 toy=is_toy(run.model),
                 pathless=is_redacted(run),
             )
             for place, run in reversed(runs)
         ]
         by_folder = {place.path.name: name for place, name in places.items()}
-        return listing([*entries, *(unread(by_folder[name], why) for name, why in damaged)])
+        return listing([*entries, *(unread(by_folder[name], self._pathless(why)) for name, why in damaged)])
 
     def _report(self, name: str) -> str:
         place = self._places()[name]
         return _rendered(
             *options.open_runs(
-                [str(place.path)], self.runs_dir, self.baseline, redact=self.redact, margin=self.margin
+                [str(place.path)],
+                self.runs_dir,
+                self.baseline,
+                redact=self.redact,
+                paths=self._paths,
+                margin=self.margin,
             )
         )
 
@@ -116,10 +152,14 @@ class Site:
         from qeval.compare.fidelity import Fidelity
 
         places = self._places()
-        one, other = (_chosen(asked.get(name, ""), places) for name in ("one", "other"))
-        opened = list({place.path: (place, run) for place, run, _ in (one, other)}.values())
-        run = versus(one[1:], other[1:], any_model=self.any_model or asked.get("models") == "any")
-        evidence, read = options.evidence_of(run, opened, redact=self.redact, margin=self.margin)
+        one, other = (self._chosen(asked.get(name, ""), places) for name in ("one", "other"))
+        opened = list({place.path: (place, place.read()) for place, _ in (one, other)}.values())
+        alone = len(opened) == 1  # two runs become one of a new name, which would tell those of both
+        told = [run if alone else self._shown(run) for run in (one[0].read(), other[0].read())]
+        picked = [(run, run.results[at]) for run, (_, at) in zip(told, (one, other), strict=True)]
+        run = versus(*picked, any_model=self.any_model or asked.get("models") == "any")
+        paths = self._paths if alone else None
+        evidence, read = options.evidence_of(run, opened, redact=self.redact, paths=paths, margin=self.margin)
         if len(opened) > 1:  # what was measured of either was measured against a baseline of its own
             evidence = replace(evidence, fidelity=Fidelity())
         if not evidence.pairs:
@@ -130,13 +170,25 @@ class Site:
         kind = "" if evidence.one_model else ", of different models"
         return _rendered(evidence, read, f"{names[0]} against {evidence.run.baseline}{kind}")
 
+    def _chosen(self, words: str, places: Mapping[str, RunDir]) -> tuple[RunDir, int]:
+        """The variant that RUN/VARIANT means, by the names that are shown, as its place in the run. Raises
+        KeyError for a run that is not shown, UsageError for a variant that it does not have."""
+        name, _, variant = words.partition("/")
+        place = places[name]
+        for at, result in enumerate(self._shown(place.read()).results):
+            if result.variant.name == variant:
+                return place, at
+        raise UsageError(f"{name} has no variant {variant!r}.", "Pick one on the list.")
+
     def _history(self, asked: Mapping[str, str]) -> str:
         from qeval.report.history.page import page
         from qeval.report.history.series import Wanted
 
         places = self._places()
         wanted = Wanted(**{name: asked.get(name, "") for name in ("model", "suite", "variant", "task")})
-        found = past.history(places.values(), wanted, margin=self.margin, redact=self.redact)
+        found = past.history(
+            places.values(), wanted, margin=self.margin, redact=self.redact, paths=self._paths
+        )
         return page(found, {name: _address(name) for name in places}, back="/")
 
 
@@ -149,18 +201,6 @@ def _rendered(evidence: Evidence, read: Reader, title: str | None = None) -> str
     from qeval.report.formats.html import render_html
 
     return render_html(build(evidence, read.items, title=title))
-
-
-def _chosen(words: str, places: Mapping[str, RunDir]) -> tuple[RunDir, Run, Result]:
-    """The variant that RUN/VARIANT means. Raises KeyError for a run that is not shown, UsageError for a
-    variant that it does not have."""
-    name, _, variant = words.partition("/")
-    place = places[name]
-    run = place.read()
-    for result in run.results:
-        if result.variant.name == variant:
-            return place, run, result
-    raise UsageError(f"{name} has no variant {variant!r}.", "Pick one on the list.")
 
 
 def versus(one: tuple[Run, Result], other: tuple[Run, Result], *, any_model: bool) -> Run:

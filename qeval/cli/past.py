@@ -57,22 +57,27 @@ def history(
     *,
     margin: Margin | None = None,
     redact: bool = False,
+    paths: dict[str, str] | None = None,
     upto: dt.datetime | None = None,
 ) -> History:
     """The lines of these runs that are wanted, against a policy's limits, else against the margin; of those
-    begun up to a moment, where one is given.
+    begun up to a moment, where one is given. `redact`: without the paths of models, each called the same in
+    all runs, and as in `paths`, where that is given; what is wanted may be named as it is or as it is shown.
 
     Raises UsageError where a rule's limit means nothing for the rows that it names.
     """
+    from qeval.base.redacted import without_paths
     from qeval.report.history.lines import history as lines
 
     found, unread = readable(places)
     kept = [(place, run) for place, run in found if upto is None or begun(run) <= upto]
-    if redact:
-        unread = [(f"[run {number}]", why) for number, (_, why) in enumerate(unread, 1)]
-    chosen = _chosen(kept, wanted)
-    sources = (_source(*one, policy, margin, redact=redact) for one in chosen)
-    return lines(sources, wanted, policy.source if policy else "", unread)
+    hidden = ({} if paths is None else paths) if redact else None
+    limit = policy.source if policy else ""
+    if hidden is not None:
+        unread = [(f"[run {at}]", without_paths(why, hidden)) for at, (_, why) in enumerate(unread, 1)]
+        limit = without_paths(limit, hidden)
+    sources = (_source(*one, policy, margin, hidden) for one in _chosen(kept, wanted, hidden))
+    return lines(sources, wanted, limit, unread)
 
 
 def _with_means(policy: Policy) -> Policy:
@@ -87,31 +92,40 @@ def _with_means(policy: Policy) -> Policy:
     return replace(policy, rules=(*means, *policy.rules))
 
 
-def _chosen(runs: Sequence[tuple[RunDir, Run]], wanted: Wanted) -> list[tuple[RunDir, Run]]:
+def _chosen(
+    runs: Sequence[tuple[RunDir, Run]], wanted: Wanted, hidden: dict[str, str] | None
+) -> list[tuple[RunDir, Run]]:
+    from qeval.base.redacted import redacted
     from qeval.report.history.series import meant
 
-    return [
-        (place, run)
-        for place, run in runs
-        if meant(run.model, wanted.model) and meant(run.suite.name, wanted.suite)
-    ]
+    def is_meant(run: Run) -> bool:
+        models = {run.model} if hidden is None else {run.model, redacted(run, hidden).model}
+        return any(meant(name, wanted.model) for name in models) and meant(run.suite.name, wanted.suite)
+
+    return [(place, run) for place, run in runs if is_meant(run)]
 
 
-def _source(place: RunDir, run: Run, policy: Policy | None, margin: Margin | None, *, redact: bool) -> Source:
-    """A run with what can be compared in it; damage to its items is told, not raised."""
-    from qeval.base.redacted import is_redacted, redacted
+def _source(
+    place: RunDir, run: Run, policy: Policy | None, margin: Margin | None, hidden: dict[str, str] | None
+) -> Source:
+    """A run with what can be compared in it; damage to its items is told, not raised. `hidden` is what the
+    paths of all runs are called, None where they are shown."""
+    from qeval.base.redacted import hiding, is_redacted
     from qeval.load.toy import is_toy
     from qeval.report.history.series import Source
 
-    shown = redacted(run) if redact else run
-    source = Source(shown, place.samples, toy=is_toy(run.model), pathless=is_redacted(run))
+    shown, hide = (run, str) if hidden is None else hiding(run, hidden)
+    called = tuple(result.variant.name for result in run.results)
+    source = Source(shown, place.samples, toy=is_toy(run.model), pathless=is_redacted(run), called=called)
     try:
-        evidence, read = options.open_runs([str(place.path)], place.path.parent, redact=redact, margin=margin)
+        evidence, read = options.open_runs(
+            [str(place.path)], place.path.parent, redact=hidden is not None, paths=hidden, margin=margin
+        )
         _read_baseline(evidence, read)
     except QevalError as error:
         what = "not comparable" if isinstance(error, IncomparableError | UsageError) else "damaged"
-        return replace(source, problem=f"{what}: {inside(place, error)}")
-    decisions = _decisions(place, evidence, policy, redact=redact)
+        return replace(source, problem=hide(f"{what}: {inside(place, error)}"))
+    decisions = _decisions(place, evidence, policy, hidden)
     return replace(source, run=evidence.run, read=read.samples, evidence=evidence, decisions=decisions)
 
 
@@ -126,7 +140,7 @@ def _read_baseline(evidence: Evidence, read: Reader) -> None:
 
 
 def _decisions(
-    place: RunDir, evidence: Evidence, policy: Policy | None, *, redact: bool
+    place: RunDir, evidence: Evidence, policy: Policy | None, hidden: dict[str, str] | None
 ) -> tuple[Decision, ...]:
     """The gate's decisions on a run, by the real names, told without them where paths are left out."""
     from qeval.judge.gate import conclude
@@ -134,6 +148,7 @@ def _decisions(
 
     if policy is None or not evidence.candidates:
         return ()
-    real = options.open_runs([str(place.path)], place.path.parent)[0] if redact else evidence
-    outcome = conclude(real, _with_means(policy))
-    return (without_paths(outcome, real) if redact else outcome).decisions
+    if hidden is None:
+        return conclude(evidence, _with_means(policy)).decisions
+    real = options.open_runs([str(place.path)], place.path.parent)[0]
+    return without_paths(conclude(real, _with_means(policy)), real, hidden).decisions

@@ -103,7 +103,7 @@ def sentence(event: Event) -> str:
             return text if text != _REUSED else f"{_REUSED}: nothing is scored again"
         case Todo(tasks=tasks, found=found):
             kept = f", {found} finished earlier" if found else ""
-            return f"{len(tasks)} tasks to score{kept}"
+            return f"{len(tasks)} {'task' if len(tasks) == 1 else 'tasks'} to score{kept}"
         case Finished(cell=cell):
             return f"{cell.task.name}: {cell.n} items" + (
                 f" in {cell.seconds:.0f} s" if cell.seconds >= 1 else ""

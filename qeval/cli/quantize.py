@@ -31,7 +31,7 @@ from qeval.cli.speech import say
 @click.option("--revision", metavar="REV", help="Revision of the model on the Hub.")
 @click.option("--device", default="auto", show_default=True, help="cuda, cuda:1, cpu ...")
 @click.option(
-    "--dtype", default="auto", show_default=True, help="What is calculated in, as given to `qeval run`."
+    "--dtype", default="auto", show_default=True, help="Type to calculate in, as given to `qeval run`."
 )
 @options.mirror
 def quantize(output: Path, **asked: Any) -> None:

@@ -39,7 +39,7 @@ class _Outputs(click.Option):
     multiple=True,
     required=True,
     cls=_Outputs,
-    help="Where to write; the ending chooses the format. Repeatable.",
+    help="Where to write; the extension chooses the format. Repeatable.",
 )
 @options.policy
 @options.margin
@@ -50,7 +50,7 @@ class _Outputs(click.Option):
     type=options.Place(path_type=Path, file_okay=False),
     help="Put Markdown's charts here, as SVG.",
 )
-@click.option("--history", is_flag=True, help="Draw the lines of earlier runs into HTML, their limit in.")
+@click.option("--history", is_flag=True, help="Draw the lines of earlier runs in the HTML, with their limit.")
 def report(
     runs: tuple[str, ...],
     runs_dir: Path,
@@ -83,19 +83,22 @@ def report(
             baseline,
             allow_different_models=allow_different_models,
             redact=redact,
+            paths=paths,
             margin=margin,
         )
 
+    paths: dict[str, str] | None = {} if redact and history else None
     evidence, read = opened(redact=redact)
     policy = choose(**gate, allow_different_models=allow_different_models)
     decisions: tuple[Decision, ...] = ()
+    forgiven: tuple[str, ...] = ()
     if policy:
         judged = opened(redact=False)[0] if redact else evidence
         outcome = conclude(judged, policy)
-        outcome = without_paths(outcome, judged) if redact else outcome
-        policy, decisions = outcome.policy, outcome.decisions
-    context = build(evidence, read.items, decisions, policy, title=title)
-    earlier = _earlier(runs, runs_dir, policy, margin, redact=redact) if history else None
+        outcome = without_paths(outcome, judged, paths) if redact else outcome
+        policy, decisions, forgiven = outcome.policy, outcome.decisions, outcome.forgiven
+    context = build(evidence, read.items, decisions, policy, title=title, forgiven=forgiven)
+    earlier = _earlier(runs, runs_dir, policy, margin, paths, redact=redact) if history else None
     for path in outputs:
         write_text(path, render(context, path, Options(short, assets, history=earlier)))
         say(str(path))
@@ -114,7 +117,13 @@ def _check_history(runs: tuple[str, ...], outputs: tuple[Path, ...], baseline: s
 
 
 def _earlier(
-    runs: tuple[str, ...], runs_dir: Path, policy: Policy | None, margin: Margin, *, redact: bool
+    runs: tuple[str, ...],
+    runs_dir: Path,
+    policy: Policy | None,
+    margin: Margin,
+    paths: dict[str, str] | None,
+    *,
+    redact: bool,
 ) -> History | None:
     """The lines of the run and of earlier ones of its model and suite; None where there are none."""
     from qeval.cli import past
@@ -126,7 +135,15 @@ def _earlier(
     run = place.read()
     others = [one for one in store.runs() if one.path.resolve() != place.path.resolve()]
     wanted = Wanted(run.model, run.suite.name)
-    found = past.history([place, *others], wanted, policy, margin=margin, redact=redact, upto=past.begun(run))
+    found = past.history(
+        [place, *others],
+        wanted,
+        policy,
+        margin=margin,
+        redact=redact,
+        paths=paths,
+        upto=past.begun(run),
+    )
     if found.runs > 1:
         return found
     say(

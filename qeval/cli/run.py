@@ -48,7 +48,7 @@ def _several(command: options.Command) -> options.Command:
             "--workers",
             type=click.IntRange(min=1),
             metavar="N",
-            help="Score with N workers at once on the CPU, or on a cluster; how many changes no number.",
+            help="Score with N workers at once on the CPU, or on a cluster; N does not change any score.",
         ),
         options.gpus_per_variant,
         click.option(
@@ -83,7 +83,7 @@ def _by_others(command: options.Command) -> options.Command:
             "--wait",
             is_flag=True,
             help="Follow the jobs of --executor slurm to their end, and judge here; with --finish: wait until"
-            " everything is scored, whoever is yet to come.",
+            " everything is scored, even by workers yet to start.",
         ),
         click.option(
             "--sbatch-args",
@@ -138,14 +138,14 @@ def _by_others(command: options.Command) -> options.Command:
 @click.option("--revision", metavar="REV", help="Revision of the model on the Hub.")
 @click.option("--adapter", metavar="PATH", help="A PEFT adapter for every variant; merged:PATH merges it in.")
 @click.option(
-    "--batch-size", default="auto", show_default=True, metavar="N", help="Where batches are used at all."
+    "--batch-size", default="auto", show_default=True, metavar="N", help="Sequences per batch, if batched."
 )
 @click.option("--device", default="auto", show_default=True, help="cuda, cuda:1, cpu ...")
 @click.option(
-    "--dtype", default="auto", show_default=True, help="What is calculated in: float32, float16, bfloat16."
+    "--dtype", default="auto", show_default=True, help="Type to calculate in: float32, float16, bfloat16."
 )
 @_several
-@click.option("--seed", type=int, default=1234, show_default=True, help="Seed of the few-shot draw.")
+@click.option("--seed", type=int, default=1234, show_default=True, help="Seed for drawing few-shot examples.")
 @click.option(
     "--engine",
     type=click.Choice(["tree", "plain", "lm-eval"]),
@@ -157,8 +157,8 @@ def _by_others(command: options.Command) -> options.Command:
     "--verify",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Have lm-eval's own code score N documents of each task or group too, and fail where it finds other"
-    " numbers; as many as the suite says by default.",
+    help="Have lm-eval's own code also score N documents of each task or group, and fail where its numbers"
+    " differ; by default, as many as the suite says.",
 )
 @click.option("--no-materialize", is_flag=True, help="Never dequantise weights ahead of scoring.")
 @options.placement
@@ -166,8 +166,8 @@ def _by_others(command: options.Command) -> options.Command:
 @click.option(
     "--cost/--no-cost",
     default=None,
-    help="Measure latency and throughput too, on the scheme's own kernels; by default, on a GPU, what fits 5%"
-    " of the run.",
+    help="Measure latency and throughput too, on the scheme's own kernels; by default, on a GPU, what fits"
+    " into 5% of the run.",
 )
 @click.option("--chat-template", is_flag=True, help="Put prompts into the tokenizer's chat template.")
 @click.option(
@@ -179,25 +179,25 @@ def _by_others(command: options.Command) -> options.Command:
     "--max-gen-toks",
     type=click.IntRange(min=1),
     metavar="N",
-    help="The most tokens of each text that is written, instead of the task's own budget.",
+    help="The most tokens of each generated text, instead of the task's own budget.",
 )
 @click.option(
     "--repeats",
     type=click.IntRange(min=2),
     metavar="N",
-    help="Have each text that is drawn written N times; the item's value is the mean over them.",
+    help="Generate each sampled text N times; the item's value is the mean over them.",
 )
 @click.option(
     "--temperature",
     type=click.FloatRange(min=0, min_open=True),
     metavar="T",
-    help="Draw the tokens of texts with this temperature, instead of as the task says.",
+    help="Sample generated tokens at this temperature, instead of as the task says.",
 )
 @click.option(
     "--think-end",
     metavar="MARKER",
-    help="Where thinking ends in what is written: exactly lm-eval's think_end_token.  [default: <think> and"
-    " the tokenizer's own markers]",
+    help="Marker that ends thinking in generated texts: exactly lm-eval's think_end_token.  [default: <think>"
+    " and the tokenizer's own markers]",
 )
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
 @click.option(
@@ -223,12 +223,12 @@ def _by_others(command: options.Command) -> options.Command:
     "--repeat-quantisation",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Quantise with N other seeds too, where a seed acts: how much of a difference is luck.",
+    help="Also quantise with N other seeds, where a seed has an effect: shows how much is luck.",
 )
 @options.fidelity
 @_executor(SUMMARIES)
 @_by_others
-@click.option("--again", is_flag=True, help="Check every variant anew, even those that are finished.")
+@click.option("--again", is_flag=True, help="Check every variant again, even finished ones.")
 @options.runs_dir
 @options.loudness
 @options.as_json
@@ -238,8 +238,8 @@ def run(
 ) -> None:
     """Score variants of a model and compare them with the first.
 
-    Killed or failed in the middle, the same command goes on where it stopped. Options may stand in
-    qeval.toml, pyproject.toml or QEVAL_RUN_* too: docs/configuration.md.
+    If it is killed or fails midway, the same command resumes where it stopped. Options may also be set in
+    qeval.toml, pyproject.toml or QEVAL_RUN_*: docs/configuration.md.
     """
     from qeval.ask import order as orders
     from qeval.cli import progress
@@ -257,9 +257,9 @@ def run(
     if order.executor == "slurm":
         slurm.check(order, words)
     _check_tasks(order)
-    if loudness >= 0:
-        for sentence in (*configured.told(ctx), orders.announcement(order)):
-            say(sentence, err=True)
+    always = (*configured.told(ctx), *orders.let_pass(order))  # nothing that lies here acts unseen
+    for sentence in (*always, *((orders.announcement(order),) if loudness >= 0 else ())):
+        say(sentence, err=True)
     if order.dry_run:
         _rehearse(order, words)
         ctx.exit(int(Exit.PASS))
@@ -365,7 +365,7 @@ def _check_tasks(order: Order) -> None:
 @click.option("--revision", metavar="REV", help="Revision of the model on the Hub.")
 @click.option("--adapter", metavar="PATH", help="A PEFT adapter for every variant; merged:PATH merges it in.")
 @click.option("--device", default="auto", show_default=True, help="cuda, cuda:1, cpu ...")
-@click.option("--dtype", default="auto", show_default=True, help="What is calculated in.")
+@click.option("--dtype", default="auto", show_default=True, help="Type to calculate in.")
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
 @click.option(
     "--allow-unused",

@@ -118,7 +118,7 @@ LISTS: dict[str, Callable[[Path], list[Entry]]] = {"schemes": _schemes, "suites"
 @options.runs_dir
 @options.as_json
 def list_(what: str, runs_dir: Path, as_json: bool) -> None:
-    """List the schemes, the suites or the runs there are."""
+    """List the schemes, the suites or the runs."""
     rows = LISTS[what](runs_dir)
     if as_json:
         print_json(rows)

@@ -18,7 +18,7 @@ from qeval.store.leases import SECONDS
     default=SECONDS,
     show_default=True,
     metavar="SECONDS",
-    help="When a worker is taken for dead that said nothing; the same for all workers of a run.",
+    help="After how long a silent worker is taken for dead; the same for all workers of a run.",
 )
 @click.option(
     "--device", metavar="DEVICE", help="cuda, cuda:1, cpu ...  [default: as the run says; the first GPU seen]"
@@ -28,7 +28,7 @@ from qeval.store.leases import SECONDS
 def worker(ctx: click.Context, run: Path, timeout: float, device: str | None, loudness: int) -> None:
     """Score what `qeval run --prepare` wrote down in the directory RUN, until nothing is left.
 
-    Any number of them share the work, started by whatever launches processes, on machines that see RUN.
+    Any number of workers share the work, started by any launcher, on machines that see RUN.
     """
     from qeval.base.errors import Exit
     from qeval.cli import progress

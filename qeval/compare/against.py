@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from qeval.base.errors import QevalError
-from qeval.base.records import Cell, Result, Samples
+from qeval.base.records import Cell, Read, Result, Run, Samples
 from qeval.compare.evidence import Evidence, gather, with_baseline
+from qeval.compare.rows import find_baseline
 
 
 def against(evidence: Evidence) -> Iterator[Evidence]:
     """The evidence with each finished candidate as the baseline in turn, of the rows of a summary alone.
+    A row stands where all that the run has behind it was paired: of a part of a group none does.
 
     Tasks are those that a variant has in common with the run's own baseline, from the samples that were
     read for that; nothing is read again. None where the run's baseline was not scored.
@@ -27,12 +29,32 @@ def against(evidence: Evidence) -> Iterator[Evidence]:
         name = result.variant.name
         if result.status == "failed" or not any(variant == name for variant, _ in evidence.pairs):
             continue
-        try:
-            found = gather(with_baseline(run, name), read)
-        except QevalError:  # two candidates that each go with the baseline, and not with each other
-            continue
+        found = _gathered(with_baseline(run, name), read, evidence)
         kept = {place: one for place, one in found.pairs.items() if one.level != "subtask"}
-        yield replace(found, rows=evidence.rows, pairs=kept, margin=evidence.margin, _compared={})
+        yield replace(found, pairs=kept, margin=evidence.margin, _compared={})
+
+
+def _gathered(run: Run, read: Read, evidence: Evidence) -> Evidence:
+    """What `gather` gives, where candidates that each go with the run's own baseline need not go with each
+    other: of those that do not go with this one the evidence says why."""
+    try:
+        return gather(run, read, evidence.rows)
+    except QevalError:
+        pass
+    base = find_baseline(run)
+    found = replace(gather(replace(run, results=(base,)), read, evidence.rows), run=run)
+    for other in run.results:
+        if other is base:
+            continue
+        try:
+            one = gather(replace(run, results=(base, other)), read, evidence.rows)
+        except QevalError as error:
+            found = replace(found, refused={**found.refused, other.variant.name: error.message})
+        else:
+            found = replace(
+                found, pairs={**found.pairs, **one.pairs}, samples={**found.samples, **one.samples}
+            )
+    return found
 
 
 def _known(evidence: Evidence) -> dict[str, Samples]:

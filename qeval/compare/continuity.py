@@ -15,6 +15,7 @@ from qeval.compare.pairs import HASHES, SHOWN_AS, checked, facts_of, harness_of
 from qeval.compare.rows import cell_of
 
 _NO_ITEMS = "nothing proves that the items are the same, as they are not known"
+_UNNAMED = "nothing proves that the model is the same, as its path was left out"
 _SHORT = 12
 
 
@@ -33,13 +34,18 @@ class Asked:
 @dataclass(frozen=True)
 class Frame:
     """What a point of a line is measured in: the baseline and the scheme as they were asked for, what the
-    tasks behind the row asked, and of fidelity the token stream and how many of its positions."""
+    tasks behind the row asked, and of fidelity the token stream and how many of its positions. Adapters are
+    those that the variant and its baseline were held with; `unnamed` tells weights apart of which an earlier
+    hand left out the name, "" where the model is known by it."""
 
     baseline: str
     scheme: str
     asked: Mapping[str, Asked]
     stream: str = ""
     positions: int = 0
+    adapter: str = ""
+    adapter_of_baseline: str = ""
+    unnamed: str = ""
 
 
 def asked_of(run: Run, base: Result, task: Task, read: Read) -> Asked | None:
@@ -79,11 +85,15 @@ def apart(before: Frame, now: Frame) -> str:
         for name, one, two in (
             ("baseline", before.baseline, now.baseline),
             ("scheme", before.scheme, now.scheme),
+            ("adapter", before.adapter, now.adapter),
+            ("adapter of the baseline", before.adapter_of_baseline, now.adapter_of_baseline),
             ("token stream", before.stream[:_SHORT], now.stream[:_SHORT]),
             ("positions", before.positions, now.positions),
         )
         if one != two
     ]
+    if before.unnamed != now.unnamed:
+        found.append(_UNNAMED)
     if before.asked.keys() != now.asked.keys():
         return "; ".join([*found, "other tasks are behind it"])
     for task, one in before.asked.items():

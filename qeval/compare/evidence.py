@@ -29,6 +29,7 @@ class Evidence:
     items. `again` are the pairs, by row id, of the baseline with its second scoring, `seeds` those of the
     baseline with each further checkpoint of a variant; both tell of noise, and no candidate is among them.
     `fidelity` is how far distributions moved, as far as that was measured; `margin` what difference matters.
+    `refused` says of variants that are no experiment with the baseline why not.
     """
 
     run: Run
@@ -39,6 +40,7 @@ class Evidence:
     seeds: Mapping[str, tuple[Mapping[str, Pairs], ...]] = field(default_factory=dict)
     fidelity: Fidelity = field(default_factory=Fidelity)
     margin: Margin = field(default_factory=Margin)
+    refused: Mapping[str, str] = field(default_factory=dict)
     _compared: dict[tuple[str, str], Comparison] = field(default_factory=dict, repr=False)
 
     @property
@@ -88,7 +90,25 @@ class Evidence:
 
     def finding(self, variant: str) -> Finding | None:
         """The finding that sums a variant up, None where it has no task in common with the baseline."""
-        return telling(one for (name, _), one in self.findings.items() if name == variant)
+        told = telling(one for (name, _), one in self.findings.items() if name == variant)
+        return told and replace(told, missing=self.missing.get(variant, ()))
+
+    @cached_property
+    def missing(self) -> Mapping[str, tuple[str, ...]]:
+        """The tasks that a candidate lacks and the baseline has, or did not get to, by variant."""
+        base, rows = self.baseline, [row for row in self.rows if row.headline]
+        theirs = {row.id for row in _whole(base, rows)}
+        promised = [row for row in rows if row.id in theirs or base.status != "done"]
+        return {
+            one.variant.name: tuple(row.id for row in promised if row not in _whole(one, promised))
+            for one in self.candidates
+        }
+
+
+def _whole(result: Result, rows: Sequence[Row]) -> list[Row]:
+    """The rows that a variant has a score of."""
+    known = {cell.task.name for cell in result.cells if cell.n}
+    return [row for row in rows if row.whole and row.members and known >= {one.name for one in row.members}]
 
 
 def _stored_texts(run: Run, row: Row) -> int | None:
@@ -113,7 +133,7 @@ def claims(evidence: Evidence) -> Mapping[tuple[str, str], int]:
     return {(one.variant, one.task): claim for one, claim in zip(looked_at, found, strict=True)}
 
 
-def gather(run: Run, read: Read) -> Evidence:
+def gather(run: Run, read: Read, rows: tuple[Row, ...] | None = None) -> Evidence:
     """Pair every candidate of `run` with its baseline, and what was scored once more.
 
     A row stands only where nothing behind it is missing: failed variants have none, nor has anybody where
@@ -122,6 +142,7 @@ def gather(run: Run, read: Read) -> Evidence:
     Args:
         run: the run, or several merged by `merge`; `with_baseline` gives it another baseline.
         read: gives the samples of a cell; called once per cell that is not aggregate-only.
+        rows: those of the run; others where `run` is a part of what they are of.
 
     Raises:
         UsageError: the run has no such baseline.
@@ -129,7 +150,7 @@ def gather(run: Run, read: Read) -> Evidence:
         QevalError: a value is not a finite number.
     """
     _refuse_namesakes([result.variant.name for result in run.results])
-    base, rows = find_baseline(run), rows_of(run)
+    base, rows = find_baseline(run), rows_of(run) if rows is None else rows
     kept: dict[str, Samples] = {}
 
     def read_base(cell: Cell) -> Samples:

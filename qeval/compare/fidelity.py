@@ -309,6 +309,22 @@ def without_files(found: Fidelity) -> Fidelity:
     return replace(found, rows=tuple(rows), floors=floors)
 
 
+def renamed(found: Fidelity, names: Mapping[str, str]) -> Fidelity:
+    """The same with other names of variants, by their own."""
+    rows = tuple(
+        replace(
+            row,
+            measured=replace(
+                row.measured,
+                variant=names.get(row.variant, row.variant),
+                baseline=names.get(row.measured.baseline, row.measured.baseline),
+            ),
+        )
+        for row in found.rows
+    )
+    return replace(found, rows=rows)
+
+
 def within_noise(row: Row) -> bool:
     """Whether a variant is no further from the baseline than twice the baseline is from itself."""
     return row.role == "candidate" and row.of_floor is not None and row.of_floor <= TWICE

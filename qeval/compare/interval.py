@@ -89,7 +89,7 @@ def _recovery_margin(pairs: Pairs, recovery: float, level: float) -> tuple[float
     if pairs.parts:
         margins = [_recovery_margin(part, recovery, level) for part in pairs.parts]
         deltas = [part.candidate - recovery * part.baseline for part in pairs.parts]
-        return _averaged(deltas, margins, level)
+        return _averaged(deltas, margins, level, bounded=_bounded(pairs))
     values = pairs.values
     if values is None:
         if not _in_unit(pairs):
@@ -116,7 +116,8 @@ def interval(pairs: Pairs, level: float) -> tuple[float, float, str]:
     if pairs.parts:
         deltas = [part.delta for part in pairs.parts]
         bounds = [interval(part, level)[:2] for part in pairs.parts]
-        return (*_averaged(deltas, bounds, level), "mean of the rows' intervals")
+        low, high = _averaged(deltas, bounds, level, bounded=_bounded(pairs))
+        return low, high, "mean of the rows' intervals"
     if pairs.values is None:
         return _of_published(pairs, level)
     if pairs.losses is None or pairs.gains is None:
@@ -177,13 +178,23 @@ def _in_unit(pairs: Pairs) -> bool:
     return pairs.kind != "perplexity" and all(0 <= one <= 1 for one in (pairs.baseline, pairs.candidate))
 
 
+def _bounded(pairs: Pairs) -> bool:
+    """Whether all scores behind the row are in [0, 1], so that no difference is beyond [-1, 1]."""
+    if pairs.parts:
+        return all(map(_bounded, pairs.parts))
+    values = pairs.values
+    if values is None or pairs.kind == "perplexity":
+        return _in_unit(pairs)
+    return is_bounded(values.baseline, values.candidate, values.weight)
+
+
 def _averaged(
-    deltas: Sequence[float], bounds: Sequence[tuple[float, float]], level: float
+    deltas: Sequence[float], bounds: Sequence[tuple[float, float]], level: float, *, bounded: bool
 ) -> tuple[float, float]:
     """The interval of the mean of independent differences, each with its own bounds."""
     pairs = zip(deltas, bounds, strict=True)
     sides = [stats.side_errors(delta, low, high, level) for delta, (low, high) in pairs]
-    _, low, high = stats.average_interval(deltas, sides, level)
+    _, low, high = stats.average_interval(deltas, sides, level, bounded=bounded)
     return low, high
 
 

@@ -7,7 +7,8 @@ and a margin into a word; every format shows that word.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +26,9 @@ MARKS: Mapping[Status, str] = {
     "BETTER": "▲",
 }
 """A sign for each, to be told without colour, the gravest first."""
+_SMALL_UNITS = frozenset({"byte", "bytes", "character", "characters", "char", "chars", "bpb", "bpc"})
+"""The words of a metric's name that say that it counts bytes or characters, not words."""
+_MOST_NAMES = 2
 Claims = Mapping[tuple[str, str], int]
 """What `evidence.claims` gives."""
 
@@ -32,7 +36,8 @@ Claims = Mapping[tuple[str, str], int]
 @dataclass(frozen=True)
 class Margin:
     """The smallest difference that matters: in percentage points, and as a ratio of word perplexity. Of
-    metrics per byte it is the same text's ratio, WikiText having 5.35 bytes a word."""
+    metrics per byte it is the same text's ratio, WikiText having 5.35 bytes a word; of those per character
+    too, which has a byte or more, so that the ratio is never too wide."""
 
     points: float = MARGIN
     ratio: float = WORD_PERPLEXITY
@@ -48,7 +53,8 @@ class Margin:
 
     def ratio_of(self, comparison: Comparison) -> float:
         """The ratio for the perplexity that a comparison is of."""
-        return self.per_byte() if "byte" in comparison.metric else self.ratio
+        words = set(re.findall(r"[a-z]+", comparison.metric.lower()))
+        return self.per_byte() if words & _SMALL_UNITS else self.ratio
 
     def delta(self, comparison: Comparison) -> float:
         """The margin in the unit of `Comparison.delta`, above zero."""
@@ -94,12 +100,14 @@ def status_of(low: float, high: float, margin: float, claim: int) -> Status:
 
 @dataclass(frozen=True)
 class Finding:
-    """What is found of a variant on one row. `claim` as in `status_of`, among `among` comparisons."""
+    """What is found of a variant on one row. `claim` as in `status_of`, among `among` comparisons. Where it
+    sums the variant up, `missing` are the tasks that it should have been compared on and was not."""
 
     comparison: Comparison
     margin: Margin
     claim: int
     among: int
+    missing: tuple[str, ...] = ()
 
     @property
     def limit(self) -> float:
@@ -108,8 +116,25 @@ class Finding:
 
     @property
     def status(self) -> Status:
-        """The word's key."""
+        """The word's key. With a task missing, nothing but a loss is certain."""
+        own = self._own
+        return "UNDECIDED" if self.missing and own != "WORSE" else own
+
+    @property
+    def _own(self) -> Status:
+        """The key of what holds of the row alone."""
         return status_of(self.comparison.low, self.comparison.high, self.limit, self.claim)
+
+    @property
+    def unbounded(self) -> bool:
+        """Whether the loss may be anything, as where the spread of items is unknown."""
+        least = -math.inf if self.comparison.kind == "perplexity" else -1.0
+        return self.comparison.low <= least
+
+    @property
+    def may_ruin(self) -> bool:
+        """Whether it is open if the loss is beyond the margin, and what was seen is, or has no bound."""
+        return self._own == "UNDECIDED" and (self.comparison.delta < -self.limit or self.unbounded)
 
     @property
     def mark(self) -> str:
@@ -118,8 +143,14 @@ class Finding:
 
     @property
     def words(self) -> str:
-        """The word itself: "equivalent within 1 point"."""
-        return phrase(self.status, self.margin, self.comparison)
+        """The word itself: "equivalent within 1 point", "undecided: gsm8k not scored"."""
+        words = phrase(self.status, self.margin, self.comparison)
+        return f"{words}: {listed(self.missing)} not scored" if self._hides else words
+
+    @property
+    def _hides(self) -> bool:
+        """Whether the word is what it is, or would be, because a task is missing."""
+        return bool(self.missing) and self.status == "UNDECIDED"
 
     @property
     def delta_text(self) -> numbers.Numeral:
@@ -146,17 +177,25 @@ class Finding:
     @property
     def sentence(self) -> str:
         """On which row, by how much, and what that leaves open."""
-        return f"{self.comparison.task}: {self.change}{self._open()}"
+        lacks = f" {listed(self.missing)} not scored." if self.missing and not self._hides else ""
+        return f"{self.comparison.task}: {self.change}{self._open()}{lacks}"
 
     def _open(self) -> str:
         one = self.comparison
         if not self.claim and (one.high < 0 or one.low > 0):
             return f". Among {self.among} comparisons it may be chance."
-        if self.status != "UNDECIDED" or not self.claim:
+        if self._own != "UNDECIDED" or not self.claim:
             return "."
         if self.claim < 0:
-            return f": worse, but whether by more than {self.margin.words(one)} is open."
-        return f": better, but whether by more than {self.margin.upward(one)} is open."
+            return f": worse, but whether by more than {self.margin.words(one)} is undecided."
+        return f": better, but whether by more than {self.margin.upward(one)} is undecided."
+
+
+def listed(tasks: Sequence[str]) -> str:
+    """Names of tasks, many of them counted: "gsm8k", "arc, gsm8k", "arc and 4 more"."""
+    if len(tasks) > _MOST_NAMES:
+        return f"{tasks[0]} and {len(tasks) - 1} more"
+    return ", ".join(tasks)
 
 
 def phrase(status: Status, margin: Margin, comparison: Comparison) -> str:
@@ -177,7 +216,8 @@ def telling(findings: Iterable[Finding]) -> Finding | None:
     That is the one on the average if there is one, else on the first task, else on the first perplexity.
     But a variant that ruined one task may not read as harmless: a row that is WORSE goes before, and after
     these one that is UNDECIDED and a loss may be claimed of; of several the one that sums up, else the
-    surest.
+    surest. Where the one that sums up would say that all is well, a row goes before it that `may_ruin`; of
+    several the one that lost most, in margins.
     """
     found = sorted(findings, key=lambda one: place(one.comparison))
     losses: tuple[Callable[[Finding], bool], ...] = (
@@ -188,7 +228,10 @@ def telling(findings: Iterable[Finding]) -> Finding | None:
         such = [one for one in found if is_such(one)]
         if such:
             return such[0] if such[0] is found[0] else min(such, key=lambda one: one.comparison.p or 0.0)
-    return found[0] if found else None
+    if not found or found[0].status == "UNDECIDED":
+        return found[0] if found else None
+    open_ruins = [one for one in found if one.may_ruin]
+    return min(open_ruins, key=lambda one: one.comparison.delta / one.limit, default=found[0])
 
 
 def place(one: Comparison | Row) -> tuple[bool, int]:

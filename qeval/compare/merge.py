@@ -23,7 +23,8 @@ def merge(runs: Sequence[Run], baseline: str | None = None, *, allow_different_m
     Variants of the same name and the same cells are one; of the same name with other cells they are
     named "name@run". The suite is the first's, with the tasks that only others have appended. It is as old as
     the oldest, and of no known age where one of them does not tell. Samples of every cell are found by its
-    key, which is unique over all runs.
+    key, which is unique over all runs. A variant that was stopped early broke a rule against its own run's
+    baseline: where that is not the one here, it is merely not finished.
 
     Raises:
         UsageError: no run, or the runs have different baselines and `baseline` does not choose.
@@ -38,6 +39,7 @@ def merge(runs: Sequence[Run], baseline: str | None = None, *, allow_different_m
             _same_models(runs[0], other)
     named = _distinct(runs)
     name = _chosen_baseline(runs, named, baseline)
+    chosen = next(result for _, result in named if result.variant.name == name)
     merged = replace(
         runs[0],
         id="+".join(dict.fromkeys(run.id for run in runs)),
@@ -46,7 +48,7 @@ def merge(runs: Sequence[Run], baseline: str | None = None, *, allow_different_m
         model=", ".join(dict.fromkeys(run.model for run in runs)),
         suite=_joined_suite([run.suite for run in runs]),
         baseline=name,
-        results=tuple(result for _, result in named),
+        results=tuple(result for _, result in _distinct([_against(chosen, run) for run in runs])),
     )
     find_baseline(merged)
     return merged
@@ -109,6 +111,15 @@ def _distinct(runs: Sequence[Run]) -> list[tuple[str, Result]]:
         (run_id, result if names.count(result.variant.name) == 1 else _renamed(result, run_id))
         for run_id, result in kept
     ]
+
+
+def _against(baseline: Result, run: Run) -> Run:
+    """The run, what stopped in it against another baseline without that."""
+    keys = {cell.key for cell in baseline.cells}
+    own = [result for result in run.results if result.variant.name == run.baseline]
+    if any({cell.key for cell in one.cells} == keys for one in own):
+        return run
+    return replace(run, results=tuple(replace(result, stop=None) for result in run.results))
 
 
 def _alike(one: Result, two: Result) -> bool:

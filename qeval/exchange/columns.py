@@ -16,9 +16,9 @@ COLUMNS = {
     "metric": "the metric",
     "num_fewshot": "the number of examples in the prompt",
     "n_available": "the number of items of the whole task, where n is fewer",
-    "n_effective": "how many items of one task tell as much, for means of unlike subjects: at most n",
+    "n_effective": "how many items of one task would say as much, for means of unlike subjects: at most n",
     "stderr": "the score's standard error, in the score's unit",
-    "higher_is_better": "true or false, where the metric's name does not tell",
+    "higher_is_better": "true or false, where the metric's name does not say",
     "baseline": "true in the rows of the variant that the others are compared with",
 }
 NEEDED = ("variant", "task", "n")

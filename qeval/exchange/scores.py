@@ -127,7 +127,9 @@ def _score_rows(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     elif path.suffix.lower() in {".csv", ".tsv"}:
         rows = _csv_rows(path)
     else:
-        raise UsageError(f"{path} is neither .csv nor .toml.", "Give the file the ending of what it holds.")
+        raise UsageError(
+            f"{path} is neither .csv nor .toml.", "Give the file the extension of what it holds."
+        )
     if not rows:
         raise UsageError(f"{path} has no scores.", _ROW)
     return head, rows
@@ -255,6 +257,11 @@ def _of_model(rows: list[dict[str, Any]], model: str | None, path: Path) -> list
                 f"{path} has scores of {len(models)} models: {', '.join(models)}.", "Choose one with --model."
             )
         return rows
+    if not any(models):
+        raise UsageError(
+            f"{path} does not say of which model its scores are.",
+            "Add a column `model` to it, or leave out --model.",
+        )
     if model not in models:
         raise UsageError(f"{path} has no scores of {model!r}.", did_you_mean(model, models))
     return [row for row in rows if row["model"] == model]

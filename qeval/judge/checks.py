@@ -85,8 +85,8 @@ def every_rule_concerns_somebody(
             yield from (Doubt(name, text) for name in names)
             continue
         metric = "" if rows or rule.metric is None else f" with the metric {rule.metric}"
-        text = f"rule {number} ({describe(rule)}) concerns nobody: this run has no {what!r}{metric}. "
-        text += did_you_mean(what, known) or "Mend it, or mark it with required = false."
+        text = f"rule {number} ({describe(rule)}) applies to nothing: this run has no {what!r}{metric}. "
+        text += did_you_mean(what, known) or "Correct it, or mark it with required = false."
         yield from (Doubt(name, text) for name in names)
 
 

@@ -20,7 +20,7 @@ from qeval.judge import fidelity
 from qeval.judge.checks import Doubt, doubts
 from qeval.judge.deciding import decide, name_culprits
 from qeval.judge.matching import check_limits, rules_for
-from qeval.judge.notes import notes
+from qeval.judge.notes import forgiven, notes
 
 NOT_JUDGED = "NOT JUDGED"
 WORDS = {0: "PASS", 3: "FAIL", 4: "INCONCLUSIVE", 5: "MISSING"}
@@ -38,9 +38,9 @@ _EXITS = {
 class Outcome:
     """What a gate found. `verdicts` gives every candidate FAIL, MISSING, INCONCLUSIVE, PASS or NOT JUDGED
     (no required rule concerns it); `unjudged` lists the tasks that some variant's rules do not cover; `notes`
-    are sentences that must be printed wherever the verdict is, among them everything that the policy let
-    pass; `findings` says in a sentence what was found of each candidate without any rule. `model` (with its
-    revision), `run` and `created` say what was judged."""
+    are sentences that must be printed wherever the verdict is; `forgiven` are those on what the policy let
+    pass, which the shortest output tells too; `findings` says in a sentence what was found of each
+    candidate without any rule. `model` (with its revision), `run` and `created` say what was judged."""
 
     run: str
     created: str
@@ -54,6 +54,7 @@ class Outcome:
     unjudged: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     findings: Mapping[str, str] = field(default_factory=dict)
+    forgiven: tuple[str, ...] = ()
 
     @property
     def headline(self) -> str:
@@ -125,6 +126,7 @@ def conclude(evidence: Evidence, policy: Policy) -> Outcome:
         findings={
             name: f"{said.words}. {said.sentence}" for name in names if (said := evidence.finding(name))
         },
+        forgiven=forgiven(policy, found),
     )
 
 

@@ -27,8 +27,7 @@ def notes(
 ) -> tuple[str, ...]:
     """The sentences, each once."""
     found = (
-        *_forgiven(policy),
-        *(f"Let pass by {one.allowed}: {one.variant}: {one.text}" for one in doubts if one.allowed),
+        *forgiven(policy, doubts),
         *_idle(evidence, policy, decisions),
         *(
             f"--ungated {pattern} names no task of this run."
@@ -46,11 +45,14 @@ def notes(
     return tuple(dict.fromkeys(found))
 
 
-def _forgiven(policy: Policy) -> Iterator[str]:
-    if policy.allow_limited:
-        yield "Limited runs are allowed to pass (--allow-limited)."
-    if policy.allow_inconclusive:
-        yield "Undecided rules are let through (--allow-inconclusive)."
+def forgiven(policy: Policy, doubts: Sequence[Doubt]) -> tuple[str, ...]:
+    """The sentences on what the policy lets pass, each once: those that no output may leave out."""
+    found = [
+        *(["Limited runs are allowed to pass (--allow-limited)."] if policy.allow_limited else []),
+        *(["Undecided rules are let through (--allow-inconclusive)."] if policy.allow_inconclusive else []),
+        *(f"Let pass by {one.allowed}: {one.variant}: {one.text}" for one in doubts if one.allowed),
+    ]
+    return tuple(dict.fromkeys(found))
 
 
 def _idle(evidence: Evidence, policy: Policy, decisions: Sequence[Decision]) -> Iterator[str]:
@@ -67,7 +69,7 @@ def _idle(evidence: Evidence, policy: Policy, decisions: Sequence[Decision]) -> 
         elif not (rows and matches_some(rule.variants, names)):
             general = rule.tasks == rule.variants == "*"  # such as those that --max-drop brings with it
             if not (rule.required and rule.tier == "required") and not general:
-                yield f"{where} concerns nobody in this run: {rule.tasks!r}, {rule.variants!r}."
+                yield f"{where} applies to nothing in this run: {rule.tasks!r}, {rule.variants!r}."
         elif not judged:
             yield f"{where} judges nothing: later or more literal rules hold for all that it names."
         elif others := [n for n in names if is_named(n, rule.variants, names) and n not in judged]:

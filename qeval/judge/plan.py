@@ -258,7 +258,13 @@ def table(rows: Sequence[Planned], noise: Sequence[str] = (), width: int | None 
         headers = ["task", "rule", "items", "churn", "smallest", "items needed", "answer"]
         cells = [[row.task, row.limit, *_numbers(row), _count(_one(row)), row.answer] for row in rows]
     else:
-        headers = ["task", "items", "churn", "smallest", *[f"for {points:g} points" for points in MARGINS]]
+        headers = [
+            "task",
+            "items",
+            "churn",
+            "smallest",
+            *[f"for {points:g} {'point' if points == 1 else 'points'}" for points in MARGINS],
+        ]
         cells = [[row.task, *_numbers(row), *_all_needed(row)] for row in rows]
     text = layout.table([*map(_column, headers)], cells, width)
     told = [row for row in rows if row.answer not in ("provable", "below noise")]
@@ -275,7 +281,7 @@ def _column(title: str) -> Column:
 
 
 def _plainly(rows: Sequence[Planned]) -> list[str]:
-    lost = [row for row in rows if row.answer == "impossible"]
+    lost = [row for row in rows if row.answer == "impossible" and row.tier == "required"]
     if not lost:
         return []
     names = ", ".join(dict.fromkeys(row.task for row in lost))

@@ -61,7 +61,7 @@ def shown(rule: Rule, comparison: Comparison, allowed: float) -> Shown:
 
 _UNITS = {
     "max_flips": "% of answers changed",
-    "min_top1_agreement": "% of positions with another token first",
+    "min_top1_agreement": "% of positions with a different token first",
 }
 
 
@@ -117,7 +117,7 @@ def _phrases(kind: str, limit: float, text: Shown, level: str) -> tuple[str, str
     if kind == "max_kl":
         return f"{text.change} nats from the baseline {interval}", f"{text.allowed} allowed"
     if kind == "min_top1_agreement":
-        what = f"{text.change}% of positions have another most likely token {interval}"
+        what = f"{text.change}% of positions have a different most likely token {interval}"
         return what, f"{text.allowed} allowed"
     what = f"{text.change} points lost {interval}"
     if kind == "min_recovery":

@@ -18,11 +18,11 @@ _OWN = re.compile(rf"(?:{OWN}(?:,\d+)?(?:\[.*\])?|\*)")
 """What names no file of a person's behind `text:`, `prompts:` or `trace:`."""
 
 
-def without_paths(outcome: Outcome, evidence: Evidence) -> Outcome:
+def without_paths(outcome: Outcome, evidence: Evidence, paths: dict[str, str] | None = None) -> Outcome:
     """An outcome without the paths of models, the names of protocols' files and of the rules on them; the
-    evidence is what was judged."""
+    evidence is what was judged, `paths` what `hiding` knows of other runs."""
     names = _named_by_rules(outcome.policy) | names_without_files(evidence.fidelity)
-    hide = hiding(evidence.run)[1]
+    hide = hiding(evidence.run, paths)[1]
     known = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
 
     def shown(text: str) -> str:

@@ -134,7 +134,7 @@ def _task_sizes(
 def _size(task: Task, name: str, known: Mapping[str, int], texts: Mapping[str, Shared]) -> Size:
     if name not in known:
         raise UsageError(
-            f"Nobody has said how many items {name} has.",
+            f"It is not known how many items {name} has.",
             f"Write --n {name}=1000, or measure it with --from RUN.",
         )
     n = known[name] if task.limit is None else min(known[name], task.limit)

@@ -171,7 +171,7 @@ def _make_room(model: Any, weights: Mapping[str, Any], recipe: Recipe, source: S
         raise QevalError(
             f"The adapter {source.path} brings {most - now} tokens more than the model has, and no weights"
             f" for {short[0]} them.",
-            "Save it anew with both embeddings: modules_to_save=['embed_tokens', 'lm_head'].",
+            "Save it again with both embeddings: modules_to_save=['embed_tokens', 'lm_head'].",
         )
     model.resize_token_embeddings(most, mean_resizing=False)
     recipe.notes.append(f"The adapter {source.path} brings {most - now} tokens of its own.")

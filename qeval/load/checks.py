@@ -122,7 +122,7 @@ def check_checkpoint(recipe: Recipe, spec: SchemeSpec) -> None:
     if recipe.ready and method not in spec.methods:
         what = f"quantised by {method}" if method else "not quantised"
         raise QevalError(
-            f"{name} is {what}, so it is no checkpoint of {spec.name}.", _other_scheme(method, name)
+            f"{name} is {what}, so it is not a checkpoint of {spec.name}.", _other_scheme(method, name)
         )
     if not recipe.ready and method:
         raise QevalError(

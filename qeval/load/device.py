@@ -32,7 +32,7 @@ def resolve_device(asked: str) -> str:
         return asked
     if asked.partition(":")[0] == "mps":
         raise UsageError(
-            "Apple's GPUs (mps) are not calculated on: nobody has held their numbers against a CPU's.",
+            "Apple's GPUs (mps) are not used: their numbers were never checked against a CPU's.",
             "Use --device cpu.",
         )
     import torch

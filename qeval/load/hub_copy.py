@@ -3,7 +3,7 @@ reads instead.
 
     <to>/<org>/<name>                     a data set: `--datasets-dir <to>` reads it
     <to>/models/<org>/<name>[--revision]  a model or a checkpoint: `--model` reads the folder
-    <to>/fetched.json                     which commit each of them is of, and the size of every file
+    <to>/fetched.json                     which commit each of them is of, and what each file holds
     <to>/.partial/                        what is being fetched; a broken call goes on from its whole files
 """
 
@@ -11,23 +11,23 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
-from qeval.base import numbers, reading
+from qeval.base import numbers
 from qeval.base.errors import QevalError
-from qeval.base.files import is_full, link_or_copy, write_atomic
+from qeval.base.files import is_full, link_or_copy
 from qeval.base.names import slug
+from qeval.load.hub_book import Copy, Kind, known, length, note, sum_of, whole
 from qeval.load.source import hub_refusal
 
-Kind = Literal["model", "dataset"]
-BOOK, PARTIAL = "fetched.json", ".partial"
+PARTIAL = ".partial"
 MODELS = "models"
 """The folder of models: no organisation of the Hub can have this name."""
 _SPARE = 64 << 20
@@ -48,7 +48,8 @@ class File(msgspec.Struct, frozen=True):
 class Wanted:
     """A repository to be copied to `place` below the folder; `choose` picks the files out of all there are,
     and `finish` may change the folder before it appears. `parts` says which of it were chosen, so that a
-    later call can tell whether they are there; empty for all of it."""
+    later call can tell whether they are there; empty for all of it. `pinned` is the revision that was asked
+    for, where `revision` is the commit that it means."""
 
     kind: Kind
     repo: str
@@ -57,41 +58,7 @@ class Wanted:
     revision: str | None = None
     parts: tuple[str, ...] = ()
     finish: Callable[[Path], None] | None = None
-
-
-class Copy(msgspec.Struct, frozen=True):
-    """A repository as it was copied; `files` are sizes by name."""
-
-    kind: Kind
-    repo: str
-    place: str
-    commit: str
-    files: dict[str, int]
-    revision: str | None = None
-    parts: tuple[str, ...] = ()
-
-    @property
-    def bytes(self) -> int:
-        """How much it takes."""
-        return sum(self.files.values())
-
-
-class _Book(msgspec.Struct):
-    copies: tuple[Copy, ...] = ()
-    schema: int = 1
-
-
-def copies(to: Path) -> tuple[Copy, ...]:
-    """What a folder says that it holds; nothing where it says nothing that can be read."""
-    try:
-        return msgspec.json.decode(reading.content(to / BOOK), type=_Book).copies
-    except (OSError, msgspec.MsgspecError):
-        return ()
-
-
-def known(to: Path, place: str) -> Copy | None:
-    """What is told of a place below the folder."""
-    return next((copy for copy in copies(to) if copy.place == place), None)
+    pinned: str | None = None
 
 
 def place_of(repo: str, revision: str | None) -> str:
@@ -103,15 +70,18 @@ def fetch(wanted: Wanted, to: Path, progress: Callable[[str], None]) -> tuple[Co
     """The copy of a repository below `to`, and whether it was there already.
 
     The revision is resolved to a commit first, and every file is of it. What is there of another commit, or
-    of fewer parts, is replaced once the new copy is whole and each file holds what the Hub says.
+    of fewer parts or files, is replaced once the new copy is whole and each file holds what the Hub says.
+    What an earlier call fetched of it stays wanted.
 
-    Raises QevalError for a repository, revision or file that is not there, for one that may not be read, for
-    a connection that breaks for good, and for a disk that is full or cannot be written to.
+    Raises QevalError for a folder in its place that no call fetched, for a repository, revision or file that
+    is not there, for one that may not be read, for a connection that breaks for good, and for a disk that is
+    full or cannot be written to.
     """
     with _explained(wanted, to):
-        commit, files = _listed(wanted)
         there = known(to, wanted.place)
-        if there is not None and _holds(to, there, commit, wanted.parts):
+        _check_place(wanted, to, there)
+        commit, files = _listed(wanted, there)
+        if there is not None and _holds(to, there, commit, wanted.parts, files):
             return there, True
         partial = to / PARTIAL / f"{_begun(wanted)}{commit[:16]}"
         _check_space(wanted, files, partial, to)
@@ -121,24 +91,51 @@ def fetch(wanted: Wanted, to: Path, progress: Callable[[str], None]) -> tuple[Co
         _verify(wanted, files, partial)
         if wanted.finish is not None:
             wanted.finish(partial)
-        sizes = {file.name: (partial / file.name).stat().st_size for file in files}
-        copy = Copy(wanted.kind, wanted.repo, wanted.place, commit, sizes, wanted.revision, wanted.parts)
+        copy = _copy(wanted, commit, files, partial)
+        _check_place(wanted, to, there)
+        note(to, replace(copy, commit=""))  # ours already, should this end in the middle
         _appear(partial, to / wanted.place, to)
         _forget_begun(wanted, to)
-        _note(to, copy)
+        note(to, copy)
     return copy, False
 
 
-def _listed(wanted: Wanted) -> tuple[str, tuple[File, ...]]:
-    """The commit that is meant and the files of it that are wanted."""
+def _check_place(wanted: Wanted, to: Path, there: Copy | None) -> None:
+    """Refuse to replace what no call fetched: it may be somebody's only copy."""
+    target = to / wanted.place
+    if target.is_symlink() or (there is None and target.exists()):
+        raise QevalError(
+            f"{target} is there already, and qeval fetch did not make it.",
+            "Move it elsewhere, or name another place with --to.",
+        )
+
+
+def _copy(wanted: Wanted, commit: str, files: Sequence[File], partial: Path) -> Copy:
+    """What is noted of a copy that was verified. A small file may have been finished since."""
+    return Copy(
+        wanted.kind,
+        wanted.repo,
+        wanted.place,
+        commit,
+        {file.name: (partial / file.name).stat().st_size for file in files},
+        wanted.revision,
+        wanted.parts,
+        {file.name: file.sha256 or sum_of(partial / file.name) for file in files},
+        wanted.pinned,
+    )
+
+
+def _listed(wanted: Wanted, before: Copy | None) -> tuple[str, tuple[File, ...]]:
+    """The commit that is meant and the files of it that are wanted, or were before."""
     from huggingface_hub import HfApi
 
     info = HfApi().repo_info(
         wanted.repo, repo_type=wanted.kind, revision=wanted.revision, files_metadata=True, timeout=30
     )
     there = {one.rfilename: _file(one) for one in info.siblings or ()}
-    chosen = tuple(there[name] for name in wanted.choose(sorted(there)))
-    if not chosen:
+    names = set(wanted.choose(sorted(there)))
+    chosen = tuple(there[name] for name in sorted(names | ({*(before.files if before else ())} & set(there))))
+    if not names:
         raise QevalError(
             f"{wanted.repo} holds none of the files that are needed.",
             f"Look at them: {_page(wanted)}/tree/{info.sha}",
@@ -158,23 +155,16 @@ def _file(told: Any) -> File:
     return File(told.rfilename, told.size or 0, large or "", told.blob_id or "")
 
 
-def _holds(to: Path, copy: Copy, commit: str, parts: tuple[str, ...]) -> bool:
-    """Whether a copy is of the commit, has the parts, and each of its files as long as it was."""
+def _holds(to: Path, copy: Copy, commit: str, parts: tuple[str, ...], files: Sequence[File]) -> bool:
+    """Whether a copy is of the commit, has the parts and the files, and each of them holds what it did."""
     if copy.commit != commit or (copy.parts and not (parts and set(parts) <= set(copy.parts))):
         return False
-    return all(_size(to / copy.place / name) == size for name, size in copy.files.items())
-
-
-def _size(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None
+    return {file.name for file in files} <= set(copy.files) and whole(to, copy)
 
 
 def _check_space(wanted: Wanted, files: Sequence[File], partial: Path, to: Path) -> None:
     partial.mkdir(parents=True, exist_ok=True)
-    missing = sum(file.size for file in files if _size(partial / file.name) != file.size)
+    missing = sum(file.size for file in files if length(partial / file.name) != file.size)
     free = shutil.disk_usage(to).free
     if missing + _SPARE > free:
         raise QevalError(
@@ -188,7 +178,7 @@ def _seed(before: Path, partial: Path, files: Sequence[File]) -> None:
     """Have the large files of an earlier copy in the new one; huggingface_hub takes those whose hash is the
     right one, and fetches the others."""
     for file in files:
-        if file.sha256 and _size(before / file.name) == file.size and not (partial / file.name).exists():
+        if file.sha256 and length(before / file.name) == file.size and not (partial / file.name).exists():
             link_or_copy(before / file.name, partial / file.name)
 
 
@@ -209,7 +199,7 @@ def _verify(wanted: Wanted, files: Sequence[File], partial: Path) -> None:
     next call fetches it again."""
     for file in files:
         path = partial / file.name
-        if _size(path) == file.size and _content(path, file) in {file.sha256 or file.blob, ""}:
+        if length(path) == file.size and _proved(path, file.sha256 or file.blob):
             continue
         path.unlink(missing_ok=True)
         raise QevalError(
@@ -218,15 +208,9 @@ def _verify(wanted: Wanted, files: Sequence[File], partial: Path) -> None:
         )
 
 
-def _content(path: Path, file: File) -> str:
-    """The hash of a file that the Hub tells of it, "" where it tells none."""
-    with path.open("rb") as opened:
-        if file.sha256:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
-        if not file.blob:
-            return ""
-        begun = hashlib.sha1(f"blob {file.size}\0".encode(), usedforsecurity=False)  # git's own name of it
-        return hashlib.file_digest(opened, lambda: begun).hexdigest()
+def _proved(path: Path, told: str) -> bool:
+    """Whether a file's hash is the one that the Hub tells, if it tells any."""
+    return not told or sum_of(path, told) == told
 
 
 def _appear(partial: Path, target: Path, to: Path) -> None:
@@ -251,12 +235,6 @@ def _forget_begun(wanted: Wanted, to: Path) -> None:
         shutil.rmtree(left, ignore_errors=True)
     with contextlib.suppress(OSError):
         (to / PARTIAL).rmdir()
-
-
-def _note(to: Path, copy: Copy) -> None:
-    others = [one for one in copies(to) if one.place != copy.place]
-    book = _Book(tuple(sorted([*others, copy], key=lambda one: one.place)))
-    write_atomic(to / BOOK, msgspec.json.format(msgspec.json.encode(book), indent=2) + b"\n")
 
 
 @contextlib.contextmanager
@@ -312,7 +290,7 @@ def explained(wanted: Wanted, to: Path, error: Exception) -> QevalError:
             return refusal
     if any(isinstance(one, HFValidationError) for one in causes):
         return QevalError(
-            f"{wanted.repo!r} is no name of a repository on the Hub.", "A Hub id looks like org/name."
+            f"{wanted.repo!r} is not the name of a repository on the Hub.", "A Hub id looks like org/name."
         )
     answered = next((one for one in causes if isinstance(one, HfHubHTTPError)), None)
     if answered is not None and answered.response is not None:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from qeval.load.hub_copy import Wanted, explained, known, place_of
+from qeval.base.errors import QevalError
+from qeval.load.hub_book import Copy, known
+from qeval.load.hub_copy import Wanted, explained, place_of
 from qeval.load.source import READ_SUFFIXES, WEIGHT_SUFFIXES
 
 _CARD = "README.md"
@@ -93,7 +95,8 @@ def _small(name: str) -> bool:
 def set_wanted(need: SetNeeded, to: Path) -> Wanted:
     """A data set: the files of its configurations as its card tells them, else all of it.
 
-    What an earlier call fetched of it stays wanted. Raises what `hub_copy.fetch` raises.
+    What an earlier call fetched of it stays wanted. Raises what `hub_copy.fetch` raises, and QevalError where
+    its place holds another revision of it: both were read by the same name.
     """
     from huggingface_hub import HfApi
 
@@ -108,6 +111,7 @@ def set_wanted(need: SetNeeded, to: Path) -> Wanted:
     parts = _parts(need, listed)
     before = known(to, place)
     if before is not None:
+        _check_revision(before, need, str(info.sha), to)
         parts = tuple(sorted({*parts, *before.parts})) if parts and before.parts else ()
     chosen = {name: listed[name] for part in parts if (name := part.partition(":")[0])}
     return Wanted(
@@ -118,7 +122,17 @@ def set_wanted(need: SetNeeded, to: Path) -> Wanted:
         str(info.sha),
         parts,
         functools.partial(_cut_card, kept=tuple(chosen)) if parts else None,
+        need.revision,
     )
+
+
+def _check_revision(before: Copy, need: SetNeeded, commit: str, to: Path) -> None:
+    if before.pinned != need.revision and before.commit not in {"", commit}:
+        raise QevalError(
+            f"{need.path} is wanted at {need.revision or 'its newest commit'}, and {to / before.place} holds"
+            f" {before.pinned or 'the commit'} {before.commit[:12]}.",
+            "Name another place with --to: one folder holds one revision of a data set.",
+        )
 
 
 def _place(path: str, identifier: str) -> str:

@@ -47,7 +47,7 @@ def install_command(spec: SchemeSpec) -> str:
     """The command that installs what a scheme needs, as documents print it: of a qeval from the index."""
     if spec.extra is None:
         return _without_extra(spec)
-    return f"pip install {'' if isolated(spec) else '--no-build-isolation '}'qeval[{spec.extra}]'"
+    return f"{'pip install ' if isolated(spec) else installed.NOT_ISOLATED}'qeval[{spec.extra}]'"
 
 
 def remedy(spec: SchemeSpec) -> str:
@@ -70,8 +70,8 @@ def isolated(spec: SchemeSpec) -> bool:
 
 
 def _without_extra(spec: SchemeSpec) -> str:
-    isolation = "" if isolated(spec) else "--no-build-isolation "
-    return f"pip install {isolation}{' '.join(package.distribution for package in spec.packages)}"
+    words = "pip install " if isolated(spec) else installed.NOT_ISOLATED
+    return f"{words}{' '.join(package.distribution for package in spec.packages)}"
 
 
 def in_words(packages: Sequence[Package]) -> str:

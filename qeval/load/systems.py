@@ -25,12 +25,12 @@ SYSTEMS = {
     "Darwin": System(
         "macOS",
         True,
-        "on the CPU, not tested; Apple's GPUs (mps) are refused, since nobody has held their numbers"
-        " against a CPU's",
+        "on the CPU, not tested; Apple's GPUs (mps) are refused, since their numbers were never"
+        " checked against a CPU's",
         _BY_WORKFLOW,
     ),
     "Windows": System(
-        "Windows", False, "no, but for the toy: in WSL 2, which is Linux, or on another machine", _BY_WORKFLOW
+        "Windows", False, "only the toy; use WSL 2, which is Linux, or another machine", _BY_WORKFLOW
     ),
 }
 """By what platform.system() calls them."""

@@ -10,6 +10,7 @@ from qeval.base.names import short
 from qeval.base.records import ENOUGH_QUANTISED, Result
 from qeval.compare import noise, spread
 from qeval.compare.evidence import Evidence
+from qeval.compare.margin import listed
 from qeval.compare.rows import result_of
 
 TITLE = "Before you trust these numbers"
@@ -97,6 +98,7 @@ def _of_the_run(evidence: Evidence) -> Iterable[str]:
         yield f"Did not run: {', '.join(failed)}."
     if unfinished := [result.variant.name for result in run.results if result.status == "partial"]:
         yield f"Not finished, so some tasks are missing: {', '.join(unfinished)}."
+    yield from _lacking(evidence)
     if len(run.results) == 1:
         yield "There is one variant only: scores are shown, and there is nothing to compare."
     cells = [cell for result in run.results for cell in result.cells]
@@ -108,6 +110,14 @@ def _of_the_run(evidence: Evidence) -> Iterable[str]:
     if any(cell.aggregate_only for cell in cells):
         yield "Only scores are known, not the items behind them: intervals are conservative, flips unknown."
     yield from _cut(run.results)
+
+
+def _lacking(evidence: Evidence) -> Iterable[str]:
+    """Which variants lack tasks of the baseline though they are finished, as of merged and imported runs."""
+    done = [one.variant.name for one in evidence.candidates if one.status == "done" and evidence.pairs]
+    lacking = [f"{short(name)} {listed(evidence.missing[name])}" for name in done if evidence.missing[name]]
+    if lacking:
+        yield f"Not scored, though the baseline has it, so nothing sums the variant up: {_some(lacking)}."
 
 
 def _cut(results: Iterable[Result]) -> Iterable[str]:

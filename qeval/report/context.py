@@ -163,11 +163,13 @@ def build(
     policy: Policy | None = None,
     *,
     title: str | None = None,
+    forgiven: Sequence[str] = (),
 ) -> Context:
     """The context of a report on a run.
 
     `read_items` gives a stored cell's items; it is not asked for cells that hold only a score. `decisions`
-    and `policy` are a gate's, if one was asked for. Nothing is recomputed that the evidence already says.
+    and `policy` are a gate's, if one was asked for, and `forgiven` its sentences on what it let pass. Nothing
+    is recomputed that the evidence already says.
     """
     run, material, noise = evidence.run, Material(evidence, decisions), noise_of(evidence)
     ranked = ranking(evidence, decisions)
@@ -189,22 +191,11 @@ def build(
         commands=commands(run),
         ranking=ranked,
         cautions=cautions(evidence),
-        forgiven=_forgiven(policy),
+        forgiven=tuple(forgiven),
         gate=_gate_text(policy, decisions),
         fidelity=told(evidence.fidelity),
         choices=choices_told(evidence),
     )
-
-
-def _forgiven(policy: Policy | None) -> tuple[str, ...]:
-    if policy is None:
-        return ()
-    notes = []
-    if policy.allow_limited:
-        notes.append("Limited runs are allowed to pass.")
-    if policy.allow_inconclusive:
-        notes.append("Undecided rules are allowed to pass.")
-    return tuple(notes)
 
 
 def _gate_text(policy: Policy | None, decisions: Sequence[Decision]) -> str:

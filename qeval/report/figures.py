@@ -103,7 +103,7 @@ def n_of(score: Score | None, texts: int | None = None) -> str:
 
 
 def _allowed_text(decision: Decision) -> str:
-    """The rule's limit in words."""
+    """The rule's limit in words; "" of a doubt, which has none."""
     rule = decision.rule
     if rule.max_drop is not None:
         words = f"-{rule.max_drop:g}"
@@ -111,8 +111,10 @@ def _allowed_text(decision: Decision) -> str:
         words = f"{numbers.percent(rule.min_recovery)} kept"
     elif rule.max_ppl_ratio is not None:
         words = f"x{rule.max_ppl_ratio:g}"
-    else:
+    elif rule.max_flips is not None:
         words = f"{numbers.percent(rule.max_flips)} flips"
+    else:
+        return ""
     return f"allowed: {words}{'' if rule.tier == 'required' else ' (advice)'}"
 
 

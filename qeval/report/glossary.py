@@ -35,10 +35,10 @@ def _words(context: Context) -> str:
     """The five words, with the margin of this report."""
     within = context.evidence.margin.told()
     return (
-        f"Not every difference that can be measured matters. Here one matters from {within}. Equivalent: the "
-        "whole interval is smaller than that. Measurable: it is smaller too, but surely not zero. Worse, "
-        "better: the whole interval is beyond it. Undecided: more items are needed to tell. Undecided is not "
-        "the same as equivalent."
+        f"Not every difference that can be measured matters. Here a difference matters from {within}. "
+        "Equivalent: the whole interval is smaller than that. Measurable: it is smaller too, but surely not "
+        "zero. Worse, better: the whole interval is beyond it. Undecided: more items are needed to tell. "
+        "Undecided is not the same as equivalent."
     )
 
 
@@ -54,7 +54,7 @@ _INTERVAL = (
     "A test asks a sample of all the questions that could be asked; other questions would have given "
     "another difference. The interval is the range of true differences that agree with what was seen. "
     "With 95% intervals, such ranges hold the truth in 95 of 100 tests. If the range reaches across "
-    "zero, the data cannot tell the difference from none. That is not the same as no difference: a wide "
+    "zero, the data are consistent with no difference. That is not the same as no difference: a wide "
     "range means that too few questions were asked."
 )
 _VERDICTS = (
@@ -64,26 +64,26 @@ _VERDICTS = (
 )
 _FLIPS = (
     "Lost answers were right and became wrong; gained ones were wrong and became right; changed counts "
-    "every answer that is another one than before. A variant that loses 50 and gains 50 has the same "
-    "score, but it is another model on 100 questions."
+    "every answer that differs from before. A variant that loses 50 and gains 50 has the same score, "
+    "but it is another model on 100 questions."
 )
 _CALIBRATION = (
     "How sure a model is of its answer: the probability that it gives this choice among all, from their "
     "log-probabilities as they are. The expected calibration error sorts items into ten bins by confidence "
     "(0 to 10%, 10 to 20%, and so on) and takes the mean over items of how far the share of right answers in "
     "a bin lies from its mean confidence (Guo et al. 2017). A model that is right as often as it is sure has "
-    "0, but for chance, which adds up to 0.4 times the root of 10 by the number of items: 4 points for 1000."
+    "0, but for chance, which adds up to 0.4 times the square root of 10 / n: 4 points for n = 1000."
 )
 _NOISE = (
     "The baseline was scored twice: by another path through the same code, in other batches and another "
     "order. What differs then is no loss of anything. A variant is within twice the noise floor where "
     "its changed answers and its difference are at most twice those, the floor of a difference taken no "
-    "smaller than so many changes make by chance. Another GPU or another version of a library moves "
+    "smaller than that many changes make by chance. Another GPU or another version of a library moves "
     "numbers too, and was not tried. It decides no verdict."
 )
 _SEEDS = (
     "Some schemes draw texts at random while they quantise. They were made several times, each with "
-    "another draw; the spread between those is luck, and so is a choice between schemes closer than that."
+    "a different draw; the spread between those is luck, and so is a choice between schemes closer than that."
 )
 _RECOVERY = (
     "The variant's score as a share of the baseline's. Guessing alone scores something: with four "
@@ -96,13 +96,13 @@ _MEANS = (
 )
 _SHRUNKEN = (
     "Among 57 subjects of 100 questions some look terrible and some splendid by luck alone. Shrinking "
-    "draws every difference towards the mean of all by as much as luck explains. What still stands out "
+    "pulls every difference towards the mean of all by as much as luck explains. What still stands out "
     "deserves a look."
 )
 _TEXTS = (
     "Questions under one text are answered well or badly together. So where items share texts, the texts are "
-    "what counts as independent: 204 questions under 66 texts say less than 204 that stand alone. From fewer "
-    "than 20 texts nothing is known of how texts differ."
+    "what counts as independent: 204 questions under 66 texts say less than 204 that stand alone. With fewer "
+    "than 20 texts, nothing is known of how texts differ."
 )
 _PERPLEXITY = (
     "How surprised the model is by a text, word by word: with a perplexity of 8 it is as unsure as if it "

@@ -28,7 +28,8 @@ _SHORT = {
 
 
 def headline(entries: Sequence[Entry]) -> str:
-    """What was found of all variants, the best first: "bnb4 is equivalent within 1 point; gptq is worse".
+    """What was found of all variants, the best first: "bnb4 is equivalent within 1 point; gptq is worse";
+    among those that are worse the worst first, since many names are cut short.
 
     Variants of which the same is said stand together; a margin is named where it first matters. "" where
     there is none to tell of.
@@ -36,21 +37,23 @@ def headline(entries: Sequence[Entry]) -> str:
     groups: dict[tuple[str, str], list[str]] = {}
     for entry in sorted(entries, key=lambda one: BEST_FIRST.index(one.verdict.status)):
         status = entry.verdict.status
-        said = (status, entry.word if status in _SHORT else "")
+        said = (status, entry.word if status in (*_SHORT, "UNDECIDED") else "")
         groups.setdefault(said, []).append(short(entry.variant, _LONGEST))
     told: list[str] = []
     margins: set[str] = set()
     for (status, word), names in groups.items():
         margin = word.rpartition("than " if "than " in word else "within ")[2]
-        told.append(f"{_names(names)} {_is(status, word, len(names) > 1, known=margin in margins)}")
-        if word:
+        ordered = names[::-1] if status in {"WORSE", "FAIL"} else names
+        told.append(f"{_names(ordered)} {_is(status, word, len(names) > 1, known=margin in margins)}")
+        if status in _SHORT:
             margins.add(margin)
     return "; ".join(told)
 
 
 def _is(status: str, word: str, several: bool, *, known: bool) -> str:
     if status in _WORDS:
-        return _WORDS[status][several]
+        _, colon, lacks = word.partition(": ")
+        return _WORDS[status][several] + colon + lacks
     if status == "MEASURABLE" and not known:
         margin = word.rpartition("than ")[2]
         of = " in perplexity" if margin.startswith("x") else ""

@@ -49,7 +49,8 @@ class Scale:
 @dataclass(frozen=True)
 class Entry:
     """A variant against the reference, in words. `finding` is that on the row that the table is about, `word`
-    what sums the variant up; `ratio` is that of the first perplexity, `ratio_of` the finding on it. `fixed`
+    what sums the variant up, which is the finding `sums_up`, and `by` names its row where that is another;
+    `ratio` is that of the first perplexity, `ratio_of` the finding on it. `fixed`
     are the cells of the columns that no reference changes."""
 
     variant: str
@@ -59,7 +60,9 @@ class Entry:
     interval: str
     worst: str
     ratio: str
+    by: str = ""
     finding: Finding | None = None
+    sums_up: Finding | None = None
     ratio_of: Finding | None = None
     span: Span | None = None
     fixed: tuple[str, ...] = ()
@@ -70,11 +73,15 @@ class Entry:
         return short(self.variant)
 
 
+Heads = tuple[Row | None, Row | None]
+
+
 @dataclass(frozen=True)
 class Ranking:
     """The table: its entries in order, the row that Δ is of, the titles of columns that something stands in.
     `reference` holds what is known of the variant that the others are compared with; `fixed` the title of
-    each of its columns, the unit, and what more there is to know of it."""
+    each of its columns, the unit, and what more there is to know of it. `heads` are the row that Δ is of and
+    the first perplexity beside it."""
 
     title: str
     entries: tuple[Entry, ...]
@@ -83,15 +90,21 @@ class Ranking:
     has_worst: bool
     ratio_of: str
     scale: Scale | None
+    heads: Heads = (None, None)
 
 
-def ranking(evidence: Evidence, decisions: Sequence[Decision] = ()) -> Ranking:
-    """The decision table of a run."""
+def _heads(evidence: Evidence) -> Heads:
+    """The first rows on which anything is compared."""
     rows = summary_rows(evidence.rows)
     known = {row for _, row in evidence.pairs}
     rows = tuple(row for row in rows if row.id in known)
     first = min(rows, key=place, default=None)
-    ratio_of = next((row for row in rows if row.kind == "perplexity" and row is not first), None)
+    return first, next((row for row in rows if row.kind == "perplexity" and row is not first), None)
+
+
+def ranking(evidence: Evidence, decisions: Sequence[Decision] = (), heads: Heads | None = None) -> Ranking:
+    """The decision table of a run; about the same rows as another table where its `heads` are given."""
+    first, ratio_of = heads = heads or _heads(evidence)
     columns = tuple(_fixed(evidence))
     fixed = tuple(column[:3] for column in columns)
     entries = [
@@ -111,6 +124,7 @@ def ranking(evidence: Evidence, decisions: Sequence[Decision] = ()) -> Ranking:
         has_worst=any(entry.worst != numbers.NONE for entry in entries),
         ratio_of=ratio_of.title if ratio_of else "",
         scale=scale,
+        heads=heads,
     )
 
 
@@ -139,10 +153,19 @@ def _entry(
         interval=found.interval_text if found else "",
         worst=_worst(evidence, name, first),
         ratio=ratio.delta_text if ratio else numbers.NONE,
+        by=_by(sums_up, first) if not decisions else "",
         finding=found,
+        sums_up=sums_up,
         ratio_of=ratio,
         fixed=tuple(cells.get(name, numbers.NONE) for cells in columns),
     )
+
+
+def _by(sums_up: Finding | None, first: Row | None) -> str:
+    """The row that sums a variant up and its difference, where the table is about another."""
+    if sums_up is None or first is None or sums_up.comparison.task == first.id:
+        return ""
+    return f"{sums_up.comparison.task} {sums_up.delta_text}"
 
 
 def worst_of(evidence: Evidence, variant: str, first: Row | None) -> Finding | None:
@@ -275,11 +298,16 @@ def _ticks(low: float, high: float, kind: str) -> Iterable[tuple[float, str]]:
             if low <= -math.log(ratio) <= high:
                 yield -math.log(ratio), f"x{ratio:g}"
         return
-    step = next(step for step in _STEPS if (high - low) / step <= _MOST_TICKS)
+    step = _step((high - low) / _MOST_TICKS)
     for number in range(math.ceil(low / step), math.floor(high / step) + 1):
         yield number * step, numbers.signed(100 * number * step, 0 if step >= _WHOLE else 1)
 
 
-_STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+def _step(least: float) -> float:
+    """The smallest of 1, 2, 5, 10, 20, 50, ... tenths of a point that is no less, of scores of any size."""
+    power: float = 10.0 ** max(math.floor(math.log10(least)), -3)
+    return next((step for step in (power, 2 * power, 5 * power) if step >= least), 10 * power)
+
+
 _WHOLE = 0.01
 _MOST_TICKS = 4

@@ -163,7 +163,11 @@ def _sentence(group: str, own: Sequence[Subject], names: Sequence[str]) -> str:
         most = f"{short(least.variant)} in {least.subject} ({least.delta}; {least.interval})"
         largest = f" The largest loss measured: {most}." if least.value < 0 else ""
         return f"{group}: no loss or gain is shown in any of its {of} subjects for {whom}.{largest}"
-    rest = "" if len(told) == len(names) else " Nothing is shown for the others."
+    rest = (
+        ""
+        if len(told) == len(names)
+        else " For the others no loss or gain is shown in any subject, once all are corrected for."
+    )
     return f"{group}, {of} subjects: {'; '.join(told)}.{rest}"
 
 
@@ -173,9 +177,11 @@ def _shown(name: str, own: Sequence[Subject]) -> str:
     words = []
     if lost:
         worst = lost[0]
-        words.append(f"loses in {len(lost)}, most in {worst.subject} ({worst.delta}; {worst.interval})")
+        words.append(
+            f"loses in {len(lost)} of them, most in {worst.subject} ({worst.delta}; {worst.interval})"
+        )
     if gained:
-        words.append(f"gains in {len(gained)}")
+        words.append(f"gains in {len(gained)} of them")
     return f"{short(name)} {' and '.join(words)}" if words else ""
 
 

@@ -82,7 +82,8 @@ def _unjudged(result: Result, evidence: Evidence) -> Verdict:
     if result.status == "stopped":
         return _plain(name, "MISSING", "Scoring stopped early, for a rule about another baseline.")
     if found is None:
-        return _plain(name, "NONE", "It has no task in common with the baseline.")
+        why = evidence.refused.get(name, "It has no task in common with the baseline.")
+        return _plain(name, "NONE", why)
     return Verdict(name, found.status, capitalised(found.words), found.sentence)
 
 

@@ -23,7 +23,8 @@ FEWEST = 3
 
 @dataclass(frozen=True)
 class Meeting:
-    """A variant against a reference in the matrix: a key of `verdicts.MARKS`, its mark, and words."""
+    """A variant against a reference in the matrix: a key of `verdicts.MARKS`, its mark, and words. The status
+    is that which sums the variant up, as in the decision table; the difference is that of the table's row."""
 
     status: str
     mark: str
@@ -34,7 +35,7 @@ class Meeting:
 @dataclass(frozen=True)
 class Versus:
     """`names` are the references, the baseline first; `matrix` has a row a variant and a column a reference,
-    None where nothing is compared; `payload` is what the script puts in place, by reference."""
+    None where the title's row is not compared; `payload` is what the script puts in place, by reference."""
 
     title: str
     names: tuple[str, ...]
@@ -51,7 +52,8 @@ def versus(context: Context) -> Versus | None:
     if len(evidences) < FEWEST:
         return None
     names = tuple(one.run.baseline for one in evidences)
-    rankings = [context.ranking, *map(ranking, evidences[1:])]
+    own = context.ranking
+    rankings = [own, *(ranking(one, heads=own.heads) for one in evidences[1:])]
     every = [line.name for line in context.lines]
     payload = {
         "variants": every,
@@ -68,10 +70,13 @@ def _matrix(names: Sequence[str], rankings: Sequence[Ranking]) -> Iterable[tuple
 
 
 def _meeting(entry: Entry | None) -> Meeting | None:
+    if entry is not None and entry.verdict.status == "NONE":
+        return Meeting("NONE", entry.verdict.mark, "–", entry.verdict.sentence)
     if entry is None or entry.finding is None:
         return None
-    one = entry.finding
-    return Meeting(one.status, one.mark, one.delta_text, f"{one.words}, {one.interval_text}")
+    one, sums_up = entry.finding, entry.sums_up or entry.finding
+    by = f" by {entry.by}" if entry.by else ""
+    return Meeting(sums_up.status, sums_up.mark, one.delta_text, f"{one.interval_text}; {sums_up.words}{by}")
 
 
 def _reference(evidence: Evidence, table: Ranking, every: Sequence[str]) -> dict[str, Any]:
@@ -103,6 +108,7 @@ def _shown(entry: Entry, every: Sequence[str]) -> list[Any]:
         [span.low, span.high, span.dot, span.beyond] if span else None,
         entry.worst,
         entry.ratio,
+        entry.by,
     ]
 
 

@@ -87,7 +87,7 @@ def _numbers(asked: str) -> list[int]:
     """The numbers of `--devices 0,1`. Raises UsageError for other words."""
     words = [word.strip() for word in asked.split(",")]
     if not all(word.isdigit() for word in words):
-        raise UsageError(f"--devices {asked!r} is no list of numbers.", "Write all, or e.g. 0,1.")
+        raise UsageError(f"--devices {asked!r} is not a list of numbers.", "Write all, or e.g. 0,1.")
     if len(set(words)) < len(words):
         raise UsageError(f"--devices {asked} names a GPU twice.", "Name each once.")
     return [int(word) for word in words]

@@ -17,7 +17,7 @@ from qeval.store.runs import RunDir
 
 
 def standing(order: Order, place: RunDir) -> tuple[Run, bool]:
-    """The run as it stands, and whether it stands on disk."""
+    """The run as it stands, and whether it stands on disk; then its version is that of who scored it."""
     fresh = Run(
         id=place.path.name,
         created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
@@ -37,17 +37,28 @@ def standing(order: Order, place: RunDir) -> tuple[Run, bool]:
         return fresh, False
     there = {result.variant.name: result for result in old.results}
     results = tuple(there.get(r.variant.name, r) for r in fresh.results)
-    return learned(replace(fresh, created=old.created, results=results)), True
+    version = old.qeval_version if any(result.cells for result in results) else fresh.qeval_version
+    return learned(replace(fresh, created=old.created, results=results, qeval_version=version)), True
 
 
 def fed(run: Run, name: str, packing: Packing) -> Run:
     """The run that knows how one of its variants is fed, from now on, whatever becomes of the worker."""
     results = (replace(one, packing=packing) if one.variant.name == name else one for one in run.results)
-    return replace(run, results=tuple(results))
+    return _by_this_version(replace(run, results=tuple(results)))
+
+
+def _by_this_version(run: Run) -> Run:
+    """The run, this version the last of those that scored it."""
+    others = [one for one in run.qeval_version.split(", ") if one not in {"", installed.version()}]
+    return replace(run, qeval_version=", ".join([*others, installed.version()]))
 
 
 def with_result(run: Run, result: Result, asked: bool | None) -> Run:
-    """The run with a result in its place; `asked`: costs were asked for (None: neither way)."""
+    """The run with a result in its place; `asked`: costs were asked for (None: neither way). This version is
+    among those that scored the run where a cell is new, or another one than before."""
+    known = [cell for old in run.results if old.variant.name == result.variant.name for cell in old.cells]
+    if any(cell not in known for cell in result.cells):
+        run = _by_this_version(run)
     rows = {task.name: at for at, task in enumerate(run.suite.tasks)}
     results = tuple(
         with_repeats_of(_in_order(_beside(old, result, asked), old, rows), [old])

@@ -148,4 +148,4 @@ def followed(
     return following.run
 
 
-_LEFT = "No worker finished it; the same command goes on."
+_LEFT = "No worker finished it; the same command resumes it."

@@ -153,7 +153,7 @@ class Taker:
             return []  # it was finished, and is cleared away
         if now.mark != self.plan.mark:
             raise QevalError(
-                f"{self.place.path.name} was planned anew.", "Start its workers again: qeval worker."
+                f"{self.place.path.name} was planned again.", "Start its workers again: qeval worker."
             )
         return [part for part in self.plan.parts if self._result(part.job.variant.name) is None]
 

@@ -45,5 +45,5 @@ def differing(wanted: Mapping[str, str]) -> QevalError | None:
         return None
     return QevalError(
         f"{socket.gethostname()} has {', '.join(told)}.",
-        "All who work at a run need the same versions: others may give other numbers.",
+        "All workers of a run need the same versions: other versions may give other numbers.",
     )

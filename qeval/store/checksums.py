@@ -45,7 +45,7 @@ def damaged(path: Path, what: str) -> QevalError:
     """The error that a file is not what it should be, with the remedy."""
     return QevalError(
         f"{path} {what}.",
-        "Run (or import) it again by the same command: what is damaged is made anew, the rest is kept.",
+        "Run (or import) it again by the same command: what is damaged is made again, the rest is kept.",
     )
 
 

@@ -389,7 +389,7 @@ class Store:
             raise QevalError(f"There is no run in {self.root} yet.", "Make one with: qeval run --model demo")
         if marked == "":
             raise IncomparableError(
-                "The newest run did not get so far as to have results, so older ones are not taken for it.",
+                "The newest run did not get far enough to have results; an older one is not used instead.",
                 "Run it again, or name a run; list them with: qeval list runs",
             )
         return runs[0]

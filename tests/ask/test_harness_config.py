@@ -70,7 +70,7 @@ def test_a_chat_template_that_the_file_denies(tmp_path):
     ("text", "says"),
     [
         ("- arc_easy", "holds a list, no configuration of lm-eval"),
-        ("tasks: [", "is no YAML"),
+        ("tasks: [", "is not YAML"),
         ("num_fewshot: 5", "tasks names no tasks"),
         ("tasks: [{task: a}]", "tasks names no tasks"),
         ("tasks: [a, a]", "names the task 'a' twice"),

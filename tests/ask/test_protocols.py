@@ -56,7 +56,7 @@ def test_a_number_belongs_to_the_trace_before_it():
         ("text:", "text: names no file."),
         ("text:own", "The prose that comes with qeval is called: prose"),
         ("prose,prose", "The protocol 'prose' is named twice."),
-        ("prose[windows=0]", "'0' is no number of 1 or more."),
+        ("prose[windows=0]", "'0' is not a number of 1 or more."),
         ("prose[widnows=3]", "Did you mean 'windows'?"),
         ("prose[clamp=true]", "clamp=true is for llama.cpp-512."),
         ("8", "There is no protocol '8'."),

@@ -79,7 +79,7 @@ def test_in_a_checkout_the_command_can_be_typed_anywhere(tmp_path, monkeypatch) 
     monkeypatch.chdir(tmp_path)
     assert installed.remedy_here("bnb") == f"cd {installed.origin().place} && pip install '.[bnb]'"
     words = installed.remedy("gptq", isolated=False)
-    assert words == "In qeval's checkout, install it with: pip install --no-build-isolation '.[gptq]'"
+    assert words == f"In qeval's checkout, install it with: {installed.NOT_ISOLATED}'.[gptq]'"
 
 
 @pytest.fixture
@@ -105,6 +105,36 @@ def test_a_checkout_tells_its_commit_and_whether_it_was_changed(checkout) -> Non
     assert installed.version() == f"{__version__}+g{commit[:12]}.dirty"
 
 
+def test_a_copy_of_a_checkout_is_of_no_commit_and_an_editable_one_is(
+    checkout, elsewhere, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(installed, "_CHECKOUT", tmp_path / "site-packages")
+    elsewhere({"url": f"file://{checkout}", "dir_info": {}})
+    assert installed.origin() == Origin("checkout", str(checkout))
+    assert installed.version() == __version__
+    elsewhere({"url": f"file://{checkout}", "dir_info": {"editable": True}})
+    assert installed.version().startswith(f"{__version__}+g")
+
+
+def test_new_files_count_as_changes_whatever_git_is_told_to_show(checkout) -> None:
+    words = ["git", "-C", str(checkout), "config", "status.showUntrackedFiles", "no"]
+    subprocess.run(words, check=True)
+    assert not installed.version().endswith(".dirty")
+    (checkout / "qeval/new.py").write_text("")
+    assert installed.version().endswith(".dirty")
+
+
+def test_no_commit_where_git_does_not_tell_what_was_changed(checkout, monkeypatch) -> None:
+    asked = installed._git
+
+    def fails(folder: str, *words: str) -> str | None:
+        return None if words[0] == "status" else asked(folder, *words)
+
+    monkeypatch.setattr(installed, "_git", fails)
+    assert installed.version() == __version__
+    assert checkout.is_dir()
+
+
 def test_without_git_the_version_is_what_is_known(checkout, elsewhere, monkeypatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert installed.version() == __version__
@@ -123,6 +153,8 @@ def test_the_same_version_is_installed_by_its_commit(checkout) -> None:
     assert installed.same_version(told) == expected
     dirty = installed.same_version(f"{told}.dirty")
     assert dirty == (expected[0], "in a checkout of qeval; it had changes that are in no commit")
+    several = installed.same_version(f"0.1.0, {told}")
+    assert several == (expected[0], f"{expected[1]}; parts of the run were scored by 0.1.0")
     urls = "[project.urls]\nRepository = 'https://h.org/q'\n"
     (checkout / "pyproject.toml").write_text(f"[project]\nname = 'qeval'\n{urls}")
     assert installed.same_version(told) == ("pip install 'qeval @ git+https://h.org/q@0123456789ab'", "")

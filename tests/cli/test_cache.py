@@ -16,6 +16,7 @@ from qeval.cli import cache as command
 from qeval.cli.main import main
 from qeval.store import cache as store
 
+HASH = "cab" + "a2" * 24
 DAY = 86_400.0
 HOLD = (
     "import sys, pathlib; from qeval.base import uses; uses.hold(pathlib.Path(sys.argv[1]));"
@@ -39,17 +40,20 @@ def cache(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("QEVAL_CACHE_DIR", str(place))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "triton"))
+    for name in ("old-gptq-1", "new-gptq-2"):
+        put(place / f"checkpoints/{name}/qeval.json", 10)
+    put(place / "fidelity/abc/kept.json", 10, 40)
     put(place / "checkpoints/old-gptq-1/model.safetensors", 50_000, 40)
     put(place / "checkpoints/new-gptq-2/model.safetensors", 90_000, 2)
     put(place / "checkpoints/.half-gptq-3.partial-abc_d1/model.safetensors", 10_000, 50)
     put(place / "checkpoints/.half-gptq-3.blocks/block-0000.safetensors", 10_000, 50)
     put(place / "checkpoints/.old-gptq-1.lock", 0)
-    put(place / "models/demo/model.safetensors", 20_000, 40)
+    put(place / "models/smollm2-135m-instruct-1.0-1/model.safetensors", 20_000, 40)
     put(place / "fidelity/abc/inputs.bin", 30_000, 40)
     put(place / "requests/a.npz", 5_000, 1)
     put(place / "requests/b.npz", 5_000, 31)
     put(place / "contents.json", 10)
-    put(tmp_path / "inductor/ab/code.py", 1_000, 40)
+    put(tmp_path / f"inductor/ab/{HASH}.py", 1_000, 40)
     return place
 
 
@@ -105,20 +109,21 @@ def test_a_person_is_asked(cache: Path, monkeypatch, answer: str, stays: bool) -
     code, _, err = run("--prune", "--kind", "models", input=answer)
     assert code == 0
     assert "Remove 1 entry, " in err
-    assert (cache / "models/demo").exists() is stays
+    assert (cache / "models/smollm2-135m-instruct-1.0-1").exists() is stays
 
 
 def test_what_was_not_used_for_long_goes(cache: Path) -> None:
     code, out, _ = run("--prune", "--older-than", "30d", "--yes")
     assert code == 0
-    assert out.startswith("Removed 7 entries, ")
+    assert out.startswith("Removed 6 entries, ")
     left = {path.relative_to(cache).as_posix() for path in cache.rglob("*") if path.is_file()}
     assert {name for name in left if not name.endswith(".lock")} == {
+        "checkpoints/new-gptq-2/qeval.json",
         "checkpoints/new-gptq-2/model.safetensors",
         "requests/a.npz",
         "contents.json",
     }
-    assert not (cache.parent / "inductor").exists()
+    assert (cache.parent / f"inductor/ab/{HASH}.py").exists()
     assert run("--prune", "--older-than", "30d", "--yes")[1] == "There is nothing to remove.\n"
 
 
@@ -142,7 +147,7 @@ def test_what_another_command_uses_stays(cache: Path) -> None:
         for other in others:
             assert other.stdout is not None
             assert other.stdout.readline() == "held\n"
-        told = listed("--prune", "--yes")
+        told = listed("--prune", "--yes") | listed("--prune", "--yes", "--kind", "compiled")
         in_use = {name for name, (state, _) in told.items() if state == "in use"}
         assert in_use == {"old-gptq-1", ".half-gptq-3.blocks", ".half-gptq-3.partial-abc_d1", "inductor"}
         assert not any(told[name][1] for name in in_use)
@@ -154,11 +159,40 @@ def test_what_another_command_uses_stays(cache: Path) -> None:
             other.communicate()
 
 
+@pytest.mark.usefixtures("cache")
+def test_what_compilers_keep_goes_by_name_alone_and_nothing_beside_it(tmp_path) -> None:
+    precious = [
+        put(tmp_path / name, 10, 90)
+        for name in ("triton/notes.txt", "triton/project/a.py", "triton/triton/setup.py", "inductor/db/a.sql")
+    ]
+    kernel = put(tmp_path / f"triton/{'A2' * 26}/kernel.cubin", 10, 90)
+    assert "inductor" in listed()
+    assert "compiled" not in run("--prune")[1]
+    assert not listed("--prune", "--yes").keys() & {"inductor", "triton"}
+    assert kernel.exists()
+    told = listed("--prune", "--yes", "--kind", "compiled")
+    assert told == {"inductor": ("", True), "triton": ("", True)}
+    assert not kernel.parent.exists()
+    assert all(path.exists() for path in precious)
+    assert not (tmp_path / "inductor/ab").exists()
+    assert listed("--kind", "compiled") == {}
+
+
+def test_a_folder_that_is_not_ours_is_left_alone(cache: Path) -> None:
+    foreign = ("checkpoints/mine/model.safetensors", "models/org/name/config.json", "fidelity/notes/a.txt")
+    for name in foreign:
+        put(cache / name, 10, 90)
+    told = listed("--prune", "--yes")
+    assert {told[name] for name in ("mine", "org", "notes")} == {("not qeval's", False)}
+    assert told["old-gptq-1"] == ("", True)
+    assert all((cache / name).exists() for name in foreign)
+
+
 def test_no_link_is_followed(cache: Path, tmp_path) -> None:
     outside = put(tmp_path / "outside/precious.txt", 70_000, 90)
     (cache / "checkpoints/linked").symlink_to(outside.parent)
     (cache / "checkpoints/new-gptq-2/inner").symlink_to(outside.parent)
-    (cache / "models/demo").rename(tmp_path / "real")
+    (cache / "models/smollm2-135m-instruct-1.0-1").rename(tmp_path / "real")
     (cache / "models").rmdir()
     (cache / "models").symlink_to(tmp_path / "real")
     told = listed("--prune", "--yes")
@@ -178,7 +212,7 @@ def test_a_command_that_is_killed_leaves_nothing_that_looks_whole(cache: Path, m
 
     monkeypatch.setattr("shutil.rmtree", killed)
     assert run("--prune", "--yes", "--kind", "models")[0] == 130
-    assert not (cache / "models/demo").exists()
+    assert not (cache / "models/smollm2-135m-instruct-1.0-1").exists()
     monkeypatch.undo()
     monkeypatch.setenv("QEVAL_CACHE_DIR", str(cache))
     (name,) = (one.name for one in (cache / "models").iterdir() if not one.name.endswith(".lock"))
@@ -194,7 +228,7 @@ def test_an_empty_cache_and_a_word_that_is_no_age(tmp_path, monkeypatch) -> None
     assert run() == (0, f"There is nothing in {tmp_path / 'none'}.\n", "")
     code, _, err = run("--older-than", "soon")
     assert code == 2
-    assert "--older-than 'soon' is no age." in err
+    assert "--older-than 'soon' is not an age." in err
 
 
 @pytest.mark.torch

@@ -98,3 +98,13 @@ def test_no_line_that_is_broken_becomes_a_command_to_a_ci_runner(monkeypatch) ->
     monkeypatch.setattr("sys.stdout", out := io.StringIO())
     speech.say("A note that is just as long as one line ::error::no")
     assert not any(line.lstrip().startswith("::") for line in out.getvalue().splitlines())
+
+
+def test_verdicts_at_the_end_of_a_row_are_coloured(monkeypatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr("sys.stdout", out := io.StringIO())
+    speech.say(
+        "2026-01-01  -5.00  ▼ worse\n2026-01-02  +0.10  ✓ pass\n??▼ x  ? no, this is not one", paint=True
+    )
+    assert out.getvalue().count("\x1b[0m") == 2
+    assert click.style("▼ worse", fg="red", bold=True) in out.getvalue()

@@ -85,6 +85,7 @@ def test_words_go_before_the_environment_and_that_before_the_file(
         ("trust_remote_code = true", "command line alone"),
         ("allow-unused = ['x']", "command line alone"),
         ("allow_anything = true", "command line alone"),
+        ("quiet = true", "command line alone"),
         ("seed = '3'", "a whole number"),
         ("seed = true", "a whole number"),
         ("temperature = 'hot'", "a number"),
@@ -131,6 +132,7 @@ def test_a_project_that_is_not_about_us_is_left_alone(typed, here: Path) -> None
         ("QEVAL_RUN_SHEMES", "fp16", "Did you mean 'schemes'?"),
         ("QEVAL_RUN_TRUST_REMOTE_CODE", "1", "command line alone"),
         ("QEVAL_RUN_ALLOW_UNUSED", "x", "command line alone"),
+        ("QEVAL_RUN_QUIET", "1", "command line alone"),
         ("QEVAL_RUN_LIMIT", "1_0", "no plain number"),
         ("QEVAL_RUN_LIMIT", "x", "--limit"),
     ],
@@ -138,6 +140,16 @@ def test_a_project_that_is_not_about_us_is_left_alone(typed, here: Path) -> None
 def test_what_the_environment_may_not_say(typed, monkeypatch, name, value, said) -> None:
     monkeypatch.setenv(name, value)
     assert said in typed("--model", "toy", code=2).stderr
+
+
+def test_what_lies_here_never_acts_unseen(typed, here: Path) -> None:
+    (here / "p.toml").write_text("[gate]\nmax_drop = 60\nallow_identical = true\nungated = ['wiki']\n")
+    (here / "qeval.toml").write_text(f"{FILE}verify = 0\ngate = 'p.toml'\n")
+    told = typed("--quiet", "--repeat-baseline", code=None).stderr
+    assert "From qeval.toml: " in told
+    assert "--verify 0" in told
+    assert "The policy p.toml has exceptions: allow_identical, ungated wiki.\n" in told
+    assert "toy[items=30] as fp16" not in told
 
 
 def test_flags_are_spelled_as_they_are_typed(typed, here: Path, runs_dir: Path) -> None:

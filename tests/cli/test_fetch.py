@@ -93,6 +93,15 @@ def test_words_that_make_no_sense(words, said, tmp_path) -> None:
     assert said in err
 
 
+def test_nothing_is_fetched_into_the_cache(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("QEVAL_CACHE_DIR", str(tmp_path / "cache"))
+    for to in ("cache", "cache/models"):
+        code, _, err = fetch("--model", "toy", "--to", str(tmp_path / to))
+        assert code == 2
+        assert "lies in qeval's cache" in err
+    assert fetch("--model", "toy", "--to", str(tmp_path / "cached"))[0] == 0  # the remedy
+
+
 def test_what_is_here_already_is_said(tmp_path) -> None:
     (tmp_path / "model").mkdir()
     for model, said in (("demo", "comes with the package"), (str(tmp_path / "model"), "copy it as it is")):

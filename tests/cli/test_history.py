@@ -113,6 +113,53 @@ def test_redacted_it_names_no_path(qeval, runs_dir):
     assert points(said)[0]["lacks"] == []
 
 
+def of_model(model, adapter=None):
+    made = whole()
+    for place in (0, 1):
+        variant = replace(made[0].results[place].variant, model=model, adapter=adapter)
+        made = changed(made, place, variant=variant)
+    return made
+
+
+def test_redacted_different_models_stay_different_lines(qeval, runs_dir):
+    for day, model in enumerate(("/secret/a", "/secret/b", "/secret/a"), 1):
+        created = f"2026-01-0{day}T00:00:00+00:00"
+        store(runs_dir, of_model(model), id=f"secret-{day}", created=created, model=model)
+    words = ("history", "--redact", "--variant", "bnb4", "--task", "arc", "--json")
+    said = qeval(*words).stdout
+    found = {
+        one["model"]: [point["created"][:10] for point in one["points"]] for one in json.loads(said)["series"]
+    }
+    assert found == {"[path 1]": ["2026-01-01", "2026-01-03"], "[path 2]": ["2026-01-02"]}
+    assert "secret" not in said
+    assert all(not point["broken"] for one in json.loads(said)["series"] for point in one["points"])
+    for model in ("/secret/b", "[path 2]"):
+        (one,) = json.loads(qeval(*words, "--model", model).stdout)["series"]
+        assert len(one["points"]) == 1
+
+
+def test_redacted_lines_of_a_report_are_of_its_model_and_named_as_in_it(qeval, runs_dir, tmp_path):
+    for day, adapter in enumerate(("/secret/x", "/secret/y"), 1):
+        made = of_model("/secret/a", adapter)
+        store(runs_dir, made, id=f"s{day}", created=f"2026-01-0{day}T00:00:00+00:00", model="/secret/a")
+    qeval("report", "s2", "-o", tmp_path / "r.html", "--history", "--redact")
+    page = (tmp_path / "r.html").read_text()
+    assert "secret" not in page
+    assert "adapter: [path 3], then [path 2]" in page
+
+
+def test_models_whose_names_an_earlier_hand_left_out_are_not_taken_for_one(qeval, runs_dir):
+    for day in (1, 2):
+        made = of_model("[path 1]")
+        created = f"2026-01-0{day}T00:00:00+00:00"
+        words = ("qeval", "run", "--model", "[path 1]")
+        store(runs_dir, made, id=f"s{day}", created=created, model="[path 1]", command=words)
+    found = points(qeval("history", "--variant", "bnb4", "--json").stdout)
+    assert "its path was left out" in found[1]["broken"]
+    found = json.loads(qeval("history", "--redact", "--variant", "bnb4", "--task", "arc", "--json").stdout)
+    assert [one["model"] for one in found["series"]] == ["[path 1]", "[path 2]"]
+
+
 def test_a_run_without_its_baseline_does_not_hide_the_others(qeval, runs_dir):
     store(runs_dir, whole(), id="a", created="2026-01-01T00:00:00+00:00")
     store(runs_dir, whole(), id="b", created="2026-01-02T00:00:00+00:00", baseline="gone")

@@ -8,16 +8,20 @@ import threading
 import urllib.error
 import urllib.request
 from dataclasses import replace
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 import pytest
 from bad_files import put
 from factories import ARC, WIKI
+from fidelity_streams import measured
 from stored import changed, store, whole
 
+from qeval.base.protocols import Protocol
 from qeval.cli import pages, serving
 from qeval.cli.pages import Site
 from qeval.report.history.picking import Entry, listing
+from qeval.score.fidelity import toy
+from qeval.store import fidelity
 
 NASTY = "<img src=x onerror=alert(1)>&\"'"
 
@@ -171,6 +175,80 @@ def test_redacted_nothing_names_a_path(runs_dir):
     for address in ("/", "/history", f"/report/{name}"):
         status, page = site.page(address, {})
         assert (status, "secret" in page) == (200, False)
+
+
+@pytest.fixture
+def secret(runs_dir):
+    """Runs of two models that are paths, one of whose variants is named by its checkpoint."""
+    for day, model in enumerate(("/secret/a", "/secret/b", "/secret/a"), 1):
+        made = keyed(made_of(model), f"m{day}")
+        scheme = replace(made[0].results[1].variant.scheme, checkpoint=f"{model}-4bit")
+        made = changed(
+            made, 1, variant=replace(made[0].results[1].variant, name=f"awq={model}-4bit", scheme=scheme)
+        )
+        made = (replace(made[0], command=("qeval", "run", "--model", model)), *made[1:])
+        store(runs_dir, made, id=f"secret-{day}", created=f"2026-01-0{day}T00:00:00+00:00")
+    return Site(runs_dir, redact=True)
+
+
+def offered(site):
+    """What the list offers to compare, and the histories that it leads to, as a browser asks for them."""
+    page = site.page("/", {})[1]
+    links = [html.unescape(one) for one in re.findall(r'href="/history\?([^"]+)"', page)]
+    values = [html.unescape(one) for one in re.findall(r'<option value="([^"]+)"', page)]
+    return list(dict.fromkeys(values)), [dict(parse_qsl(one)) for one in links]
+
+
+def test_redacted_what_the_list_offers_is_found(secret):
+    values, links = offered(secret)
+    assert len(values) == 6
+    for one in values:
+        for other in values:
+            status, page = secret.page("/compare", {"one": one, "other": other, "models": "any"})
+            assert (status, "secret" in page) == (409 if one == other else 200, False)
+    histories = [secret.page("/history", asked) for asked in links]
+    assert [status for status, _ in histories] == [200, 200]
+    assert all('class="strip"' in page for _, page in histories)
+    assert sorted(re.search(r"(\d) runs?", text(page))[1] for _, page in histories) == ["1", "2"]
+    assert not any("secret" in page for _, page in histories)
+
+
+def test_redacted_fidelity_is_shown_of_a_variant_named_by_its_path(secret, monkeypatch):
+    stream = toy.stream(Protocol("prose", "prose"))
+    one = measured(stream, variant="awq=/secret/a-4bit")
+    monkeypatch.setattr(fidelity, "of_run", lambda *_: [one])
+    monkeypatch.setattr(fidelity, "positions", lambda *_: toy.invented(stream, 0.03, "x"))
+    monkeypatch.setattr(fidelity, "stream", lambda *_: stream)
+    values = offered(secret)[0]
+    run = next(value.partition("/")[0] for value in values if "[path 1]" in value)
+    mine = [value for value in values if value.startswith(f"{run}/")]
+    pages = [
+        secret.page("/compare", dict(zip(("one", "other"), mine, strict=True))),
+        secret.page(f"/report/{run}", {}),
+        secret.page("/history", {}),
+    ]
+    assert [status for status, _ in pages] == [200, 200, 200]
+    assert [one.protocol.name in text(page) for _, page in pages] == [True, True, True]
+    assert "secret" not in "".join(page for _, page in pages)
+
+
+def test_redacted_a_refusal_names_no_path(secret, runs_dir):
+    values, _ = offered(secret)
+    cell = next((runs_dir / "secret-2" / "cells").glob("*")) / "samples.parquet"
+    cell.write_bytes(cell.read_bytes()[:-9])
+    pages = {
+        (one, other): secret.page("/compare", {"one": one, "other": other})
+        for one in values
+        for other in values
+    }
+    assert {status for status, _ in pages.values()} == {200, 409}
+    shown = " ".join(page for _, page in pages.values())
+    assert "of different models" in shown
+    assert "damaged" in shown
+    assert "secret" not in shown
+    for path in ("/report/" + value.partition("/")[0] for value in values):
+        assert "secret" not in secret.page(path, {})[1]
+    assert "secret" not in replace(secret, names=("secret-1", "secret-9")).page("/", {})[1]
 
 
 def test_named_runs_alone_are_shown(site):

@@ -77,7 +77,7 @@ def test_a_variant_of_which_nothing_was_predicted_goes_by_its_pace() -> None:
 def test_what_was_done_before_is_said() -> None:
     out = io.StringIO()
     Lines(out, 2)(FIRST, Todo((("a", 20),), 7))
-    assert out.getvalue() == "[fp16] 1 tasks to score, 7 finished earlier\n"
+    assert out.getvalue() == "[fp16] 1 task to score, 7 finished earlier\n"
 
 
 def cell(name: str) -> Finished:

@@ -26,6 +26,8 @@ COMMANDS = (
     ("list", "runs"),
     ("list", "suites"),
     ("list", "schemes"),
+    ("history",),
+    ("history", "--max-drop", "1.0", "--task", "average"),
     ("cache",),
     ("show", "no-such-run"),
     ("run", "--model", "toy", "--schemes", "fp17"),

@@ -82,6 +82,17 @@ def test_the_words_name_the_margin_in_its_own_unit():
     assert phrase("WORSE", Margin(), per_byte) == "worse than x1.018"
 
 
+@pytest.mark.parametrize(
+    "metric",
+    ["bits_per_byte", "bpb", "BPB", "bits_per_character", "bpc", "byte_perplexity,none", "Byte perplexity"],
+)
+def test_bits_and_perplexities_per_byte_or_character_have_the_margin_of_a_byte(metric):
+    one = replace(finding(kind="perplexity").comparison, metric=metric)
+    assert Margin().ratio_of(one) == BYTE_PERPLEXITY
+    assert Margin().ratio_of(replace(one, metric="word_perplexity")) == WORD_PERPLEXITY
+    assert Margin().ratio_of(replace(one, metric="perplexity")) == WORD_PERPLEXITY
+
+
 def test_the_margin_per_byte_is_that_of_words():
     assert round(WORD_PERPLEXITY ** (1 / BYTES_PER_WORD), 3) == BYTE_PERPLEXITY
     assert Margin(ratio=1.2).per_byte() == round(1.2 ** (1 / BYTES_PER_WORD), 6)
@@ -90,7 +101,7 @@ def test_the_margin_per_byte_is_that_of_words():
 def test_what_stays_open_is_said():
     open_loss = finding(delta=-0.012, half=0.005, claim=-1)
     assert open_loss.status == "UNDECIDED"
-    assert open_loss.sentence.endswith(": worse, but whether by more than 1 point is open.")
+    assert open_loss.sentence.endswith(": worse, but whether by more than 1 point is undecided.")
     chance = finding(delta=-0.02, half=0.005)
     assert chance.status == "UNDECIDED"
     assert chance.sentence.endswith("Among 5 comparisons it may be chance.")
@@ -113,6 +124,36 @@ def test_a_ruined_task_goes_before_a_harmless_average():
     assert telling([]) is None
 
 
+def test_an_unproved_ruin_goes_before_a_word_that_all_is_well():
+    fine = finding("arc", delta=-0.001, half=0.005)
+    ruined = finding("gsm8k", delta=-0.15, half=0.13, p=0.02)  # and not to be claimed among so many
+    unknown = finding("wiki", kind="perplexity", delta=-3.9, half=float("inf"), p=None)
+    for found, told in (
+        ([fine, ruined], ruined),
+        ([fine, unknown], unknown),
+        ([fine, ruined, unknown], unknown),
+    ):
+        assert telling(found) is told
+        assert told.words == "undecided"
+    small = finding("wiki", kind="perplexity", delta=-0.01, half=float("inf"), p=None)
+    assert telling([fine, small]) is small
+    few = finding("squad", delta=-0.002, half=2.0)
+    assert (
+        telling([fine, replace(few, comparison=replace(few.comparison, low=-1.0))]).comparison.task == "squad"
+    )
+    better = finding("average", "average", delta=0.03, half=0.01, claim=1)
+    assert telling([better, ruined]) is ruined
+
+
+def test_what_is_merely_uncertain_hides_no_equivalence():
+    average = finding("average", "average", delta=-0.001, half=0.005)
+    wide = finding("gsm8k", delta=-0.004, half=0.03)
+    risen = finding("quiz", delta=0.03, half=0.04)
+    assert telling([average, wide, risen]) is average
+    open_average = finding("average", "average", delta=-0.004, half=0.03)
+    assert telling([open_average, finding("gsm8k", delta=-0.15, half=0.2)]) is open_average
+
+
 def test_findings_are_held_against_the_margin_that_was_asked_for():
     run, read, _ = make_run(2, (ARC, TRUTH, WIKI), 400, effect=-0.2, seed=3)
     evidence = gather(run, read)
@@ -128,4 +169,4 @@ def test_findings_are_held_against_the_margin_that_was_asked_for():
 def test_a_margin_that_is_none_is_refused(words):
     found = CliRunner().invoke(main, ["show", "--margin", words])
     assert found.exit_code == 2
-    assert "is no margin. Write points, a ratio above 1, or both" in " ".join(found.output.split())
+    assert "is not a margin. Write points, a ratio above 1, or both" in " ".join(found.output.split())

@@ -15,6 +15,7 @@ from factories import (
     WIKI,
     compare_run,
     edited,
+    judge,
     make_run,
     pair,
     with_cell,
@@ -22,6 +23,7 @@ from factories import (
 )
 
 from qeval.base.errors import Exit, IncomparableError, QevalError, UsageError
+from qeval.base.records import Policy, Rule, Stop
 from qeval.base.settings import Settings
 from qeval.compare import stats
 from qeval.compare.interval import compare, compare_recovery
@@ -317,6 +319,17 @@ def test_a_published_score_is_compared_unpaired(toy, rows):
     assert found["quiz_macro"].method == "mean of the rows' intervals"
 
 
+def test_a_mean_of_perplexities_is_not_cut_at_one_nat():
+    tasks = (WIKI, replace(WIKI, name="books"))
+    run, read, _ = make_run(2, tasks, 40, effect=-2.0, seed=5)
+    run = replace(run, suite=replace(run.suite, average=("wiki", "books")))
+    (mean,) = [row for row in compare_run(run, read) if row.level == "average"]
+    assert mean.kind == "perplexity"
+    assert mean.low <= mean.delta <= mean.high < -1.5
+    rule = Rule(tasks="average", max_ppl_ratio=2.8)  # 1.03 nats, where two are lost
+    assert [one.status for one in judge(run, read, Policy((rule,)))] == ["FAIL"]
+
+
 def test_a_published_perplexity_has_no_interval(toy):
     run, read = toy
     row = next(row for row in compare_run(published(run, "bnb4"), read) if row.task == "wiki")
@@ -506,6 +519,21 @@ def test_two_baselines_need_a_choice(toy):
     with pytest.raises(UsageError, match="2 baselines"):
         merge([only(run, "fp16", "bnb4"), other])
     assert merge([only(run, "fp16", "bnb4"), other], "gptq").baseline == "gptq"
+
+
+def test_what_stopped_against_another_baseline_stopped_against_none_here(toy):
+    run, _ = toy
+    stop = Stop("arc", Rule(max_drop=1.0), 5, 10)
+    stopped = replace(run, results=(*run.results[:2], replace(run.results[2], stop=stop, status="stopped")))
+    others = only(second_run(run), "fp16", "bnb4")
+
+    def stop_of(merged, name):
+        return next(result.stop for result in merged.results if result.variant.name == name)
+
+    assert stop_of(merge([stopped, others], "fp16@run-1"), "gptq") == stop
+    assert stop_of(merge([only(run, "fp16"), stopped]), "gptq") == stop
+    assert stop_of(merge([stopped, others], "fp16@run-2"), "gptq") is None
+    assert stop_of(merge([stopped, replace(only(run, "bnb4"), baseline="bnb4")], "bnb4"), "gptq") is None
 
 
 def test_a_baseline_in_no_run(toy):

@@ -536,6 +536,12 @@ def test_the_average_of_unknown_spread_leaves_all_scores_possible():
     assert stats.average_interval([-0.01, 0.0], [0.01, math.inf]) == (-0.005, -1, 1)
 
 
+def test_an_average_of_log_likelihoods_has_no_ends():
+    mean, low, high = stats.average_interval([-2.5, -1.5], [0.1, 0.1], bounded=False)
+    assert low < mean == -2.0 < high < -1
+    assert stats.average_interval([-2.0], [math.inf], bounded=False) == (-2.0, -math.inf, math.inf)
+
+
 def test_a_ratio_of_one_is_the_difference():
     baseline, candidate = items(16, 6, 161, right=59)
     straight = stats.paired_interval(baseline, candidate, level=0.9)

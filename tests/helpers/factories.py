@@ -239,4 +239,5 @@ def conclude(run, read, policy, *, baseline=None):
 
 def context(run, read, read_items, decisions=(), policy=None, *, title=None):
     """The context of a report on a run."""
-    return build(gather(run, read), read_items, decisions, policy, title=title)
+    let = conclude(run, read, policy).forgiven if policy else ()
+    return build(gather(run, read), read_items, decisions, policy, title=title, forgiven=let)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from qeval.base.fidelity import Stream
+from qeval.base.fidelity import Measured, Stream
+from qeval.base.protocols import Protocol
 
 
 def random_stream(vocabulary, windows=5, length=20, first=1, seed=0):
@@ -15,6 +16,29 @@ def random_stream(vocabulary, windows=5, length=20, first=1, seed=0):
         first=np.full(windows, first, np.int64),
         document=np.repeat(np.arange(windows, dtype=np.int32), length),
         available=windows * (length - first),
+    )
+
+
+def measured(stream, variant="bnb4"):
+    """The header of a variant that was measured by the whole of a stream."""
+    return Measured(
+        key="k",
+        protocol=Protocol("prose", "prose"),
+        variant=variant,
+        baseline="fp16",
+        role="candidate",
+        stream=stream.sha256,
+        n=stream.n,
+        n_available=stream.n,
+        windows=len(stream),
+        vocabulary=1000,
+        cut=3,
+        cut_baseline=3,
+        batch=1,
+        dtype="float32",
+        device="CPU",
+        variant_digest="v",
+        baseline_digest="b",
     )
 
 

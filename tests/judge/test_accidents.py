@@ -315,7 +315,7 @@ def test_a_flag_and_its_contrary_are_refused(qeval) -> None:
 
 def test_a_run_of_perplexities_alone_is_judged_by_the_usual_ratio(qeval, runs_dir) -> None:
     fine, bad = whole(tasks=(WIKI,)), whole(tasks=(WIKI,), effect=-0.3)
-    found = qeval("gate", store(runs_dir, fine), "--max-drop", "1").stdout
+    found = qeval("gate", store(runs_dir, fine), "--max-drop", "1", "--verbose").stdout
     assert "1.10  PASS" in found
     assert "Rule 1 (max_drop 1) has nothing to judge: all tasks of this run are perplexities." in found
     qeval("gate", store(runs_dir, bad, id="bad"), "--max-drop", "1", code=3)

@@ -249,7 +249,8 @@ def test_each_case_ends_as_the_page_says(name, qeval, runs_dir, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     happens, code = ROWS[name]
     words = case(name, runs_dir, tmp_path)
-    result = qeval("gate", *words, code=code)
+    loud = ("--verbose",) if "`--verbose`" in happens else ()
+    result = qeval("gate", *words, *loud, code=code)
     said = result.stdout + result.stderr
     for quoted in re.findall(r'"([^"]+)"', happens):
         assert quoted in said, said
@@ -269,6 +270,14 @@ def test_what_is_let_pass_is_named_in_every_output(qeval, runs_dir, tmp_path, mo
         assert "Let pass by --allow-identical" in text
         assert "Let pass by --allow-unquantised" in text
     assert "with exceptions" in (tmp_path / "b.json").read_text()
+    least = qeval("gate", run, *WIDE, *allowed, "--quiet").stdout
+    reports = [tmp_path / name for name in ("r.html", "r.md")]
+    qeval("report", run, *WIDE, *allowed, *[word for path in reports for word in ("-o", path)])
+    qeval("report", run, *WIDE, *allowed, "--short", "-o", tmp_path / "short.md")
+    for path in (*reports, tmp_path / "short.md"):
+        least += path.read_text().replace("\\", "")
+    for option in allowed:
+        assert least.count(f"Let pass by {option}") == 4
 
 
 def test_every_output_begins_with_verdict_model_run_and_date(qeval, runs_dir, tmp_path, monkeypatch) -> None:

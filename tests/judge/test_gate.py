@@ -386,10 +386,10 @@ def test_a_rule_that_concerns_nobody_lets_nobody_pass_unless_it_may(missed):
     entry = {**missed, "max_drop": 2.0}
     outcome = conclude(run, read, rules({"max_drop": 50.0}, entry))
     assert outcome.exit == Exit.MISSING
-    assert any("rule 2 (max_drop 2) concerns nobody" in one.reason for one in outcome.decisions)
+    assert any("rule 2 (max_drop 2) applies to nothing" in one.reason for one in outcome.decisions)
     outcome = conclude(run, read, rules({"max_drop": 50.0}, {**entry, "required": False}))
     assert outcome.exit == Exit.PASS
-    noted = any(note.startswith("Rule 2 (max_drop 2) concerns nobody") for note in outcome.notes)
+    noted = any(note.startswith("Rule 2 (max_drop 2) applies to nothing") for note in outcome.notes)
     assert noted == ("metric" not in missed)
 
 

@@ -168,6 +168,10 @@ def test_an_impossible_policy_is_called_so():
     rows = planned((ARC, TRUTH), (Rule(max_drop=1.0),), 100)
     text = plan.table(rows)
     assert "This policy cannot be passed, not even by an identical model" in text
+    rows = planned((ARC, TRUTH), (Rule(max_drop=1.0, tier="advisory"), Rule(max_drop=40.0)), 100)
+    assert {row.answer for row in rows if row.tier == "advisory"} == {"impossible"}
+    assert not any(row.undecided for row in rows)
+    assert "cannot be passed" not in plan.table(rows)  # advice fails nobody
     assert "arc, truth." in text
     assert "not even the baseline would pass; it takes about 630" in text
 

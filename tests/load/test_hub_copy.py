@@ -11,7 +11,8 @@ from hub_stand_in import Hub, asked_by_this_process, serving
 
 from qeval.base.errors import QevalError
 from qeval.load import hub_copy
-from qeval.load.hub_copy import Wanted, copies, fetch, known
+from qeval.load.hub_book import BOOK, Copy, copies, known, note
+from qeval.load.hub_copy import Wanted, fetch
 from qeval.load.hub_files import model_wanted
 
 FILES = {
@@ -29,8 +30,8 @@ def hub(tmp_path, monkeypatch):
         yield hub
 
 
-def got(to: Path, revision: str | None = None, repo: str = "org/name") -> tuple[hub_copy.Copy, bool]:
-    return fetch(model_wanted(repo, revision), to, lambda _: None)
+def got(to: Path, revision: str | None = None, repo: str = "org/name", gguf: str = "") -> tuple[Copy, bool]:
+    return fetch(model_wanted(repo, revision, gguf), to, lambda _: None)
 
 
 def test_a_copy_holds_the_files_and_tells_of_which_commit(hub: Hub, tmp_path) -> None:
@@ -105,7 +106,7 @@ def test_a_gated_model_says_what_opens_it(hub: Hub, tmp_path, monkeypatch, token
     assert "HF_TOKEN" in caught.value.hint
     monkeypatch.setenv("HF_TOKEN", "hf_right")  # the remedy
     got(tmp_path)
-    assert "hf_right" not in (tmp_path / hub_copy.BOOK).read_text()
+    assert "hf_right" not in (tmp_path / BOOK).read_text()
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 500])
@@ -146,7 +147,7 @@ def test_a_newer_commit_takes_the_place_of_the_old_one_once_it_is_whole(hub: Hub
 def test_a_repository_that_is_not_there_is_a_sentence(hub: Hub, tmp_path) -> None:
     with pytest.raises(QevalError, match="There is no model org/none on the Hub, or it is private"):
         got(tmp_path, repo="org/none")
-    with pytest.raises(QevalError, match="no name of a repository"):
+    with pytest.raises(QevalError, match="not the name of a repository"):
         got(tmp_path, repo="a/b/c")
     hub.add("model", "org/empty", {".gitattributes": b"x"})
     with pytest.raises(QevalError, match="holds none of the files"):
@@ -206,5 +207,68 @@ def test_two_commands_do_not_fetch_to_one_folder(tmp_path) -> None:
 
 
 def test_a_damaged_book_is_none(tmp_path) -> None:
-    (tmp_path / hub_copy.BOOK).write_text("{")
+    (tmp_path / BOOK).write_text("{")
     assert copies(tmp_path) == ()
+
+
+def test_a_folder_that_nobody_fetched_is_left_alone(hub: Hub, tmp_path) -> None:
+    hub.add("model", "org/name", FILES)
+    own = tmp_path / "to/models/org/name/only.txt"
+    own.parent.mkdir(parents=True)
+    own.write_text("the only copy")
+    with pytest.raises(QevalError, match="qeval fetch did not make it") as caught:
+        got(tmp_path / "to")
+    assert own.read_text() == "the only copy"
+    assert hub.fetched() == []
+    assert "--to" in caught.value.hint
+    got(tmp_path / "other")  # the remedy
+    kept = tmp_path / "kept"
+    (tmp_path / "other/models/org/name").rename(kept)
+    (tmp_path / "other/models/org/name").symlink_to(kept)
+    with pytest.raises(QevalError, match="did not make it"):
+        got(tmp_path / "other")
+    assert (kept / "config.json").exists()
+
+
+def test_a_command_that_ends_while_a_copy_appears_is_gone_on_with(hub: Hub, tmp_path, monkeypatch) -> None:
+    hub.add("model", "org/name", FILES)
+    told = []
+
+    def ended(to, copy) -> None:
+        told.append(copy.commit)
+        if copy.commit:
+            raise KeyboardInterrupt
+        note(to, copy)
+
+    monkeypatch.setattr(hub_copy, "note", ended)
+    with pytest.raises(KeyboardInterrupt):
+        got(tmp_path)
+    assert (tmp_path / "models/org/name").exists()
+    assert told[0] == known(tmp_path, "models/org/name").commit == ""
+    monkeypatch.undo()
+    with serving() as other:
+        asked_by_this_process(monkeypatch, other, tmp_path / "hub")
+        other.add("model", "org/name", FILES)
+        assert got(tmp_path)[0].commit
+
+
+def test_another_file_of_a_repository_is_fetched_beside_the_first(hub: Hub, tmp_path) -> None:
+    weights = {"a.Q4.gguf": b"4" * 600, "a.Q8.gguf": b"8" * 900}
+    hub.add("model", "org/name", {"config.json": b"{}", "model.safetensors": b"w" * 700} | weights)
+    for gguf, there in (("", set()), ("a.Q4.gguf", {"a.Q4.gguf"}), ("a.Q8.gguf", {*weights})):
+        copy, already = got(tmp_path, gguf=gguf)
+        assert not already
+        assert set(copy.files) == {"config.json", "model.safetensors", *there}
+    assert got(tmp_path, gguf="a.Q4.gguf")[1]
+    assert got(tmp_path)[1]
+
+
+def test_a_byte_that_was_changed_since_is_noticed(hub: Hub, tmp_path) -> None:
+    hub.add("model", "org/name", FILES)
+    got(tmp_path)
+    for name in ("config.json", "model.safetensors"):
+        file = tmp_path / "models/org/name" / name
+        file.write_bytes(bytes([FILES[name][0] ^ 1]) + FILES[name][1:])
+        assert not got(tmp_path)[1]
+        assert file.read_bytes() == FILES[name]
+        assert got(tmp_path)[1]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from hub_stand_in import asked_by_this_process, serving
 
+from qeval.base.errors import QevalError
 from qeval.load.hub_copy import fetch
 from qeval.load.hub_files import SetNeeded, joined, of_model, set_wanted
+from qeval.score.harness.sources import commit_of
 
 CARD = b"""---
 license: mit
@@ -152,3 +154,29 @@ def test_the_data_sets_library_reads_the_copy(tmp_path, monkeypatch) -> None:
         "train": ["first", "second"],
         "test": ["small"],
     }
+
+
+def test_one_folder_holds_one_revision_of_a_set(hub, tmp_path) -> None:
+    old = hub.add("dataset", "org/set", SET, branch="old")
+    new = hub.add("dataset", "org/set", SET | {"small/test.jsonl": b"{}\n"})
+    to = tmp_path / "to"
+    got(SetNeeded("org/set", frozenset({"small"}), revision="old"), to)
+    for other in (None, new):
+        with pytest.raises(QevalError, match=f"holds old {old[:12]}") as caught:
+            got(SetNeeded("org/set", frozenset({"small"}), revision=other), to)
+        assert "--to" in caught.value.hint
+    got(SetNeeded("org/set", frozenset({"small"})), tmp_path / "other")  # the remedy
+    hub.add("dataset", "org/set", SET | {"small/test.jsonl": b"{1}\n"})
+    got(SetNeeded("org/set", frozenset({"small"})), tmp_path / "other")  # a newer one takes its place
+    with pytest.raises(QevalError, match="wanted at old"):
+        got(SetNeeded("org/set", frozenset({"small"}), revision="old"), tmp_path / "other")
+
+
+def test_a_commit_is_named_only_of_a_copy_that_still_holds_it(hub, tmp_path) -> None:
+    commit = hub.add("dataset", "org/set", SET)
+    to = tmp_path / "to"
+    got(SetNeeded("org/set", frozenset({"small"})), to)
+    assert commit_of(None, "org/set", to) == commit
+    changed = to / "org/set/small/test.jsonl"
+    changed.write_bytes(changed.read_bytes().replace(b"small", b"SMALL"))
+    assert commit_of(None, "org/set", to) is None

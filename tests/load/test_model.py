@@ -259,11 +259,11 @@ def test_a_checkpoint_of_another_scheme_is_refused_before_its_weights_are_read(
     (copy / "model.safetensors").write_bytes(b"never read")
     edit_json(copy / "config.json", quantization_config={"quant_method": "awq", "bits": 4})
     error = refusal(llama, Scheme("gptq", {}, str(copy)), tmp_path)
-    assert "is quantised by awq, so it is no checkpoint of gptq" in error.message
+    assert "is quantised by awq, so it is not a checkpoint of gptq" in error.message
     error = refusal(copy, "fp16", tmp_path)
     assert "is quantised already (awq)" in error.message
     assert (
-        "is not quantised, so it is no checkpoint of gptq"
+        "is not quantised, so it is not a checkpoint of gptq"
         in refusal(llama, Scheme("gptq", {}, str(llama)), tmp_path).message
     )
 
@@ -285,7 +285,7 @@ def test_a_checkpoint_that_names_no_method_is_recognised(
     if file:
         (copy / file).write_text('{"bits": 4}')
     error = refusal(llama, Scheme("awq", {}, str(copy)), tmp_path)
-    assert f"is quantised by {method}, so it is no checkpoint of awq" in error.message
+    assert f"is quantised by {method}, so it is not a checkpoint of awq" in error.message
     assert error.hint == f"Write: {kind}@{copy}"
     assert f"is quantised already ({method})" in refusal(copy, "fp16", tmp_path).message
 

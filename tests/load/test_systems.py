@@ -15,7 +15,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 @pytest.mark.parametrize("asked", ["mps", "mps:0"])
 def test_apples_gpus_are_refused_with_a_reason(asked: str) -> None:
-    with pytest.raises(UsageError, match="nobody has held their numbers against") as found:
+    with pytest.raises(UsageError, match="their numbers were never checked against") as found:
         resolve_device(asked)
     assert found.value.hint == "Use --device cpu."
 

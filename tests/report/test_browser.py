@@ -457,6 +457,22 @@ def test_every_table_leaves_as_csv(browser):
     assert float(low) < float(high)
 
 
+def test_a_csv_holds_no_formula(browser):
+    made = """
+        const table = document.createElement('table');
+        for (const text of arguments[0]) table.insertRow().insertCell().textContent = text;
+        return page.csv(table).trim().split('\\r\\n');
+    """
+    plain = ["-1.25", "+0.5", "-3.0 to +1.2", "\u22121.5%", "-inf to inf", "-1e-05", "word", "5 - 3"]
+    risky = ["-1+cmd|' /C calc'!A0", "-1.5+2", "+1 to -cmd", "=1", "@a", "-x", "-1.2; =1", "\uff1d1"]
+    quoted = ["'" + text for text in risky]
+    assert browser.execute_script(made, [*plain, *risky]) == [
+        *(text.replace("\u2212", "-") for text in plain),
+        *quoted,
+    ]
+    assert browser.execute_script(made, ["\u2013"]) == ["-"]
+
+
 def test_a_csv_is_saved_under_the_tables_name(browser, tmp_path):
     where = {"behavior": "allow", "downloadPath": str(tmp_path)}
     browser.execute_cdp_cmd("Browser.setDownloadBehavior", where)

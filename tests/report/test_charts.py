@@ -112,6 +112,25 @@ def test_sizes_are_drawn_from_nought(drawn):
     assert ">0</text>" in size.svg
 
 
+def test_a_cost_is_set_against_the_ratio_where_there_are_perplexities_alone():
+    run, read, _ = make_run(3, (WIKI,), 60, effect=-0.7, seed=1)
+    results = [
+        replace(one, provenance=replace(one.provenance, weight_bytes=1000 - 100 * place))
+        for place, one in enumerate(run.results)
+    ]
+    made = built((replace(run, results=tuple(results)), read, None))
+    (chart,) = [one for one in draw_all(made) if one.id == "cost-weights"]
+    assert "points" not in chart.alt + chart.svg
+    assert re.search(r"bnb4: .*x2\.0\d+ of perplexity", chart.alt)
+    assert "wiki: ratio to the baseline, above 1 is worse" in chart.svg
+    assert "Pareto front, beaten by no other in both: gptq" in chart.alt
+    heights = {
+        name: float(re.search(rf"translate\([\d.]+,([\d.]+)\)[^>]*><title>{name}: ", chart.file)[1])
+        for name in ("fp16", "bnb4")
+    }
+    assert heights["fp16"] < heights["bnb4"]  # the better stands higher
+
+
 def test_the_pages_own_font_is_used_in_it(drawn):
     assert not [chart.id for chart in drawn[0] if "font-family" in chart.svg + chart.narrow]
 

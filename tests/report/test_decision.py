@@ -7,12 +7,14 @@ import re
 from dataclasses import replace
 
 import pytest
-from factories import ARC, QUIZ, TRUTH, WIKI, context, make_run
+from factories import ARC, QUIZ, TRUTH, WIKI, conclude, context, make_run, with_cell, without_cell
 
-from qeval.base.records import Result
+from qeval.base import numbers
+from qeval.base.records import Policy, Result, Rule
 from qeval.compare.against import against
 from qeval.compare.evidence import gather, with_baseline
 from qeval.report.cautions import cautions
+from qeval.report.foremost import foremost
 from qeval.report.formats import json as document
 from qeval.report.formats import terminal
 from qeval.report.formats.html import render_html
@@ -20,6 +22,7 @@ from qeval.report.formats.markdown import render_markdown
 from qeval.report.headline import headline
 from qeval.report.ranking import BEST_FIRST, ranking
 from qeval.report.verdicts import MARKS
+from qeval.report.versus import versus
 
 TASKS = (ARC, QUIZ, TRUTH, WIKI)
 
@@ -76,6 +79,44 @@ def test_the_title_states_what_was_found():
     assert named.title == "Release 7"
     assert named.about == f"{made.title}. What quantisation cost toy"
     assert "<title>Release 7 · toy</title>" in render_html(named)
+
+
+@pytest.mark.parametrize("status", ["done", "partial"])
+def test_a_variant_that_lacks_a_task_is_no_equivalent_one(status):
+    run, read, items = make_run(3, (ARC, TRUTH), 4000, seed=1, churn=0.0)
+    run = without_cell(run, "bnb4", "truth")
+    results = [replace(one, status=status) if one.variant.name == "bnb4" else one for one in run.results]
+    made = built(replace(run, results=tuple(results)), read, items)
+    assert made.title == "gptq is equivalent within 1 point; bnb4 is undecided: truth not scored"
+    for text in everything(made)[:4]:
+        assert "bnb4 is equivalent" not in text
+        assert "ndecided: truth not scored" in text
+    (said,) = [one for one in document.document(made.evidence)["verdicts"] if one["variant"] == "bnb4"]
+    assert (said["status"], said["finding"]["status"]) == ("UNDECIDED", "UNDECIDED")
+    (told,) = [one for one in cautions(made.evidence).first if "bnb4" in one]
+    assert (
+        told
+        == {
+            "done": "Not scored, though the baseline has it, so nothing sums the variant up: bnb4 truth.",
+            "partial": "Not finished, so some tasks are missing: bnb4.",
+        }[status]
+    )
+
+
+def test_a_proved_loss_stands_where_a_task_is_missing():
+    run, read, _ = make_run(2, (ARC, TRUTH), 2000, seed=1, churn=0.3, effect=-0.2)
+    found = gather(without_cell(run, "bnb4", "truth"), read).finding("bnb4")
+    assert (found.status, found.words) == ("WORSE", "worse than 1 point")
+    assert found.sentence.endswith(" truth not scored.")
+
+
+def test_nothing_is_equivalent_that_an_unfinished_baseline_did_not_get_to():
+    run, read, _ = make_run(2, (ARC, TRUTH), 4000, seed=1, churn=0.0)
+    run = without_cell(without_cell(run, "bnb4", "truth"), "fp16", "truth")
+    base = replace(run.results[0], status="partial")
+    evidence = gather(replace(run, results=(base, run.results[1])), read)
+    assert evidence.finding("bnb4").words == "undecided: truth not scored"
+    assert gather(run, read).finding("bnb4").words == "equivalent within 1 point"  # nobody asked for more
 
 
 def test_many_names_are_counted_in_the_title():
@@ -152,6 +193,84 @@ def test_against_another_variant_it_is_as_if_that_were_the_baseline(name):
     assert [entry.delta for entry in ranking(found).entries] == [
         entry.delta for entry in ranking(true).entries
     ]
+
+
+def test_half_a_group_is_compared_with_nobody():
+    run, read, _ = make_run(4, (QUIZ, ARC), 150, seed=5)
+    run = without_cell(run, "fp16", "quiz_law")
+    evidence = gather(run, read)
+    assert {row for _, row in evidence.pairs} & {"quiz", "quiz_macro"} == set()
+    for found in against(evidence):
+        assert {row for _, row in found.pairs} == {"arc"}
+    half = without_cell(make_run(4, (QUIZ, ARC), 150, seed=5)[0], "gptq", "quiz_law")
+    (found,) = [one for one in against(gather(half, read)) if one.run.baseline == "gptq"]
+    assert {row for _, row in found.pairs} == {"arc"}
+
+
+def test_every_reference_is_about_the_rows_that_the_headings_name():
+    run, read, items = make_run(4, (ARC, TRUTH, WIKI), 150, seed=5)
+    made = built(without_cell(without_cell(run, "gptq", "truth"), "gptq", "wiki"), read, items)
+    assert (made.ranking.title, made.ranking.ratio_of) == ("average", "wiki")
+    data = versus(made).payload["references"]
+    assert [one["name"] for one in data] == ["fp16", "bnb4", "gptq", "awq"]
+    told = {(one["name"], entry[0]): (entry[5], entry[9]) for one in data for entry in one["entries"]}
+    for (reference, place), cells in told.items():
+        lacks = "gptq" in (reference, versus(made).payload["variants"][place])
+        assert [cell == numbers.NONE for cell in cells] == [lacks, lacks]
+    assert [one is None for one in versus(made).matrix[0]] == [True, False, True, False]
+
+
+def test_a_variant_that_does_not_go_with_a_reference_stays_and_says_why():
+    run, read, items = make_run(4, (ARC,), 150, seed=5)
+    versions = (None, "0.4.12", "0.4.13", None)
+    results = [
+        replace(one, provenance=replace(one.provenance, versions={"lm_eval": version} if version else {}))
+        for one, version in zip(run.results, versions, strict=True)
+    ]
+    made = built(replace(run, results=tuple(results)), read, items)
+    assert versus(made).names == ("fp16", "bnb4", "gptq", "awq")
+    found = versus(made).matrix[1][2]
+    assert (found.status, found.delta) == ("NONE", "–")
+    assert found.words == "bnb4 was scored with lm-eval 0.4.12, gptq with 0.4.13."
+    assert versus(made).matrix[3][2].delta.strip("+-0.123456789") == ""
+    assert found.words in render_html(made)
+
+
+def test_a_heading_names_no_limit_where_a_task_is_in_doubt():
+    run, read, items = make_run(3, (ARC, TRUTH), 60, seed=3)
+    run = without_cell(run, "bnb4", "truth")
+    outcome = conclude(run, read, Policy((Rule(tasks="arc", max_drop=1.0),)))
+    assert "truth" in {one.task for one in outcome.decisions}
+    made = built(run, read, items, decisions=outcome.decisions)
+    assert [column.allowed for column in made.columns] == ["allowed: -1", "", ""]
+
+
+def test_every_bar_has_its_variants_colour():
+    html = render_html(built(*make_run(3, (ARC, TRUTH), 60, seed=3)))
+    decided = html.partition('id="decision"')[2].partition("</table>")[0]
+    assert re.findall(r'<td class="ruler (v\d)"', decided) == re.findall(r'swatch (v\d)"', decided)
+    scores = re.findall(r'<tr class="(v\d)" data-variant.*?swatch (v\d)"', html, re.DOTALL)
+    assert scores == [("v0", "v0"), ("v1", "v1"), ("v2", "v2")]
+
+
+def test_a_short_report_keeps_the_column_of_a_ruin_that_nothing_bounds():
+    tasks = (ARC, *(replace(ARC, name=f"task{number}") for number in range(4)), WIKI)
+    run, read, items = make_run(2, tasks, 60, seed=3, effect=-0.02)
+    run = with_cell(run, "bnb4", "wiki", score=-6.0, files={})
+    made = built(with_cell(run, "fp16", "wiki", files={}), read, items)
+    assert [column.title for column in foremost(made, 2)[0].columns] == ["average", "wiki"]
+    assert made.ranking.entries[0].verdict.status == "UNDECIDED"
+
+
+def test_scores_of_any_size_have_ticks():
+    bleu = replace(TRUTH, name="bleu", metric="bleu_max")
+    run, read, items = make_run(3, (bleu,), 60, seed=3, effect=-0.2)
+
+    def large(cell):
+        return replace(read(cell), value=100 * read(cell).value)
+
+    table = built(run, large, items).ranking
+    assert 2 <= len(table.scale.ticks) <= 5
 
 
 def test_a_failed_baseline_and_a_failed_variant_are_nobodys_reference():

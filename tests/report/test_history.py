@@ -10,10 +10,10 @@ from html import unescape
 
 import pytest
 from factories import ARC, QUIZ, WIKI, edited, judge, make_run, with_cell
+from fidelity_streams import measured
 from stored import changed
 
 from qeval.ask.policy import from_max_drop
-from qeval.base.fidelity import Measured
 from qeval.base.protocols import Protocol
 from qeval.base.records import Scheme
 from qeval.compare.evidence import gather
@@ -136,6 +136,8 @@ def harness(made, version):
         (lambda made: harness(made, "0.5.0"), "lm-eval: 0.4.13, then 0.5.0"),
         (lambda made: variant(made, 0, scheme=Scheme("bf16")), "baseline: fp16, then fp16 (bf16)"),
         (lambda made: variant(made, 1, scheme=Scheme("bnb4", {"quant_type": "fp4"})), "quant_type=fp4"),
+        (lambda made: variant(made, 1, adapter="org/lora"), "adapter: none, then org/lora"),
+        (lambda made: variant(made, 0, adapter="org/lora"), "adapter of the baseline: none, then org/lora"),
         (lambda made: cells(made, files={}), "nothing proves that the items are the same"),
     ],
 )
@@ -239,25 +241,8 @@ def test_a_member_of_a_group_is_shown_where_it_is_named():
 
 def moved(stream_of="prose"):
     stream = toy.stream(Protocol("prose", stream_of))
-    one = Measured(
-        key="k",
-        protocol=Protocol("prose", "prose"),
-        variant="bnb4",
-        baseline="fp16",
-        role="candidate",
-        stream=stream.sha256 if stream_of == "prose" else "f" * 64,
-        n=stream.n,
-        n_available=stream.n,
-        windows=len(stream),
-        vocabulary=1000,
-        cut=3,
-        cut_baseline=3,
-        batch=1,
-        dtype="float32",
-        device="CPU",
-        variant_digest="v",
-        baseline_digest="b",
-    )
+    one = measured(stream)
+    one = one if stream_of == "prose" else replace(one, stream="f" * 64)
     return rows_of([one], lambda _: (toy.invented(stream, 0.03, "x"), stream), ["fp16", "bnb4"], "fp16")
 
 
@@ -291,6 +276,74 @@ def test_a_terminal_of_80_columns_holds_it(long):
         assert "\x1b" not in text
     assert text.replace("⟨U+001B⟩", "").isascii()
     assert "The other lines" in text
+
+
+def unlucky():
+    """Four runs of three variants: of bnb4 the last failed, of gptq all did."""
+    made = [
+        changed(make_run(3, n_items=80, effect=-0.02 * day, seed=1), 2, status="failed", cells=())
+        for day in range(3)
+    ]
+    made.append(changed(made[0], 1, status="failed", cells=(), error="out of memory"))
+    return lines(*(source(one, day) for day, one in enumerate(made, 1)))
+
+
+def test_a_strip_shows_the_last_run_though_it_failed_and_what_is_found_of_each():
+    told = terminal.text(unlucky()).splitlines()
+    at = next(place for place, line in enumerate(told) if line.startswith("bnb4 on arc"))
+    assert told[at].endswith("none: did not run")
+    marks = told[at + 1].split()
+    assert [len(one) for one in marks] == [4]
+    assert marks[0].endswith("○")
+    assert set(marks[0]) & set("?▼▲≈=")
+    assert any(line.startswith("○ here: did not run") for line in told)
+
+
+def test_strips_of_two_versions_have_two_labels():
+    made = [make_run(4, n_items=40, seed=1)] * 2
+    run = made[1][0]
+    for result in run.results:
+        run = with_cell(run, result.variant.name, "arc", task_version="2.0")
+    told = terminal.text(lines(source(made[0]), source((run, *made[1][1:]), 2)))
+    strips = " ".join(told.partition("The other lines")[2].split())
+    assert "bnb4 on arc, version 1.0" in strips
+    assert "bnb4 on arc, version 2.0" in strips
+
+
+def test_a_variant_that_never_had_a_number_is_in_every_format():
+    found = unlucky()
+    of_it = [one for one in found.series if one.key.variant == "gptq"]
+    assert {one.key.task for one in of_it} >= {"average", "arc"}
+    assert all(len(one.points) == 4 and not one.measured and not one.own for one in of_it)
+    assert "gptq on average" in terminal.text(found)
+    assert "gptq on average" in page(found)
+    assert "gptq on average" in documents.markdown(found)
+    assert any(row["variant"] == "gptq" and "did not run" in row["lacks"] for row in documents.rows(found))
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_it_fits_whatever_the_digits_and_however_many_runs(width):
+    made = make_run(2, n_items=40, seed=1)
+    found = lines(*(source(made, 1 + day % 28, id=f"run-{day}-{'x' * 30}") for day in range(90)))
+    wild = []
+    for one in found.series:
+        points = [
+            replace(
+                point,
+                n=123456789,
+                revision="a-name-of-a-branch-that-is-long",
+                comparison=point.comparison
+                and replace(point.comparison, low=-12345.678, high=98765.432, n=123456789),
+                value=None if point.value is None else point.value * 12345.678,
+            )
+            for point in one.points
+        ]
+        wild.append(replace(one, points=tuple(points)))
+    for text in (
+        terminal.text(replace(found, series=tuple(wild)), width=width),
+        terminal.text(found, width=width),
+    ):
+        assert max(map(len, text.splitlines())) <= width
 
 
 def test_pages_show_names_and_run_none(long):

@@ -155,8 +155,8 @@ def test_forgiveness_is_printed():
     policy = Policy((Rule(max_drop=1.0),), allow_limited=True, allow_inconclusive=True)
     context = rendered(make_run(2, n_items=50), policy)
     for text in (render_html(context), render_markdown(context)):
-        assert "Limited runs are allowed to pass." in text
-        assert "Undecided rules are allowed to pass." in text
+        assert "Limited runs are allowed to pass (--allow-limited)." in text
+        assert "Undecided rules are let through (--allow-inconclusive)." in text
 
 
 def hostile_run():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -17,6 +18,9 @@ from qeval.base import records
 from qeval.base.records import Rule, Stop
 from qeval.compare.evidence import gather
 from qeval.report.formats.json import SCHEMA, document
+from qeval.report.history import documents
+from qeval.report.history.lines import history
+from qeval.report.history.series import Source, Wanted
 
 FOLDER = Path(__file__).parents[2] / "docs" / "schema"
 
@@ -37,6 +41,30 @@ def made() -> Iterator[ModuleType]:
 def test_the_committed_schema_is_the_generated_one(made: ModuleType) -> None:
     assert made.PLACE.read_text("utf-8") == made.text(), "after a look at the difference: make docs"
     assert FOLDER / f"run-v{SCHEMA}.json" == made.PLACE
+
+
+def test_so_is_that_of_a_history(made: ModuleType) -> None:
+    found = made.schema_of_history()
+    assert made.PLACE_OF_HISTORY.read_text("utf-8") == made.text(found), (
+        "after a look at the difference: make docs"
+    )
+    assert FOLDER / f"history-v{documents.SCHEMA}.json" == made.PLACE_OF_HISTORY
+
+
+def test_a_history_is_what_its_schema_says_and_the_page_tells_every_key(made: ModuleType) -> None:
+    run, read, _ = make_run(3, n_items=10)
+    failed = replace(run.results[2], status="failed", cells=(), error="it broke")
+    run = replace(run, results=(*run.results[:2], failed))
+    found = history([Source(run, read, gather(run, read))], Wanted(), unread=[("d", "damaged")])
+    told = documents.document(found)
+    schema = made.schema_of_history()
+    jsonschema.validate(told, schema)
+    page = (FOLDER.parent / "history.md").read_text("utf-8").partition("## The JSON document")[2]
+    keys = set(re.findall(r"`([a-z]+)`", page))
+    for part in (schema, *schema["$defs"].values()):
+        assert set(part.get("properties", ())) <= keys
+    for name, one in (("Series", told["series"][0]), ("Point", told["series"][0]["points"][0])):
+        assert set(one) == set(schema["$defs"][name]["properties"])
 
 
 @pytest.mark.parametrize("name", ["Cell", "Comparison", "Decision", "Provenance", "Rule", "Settings", "Task"])

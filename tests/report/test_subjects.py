@@ -64,5 +64,6 @@ def test_one_sentence_says_that_nothing_is_shown_or_what_is():
     (said,) = sentences(spoilt, ["bnb4", "gptq"])
     (law,) = [one for one in spoilt if (one.variant, one.subject) == ("gptq", "law")]
     worst = f"most in law ({law.delta}; {law.interval})"
-    assert said == f"quiz, 3 subjects: gptq loses in 1, {worst}. Nothing is shown for the others."
+    others = "For the others no loss or gain is shown in any subject, once all are corrected for."
+    assert said == f"quiz, 3 subjects: gptq loses in 1 of them, {worst}. {others}"
     assert [one.claim for one in spoilt if one.variant == "gptq"] == [0, 0, -1]

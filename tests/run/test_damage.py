@@ -198,7 +198,7 @@ def test_only_what_is_damaged_is_scored_again(copy) -> None:
     copy.file("samples.parquet").write_bytes(b"")
     beside = copy(*RUN)[2]
     assert beside.count("finished earlier") == 2  # a variant, and the other task of the damaged one
-    assert beside.count("1 tasks to score") == 1
+    assert beside.count("1 task to score") == 1
     assert copy(*RUN)[2].count("finished earlier") == 2
 
 

@@ -53,7 +53,7 @@ def test_an_older_run_is_not_taken_for_one_that_did_not_begin(qeval, tmp_path: P
     old = judged(qeval(*GATE))
     qeval("run", "--model", str(tmp_path / "nowhere"), "--schemes", "fp16,bnb4", *TASKS, code=None)
     said = qeval(*GATE, code=5).stderr
-    assert "did not get so far as to have results" in said
+    assert "did not get far enough to have results" in said
     assert "qeval list runs" in said
     assert judged(qeval("gate", old, "--max-drop", "60")) == old
     qeval(*GOOD)

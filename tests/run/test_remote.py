@@ -202,7 +202,7 @@ def test_a_worker_sits_wherever_a_node_has_room(
         (({"CPU": 2.0},), {"device": "cuda"}, "no GPU for --device cuda"),
         (({"CPU": 2.0},), {"threads": 4, "device": "cpu"}, "No node of the cluster has 4 CPUs"),
         (({"CPU": 2.0},), {"ray_address": "ray://head:10001"}, "ray job submit"),
-        (({"CPU": 2.0},), {"ray_address": "head"}, "is no address"),
+        (({"CPU": 2.0},), {"ray_address": "head"}, "is not the address"),
         (({"CPU": 2.0},), {"ray_address": "127.0.0.1:1"}, "No cluster of Ray answers"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,6 +14,7 @@ import msgspec
 import pytest
 
 from qeval.ask import order as orders
+from qeval.base import installed
 from qeval.base.costs import Cost, Timing
 from qeval.base.messages import Fed, Job, Progress
 from qeval.base.packing import Packing
@@ -153,3 +155,19 @@ def test_the_next_worker_gets_ready_while_a_gpu_is_at_work(runs_dir: Path, devic
         hear(variant, Progress("task", 1))
         hear(variant, Progress("task", 2))  # once is enough
     assert ready == [{"SEAT": "0"}] * times
+
+
+def test_a_run_names_every_version_that_scored_it(qeval, runs_dir, monkeypatch) -> None:
+    def scored(version: str, *words: str) -> str:
+        monkeypatch.setattr(installed, "version", lambda: version)
+        qeval("run", "--model", "toy[items=5]", "--tasks", "arc_easy", *words)
+        [file] = runs_dir.glob("*/run.json")
+        return msgspec.json.decode(file.read_bytes())["qeval_version"]
+
+    assert scored("1", "--schemes", "fp16") == "1"
+    assert scored("2", "--schemes", "fp16") == "1"  # nothing was scored
+    assert scored("2", "--schemes", "fp16", "--again") == "1"
+    shutil.rmtree(next(runs_dir.glob("*/cells")))
+    assert scored("2", "--schemes", "fp16") == "1, 2"
+    assert "1, 2" in qeval("show").stdout
+    assert scored("3", "--schemes", "fp16") == "1, 2"

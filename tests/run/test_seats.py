@@ -100,8 +100,8 @@ def test_numbers_mean_the_gpus_that_are_seen(machine, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        ("0,x", "no list of numbers"),
-        ("", "no list of numbers"),
+        ("0,x", "not a list of numbers"),
+        ("", "not a list of numbers"),
         ("0,0", "names a GPU twice"),
         ("0,1", "different"),
     ],

@@ -267,7 +267,7 @@ def test_workers_of_a_plan_that_was_replaced_end(qeval) -> None:
     taker = taking.Taker(place, work.plan(), taking.Seat(), lambda *_: None, 60)
     assert len(taker.left()) == 3
     prepared(qeval, *TOY)
-    with pytest.raises(QevalError, match="planned anew"):
+    with pytest.raises(QevalError, match="planned again"):
         taker.left()
     work.forget()
     assert taker.left() == []

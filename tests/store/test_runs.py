@@ -208,7 +208,7 @@ def test_the_newest_run_is_the_one_that_began_or_ended_last(tmp_path: Path) -> N
     assert store.open(None).path.name == "a"
     assert [run.path.name for run in store.runs()] == ["a", "b"]
     store.mark_newest("")
-    with pytest.raises(IncomparableError, match="did not get so far"):
+    with pytest.raises(IncomparableError, match="did not get far enough"):
         store.open(None)
     assert store.open("b").path.name == "b"
     store.mark_newest("gone")

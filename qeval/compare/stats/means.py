@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -129,9 +130,9 @@ def _alike(sizes: NDArray[np.intp]) -> float:
 
 
 def average_interval(
-    deltas: ArrayLike, standard_errors: ArrayLike, level: float = 0.95
+    deltas: ArrayLike, standard_errors: ArrayLike, level: float = 0.95, *, bounded: bool = True
 ) -> tuple[float, float, float]:
-    """The unweighted mean of the differences of independent tasks with scores in [0, 1]; variances add.
+    """The unweighted mean of the differences of independent tasks; variances add.
 
     Args:
         deltas: (k,) one difference per task.
@@ -139,20 +140,24 @@ def average_interval(
             makes them from the tasks' own intervals: so that the mean's interval is as careful with few
             items and skewed counts as theirs are (Zou and Donner 2008, Stat Med 27:1693).
         level: two-sided.
+        bounded: whether all scores are in [0, 1], so that no difference is beyond [-1, 1]. Log-likelihoods
+            are not.
 
     Returns:
-        (mean, low, high) within [-1, 1]; (0, -1, 1) without tasks.
+        (mean, low, high) with low <= mean <= high, and within [-1, 1] where `bounded`; (0, -1, 1) without
+        tasks, (0, -inf, inf) where they would not be bounded.
     """
     values = np.asarray(deltas, dtype=np.float64)
     errors = np.asarray(standard_errors, dtype=np.float64)
     z = normal_quantile(level)
+    end = 1.0 if bounded else math.inf
     if not len(values):
-        return NO_INFORMATION
+        return 0.0, -end, end
     refuse_nan(values, errors)
     sides = np.broadcast_to(errors.reshape(len(values), -1), (len(values), 2))
     below, above = z * np.sqrt((sides**2).sum(axis=0)) / len(values)
     mean = float(values.mean())
-    return mean, max(mean - float(below), -1.0), min(mean + float(above), 1.0)
+    return mean, max(mean - float(below), -end), min(mean + float(above), end)
 
 
 def side_errors(delta: float, low: float, high: float, level: float = 0.95) -> tuple[float, float]:

@@ -208,7 +208,7 @@ def find_results(paths: Sequence[Path]) -> list[ResultsFile]:
 
 _NOTHING = (
     "Name what lm_eval --output_path made, a directory or a results file (a JSON object with `results`); or "
-    "a table of scores, whose columns `qeval import --help` tells."
+    "a table of scores, whose columns `qeval import --help` lists."
 )
 
 

@@ -12,8 +12,8 @@ from qeval.judge.formats import Format
 from qeval.judge.formats.cells import ORDER, cells, headers
 from qeval.judge.gate import Outcome
 
-_GOES = (0, 0, 2, 2, 0, 1, 0)
-"""Which columns give way first on a narrow terminal: both scores, then what is allowed; reasons name them."""
+_GOES = (0, 0, 2, 2, 0, 0, 0)
+"""Which columns give way first on a narrow terminal: both scores; reasons name them."""
 _NAMES = 2
 
 

@@ -109,7 +109,7 @@ def told_when_full(place: Path) -> Iterator[None]:
             raise
         raise QevalError(
             f"The disk that holds {place.parent} is full.",
-            "Free some space there and run the same command again: it goes on after the last finished block.",
+            "Free some space there and run the same command again: it resumes after the last finished block.",
         ) from error
 
 

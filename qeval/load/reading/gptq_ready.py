@@ -53,7 +53,7 @@ def _old_settings(source: Source) -> dict[str, Any]:
     found = read_json(source, SETTINGS) or {}
     if "bits" not in found:
         raise QevalError(
-            f"{SETTINGS} of {source.path} does not tell the bits of its weights.",
+            f"{SETTINGS} of {source.path} does not state the bits of its weights.",
             "Download the checkpoint again, or name another.",
         )
     return {"quant_method": "gptq", **found}

@@ -98,7 +98,7 @@ def find(recipe: Recipe) -> Path:
     if len(files) != 1:
         known = f"It has: {', '.join(file.name for file in files)}." if files else ""
         raise QevalError(
-            f"{recipe.source.path} does not tell which GGUF file to read.",
+            f"{recipe.source.path} does not say which GGUF file to read.",
             f"Write gguf[file=NAME.gguf]@{recipe.source.path}. {known}".strip(),
         )
     return files[0]

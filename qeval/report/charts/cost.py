@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from qeval.base import numbers
 from qeval.base.names import short
 from qeval.base.records import Run
 from qeval.report.charts.drawing import (
@@ -25,7 +26,7 @@ from qeval.report.charts.drawing import (
 )
 from qeval.report.context import Context
 from qeval.report.costs import Axis, axes, pareto
-from qeval.report.figures import Figure
+from qeval.report.figures import Column, Figure
 
 _HEIGHT = 320
 
@@ -38,7 +39,7 @@ def cost_charts(context: Context) -> Iterable[Chart]:
     for axis in axes(context.run):
         points = _cost_points(context, axis, place)
         if len(points) > 1:
-            yield _cost_chart(context.run, axis, points, context.columns[place].title)
+            yield _cost_chart(context.run, axis, points, context.columns[place])
 
 
 def _quality_place(context: Context) -> int | None:
@@ -51,7 +52,7 @@ def _quality_place(context: Context) -> int | None:
 
 
 def _cost_points(context: Context, axis: Axis, place: int) -> list[Spec]:
-    points = []
+    points, falls = [], context.columns[place].is_perplexity
     for line, result in (
         (line, r) for line in context.lines for r in context.run.results if r.variant.name == line.name
     ):
@@ -65,36 +66,47 @@ def _cost_points(context: Context, axis: Axis, place: int) -> list[Spec]:
                     "name": short(line.name, LONGEST_NAME),
                     "cost": cost,
                     "baseline": line.is_baseline,
-                    "hover": hover(f"{line.name}: {cost:.4g} {axis.unit}, {100 * delta:+.2f} points"),
-                    **_spread(figure, delta),
+                    "hover": hover(f"{line.name}: {cost:.4g} {axis.unit}, {_said(delta, falls=falls)}"),
+                    "said": _said(delta, falls=falls),
+                    **_spread(figure, delta, falls=falls),
                 }
             )
     return points
 
 
-def _spread(figure: Figure | None, delta: float) -> Spec:
-    """The delta and its bounds in points (perplexities: in per cent of log-likelihood's exponent)."""
+def _said(delta: float, *, falls: bool) -> str:
+    return f"{numbers.ratio(delta)} of perplexity" if falls else f"{100 * delta:+.2f} points"
+
+
+def _spread(figure: Figure | None, delta: float, *, falls: bool) -> Spec:
+    """The delta and its bounds in points, of a perplexity (which `falls` where it gets better) as ratios."""
     comparison = figure.comparison if figure else None
     low, high = (comparison.low, comparison.high) if comparison else (delta, delta)
     bounds = (low if math.isfinite(low) else delta, high if math.isfinite(high) else delta)
-    return {"delta": 100 * delta, "low": 100 * bounds[0], "high": 100 * bounds[1]}
+    shown = [numbers.exp(-value) if falls else 100 * value for value in (delta, *bounds)]
+    return dict(zip(("delta", "low", "high"), shown, strict=True))
 
 
-def _cost_chart(run: Run, axis: Axis, points: list[Spec], quality: str) -> Chart:
-    order = pareto([(p["cost"], p["delta"]) for p in points], lower_is_better=axis.lower_is_better)
+def _cost_chart(run: Run, axis: Axis, points: list[Spec], column: Column) -> Chart:
+    quality, falls = column.title, column.is_perplexity
+    gains = [(p["cost"], -p["delta"] if falls else p["delta"]) for p in points]
+    order = pareto(gains, lower_is_better=axis.lower_is_better)
     front = [points[place] for place in order]
     marked = [{**point, "front": place in order} for place, point in enumerate(points)]
     title = f"{quality} against {axis.title.lower()}"
-    each = "; ".join(f"{p['name']}: {p['cost']:.4g} {axis.unit}, {p['delta']:+.2f} points" for p in points)
+    each = "; ".join(f"{p['name']}: {p['cost']:.4g} {axis.unit}, {p['said']}" for p in points)
     best = ", ".join(point["name"] for point in front)
     alt = f"{title}. {each}. On the Pareto front, beaten by no other in both: {best}."
-    specs = [_cost_spec(run, marked, front, axis, quality, width) for width in (WIDE - 60, NARROW - 56)]
+    specs = [_cost_spec(run, marked, front, axis, column, width) for width in (WIDE - 60, NARROW - 56)]
     return draw(f"cost-{axis.id}", title, alt, *specs)
 
 
-def _cost_spec(run: Run, points: list[Spec], front: list[Spec], axis: Axis, quality: str, width: int) -> Spec:
+def _cost_spec(
+    run: Run, points: list[Spec], front: list[Spec], axis: Axis, column: Column, width: int
+) -> Spec:
     """Points with intervals; those on the front are filled and joined by steps. Costs begin at 0, so that
-    what lies twice as far costs twice as much."""
+    what lies twice as far costs twice as much. What is better lies higher."""
+    falls = column.is_perplexity
     better = "less is better" if axis.lower_is_better else "more is better"
     x = {
         "field": "cost",
@@ -106,8 +118,8 @@ def _cost_spec(run: Run, points: list[Spec], front: list[Spec], axis: Axis, qual
     y = {
         "field": "delta",
         "type": "quantitative",
-        "scale": {"zero": True, "padding": 14},
-        "axis": _top_title(quality),
+        "scale": {"zero": not falls, "padding": 14, **({"reverse": True} if falls else {})},
+        "axis": _top_title(column),
     }
     names = [point["name"] for point in points]
     known = {"field": "name", "type": "nominal", "legend": None}
@@ -121,9 +133,9 @@ def _cost_spec(run: Run, points: list[Spec], front: list[Spec], axis: Axis, qual
     return {
         "width": width,
         "height": _HEIGHT,
-        "data": {"values": _labelled(points, width)},
+        "data": {"values": _labelled(points, width, falls=falls)},
         "layer": [
-            _rule_at(0.0, "y"),
+            _rule_at(1.0 if falls else 0.0, "y"),
             {"data": {"values": front}, "mark": line, "encoding": {"x": x, "y": y, "order": order}},
             {
                 "mark": {"type": "rule", "strokeWidth": 1.5},
@@ -154,10 +166,11 @@ def _cost_spec(run: Run, points: list[Spec], front: list[Spec], axis: Axis, qual
     }
 
 
-def _top_title(quality: str) -> Spec:
+def _top_title(column: Column) -> Spec:
     """An upright axis whose title lies above it, where it can be read without turning one's head."""
+    shown = "ratio to the baseline, above 1 is worse" if column.is_perplexity else "difference in points"
     return {
-        "title": f"{quality}: difference in points",
+        "title": f"{column.title}: {shown}",
         "titleAngle": 0,
         "titleAlign": "left",
         "titleAnchor": "end",
@@ -180,14 +193,15 @@ _AROUND = ((10, -9), (10, 12), (-10, -9), (-10, 12), (10, -22), (10, 25), (-10, 
 """Where a name may stand beside its mark, in pixels; to the left it ends there."""
 
 
-def _labelled(points: list[Spec], width: int) -> list[Spec]:
+def _labelled(points: list[Spec], width: int, *, falls: bool = False) -> list[Spec]:
     """The points, each with a place for its name where it covers no mark and no other name, if there is one.
 
     Pixels are reckoned from the values: letters of 6.5 pixels, heights from the lowest to the highest
-    bound."""
+    bound, or where less is better from the highest to the lowest."""
     right = max(point["cost"] for point in points) or 1.0
-    low, high = min(p["low"] for p in points), max(p["high"] for p in points)
-    at = [(width * p["cost"] / right, _HEIGHT * (high - p["delta"]) / ((high - low) or 1.0)) for p in points]
+    bounds = [p[name] for p in points for name in ("low", "high")]
+    top, bottom = (min(bounds), max(bounds)) if falls else (max(bounds), min(bounds))
+    at = [(width * p["cost"] / right, _HEIGHT * (p["delta"] - top) / ((bottom - top) or 1)) for p in points]
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in at]
     made = []
     for point, (x, y) in zip(points, at, strict=True):

@@ -20,21 +20,24 @@ class _Line:
 
 @dataclass
 class _Lines:
-    """The lines so far; `last` is the newest of each place, `early` holds points that came before any."""
+    """The lines so far; `last` is the newest of each place, `early` holds points that came before
+    any, which are a line without a number where none follows."""
 
     all: dict[Key, _Line] = field(default_factory=dict)
     last: dict[tuple[str, ...], _Line] = field(default_factory=dict)
-    early: dict[tuple[str, ...], list[Point]] = field(default_factory=dict)
+    early: dict[tuple[str, ...], tuple[Key, _Line]] = field(default_factory=dict)
 
     def add(self, key: Key, point: Point, frame: Frame | None, baseline: str) -> None:
         """A point goes to the line of its key; one of which nothing was scored, which has no version, to the
         newest line of its place."""
         if frame is None:
-            line = self.last.get(key.place)
-            (line.points if line else self.early.setdefault(key.place, [])).append(point)
+            line = self.last.get(key.place) or self.early.setdefault(key.place, (key, _Line()))[1]
+            line.points.append(point)
+            line.baseline = line.baseline or baseline
             return
         if key not in self.all:
-            self.all[key] = _Line(self.early.pop(key.place, []))
+            _, begun = self.early.pop(key.place, (key, _Line()))
+            self.all[key] = _Line(begun.points)
         line = self.last[key.place] = self.all[key]
         line.points.append(replace(point, apart=apart(line.frame, frame) if line.frame else ""))
         line.frame, line.baseline = frame, baseline
@@ -54,6 +57,7 @@ def history(
         count += 1
         for found in points_of(source, wanted):
             lines.add(*found)
+    lines.all |= dict(lines.early.values())
     places = [key.place for key in lines.all]
     made = (
         Series(_told_apart(key, places), tuple(one.points), one.baseline, one.level)

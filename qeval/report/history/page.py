@@ -53,7 +53,7 @@ def page(found: History, links: Mapping[str, str] | None = None, back: str = "")
     return small_page(
         "history.html.j2",
         title="History",
-        summary=f"{found.runs} run{many} in the order of time",
+        summary=f"{found.runs} run{many} in time order",
         groups=groups,
         notes=words.conclusion(found),
         nothing=words.NOTHING,

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from qeval.base.names import scheme_text
 from qeval.base.records import Comparison, Decision, Result, Run
+from qeval.base.redacted import left_out
 from qeval.compare import fidelity
 from qeval.compare.continuity import Asked, Frame, asked_of, asked_scheme
 from qeval.compare.rows import Row, Score, cell_of, find_baseline, rows_of, score_of, summary_rows
@@ -28,8 +29,9 @@ def points_of(source: Source, wanted: Wanted) -> Iterator[_Found]:
     rows = evidence.rows if evidence else rows_of(run)
     chosen = [row for row in rows if meant(row.id, wanted.task)] if wanted.task else summary_rows(rows)
     asked: dict[str, Asked | None] = {}
-    for result in run.results:
-        if not meant(result.variant.name, wanted.variant):
+    called = source.called or tuple(result.variant.name for result in run.results)
+    for name, result in zip(called, run.results, strict=True):
+        if not (meant(name, wanted.variant) or meant(result.variant.name, wanted.variant)):
             continue
         for row in chosen:
             yield _on_row(source, result, row, judged, asked)
@@ -166,7 +168,21 @@ def _frame(source: Source, result: Result, row: Row, asked: dict[str, Asked | No
             asked[task.name] = asked_of(run, base, task, source.read)
     known = {task.name: one for task in row.members if (one := asked[task.name])}
     own = result.variant.name == run.baseline
-    return Frame("" if own else _named(base), asked_scheme(result), known)
+    return Frame(
+        "" if own else _named(base),
+        asked_scheme(result),
+        known,
+        adapter=result.variant.adapter or "",
+        adapter_of_baseline="" if own else base.variant.adapter or "",
+        unnamed=_unnamed(source, base),
+    )
+
+
+def _unnamed(source: Source, base: Result) -> str:
+    """What tells a model of which the path was left out from others: its files' hash, else the run."""
+    if not (source.pathless and left_out(source.run.model)):
+        return ""
+    return (base.provenance.fingerprint if base.provenance else None) or source.run.id
 
 
 def _named(base: Result) -> str:
@@ -210,7 +226,16 @@ def _moved(source: Source, result: Result, row: fidelity.Row, judged: Sequence[D
         lacks=tuple(lacks),
     )
     base = find_baseline(run)
-    frame = Frame(_named(base), asked_scheme(result), {}, measured.stream, measured.n)
+    frame = Frame(
+        _named(base),
+        asked_scheme(result),
+        {},
+        measured.stream,
+        measured.n,
+        result.variant.adapter or "",
+        base.variant.adapter or "",
+        _unnamed(source, base),
+    )
     key = Key(run.model, run.suite.name, name, result.variant.name, "KL", "nats", (), name)
     return (
         key,

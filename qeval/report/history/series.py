@@ -21,7 +21,8 @@ Unit = Literal["points", "perplexity", "nats"]
 @dataclass(frozen=True)
 class Source:
     """A run that was read; `evidence` is None where `problem` says why nothing of it can be shown.
-    `decisions` are a gate's, where there is a policy; `pathless`: its paths were left out."""
+    `decisions` are a gate's, where there is a policy; `pathless`: its paths were left out. `called` are the
+    variants' own names, where the run shows others."""
 
     run: Run
     read: Read
@@ -30,6 +31,7 @@ class Source:
     problem: str = ""
     toy: bool = False
     pathless: bool = False
+    called: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

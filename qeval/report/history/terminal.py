@@ -1,4 +1,4 @@
-"""A history for a terminal of 80 columns: a table of runs and a strip of marks for each line."""
+"""A history for a terminal: a table of runs and a strip of marks for each line."""
 
 from __future__ import annotations
 
@@ -6,39 +6,44 @@ import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
+from qeval.base import layout
+from qeval.base.layout import GAP, Column, columns_of
 from qeval.base.text import one_line
 from qeval.report.history import words
 from qeval.report.history.series import History, Point, Series, telling
 from qeval.report.verdicts import MARKS
 
 WIDTH = 80
+"""Columns where nobody says how many there are."""
 _MOST_TABLES = 6
 
 
 @dataclass(frozen=True)
 class Signs:
-    """What a strip is drawn with, the lowest level first."""
+    """What a strip is drawn with, the lowest level first; `more`: that older runs are left out."""
 
     levels: str
     broken: str
     none: str
     hollow: str
+    more: str
     marks: Mapping[str, str]
 
 
-UNICODE = Signs("▁▂▃▄▅▆▇█", "│", "·", "○", MARKS)
+UNICODE = Signs("▁▂▃▄▅▆▇█", "│", "·", "○", "…", MARKS)
 _IN_ASCII = {"✓": "+", "✕": "x", "∅": "0", "▼": "v", "▲": "^", "≈": "~", "…": "."}
-ASCII = Signs("_.-=+*#@", "|", ".", "o", MARKS)
+ASCII = Signs("_.-=+*#@", "|", ".", "o", "<", MARKS)
 
 
-def text(found: History, *, plain: bool = False) -> str:
+def text(found: History, *, plain: bool = False, width: int = WIDTH) -> str:
     """The history. Where many lines are wanted, those of each suite's first row have tables and the others a
-    strip alone. `plain`: in ASCII."""
+    strip alone. `plain`: in ASCII; `width`: columns that a line may have."""
     signs = ASCII if plain else UNICODE
-    blocks = [block for group in words.groups(found) for block in _group(*group, signs)]
+    blocks = [block for group in words.groups(found) for block in _group(*group, signs, width)]
     blocks = blocks or [words.NOTHING]
-    ending = "\n".join(_wrapped(line) for line in words.conclusion(found))
+    ending = "\n".join(_wrapped(line, width) for line in words.conclusion(found))
     joined = "\n\n".join([*blocks, *([ending] if ending else [])])
     return _in_ascii(joined) if plain else joined
 
@@ -47,28 +52,45 @@ def _in_ascii(joined: str) -> str:
     return joined.translate({ord(sign): other for sign, other in _IN_ASCII.items()})
 
 
-def _group(title: str, lines: Sequence[Series], signs: Signs) -> Iterator[str]:
-    yield _wrapped(one_line(title))
+def _group(title: str, lines: Sequence[Series], signs: Signs, width: int) -> Iterator[str]:
+    yield _wrapped(one_line(title), width)
     tables, strips = list(lines), []
     if len(lines) > _MOST_TABLES:
         first = telling(lines)
         tables = [one for one in lines if one.key.task == first and not one.own]
         strips = [one for one in lines if one not in tables and not one.own]
-    yield from (_table(one, signs) for one in tables)
+    yield from (_table(one, signs, width) for one in tables)
     if strips:
-        wide = max(len(_brief(one)) for one in strips)
-        rows = [f"{_brief(one):{wide}}  {strip(one, signs)[0]}  {_last(one)}" for one in strips]
-        yield "\n".join(["The other lines, up is better, the last number beside them:", *rows])
+        yield "\n".join(_strips(strips, signs, width))
 
 
-def _brief(series: Series) -> str:
-    return one_line(f"{series.key.variant} on {series.key.task}")[:36]
+def _strips(lines: Sequence[Series], signs: Signs, width: int) -> Iterator[str]:
+    """A strip for each line, under it what is found of each run, beside it the last run."""
+    yield _wrapped("The other lines, up is better, the last run beside them:", width)
+    third = width // 3
+    drawn = [_newest(*strip(one, signs), third, signs) for one in lines]
+    labels = [one_line(f"{one.key.variant} on {one.key.title}") for one in lines]
+    last = [_last(one) for one in lines]
+    middle = max(len(above) for above, _ in drawn)
+    end = min(max(map(columns_of, last)), third)
+    first = min(max(map(columns_of, labels)), width - middle - end - 2 * GAP)
+    for label, strips, told in zip(labels, drawn, last, strict=True):
+        cells = zip_longest(textwrap.wrap(label, first), strips, textwrap.wrap(told, end), fillvalue="")
+        rows = (f"{one:{first}}  {two:{middle}}  {three}".rstrip() for one, two, three in cells)
+        yield from (row for row in rows if row)
+    lacking = dict.fromkeys(lack for one in lines for point in one.points for lack in point.lacks)
+    if lacking:
+        what = one_line("; ".join(lacking))
+        yield _wrapped(f"{signs.hollow} here: {what}. With --task each run says what it lacks.", width, "  ")
 
 
 def _last(series: Series) -> str:
-    point = next(point for point in reversed(series.points) if point.value is not None)
+    """The newest run, whatever came of it."""
+    point = series.points[-1]
     made = words.told(series, point, "")
-    return f"{made.value} {made.mark}".rstrip()
+    return one_line(
+        f"{made.value} {made.mark}".rstrip() if point.value is not None else f"none: {made.notes}"
+    )
 
 
 _BRIEF = {"MISSING": "missing", "EQUIVALENT": "equivalent", "MEASURABLE": "measurable", "WORSE": "worse"}
@@ -80,42 +102,65 @@ def _verdict(point: Point) -> str:
     return f"{MARKS[point.status]} {words}" if point.status else ""
 
 
-def _table(series: Series, signs: Signs) -> str:
+def _table(series: Series, signs: Signs, width: int) -> str:
     """A heading, the runs, what breaks the line, and the strip."""
-    from tabulate import tabulate
-
     heading, dates = words.dates(series.points)
     shown = [words.told(series, one, date) for one, date in zip(series.points, dates, strict=True)]
     judged = any(one.mark for one in shown)
-    compared = not series.own
-    headers = [heading, "run", "rev", "n", "score" if series.own else "change"]
-    headers += ["interval"] * compared + ["verdict"] * judged
+    columns = [
+        Column(heading),
+        Column("run", leads=True),
+        Column("rev", goes=3),
+        Column("n", "right", goes=2),
+        Column("score" if series.own else "change", "right"),
+        *[Column("interval", goes=1)] * (not series.own),
+        *[Column("verdict")] * judged,
+    ]
     rows = []
     for one, point in zip(shown, series.points, strict=True):
-        cells = [one.date, words.run_name(one_line(one.run)), one.revision, one.n, one.value]
-        rows.append([*cells, *[one.interval] * compared, *[_verdict(point)] * judged])
-    align = ["left", "left", "left", "right", "right", "left", "left"][: len(headers)]
-    made = tabulate(rows, headers, tablefmt="simple", disable_numparse=True, colalign=align).splitlines()
-    body = made[:2]
-    for line, one in zip(made[2:], shown, strict=True):
-        body += [_wrapped(f"-- broken: {one_line(one.apart)}", "   ")] if one.apart else []
-        body.append(line.rstrip())
-        body += [_wrapped(f"   ! {one_line(one.notes)}", "     ")] if one.notes else []
-    head = _wrapped(f"{one_line(words.heading(series))}: {one_line(words.about(series))}")
-    return "\n".join([head, *body, *_strip_lines(series, signs)])
+        cells = [one.date, words.run_name(one_line(one.run)), one_line(one.revision), one.n, one.value]
+        rows.append([*cells, *[one.interval] * (not series.own), *[_verdict(point)] * judged])
+    body, lines = _lines(columns, rows, width)
+    for line, one in zip(lines, shown, strict=True):
+        body += [_wrapped(f"-- broken: {one_line(one.apart)}", width, "   ")] if one.apart else []
+        body.append(line)
+        body += [_wrapped(f"   ! {one_line(one.notes)}", width, "     ")] if one.notes else []
+    head = _wrapped(f"{one_line(words.heading(series))}: {one_line(words.about(series))}", width)
+    return "\n".join([head, *body, *_strip_lines(series, signs, width)])
 
 
-def _strip_lines(series: Series, signs: Signs) -> Iterator[str]:
+def _lines(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int
+) -> tuple[list[str], Sequence[str]]:
+    """The head of a table, and a text for each of its rows: a line, or where no table fits a block."""
+    head, *lines = [line.rstrip() for line in layout.table(columns, rows, width).split("\n")]
+    if len(lines) == len(rows) + 1 and not lines[0].strip("- "):
+        return [head, lines[0]], lines[1:]
+    return [], [layout.block(columns, row, width) for row in rows]
+
+
+def _strip_lines(series: Series, signs: Signs, width: int) -> Iterator[str]:
     """The strip with the limit as a level of its own, and the verdicts under it."""
-    line, marks = strip(series, signs)
+    line, marks = _newest(*strip(series, signs), width, signs)
     low, high = _reach(series)
     ends = f"{words.number(series, low)} to {words.number(series, high)}, up is better"
     limit = words.limits(series)
     at = [point.allowed for point in series.points if point.allowed is not None]
     level = f"; {limit} at {_level(-at[-1], low, high, signs)}" if at else ""
-    yield f"{line}  {ends}{level}"
+    told = f"{ends}{level}" if series.measured else ""
+    beside = columns_of(f"{line}  {told}") <= width
+    yield f"{line}  {told}".rstrip() if beside else line
     if marks.strip():
-        yield f"{marks}".rstrip()
+        yield marks.rstrip()
+    if not beside:
+        yield _wrapped(told, width)
+
+
+def _newest(above: str, below: str, room: int, signs: Signs) -> tuple[str, str]:
+    """As much of a strip as there is room for, its newest runs."""
+    if len(above) <= room:
+        return above, below
+    return signs.more + above[1 - room :], " " + below[1 - room :]
 
 
 def strip(series: Series, signs: Signs) -> tuple[str, str]:
@@ -146,5 +191,5 @@ def _level(value: float, low: float, high: float, signs: Signs) -> str:
     return signs.levels[round(share * (len(signs.levels) - 1))]
 
 
-def _wrapped(line: str, indent: str = "") -> str:
-    return textwrap.fill(line, WIDTH, subsequent_indent=indent, break_on_hyphens=False)
+def _wrapped(line: str, width: int, indent: str = "") -> str:
+    return textwrap.fill(line, width, subsequent_indent=indent, break_on_hyphens=False)

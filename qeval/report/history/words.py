@@ -148,7 +148,7 @@ def bridged(series: Series) -> list[str]:
     return [f"The line is broken before {run_name(run)}: {why}." for run, why in named]
 
 
-NOTHING = "No run here can be shown: none has the model, suite, variant and task that are wanted."
+NOTHING = "No run here can be shown: none has the model, suite, variant and task asked for."
 
 
 def conclusion(found: History) -> list[str]:
@@ -159,6 +159,8 @@ def conclusion(found: History) -> list[str]:
     if any(point.apart for one in found.series for point in one.points):
         lines.append("A line is broken where two runs did not ask the same: they are not compared.")
     if any(not point.whole for one in found.series for point in one.points):
-        lines.append("Hollow marks are no whole measurements by qeval; what they lack stands beside them.")
+        lines.append(
+            "Hollow marks are not whole measurements by qeval; what they lack is stated beside them."
+        )
     lines += [f"Not read: {name}: {why}" for name, why in found.unread]
     return lines

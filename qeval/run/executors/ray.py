@@ -331,7 +331,7 @@ def _probe(address: str) -> None:
     """Raise QevalError where no cluster of this version answers at the address."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
-        raise UsageError(f"{address!r} is no address of a cluster of Ray.", "Write HOST:PORT, or auto.")
+        raise UsageError(f"{address!r} is not the address of a Ray cluster.", "Write HOST:PORT, or auto.")
     dead = QevalError(
         f"No cluster of Ray answers at {address}.", "Check --ray-address, and that it is up: ray status."
     )

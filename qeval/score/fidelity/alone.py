@@ -33,6 +33,6 @@ def measure_alone(job: Job, say: Say) -> None:
             raise QevalError(
                 f"What enters the head of {bench.asked.name} is not stored, or was damaged, so"
                 f" {job.variant.name} cannot be compared with it.",
-                "Run the same command again: it is made anew.",
+                "Run the same command again: it is made again.",
             )
         say(Done(session.account.provenance))

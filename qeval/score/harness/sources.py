@@ -15,7 +15,8 @@ from qeval.base import contents
 from qeval.base.errors import QevalError
 from qeval.base.hashing import digest
 from qeval.base.reading import text
-from qeval.load.hub_copy import MODELS, known
+from qeval.load.hub_book import known, whole
+from qeval.load.hub_copy import MODELS
 from qeval.score.harness.catalogue import is_stock
 from qeval.score.harness.leaves import Leaf
 
@@ -117,7 +118,7 @@ def _explained(
         or "offline" in low
         or "couldn't find cache" in low
     ):
-        return QevalError(f"No network, and {which} is not at hand.", _mirror_hint(path, datasets_dir))
+        return QevalError(f"There is no network, and {which} is not here.", _mirror_hint(path, datasets_dir))
     if isinstance(error, FileNotFoundError):
         return QevalError(f"There is no such thing as {which}.", _mirror_hint(path, datasets_dir))
     return QevalError(f"{which.capitalize()} cannot be loaded: {type(error).__name__}: {what}", "")
@@ -206,11 +207,11 @@ def _hub_revision(path: str, revision: str | None) -> str | None:
 
 def commit_of(loaded: Any, path: str, datasets_dir: Path | None) -> str | None:
     """The commit of the Hub's repository that a loaded data set was read from, as `datasets` recorded it, or
-    `qeval fetch` of the copy; None where neither tells."""
+    `qeval fetch` of a copy that still holds what was fetched; None where neither tells."""
     place = mirrored(path, datasets_dir)
     if place is not None and datasets_dir is not None:
         copy = known(datasets_dir, place.relative_to(datasets_dir).as_posix())
-        return None if copy is None else copy.commit
+        return copy.commit if copy is not None and whole(datasets_dir, copy) else None
     parts = list(loaded.values()) if isinstance(loaded, dict) else [loaded]
     sums = (getattr(getattr(part, "info", None), "download_checksums", None) or {} for part in parts)
     found = {one[1] for names in sums for name in names if (one := _AT_COMMIT.match(str(name)))}

@@ -522,7 +522,9 @@ def test_real_answers_explain_real_scores(real):
 def test_real_results_are_compared_and_paired_by_hashes(real):
     found = import_lm_eval(real[0], baseline="one")
     rows = rows_of(found)
-    assert {row.task for row in rows} == {cell.task.name for cell in found.run.results[0].cells}
+    own = {row.task for row in rows if row.level in {"task", "subtask"}}
+    assert own == {cell.task.name for cell in found.run.results[0].cells}
+    assert {row.task for row in rows} - own == {"fix_all::fix_all_reading", "fix_all::fix_all_reading_macro"}
     cell = found.run.results[1].cells[0]
     samples = found.samples[cell.key]
     found.samples[cell.key] = replace(samples, prompt_hash=samples.prompt_hash[::-1])

@@ -57,7 +57,7 @@ def test_the_only_file_goes_unnamed_and_one_of_several_does_not(tmp_path: Path) 
     first = write(tmp_path / "a.gguf")
     assert find(recipe(tmp_path)) == first
     second = write(tmp_path / "b.gguf")
-    with pytest.raises(QevalError, match="does not tell which GGUF file") as caught:
+    with pytest.raises(QevalError, match="does not say which GGUF file") as caught:
         find(recipe(tmp_path))
     assert "It has: a.gguf, b.gguf." in caught.value.hint
     assert find(recipe(tmp_path, "b.gguf")) == second

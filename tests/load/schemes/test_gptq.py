@@ -274,7 +274,7 @@ def test_options_that_do_not_fit_the_model_are_refused(world: World) -> None:
     with pytest.raises(QevalError, match=r"of 200 tokens are longer than the model takes \(128\)"):
         world.make(length=200, samples=2)
     for damp in (0.0, 1.0):
-        with pytest.raises(QevalError, match=f"damp={damp} is no share between 0 and 1"):
+        with pytest.raises(QevalError, match=f"damp={damp} is not a share between 0 and 1"):
             world.make(damp=damp)
     with pytest.raises(UsageError, match="makes no checkpoint") as caught:
         models.make_checkpoint(str(world.model), Scheme("bnb4"), cache_dir=world.cache)

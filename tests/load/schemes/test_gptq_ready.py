@@ -67,7 +67,7 @@ def test_settings_that_tell_no_bits_are_refused(plain: Path, tmp_path: Path) -> 
     save_gptq(plain, place)
     to_old_form(place)
     edit_json(place / "quantize_config.json", bits=None)
-    with pytest.raises(QevalError, match=r"quantize_config\.json of .* does not tell the bits"):
+    with pytest.raises(QevalError, match=r"quantize_config\.json of .* does not state the bits"):
         load(plain, place)
 
 

@@ -90,14 +90,14 @@ def test_options_take_their_own_types() -> None:
         ("gptq[bits=3", "A bracket is not closed", "Write kind"),
         ("gptq]", "A bracket is not closed", "Write kind"),
         ('gptq@"x', "A quote is not closed", "Write kind"),
-        ("gptq[bits=3]x", "goes on after its options", "Write kind"),
+        ("gptq[bits=3]x", "continues after its options", "Write kind"),
         ("gptq@", "names no checkpoint", "Write kind"),
         ("gptq@org/name:", "names no checkpoint", "Write kind"),
         ('gptq@"a"b', "names no checkpoint", "Write kind"),
         ("fp16@org/name", "fp16 reads no ready checkpoints.", "Leave out @org/name."),
         ("fp16,fp16", "Two schemes are named 'fp16'.", "fp16-2=fp16"),
-        ("a b=fp16", "'a b' is no name for a scheme.", "Use letters"),
-        ("=fp16", "'' is no name for a scheme.", "Use letters"),
+        ("a b=fp16", "'a b' is not a valid name for a scheme.", "Use letters"),
+        ("=fp16", "'' is not a valid name for a scheme.", "Use letters"),
     ],
 )
 def test_what_is_refused_and_the_remedy(text: str, message: str, hint: str) -> None:

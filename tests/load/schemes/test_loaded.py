@@ -212,7 +212,7 @@ def test_a_saved_checkpoint_is_read_back_with_its_own_settings(
         with pytest.raises(QevalError, match="has bnb_4bit_quant_type fp4, where quant_type=nf4 was asked"):
             load(llama, f"bnb4[quant_type=nf4]@{ready}", tmp_path)
     other = "bnb8" if text == "bnb4" else "bnb4"
-    with pytest.raises(QevalError, match=f"so it is no checkpoint of {other}") as caught:
+    with pytest.raises(QevalError, match=f"so it is not a checkpoint of {other}") as caught:
         load(llama, f"{other}@{ready}", tmp_path)
     assert caught.value.hint == f"Write: {text}@{ready}"
 

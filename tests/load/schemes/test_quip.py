@@ -580,9 +580,9 @@ def test_damaged_tensors_are_refused(plain: Path, made: tuple[Path, dict[str, An
 
 
 def test_checkpoints_of_other_schemes_are_refused(plain: Path, copy: Path, tmp_path: Path) -> None:
-    with pytest.raises(QevalError, match="is not quantised, so it is no checkpoint of quip"):
+    with pytest.raises(QevalError, match="is not quantised, so it is not a checkpoint of quip"):
         load(plain, f"quip@{plain}", tmp_path)
-    with pytest.raises(QevalError, match="is quantised by quip, so it is no checkpoint of gptq") as caught:
+    with pytest.raises(QevalError, match="is quantised by quip, so it is not a checkpoint of gptq") as caught:
         load(plain, f"gptq@{copy}", tmp_path)
     assert caught.value.hint == f"Write: quip@{copy}"
     save_tokenizer(copy)

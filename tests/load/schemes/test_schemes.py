@@ -67,7 +67,7 @@ def test_a_missing_package_is_named_with_its_command(monkeypatch: pytest.MonkeyP
     assert caught.value.hint == "In qeval's checkout, install it with: pip install '.[bnb]'"
     with pytest.raises(MissingPackageError) as caught:
         check_available(Scheme("gptq"))
-    words = "pip install --no-build-isolation '.[gptq]'"
+    words = f"{packages.installed.NOT_ISOLATED}'.[gptq]'"
     assert caught.value.hint == f"In qeval's checkout, install it with: {words}"
     monkeypatch.setattr(packages.installed, "origin", lambda: Origin("index"))
     with pytest.raises(MissingPackageError) as caught:

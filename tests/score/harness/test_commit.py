@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from qeval.load.hub_copy import BOOK
+from qeval.load.hub_book import BOOK
 from qeval.score.harness.sources import commit_of
 
 COMMIT = "a" * 40

@@ -64,10 +64,10 @@
   }
 
   function decide(chosen) {
-    const rows = chosen.entries.map(([place, status, mark, word, , delta, interval, span, worst, ratio]) => {
+    const rows = chosen.entries.map(([place, status, mark, word, , delta, interval, span, worst, ratio, by]) => {
       const row = rowOf(decision, data.variants[place]);
       row.className = "s-" + status;
-      put(row, "verdict", element("span", "", mark), " " + minus(word)).firstChild.setAttribute("aria-hidden", "true");
+      put(row, "verdict", element("span", "", mark), " " + minus(word), ...(by ? [" ", element("small", "by", "by " + minus(by))] : [])).firstChild.setAttribute("aria-hidden", "true");
       put(row, "delta", typed(delta) + " ", element("small", "range", interval ? minus(interval) : "")).title = minus(interval);
       put(row, "span", ...(span && chosen.scale ? [axis(span, chosen.scale)] : []));
       put(row, "worst", typed(worst));
@@ -79,8 +79,8 @@
     put(own, "verdict", "Compared with");
     for (const name of ["delta", "span", "worst", "ratio"]) put(own, name);
     decision.append(...rows, own);
-    if (ticks && chosen.scale) {
-      ticks.replaceChildren(...chosen.scale.ticks.map(([at, label]) =>
+    if (ticks) {
+      ticks.replaceChildren(...(chosen.scale ? chosen.scale.ticks : []).map(([at, label]) =>
         draw("text", { x: at + "%", y: 12, "text-anchor": at < 4 ? "start" : at > 96 ? "end" : "middle" }, minus(label))));
     }
   }

@@ -319,8 +319,11 @@
     });
     $("flip-list").replaceChildren(...rows);
     const first = found.length ? page * PAGE + 1 : 0;
+    const held = $("explorer").dataset;
+    const partly = Number(held.shown) < Number(held.total)
+      ? ` in this page, which holds ${held.shown} of the run's ${held.total} changed answers` : "";
     $("flip-count").textContent = found.length
-      ? `${first} to ${Math.min(found.length, (page + 1) * PAGE)} of ${found.length} items`
+      ? `${first} to ${Math.min(found.length, (page + 1) * PAGE)} of ${found.length} items${partly}`
       : "No item matches.";
     $("flip-page").textContent = `Page ${page + 1} of ${pages}`;
     $("flip-back").disabled = page === 0;

@@ -59,6 +59,7 @@
 
   // --- CSV ----------------------------------------------------------------------------------------
   // A cell's texts, apart where they stand apart on the page; a text that a spreadsheet would run is quoted.
+  const MEASURED = /^(?:[+-]?(?:\d+\.?\d*|\.\d+|inf)(?:e[+-]?\d+)?%?(?: to |; |$))+$/;
   function words(cell) {
     if (!cell) return "";
     const parts = [];
@@ -75,7 +76,7 @@
       above = block;
     }
     const joined = parts.map(ascii).join("; ");
-    return /^[=@\t]|^[+-](?![\d.]|inf)/.test(joined) ? "'" + joined : joined;
+    return /^[=@\t\r＝＋－＠]|^[+-]./.test(joined) && !MEASURED.test(joined) ? "'" + joined : joined;
   }
   const quoted = (text) => (/[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
   // Columns whose cells hold a number and its interval become two.
