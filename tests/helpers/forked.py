@@ -30,11 +30,13 @@ _HEAD = struct.Struct("!I")
 _STATUS = struct.Struct("!i")
 _END = b"T"
 _PARENT_SECONDS = 5
-_EARLY = ("HOME", "XDG_", "HF_", "TRANSFORMERS_", "TORCH", "PYTHON", "LD_")
+_EARLY = (
+    "HOME", "XDG_", "HF_", "TRANSFORMERS_", "TORCH", "PYTHON", "LD_", "OMP_", "GOMP_", "KMP_", "MKL_"
+)  # fmt: skip
 """Beginnings of variables that libraries read when they are imported: where a worker's differ from those of
 the process that forks, it is a fresh process after all."""
-_LATE = "HF_DATASETS_CACHE"
-"""One of them that a worker can be given later."""
+_DATASETS, _THREADS = _LATE = ("HF_DATASETS_CACHE", "OMP_NUM_THREADS")
+"""Those of them that a worker can be given later."""
 _SET = "/tmp/tokenicer_hf_home"
 """The value of some that a library sets itself when it is imported, in the process of the tests too."""
 
@@ -54,12 +56,16 @@ class Nursery:
         return (sys.executable, "-IS", __file__, "start", self.path, *script)
 
     def _begin(self) -> None:
+        from qeval.base.waiting import briefly  # what stands in front of a worker imports nothing of it
+
         self.place = tempfile.TemporaryDirectory(prefix="qeval-")  # a socket's path must be short
         self.path = str(Path(self.place.name) / "socket")
         with socket.socket(socket.AF_UNIX) as listening:
             listening.bind(self.path)
             listening.listen(64)
-            self.server = subprocess.Popen((sys.executable, __file__, "serve"), stdin=listening)
+            self.server = subprocess.Popen(
+                (sys.executable, __file__, "serve"), stdin=listening, env=briefly(os.environ)
+            )
 
     def close(self) -> None:
         """End it, and the workers that are left."""
@@ -179,6 +185,7 @@ def be_the_worker(
 ) -> NoReturn:
     """In the forked process: be as one that was just started with these standard streams."""
     import datasets
+    import torch
 
     from qeval.score import clock, worker
 
@@ -190,9 +197,12 @@ def be_the_worker(
     os.chdir(folder)
     if _early(environment) != early:
         os.execve(sys.executable, _plainly(script), environment)
+    threads = environment.get(_THREADS, str(len(os.sched_getaffinity(0))))
+    if environment.get(_THREADS) != os.environ.get(_THREADS):
+        torch.set_num_threads(int(threads))
     os.environ.clear()
     os.environ.update(environment)
-    datasets.config.HF_DATASETS_CACHE = environment.get(_LATE, datasets.config.HF_DATASETS_CACHE)
+    datasets.config.HF_DATASETS_CACHE = environment.get(_DATASETS, datasets.config.HF_DATASETS_CACHE)
     clock.CLOCK.found, clock.CLOCK.since = {clock.STARTING: 0.0}, time.monotonic()
     sys.argv = [*(script or [worker.__file__])]
     code = 1
@@ -213,7 +223,7 @@ def _early(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in environment.items()
-        if name.startswith(_EARLY) and name != _LATE and not value.startswith(_SET)
+        if name.startswith(_EARLY) and name not in _LATE and not value.startswith(_SET)
     }
 
 

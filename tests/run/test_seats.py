@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import forked
 import pytest
 
 from qeval.ask import order as orders
@@ -174,6 +175,12 @@ def test_each_worker_has_an_environment_and_a_device_of_its_own(
     assert not set(LAUNCHED) & set(whole)
     assert whole["HF_TOKEN"] == "hf_secret"  # by the environment alone, never by the job
     assert found[0].seated(a_job("toy"), None).settings.device == "auto"
+
+
+@pytest.mark.parametrize("name", ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME", "MKL_CBWR"])
+def test_what_libraries_read_when_they_are_loaded_is_no_worker_forked_with(name: str) -> None:
+    """A worker that was asked for with it ran without it, in the tests alone."""
+    assert forked._early({name: "7", "OMP_NUM_THREADS": "2", "LANG": "C"}) == {name: "7"}
 
 
 def test_threads_of_a_worker_wait_briefly_unless_somebody_says_otherwise(
