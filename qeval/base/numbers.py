@@ -19,6 +19,7 @@ _READABLE = (1e-4, 1e6)  # numbers between these are written without powers of t
 _LARGE_PERPLEXITY = 10
 _SMALL_P = 0.001
 _NOTHING = 1e-9  # a difference of log-likelihoods that the order of a sum makes
+_NOISE = 7  # decimals beyond those that are shown
 _ROUGHLY = 2  # significant digits of a rough number
 
 
@@ -87,12 +88,13 @@ def exp(value: float) -> float:
 
 
 def plain(value: float | None, digits: int = 2) -> Numeral:
-    """A number with fixed decimals; a dash where there is none. No zero has a sign."""
+    """A number with fixed decimals; a dash where there is none. No zero has a sign. The noise of floats does
+    not part a half that two sums gave: both are rounded alike."""
     if value is None or math.isnan(value):
         return NONE
     if math.isinf(value):
         return Numeral("inf" if value > 0 else "-inf")
-    text = f"{value:.{digits}f}"
+    text = f"{round(value, digits + _NOISE):.{digits}f}"
     return Numeral(text.lstrip("-") if float(text) == 0 else text)
 
 

@@ -138,3 +138,10 @@ def test_numbers_in_words_are_ascii_that_float_reads(value, digits):
 def test_perplexities_come_back_from_log_likelihoods():
     assert numbers.perplexity(-math.log(8.7071)) == "8.707"
     assert numbers.perplexity(-1000.0) == "inf"
+
+
+def test_a_half_is_rounded_alike_however_it_was_summed_up():
+    half = 100 * (19 / 800)
+    others = (100 * (0.7375 - 0.76125), -100 * sum([1 / 800] * 19), -half)
+    assert len({float(one) for one in others}) > 1
+    assert {numbers.signed(one) for one in others} == {"-2.38"}
