@@ -18,7 +18,7 @@ from harness_files import letters, results, write
 from stored import store, whole
 
 from qeval.cli import surprises
-from qeval.store import columns as stored_columns
+from qeval.store import unpacking
 
 pytestmark = pytest.mark.slow
 
@@ -353,7 +353,7 @@ def test_few_bytes_do_not_become_a_machine_full(qeval, runs_dir, monkeypatch):
         (3_000_000, "far more than such a file"),
     ):
         edit(run, lambda table, n=n: table["results"][0]["cells"][0].update(n=n, n_available=n))
-        monkeypatch.setattr(stored_columns, "_SPARE", 1 << 20)
+        monkeypatch.setattr(unpacking, "SPARE", 1 << 20)
         begun = time.monotonic()
         said = [refused(qeval("gate", run, "--max-drop", "90", code=None), 1, 5)]
         assert time.monotonic() - begun < 30
