@@ -19,6 +19,9 @@ from qeval.report.ranking import Entry, Ranking, ranking
 
 FEWEST = 3
 """Variants from which on there is more to choose than the baseline."""
+MOST = 16
+"""Variants up to which all pairs are compared with the page: their number grows with the square. Of more,
+`--baseline` makes a page that compares with another one."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,9 @@ class Versus:
 
 
 def versus(context: Context) -> Versus | None:
-    """All of it; None where there are too few variants to choose from."""
+    """All of it; None where there are too few variants to choose from, or too many to compare them all."""
     scored = [one for one in context.run.results if one.status != "failed"]
-    if len(scored) < FEWEST:
+    if not FEWEST <= len(scored) <= MOST:
         return None
     evidences = [context.evidence, *against(context.evidence)]
     if len(evidences) < FEWEST:

@@ -22,7 +22,7 @@ from qeval.report.formats.markdown import render_markdown
 from qeval.report.headline import headline
 from qeval.report.ranking import BEST_FIRST, ranking
 from qeval.report.verdicts import MARKS
-from qeval.report.versus import versus
+from qeval.report.versus import MOST, versus
 
 TASKS = (ARC, QUIZ, TRUTH, WIKI)
 
@@ -303,3 +303,15 @@ def test_the_decision_table_is_data_too():
     assert average["finding"]["words"] == "worse than 1 point"
     tasks = {c["task"]: c["delta"] for c in found["comparisons"] if c["variant"] == "gptq"}
     assert table["gptq"]["worst"]["delta"] == min(tasks[name] for name in ("arc", "quiz", "truth"))
+
+
+def test_of_very_many_variants_no_pairs_are_compared_with_the_page():
+    """Their number grows with the square; `--baseline` makes a page against another one."""
+    run, read, items = make_run(MOST, (ARC,), 40, seed=5)
+    assert len(versus(built(run, read, items)).names) == MOST
+    last = run.results[-1]
+    more = replace(last, variant=replace(last.variant, name="one more"))
+    made = built(replace(run, results=(*run.results, more)), read, items)
+    assert len(made.ranking.entries) == MOST
+    assert versus(made) is None
+    assert 'id="reference"' not in render_html(made)
