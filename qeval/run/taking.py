@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from qeval.ask.order import cores
+from qeval.ask.placing import cores
 from qeval.base.errors import LostDeviceError, QevalError
 from qeval.base.messages import Done, Event, Failed, Fed, Job, Note, Progress, Todo
 from qeval.base.places import cache_dir, tasks_dir
