@@ -23,7 +23,7 @@ from qeval.base.places import tasks_dir
 from qeval.base.records import Cell, Result, Run, Variant
 from qeval.base.repeats import repeats_of, scorings, with_repeat
 from qeval.load.toy import is_toy
-from qeval.run import fidelity, identity, planning, pool, seats
+from qeval.run import fidelity, identity, planning, pool, room, seats
 from qeval.run.ahead import ahead_of
 from qeval.run.executors import EXECUTORS, Prepare, ahead, end_of, opened
 from qeval.run.keeping import fed, learned, result_of, standing, with_result
@@ -68,7 +68,7 @@ def execute(order: Order, listen: Listener, alive: Callable[[], bool] | None = N
     store.mark_newest("")
     refused = check(order)
     with opened(order) as found, contextlib.ExitStack() as stack:
-        places = found or (seats.ALONE if order.only else seats.seats(order))
+        places = found or (seats.ALONE if order.only else _seated(order))
         if places.note:
             listen(order.variants[0], Note(places.note))
         if found or order.only or is_toy(order.variants[0].model):
@@ -79,6 +79,12 @@ def execute(order: Order, listen: Listener, alive: Callable[[], bool] | None = N
             prepare(seat.environment)
         hear = listen if len(places.all) > 1 else ahead_of(order, places.all[0], prepare, listen)
         return _execute(order, store, refused, _Hands(hear, places.all, prepare))
+
+
+def _seated(order: Order) -> seats.Seats:
+    """Where the workers of this machine sit, as many as its memory holds weights for."""
+    places = seats.seats(order)
+    return places if is_toy(order.variants[0].model) else room.holding(order, places)
 
 
 def rehearsed(order: Order) -> tuple[RunDir, int]:
