@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,8 @@ from qeval.cli.speech import say
 
 if TYPE_CHECKING:
     from qeval.base.records import Decision, Policy
-    from qeval.compare.evidence import Evidence
     from qeval.compare.margin import Margin
     from qeval.report.history.series import History
-    from qeval.store.reader import Reader
 
 
 class _Outputs(click.Option):
@@ -76,18 +75,16 @@ def report(
     if history:
         _check_history(runs, outputs, baseline)
 
-    def opened(*, redact: bool) -> tuple[Evidence, Reader]:
-        return options.open_runs(
-            runs,
-            runs_dir,
-            baseline,
-            allow_different_models=allow_different_models,
-            redact=redact,
-            paths=paths,
-            margin=margin,
-        )
-
     paths: dict[str, str] | None = {} if redact and history else None
+    opened = partial(
+        options.open_runs,
+        runs,
+        runs_dir,
+        baseline,
+        allow_different_models=allow_different_models,
+        paths=paths,
+        margin=margin,
+    )
     evidence, read = opened(redact=redact)
     policy = choose(**gate, allow_different_models=allow_different_models)
     decisions: tuple[Decision, ...] = ()
