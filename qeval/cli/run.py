@@ -243,6 +243,7 @@ def run(
     """
     from qeval.ask import order as orders
     from qeval.cli import progress
+    from qeval.cli.ordering import ordered
     from qeval.judge.formats import publish
     from qeval.judge.formats.json import document as gate_document
     from qeval.judge.formats.table import table
@@ -250,13 +251,9 @@ def run(
     from qeval.report.formats import json as document
     from qeval.report.formats import terminal
     from qeval.run import runner
-    from qeval.run.executors import slurm
 
     words = (*sys.argv[1:], *configured.given(ctx))
-    order = orders.order(runs_dir=runs_dir, command=("qeval", *words), **asked)
-    if order.executor == "slurm":
-        slurm.check(order, words)
-    _check_tasks(order)
+    order = ordered(runs_dir, words, asked)
     always = (*configured.told(ctx), *orders.let_pass(order))  # nothing that lies here acts unseen
     for sentence in (*always, *((orders.announcement(order),) if loudness >= 0 else ())):
         say(sentence, err=True)
@@ -343,17 +340,6 @@ def _left_to_others(
         return Exit.PASS
     say("Nothing is judged yet: the exit code is that of missing data. --wait waits for it.", err=True)
     return Exit.MISSING
-
-
-def _check_tasks(order: Order) -> None:
-    """Refuse a task that does not exist, first; lm-eval's names are read from its files."""
-    from qeval.ask.order import check_tasks
-    from qeval.base.places import tasks_dir
-    from qeval.load.toy import is_toy
-    from qeval.score.harness.catalogue import known_tasks
-
-    if not is_toy(order.variants[0].model):
-        check_tasks(order, known_tasks(tasks_dir(), order.cache_dir))
 
 
 @click.command(cls=options.Strict)
