@@ -317,16 +317,17 @@ def open_runs(
     paths: dict[str, str] | None = None,
     margin: Margin | None = None,
 ) -> tuple[Evidence, Reader]:
-    """The runs that a person named (the newest, where none is) as one that is compared with `baseline`, and
-    what reads their cells; `redact`: without the paths of models and files, to be shown and never judged, as
-    rules are about real names, and `paths` is what `hiding` calls those of other runs; `margin` is the
-    smallest difference that matters."""
+    """The runs that a person named (where none is, the newest to be shown, see `meant`) as one that is
+    compared with `baseline`, and what reads their cells; `redact`: without the paths of models and files, to
+    be shown and never judged, as rules are about real names, and `paths` is what `hiding` calls those of
+    other runs; `margin` is the smallest difference that matters."""
+    from qeval.cli.meant import meant
     from qeval.compare.evidence import with_baseline
     from qeval.compare.merge import merge
     from qeval.store.runs import Store
 
     store = Store(runs_dir)
-    places = [store.open(name) for name in names] or [store.open(None)]
+    places = [store.open(name) for name in meant(names, runs_dir, told=not redact)]
     opened = [(place, place.read()) for place in places]
     runs = [run for _, run in opened]
     run = (

@@ -158,16 +158,13 @@ def run(
     """
     from qeval.ask import order as orders
     from qeval.cli import progress
+    from qeval.cli.ordering import ordered
     from qeval.judge.formats import publish
     from qeval.judge.gate import conclude
     from qeval.run import runner
-    from qeval.run.executors import slurm
 
     words = (*sys.argv[1:], *configured.given(ctx))
-    order = orders.order(runs_dir=runs_dir, command=("qeval", *words), **asked)
-    if order.executor == "slurm":
-        slurm.check(order, words)
-    _check_tasks(order)
+    order = ordered(runs_dir, words, asked)
     always = (*configured.told(ctx), *orders.let_pass(order))  # nothing that lies here acts unseen
     for sentence in (*always, *((orders.announcement(order),) if loudness >= 0 else ())):
         say(sentence, err=True)
@@ -217,14 +214,3 @@ def _not_measured(order: Order, run: Run, place: RunDir) -> Exit:
     if missing:
         say(f"Fidelity was not measured of {', '.join(missing)}; see above.", err=True)
     return Exit.ERROR if missing else Exit.PASS
-
-
-def _check_tasks(order: Order) -> None:
-    """Refuse a task that does not exist, first; lm-eval's names are read from its files."""
-    from qeval.ask.order import check_tasks
-    from qeval.base.places import tasks_dir
-    from qeval.load.toy import is_toy
-    from qeval.score.harness.catalogue import known_tasks
-
-    if not is_toy(order.variants[0].model):
-        check_tasks(order, known_tasks(tasks_dir(), order.cache_dir))

@@ -28,6 +28,7 @@ from qeval.run.ahead import ahead_of
 from qeval.run.executors import EXECUTORS, Prepare, ahead, end_of, opened
 from qeval.run.keeping import fed, learned, result_of, standing, with_result
 from qeval.run.seats import Seat
+from qeval.store import newest
 from qeval.store.lock import LockedError, held
 from qeval.store.runs import RunDir, Store
 from qeval.store.shards import forget_tries
@@ -64,8 +65,11 @@ def execute(order: Order, listen: Listener, alive: Callable[[], bool] | None = N
     """
     if order.again:
         contents.forget(order.cache_dir)
-    store = Store(order.runs_dir)
-    store.mark_newest("")
+    with newest.beginning(order.runs_dir, order.variants[0].model):
+        return _executed(order, Store(order.runs_dir), listen, alive)
+
+
+def _executed(order: Order, store: Store, listen: Listener, alive: Callable[[], bool] | None) -> RunDir:
     refused = check(order)
     with opened(order) as found, contextlib.ExitStack() as stack:
         places = found or (seats.ALONE if order.only else _seated(order))
