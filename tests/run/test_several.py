@@ -19,6 +19,7 @@ from forked import Nursery
 from tiny_models import save_model
 
 from qeval.ask import order as orders
+from qeval.ask import placing
 from qeval.base.messages import Event, Note, Progress
 from qeval.base.records import Run, Variant
 from qeval.run import pool, runner
@@ -93,7 +94,7 @@ def run(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(local, "WORKER", nursery.command(str(SLOW)))
         patch.setattr(local, "prepare", lambda _: None)
-        patch.setattr(orders, "cores", lambda: 8)
+        patch.setattr(placing, "cores", lambda: 8)
         patch.setenv("QEVAL_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(pool.Crew, "wants_help", _at_once)
         yield call
@@ -238,7 +239,7 @@ def test_a_command_that_is_stopped_leaves_no_process(
     there = {"QEVAL_RUNS_DIR": str(tmp_path / "runs"), "QEVAL_CACHE_DIR": str(tmp_path / "cache")}
     script = COMMAND.format(worker=nursery.command(str(SLOW)))
     command = subprocess.Popen(
-        (sys.executable, "-c", script, *words, "--workers", str(min(2, orders.cores()))),
+        (sys.executable, "-c", script, *words, "--workers", str(min(2, placing.cores()))),
         env={**os.environ, **there, "QEVAL_TEST_SECONDS": "0.5"},
         stderr=subprocess.PIPE,
         text=True,
