@@ -42,10 +42,11 @@ def work(place: RunDir, listen: Listener, seconds: float = SECONDS, device: str 
     check_same(plan.versions)
     seat = _seat(plan, device)
     taker = Taker(place, plan, seat, listen, seconds)
-    with beating(taker.work.holders, seconds):  # it is at work between two leases too
+    with beating(taker.work.holders, seconds) as one:  # it is at work between two leases too
         while left := taker.left():
             if not (taker.lead(left) or taker.help(left)):
                 time.sleep(LOOK_SECONDS)
+    taker.work.clear_after(one.holder.name)
     return "failed" not in taker.outcomes()
 
 

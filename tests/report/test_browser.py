@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import csv
 import io
 import json
@@ -81,10 +82,21 @@ def driver(tmp_path_factory):
     ):
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    made = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    made.set_script_timeout(120)
+    made = _begun(webdriver, options)
+    made.command_executor.client_config.timeout = 550  # a busy machine takes its time
+    made.set_script_timeout(500)
     yield made
     made.quit()
+
+
+def _begun(webdriver, options):
+    """A browser; on a busy machine the first may not answer in time."""
+    from selenium.common.exceptions import SessionNotCreatedException
+
+    for _ in range(3):
+        with contextlib.suppress(SessionNotCreatedException):
+            return webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    return webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def samples(place: Path) -> dict[str, str]:
 
 def a_worker(place: RunDir, *words: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        (sys.executable, "-m", "qeval", "worker", str(place.path), "--timeout", "4", *words),
+        (sys.executable, "-m", "qeval", "worker", str(place.path), "--timeout", "60", *words),
         env={**os.environ, **environment},
         stderr=subprocess.PIPE,
         text=True,
@@ -281,6 +281,18 @@ def test_a_command_does_not_disturb_workers(qeval) -> None:
     Work(place.work).holders.write(Holder("one", "far", "far/0/1", 1, state="stopped"))
     prepared(qeval, *TOY)
     assert Work(place.work).plan().mark != mark
+
+
+def test_a_worker_that_ends_when_all_is_forgotten_leaves_nothing(qeval, monkeypatch) -> None:
+    place = prepared(qeval, *TOY)
+
+    def forgotten(taker: taking.Taker) -> list[Part]:
+        taker.work.forget()  # by a command that took it for dead
+        return []
+
+    monkeypatch.setattr(taking.Taker, "left", forgotten)
+    taking.work(place, lambda *_: None)
+    assert not place.work.exists()
 
 
 def test_workers_of_a_plan_that_was_replaced_end(qeval) -> None:
