@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from qeval.base.fidelity import Measured, Positions, Stream
     from qeval.base.records import Run
     from qeval.compare.evidence import Evidence
-    from qeval.compare.fidelity import Fidelity
+    from qeval.compare.fidelity import FidelityRows
     from qeval.compare.margin import Margin
     from qeval.store.reader import Reader
     from qeval.store.runs import RunDir
@@ -374,7 +374,7 @@ def evidence_of(
     return replace(evidence, fidelity=moved, margin=margin or evidence.margin), read
 
 
-def _fidelity(run: Run, opened: Sequence[tuple[RunDir, Run]]) -> Fidelity:
+def _fidelity(run: Run, opened: Sequence[tuple[RunDir, Run]]) -> FidelityRows:
     """How far distributions moved, as far as the runs tell."""
     from qeval.compare.fidelity import rows_of
     from qeval.store import fidelity

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,8 @@ from qeval.cli.speech import say
 
 if TYPE_CHECKING:
     from qeval.base.records import Decision, Policy
-    from qeval.compare.evidence import Evidence
     from qeval.compare.margin import Margin
     from qeval.report.history.series import History
-    from qeval.store.reader import Reader
 
 
 class _Outputs(click.Option):
@@ -81,20 +80,18 @@ def report(
     if history:
         _check_history(runs, outputs, baseline)
 
-    def opened(*, redact: bool) -> tuple[Evidence, Reader]:
-        return options.open_runs(
-            named,
-            runs_dir,
-            baseline,
-            allow_different_models=allow_different_models,
-            redact=redact,
-            paths=paths,
-            margin=margin,
-        )
-
-    paths: dict[str, str] | None = {} if redact and history else None
     policy = choose(**gate, allow_different_models=allow_different_models)
     named = meant(runs, runs_dir, judged=policy is not None, told=not redact)
+    paths: dict[str, str] | None = {} if redact and history else None
+    opened = partial(
+        options.open_runs,
+        named,
+        runs_dir,
+        baseline,
+        allow_different_models=allow_different_models,
+        paths=paths,
+        margin=margin,
+    )
     evidence, read = opened(redact=redact)
     decisions: tuple[Decision, ...] = ()
     forgiven: tuple[str, ...] = ()

@@ -17,7 +17,7 @@ from qeval.ask.repeats import Repeat, nothing_to_repeat, repeats
 from qeval.base import contents, next_steps
 from qeval.base.errors import Exit, QevalError
 from qeval.base.hashing import digest
-from qeval.base.messages import REFUTED, Event, Failed, Fed, Fidelity, Job, Note, Stage
+from qeval.base.messages import REFUTED, Event, Failed, Fed, FidelityJob, Job, Note, Stage
 from qeval.base.packing import Packing
 from qeval.base.places import tasks_dir
 from qeval.base.records import Cell, Result, Run, Variant
@@ -346,7 +346,7 @@ def _job(
     context: dict[str, Any],
     place: RunDir,
     packing: Packing | None = None,
-    asked: Fidelity | None = None,
+    asked: FidelityJob | None = None,
 ) -> Job:
     return Job(
         runs_dir=str(order.runs_dir),
