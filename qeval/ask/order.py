@@ -52,6 +52,7 @@ class Order:
     ray_address: str | None = None
     shared_store: bool = True
     fidelity: FidelityWish = NOTHING
+    own_tasks: Path | None = None
 
 
 def order(**asked: Any) -> Order:
@@ -230,4 +231,8 @@ def check_tasks(order: Order, known: Collection[str]) -> None:
     """Refuse a task that is none of the `known` ones, the names of lm-eval's and our own tasks."""
     for task in order.suite.tasks:
         if task.name not in known:
-            raise UsageError(f"There is no task {task.name!r}.", did_you_mean(task.name, known))
+            raise UsageError(
+                f"There is no task {task.name!r}.",
+                did_you_mean(task.name, known, most=3)
+                or "List lm-eval's with: lm-eval ls tasks. --tasks-dir names a folder of your own.",
+            )

@@ -45,6 +45,7 @@ class Job(msgspec.Struct, frozen=True):
     over; or it helps the one that leads, scores shards and stores no cell. `environment` is set for the
     worker's process, `threads` are those that it calculates with on a CPU (None: as many as torch takes).
     `holder` is the name under which it takes leases, where workers on several machines share the store.
+    `own_tasks` is a folder of tasks beside those that come with qeval.
     `fidelity` is measured once the tasks are scored, or alone where there are none.
     """
 
@@ -69,6 +70,7 @@ class Job(msgspec.Struct, frozen=True):
     threads: int | None = None
     holder: str = ""
     fidelity: FidelityJob | None = None
+    own_tasks: str | None = None
 
 
 Lost = Literal["", "process", "memory", "device"]

@@ -227,6 +227,16 @@ def mirror(command: Command) -> Command:
     )(command)
 
 
+def tasks_dir(command: Command) -> Command:
+    """Where tasks of one's own lie."""
+    return click.option(
+        "--tasks-dir",
+        type=Place(path_type=Path, exists=True, file_okay=False),
+        envvar="QEVAL_TASKS_DIR",
+        help="A folder of lm-eval tasks of your own.  [default: that of the suite's file, if they lie there]",
+    )(command)
+
+
 def _bytes(_: click.Context, option: click.Parameter, text: str | None) -> int | None:
     """An amount of memory with its unit, 24GiB or 24GB, in bytes."""
     found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([KMGT])(i?)B", text or "", re.IGNORECASE)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from qeval.base.private import private
 from qeval.cli import options
 from qeval.cli.speech import say
 
@@ -50,7 +51,10 @@ class _Outputs(click.Option):
     help="Put Markdown's charts here, as SVG.",
 )
 @click.option("--history", is_flag=True, help="Draw the lines of earlier runs in the HTML, with their limit.")
+@click.pass_context
 def report(
+    ctx: click.Context,
+    /,
     runs: tuple[str, ...],
     runs_dir: Path,
     baseline: str | None,
@@ -96,11 +100,28 @@ def report(
         outcome = conclude(judged, policy)
         outcome = without_paths(outcome, judged, paths) if redact else outcome
         policy, decisions, forgiven = outcome.policy, outcome.decisions, outcome.forgiven
-    context = build(evidence, read.items, decisions, policy, title=title, forgiven=forgiven)
+    context = build(
+        evidence, read.items, decisions, policy, title=title, forgiven=forgiven, judged_by=_rules(ctx, policy)
+    )
     earlier = _earlier(named, runs_dir, policy, margin, paths, redact=redact) if history else None
     for path in outputs:
         write_text(path, render(context, path, Options(short, assets, history=earlier)))
         say(str(path))
+
+
+def _rules(ctx: click.Context, policy: Policy | None) -> tuple[str, ...]:
+    """The words that said what is allowed, a policy by the name that it may be shown by."""
+    from qeval.ask.policy import FORGIVENESS
+    from qeval.cli.said import said
+
+    if policy is None:
+        return ()
+    named = ctx.params["policy"]
+    words = said(
+        ctx, {"policy", "max_drop", "max_ppl_ratio", "confidence", "ungated", "baseline", *FORGIVENESS}
+    )
+    shown = policy.source if ctx.params["redact"] else private(str(named))
+    return tuple(shown if named is not None and word == private(str(named)) else word for word in words)
 
 
 def _check_history(runs: tuple[str, ...], outputs: tuple[Path, ...], baseline: str | None) -> None:

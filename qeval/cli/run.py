@@ -121,6 +121,7 @@ if TYPE_CHECKING:
     metavar="PATTERN",
     help="Score a checkpoint without those of its tensors that the model has no place for; repeatable.",
 )
+@options.tasks_dir
 @options.mirror
 @click.option(
     "--gate",
@@ -164,7 +165,7 @@ def run(
     from qeval.run import runner
 
     words = (*sys.argv[1:], *configured.given(ctx))
-    order = ordered(runs_dir, words, asked)
+    order = ordered(ctx, runs_dir, words, asked)
     always = (*configured.told(ctx), *orders.let_pass(order))  # nothing that lies here acts unseen
     for sentence in (*always, *((orders.announcement(order),) if loudness >= 0 else ())):
         say(sentence, err=True)

@@ -14,7 +14,7 @@ from qeval.compare.interval import compare
 from qeval.compare.margin import Finding, Margin, telling
 from qeval.compare.means import join
 from qeval.compare.pairs import Leaf, Pairs, pair
-from qeval.compare.rows import Row, cell_of, find_baseline, rows_of, same_model
+from qeval.compare.rows import Row, cell_of, find_baseline, rows_of, same_model, summary_rows
 
 CONFIDENCE = 0.95
 """The two-sided confidence of intervals that nothing else decides."""
@@ -90,7 +90,8 @@ class Evidence:
 
     def finding(self, variant: str) -> Finding | None:
         """The finding that sums a variant up, None where it has no task in common with the baseline."""
-        told = telling(one for (name, _), one in self.findings.items() if name == variant)
+        rows = {row.id for row in summary_rows(self.rows)}
+        told = telling(one for (name, row), one in self.findings.items() if name == variant and row in rows)
         return told and replace(told, missing=self.missing.get(variant, ()))
 
     @cached_property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qeval.base import installed, next_steps, numbers
@@ -153,16 +153,20 @@ def _settings(run: Run) -> tuple[Fact, ...]:
 _INCOMPLETE = " (incomplete: --redact left paths out)"
 
 
-def commands(run: Run) -> tuple[Fact, ...]:
+def commands(run: Run, judged_by: Sequence[str] = ()) -> tuple[Fact, ...]:
     """The exact commands that make the run and its reports again; without paths that were left out, which is
-    said."""
+    said. `judged_by` are the words that say what is allowed, where the report has verdicts."""
     made = shlex.join(run.command) if run.command else ""
     where = () if is_redacted(run) else next_steps.runs_dir_words(run.command)
     install, note = installed.same_version(run.qeval_version)
     steps = [
         (f"Install the same version{f' ({note})' if note else ''}", install),
         (f"Make the run{_INCOMPLETE if is_redacted(run) else ''}", made),
-        ("Make this report", next_steps.report(run.id, where)),
-        *([("Judge it", next_steps.gate(run.id, run.suite.name, where))] if len(run.results) > 1 else []),
+        ("Make this report", next_steps.report(run.id, (*where, *judged_by))),
+        *(
+            [("Judge it", next_steps.gate(run.id, run.suite.name, where, judged_by))]
+            if len(run.results) > 1
+            else []
+        ),
     ]
     return tuple((label, text) for label, text in steps if text)

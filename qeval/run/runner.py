@@ -25,6 +25,7 @@ from qeval.base.repeats import repeats_of, scorings, with_repeat
 from qeval.load.toy import is_toy
 from qeval.run import fidelity, identity, planning, pool, room, seats
 from qeval.run.ahead import ahead_of
+from qeval.run.before import before
 from qeval.run.executors import EXECUTORS, Prepare, ahead, end_of, opened
 from qeval.run.keeping import fed, learned, result_of, standing, with_result
 from qeval.run.seats import Seat
@@ -139,8 +140,8 @@ def _at_work(
 ) -> RunDir:
     listen = hands.listen
     run = planning.taken_up(_begin(order, place), place, order.cost)
-    if not (place.path / "cells").exists() and (before := _before(order, store, place)):
-        listen(order.variants[0], Note(_ANEW.format(before)))
+    if not (place.path / "cells").exists() and (told := before(order, store, place, identities)):
+        listen(order.variants[0], Note(told))
     store.mark_newest(place.path.name)
     for variant in order.variants:
         if variant.name in refused:
@@ -304,21 +305,6 @@ def _job_of_repeat(order: Order, repeat: Repeat, context: dict[str, Any], place:
     return msgspec.structs.replace(job, shuffled=repeat.by_path)
 
 
-_ANEW = "{} asked the same of other files, or of older versions; what that changes is scored anew."
-
-
-def _before(order: Order, store: Store, place: RunDir) -> str | None:
-    """The newest other run of the same variants, suite and settings, if there is one."""
-    for other in store.runs():
-        with contextlib.suppress(QevalError):
-            run = other.read()
-            same = tuple(result.variant for result in run.results) == order.variants
-            names = [task.name for task in run.suite.tasks] == [task.name for task in order.suite.tasks]
-            if same and names and run.settings == order.settings and other.path != place.path:
-                return run.id
-    return None
-
-
 def _refused(variant: Variant, error: QevalError, listen: Listener) -> Result:
     """The result of a variant that cannot be run here, told at once."""
     listen(variant, Failed(error.message, error.hint))
@@ -385,4 +371,5 @@ def _job(
         baseline=identities[order.baseline] if order.policy and variant.name != order.baseline else None,
         packing=packing,
         fidelity=asked,
+        own_tasks=str(order.own_tasks) if order.own_tasks else None,
     )
