@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from qeval.base.costs import Cost
 from qeval.base.packing import Packing
+from qeval.base.scored import Scored
 from qeval.base.settings import Settings
 
 if TYPE_CHECKING:
@@ -136,17 +137,6 @@ class Item:
     choices: tuple[str, ...] = ()
     gold: str = ""
     arguments: str = ""
-
-
-@dataclass(frozen=True)
-class Scored:
-    """By what a cell was scored, wherever it is used since: the version of qeval, the moment it was finished
-    (ISO 8601 UTC), the device, and the versions of other packages. Empty is what is not known."""
-
-    qeval: str = ""
-    when: str = ""
-    device: str = ""
-    versions: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from qeval.base import numbers
 from qeval.base.names import short
-from qeval.base.records import Cell, Result, Run, Scored
+from qeval.base.records import Cell, Result, Run
+from qeval.base.scored import Scored
 
 _MOST_NAMES = 4
 

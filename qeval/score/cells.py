@@ -16,7 +16,8 @@ from qeval.base.errors import QevalError
 from qeval.base.hashing import digest, digested
 from qeval.base.messages import Event, Finished, Job, Note
 from qeval.base.packing import Packing
-from qeval.base.records import Cell, Item, Samples, Scored, Stop, Task
+from qeval.base.records import Cell, Item, Samples, Stop, Task
+from qeval.base.scored import Scored
 from qeval.judge import early
 from qeval.store.leases import Holders, Leases
 from qeval.store.runs import RunDir, Store
