@@ -231,5 +231,5 @@ def _line(material: Material, place: int, result: Result, figures: tuple[Figure 
         error=result.error or "",
         verdict=verdict_of(result, material.evidence, material.decisions),
         figures=figures,
-        facts=provenance_facts(result),
+        facts=provenance_facts(run, result),
     )

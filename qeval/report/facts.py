@@ -11,6 +11,7 @@ from qeval.base import installed, next_steps, numbers
 from qeval.base.names import option_text, scheme_text
 from qeval.base.records import ENOUGH_QUANTISED, Provenance, Result, Run
 from qeval.base.redacted import is_redacted
+from qeval.report import scorers
 
 Fact = tuple[str, str]
 OWN = "qeval"  # the source of a run that qeval itself scored
@@ -19,12 +20,14 @@ LONGEST = 300
 _MOST_DATASETS = 6
 
 
-def provenance_facts(result: Result) -> tuple[Fact, ...]:
-    """What was asked for and what was truly loaded; facts that are unknown are left out."""
+def provenance_facts(run: Run, result: Result) -> tuple[Fact, ...]:
+    """What was asked for, what was truly loaded, and what else scored some of it; facts that are unknown are
+    left out."""
     asked = [("Requested scheme", scheme_text(result.variant.scheme))]
     if result.variant.adapter:
         asked.append(("Adapter", result.variant.adapter))
     loaded = _loaded(result.provenance) if result.provenance else []
+    loaded.append(("Scored elsewhere or earlier", scorers.fact(run, result)))
     return tuple((label, value) for label, value in asked + loaded if value)
 
 

@@ -176,7 +176,7 @@ def details(run: Run, width: int | None = None) -> str:
     blocks = [_facts([*run_facts(run), *metrics], width)]
     for result in run.results:
         error = [("Did not run", result.error or "")] if result.status == "failed" else []
-        body = _facts([*error, *provenance_facts(result)], None if width is None else width - 2)
+        body = _facts([*error, *provenance_facts(run, result)], None if width is None else width - 2)
         indented = "\n".join(f"  {line}" for line in body.splitlines())
         blocks.append(f"{one_line(result.variant.name)}\n{indented}")
     return "\n\n".join(blocks) + "\n"

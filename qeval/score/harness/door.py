@@ -76,6 +76,7 @@ def prepare(
         if progress is not None:
             progress(leaf.task.name, done, len(found))
         part = _remembered(leaf, place, datasets_dir, settings, build)
+        part = replace(part, notes=(*part.notes, *sources.pin_notes(leaf, datasets_dir)))
         if part.generates:
             part = written_as(part, tokenizer, **(writing or {}))
         prepared.append(replace(part, asked=asked(leaf, part)))
