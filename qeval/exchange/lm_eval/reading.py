@@ -44,6 +44,7 @@ from qeval.store.checking import PUBLISHED
 from qeval.store.clusters import count_texts
 
 SCHEME = "imported"
+_LONG, _BEGINNING = 200, 40
 _NO_WISHES = Wishes()
 _UNKNOWN = "what was truly loaded is not known here"
 Read = tuple[Cell, Samples | None, tuple[Item, ...]]
@@ -270,7 +271,8 @@ def _provenance(variant: Measured, notes: Sequence[str]) -> Provenance:
         for name, key in (("lm_eval", "lm_eval_version"), ("transformers", "transformers_version"))
         if table.get(key)
     } | dict(table.get(PACKAGES) or {})
-    arguments = ", ".join(f"{k}={v}" for k, v in arguments_of(config.get("model_args")).items())
+    asked = arguments_of(config.get("model_args"))
+    arguments = ", ".join(f"{name}={_short(value)}" for name, value in asked.items())
     backend = table.get("model_source") or config.get("model") or "unknown"
     return Provenance(
         model=variant.model,
@@ -285,6 +287,11 @@ def _provenance(variant: Measured, notes: Sequence[str]) -> Provenance:
             *notes,
         ),
     )
+
+
+def _short(value: str) -> str:
+    """An argument in a sentence: some harnesses record whole files of settings as one."""
+    return value if len(value) <= _LONG and value.isprintable() else f"{value[:_BEGINNING]!r}..."
 
 
 def _suite_of(draft: Draft, results: Sequence[Result]) -> Suite:

@@ -186,13 +186,19 @@ def _directory(results: ResultsFile, all_of_them: Sequence[ResultsFile]) -> str:
     return "-".join(own) or results.path.resolve().parent.name
 
 
+_LONG = 120
+"""More letters than that nobody types: GPT-NeoX recorded whole files of settings as arguments."""
+
+
 def _difference(part: Sequence[ResultsFile], twins: Sequence[Sequence[ResultsFile]]) -> str:
-    """What one variant says of itself and its namesakes do not, or where it lies, or its place among them."""
+    """What one variant says of itself and its namesakes do not (the name of its file, if that is too long to
+    type), or where it lies, or its place among them."""
     mine = _traits(part[0])
     others = [_traits(twin[0]) for twin in twins if twin is not part]
     own = {name: value for name, value in mine.items() if any(other.get(name) != value for other in others)}
+    told = ",".join(f"{name}={value}" for name, value in own.items())
     if own:
-        return ",".join(f"{name}={value}" for name, value in own.items())
+        return told if len(told) <= _LONG and told.isprintable() else part[-1].path.stem
     if any(other == mine for other in others):
         return _directory(part[0], [twin[0] for twin in twins])
     order = sorted(json.dumps(_traits(twin[0]), sort_keys=True) for twin in twins)

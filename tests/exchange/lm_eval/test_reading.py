@@ -344,7 +344,9 @@ def test_results_that_do_not_tell_of_how_many_items(tmp_path):
     assert [task.name for task in run.suite.tasks] == ["letters", "words"]
     assert "Left out: words (no samples beside" in run.results[0].provenance.notes[1]
     (tmp_path / f"samples_letters_{STAMP}.jsonl").unlink()
-    with pytest.raises(QevalError, match=r"letters, words: no samples .* not tell of how many items") as caught:
+    with pytest.raises(
+        QevalError, match=r"letters, words: no samples .* not tell of how many items"
+    ) as caught:
         import_lm_eval(tmp_path)
     assert "columns variant, task, score and n" in caught.value.hint
 

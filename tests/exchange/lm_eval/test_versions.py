@@ -309,6 +309,18 @@ def test_results_that_a_person_kept_with_no_more_than_the_models_name(tmp_path):
     assert "of how many items is not recorded" in cell.unproved[0]  # there may have been a limit
 
 
+def test_whole_files_of_settings_as_arguments_make_no_name(tmp_path):
+    """As GPT-NeoX recorded how it was configured."""
+    said = {"letters": {"acc": 0.5, "acc_stderr": (0.25 / 99) ** 0.5}}
+    for name in ("small", "large"):
+        arguments = {"iteration": 7, "config_files": {f"{name}.yml": "# width\n" + 50 * name}}
+        config = {"model": "neox", "model_args": arguments, "limit": None}
+        (tmp_path / f"{name}.json").write_text(json.dumps({"results": said, "config": config}))
+    found = import_lm_eval(tmp_path, baseline="neox[large]")
+    assert [result.variant.name for result in found.run.results] == ["neox[large]", "neox[small]"]
+    assert all(len(result.provenance.notes[0]) < 200 for result in found.run.results)
+
+
 def test_tasks_that_are_left_out_for_one_reason_are_told_in_one_sentence(tmp_path):
     names = [f"letters_{at}" for at in range(9)]
     table = results(*names, **{"n-samples": None})
