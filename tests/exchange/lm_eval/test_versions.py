@@ -321,6 +321,15 @@ def test_whole_files_of_settings_as_arguments_make_no_name(tmp_path):
     assert all(len(result.provenance.notes[0]) < 200 for result in found.run.results)
 
 
+def test_models_with_the_same_arguments_are_told_apart_by_their_directories_too(tmp_path):
+    for place, dtype in (("one", "int8"), ("two", "int8"), ("two", "int4")):
+        model_args = f"pretrained=org/tiny,dtype={dtype}"
+        write(tmp_path / place / dtype, results("letters", config={"model_args": model_args}))
+    found = import_lm_eval(tmp_path, baseline="tiny[dtype=int4]")
+    names = [result.variant.name for result in found.run.results]
+    assert names == ["tiny[dtype=int4]", "tiny[dtype=int8,one]", "tiny[dtype=int8,two]"]
+
+
 def test_tasks_that_are_left_out_for_one_reason_are_told_in_one_sentence(tmp_path):
     names = [f"letters_{at}" for at in range(9)]
     table = results(*names, **{"n-samples": None})
