@@ -20,7 +20,7 @@ REFUTED = "lm-eval's own code gives other numbers"
 """How the error of a variant begins whose numbers were shown not to be lm-eval's."""
 
 
-class Fidelity(msgspec.Struct, frozen=True):
+class FidelityJob(msgspec.Struct, frozen=True):
     """What to measure of fidelity: by these `protocols`, and by those `on_gpu` where one calculates. `name`
     and `baseline` are the name and the identity of the variant that the others are compared with;
     `cache_limit` is the most bytes that what enters its head may take."""
@@ -68,7 +68,7 @@ class Job(msgspec.Struct, frozen=True):
     environment: dict[str, str] = {}
     threads: int | None = None
     holder: str = ""
-    fidelity: Fidelity | None = None
+    fidelity: FidelityJob | None = None
 
 
 Lost = Literal["", "process", "memory", "device"]

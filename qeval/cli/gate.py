@@ -78,6 +78,7 @@ def gate(
     from qeval.ask.policy import demand
     from qeval.base.redacted import redacted
     from qeval.cli.ages import age_of, in_words, refuse_older
+    from qeval.cli.meant import meant
     from qeval.judge import formats
     from qeval.judge.formats.table import table
     from qeval.judge.gate import conclude
@@ -85,8 +86,9 @@ def gate(
 
     files = {name: asked.pop(name) for name in _file_formats()}
     policy = demand(**asked, allow_different_models=allow_different_models)
+    judged = meant(runs, runs_dir, judged=True, told=not redact)
     evidence, _ = options.open_runs(
-        runs, runs_dir, baseline, allow_different_models=policy.allow_different_models, margin=margin
+        judged, runs_dir, baseline, allow_different_models=policy.allow_different_models, margin=margin
     )
     told = redacted(evidence.run) if redact else evidence.run
     if not runs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,8 @@ from qeval.cli.speech import say
 
 if TYPE_CHECKING:
     from qeval.base.records import Decision, Policy
-    from qeval.compare.evidence import Evidence
     from qeval.compare.margin import Margin
     from qeval.report.history.series import History
-    from qeval.store.reader import Reader
 
 
 class _Outputs(click.Option):
@@ -68,6 +67,7 @@ def report(
     """Render a run (the newest, if none is named) as a document."""
     from qeval.ask.policy import choose
     from qeval.base.files import write_text
+    from qeval.cli.meant import meant
     from qeval.judge.gate import conclude
     from qeval.judge.redacted import without_paths
     from qeval.report.context import build
@@ -76,20 +76,19 @@ def report(
     if history:
         _check_history(runs, outputs, baseline)
 
-    def opened(*, redact: bool) -> tuple[Evidence, Reader]:
-        return options.open_runs(
-            runs,
-            runs_dir,
-            baseline,
-            allow_different_models=allow_different_models,
-            redact=redact,
-            paths=paths,
-            margin=margin,
-        )
-
-    paths: dict[str, str] | None = {} if redact and history else None
-    evidence, read = opened(redact=redact)
     policy = choose(**gate, allow_different_models=allow_different_models)
+    named = meant(runs, runs_dir, judged=policy is not None, told=not redact)
+    paths: dict[str, str] | None = {} if redact and history else None
+    opened = partial(
+        options.open_runs,
+        named,
+        runs_dir,
+        baseline,
+        allow_different_models=allow_different_models,
+        paths=paths,
+        margin=margin,
+    )
+    evidence, read = opened(redact=redact)
     decisions: tuple[Decision, ...] = ()
     forgiven: tuple[str, ...] = ()
     if policy:
@@ -98,7 +97,7 @@ def report(
         outcome = without_paths(outcome, judged, paths) if redact else outcome
         policy, decisions, forgiven = outcome.policy, outcome.decisions, outcome.forgiven
     context = build(evidence, read.items, decisions, policy, title=title, forgiven=forgiven)
-    earlier = _earlier(runs, runs_dir, policy, margin, paths, redact=redact) if history else None
+    earlier = _earlier(named, runs_dir, policy, margin, paths, redact=redact) if history else None
     for path in outputs:
         write_text(path, render(context, path, Options(short, assets, history=earlier)))
         say(str(path))
@@ -131,7 +130,7 @@ def _earlier(
     from qeval.store.runs import Store
 
     store = Store(runs_dir)
-    place = store.open(runs[0] if runs else None)
+    place = store.open(runs[0])
     run = place.read()
     others = [one for one in store.runs() if one.path.resolve() != place.path.resolve()]
     wanted = Wanted(run.model, run.suite.name)

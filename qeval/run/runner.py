@@ -17,7 +17,7 @@ from qeval.ask.repeats import Repeat, nothing_to_repeat, repeats
 from qeval.base import contents, next_steps
 from qeval.base.errors import Exit, QevalError
 from qeval.base.hashing import digest
-from qeval.base.messages import REFUTED, Event, Failed, Fed, Fidelity, Job, Note, Stage
+from qeval.base.messages import REFUTED, Event, Failed, Fed, FidelityJob, Job, Note, Stage
 from qeval.base.packing import Packing
 from qeval.base.places import tasks_dir
 from qeval.base.records import Cell, Result, Run, Variant
@@ -28,6 +28,7 @@ from qeval.run.ahead import ahead_of
 from qeval.run.executors import EXECUTORS, Prepare, ahead, end_of, opened
 from qeval.run.keeping import fed, learned, result_of, standing, with_result
 from qeval.run.seats import Seat
+from qeval.store import newest
 from qeval.store.lock import LockedError, held
 from qeval.store.runs import RunDir, Store
 from qeval.store.shards import forget_tries
@@ -64,8 +65,11 @@ def execute(order: Order, listen: Listener, alive: Callable[[], bool] | None = N
     """
     if order.again:
         contents.forget(order.cache_dir)
-    store = Store(order.runs_dir)
-    store.mark_newest("")
+    with newest.beginning(order.runs_dir, order.variants[0].model):
+        return _executed(order, Store(order.runs_dir), listen, alive)
+
+
+def _executed(order: Order, store: Store, listen: Listener, alive: Callable[[], bool] | None) -> RunDir:
     refused = check(order)
     with opened(order) as found, contextlib.ExitStack() as stack:
         places = found or (seats.ALONE if order.only else seats.seats(order))
@@ -356,7 +360,7 @@ def _job(
     context: dict[str, Any],
     place: RunDir,
     packing: Packing | None = None,
-    asked: Fidelity | None = None,
+    asked: FidelityJob | None = None,
 ) -> Job:
     return Job(
         runs_dir=str(order.runs_dir),
