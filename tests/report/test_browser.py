@@ -568,29 +568,116 @@ def test_compare_with_shows_what_the_matrix_says_and_goes_back(browser):
     names = texts(browser, ".matrix thead th")[1:]
     cells = [texts(browser, f".matrix tbody tr:nth-child({place + 1}) td") for place in range(len(names))]
     for column, name in enumerate(names[1:], 1):
-        choose(browser, "reference", str(column))
+        compare_with(browser, str(column))
         rows = {row[0]: row for row in table_of(browser, "#decision")}
         assert rows[name][1:] == ["Compared with", "", "", ""]
         for place, other in enumerate(names):
             if other != name:
                 assert rows[other][2].split()[0] == cells[place][column].split()[0]
         assert texts(browser, "#decision caption strong") == [name]
-    assert names[0] in texts(browser, "#versus-note")[0]
-    choose(browser, "reference", "0")
+    assert name in texts(browser, "#versus-note")[0]
+    compare_with(browser, "0")
     assert shown() == before
 
 
-def test_against_another_variant_the_page_is_that_of_a_report_on_it(driver, tmp_path):
+TABLES = (".summary tbody", "[data-part=numbers]", ".extremes", ".figures", ".letters", ".texts-table")
+COUNTS = (".flip-counts tbody", ".patterns tbody")
+
+
+def followed(driver):
+    """All that depends on what is compared with: headings, tables, links of counts, and the explorer."""
+    driver.execute_script("for (const node of document.querySelectorAll('details')) node.open = !node.item")
+    script = """return [...document.querySelectorAll('[data-part] a')].map(node => [
+        node.textContent, decodeURIComponent(node.getAttribute('href')).replace(/&with=\\w+/, '')])"""
+    found = {
+        "headings": [driver.title.split(" · ")[0], *texts(driver, "h1, .deciding, [data-part=counts] .lede")],
+        "decision": (table_of(driver, "#decision")[:-1], texts(driver, "#why li")),
+        "links": driver.execute_script(script),
+        "tables": {place: "\n".join(texts(driver, place)) for place in (*TABLES, *COUNTS)},
+        "chips": sorted(texts(driver, "#flip-patterns .chip")),
+        "variants": texts(driver, "#flip-variant option"),
+    }
+    found["tables"][TABLES[0]] = found["tables"][TABLES[0]].replace("compared with", "baseline")
+    choose(driver, "flip-sort", "task")
+    for change in ("lost", "gained", "changed", ""):
+        choose(driver, "flip-direction", change)
+        for name in found["variants"][1:]:
+            choose(driver, "flip-variant", name)
+            rows = (texts(driver, f".flip {part}") for part in (".where", ".direction", ".margin", ".marks"))
+            found[change, name] = (count(driver), *rows)
+        choose(driver, "flip-variant", "")
+        found[change] = count(driver)
+    choose(driver, "flip-sort", "pattern")
+    return found
+
+
+def test_against_another_variant_the_page_is_that_of_a_report_on_it(driver, tmp_path, monkeypatch):
+    monkeypatch.setattr("qeval.report.formats.asides.PLAIN", 10**9)  # the other tests' page has them packed
     run, read, items = leaderboard(0.05, variants=3)
     shown = []
+    look(driver, 1280, "light")
     for name, chosen in (("fp16", "2"), ("gptq", "0")):
         path = tmp_path / f"{name}.html"
         write_text(path, render_html(built(with_baseline(run, name), read, items)))
+        driver.get("about:blank")
         driver.get(path.as_uri())
         if chosen != "0":
-            choose(driver, "reference", chosen)
-        shown.append((table_of(driver, "#decision")[:-1], texts(driver, "#why li")))
-    assert shown[0] == shown[1]
+            before = followed(driver)
+            compare_with(driver, chosen)
+        shown.append(followed(driver))
+    assert shown[0] == shown[1] != before
+    assert all(shown[0]["tables"].values())
+    driver.get((tmp_path / "fp16.html").as_uri())
+    compare_with(driver, "2")
+    compare_with(driver, "0")
+    assert followed(driver) == before
+
+
+def compare_with(driver, place):
+    """Choose a reference, and wait until the page's parts have followed."""
+    driver.execute_script(
+        "document.placed = false; page.reference.placed[1] = () => { document.placed = true }"
+    )
+    choose(driver, "reference", place)
+    wait(driver, "return document.placed")
+
+
+def test_what_is_compared_with_stands_in_the_address_and_in_the_links(browser, page):
+    assert browser.execute_script("return document.querySelectorAll('#asides').length") == 1
+    names = texts(browser, "#reference option")
+    name = names[2]
+    compare_with(browser, "2")
+    assert browser.current_url == f"{page}#results?with={name}"
+    links = browser.execute_script(
+        "return [...document.querySelectorAll('[data-part=counts] a')].map(a => [a.href, a.textContent])"
+    )
+    assert len(links) > 10
+    for link, number in links[:: max(1, len(links) // 5)]:
+        assert f"with={name}" in link
+        browser.get("about:blank")
+        browser.get(link)
+        wait(browser, "return document.querySelector('#flip-clear:not([hidden])')")
+        wait(browser, f"return document.getElementById('flip-count').innerText.includes(' {number} items')")
+        wait(browser, f"return document.querySelector('#decision strong').innerText === '{name}'")
+        assert name not in texts(browser, "#flip-variant option")
+    browser.execute_script("document.querySelector('nav a[href=\"#subjects\"]').click()")
+    wait(browser, f"return location.hash === '#subjects?with={name}'")
+    assert texts(browser, "#decision strong") == [name]
+    browser.get(f"{page}#flips?change=lost")
+    wait(browser, f"return document.querySelector('#decision strong').innerText === '{names[0]}'")
+    assert texts(browser, "#versus-note") == [""]
+
+
+def test_what_stays_with_the_baseline_says_so_in_place(browser):
+    stays = "return [...document.querySelectorAll('[data-stays]')].filter(node => !node.hidden).length"
+    assert browser.execute_script(stays) == 0
+    compare_with(browser, "1")
+    assert browser.execute_script(stays) == browser.execute_script(
+        "return document.querySelectorAll('[data-stays]').length"
+    )
+    rows = browser.execute_script("return page.csv(document.querySelector('#decision'))")
+    assert "Compared with" in rows
+    assert "Everything on this page compares with" in texts(browser, "#versus-note")[0]
 
 
 def test_the_decision_stands_on_the_first_screen(driver, tmp_path):
