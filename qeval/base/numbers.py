@@ -162,8 +162,10 @@ def percent(share: float | None, digits: int = 1, limits: Iterable[float] = ()) 
 
 
 def level(confidence: float) -> Numeral:
-    """A confidence as people name it: "95%", "97.5%"."""
-    return Numeral(f"{round(100 * confidence, 2):g}%")
+    """A confidence as people name it: "95%", "97.5%"; what is not certain is never 100%."""
+    value = 100 * confidence
+    digits = digits_to_keep(value, (0.0, 50.0, 100.0))
+    return Numeral(f"{as_written(round(value, digits), 0)}%")
 
 
 def p_value(p: float | None) -> Numeral:

@@ -9,6 +9,8 @@ from qeval.base.errors import IncomparableError, UsageError
 from qeval.base.records import Run
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_SKEW = dt.timedelta(minutes=5)
+"""How far two clocks may be apart: a run of another machine may seem to begin so much later than now."""
 
 
 def age_of(created: str, now: dt.datetime | None = None) -> dt.timedelta | None:
@@ -18,6 +20,18 @@ def age_of(created: str, now: dt.datetime | None = None) -> dt.timedelta | None:
     except ValueError:
         return None
     return (now or dt.datetime.now(dt.UTC)) - moment
+
+
+def begun(created: str, now: dt.datetime | None = None) -> str:
+    """When a run was begun, for a person: "begun 3 hours ago", "of no known date"."""
+    age = age_of(created, now)
+    if age is None:
+        return "of no known date"
+    return (
+        f"begun {in_words(-age)} from now, by the clock here"
+        if age < -_SKEW
+        else f"begun {in_words(age)} ago"
+    )
 
 
 def in_words(age: dt.timedelta) -> str:
@@ -33,7 +47,8 @@ def in_words(age: dt.timedelta) -> str:
 def refuse_older(run: Run, newer_than: str, now: dt.datetime | None = None) -> None:
     """Refuse a run that was begun before `newer_than`, an age (90m, 6h, 2d) or an ISO 8601 date.
 
-    Raises UsageError for anything else, IncomparableError for an older run.
+    Raises UsageError for anything else, IncomparableError for an older run, and for one that lies in the
+    future: a clock was wrong, so nobody knows how old it is.
     """
     now = now or dt.datetime.now(dt.UTC)
     limit = _limit(newer_than, now)
@@ -47,6 +62,11 @@ def refuse_older(run: Run, newer_than: str, now: dt.datetime | None = None) -> N
         raise IncomparableError(
             f"The run {run.id} was begun {in_words(now - created)} ago, before --newer-than {newer_than}.",
             "Make the run again, or name the one that is meant.",
+        )
+    if created > now + _SKEW:
+        raise IncomparableError(
+            f"The run {run.id} was {begun(run.created, now)}: how old it is is not known.",
+            "Set the clock right and make the run again, or judge it without --newer-than.",
         )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qeval.base.errors import Exit, UsageError
+from qeval.base.errors import Exit, UsageError, did_you_mean
 from qeval.base.reading import whole
 from qeval.base.text import one_line
 from qeval.cli import completing, options
@@ -79,7 +79,7 @@ def gate(
     """
     from qeval.ask.policy import demand
     from qeval.base.redacted import redacted
-    from qeval.cli.ages import age_of, in_words, refuse_older
+    from qeval.cli.ages import begun, refuse_older
     from qeval.cli.meant import meant
     from qeval.judge import formats
     from qeval.judge.formats.table import table
@@ -94,11 +94,10 @@ def gate(
     )
     told = redacted(evidence.run) if redact else evidence.run
     if not runs:
-        age = age_of(told.created)
-        begun = "of no known date" if age is None else f"begun {in_words(age)} ago"
-        say(f"Judging the newest run, {told.id}, {begun}.", err=True)
+        say(f"Judging the newest run, {told.id}, {begun(told.created)}.", err=True)
     if newer_than is not None:
-        refuse_older(told, newer_than)
+        for one in (told, *(redacted(run) if redact else run for run in evidence.joined)):
+            refuse_older(one, newer_than)
     outcome = conclude(evidence, policy)
     outcome = without_paths(outcome, evidence) if redact else outcome
     formats.publish(outcome, {name: path for name, path in files.items() if path})
@@ -261,7 +260,9 @@ def _rows(
     asked = _suite(suite, tasks, limit, measured)
     shared = sizing.shared_texts(measured) if measured else None
     unknown = {name: n for name, n in found.items() if name not in {*TASK_SIZES, *MMLU_SUBJECTS}}
-    counted = sizing.sizes(asked, unknown | dict(map(_count, counts)), run, shared)
+    said = dict(map(_count, counts))
+    counted = sizing.sizes(asked, unknown | said, run, shared)
+    _refuse_others(said, counted)
     known = sizing.measure(measured) if measured else None
     guess = plan.CHURN if churn is None else churn
     return plan.plan(asked, counted, policy.choose(**limits), churn=guess, power=power, measured=known)
@@ -274,6 +275,13 @@ def _suite(suite: str, tasks: str | None, limit: int | None, measured: Evidence 
     if tasks is not None:
         return suites.adjust(suites.from_tasks(tasks), limit=limit)
     return suites.adjust(measured.run.suite if measured else suites.load(suite), limit=limit)
+
+
+def _refuse_others(said: Mapping[str, int], counted: Mapping[str, object]) -> None:
+    """Raise UsageError for items of a task that nobody asks for."""
+    other = next((name for name in said if name not in counted), None)
+    if other is not None:
+        raise UsageError(f"--n {other}={said[other]}: {other} is no task here.", did_you_mean(other, counted))
 
 
 def _count(text: str) -> tuple[str, int]:

@@ -16,7 +16,7 @@ def meant(
     What is `judged` is the newest run of all, or nothing; what is only shown is the newest that has results,
     and a note says which newer one was passed over, and why. `told`: whether that may name a model.
     """
-    from qeval.cli.ages import age_of, in_words
+    from qeval.cli.ages import begun
     from qeval.store import newest
     from qeval.store.runs import Store
 
@@ -27,10 +27,8 @@ def meant(
     found = newest.shown(Store(runs_dir), told=told)
     if found.passed_over:
         run = found.place.read()
-        age = age_of(run.created)
-        begun = "" if age is None else f", begun {in_words(age)} ago"
         say(
-            f"Note: {found.passed_over} This is the newest that has results: {run.id}{begun}.",
+            f"Note: {found.passed_over} This is the newest that has results: {run.id}, {begun(run.created)}.",
             err=True,
         )
     return (str(found.place.path),)

@@ -371,7 +371,8 @@ def evidence_of(
         names = [result.variant.name for result in run.results]
         called = [result.variant.name for result in shown.results]
         moved = without_files(renamed(moved, dict(zip(names, called, strict=True))))
-    return replace(evidence, fidelity=moved, margin=margin or evidence.margin), read
+    joined = tuple(redacted(one, paths) if redact else one for _, one in opened) if len(opened) > 1 else ()
+    return replace(evidence, fidelity=moved, margin=margin or evidence.margin, joined=joined), read
 
 
 def _fidelity(run: Run, opened: Sequence[tuple[RunDir, Run]]) -> FidelityRows:

@@ -101,7 +101,14 @@ def report(
         outcome = without_paths(outcome, judged, paths) if redact else outcome
         policy, decisions, forgiven = outcome.policy, outcome.decisions, outcome.forgiven
     context = build(
-        evidence, read.items, decisions, policy, title=title, forgiven=forgiven, judged_by=_rules(ctx, policy)
+        evidence,
+        read.items,
+        decisions,
+        policy,
+        title=title,
+        forgiven=forgiven,
+        judged_by=_rules(ctx, policy),
+        shown_by=_choice(ctx, evidence.run.baseline),
     )
     earlier = _earlier(named, runs_dir, policy, margin, paths, redact=redact) if history else None
     for path in outputs:
@@ -117,11 +124,20 @@ def _rules(ctx: click.Context, policy: Policy | None) -> tuple[str, ...]:
     if policy is None:
         return ()
     named = ctx.params["policy"]
-    words = said(
-        ctx, {"policy", "max_drop", "max_ppl_ratio", "confidence", "ungated", "baseline", *FORGIVENESS}
-    )
+    asked = {"policy", "max_drop", "max_ppl_ratio", "confidence", "ungated", *FORGIVENESS}
+    words = said(ctx, asked - {"allow_different_models"})
     shown = policy.source if ctx.params["redact"] else private(str(named))
     return tuple(shown if named is not None and word == private(str(named)) else word for word in words)
+
+
+def _choice(ctx: click.Context, baseline: str) -> tuple[str, ...]:
+    """The words that chose what is compared, the baseline by the name that it is shown by."""
+    from qeval.cli.said import said
+
+    words = said(ctx, {"baseline", "allow_different_models"})
+    margin: Margin = ctx.params["margin"]
+    named = ("--margin", f"{margin.points!r},x{margin.ratio!r}") if said(ctx, {"margin"}) else ()
+    return (*(baseline if word == private(str(ctx.params["baseline"])) else word for word in words), *named)
 
 
 def _check_history(runs: tuple[str, ...], outputs: tuple[Path, ...], baseline: str | None) -> None:

@@ -29,7 +29,8 @@ class Evidence:
     items. `again` are the pairs, by row id, of the baseline with its second scoring, `seeds` those of the
     baseline with each further checkpoint of a variant; both tell of noise, and no candidate is among them.
     `fidelity` is how far distributions moved, as far as that was measured; `margin` what difference matters.
-    `refused` says of variants that are no experiment with the baseline why not.
+    `refused` says of variants that are no experiment with the baseline why not. `joined` are the runs that
+    were made one, where there are several.
     """
 
     run: Run
@@ -41,6 +42,7 @@ class Evidence:
     fidelity: FidelityRows = field(default_factory=FidelityRows)
     margin: Margin = field(default_factory=Margin)
     refused: Mapping[str, str] = field(default_factory=dict)
+    joined: tuple[Run, ...] = ()
     _compared: dict[tuple[str, str], Comparison] = field(default_factory=dict, repr=False)
 
     @property

@@ -87,20 +87,26 @@ def import_scores(
 
 
 def _refuse_fractions(rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any], path: Path) -> None:
-    """Raises UsageError where scores are said to be in per cent and those of a task are fractions: each of
-    its points would count for a hundredth."""
-    highest: dict[str, float] = {}
+    """Raises UsageError where scores are said to be in per cent and those of a task are fractions, all or
+    some of them: each of their points would count for a hundredth."""
+    told: dict[str, list[float]] = {}
     for row in rows if head.get("percent") else ():
         if (
             row.get("score") not in (None, "")
             and PERCENT not in row
             and not is_perplexity(str(row.get("metric") or ""))
         ):
-            highest[row["task"]] = max(highest.get(row["task"], 0.0), float(row["score"]))
-    task = next((task for task, score in highest.items() if 0 < score <= 1), None)
-    if task is not None:
+            told.setdefault(row["task"], []).append(float(row["score"]))
+    for task, scores in told.items():
+        small = [score for score in scores if 0 < score <= 1]
+        if not small:
+            continue
+        if max(scores) <= 1:
+            what = f"of {task} none is above 1: these look like fractions"
+        else:
+            what = f"of {task} one is {small[0]:g} and one {max(scores):g}: the first looks like a fraction"
         raise UsageError(
-            f"{path} has its scores in per cent, and of {task} none is above 1: these look like fractions.",
+            f"{path} has its scores in per cent, and {what}.",
             "Write all scores in per cent, or leave percent out; or give the number of right answers.",
         )
 

@@ -10,6 +10,7 @@ from qeval.base.errors import UsageError
 from qeval.base.records import Kind
 from qeval.score.harness.rules import has_a_direction, less_is_better, more_is_better
 
+_MOST_ERROR = 0.5
 _BITS = ("bits_per_byte", "bpb", "bits_per_character", "bpc")
 
 
@@ -80,10 +81,18 @@ def stored(found: Published, stderr: float | None = None) -> Stored:
 
 def _worth(found: Published, stderr: float | None) -> float | None:
     """How many 0/1 items have that standard error: p(1 - p) / stderr squared; unknown at 0 and 1. At most as
-    many as there are: a smaller error, of a score that is not 0 or 1 for each item, is not made use of."""
+    many as there are: a smaller error, of a score that is not 0 or 1 for each item, is not made use of.
+
+    Raises UsageError for an error that no score can have: even a single item's is at most a half, and the
+    usual estimate of two items that differ as much as they can is no greater."""
     deviation = math.sqrt(found.score * (1 - found.score))
     if stderr is None or not deviation:
         return None
+    if stderr > _MOST_ERROR:
+        raise UsageError(
+            f"{found.where}: a standard error of {stderr:g} is not possible of a score from 0 to 1.",
+            "Write it in the unit of the score, in per cent where that is.",
+        )
     ratio = deviation / stderr
     return min(ratio * ratio, float(found.n))
 

@@ -187,8 +187,8 @@ def _allowed(limit: str, value: float, row: Row, guess: Guess) -> float | None:
 
 def _answered(row: Planned, what: Row, guess: Guess) -> Planned:
     """The row with its answer, given the loss allowed and the smallest provable."""
-    allowed, best = row.allowed or 0.0, _loss(row.kind, row.smallest or 0.0)
-    asked = _loss(row.kind, allowed)
+    allowed, least = row.allowed or 0.0, row.smallest or 0.0
+    best, asked = _loss(row.kind, least, allowed), _loss(row.kind, allowed, least)
     if row.identical is not None and row.identical >= allowed:
         shared = "" if row.texts is None else f" under {numbers.count(row.texts)} texts"
         words = f"{asked} cannot be proved with {_items(row.n)}{shared}: not even the baseline would pass"
@@ -296,13 +296,18 @@ def _numbers(row: Planned) -> list[str]:
     return [
         f"{numbers.count(row.n)}{shared}",
         churn,
-        "" if row.smallest is None else _loss(row.kind, row.smallest),
+        "" if row.smallest is None else _loss(row.kind, row.smallest, row.allowed),
     ]
 
 
-def _loss(kind: Kind, loss: float) -> str:
-    """A loss in the unit that its kind of score has."""
-    return f"{numbers.exp(loss):.4f}x" if kind == "perplexity" else f"{100 * loss:.2f} points"
+def _loss(kind: Kind, loss: float, beside: float | None = None) -> str:
+    """A loss in the unit that its kind of score has; a small one is not shown as none, nor as if it lay on
+    the other side of the one `beside` it."""
+    near = [0.0] if beside is None else [0.0, beside]
+    if kind == "perplexity":
+        value = numbers.exp(loss)
+        return f"{value:.{numbers.digits_to_keep(value, map(numbers.exp, near), least=4)}f}x"
+    return f"{100 * loss:.{numbers.digits_to_keep(100 * loss, [100 * one for one in near])}f} points"
 
 
 def _one(row: Planned) -> int | None:

@@ -170,12 +170,14 @@ def build(
     title: str | None = None,
     forgiven: Sequence[str] = (),
     judged_by: Sequence[str] = (),
+    shown_by: Sequence[str] = (),
 ) -> Context:
     """The context of a report on a run.
 
     `read_items` gives a stored cell's items; it is not asked for cells that hold only a score. `decisions`
     and `policy` are a gate's, if one was asked for, `forgiven` its sentences on what it let pass, and
-    `judged_by` the words that asked for it. Nothing is recomputed that the evidence already says.
+    `judged_by` the words that asked for it; `shown_by` are those that chose what is compared. Nothing is
+    recomputed that the evidence already says.
     """
     run, material, noise = evidence.run, Material(evidence, decisions), noise_of(evidence)
     ranked = ranking(evidence, decisions)
@@ -195,7 +197,7 @@ def build(
         explorer=explore(evidence, read_items),
         cost=cost_table(run),
         noise=noise,
-        commands=commands(run, judged_by),
+        commands=commands(run, judged_by, shown_by, evidence.joined),
         ranking=ranked,
         cautions=cautions(evidence),
         forgiven=tuple(forgiven),

@@ -156,18 +156,25 @@ def _settings(run: Run) -> tuple[Fact, ...]:
 _INCOMPLETE = " (incomplete: --redact left paths out)"
 
 
-def commands(run: Run, judged_by: Sequence[str] = ()) -> tuple[Fact, ...]:
-    """The exact commands that make the run and its reports again; without paths that were left out, which is
-    said. `judged_by` are the words that say what is allowed, where the report has verdicts."""
-    made = shlex.join(run.command) if run.command else ""
-    where = () if is_redacted(run) else next_steps.runs_dir_words(run.command)
+def commands(
+    run: Run, judged_by: Sequence[str] = (), shown_by: Sequence[str] = (), joined: Sequence[Run] = ()
+) -> tuple[Fact, ...]:
+    """The exact commands that make the run, or the `joined` ones, and its reports again; without paths that
+    were left out, which is said. `judged_by` are the words that say what is allowed, where the report has
+    verdicts, and `shown_by` those that choose what is compared."""
+    runs = joined or (run,)
+    made = "\n".join(dict.fromkeys(shlex.join(one.command) for one in runs if one.command))
+    left_out = any(is_redacted(one) for one in runs)
+    where = () if left_out else next_steps.runs_dir_words(run.command)
+    name, *others = dict.fromkeys(one.id for one in runs)
+    words = (*others, *where, *shown_by)
     install, note = installed.same_version(run.qeval_version)
     steps = [
         (f"Install the same version{f' ({note})' if note else ''}", install),
-        (f"Make the run{_INCOMPLETE if is_redacted(run) else ''}", made),
-        ("Make this report", next_steps.report(run.id, (*where, *judged_by))),
+        (f"Make the run{'s' if others else ''}{_INCOMPLETE if left_out else ''}", made),
+        ("Make this report", next_steps.report(name, (*words, *judged_by))),
         *(
-            [("Judge it", next_steps.gate(run.id, run.suite.name, where, judged_by))]
+            [("Judge it", next_steps.gate(name, run.suite.name, words, judged_by))]
             if len(run.results) > 1
             else []
         ),

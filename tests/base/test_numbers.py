@@ -145,3 +145,16 @@ def test_a_half_is_rounded_alike_however_it_was_summed_up():
     others = (100 * (0.7375 - 0.76125), -100 * sum([1 / 800] * 19), -half)
     assert len({float(one) for one in others}) > 1
     assert {numbers.signed(one) for one in others} == {"-2.38"}
+
+
+@pytest.mark.parametrize(
+    ("confidence", "told"),
+    [(0.9, "90%"), (0.95, "95%"), (0.975, "97.5%"), (2 * 0.95 - 1, "90%"), (1, "100%")],
+)
+def test_a_confidence_as_people_name_it(confidence, told):
+    assert numbers.level(confidence) == told
+
+
+@pytest.mark.parametrize("confidence", [1 - 1e-6, 1 - 1e-9])
+def test_what_is_not_certain_is_never_100_per_cent(confidence):
+    assert numbers.level(confidence).startswith("99.99")

@@ -333,3 +333,11 @@ def test_a_comma_in_a_whole_number_is_refused(tmp_path, column):
     with pytest.raises(UsageError, match=f"{column} = '5,0' is not a number"):
         import_scores(write(tmp_path, text))
     import_scores(write(tmp_path, text.replace("5,0", "5.0")))  # as pandas writes whole numbers
+
+
+@pytest.mark.parametrize("error", ["1e300", "0.6"])
+def test_an_error_that_no_score_can_have_is_refused(tmp_path, error):
+    """A number of items that rounds to none was written, and could not be read again."""
+    text = f"variant,task,score,n,stderr\na,t,0.5,20,{error}\n"
+    with pytest.raises(UsageError, match="is not possible of a score from 0 to 1"):
+        import_scores(write(tmp_path, text))

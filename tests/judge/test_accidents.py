@@ -207,6 +207,12 @@ def test_fractions_in_a_table_in_per_cent_are_refused(qeval, tmp_path) -> None:
     assert (
         "of a none is above 1: these look like fractions" in qeval("import", "--scores", table, code=2).stderr
     )
+    rows = [
+        row.format(*one) for one in (("fp16", "a", 0.53), ("bnb4", "a", 40.0))
+    ]  # a loss that looks a gain
+    table.write_text(head + "".join(rows))
+    said = qeval("import", "--scores", table, code=2).stderr
+    assert "of a one is 0.53 and one 40: the first looks like a fraction" in said
 
 
 # --- files of lm-eval ---------------------------------------------------------------------------
@@ -387,3 +393,32 @@ def test_a_gated_run_says_everywhere_what_was_let_pass(qeval, tmp_path, monkeypa
     assert let in result.stderr
     assert let in (tmp_path / "summary.md").read_text().replace("\\", "")
     assert "fp16 is the only scheme" in qeval(*words, "--schemes", "fp16", code=2).stderr
+
+
+# --- what is planned, and how a report is made again --------------------------------------------
+
+
+def test_items_of_a_task_that_nobody_asks_for_are_refused(qeval) -> None:
+    words = ("plan", "--tasks", "qeval_facts", "--max-drop", "60")
+    said = qeval(*words, "--n", "qeval_fact=9", code=2).stderr
+    assert "--n qeval_fact=9: qeval_fact is no task here.\nDid you mean 'qeval_facts'?" in said
+
+
+def test_joined_runs_of_which_one_is_of_the_future_are_of_no_known_age(qeval, runs_dir) -> None:
+    one, two = halves(created="2999-01-01T00:00:00Z")
+    store(runs_dir, one, created=dt.datetime.now(dt.UTC).isoformat())
+    store(runs_dir, two)
+    said = qeval("gate", "one", "two", *WIDE, "--newer-than", "1d", code=5).stderr
+    assert "The run two was begun " in said
+    assert "from now, by the clock here" in said
+
+
+def test_a_joined_report_says_how_it_is_made_again(qeval, runs_dir, tmp_path) -> None:
+    one, two = halves()
+    store(runs_dir, one)
+    store(runs_dir, two)
+    words = ("one", "two", "--baseline", "gptq", "--margin", "2")
+    qeval("report", *words, "-o", tmp_path / "r.md")
+    line = "qeval report one two --baseline gptq --margin 2.0,x1.1 -o report.html"
+    assert line in (tmp_path / "r.md").read_text()
+    qeval("report", *line.split()[2:-1], tmp_path / "again.md")

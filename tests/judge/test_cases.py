@@ -182,6 +182,12 @@ def case(name: str, runs_dir: Path, tmp_path: Path) -> tuple[str, ...]:
             store(runs_dir, reloaded(whole())),
             *WIDE,
         ),
+        "a run from the future, as when a clock was wrong, with `--newer-than`": lambda: (
+            store(runs_dir, created="2999-01-01T00:00:00+00:00"),
+            *WIDE,
+            "--newer-than",
+            "1d",
+        ),
         "joined runs of which one is older than `--newer-than`": lambda: (
             store(runs_dir, created=dt.datetime.now(dt.UTC).isoformat()),
             store(runs_dir, id="old"),

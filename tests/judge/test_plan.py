@@ -426,3 +426,8 @@ def test_the_document_is_json():
     found = json.loads(json.dumps(plan.document(plan.plan(*leaderboard())), allow_nan=False))
     assert found["schema"] == "qeval.plan/1"
     assert found["rows"][0]["task"] == "arc_challenge"
+
+
+def test_a_small_limit_is_not_shown_as_none() -> None:
+    (row,) = planned((ARC,), (Rule(max_drop=0.0001),), 100)
+    assert row.reason.startswith("0.0001 points cannot be proved")
