@@ -19,7 +19,7 @@ from qeval.base.errors import UsageError
 from qeval.base.places import tasks_dir
 from qeval.base.reading import content
 from qeval.base.records import Policy, Rule, Tier
-from qeval.base.rules import BYTE_PERPLEXITY, LIMITS, WORD_PERPLEXITY
+from qeval.base.rules import BYTE_PERPLEXITY, LIMITS, WORD_PERPLEXITY, limit_of
 from qeval.base.tables import read, typed
 
 DEFAULTS = ("confidence", "tier", "metric")  # what [gate] may set for all rules
@@ -140,6 +140,7 @@ def parse(table: Mapping[str, Any], source: str = "") -> Policy:
     rules = [_rule({**defaults, key: said[key]}, f"{source}, [gate]") for key in LIMITS if key in said]
     for number, entry in enumerate(found.rule, 1):
         rules.append(_rule({**defaults, **msgspec.to_builtins(entry)}, f"{source}, rule {number}"))
+    _refuse_contradictions(rules[-len(found.rule) :] if found.rule else [], source)
     if "max_drop" in said and not any(rule.max_ppl_ratio is not None for rule in rules):
         rules += _perplexities(
             defaults.get("confidence", Rule().confidence), defaults.get("tier", "required")
@@ -152,6 +153,22 @@ def parse(table: Mapping[str, Any], source: str = "") -> Policy:
             **{name: getattr(found.gate, name) for name in FORGIVENESS},
         )
     )
+
+
+def _refuse_contradictions(rules: Sequence[Rule], source: str) -> None:
+    """Raise UsageError for two [[rule]]s that name the very same and allow different losses: which of them was
+    meant is not for their order to say."""
+    said: dict[Rule, tuple[int, Rule]] = {}
+    for number, rule in enumerate(rules, 1):
+        limit, _ = limit_of(rule)
+        named = replace(rule, **{limit: 1.0}, confidence=Rule().confidence, required=True)
+        first, other = said.setdefault(named, (number, rule))
+        if other != rule:
+            raise UsageError(
+                f"{source}: rules {first} and {number} both say {limit} for the tasks {rule.tasks!r} and the "
+                f"variants {rule.variants!r}.",
+                "Leave one of them out.",
+            )
 
 
 def from_max_drop(

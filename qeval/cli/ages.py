@@ -12,6 +12,8 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 _SKEW = dt.timedelta(minutes=5)
 """How far two clocks may be apart: a run of another machine may seem to begin so much later than now."""
 
+_ANEW = "Make it anew with `qeval run --runs-dir` and another directory (in the old one it keeps its date)"
+
 
 def age_of(created: str, now: dt.datetime | None = None) -> dt.timedelta | None:
     """The time since an ISO 8601 moment, UTC where it names no zone; None where it is no moment."""
@@ -61,12 +63,12 @@ def refuse_older(run: Run, newer_than: str, now: dt.datetime | None = None) -> N
     if created < limit:
         raise IncomparableError(
             f"The run {run.id} was begun {in_words(now - created)} ago, before --newer-than {newer_than}.",
-            "Make the run again, or name the one that is meant.",
+            f"{_ANEW}, or name the run that is meant.",
         )
     if created > now + _SKEW:
         raise IncomparableError(
             f"The run {run.id} was {begun(run.created, now)}: how old it is is not known.",
-            "Set the clock right and make the run again, or judge it without --newer-than.",
+            f"Set the clock right. {_ANEW}, or judge it without --newer-than.",
         )
 
 

@@ -185,3 +185,14 @@ def test_a_file_of_ones_own_goes_before_the_one_that_comes_with_qeval(monkeypatc
     for name in ("nothing-known", "../leaderboard-v1", "leaderboard-v1.toml"):
         with pytest.raises(UsageError, match="cannot be read"):
             policy.load(Path(name))
+
+
+def test_two_rules_for_the_very_same_are_refused():
+    one = {"tasks": "mmlu", "max_drop": 1.0}
+    with pytest.raises(UsageError, match="rules 1 and 2 both say max_drop for the tasks 'mmlu'"):
+        policy.parse({"rule": [one, {**one, "max_drop": 50.0}]}, "p.toml")
+    with pytest.raises(UsageError, match="rules 1 and 2"):
+        policy.parse({"rule": [one, {**one, "confidence": 0.6}]}, "p.toml")
+    for other in ({"variants": "gptq"}, {"tier": "advisory"}, {"metric": "f1"}, {"tasks": "mmlu_*"}, {}):
+        policy.parse({"rule": [one, {**one, "max_drop": 50.0, **other} if other else one]}, "p.toml")
+    policy.parse({"gate": {"max_drop": 1.0}, "rule": [{"tasks": "*", "max_drop": 2.0}]}, "p.toml")

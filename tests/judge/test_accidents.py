@@ -13,6 +13,7 @@ from harness_files import generated, results, sample, write
 from stored import WIDE, changed, store, whole
 
 from qeval.base.records import Task
+from qeval.store.runs import Store
 
 pytestmark = pytest.mark.slow
 
@@ -422,3 +423,15 @@ def test_a_joined_report_says_how_it_is_made_again(qeval, runs_dir, tmp_path) ->
     line = "qeval report one two --baseline gptq --margin 2.0,x1.1 -o report.html"
     assert line in (tmp_path / "r.md").read_text()
     qeval("report", *line.split()[2:-1], tmp_path / "again.md")
+
+
+def test_a_run_that_is_too_old_is_made_anew_in_another_directory(qeval, runs_dir, tmp_path) -> None:
+    words = ("run", "-m", "toy[items=20]", "--schemes", "fp16,bnb4", "--tasks", "qeval_facts")
+    qeval(*words)
+    place = Store(runs_dir).runs()[0]
+    place.write(replace(place.read(), created="2020-01-01T00:00:00+00:00"))
+    fresh = ("gate", "--max-drop", "99", "--newer-than", "1h")
+    qeval(*words)
+    assert "Make it anew with `qeval run --runs-dir` and another directory" in qeval(*fresh, code=5).stderr
+    qeval(*words, "--runs-dir", tmp_path / "anew")
+    qeval(*fresh, "--runs-dir", tmp_path / "anew")
