@@ -156,13 +156,13 @@ def parse(table: Mapping[str, Any], source: str = "") -> Policy:
 
 
 def _refuse_contradictions(rules: Sequence[Rule], source: str) -> None:
-    """Raise UsageError for two [[rule]]s that name the very same and allow different losses: which of them was
-    meant is not for their order to say."""
+    """Raise UsageError for two [[rule]]s that name the very same and allow different losses: which of them
+    was meant is not for their order to say."""
     said: dict[Rule, tuple[int, Rule]] = {}
     for number, rule in enumerate(rules, 1):
         limit, _ = limit_of(rule)
-        named = replace(rule, **{limit: 1.0}, confidence=Rule().confidence, required=True)
-        first, other = said.setdefault(named, (number, rule))
+        alike: dict[str, Any] = {limit: 1.0, "confidence": Rule().confidence, "required": True}
+        first, other = said.setdefault(replace(rule, **alike), (number, rule))
         if other != rule:
             raise UsageError(
                 f"{source}: rules {first} and {number} both say {limit} for the tasks {rule.tasks!r} and the "
@@ -282,6 +282,7 @@ def choose(
             "--confidence is for --max-drop and --max-ppl-ratio.", "Write confidence = ... into the policy."
         )
     if policy is None and not short:
+        _refuse_to_forgive(ungated, allowed)
         return None
     if policy is None:
         found = from_max_drop(
@@ -297,6 +298,17 @@ def choose(
     return replace(found, ungated=(*found.ungated, *ungated), **forgiven)
 
 
+def _refuse_to_forgive(ungated: Sequence[str], allowed: Mapping[str, bool]) -> None:
+    """Raise UsageError for what is let pass where nothing is judged; runs of different models may be joined
+    all the same."""
+    said = [name for name in FORGIVENESS if allowed.get(name) and name != "allow_different_models"]
+    if said or ungated:
+        option = f"--{(said or ['ungated'])[0].replace('_', '-')}"
+        raise UsageError(
+            f"{option} is for a policy, and none is given.", "Add one, for instance: --max-drop 1.0"
+        )
+
+
 def exceptions(policy: Policy) -> tuple[str, ...]:
     """What a policy lets pass, as its file says it."""
     allowed = [name for name in FORGIVENESS if getattr(policy, name)]
@@ -305,9 +317,11 @@ def exceptions(policy: Policy) -> tuple[str, ...]:
 
 def demand(**words: Any) -> Policy:
     """`choose`, or [tool.qeval.gate] of the pyproject.toml here; UsageError where neither says anything."""
-    found = choose(**words)
-    if found is None and _gated_here():
-        found = choose(**{**words, "policy": _here()})
+    names = ("policy", "max_drop", "max_ppl_ratio", "confidence")
+    said = any(words.get(name) not in (None, ()) for name in names)
+    if not said and _gated_here():
+        said, words = True, {**words, "policy": _here()}
+    found = choose(**words) if said else None
     if found is None:
         raise UsageError("Nothing says what loss is allowed.", "Write e.g.: qeval gate --max-drop 1.0")
     return found

@@ -172,10 +172,12 @@ def plan(ctx: click.Context, /, runs_dir: Path, as_json: bool, from_run: str | N
     Exit code 0: nothing rules out any required rule. 4: the items cannot decide one of them.
     """
     from qeval.cli import forecast, memory
+    from qeval.cli.planning import refuse_another_suite, refuse_idle
     from qeval.judge import plan as plans
     from qeval.judge.sizing import UnknownSizesError
     from qeval.judge.undecidable import held_to_noise, undecidable
 
+    refuse_idle(ctx)
     words = ("model", "schemes", "revision", "placement", "gpu_memory", "gpus")
     wanted = {name: asked.pop(name) for name in words}
     timed = {name: asked.pop(name) for name in ("gpu", "price", "datasets_dir", "tasks_dir")}
@@ -183,6 +185,7 @@ def plan(ctx: click.Context, /, runs_dir: Path, as_json: bool, from_run: str | N
     wanted["gpu_memory"] = forecast.memory_of(timed["gpu"], wanted["gpu_memory"])
     variants = memory.needs(**wanted, elsewhere=forecast.elsewhere(timed["gpu"]))
     measured = options.open_runs([from_run], runs_dir)[0] if from_run else None
+    refuse_another_suite(ctx, measured)
     time = _time(variants, asked, wanted, timed, measured)
     try:
         rows = _rows(measured=measured, found=time.items if time else {}, **asked)

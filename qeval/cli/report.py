@@ -79,6 +79,7 @@ def report(
 
     if history:
         _check_history(runs, outputs, baseline)
+    _check_markdown(outputs, {"--short": short, "--assets": assets is not None})
 
     policy = choose(**gate, allow_different_models=allow_different_models)
     named = meant(runs, runs_dir, judged=policy is not None, told=not redact)
@@ -138,6 +139,15 @@ def _choice(ctx: click.Context, baseline: str) -> tuple[str, ...]:
     margin: Margin = ctx.params["margin"]
     named = ("--margin", f"{margin.points!r},x{margin.ratio!r}") if said(ctx, {"margin"}) else ()
     return (*(baseline if word == private(str(ctx.params["baseline"])) else word for word in words), *named)
+
+
+def _check_markdown(outputs: tuple[Path, ...], given: dict[str, bool]) -> None:
+    """Raises UsageError for an option of Markdown where none is written."""
+    from qeval.base.errors import UsageError
+
+    asked = [name for name, one in given.items() if one]
+    if asked and not any(path.suffix.lower() == ".md" for path in outputs):
+        raise UsageError(f"{asked[0]} is for Markdown, and none is written.", "Write e.g. -o report.md")
 
 
 def _check_history(runs: tuple[str, ...], outputs: tuple[Path, ...], baseline: str | None) -> None:

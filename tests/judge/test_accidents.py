@@ -435,3 +435,28 @@ def test_a_run_that_is_too_old_is_made_anew_in_another_directory(qeval, runs_dir
     assert "Make it anew with `qeval run --runs-dir` and another directory" in qeval(*fresh, code=5).stderr
     qeval(*words, "--runs-dir", tmp_path / "anew")
     qeval(*fresh, "--runs-dir", tmp_path / "anew")
+
+
+# --- nothing that was asked for is passed over --------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("gate", *WIDE, "--junit", "one.out", "--badge", "one.out"), "--junit name one file, one.out."),
+        (("report", "-o", "r.html", "--short"), "--short is for Markdown, and none is written."),
+        (("report", "-o", "r.html", "--assets", "a"), "--assets is for Markdown, and none is written."),
+        (("report", "-o", "r.md", "--allow-limited"), "--allow-limited is for a policy, and none is given."),
+        (("report", "-o", "r.md", "--ungated", "arc"), "--ungated is for a policy, and none is given."),
+        (("plan", "--suite", "demo", "--tasks", "qeval_facts"), "--suite says nothing beside --tasks."),
+        (("plan", "--from", "run-1", "--churn", "0.2"), "--churn says nothing beside --from."),
+        (("plan", "--from", "run-1", "--suite", "demo"), "is of the suite toy, not of demo."),
+        (("plan", "--suite", "demo", "--schemes", "nope"), "--schemes is about variants of a model"),
+        (("plan", "--suite", "demo", "--revision", "v1"), "--revision is about variants of a model"),
+    ],
+)
+def test_a_word_that_would_do_nothing_is_refused(words, said, qeval, runs_dir, monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    store(runs_dir)
+    assert said in qeval(*words, code=2).stderr
+    assert not list(tmp_path.glob("*.out"))

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qeval.base.errors import UsageError
 from qeval.base.files import disk_errors, write_text
 
 if TYPE_CHECKING:
@@ -46,8 +47,10 @@ def publish(outcome: Outcome, files: Mapping[str, Path]) -> None:
     """Write what files were asked for, by format, and GitHub's summary and annotations where it runs us.
 
     $GITHUB_STEP_SUMMARY is appended to; annotations go to stderr, which GitHub reads too, only
-    under $GITHUB_ACTIONS. Raises QevalError where a file cannot be written.
+    under $GITHUB_ACTIONS. Raises QevalError where a file cannot be written, UsageError for one file that is
+    asked for twice.
     """
+    _refuse_one_for_two(files)
     for name, path in files.items():
         write_text(path, formats()[name].render(outcome))
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
@@ -58,6 +61,15 @@ def publish(outcome: Outcome, files: Mapping[str, Path]) -> None:
 
         for line in github_annotations(outcome):
             print(line, file=sys.stderr)  # noqa: T201 - the runner reads commands from both streams
+
+
+def _refuse_one_for_two(files: Mapping[str, Path]) -> None:
+    """Raise UsageError where two formats would be written to one file: the second alone would stay."""
+    names: dict[Path, str] = {}
+    for name, path in files.items():
+        other = names.setdefault(path.resolve(), name)
+        if other != name and (path.is_file() or not path.exists()):
+            raise UsageError(f"--{other} and --{name} name one file, {path}.", "Name two.")
 
 
 def _append(path: Path, text: str) -> None:
