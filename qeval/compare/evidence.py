@@ -9,7 +9,7 @@ from functools import cached_property
 from qeval.base.errors import IncomparableError
 from qeval.base.records import Cell, Comparison, Read, Result, Run, Samples
 from qeval.compare import stats
-from qeval.compare.fidelity import Fidelity
+from qeval.compare.fidelity import FidelityRows
 from qeval.compare.interval import compare
 from qeval.compare.margin import Finding, Margin, telling
 from qeval.compare.means import join
@@ -38,7 +38,7 @@ class Evidence:
     samples: Mapping[tuple[str, str], tuple[Samples, Samples]]
     again: Mapping[str, Pairs] = field(default_factory=dict)
     seeds: Mapping[str, tuple[Mapping[str, Pairs], ...]] = field(default_factory=dict)
-    fidelity: Fidelity = field(default_factory=Fidelity)
+    fidelity: FidelityRows = field(default_factory=FidelityRows)
     margin: Margin = field(default_factory=Margin)
     refused: Mapping[str, str] = field(default_factory=dict)
     _compared: dict[tuple[str, str], Comparison] = field(default_factory=dict, repr=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from qeval.base.places import tasks_dir
 from qeval.base.records import Provenance, Run, Scheme, Suite, Task, Variant
 from qeval.load.resolve import identity
 from qeval.score.cells import StoppedEarly
+from qeval.score.engine.tree import Chunk
+from qeval.score.harness.prepared import PreparedTask
 from qeval.store.runs import Store
 
 pytestmark = pytest.mark.torch
@@ -632,6 +635,69 @@ def test_a_path_that_fails_in_the_middle_is_left_for_the_next(
         atol=1e-4,
     )
     assert len(cells) == len(TASKS)
+
+
+@pytest.mark.parametrize("gate", [False, True])
+def test_what_was_checked_is_not_checked_again_for_each_task_or_block(
+    runs_dir: Path, llama: Path, monkeypatch: pytest.MonkeyPatch, *, gate: bool
+) -> None:
+    """More than nine texts begin with one token: more than are ever checked that share a context."""
+    from qeval.score.engine import engine as engines
+
+    def refused(*_: object) -> None:
+        raise AssertionError("checked again")
+
+    monkeypatch.setattr(engines, "probe", refused)
+    tasks = (TASKS[0], replace(TASKS[2], limit=12))
+    job = gated(runs_dir, llama, {"max_drop": 90.0}) if gate else a_job(runs_dir, llama)
+    found, _ = score(msgspec.structs.replace(job, tasks=tasks))
+    assert len(found["qeval_prose"]) == 12
+
+
+@pytest.mark.parametrize("first_alone", [False, True])
+def test_a_path_that_is_wrong_for_the_second_task_alone_stores_nothing_of_it(
+    runs_dir: Path, llama: Path, monkeypatch: pytest.MonkeyPatch, *, first_alone: bool
+) -> None:
+    """It is seen before anything is scored, for all tasks are looked at; and where only the first was, before
+    the second is scored. What was stored is kept when the run is resumed."""
+    from qeval.score.engine.tiles import Tiles
+    from qeval.score.session import Session
+
+    tasks = (TASKS[0], TASKS[2])
+    plain, _ = score(a_job(runs_dir / "plain", llama, tasks=tasks))
+    masks, expect, reach = Tiles.masks, Session.expect, [0]
+
+    def looked_at(self: Session, parts: Sequence[PreparedTask]) -> None:
+        reach[0] = max(len(request.tokens) for request in parts[0].requests)
+        assert reach[0] < max(len(request.tokens) for request in parts[1].requests)
+        expect(self, parts[:1] if first_alone else parts)
+
+    def wrong(self: Tiles, chunk: Chunk) -> object:
+        """In a chunk with a text longer than all questions of the first task, neighbours are seen."""
+        everyone = np.full_like(chunk.end, len(chunk.tokens))
+        return masks(self, replace(chunk, end=everyone) if chunk.positions.max() >= reach[0] else chunk)
+
+    monkeypatch.setattr(Session, "expect", looked_at)
+    monkeypatch.setattr(Tiles, "masks", wrong)
+    job = a_job(runs_dir, llama, tasks=tasks)
+    found, events = score(job)
+    steps = [
+        event.packing.rung if isinstance(event, Fed) else event.cell.task.name
+        for event in events
+        if isinstance(event, (Fed, Finished))
+    ]
+    right, facts, prose = "Token tree with a dense mask", "qeval_facts", "qeval_prose"
+    late = ["Token tree with tiles", facts, right, prose]
+    assert steps == (late if first_alone else [right, facts, prose])
+    for name, samples in plain.items():
+        np.testing.assert_allclose(found[name].value, samples.value, rtol=1e-5, atol=1e-5)
+    lost, packing = ([e for e in events if isinstance(e, kind)][-1] for kind in (Finished, Fed))
+    shutil.rmtree(Store(runs_dir).run_dir("r").path / "cells" / lost.cell.key)
+    again, said = score(msgspec.structs.replace(job, packing=packing.packing))
+    assert [event.found for event in said if isinstance(event, Todo)] == [1]
+    assert [event.packing.rung for event in said if isinstance(event, Fed)] == [right]
+    for name, samples in found.items():
+        assert samples.scores.tolist() == again[name].scores.tolist()
 
 
 def test_where_lm_eval_finds_other_numbers_the_variant_fails_and_nothing_wrong_is_stored(

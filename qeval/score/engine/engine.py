@@ -48,7 +48,7 @@ class Engine:
     failures: a sentence, without its full stop, on each faster path that failed as none should. warnings:
     sentences that belong beside the numbers. below: the rungs that are left. tolerance: the root mean square
     of what rounding explains, nats per token, None where nothing was checked; checked: how far the requests
-    went that it was checked by. budget: tokens per chunk of the tree. batch_size: sequences per batch on the
+    go that its check stands for. budget: tokens per chunk of the tree. batch_size: sequences per batch on the
     other rungs. smaller: the shards that did not fit in memory and the size, of the same kind, by which each
     is fed instead. tokens_fed: tokens that went through the model so far, without padding; tokens_padded:
     with it.
@@ -303,7 +303,7 @@ def open_engine(
     else:
         reference, batched = (Engine(lm, "plain", None, replace(limits, batch_size=size)) for size in (1, 4))
         requests, few = choose(sample, limits.check_tokens, windows(model), memory.longest_checked(lm))
-        engine = selfcheck.climb(candidates, reference, batched, requests, few, mates=mates)
+        engine = selfcheck.climb(candidates, reference, batched, requests, few, mates=mates, sample=sample)
     engine.smaller = dict(smaller or {})
     return engine
 
@@ -315,7 +315,7 @@ def probe(engine: Engine, requests: Sequence[TokenRequest]) -> str | None:
     chosen, _ = choose(requests, 0, windows(lm.model), memory.longest_checked(lm))
     trial = copy(engine)  # nobody is told of these requests, and what does not fit of them is no shard
     trial.on_pass, trial.on_smaller, trial.smaller = nothing, nothing, dict(engine.smaller)
-    reason = selfcheck.probe(trial, one, chosen)
+    reason = selfcheck.probe(trial, one, chosen, requests)
     engine.checked = trial.checked
     return reason
 

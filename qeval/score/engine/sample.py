@@ -6,7 +6,7 @@ is longer than a window that the model may have, a long context that is shared, 
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,17 @@ def shape(requests: Sequence[TokenRequest], longest: int | None = None) -> Shape
         max((_context(kept[group[0]]) for group in groups), default=0),
         max(map(len, groups), default=1),
     )
+
+
+def proved(checked: Sequence[TokenRequest], sample: Sequence[TokenRequest]) -> Shape:
+    """How far the requests of a sample go for which those stand that were `checked`: several that share a
+    context stand for all that share it, however many they are; `choose` takes a few."""
+    stand = [group for group in _groups(checked) if len(group) > 1]
+    contexts = {checked[group[0]].tokens[: _context(checked[group[0]])].tobytes() for group in stand}
+    lengths = {_context(checked[group[0]]) for group in stand}
+    sharing = (one.tokens[: _context(one)].tobytes() for one in sample if _context(one) in lengths)
+    most = max(Counter(context for context in sharing if context in contexts).values(), default=1)
+    return shape(checked).and_(Shape(branches=most))
 
 
 def windows(model: Any) -> list[int]:

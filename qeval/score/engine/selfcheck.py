@@ -11,7 +11,7 @@ import numpy as np
 
 from qeval.base.errors import QevalError
 from qeval.score.engine import attention, memory
-from qeval.score.engine.sample import shape
+from qeval.score.engine.sample import proved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,8 +61,10 @@ def climb(
     few: int | None = None,
     *,
     mates: bool = False,
+    sample: Sequence[TokenRequest] = (),
 ) -> Engine:
-    """The engine of the first candidate that agrees with `reference` on `requests`; its note says why.
+    """The engine of the first candidate that agrees with `reference` on `requests`, which were chosen of
+    `sample`; its note says why.
 
     reference: plain, one by one. batched: plain, several at once: how far it is from the reference, on the
     first `few` requests, is the noise that no one can avoid. The last candidate is plain itself and is not
@@ -77,19 +79,21 @@ def climb(
         engine, verdict = _tried(candidate, measure, failures)
         if engine is not None:
             below = tuple(other.name for other in candidates[place + 1 :])
-            return _known(_noted(engine, candidate.name, verdict, refused, failures), measure, below)
+            return _known(_noted(engine, candidate.name, verdict, refused, failures), measure, sample, below)
         refused.append(f"{candidate.name}: {verdict}")
         log.info("Self-check: %s: %s", candidate.name, verdict)
     last = candidates[-1].make()
     verdict = "as lm-eval does it"
     if not measure.mates and _rms(measure.noise) > CEILING.get(measure.dtype, CEILING["bfloat16"]):
         last.batch_size, verdict = 1, "one by one"
-    return _known(_noted(last, candidates[-1].name, verdict, refused, failures), measure, ())
+    return _known(_noted(last, candidates[-1].name, verdict, refused, failures), measure, sample, ())
 
 
-def _known(engine: Engine, measure: _Measure, below: tuple[str, ...]) -> Engine:
+def _known(
+    engine: Engine, measure: _Measure, sample: Sequence[TokenRequest], below: tuple[str, ...]
+) -> Engine:
     """The engine, which knows what was found out beside its path."""
-    engine.below, engine.tolerance, engine.checked = below, measure.allowed, shape(measure.requests)
+    engine.below, engine.tolerance, engine.checked = below, measure.allowed, proved(measure.requests, sample)
     loose = _rms(measure.noise) > CEILING.get(measure.dtype, CEILING["bfloat16"])
     moved = (
         f"what else is in a batch moves a token's log-probability by up to {_largest(measure.noise):.1e} nat"
@@ -104,15 +108,18 @@ def _known(engine: Engine, measure: _Measure, below: tuple[str, ...]) -> Engine:
     return engine
 
 
-def probe(engine: Engine, reference: Engine, requests: Sequence[TokenRequest]) -> str | None:
-    """Why an engine must not score requests that go further than those of its check; None where it may."""
+def probe(
+    engine: Engine, reference: Engine, requests: Sequence[TokenRequest], sample: Sequence[TokenRequest] = ()
+) -> str | None:
+    """Why an engine must not score a sample that goes further than those of its check, by the requests chosen
+    of it; None where it may."""
     try:
         far = _difference(_values(engine, requests), _values(reference, requests))
     except Exception as error:  # noqa: BLE001  # whatever it is, the next rung is tried
         memory.refuse_broken(error)
         return known_refusal(error, reference.lm.model) or _in_a_line(error)
     if engine.tolerance is None or _within(far, engine.tolerance):
-        engine.checked = engine.checked.and_(shape(requests))
+        engine.checked = engine.checked.and_(proved(requests, sample))
         return None
     return f"off by up to {_largest(far):.1e} nat per token"
 

@@ -5,7 +5,7 @@ import pytest
 from architectures import VOCABULARY, tiny_model
 
 from qeval.score.engine.requests import TokenRequest
-from qeval.score.engine.sample import Shape, choose, shape, windows
+from qeval.score.engine.sample import Shape, choose, proved, shape, windows
 
 
 def request(length, scored=2, start=(), seed=0):
@@ -58,6 +58,22 @@ def test_a_shape_lies_within_another_only_if_nothing_goes_further():
     assert small.and_(shape(CHOICES)) == Shape(90, 88, 5)
     assert not Shape(10, 5, 2).within(Shape(10, 4, 2))
     assert not Shape(10, 4, 3).within(Shape(10, 4, 2))
+
+
+def test_what_is_chosen_stands_for_the_whole_sample():
+    prose = [request(100 + n, scored=99 + n, start=[1]) for n in range(24)]
+    sample = [*ALL, *prose]
+    picked, _ = choose(sample, 200)
+    assert shape(picked).branches < shape(sample).branches == 24
+    assert proved(picked, sample) == shape(sample)
+
+
+def test_requests_stand_for_those_alone_that_share_their_context():
+    others = [request(50, start=range(7, 55), seed=seed) for seed in range(12)]
+    assert proved(CHOICES[:3], [*CHOICES, *others]) == Shape(90, 88, 5)
+    assert proved(CHOICES[:1], CHOICES) == Shape(90, 0, 1)
+    assert proved(CHOICES[:3], others) == Shape(90, 88, 3)
+    assert proved([], CHOICES) == Shape()
 
 
 @pytest.mark.torch
