@@ -487,7 +487,7 @@ def test_every_table_leaves_as_csv(browser):
         assert not set("\u2212\u202f\u00d7") & set(text)
     script = "return page.csv(document.querySelector('.extremes table'))"
     head, first, *_ = csv.reader(io.StringIO(browser.execute_script(script)))
-    assert head[-2:] == ["Difference", "Difference, interval"]
+    assert head[-2:] == ["Δ measured", "Δ measured, interval"]
     float(first[-2])
     low, high = first[-1].split(" to ")
     assert float(low) < float(high)
