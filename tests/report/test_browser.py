@@ -405,6 +405,13 @@ def test_twenty_thousand_flips_are_listed_and_filtered_quickly(driver, tmp_path)
 
 
 @pytest.mark.rare
+def test_a_page_with_many_texts_is_no_larger():
+    """800 texts of perplexity instead of 62, on the full suite."""
+    run, read, items = leaderboard(1.0, variants=12, texts=800)
+    assert len(render_html(built(run, read, items)).encode()) < 3_000_000
+
+
+@pytest.mark.rare
 def test_twelve_variants_on_the_full_suite_are_small_and_quick(driver, tmp_path):
     """Under 3 MB, drawn within 1.5 s, each filter within 100 ms: the best of a few, on a busy machine too."""
     run, read, items = leaderboard(1.0, variants=12)
