@@ -27,6 +27,7 @@ import os
 import platform
 import re
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -332,8 +333,8 @@ def _called(
     folder.mkdir(exist_ok=True)
     (folder / "verdict.yaml").write_text(yaml.safe_dump({"group": "verdict", "task": tasks}), "utf-8")
     for own in tasks_dir().iterdir():
-        if own.is_dir() and not (folder / own.name).exists():
-            (folder / own.name).symlink_to(own)
+        if own.is_dir():  # copied, for lm-eval's search follows no links
+            shutil.copytree(own, folder / own.name, dirs_exist_ok=True)
     samples = place / "rows.json"
     samples.write_text(json.dumps({name: list(range(count)) for name, count in rows.items()}), "utf-8")
     dtype = "float16" if _on_gpu() else "float32"

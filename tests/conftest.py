@@ -12,15 +12,17 @@ import pytest
 from _pytest.junitxml import xml_key
 from click.testing import CliRunner, Result
 from forked import Nursery
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from in_process import in_this_process
 from remembered import remember
 
-# No deadline: CI machines are busy. Derandomised: a commit that passed passes again.
-settings.register_profile("qeval", deadline=None, derandomize=True)
+# No deadline, and no check that examples are quick to make: CI machines are busy. Derandomised: a commit that
+# passed passes again.
+BUSY = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("qeval", derandomize=True, **BUSY)
 settings.register_profile("quick", settings.get_profile("qeval"), max_examples=25)  # for `make test-fast`
 # For `make fuzz`: about a minute, and other examples each time.
-settings.register_profile("fuzz", deadline=None, max_examples=800, print_blob=True)
+settings.register_profile("fuzz", max_examples=800, print_blob=True, **BUSY)
 settings.load_profile("qeval")
 SPOKEN_OF = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE")
 """What changes how commands print; readline sets the first two for every process that is begun."""

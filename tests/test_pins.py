@@ -26,6 +26,7 @@ from xml.etree import ElementTree as ET
 import pyarrow.parquet as pq
 import pytest
 from factories import ARC, QUIZ, WIKI, make_run, with_cell, without_cell
+from named_tasks import name_tasks
 from outline import outline, rounded
 
 from qeval.base.costs import Cost, Timing
@@ -394,6 +395,7 @@ def scripted(qeval, tmp_path: Path, monkeypatch):
     """`qeval` with an executor that scores nothing: its variants end as those of the pinned run did."""
     (tmp_path / "policy.toml").write_text(POLICY)
     (tmp_path / "toy.toml").write_text(SUITE)
+    name_tasks(tmp_path / "names", monkeypatch, "arc", "quiz", "wiki")
     monkeypatch.chdir(tmp_path)
     run, read, read_items = _makings()
     ends = {result.variant.name: result for result in run.results}

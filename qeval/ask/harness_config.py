@@ -49,7 +49,7 @@ _REFUSED = {
     "system_instruction": "Leave it out of the file: there is no system prompt here.",
     "samples": "Leave it out of the file: --limit takes the first items.",
     "predict_only": "Leave it out of the file: everything is scored here.",
-    "include_path": "Leave it out of the file, and put your tasks into tasks/.",
+    "include_path": "Leave it out of the file, and name that folder with --tasks-dir.",
     "metadata": "Leave it out of the file, and write it into the task's own YAML.",
 }
 """Keys that change what is asked and have nothing here that would do the same."""

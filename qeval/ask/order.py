@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from qeval.ask import harness_config, placing, protocols, suites
-from qeval.ask.model import split_revision, usual_suite
+from qeval.ask import harness_config, placing, suites
+from qeval.ask.fidelity import NOTHING, FidelityWish, wish
+from qeval.ask.model import usual_suite
 from qeval.ask.model_args import Asked
 from qeval.ask.policy import exceptions
 from qeval.ask.policy import load as load_policy
+from qeval.ask.words import Words, read
 from qeval.base.errors import QevalError, UsageError, did_you_mean
 from qeval.base.files import disk_errors
 from qeval.base.places import cache_dir
 from qeval.base.private import homeless, private
-from qeval.base.protocols import Protocol
-from qeval.base.reading import whole
 from qeval.base.records import Policy, Suite, Variant
-from qeval.base.settings import WRITING, Settings
+from qeval.base.settings import Settings
 from qeval.load.toy import is_toy
 from qeval.load.toy import parse as parse_toy
-
-
-@dataclass(frozen=True)
-class Fidelity:
-    """By which protocols fidelity is measured, by which of them on a GPU alone, and the most bytes that what
-    is kept for it may take (None: qeval's usual)."""
-
-    protocols: tuple[Protocol, ...] = ()
-    on_gpu: tuple[Protocol, ...] = ()
-    cache_limit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -63,220 +51,104 @@ class Order:
     sbatch_args: tuple[str, ...] = ()
     ray_address: str | None = None
     shared_store: bool = True
-    fidelity: Fidelity = Fidelity()
+    fidelity: FidelityWish = NOTHING
+    own_tasks: Path | None = None
 
 
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def order(**asked: Any) -> Order:
+    """The words of the command line, by the names of Words and of Settings, as an Order. Raises UsageError
+    where they make no sense."""
+    words = read(**asked)
+    variants = _variants(words)
+    return Order(
+        variants=variants,
+        baseline=words.baseline or variants[0].name,
+        suite=_suite(words, variants),
+        settings=_settings(words),
+        runs_dir=words.runs_dir,
+        cache_dir=cache_dir(),
+        command=tuple(map(private, words.command)),
+        executor=words.executor,
+        verify=_verified(words.verify, words.suite_name),
+        cost=words.cost,
+        again=words.again,
+        policy=load_policy(words.gate) if words.gate else None,
+        repeat_baseline=words.repeat_baseline,
+        repeat_quantisation=words.repeat_quantisation or 0,
+        devices=words.devices,
+        workers=words.workers,
+        threads=words.threads,
+        only=_only(words),
+        wait=words.wait,
+        dry_run=words.dry_run,
+        sbatch_args=tuple(words.sbatch_args),
+        ray_address=words.ray_address,
+        shared_store=not words.no_shared_store,
+        fidelity=_wish(words),
+    )
 
 
-def order(
-    *,
-    model: str,
-    schemes: str,
-    suite: str | None,
-    tasks: str | None,
-    num_fewshot: int | None,
-    baseline: str | None,
-    limit: int | None,
-    revision: str | None,
-    adapter: str | None,
-    runs_dir: Path,
-    command: tuple[str, ...],
-    verify: int | None,
-    cost: bool | None,
-    again: bool,
-    no_materialize: bool,
-    datasets_dir: Path | None,
-    gate: Path | None,
-    executor: str = "local",
-    repeat_baseline: bool = False,
-    repeat_quantisation: int | None = None,
-    devices: str | None = None,
-    workers: int | None = None,
-    threads: int | None = None,
-    prepare: bool = False,
-    finish: bool = False,
-    wait: bool = False,
-    dry_run: bool = False,
-    sbatch_args: tuple[str, ...] = (),
-    ray_address: str | None = None,
-    no_shared_store: bool = False,
-    fidelity: str | None = None,
-    fidelity_cache_limit: int | None = None,
-    **settings: Any,
-) -> Order:
-    """The words of the command line as an Order. Raises UsageError where they make no sense."""
+def _variants(words: Words) -> tuple[Variant, ...]:
+    """The model under each scheme. Raises UsageError where there is nothing to judge, or a scheme is none."""
     from qeval.load.schemes import parse_schemes
 
-    if suite and tasks:
-        raise UsageError("--suite and --tasks exclude each other.", "Leave one of them out.")
-    batch = settings.get("batch_size", "auto")
-    if batch != "auto" and not whole(batch):
-        raise UsageError(f"--batch-size {batch!r} is not a number of sequences.", "Write auto, or e.g. 8.")
-    if not math.isfinite(settings.get("temperature") or 0):
-        raise UsageError("--temperature is not a finite number.", "Write e.g. 0.7, or leave it out.")
-    if settings.get("framed") and (settings.get("engine") == "lm-eval" or is_toy(model)):
-        who = "The toy" if is_toy(model) else "lm-eval's own engine"
-        raise UsageError(f"{who} has no perplexity inside a chat template.", "Leave out --framed.")
-    if is_toy(model) and (asked := _of_writing(settings)):
-        raise UsageError("The toy writes no texts.", f"Leave out --{asked[0].replace('_', '-')}.")
-    placing.check(
-        executor,
-        prepare=prepare,
-        finish=finish,
-        wait=wait,
-        dry_run=dry_run,
-        sbatch_args=sbatch_args,
-        ray_address=ray_address,
-        no_shared_store=no_shared_store,
-        devices=devices if executor in placing.CLUSTERS else None,
-    )
-    here = executor not in placing.CLUSTERS
-    elsewhere = not here or prepare or finish
-    placing.check_fidelity(elsewhere=elsewhere, fidelity=fidelity, limit=fidelity_cache_limit)
-    if not elsewhere:  # what this machine has does not count for those who score
-        settings |= _device(model, settings.get("device", "auto"), devices, workers, threads)
-    _check_spread(
-        model, settings, {"--workers": here and workers is not None, "--no-materialize": no_materialize}
-    )
-    model, revision = split_revision(homeless(model), revision)
-    adapter, baseline = (homeless(word) if word else None for word in (adapter, baseline))
     variants = tuple(
-        Variant(name=name, model=model, scheme=scheme, revision=revision, adapter=adapter)
-        for name, scheme in parse_schemes(homeless(schemes))
+        Variant(name=name, model=words.model, scheme=scheme, revision=words.revision, adapter=words.adapter)
+        for name, scheme in parse_schemes(homeless(words.schemes))
     )
-    if gate and len(variants) == 1:
+    if words.gate and len(variants) == 1:
         raise UsageError(
             f"--gate has nothing to judge: {variants[0].name} is the only scheme.",
             "Name a second with --schemes.",
         )
-    chosen = suites.from_tasks(tasks) if tasks else suites.load(suite or usual_suite(model))
-    if suite and harness_config.is_config(suite):
-        asked_of_model = Asked(
-            model,
-            revision,
-            adapter,
+    return variants
+
+
+def _suite(words: Words, variants: tuple[Variant, ...]) -> Suite:
+    """What is asked. Raises UsageError where a file of lm-eval's says something else than the words do."""
+    named = words.suite or usual_suite(words.model)
+    chosen = suites.from_tasks(words.tasks) if words.tasks else suites.load(named)
+    if words.suite and harness_config.is_config(words.suite):
+        asked = Asked(
+            words.model,
+            words.revision,
+            words.adapter,
             tuple(variant.scheme.kind for variant in variants),
-            settings.get("dtype", "auto"),
-            settings.get("think_end"),
+            words.settings.get("dtype", "auto"),
+            words.settings.get("think_end"),
         )
-        harness_config.check_settings(Path(suite).expanduser(), settings, asked_of_model)
-    return Order(
-        variants=variants,
-        baseline=baseline or variants[0].name,
-        suite=suites.adjust(chosen, limit=limit, num_fewshot=num_fewshot),
-        settings=Settings(
-            limit=limit,
-            materialize=not no_materialize,
-            datasets_dir=str(datasets_dir.resolve()) if datasets_dir else None,
-            **settings,
-        ),
-        runs_dir=runs_dir,
-        cache_dir=cache_dir(),
-        command=tuple(map(private, command)),
-        executor=executor,
-        verify=_verified(verify, None if tasks else suite or usual_suite(model)),
-        cost=cost,
-        again=again,
-        policy=load_policy(gate) if gate else None,
-        repeat_baseline=repeat_baseline,
-        repeat_quantisation=repeat_quantisation or 0,
-        devices=devices,
-        workers=workers,
-        threads=threads,
-        only=placing.only(
-            prepare=prepare or executor == "slurm",
-            finish=finish,
-            devices=devices,
-            workers=None if executor == "slurm" else workers,
-            repeat_baseline=repeat_baseline or None,
-            repeat_quantisation=repeat_quantisation,
-        ),
-        wait=wait,
-        dry_run=dry_run,
-        sbatch_args=tuple(sbatch_args),
-        ray_address=ray_address,
-        shared_store=not no_shared_store,
-        fidelity=Fidelity()  # its cache lies on one machine
-        if elsewhere
-        else _fidelity(
-            fidelity, fidelity_cache_limit, model, None if tasks or limit else suite or usual_suite(model)
-        ),
+        harness_config.check_settings(Path(words.suite).expanduser(), words.settings, asked)
+    return suites.adjust(chosen, limit=words.limit, num_fewshot=words.num_fewshot)
+
+
+def _settings(words: Words) -> Settings:
+    return Settings(
+        limit=words.limit,
+        materialize=not words.no_materialize,
+        datasets_dir=str(words.datasets_dir.resolve()) if words.datasets_dir else None,
+        **words.settings,
     )
 
 
-NO_FIDELITY = "none"
-"""The word of --fidelity that has nothing measured, whatever the suite says."""
+def _only(words: Words) -> Literal["", "prepare", "finish"]:
+    """What is done of a run that others score. Raises UsageError for words that this has no use for."""
+    by_slurm = words.executor == "slurm"
+    return placing.only(
+        prepare=words.prepare or by_slurm,
+        finish=words.finish,
+        devices=words.devices,
+        workers=None if by_slurm else words.workers,
+        repeat_baseline=words.repeat_baseline or None,
+        repeat_quantisation=words.repeat_quantisation,
+    )
 
 
-def _fidelity(words: str | None, limit: int | None, model: str, suite: str | None) -> Fidelity:
-    """What is measured of fidelity: as asked, else as the suite's file says (None: nothing, as in a smoke
-    run); of the toy only what is asked.
-
-    Raises what `protocols.parse` and `check_files` raise.
-    """
-    if words is not None:
-        asked = () if words.strip() == NO_FIDELITY else protocols.parse(homeless(words))
-        protocols.check_files(asked)
-        return Fidelity(asked, cache_limit=limit)
-    always, on_gpu = suites.fidelity_of(suite) if suite and not is_toy(model) else ((), ())
-    return Fidelity(protocols.of_suite(always), protocols.of_suite(on_gpu), limit)
-
-
-def fidelity_wish(words: str | None, limit: int | None, model: str, suite: str) -> Fidelity:
-    """What is to be measured of a run of a model on a suite, after the fact. Raises UsageError where neither
-    the words nor the suite name a protocol."""
-    known = suite if suite in suites.names() else None
-    found = _fidelity(words, limit, model, known)
-    if not (found.protocols or found.on_gpu):
-        raise UsageError(
-            f"The suite {suite} names no protocol of fidelity.", "Name some: --fidelity wikitext-2048,prose"
-        )
-    return found
-
-
-def _device(
-    model: str, device: str, devices: str | None, workers: int | None, threads: int | None
-) -> dict[str, str]:
-    """The device that one worker or several mean. Raises UsageError where their words exclude each other, or
-    ask for more than this machine has."""
-    if devices is not None and (workers is not None or device != "auto"):
-        other = "--workers" if workers is not None else "--device"
-        raise UsageError(f"--devices and {other} exclude each other.", "Leave one of them out.")
-    if devices is not None and is_toy(model):
-        raise UsageError("The toy calculates on no GPU.", "Use --workers N.")
-    if workers is not None and device not in {"auto", "cpu"}:
-        raise UsageError("--workers share the CPU.", "Use --devices for several GPUs.")
-    if threads is not None and workers is None and device != "cpu":
-        raise UsageError("--threads concerns the CPU.", "Add --workers N, or --device cpu.")
-    if (wanted := (workers or 1) * (threads or 1)) > cores():
-        raise UsageError(
-            f"{workers or 1} workers of {threads or 1} threads are more than the {cores()} cores here.",
-            f"Ask for {cores()} in all at most, not {wanted}.",
-        )
-    return {} if workers is None else {"device": "cpu"}
-
-
-def _check_spread(model: str, settings: dict[str, Any], others: dict[str, bool]) -> None:
-    """Raise UsageError where a variant is to lie on several GPUs and something else says that it does not."""
-    if settings.get("gpus", 1) == 1:
-        return
-    against = {
-        **others,
-        "--device": settings.get("device", "auto") != "auto",
-        "--placement streamed": settings.get("placement") == "streamed",
-    }
-    for words in (words for words, said in against.items() if said):
-        raise UsageError(f"--gpus-per-variant and {words} exclude each other.", "Leave one of them out.")
-    if is_toy(model):
-        raise UsageError("The toy calculates on no GPU.", "Leave out --gpus-per-variant.")
-
-
-def _of_writing(settings: dict[str, Any]) -> list[str]:
-    """The settings that were asked for and concern nothing but texts that a model writes."""
-    return [name for name in WRITING if settings.get(name) is not None]
+def _wish(words: Words) -> FidelityWish:
+    """What is measured of fidelity: nothing elsewhere, for its cache lies on one machine."""
+    if words.elsewhere:
+        return NOTHING
+    suite = None if words.limit else words.suite_name
+    return wish(words.fidelity, words.fidelity_cache_limit, words.model, suite)
 
 
 def _verified(asked: int | None, suite: str | None) -> int:
@@ -359,4 +231,8 @@ def check_tasks(order: Order, known: Collection[str]) -> None:
     """Refuse a task that is none of the `known` ones, the names of lm-eval's and our own tasks."""
     for task in order.suite.tasks:
         if task.name not in known:
-            raise UsageError(f"There is no task {task.name!r}.", did_you_mean(task.name, known))
+            raise UsageError(
+                f"There is no task {task.name!r}.",
+                did_you_mean(task.name, known, most=3)
+                or "List lm-eval's with: lm-eval ls tasks. --tasks-dir names a folder of your own.",
+            )

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import os
+from typing import Any, Literal
 
 from qeval.base.errors import UsageError
+from qeval.load.toy import is_toy
 
 CLUSTERS = frozenset({"slurm", "ray"})
 """Executors whose workers sit elsewhere: what this machine has does not count."""
 _NEEDS = {"dry_run": "slurm", "sbatch_args": "slurm", "ray_address": "ray", "no_shared_store": "ray"}
 """Options that concern one executor alone."""
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check(executor: str, **asked: object) -> None:
@@ -37,6 +44,43 @@ def check_fidelity(*, elsewhere: bool, fidelity: str | None, limit: int | None) 
             "Fidelity is measured on one machine.",
             "Leave --fidelity out; measure it later: qeval fidelity RUN.",
         )
+
+
+def device_of(
+    model: str, device: str, devices: str | None, workers: int | None, threads: int | None
+) -> dict[str, str]:
+    """The device that one worker or several mean. Raises UsageError where their words exclude each other, or
+    ask for more than this machine has."""
+    if devices is not None and (workers is not None or device != "auto"):
+        other = "--workers" if workers is not None else "--device"
+        raise UsageError(f"--devices and {other} exclude each other.", "Leave one of them out.")
+    if devices is not None and is_toy(model):
+        raise UsageError("The toy calculates on no GPU.", "Use --workers N.")
+    if workers is not None and device not in {"auto", "cpu"}:
+        raise UsageError("--workers share the CPU.", "Use --devices for several GPUs.")
+    if threads is not None and workers is None and device != "cpu":
+        raise UsageError("--threads concerns the CPU.", "Add --workers N, or --device cpu.")
+    if (wanted := (workers or 1) * (threads or 1)) > cores():
+        raise UsageError(
+            f"{workers or 1} workers of {threads or 1} threads are more than the {cores()} cores here.",
+            f"Ask for {cores()} in all at most, not {wanted}.",
+        )
+    return {} if workers is None else {"device": "cpu"}
+
+
+def check_spread(model: str, settings: dict[str, Any], others: dict[str, bool]) -> None:
+    """Raise UsageError where a variant is to lie on several GPUs and something else says that it does not."""
+    if settings.get("gpus", 1) == 1:
+        return
+    against = {
+        **others,
+        "--device": settings.get("device", "auto") != "auto",
+        "--placement streamed": settings.get("placement") == "streamed",
+    }
+    for words in (words for words, said in against.items() if said):
+        raise UsageError(f"--gpus-per-variant and {words} exclude each other.", "Leave one of them out.")
+    if is_toy(model):
+        raise UsageError("The toy calculates on no GPU.", "Leave out --gpus-per-variant.")
 
 
 def only(*, prepare: bool, finish: bool, **scoring: object) -> Literal["", "prepare", "finish"]:

@@ -65,12 +65,12 @@ class IncomparableError(QevalError):
     exit_code = Exit.MISSING
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint naming the known word nearest to `word`, or all known words if none is near and they are few."""
+def did_you_mean(word: str, known: Iterable[str], most: int = 1) -> str:
+    """A hint naming the known words nearest to `word`, or all of them if none is near and they are few."""
     from difflib import get_close_matches  # costs 10 ms at start-up; needed only on the way to an error
 
     names = sorted(known)
-    close = get_close_matches(word, names, n=1, cutoff=0.5)
+    close = get_close_matches(word, names, n=most, cutoff=0.5)
     if close:
-        return f"Did you mean {close[0]!r}?"
+        return f"Did you mean {' or '.join(map(repr, close))}?"
     return f"Known: {', '.join(names)}." if 0 < len(names) <= _FEW else ""

@@ -105,10 +105,13 @@ def _remove_left_over(path: Path) -> None:
 
 
 def remove_begun(folder: Path) -> None:
-    """Remove what killed processes had begun below a folder of the store that nobody else writes to."""
-    found = [path for path in folder.rglob(".*") if _TEMPORARY.fullmatch(path.name)]
-    for path in found:
-        remove(path)
+    """Remove what killed processes had begun below a folder of the store that nobody else writes to; a worker
+    whose command was killed may still end there, and what it takes away meanwhile is passed over."""
+    for place, folders, names in os.walk(folder):
+        begun = [name for name in (*folders, *names) if _TEMPORARY.fullmatch(name)]
+        folders[:] = [name for name in folders if name not in begun]
+        for name in begun:
+            remove(Path(place, name))
 
 
 def remove(path: Path) -> None:

@@ -20,7 +20,7 @@ REFUTED = "lm-eval's own code gives other numbers"
 """How the error of a variant begins whose numbers were shown not to be lm-eval's."""
 
 
-class Fidelity(msgspec.Struct, frozen=True):
+class FidelityJob(msgspec.Struct, frozen=True):
     """What to measure of fidelity: by these `protocols`, and by those `on_gpu` where one calculates. `name`
     and `baseline` are the name and the identity of the variant that the others are compared with;
     `cache_limit` is the most bytes that what enters its head may take."""
@@ -45,6 +45,7 @@ class Job(msgspec.Struct, frozen=True):
     over; or it helps the one that leads, scores shards and stores no cell. `environment` is set for the
     worker's process, `threads` are those that it calculates with on a CPU (None: as many as torch takes).
     `holder` is the name under which it takes leases, where workers on several machines share the store.
+    `own_tasks` is a folder of tasks beside those that come with qeval.
     `fidelity` is measured once the tasks are scored, or alone where there are none.
     """
 
@@ -68,7 +69,8 @@ class Job(msgspec.Struct, frozen=True):
     environment: dict[str, str] = {}
     threads: int | None = None
     holder: str = ""
-    fidelity: Fidelity | None = None
+    fidelity: FidelityJob | None = None
+    own_tasks: str | None = None
 
 
 Lost = Literal["", "process", "memory", "device"]

@@ -20,9 +20,9 @@ def report(run: str, words: Sequence[str] = ()) -> str:
     return f"qeval report {shlex.join([run, *words])} -o report.html"
 
 
-def gate(run: str, suite: str, words: Sequence[str] = ()) -> str:
-    """The command that judges a run on a suite."""
-    return f"qeval gate {shlex.join([run, *words])} {rule_words(suite)}"
+def gate(run: str, suite: str, words: Sequence[str] = (), rules: Sequence[str] = ()) -> str:
+    """The command that judges a run on a suite, by these rules where some are known."""
+    return f"qeval gate {shlex.join([run, *words])} {shlex.join(rules) or rule_words(suite)}"
 
 
 def runs_dir_words(command: Sequence[str]) -> tuple[str, ...]:

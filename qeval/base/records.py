@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from qeval.base.costs import Cost
 from qeval.base.packing import Packing
+from qeval.base.scored import Scored
 from qeval.base.settings import Settings
 
 if TYPE_CHECKING:
@@ -149,7 +150,8 @@ class Cell:
     items). `provenance` is kept in the cell's own file, so that a cell taken over by a later run still says
     what made it; a Run's list of cells leaves it out. `unproved` are sentences on what nobody knows or proved
     of it; with any it never passes. `texts` counts the texts behind the items, shared ones once; None where
-    nobody looked (older versions). `output_type` is lm-eval's word for how it asks, "" if not kept.
+    nobody looked (older versions). `output_type` is lm-eval's word for how it asks, "" if not kept. `scored`
+    says by what; None in what older versions stored, and imports. Two cells may be equal that differ in it.
     """
 
     key: str
@@ -168,6 +170,7 @@ class Cell:
     unproved: tuple[str, ...] = ()
     texts: int | None = None
     output_type: str = ""
+    scored: Scored | None = field(default=None, compare=False)
 
     @property
     def limited(self) -> bool:
@@ -272,7 +275,8 @@ class Run:
 
     `baseline` names the variant that the others are compared with. `created` is ISO 8601 UTC.
     `command` is the argument list that made it. `source` is "qeval" or says what it was imported from.
-    `qeval_version` lists with commas the versions that scored it, the one that did last behind the others.
+    `qeval_version` lists with commas the versions that scored it, the one that did last behind the others;
+    where its cells tell (`Cell.scored`), these and no others.
     """
 
     id: str

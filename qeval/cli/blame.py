@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from qeval.base.waiting import wait_briefly
 from qeval.cli import options
 from qeval.cli.speech import print_json, say, width
+
+if TYPE_CHECKING:
+    from qeval.base.protocols import Protocol
+    from qeval.score.blame.blaming import Question
 
 
 @click.command(cls=options.Strict)
@@ -47,20 +51,7 @@ from qeval.cli.speech import print_json, say, width
 @click.option("--chart", type=options.Place(path_type=Path, dir_okay=False), help="Draw the groups as SVG.")
 @options.mirror
 @options.as_json
-def blame(
-    model: str,
-    scheme: str,
-    baseline: str,
-    by: Literal["layer", "kind", "module"],
-    fidelity: str,
-    bits: float,
-    revision: str | None,
-    device: str,
-    dtype: str,
-    chart: Path | None,
-    datasets_dir: Path | None,
-    as_json: bool,
-) -> None:
+def blame(chart: Path | None, as_json: bool, **asked: Any) -> None:
     """Find where a scheme's divergence from the baseline comes from.
 
     One group of modules at a time is swapped into the baseline. The table says what each moves alone and what
@@ -68,24 +59,41 @@ def blame(
     paste.
     """
     wait_briefly()
-    from qeval.ask.model import split_revision
-    from qeval.ask.protocols import check_files, parse
-    from qeval.base.errors import UsageError
     from qeval.base.files import write_text
     from qeval.base.places import cache_dir
     from qeval.base.plain import plain
-    from qeval.base.records import Variant
     from qeval.base.redirect import libraries_to
+    from qeval.report import blame as report
+
+    question = _question(**asked)
+    from qeval.score.blame.blaming import blame as lay
+    from qeval.score.blame.blaming import check
+
+    check(question)
+    with libraries_to(cache_dir() / "blame.log") as tell:
+        found = lay(question, tell)
+    if chart is not None:
+        write_text(chart, report.chart(found))
+    scheme = question.variant.scheme
+    if as_json:
+        print_json(plain(report.as_data(found, scheme)))
+    else:
+        say(report.table(found, scheme, width()))
+
+
+def _question(*, model: str, revision: str | None, scheme: str, baseline: str, **more: Any) -> Question:
+    """What is blamed on what. Raises UsageError for words that make no sense, before anything heavy is
+    imported."""
+    from qeval.ask.model import split_revision
+    from qeval.base.errors import UsageError
+    from qeval.base.places import cache_dir
+    from qeval.base.records import Variant
     from qeval.load.schemes import parse_schemes
     from qeval.load.toy import is_toy
-    from qeval.report import blame as report
 
     if is_toy(model):
         raise UsageError("The toy has no modules.", "Use --model demo.")
-    protocols = parse(fidelity)
-    if len(protocols) > 1:
-        raise UsageError("--fidelity names several protocols.", "Name one.")
-    check_files(protocols)
+    protocol = _protocol(more.pop("fidelity"))
     model, revision = split_revision(model, revision)
     pair = [*parse_schemes(baseline), *parse_schemes(scheme)]
     if len(pair) > 2:  # noqa: PLR2004 - the baseline's and one other
@@ -93,26 +101,18 @@ def blame(
             "--scheme names several schemes.", "Name one; run the command once more for another."
         )
     first, second = (Variant(name, model, one, revision) for name, one in pair)
-    from qeval.score.blame.blaming import Question, check
-    from qeval.score.blame.blaming import blame as lay
+    from qeval.score.blame.blaming import Question
 
-    question = Question(
-        first,
-        second,
-        by,
-        protocols[0],
-        device,
-        dtype,
-        cache_dir(),
-        datasets_dir,
-        bits,
-    )
-    check(question)
-    with libraries_to(cache_dir() / "blame.log") as tell:
-        found = lay(question, tell)
-    if chart is not None:
-        write_text(chart, report.chart(found))
-    if as_json:
-        print_json(plain(report.as_data(found, second.scheme)))
-    else:
-        say(report.table(found, second.scheme, width()))
+    return Question(first, second, protocol=protocol, cache_dir=cache_dir(), budget=more.pop("bits"), **more)
+
+
+def _protocol(words: str) -> Protocol:
+    """The one protocol that the words name. Raises UsageError where they name several."""
+    from qeval.ask.protocols import check_files, parse
+    from qeval.base.errors import UsageError
+
+    protocols = parse(words)
+    if len(protocols) > 1:
+        raise UsageError("--fidelity names several protocols.", "Name one.")
+    check_files(protocols)
+    return protocols[0]

@@ -20,9 +20,11 @@ from qeval.base.reading import content
 from qeval.base.tables import read
 from qeval.cli import helping
 from qeval.cli.options import Strict, check_number
+from qeval.cli.said import key_option, spelled
 from qeval.cli.speech import width
 
 PREFIX = "QEVAL_RUN_"
+ENVIRONMENT = "the environment"
 _FILES = (("qeval.toml", ("run",)), ("pyproject.toml", ("tool", "qeval", "run")))
 _BY_HAND = ("trust_remote_code", "allow_", "quiet")
 """How options begin that are said in words alone: whoever lets something through says so each time, and
@@ -71,6 +73,14 @@ def told(ctx: click.Context) -> Iterator[str]:
         yield f"From {place}: {shlex.join(words)}"
 
 
+def place_of(ctx: click.Context, name: str) -> str:
+    """The file that a parameter's value comes from, or "the environment"; "" where neither tells it."""
+    source = ctx.get_parameter_source(name)
+    if source is ParameterSource.DEFAULT_MAP:
+        return _file()[0]
+    return ENVIRONMENT if source is ParameterSource.ENVIRONMENT else ""
+
+
 def _given(ctx: click.Context) -> dict[str, list[str]]:
     """The words by the place that they come from."""
     found: dict[str, list[str]] = {}
@@ -78,10 +88,10 @@ def _given(ctx: click.Context) -> dict[str, list[str]]:
         name = option.name or ""
         source = ctx.get_parameter_source(name)
         if source is ParameterSource.DEFAULT_MAP and ctx.default_map is not None:
-            found.setdefault(_file()[0], []).extend(_spelled(option, ctx.default_map[name]))
+            found.setdefault(_file()[0], []).extend(spelled(option, ctx.default_map[name]))
         elif source is ParameterSource.ENVIRONMENT and option.envvar == PREFIX + key.upper():
             value = ctx.params[name] if option.is_flag else _variable(option, os.environ[str(option.envvar)])
-            found.setdefault("the environment", []).extend(_spelled(option, value))
+            found.setdefault(ENVIRONMENT, []).extend(spelled(option, value))
     return found
 
 
@@ -89,23 +99,10 @@ def _variable(option: click.Option, text: str) -> Any:
     return option.type.split_envvar_value(text) if option.multiple else text
 
 
-def _spelled(option: click.Option, value: Any) -> list[str]:
-    """An option with its value as a person writes it."""
-    if option.is_flag:
-        names = option.opts if value else option.secondary_opts
-        return names[:1] if names else []
-    values = value if option.multiple else [value]
-    return [word for one in values for word in (_key_option(option), str(one))]
-
-
-def _key_option(option: click.Option) -> str:
-    return max(option.opts, key=len)
-
-
 def _options(command: click.Command) -> dict[str, click.Option]:
     """The options of a command by their keys: long names, with _ for -."""
     return {
-        _key_option(option)[2:].replace("-", "_"): option
+        key_option(option)[2:].replace("-", "_"): option
         for option in command.params
         if isinstance(option, click.Option)
     }
@@ -115,7 +112,7 @@ def _check_variables(command: click.Command) -> None:
     """Raise UsageError for a variable of no option, or of one that is said in words alone."""
     for name in sorted(name for name in os.environ if name.startswith(PREFIX)):
         key = name.removeprefix(PREFIX).lower()
-        _check_key(command, key, "the environment")
+        _check_key(command, key, ENVIRONMENT)
         check_number(_options(command)[key], os.environ[name], None)
 
 

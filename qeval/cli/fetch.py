@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     help="Also fetch what these schemes need, as given to `qeval run`: ready checkpoints, calibration sets.",
 )
 @click.option("--adapter", metavar="ADAPTER", help="Also fetch this LoRA adapter: a Hub id (with @revision).")
+@options.tasks_dir
 @options.as_json
 def fetch(to: Path, as_json: bool, **asked: Any) -> None:
     """Fetch what an air-gapped machine needs: data sets that --datasets-dir reads, and the model.
@@ -101,9 +102,11 @@ class _Plan:
         revision: str | None,
         schemes: str | None,
         adapter: str | None,
+        tasks_dir: Path | None,
     ) -> None:
         from qeval.ask import suites
         from qeval.ask.model import split_revision
+        from qeval.cli.own_tasks import own_tasks
         from qeval.load.schemes import parse_schemes
 
         if suite and tasks:
@@ -115,6 +118,7 @@ class _Plan:
         self.suite: Suite | None = (
             suites.from_tasks(tasks) if tasks else suites.load(suite) if suite else None
         )
+        self.own = own_tasks(tasks_dir, self.suite, suite) if self.suite else None
         self.words = ("--tasks", tasks) if tasks else ("--suite", suite)
         self.model, revision = split_revision(model, revision) if model else ("", None)
         self.remarks: list[str] = []
@@ -132,7 +136,7 @@ class _Plan:
         if self.suite is not None:
             from qeval.score.harness.wanted import data_sets
 
-            found, remarks = data_sets(self.suite.tasks, tasks_dir(), cache_dir())
+            found, remarks = data_sets(self.suite.tasks, tasks_dir(), cache_dir(), self.own)
             needs += [*found, *self._fidelity()]
         needs += [need for variant in self.variants if (need := _calibration(variant)) is not None]
         return joined(needs), remarks

@@ -42,7 +42,7 @@ def fidelity(
     Without --fidelity, the protocols of the run's suite are used. What was measured before is not measured
     again.
     """
-    from qeval.ask.order import fidelity_wish
+    from qeval.ask.fidelity import wish_of_run
     from qeval.base.errors import Exit
     from qeval.base.places import cache_dir
     from qeval.base.plain import plain
@@ -53,7 +53,7 @@ def fidelity(
 
     place = Store(runs_dir).open(run)
     known = place.read()
-    wish = fidelity_wish(fidelity, fidelity_cache_limit, known.model, known.suite.name)
+    wish = wish_of_run(fidelity, fidelity_cache_limit, known.model, known.suite.name)
     with progress.display(len(known.results), loudness) as listen:
         failed = measure_run(place, wish, Places(cache_dir(), executor), listen)
     evidence, _ = options.open_runs([str(place.path)], runs_dir)

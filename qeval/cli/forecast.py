@@ -84,15 +84,16 @@ def predict(
     memory: int | None,
     price: float | None,
     verify: int,
+    own: Path | None = None,
 ) -> Prediction:
     """What the variants would take. Raises QevalError where tokens cannot be counted."""
-    jobs = tuple(_job(variant, suite, settings, verify) for variant in variants)
+    jobs = tuple(_job(variant, suite, settings, verify, own) for variant in variants)
     told = _counted(jobs, gpu, memory)
     disk = {job.variant.name: _disk(job) for job in jobs}
     return Prediction(told, disk, gpu, price)
 
 
-def _job(variant: Variant, suite: Suite, settings: Settings, verify: int) -> Job:
+def _job(variant: Variant, suite: Suite, settings: Settings, verify: int, own: Path | None) -> Job:
     from qeval.base.messages import Job
     from qeval.base.places import cache_dir, tasks_dir
 
@@ -108,6 +109,7 @@ def _job(variant: Variant, suite: Suite, settings: Settings, verify: int) -> Job
         cache_dir=str(cache_dir()),
         log="",
         verify=verify,
+        own_tasks=str(own) if own else None,
     )
 
 

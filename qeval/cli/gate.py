@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,6 +80,7 @@ def gate(
     from qeval.ask.policy import demand
     from qeval.base.redacted import redacted
     from qeval.cli.ages import age_of, in_words, refuse_older
+    from qeval.cli.meant import meant
     from qeval.judge import formats
     from qeval.judge.formats.table import table
     from qeval.judge.gate import conclude
@@ -85,8 +88,9 @@ def gate(
 
     files = {name: asked.pop(name) for name in _file_formats()}
     policy = demand(**asked, allow_different_models=allow_different_models)
+    judged = meant(runs, runs_dir, judged=True, told=not redact)
     evidence, _ = options.open_runs(
-        runs, runs_dir, baseline, allow_different_models=policy.allow_different_models, margin=margin
+        judged, runs_dir, baseline, allow_different_models=policy.allow_different_models, margin=margin
     )
     told = redacted(evidence.run) if redact else evidence.run
     if not runs:
@@ -153,6 +157,7 @@ def gate(
 @click.option(
     "--price-per-hour", "price", type=float, metavar="PRICE", help="What an hour costs: also show the price."
 )
+@options.tasks_dir
 @options.mirror
 @options.policy
 @options.runs_dir
@@ -169,17 +174,25 @@ def plan(ctx: click.Context, /, runs_dir: Path, as_json: bool, from_run: str | N
     """
     from qeval.cli import forecast, memory
     from qeval.judge import plan as plans
+    from qeval.judge.sizing import UnknownSizesError
     from qeval.judge.undecidable import held_to_noise, undecidable
 
     words = ("model", "schemes", "revision", "placement", "gpu_memory", "gpus")
     wanted = {name: asked.pop(name) for name in words}
-    timed = {name: asked.pop(name) for name in ("gpu", "price", "datasets_dir")}
+    timed = {name: asked.pop(name) for name in ("gpu", "price", "datasets_dir", "tasks_dir")}
     forecast.check(timed["gpu"], timed["price"], wanted["model"])
     wanted["gpu_memory"] = forecast.memory_of(timed["gpu"], wanted["gpu_memory"])
     variants = memory.needs(**wanted, elsewhere=forecast.elsewhere(timed["gpu"]))
     measured = options.open_runs([from_run], runs_dir)[0] if from_run else None
     time = _time(variants, asked, wanted, timed, measured)
-    rows = _rows(measured=measured, found=time.items if time else {}, **asked)
+    try:
+        rows = _rows(measured=measured, found=time.items if time else {}, **asked)
+    except UnknownSizesError as error:
+        typed = shlex.join(("qeval", *sys.argv[1:]))
+        raise UsageError(
+            error.message,
+            f"Take them from a run with --from RUN, or put the numbers in: {typed} {error.words}",
+        ) from error
     noise = undecidable(rows, measured) if measured else ()
     rows = held_to_noise(rows, measured) if measured else rows
     if as_json:
@@ -202,6 +215,7 @@ def _time(
     """What the variants would take, where that is asked for."""
     from qeval.ask.suites import documents_verified
     from qeval.cli import forecast
+    from qeval.cli.own_tasks import own_tasks
 
     if timed["gpu"] is None or not variants:
         return None
@@ -218,6 +232,7 @@ def _time(
         memory=wanted["gpu_memory"],
         price=timed["price"],
         verify=0 if asked["tasks"] or measured else documents_verified(asked["suite"]),
+        own=own_tasks(timed["tasks_dir"], chosen, None if asked["tasks"] else asked["suite"]),
     )
 
 

@@ -32,7 +32,7 @@ RUN_OPTIONS = {
         "cost", "repeat_baseline", "repeat_quantisation", "fidelity", "fidelity_cache_limit",
     ),
     "What is judged": ("gate", "margin"),
-    "Files, and what is printed": ("datasets_dir", "runs_dir", "again", "loudness", "as_json"),
+    "Files, and what is printed": ("tasks_dir", "datasets_dir", "runs_dir", "again", "loudness", "as_json"),
 }  # fmt: skip
 """The options of `qeval run` by what they are about."""
 

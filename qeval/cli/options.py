@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from qeval.base.fidelity import Measured, Positions, Stream
     from qeval.base.records import Run
     from qeval.compare.evidence import Evidence
-    from qeval.compare.fidelity import Fidelity
+    from qeval.compare.fidelity import FidelityRows
     from qeval.compare.margin import Margin
     from qeval.store.reader import Reader
     from qeval.store.runs import RunDir
@@ -227,6 +227,16 @@ def mirror(command: Command) -> Command:
     )(command)
 
 
+def tasks_dir(command: Command) -> Command:
+    """Where tasks of one's own lie."""
+    return click.option(
+        "--tasks-dir",
+        type=Place(path_type=Path, exists=True, file_okay=False),
+        envvar="QEVAL_TASKS_DIR",
+        help="A folder of lm-eval tasks of your own.  [default: that of the suite's file, if they lie there]",
+    )(command)
+
+
 def _bytes(_: click.Context, option: click.Parameter, text: str | None) -> int | None:
     """An amount of memory with its unit, 24GiB or 24GB, in bytes."""
     found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([KMGT])(i?)B", text or "", re.IGNORECASE)
@@ -317,16 +327,17 @@ def open_runs(
     paths: dict[str, str] | None = None,
     margin: Margin | None = None,
 ) -> tuple[Evidence, Reader]:
-    """The runs that a person named (the newest, where none is) as one that is compared with `baseline`, and
-    what reads their cells; `redact`: without the paths of models and files, to be shown and never judged, as
-    rules are about real names, and `paths` is what `hiding` calls those of other runs; `margin` is the
-    smallest difference that matters."""
+    """The runs that a person named (where none is, the newest to be shown, see `meant`) as one that is
+    compared with `baseline`, and what reads their cells; `redact`: without the paths of models and files, to
+    be shown and never judged, as rules are about real names, and `paths` is what `hiding` calls those of
+    other runs; `margin` is the smallest difference that matters."""
+    from qeval.cli.meant import meant
     from qeval.compare.evidence import with_baseline
     from qeval.compare.merge import merge
     from qeval.store.runs import Store
 
     store = Store(runs_dir)
-    places = [store.open(name) for name in names] or [store.open(None)]
+    places = [store.open(name) for name in meant(names, runs_dir, told=not redact)]
     opened = [(place, place.read()) for place in places]
     runs = [run for _, run in opened]
     run = (
@@ -363,7 +374,7 @@ def evidence_of(
     return replace(evidence, fidelity=moved, margin=margin or evidence.margin), read
 
 
-def _fidelity(run: Run, opened: Sequence[tuple[RunDir, Run]]) -> Fidelity:
+def _fidelity(run: Run, opened: Sequence[tuple[RunDir, Run]]) -> FidelityRows:
     """How far distributions moved, as far as the runs tell."""
     from qeval.compare.fidelity import rows_of
     from qeval.store import fidelity

@@ -149,7 +149,7 @@ class Site:
 
     def _compare(self, asked: Mapping[str, str]) -> str:
         """Two variants, `one` the baseline, each as RUN/VARIANT."""
-        from qeval.compare.fidelity import Fidelity
+        from qeval.compare.fidelity import FidelityRows
 
         places = self._places()
         one, other = (self._chosen(asked.get(name, ""), places) for name in ("one", "other"))
@@ -161,7 +161,7 @@ class Site:
         paths = self._paths if alone else None
         evidence, read = options.evidence_of(run, opened, redact=self.redact, paths=paths, margin=self.margin)
         if len(opened) > 1:  # what was measured of either was measured against a baseline of its own
-            evidence = replace(evidence, fidelity=Fidelity())
+            evidence = replace(evidence, fidelity=FidelityRows())
         if not evidence.pairs:
             raise IncomparableError(
                 "The two have no row in common of which both have all items.", "Pick two of one suite."

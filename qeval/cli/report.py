@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from qeval.base.private import private
 from qeval.cli import options
 from qeval.cli.speech import say
 
 if TYPE_CHECKING:
     from qeval.base.records import Decision, Policy
-    from qeval.compare.evidence import Evidence
     from qeval.compare.margin import Margin
     from qeval.report.history.series import History
-    from qeval.store.reader import Reader
 
 
 class _Outputs(click.Option):
@@ -51,7 +51,10 @@ class _Outputs(click.Option):
     help="Put Markdown's charts here, as SVG.",
 )
 @click.option("--history", is_flag=True, help="Draw the lines of earlier runs in the HTML, with their limit.")
+@click.pass_context
 def report(
+    ctx: click.Context,
+    /,
     runs: tuple[str, ...],
     runs_dir: Path,
     baseline: str | None,
@@ -68,6 +71,7 @@ def report(
     """Render a run (the newest, if none is named) as a document."""
     from qeval.ask.policy import choose
     from qeval.base.files import write_text
+    from qeval.cli.meant import meant
     from qeval.judge.gate import conclude
     from qeval.judge.redacted import without_paths
     from qeval.report.context import build
@@ -76,20 +80,19 @@ def report(
     if history:
         _check_history(runs, outputs, baseline)
 
-    def opened(*, redact: bool) -> tuple[Evidence, Reader]:
-        return options.open_runs(
-            runs,
-            runs_dir,
-            baseline,
-            allow_different_models=allow_different_models,
-            redact=redact,
-            paths=paths,
-            margin=margin,
-        )
-
-    paths: dict[str, str] | None = {} if redact and history else None
-    evidence, read = opened(redact=redact)
     policy = choose(**gate, allow_different_models=allow_different_models)
+    named = meant(runs, runs_dir, judged=policy is not None, told=not redact)
+    paths: dict[str, str] | None = {} if redact and history else None
+    opened = partial(
+        options.open_runs,
+        named,
+        runs_dir,
+        baseline,
+        allow_different_models=allow_different_models,
+        paths=paths,
+        margin=margin,
+    )
+    evidence, read = opened(redact=redact)
     decisions: tuple[Decision, ...] = ()
     forgiven: tuple[str, ...] = ()
     if policy:
@@ -97,11 +100,28 @@ def report(
         outcome = conclude(judged, policy)
         outcome = without_paths(outcome, judged, paths) if redact else outcome
         policy, decisions, forgiven = outcome.policy, outcome.decisions, outcome.forgiven
-    context = build(evidence, read.items, decisions, policy, title=title, forgiven=forgiven)
-    earlier = _earlier(runs, runs_dir, policy, margin, paths, redact=redact) if history else None
+    context = build(
+        evidence, read.items, decisions, policy, title=title, forgiven=forgiven, judged_by=_rules(ctx, policy)
+    )
+    earlier = _earlier(named, runs_dir, policy, margin, paths, redact=redact) if history else None
     for path in outputs:
         write_text(path, render(context, path, Options(short, assets, history=earlier)))
         say(str(path))
+
+
+def _rules(ctx: click.Context, policy: Policy | None) -> tuple[str, ...]:
+    """The words that said what is allowed, a policy by the name that it may be shown by."""
+    from qeval.ask.policy import FORGIVENESS
+    from qeval.cli.said import said
+
+    if policy is None:
+        return ()
+    named = ctx.params["policy"]
+    words = said(
+        ctx, {"policy", "max_drop", "max_ppl_ratio", "confidence", "ungated", "baseline", *FORGIVENESS}
+    )
+    shown = policy.source if ctx.params["redact"] else private(str(named))
+    return tuple(shown if named is not None and word == private(str(named)) else word for word in words)
 
 
 def _check_history(runs: tuple[str, ...], outputs: tuple[Path, ...], baseline: str | None) -> None:
@@ -131,7 +151,7 @@ def _earlier(
     from qeval.store.runs import Store
 
     store = Store(runs_dir)
-    place = store.open(runs[0] if runs else None)
+    place = store.open(runs[0])
     run = place.read()
     others = [one for one in store.runs() if one.path.resolve() != place.path.resolve()]
     wanted = Wanted(run.model, run.suite.name)

@@ -1,110 +1,25 @@
-"""`qeval run` and `qeval cost`: variants are scored, or measured, and what came of it is printed."""
+"""`qeval run`: variants are scored, and what came of it is printed."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from qeval.base.errors import Exit
-from qeval.cli import completing, configured, options
+from qeval.cli import completing, configured, options, placing, submitting
 from qeval.cli.speech import print_json, say, width
-from qeval.run.executors import EXECUTORS, SUMMARIES
+from qeval.run.executors import SUMMARIES
 
 if TYPE_CHECKING:
     from qeval.ask.order import Order
     from qeval.base.records import Run
-    from qeval.cli.progress import Lines, Terminal
+    from qeval.compare.evidence import Evidence
     from qeval.compare.margin import Margin
+    from qeval.judge.gate import Outcome
     from qeval.store.runs import RunDir
-
-
-def _executor(names: Iterable[str]) -> Callable[[options.Command], options.Command]:
-    """The option that names one of these executors."""
-    known = ". ".join(f"{name}: {SUMMARIES[name]}" for name in names)
-    return click.option(
-        "--executor",
-        type=click.Choice(tuple(names)),
-        default="local",
-        show_default=True,
-        help=f"Where variants are scored. {known}.",
-    )
-
-
-def _several(command: options.Command) -> options.Command:
-    """The options that have several workers score at once."""
-    for option in (
-        click.option(
-            "--threads",
-            type=click.IntRange(min=1),
-            metavar="N",
-            help="Threads of each worker on a CPU.  [default: those the run began with; 1 with --workers]",
-        ),
-        click.option(
-            "--workers",
-            type=click.IntRange(min=1),
-            metavar="N",
-            help="Score with N workers at once on the CPU, or on a cluster; N does not change any score.",
-        ),
-        options.gpus_per_variant,
-        click.option(
-            "--devices",
-            metavar="LIST",
-            help="Score with one worker on each of these GPUs: all (idle ones of one kind), or e.g. 0,1."
-            "  [default: those that CUDA_VISIBLE_DEVICES or the scheduler set, else one]",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def _by_others(command: options.Command) -> options.Command:
-    """The options of a run that processes score which the command does not start, or not itself."""
-    for option in (
-        click.option(
-            "--no-shared-store",
-            is_flag=True,
-            help="The nodes of --executor ray do not see the runs directory: results are sent back.",
-        ),
-        click.option(
-            "--ray-address",
-            metavar="HOST:PORT",
-            help="The cluster of --executor ray.  [default: RAY_ADDRESS, else one that runs here, else one"
-            " is started here]",
-        ),
-        click.option(
-            "--dry-run", is_flag=True, help="Print what --executor slurm would submit, and do nothing."
-        ),
-        click.option(
-            "--wait",
-            is_flag=True,
-            help="Follow the jobs of --executor slurm to their end, and judge here; with --finish: wait until"
-            " everything is scored, even by workers yet to start.",
-        ),
-        click.option(
-            "--sbatch-args",
-            multiple=True,
-            metavar="WORDS",
-            help="Words for sbatch, repeatable: --sbatch-args '--partition=a100 --gres=gpu:1 --mem=64G'.",
-        ),
-        click.option(
-            "--finish",
-            is_flag=True,
-            help="Score nothing: wait for the workers that are at work, then report and judge what there is.",
-        ),
-        click.option(
-            "--prepare",
-            is_flag=True,
-            help="Score nothing: write down what is to be done, print the run's directory, and leave it to"
-            " `qeval worker`.",
-        ),
-    ):
-        command = option(command)
-    return command
 
 
 @click.command(cls=configured.Configured)
@@ -144,7 +59,7 @@ def _by_others(command: options.Command) -> options.Command:
 @click.option(
     "--dtype", default="auto", show_default=True, help="Type to calculate in: float32, float16, bfloat16."
 )
-@_several
+@placing.several
 @click.option("--seed", type=int, default=1234, show_default=True, help="Seed for drawing few-shot examples.")
 @click.option(
     "--engine",
@@ -206,6 +121,7 @@ def _by_others(command: options.Command) -> options.Command:
     metavar="PATTERN",
     help="Score a checkpoint without those of its tensors that the model has no place for; repeatable.",
 )
+@options.tasks_dir
 @options.mirror
 @click.option(
     "--gate",
@@ -226,8 +142,8 @@ def _by_others(command: options.Command) -> options.Command:
     help="Also quantise with N other seeds, where a seed has an effect: shows how much is luck.",
 )
 @options.fidelity
-@_executor(SUMMARIES)
-@_by_others
+@placing.executor(SUMMARIES)
+@placing.by_others
 @click.option("--again", is_flag=True, help="Check every variant again, even finished ones.")
 @options.runs_dir
 @options.loudness
@@ -243,29 +159,22 @@ def run(
     """
     from qeval.ask import order as orders
     from qeval.cli import progress
+    from qeval.cli.ordering import ordered
     from qeval.judge.formats import publish
-    from qeval.judge.formats.json import document as gate_document
-    from qeval.judge.formats.table import table
     from qeval.judge.gate import conclude
-    from qeval.report.formats import json as document
-    from qeval.report.formats import terminal
     from qeval.run import runner
-    from qeval.run.executors import slurm
 
     words = (*sys.argv[1:], *configured.given(ctx))
-    order = orders.order(runs_dir=runs_dir, command=("qeval", *words), **asked)
-    if order.executor == "slurm":
-        slurm.check(order, words)
-    _check_tasks(order)
+    order = ordered(ctx, runs_dir, words, asked)
     always = (*configured.told(ctx), *orders.let_pass(order))  # nothing that lies here acts unseen
     for sentence in (*always, *((orders.announcement(order),) if loudness >= 0 else ())):
         say(sentence, err=True)
     if order.dry_run:
-        _rehearse(order, words)
+        submitting.rehearse(order, words)
         ctx.exit(int(Exit.PASS))
     with progress.display(len(order.variants), loudness) as listen:
         place = runner.execute(order, listen)
-        code = _left_to_others(order, words, place, listen) if order.only == "prepare" else None
+        code = submitting.leave_to_others(order, words, place, listen) if order.only == "prepare" else None
     if code is not None:
         ctx.exit(int(code))
     evidence, _ = options.open_runs([str(place.path)], runs_dir, margin=margin)
@@ -273,126 +182,36 @@ def run(
     if outcome:
         publish(outcome, {})
     if as_json:
-        judged = {"gate": gate_document(outcome)} if outcome else {}
-        gated = (outcome.decisions, outcome.forgiven) if outcome else ()
-        print_json(document.document(evidence, *gated) | judged)
+        _print_document(evidence, outcome)
     else:
-        say(terminal.summary(evidence, outcome.decisions if outcome else (), width()), paint=True)
-        say(f"\n{table(outcome, width())}" if outcome else "", nl=bool(outcome), paint=True)
+        _print_summary(evidence, outcome)
         say(runner.farewell(evidence.run, place.path) if loudness >= 0 else "", err=True, nl=loudness >= 0)
     failed = runner.exit_code(evidence.run) or _not_measured(order, evidence.run, place)
     ctx.exit(int(outcome.exit if outcome and not failed else failed))
 
 
+def _print_document(evidence: Evidence, outcome: Outcome | None) -> None:
+    from qeval.judge.formats.json import document as gate_document
+    from qeval.report.formats import json as document
+
+    judged = {"gate": gate_document(outcome)} if outcome else {}
+    gated = (outcome.decisions, outcome.forgiven) if outcome else ()
+    print_json(document.document(evidence, *gated) | judged)
+
+
+def _print_summary(evidence: Evidence, outcome: Outcome | None) -> None:
+    from qeval.judge.formats.table import table
+    from qeval.report.formats import terminal
+
+    say(terminal.summary(evidence, outcome.decisions if outcome else (), width()), paint=True)
+    say(f"\n{table(outcome, width())}" if outcome else "", nl=bool(outcome), paint=True)
+
+
 def _not_measured(order: Order, run: Run, place: RunDir) -> Exit:
     """ERROR where a variant that was scored could not be measured as asked."""
-    from qeval.base.errors import Exit
     from qeval.run.fidelity import lacking
 
     missing = lacking(order.fidelity, run, place)
     if missing:
         say(f"Fidelity was not measured of {', '.join(missing)}; see above.", err=True)
     return Exit.ERROR if missing else Exit.PASS
-
-
-def _elements(order: Order, variants: int) -> int:
-    """How many workers are submitted for so many variants; none where nothing is left for them."""
-    return (order.workers or variants) if variants else 0
-
-
-def _rehearse(order: Order, words: Sequence[str]) -> None:
-    """Print what would be submitted."""
-    from qeval.run import runner
-    from qeval.run.executors import slurm
-
-    place, variants = runner.rehearsed(order)
-    if not variants:
-        say("Every variant is finished: nothing would be submitted.", err=True)
-        return
-    for call in slurm.calls(order, place, words, _elements(order, variants)):
-        say(f"{call}\n")
-
-
-def _left_to_others(
-    order: Order, words: Sequence[str], place: RunDir, listen: Lines | Terminal
-) -> Exit | None:
-    """Have a prepared run scored by whom it was prepared for; None where that is done, else the exit code."""
-    from qeval.run import runner
-    from qeval.run.executors import slurm
-    from qeval.store.work import Work
-
-    path = place.path.resolve()
-    if order.executor != "slurm":
-        say(str(path))
-        say(f"Start, on any machine that sees it: qeval worker {path}", err=True)
-        return Exit.PASS
-    plan = Work(place.work).plan()
-    elements = _elements(order, len(plan.parts) if plan else 0)
-    finish = replace(order, only="finish")
-    if not elements:
-        runner.execute(finish, listen)
-        return None
-    jobs = slurm.submit(order, place, words, elements)
-    say(f"Submitted: job {jobs.array}, {elements} of qeval worker. Logs: {path / 'logs'}.", err=True)
-    if order.wait:
-        with slurm.cancelled_on_ctrl_c(jobs.array):
-            runner.execute(finish, listen, slurm.Queue(jobs.array))
-        return None
-    say(f"Then job {jobs.last} reports, into slurm-{jobs.last}-finish.log there.", err=True)
-    if order.policy is None:
-        return Exit.PASS
-    say("Nothing is judged yet: the exit code is that of missing data. --wait waits for it.", err=True)
-    return Exit.MISSING
-
-
-def _check_tasks(order: Order) -> None:
-    """Refuse a task that does not exist, first; lm-eval's names are read from its files."""
-    from qeval.ask.order import check_tasks
-    from qeval.base.places import tasks_dir
-    from qeval.load.toy import is_toy
-    from qeval.score.harness.catalogue import known_tasks
-
-    if not is_toy(order.variants[0].model):
-        check_tasks(order, known_tasks(tasks_dir(), order.cache_dir))
-
-
-@click.command(cls=options.Strict)
-@click.option(
-    "--model", "-m", required=True, metavar="MODEL", help="Hub id (with @revision), directory or demo."
-)
-@click.option(
-    "--schemes", "-s", default="fp16,bnb4", show_default=True, metavar="LIST", help="As in `qeval run`."
-)
-@click.option("--revision", metavar="REV", help="Revision of the model on the Hub.")
-@click.option("--adapter", metavar="PATH", help="A PEFT adapter for every variant; merged:PATH merges it in.")
-@click.option("--device", default="auto", show_default=True, help="cuda, cuda:1, cpu ...")
-@click.option("--dtype", default="auto", show_default=True, help="Type to calculate in.")
-@click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
-@click.option(
-    "--allow-unused",
-    multiple=True,
-    metavar="PATTERN",
-    help="Score a checkpoint without those of its tensors that the model has no place for; repeatable.",
-)
-@options.gpu_memory
-@options.mirror
-@_executor(EXECUTORS)
-@options.runs_dir
-@options.loudness
-@options.as_json
-def cost(runs_dir: Path, loudness: int, as_json: bool, **asked: Any) -> None:
-    """Measure what variants cost to hold and run: load time, memory, latency and throughput."""
-    from qeval.ask import order as orders
-    from qeval.cli import progress
-    from qeval.report.formats import json as document
-    from qeval.report.formats import terminal
-    from qeval.run import runner
-
-    order = orders.cost_order(runs_dir=runs_dir, command=("qeval", *sys.argv[1:]), **asked)
-    with progress.display(len(order.variants), loudness) as listen:
-        place = runner.execute(order, listen)
-    evidence, _ = options.open_runs([str(place.path)], runs_dir)
-    if as_json:
-        print_json(document.document(evidence))
-    else:
-        say(terminal.costs(evidence.run, width()))

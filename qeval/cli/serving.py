@@ -37,6 +37,16 @@ def server(pages: Pages | str, port: int) -> ThreadingHTTPServer:
     the port is taken.
     """
     found = only(pages) if isinstance(pages, str) else pages
+    try:
+        return _Quiet(("127.0.0.1", port), _handler(found))
+    except OSError as error:
+        raise QevalError(
+            f"Port {port} cannot be used: {error.strerror}.", "Name another with --port."
+        ) from error
+
+
+def _handler(found: Pages) -> type[BaseHTTPRequestHandler]:
+    """What answers one request, from these pages."""
 
     class Handler(BaseHTTPRequestHandler):
         timeout = _PATIENCE
@@ -70,12 +80,7 @@ def server(pages: Pages | str, port: int) -> ThreadingHTTPServer:
         def log_message(self, *_: object) -> None:
             """Say nothing about each request."""
 
-    try:
-        return _Quiet(("127.0.0.1", port), Handler)
-    except OSError as error:
-        raise QevalError(
-            f"Port {port} cannot be used: {error.strerror}.", "Name another with --port."
-        ) from error
+    return Handler
 
 
 def _asked(address: str) -> tuple[str, dict[str, str]] | None:

@@ -31,6 +31,8 @@ _WORD = re.compile(r"\b(PASS|FAIL|INCONCLUSIVE|MISSING)\b(?!\w)")
 _MARKED = re.compile(r"^(?:([✓✕?∅▼≈▲=])|(!)(?= .*: Did not run\.)) \S.*?: .*?[.:](?= |$)", re.MULTILINE)
 _CELL = re.compile(r"(?<=  )([✓✕?∅▼≈▲=]) [a-z]+$", re.MULTILINE)
 """A verdict in the last column of a table."""
+_SIGN = re.compile(r"(?<=\d )([✓✕?∅▼≈▲=])$", re.MULTILINE)
+"""A verdict's sign alone, behind the number at the end of a line."""
 _LEAST_WIDTH = 40
 
 
@@ -71,6 +73,7 @@ def painted(text: str) -> str:
     """The text with its verdicts in colour: words in capitals, what follows a mark at the start of a line,
     and a mark with its word at the end of a table's row."""
     text = _MARKED.sub(lambda found: _in_colour(found[0], _OF[found[1] or found[2]]), text)
+    text = _SIGN.sub(lambda found: _in_colour(found[0], _OF[found[1]]), text)
     text = _CELL.sub(lambda found: _in_colour(found[0], _OF[found[1]]), text)
     return _WORD.sub(lambda found: _in_colour(found[0], _OF[found[1]]), text)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 VARIABLES = {
     "QEVAL_RUNS_DIR": "Where runs are kept; `--runs-dir` takes precedence. Default: `runs` here.",
+    "QEVAL_TASKS_DIR": "A folder of tasks of your own; `--tasks-dir` takes precedence.",
     "QEVAL_DATASETS_DIR": "A mirror of data sets, read before the Hub; `--datasets-dir` takes precedence.",
     "QEVAL_CACHE_DIR": "Where checkpoints, requests and head inputs are kept. Default: `~/.cache/qeval`.",
     "QEVAL_RUN_<OPTION>": "An option of `qeval run`: `QEVAL_RUN_SCHEMES=fp16,bnb4`, `QEVAL_RUN_LIMIT=40`.",

@@ -10,10 +10,22 @@ from qeval.base.records import Cell, Read, Result, Run, Samples
 from qeval.compare.evidence import Evidence, gather, with_baseline
 from qeval.compare.rows import find_baseline
 
+FEWEST = 3
+"""Variants from which on there is more to choose than the baseline."""
+MOST = 16
+"""Variants up to which all pairs are compared with a page: their number grows with the square. Of more,
+`--baseline` makes a page that compares with another one."""
+
+
+def references(run: Run) -> int:
+    """How many variants a page can compare the others with; 0 where it offers no choice."""
+    scored = sum(one.status != "failed" for one in run.results)
+    return scored if FEWEST <= scored <= MOST else 0
+
 
 def against(evidence: Evidence) -> Iterator[Evidence]:
-    """The evidence with each finished candidate as the baseline in turn, of the rows of a summary alone.
-    A row stands where all that the run has behind it was paired: of a part of a group none does.
+    """The evidence with each finished candidate as the baseline in turn.
+    A row stands where all that the run has behind it was paired: of a part of a group its members alone do.
 
     Tasks are those that a variant has in common with the run's own baseline, from the samples that were
     read for that; nothing is read again. None where the run's baseline was not scored.
@@ -30,8 +42,7 @@ def against(evidence: Evidence) -> Iterator[Evidence]:
         if result.status == "failed" or not any(variant == name for variant, _ in evidence.pairs):
             continue
         found = _gathered(with_baseline(run, name), read, evidence)
-        kept = {place: one for place, one in found.pairs.items() if one.level != "subtask"}
-        yield replace(found, pairs=kept, margin=evidence.margin, _compared={})
+        yield replace(found, margin=evidence.margin, _compared={})
 
 
 def _gathered(run: Run, read: Read, evidence: Evidence) -> Evidence:

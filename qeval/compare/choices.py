@@ -5,7 +5,7 @@ Both come from the stored items alone: the answers, and the log-likelihoods of t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -89,9 +89,13 @@ class Choices:
     chosen: tuple[Chosen, ...]
 
 
-def choices_of(evidence: Evidence) -> tuple[Choices, ...]:
-    """Every task, and every group with all its items together, whose answers are places of choices."""
-    found = [one for row in summary_rows(evidence.rows) if (one := _choices(evidence, row))]
+def choices_of(evidence: Evidence, known: Sequence[Choices] = ()) -> tuple[Choices, ...]:
+    """Every task, and every group with all its items together, whose answers are places of choices.
+
+    `known` are those of the same samples against another baseline: what a variant chose is not counted again.
+    """
+    alone = {(found.row.id, one.variant): one for found in known for one in found.chosen}
+    found = [one for row in summary_rows(evidence.rows) if (one := _choices(evidence, row, alone))]
     shifts = [shift for one in found for chosen in one.chosen for shift in chosen.shifts]
     claims = iter(stats.claims([one.p for one in shifts], [one.delta for one in shifts], CONFIDENCE))
     return tuple(
@@ -104,20 +108,21 @@ def _claimed(chosen: Chosen, claims: Iterator[int]) -> Chosen:
     return replace(chosen, shifts=tuple(replace(shift, claim=next(claims)) for shift in chosen.shifts))
 
 
-def _choices(evidence: Evidence, row: Row) -> Choices | None:
+def _choices(evidence: Evidence, row: Row, known: Mapping[tuple[str, str], Chosen]) -> Choices | None:
     if row.level not in ("task", "pooled") or row.kind != "accuracy":
         return None
     found = list(_sides(evidence, row))
-    if not found or not all(map(_are_places, (*found[0][1], *(one for *_, side in found for one in side)))):
+    if not found:
         return None
     base = found[0][1]
+    sides = {evidence.run.baseline: base, **{name: side for name, _, side in found}}
+    if not all((row.id, name) in known or all(map(_are_places, side)) for name, side in sides.items()):
+        return None
     gold = np.concatenate([_places(one.gold) for one in base])
     places = max(len(scores) for one in base for scores in one.scores)
-    first = _chosen(evidence.run.baseline, base, places)
-    others = [
-        _against(evidence.pairs[name, row.id], _chosen(name, side, places), base, side)
-        for name, base, side in found
-    ]
+    alone = {name: known.get((row.id, name)) or _chosen(name, side, places) for name, side in sides.items()}
+    first = replace(alone[evidence.run.baseline], shifts=(), moved=0.0)
+    others = [_against(evidence.pairs[name, row.id], alone[name], base, side) for name, base, side in found]
     return Choices(row, _shares(gold, places), (first, *others))
 
 

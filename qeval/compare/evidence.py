@@ -9,12 +9,12 @@ from functools import cached_property
 from qeval.base.errors import IncomparableError
 from qeval.base.records import Cell, Comparison, Read, Result, Run, Samples
 from qeval.compare import stats
-from qeval.compare.fidelity import Fidelity
+from qeval.compare.fidelity import FidelityRows
 from qeval.compare.interval import compare
 from qeval.compare.margin import Finding, Margin, telling
 from qeval.compare.means import join
 from qeval.compare.pairs import Leaf, Pairs, pair
-from qeval.compare.rows import Row, cell_of, find_baseline, rows_of, same_model
+from qeval.compare.rows import Row, cell_of, find_baseline, rows_of, same_model, summary_rows
 
 CONFIDENCE = 0.95
 """The two-sided confidence of intervals that nothing else decides."""
@@ -38,7 +38,7 @@ class Evidence:
     samples: Mapping[tuple[str, str], tuple[Samples, Samples]]
     again: Mapping[str, Pairs] = field(default_factory=dict)
     seeds: Mapping[str, tuple[Mapping[str, Pairs], ...]] = field(default_factory=dict)
-    fidelity: Fidelity = field(default_factory=Fidelity)
+    fidelity: FidelityRows = field(default_factory=FidelityRows)
     margin: Margin = field(default_factory=Margin)
     refused: Mapping[str, str] = field(default_factory=dict)
     _compared: dict[tuple[str, str], Comparison] = field(default_factory=dict, repr=False)
@@ -90,7 +90,8 @@ class Evidence:
 
     def finding(self, variant: str) -> Finding | None:
         """The finding that sums a variant up, None where it has no task in common with the baseline."""
-        told = telling(one for (name, _), one in self.findings.items() if name == variant)
+        rows = {row.id for row in summary_rows(self.rows)}
+        told = telling(one for (name, row), one in self.findings.items() if name == variant and row in rows)
         return told and replace(told, missing=self.missing.get(variant, ()))
 
     @cached_property

@@ -108,7 +108,7 @@ class Row:
 
 
 @dataclass(frozen=True, eq=False)
-class Fidelity:
+class FidelityRows:
     """The rows of a run, the baseline's own before the variants' in each protocol, and what reads their
     positions. `floors` are, by protocol, the greatest mean divergence of the baseline from itself."""
 
@@ -138,7 +138,7 @@ class Fidelity:
         return tuple(row for row in self.rows if row.protocol.name == protocol)
 
 
-def rows_of(measured: Sequence[Measured], read: Read, order: Sequence[str], baseline: str) -> Fidelity:
+def rows_of(measured: Sequence[Measured], read: Read, order: Sequence[str], baseline: str) -> FidelityRows:
     """What was measured against `baseline`, as rows: protocol by protocol as they came, variants in this
     order.
 
@@ -163,7 +163,7 @@ def rows_of(measured: Sequence[Measured], read: Read, order: Sequence[str], base
         if own:
             floors[name] = max(row.kl.value for row in own)
         rows += [_with_floor(row, own, read) for row in made]
-    return Fidelity(tuple(rows), floors, read)
+    return FidelityRows(tuple(rows), floors, read)
 
 
 def _measured_row(one: Measured, read: Read) -> Row:
@@ -289,14 +289,14 @@ def _traced(same: NDArray[np.bool_], stream: Stream) -> Traced:
     return Traced(len(parts), len(known), float(np.median(known)) if known else None, identical)
 
 
-def names_without_files(found: Fidelity) -> dict[str, str]:
+def names_without_files(found: FidelityRows) -> dict[str, str]:
     """For each protocol that reads a person's file, by its name, one that tells the kind and the token stream
     instead."""
     rows = [row for row in found.rows if row.role == "candidate" and row.protocol.file not in {"", OWN}]
     return {row.protocol.name: f"{row.protocol.kind}:{row.measured.stream[:8]}" for row in rows}
 
 
-def without_files(found: Fidelity) -> Fidelity:
+def without_files(found: FidelityRows) -> FidelityRows:
     """The same without the names of files."""
     names = names_without_files(found)
     rows = []
@@ -309,7 +309,7 @@ def without_files(found: Fidelity) -> Fidelity:
     return replace(found, rows=tuple(rows), floors=floors)
 
 
-def renamed(found: Fidelity, names: Mapping[str, str]) -> Fidelity:
+def renamed(found: FidelityRows, names: Mapping[str, str]) -> FidelityRows:
     """The same with other names of variants, by their own."""
     rows = tuple(
         replace(
@@ -330,7 +330,7 @@ def within_noise(row: Row) -> bool:
     return row.role == "candidate" and row.of_floor is not None and row.of_floor <= TWICE
 
 
-def floor_sentence(found: Fidelity) -> Iterable[str]:
+def floor_sentence(found: FidelityRows) -> Iterable[str]:
     """A sentence for each protocol whose noise floor is known, and for each without one."""
     for name in found.protocols:
         floor = (found.floors or {}).get(name)

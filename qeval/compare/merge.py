@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 
@@ -21,10 +21,11 @@ def merge(runs: Sequence[Run], baseline: str | None = None, *, allow_different_m
     """One run holding the variants of all, so that results of several machines or days can be compared.
 
     Variants of the same name and the same cells are one; of the same name with other cells they are
-    named "name@run". The suite is the first's, with the tasks that only others have appended. It is as old as
-    the oldest, and of no known age where one of them does not tell. Samples of every cell are found by its
-    key, which is unique over all runs. A variant that was stopped early broke a rule against its own run's
-    baseline: where that is not the one here, it is merely not finished.
+    named "name@run". The versions that scored it are those of all. The suite is the first's, with the tasks
+    that only others have appended. It is as old as the oldest, and of no known age where one of them does not
+    tell. Samples of every cell are found by its key, which is unique over all runs. A variant that was
+    stopped early broke a rule against its own run's baseline: where that is not the one here, it is merely
+    not finished.
 
     Raises:
         UsageError: no run, or the runs have different baselines and `baseline` does not choose.
@@ -48,6 +49,7 @@ def merge(runs: Sequence[Run], baseline: str | None = None, *, allow_different_m
         model=", ".join(dict.fromkeys(run.model for run in runs)),
         suite=_joined_suite([run.suite for run in runs]),
         baseline=name,
+        qeval_version=", ".join(_versions(runs)),
         results=tuple(result for _, result in _distinct([_against(chosen, run) for run in runs])),
     )
     find_baseline(merged)
@@ -60,6 +62,13 @@ def _oldest(created: Sequence[str]) -> str:
         return min(created, key=_moment)
     except ValueError:
         return ""
+
+
+def _versions(runs: Sequence[Run]) -> Iterable[str]:
+    """The versions that scored them, each once, that of the newest run last."""
+    newest_first = sorted(runs, key=lambda run: run.created, reverse=True)
+    names = (name for run in newest_first for name in reversed(run.qeval_version.split(", ")) if name)
+    return reversed(list(dict.fromkeys(names)))
 
 
 def _moment(text: str) -> datetime:

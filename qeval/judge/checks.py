@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from qeval.base import numbers
 from qeval.base.errors import did_you_mean
+from qeval.base.places import tasks_dir
 from qeval.base.records import ENOUGH_QUANTISED, Decision, Policy, Samples
 from qeval.base.rules import describe
 from qeval.compare.evidence import Evidence
@@ -86,8 +88,17 @@ def every_rule_concerns_somebody(
             continue
         metric = "" if rows or rule.metric is None else f" with the metric {rule.metric}"
         text = f"rule {number} ({describe(rule)}) applies to nothing: this run has no {what!r}{metric}. "
-        text += did_you_mean(what, known) or "Correct it, or mark it with required = false."
+        text += f"{did_you_mean(what, known)} {_way_out(policy)}".strip()
         yield from (Doubt(name, text) for name in names)
+
+
+def _way_out(policy: Policy) -> str:
+    """What to do about a rule that nothing is under, by where the rules stand."""
+    if policy.source.startswith("--"):
+        return "Name what the run has, or leave that limit out."
+    if Path(policy.source).parent == tasks_dir() / "policies":
+        return f"That policy is for the suite {Path(policy.source).stem}; for this run give --max-drop 1.0."
+    return "Name what the run has, or write required = false under the rule."
 
 
 def one_model(evidence: Evidence, policy: Policy, decisions: Sequence[Decision]) -> Iterator[Doubt]:

@@ -15,7 +15,7 @@ import numpy as np
 from qeval.base.protocols import names_protocol
 from qeval.base.records import Comparison, Decision, Kind, Policy, Rule
 from qeval.base.rules import FIDELITY_LIMITS, limit_of
-from qeval.compare.fidelity import Estimate, Fidelity, Row, agreement, divergence, perplexity
+from qeval.compare.fidelity import Estimate, FidelityRows, Row, agreement, divergence, perplexity
 from qeval.compare.stats import FEWEST_CLUSTERS
 from qeval.judge import reasons
 from qeval.judge.matching import is_named
@@ -38,7 +38,9 @@ def is_about(rule: Rule) -> bool:
     return limit in FIDELITY_LIMITS or (limit == "max_ppl_ratio" and names_protocol(rule.tasks))
 
 
-def decisions(found: Fidelity, policy: Policy, variant: str, variants: Sequence[str]) -> Iterator[Decision]:
+def decisions(
+    found: FidelityRows, policy: Policy, variant: str, variants: Sequence[str]
+) -> Iterator[Decision]:
     """Every rule on fidelity applied to a variant; of several with one limit and tier the most literal holds,
     and of those the last."""
     best: dict[tuple[str, str, str], tuple[int, Rule]] = {}
@@ -53,7 +55,7 @@ def decisions(found: Fidelity, policy: Policy, variant: str, variants: Sequence[
         yield _decided(found, rule, variant, name, policy)
 
 
-def _decided(found: Fidelity, rule: Rule, variant: str, name: str, policy: Policy) -> Decision:
+def _decided(found: FidelityRows, rule: Rule, variant: str, name: str, policy: Policy) -> Decision:
     row = found.row(variant, name)
     if row is None or found.read is None:
         why = f"{name}: {variant} was not measured by it, so nothing is judged."
@@ -83,7 +85,7 @@ def _few(row: Row) -> str:
     return f", as intervals are by {units}: there are {row.units}, and {FEWEST_CLUSTERS} are needed"
 
 
-def _measured(found: Fidelity, rule: Rule, row: Row) -> tuple[Comparison, float]:
+def _measured(found: FidelityRows, rule: Rule, row: Row) -> tuple[Comparison, float]:
     """The comparison whose interval decides a rule, higher being better as everywhere, and the loss
     allowed."""
     assert found.read is not None  # noqa: S101 - the caller looked

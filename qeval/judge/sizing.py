@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from qeval.base.errors import UsageError
 from qeval.base.records import Run, Suite, Task
-from qeval.base.sizes import MMLU_SUBJECTS, TASK_SIZES, TASK_TEXTS, Shared
+from qeval.base.sizes import DEMO_SIZES, MMLU_SUBJECTS, TASK_SIZES, TASK_TEXTS, Shared
 from qeval.compare import stats
 from qeval.compare.evidence import Evidence
 from qeval.compare.interval import interval
@@ -18,6 +19,14 @@ from qeval.compare.pairs import Pairs
 from qeval.compare.rows import AVERAGE, MACRO, Group, Row, groups_of, make_rows
 
 _MORE = 1 + 1e-9
+
+
+class UnknownSizesError(UsageError):
+    """Tasks whose size is nowhere to be found; `words` are the options that would tell them."""
+
+    def __init__(self, message: str, hint: str, words: str) -> None:
+        super().__init__(message, hint)
+        self.words = words
 
 
 @dataclass(frozen=True)
@@ -88,12 +97,13 @@ def sizes(
     `run` found, or from what is known of public tasks; cut to the tasks' limits. `shared` tells how the
     items of leaf tasks share texts, where a run does.
 
-    Raises UsageError for a task whose size is nowhere to be found.
+    Raises UnknownSizesError for tasks whose size is nowhere to be found.
     """
-    known = {**TASK_SIZES, **{name: size for name, (size, _) in MMLU_SUBJECTS.items()}}
+    known = {**DEMO_SIZES, **TASK_SIZES, **{name: size for name, (size, _) in MMLU_SUBJECTS.items()}}
     if run is not None:
         known.update((cell.task.name, cell.n_available) for r in run.results for cell in r.cells)
     known.update(given or {})
+    _check_known(suite, run, known)
     texts = {**_public_texts(known, run), **(shared or {})}
     found: dict[str, Size] = {}
     for task in suite.tasks:
@@ -121,6 +131,19 @@ def _members(task: Task, run: Run | None, known: Mapping[str, int]) -> tuple[str
     return tuple(MMLU_SUBJECTS) if task.name == "mmlu" and task.name not in known else ()
 
 
+def _check_known(suite: Suite, run: Run | None, known: Mapping[str, int]) -> None:
+    wanted = [name for task in suite.tasks for name in (_members(task, run, known) or (task.name,))]
+    missing = [name for name in dict.fromkeys(wanted) if name not in known]
+    if missing:
+        has = "has" if len(missing) == 1 else "have"
+        words = " ".join(f"--n {shlex.quote(name)}=1000" for name in missing)
+        raise UnknownSizesError(
+            f"It is not known how many items {', '.join(missing)} {has}.",
+            f"Say it with: {words} (1000 stands for the number), or take a run's with: --from RUN",
+            words,
+        )
+
+
 def _task_sizes(
     task: Task, known: Mapping[str, int], members: Sequence[str], texts: Mapping[str, Shared]
 ) -> dict[str, Size]:
@@ -132,11 +155,6 @@ def _task_sizes(
 
 
 def _size(task: Task, name: str, known: Mapping[str, int], texts: Mapping[str, Shared]) -> Size:
-    if name not in known:
-        raise UsageError(
-            f"It is not known how many items {name} has.",
-            f"Write --n {name}=1000, or measure it with --from RUN.",
-        )
     n = known[name] if task.limit is None else min(known[name], task.limit)
     shared = texts.get(name)
     if shared is None or not n:

@@ -75,6 +75,25 @@ def whole(to: Path, copy: Copy) -> bool:
     )
 
 
+def strange(to: Path, copy: Copy) -> list[str]:
+    """The files in a copy's place that no call wrote, by name."""
+    folder = to / copy.place
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_symlink() or path.is_file())
+    return sorted(str(name) for name in found if name.as_posix() not in copy.files and not _of_hub(name))
+
+
+def changed(to: Path, copy: Copy) -> list[str]:
+    """The files of a copy that hold something else than they did when it was noted, by name."""
+    folder = to / copy.place
+    there = [name for name in copy.files if copy.commit and (folder / name).is_file()]
+    return [name for name in there if name in copy.sums and not _still(folder / name, copy.sums[name])]
+
+
+def _of_hub(name: Path) -> bool:
+    """Whether a file is one that huggingface_hub puts beside what it fetches."""
+    return name.parts[:2] == (".cache", "huggingface")
+
+
 def _still(path: Path, told: str) -> bool:
     """Whether a file's hash is still the one noted; a file that does not change is read once."""
     try:

@@ -4,6 +4,7 @@ reads instead.
     <to>/<org>/<name>                     a data set: `--datasets-dir <to>` reads it
     <to>/models/<org>/<name>[--revision]  a model or a checkpoint: `--model` reads the folder
     <to>/fetched.json                     which commit each of them is of, and what each file holds
+    <to>/.changed/<place>/                files of a copy as somebody had changed them, before fetched again
     <to>/.partial/                        what is being fetched; a broken call goes on from its whole files
 """
 
@@ -24,10 +25,11 @@ from qeval.base import numbers
 from qeval.base.errors import QevalError
 from qeval.base.files import is_full, link_or_copy
 from qeval.base.names import slug
-from qeval.load.hub_book import Copy, Kind, known, length, note, sum_of, whole
+from qeval.load.hub_book import Copy, Kind, changed, known, length, note, strange, sum_of, whole
 from qeval.load.source import hub_refusal
 
 PARTIAL = ".partial"
+CHANGED = ".changed"
 MODELS = "models"
 """The folder of models: no organisation of the Hub can have this name."""
 _SPARE = 64 << 20
@@ -73,7 +75,8 @@ def fetch(wanted: Wanted, to: Path, progress: Callable[[str], None]) -> tuple[Co
     of fewer parts or files, is replaced once the new copy is whole and each file holds what the Hub says.
     What an earlier call fetched of it stays wanted.
 
-    Raises QevalError for a folder in its place that no call fetched, for a repository, revision or file that
+    Files of it that were changed since are put aside. Raises QevalError for a folder in its place that no
+    call fetched, or that holds a file of which that is so, for a repository, revision or file that
     is not there, for one that may not be read, for a connection that breaks for good, and for a disk that is
     full or cannot be written to.
     """
@@ -83,6 +86,7 @@ def fetch(wanted: Wanted, to: Path, progress: Callable[[str], None]) -> tuple[Co
         commit, files = _listed(wanted, there)
         if there is not None and _holds(to, there, commit, wanted.parts, files):
             return there, True
+        _check_files(to, there)
         partial = to / PARTIAL / f"{_begun(wanted)}{commit[:16]}"
         _check_space(wanted, files, partial, to)
         progress(f"{wanted.repo}: {len(files)} files, {numbers.in_bytes(sum(file.size for file in files))}")
@@ -93,7 +97,9 @@ def fetch(wanted: Wanted, to: Path, progress: Callable[[str], None]) -> tuple[Co
             wanted.finish(partial)
         copy = _copy(wanted, commit, files, partial)
         _check_place(wanted, to, there)
-        note(to, replace(copy, commit=""))  # ours already, should this end in the middle
+        _check_files(to, there)
+        _put_aside(to, there, progress)
+        note(to, _between(there, copy))
         _appear(partial, to / wanted.place, to)
         _forget_begun(wanted, to)
         note(to, copy)
@@ -108,6 +114,35 @@ def _check_place(wanted: Wanted, to: Path, there: Copy | None) -> None:
             f"{target} is there already, and qeval fetch did not make it.",
             "Move it elsewhere, or name another place with --to.",
         )
+
+
+def _check_files(to: Path, there: Copy | None) -> None:
+    """Refuse to replace a folder with a file that no call wrote."""
+    if there is not None and (found := strange(to, there)):
+        more = f" and {len(found) - 1} more files" if len(found) > 1 else ""
+        raise QevalError(
+            f"{to / there.place} is to be replaced, and holds {found[0]!r}{more}, which qeval fetch did not"
+            " write.",
+            "Move what is yours elsewhere, or name another place with --to.",
+        )
+
+
+def _put_aside(to: Path, there: Copy | None, progress: Callable[[str], None]) -> None:
+    """Keep the files of a copy that somebody, or a fault of the disk, changed since it was fetched."""
+    if there is None:
+        return
+    for name in changed(to, there):
+        path = to / there.place / name
+        kept = to / CHANGED / there.place / f"{name}.{sum_of(path)[:8]}"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(kept)
+        progress(f"{path} was changed since it was fetched: what it held is kept as {kept}")
+
+
+def _between(there: Copy | None, copy: Copy) -> Copy:
+    """What is noted while a copy takes another's place: the files of both are ours, should this end there."""
+    before = there.files if there is not None else {}
+    return replace(copy, commit="", files={**before, **copy.files})
 
 
 def _copy(wanted: Wanted, commit: str, files: Sequence[File], partial: Path) -> Copy:

@@ -12,6 +12,7 @@ from qeval.compare import noise, spread
 from qeval.compare.evidence import Evidence
 from qeval.compare.margin import listed
 from qeval.compare.rows import result_of, same_model, weights_of
+from qeval.report import scorers
 
 TITLE = "Before you trust these numbers"
 _MOST_NAMES = 4
@@ -111,6 +112,7 @@ def _of_the_run(evidence: Evidence) -> Iterable[str]:
         yield "Only scores are known, not the items behind them: intervals are conservative, flips unknown."
     yield from _of_other_models(evidence)
     yield from _cut(run.results)
+    yield from scorers.sentences(run)
 
 
 def _of_other_models(evidence: Evidence) -> Iterable[str]:

@@ -46,9 +46,10 @@ class ToldChoices:
     found: Choices
 
 
-def told(evidence: Evidence) -> tuple[ToldChoices, ...]:
-    """Every row of multiple-choice questions that the evidence holds items of."""
-    return tuple(_told(found) for found in choices_of(evidence))
+def told(evidence: Evidence, known: Sequence[ToldChoices] = ()) -> tuple[ToldChoices, ...]:
+    """Every row of multiple-choice questions that the evidence holds items of; `known` are those of the same
+    samples against another baseline."""
+    return tuple(_told(found) for found in choices_of(evidence, [one.found for one in known]))
 
 
 def _told(found: Choices) -> ToldChoices:

@@ -15,12 +15,13 @@ from qeval.report.choices import told as choices_told
 from qeval.report.costs import CostTable, cost_table
 from qeval.report.documents import Documents, documents
 from qeval.report.explorer import Explorer, explore
+from qeval.report.explorer import against as recounted
 from qeval.report.facts import OWN, Fact, commands, provenance_facts, run_facts
 from qeval.report.fidelity import Told, told
 from qeval.report.figures import Column, Figure, Material, column, figure, scale_of, widest, with_bars
 from qeval.report.headline import headline
 from qeval.report.noise import Noise, noise_of
-from qeval.report.ranking import Ranking, ranking
+from qeval.report.ranking import Ranking, ranking, with_fixed
 from qeval.report.subjects import Category, Subject, categories, subjects
 from qeval.report.verdicts import Verdict, verdict_of
 
@@ -59,11 +60,13 @@ class Detail:
 
 @dataclass(frozen=True)
 class Context:
-    """Everything a report shows. `title` is what was found, unless a person gave another one; `about` says of
-    what, beside it."""
+    """Everything a report shows. `title` is what was found, unless a person gave another one, which is then
+    `named`; `about` says of what, beside it. `aside` is the run's own baseline where this is the
+    report against another variant, which a page shows when a person asks for it."""
 
     title: str
     about: str
+    named: str
     evidence: Evidence
     decisions: Sequence[Decision]
     run_facts: tuple[Fact, ...]
@@ -82,6 +85,7 @@ class Context:
     gate: str
     fidelity: Told
     choices: tuple[ToldChoices, ...]
+    aside: str = ""
 
     @property
     def run(self) -> Run:
@@ -105,7 +109,8 @@ class Context:
         """What the report is of, in a line."""
         number = len(self.run.results)
         variants = f"{number} variant{'' if number == 1 else 's'}"
-        parts = (self.run.suite.name, f"baseline {self.run.baseline}", variants, self.run.created[:10])
+        reference = f"{'compared with' if self.aside else 'baseline'} {self.run.baseline}"
+        parts = (self.run.suite.name, reference, variants, self.run.created[:10])
         return " · ".join(part for part in parts if part)
 
     @property
@@ -164,19 +169,21 @@ def build(
     *,
     title: str | None = None,
     forgiven: Sequence[str] = (),
+    judged_by: Sequence[str] = (),
 ) -> Context:
     """The context of a report on a run.
 
     `read_items` gives a stored cell's items; it is not asked for cells that hold only a score. `decisions`
-    and `policy` are a gate's, if one was asked for, and `forgiven` its sentences on what it let pass. Nothing
-    is recomputed that the evidence already says.
+    and `policy` are a gate's, if one was asked for, `forgiven` its sentences on what it let pass, and
+    `judged_by` the words that asked for it. Nothing is recomputed that the evidence already says.
     """
     run, material, noise = evidence.run, Material(evidence, decisions), noise_of(evidence)
     ranked = ranking(evidence, decisions)
-    found, about = headline(ranked.entries), f"What quantisation cost {run.model}"
+    heading, about = _headings(ranked, run, title or "")
     return Context(
-        title=title or found or about,
-        about="" if not (title or found) else f"{found}. {about}" if title and found else about,
+        title=heading,
+        about=about,
+        named=title or "",
         evidence=evidence,
         decisions=decisions,
         run_facts=run_facts(run),
@@ -188,7 +195,7 @@ def build(
         explorer=explore(evidence, read_items),
         cost=cost_table(run),
         noise=noise,
-        commands=commands(run),
+        commands=commands(run, judged_by),
         ranking=ranked,
         cautions=cautions(evidence),
         forgiven=tuple(forgiven),
@@ -196,6 +203,38 @@ def build(
         fidelity=told(evidence.fidelity),
         choices=choices_told(evidence),
     )
+
+
+def against(context: Context, evidence: Evidence) -> Context:
+    """The report with another variant as the baseline: what its evidence tells, and of the rest what the run
+    has. Nobody judged against that one, and fidelity, noise and cautions stay those of the run."""
+    material, ranked = Material(evidence, ()), ranking(evidence, heads=context.ranking.heads)
+    heading, about = _headings(ranked, evidence.run, context.named)
+    return replace(
+        context,
+        title=heading,
+        about=about,
+        evidence=evidence,
+        decisions=(),
+        columns=tuple(column(material, row) for row in material.rows),
+        lines=lines_of(material),
+        subjects=subjects(evidence),
+        categories=categories(evidence),
+        documents=documents(evidence),
+        explorer=recounted(context.explorer, evidence),
+        ranking=with_fixed(ranked, context.ranking),
+        forgiven=(),
+        gate="",
+        choices=choices_told(evidence, context.choices),
+        aside=context.run.baseline,
+    )
+
+
+def _headings(ranked: Ranking, run: Run, named: str) -> tuple[str, str]:
+    """The title, and what stands beside it."""
+    found, about = headline(ranked.entries), f"What quantisation cost {run.model}"
+    beside = "" if not (named or found) else f"{found}. {about}" if named and found else about
+    return named or found or about, beside
 
 
 def _gate_text(policy: Policy | None, decisions: Sequence[Decision]) -> str:
@@ -230,5 +269,5 @@ def _line(material: Material, place: int, result: Result, figures: tuple[Figure 
         error=result.error or "",
         verdict=verdict_of(result, material.evidence, material.decisions),
         figures=figures,
-        facts=provenance_facts(result),
+        facts=provenance_facts(run, result),
     )

@@ -11,21 +11,26 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from qeval.base.records import Item, ReadItems, Result, Run, Samples, Task
+from qeval.compare.against import references
 from qeval.compare.evidence import Evidence
 from qeval.compare.rows import cell_of, leaves_of, result_of
 from qeval.report import choosing
-from qeval.report.flips import CONTRAST, DIRECTIONS, Count, Flip, count, flips_of, shorten
-from qeval.report.patterns import Asked, Pattern, Sides, asked, patterns, sides_of
+from qeval.report.flips import CONTRAST, DIRECTIONS, Count, Flip, count, counted, flips_of, shorten
+from qeval.report.patterns import NOTHING, Asked, Pattern, Sides, asked, patterns, sides_of
 
 BUDGET = 1_300_000  # bytes of JSON: with charts and tables the page stays under 3 MB
 PROMPT_BUDGET = 250_000  # of them, for prompts' shared beginnings (few-shot examples)
 MOST_ITEMS = 20_000
+_BYTES_OF_A_DIFFERENCE = 84
+"""Of one variant on one row against another reference, packed: measured on 12 variants of the full suite."""
+_SPARE = 300_000
+"""Bytes that the page has for them beside a full budget of items."""
 _LONGEST = 1_500  # characters of a question kept
 _LONGEST_CHOICE = 400
 
@@ -37,7 +42,8 @@ Place = tuple[str, str]
 class Explorer:
     """What the explorer carries: every count, and the flips and texts that fit. `asked` are the items in the
     order in which they were chosen, `items` their texts, `lengths` what divides the scores of their choices,
-    `decided` the way in which a task's answers were chosen; see `choosing`."""
+    `decided` the way in which a task's answers were chosen; see `choosing`. `total` is how many answers
+    changed, `shown` how many of them are embedded, without the unchanged items."""
 
     counts: tuple[Count, ...] = ()
     patterns: tuple[Pattern, ...] = ()
@@ -47,11 +53,7 @@ class Explorer:
     lengths: Mapping[Place, tuple[int, ...]] = field(default_factory=dict)
     decided: Mapping[str, str] = field(default_factory=dict)
     total: int = 0
-
-    @property
-    def shown(self) -> int:
-        """The flips embedded, without the unchanged items."""
-        return sum(1 for flip in self.flips if flip.direction != "same")
+    shown: int = 0
 
 
 @dataclass
@@ -65,8 +67,17 @@ class _Found:
     sides: dict[str, tuple[Sides, list[str]]] = field(default_factory=dict)
 
 
-def explore(evidence: Evidence, read_items: ReadItems, budget: int = BUDGET) -> Explorer:
-    """All flips of a run counted, and as many of the items with their texts as `budget` bytes hold."""
+def room(evidence: Evidence) -> int:
+    """The bytes of JSON that the page has for items: what it shows against others wants room too."""
+    others, candidates = max(references(evidence.run) - 1, 0), len(evidence.run.results) - 1
+    asides = others * candidates * len(evidence.rows) * _BYTES_OF_A_DIFFERENCE
+    return max(BUDGET - max(asides - _SPARE, 0), BUDGET // 3)
+
+
+def explore(evidence: Evidence, read_items: ReadItems, budget: int | None = None) -> Explorer:
+    """All flips of a run counted, and as many of the items with their texts as `budget` bytes hold, by itself
+    what there is room for."""
+    budget = room(evidence) if budget is None else budget
     run, found = evidence.run, _found(evidence)
     chosen = list(dict.fromkeys(_place(flip) for flip in _in_turn(found.queues)))[:MOST_ITEMS]
     chosen += _contrast(found.same, set(chosen))
@@ -86,6 +97,34 @@ def explore(evidence: Evidence, read_items: ReadItems, budget: int = BUDGET) -> 
         {place: _lengths(decided[place[0]], texts.get(place)) for place in kept},
         decided,
         sum(one.lost + one.gained + one.changed for one in found.counts),
+        sum(1 for flip in flips if flip.direction != "same"),
+    )
+
+
+def against(explorer: Explorer, evidence: Evidence) -> Explorer:
+    """The same items, counted against another variant. An item that changed against that one changed in some
+    variant against the run's baseline too, so it is among those that were chosen from; what the budget left
+    out is left out here as well."""
+    counts = tuple(counted(*pair) for pair in _pairs(evidence))
+    names = [result.variant.name for result in evidence.run.results]
+    base = names.index(evidence.run.baseline)
+    return replace(
+        explorer,
+        counts=counts,
+        patterns=patterns({one.marks: one.n for one in explorer.patterns}, names, evidence.run.baseline),
+        flips=(),
+        total=sum(one.lost + one.gained + one.changed for one in counts),
+        shown=sum(_moved(one, base) for one in explorer.asked.values()),
+    )
+
+
+def _moved(one: Asked, base: int) -> int:
+    """How many variants answered an item differently from the one at `base`."""
+    if one.marks[base] == NOTHING:
+        return 0
+    return sum(
+        mark != NOTHING and answer != one.answers[base]
+        for mark, answer in zip(one.marks, one.answers, strict=True)
     )
 
 
@@ -223,7 +262,8 @@ def changes(explorer: Explorer) -> dict[str, dict[str, dict[str, int]]]:
 
 def flips_link(**filters: str) -> str:
     """The address of the explorer so filtered: variant, task (or group), subject, change (one of DIRECTIONS),
-    pattern (a mark a variant, ? for any), q (words). Its script reads it back."""
+    pattern (a mark a variant, ? for any), q (words), with (what is compared with, where that is not the run's
+    baseline). Its script reads it back."""
     known = {name: value for name, value in filters.items() if value}
     return f"#flips?{urlencode(known, quote_via=quote)}" if known else "#flips"
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qeval.base import installed, next_steps, numbers
 from qeval.base.names import option_text, scheme_text
 from qeval.base.records import ENOUGH_QUANTISED, Provenance, Result, Run
 from qeval.base.redacted import is_redacted
+from qeval.report import scorers
 
 Fact = tuple[str, str]
 OWN = "qeval"  # the source of a run that qeval itself scored
@@ -19,12 +20,14 @@ LONGEST = 300
 _MOST_DATASETS = 6
 
 
-def provenance_facts(result: Result) -> tuple[Fact, ...]:
-    """What was asked for and what was truly loaded; facts that are unknown are left out."""
+def provenance_facts(run: Run, result: Result) -> tuple[Fact, ...]:
+    """What was asked for, what was truly loaded, and what else scored some of it; facts that are unknown are
+    left out."""
     asked = [("Requested scheme", scheme_text(result.variant.scheme))]
     if result.variant.adapter:
         asked.append(("Adapter", result.variant.adapter))
     loaded = _loaded(result.provenance) if result.provenance else []
+    loaded.append(("Scored elsewhere or earlier", scorers.fact(run, result)))
     return tuple((label, value) for label, value in asked + loaded if value)
 
 
@@ -153,16 +156,20 @@ def _settings(run: Run) -> tuple[Fact, ...]:
 _INCOMPLETE = " (incomplete: --redact left paths out)"
 
 
-def commands(run: Run) -> tuple[Fact, ...]:
+def commands(run: Run, judged_by: Sequence[str] = ()) -> tuple[Fact, ...]:
     """The exact commands that make the run and its reports again; without paths that were left out, which is
-    said."""
+    said. `judged_by` are the words that say what is allowed, where the report has verdicts."""
     made = shlex.join(run.command) if run.command else ""
     where = () if is_redacted(run) else next_steps.runs_dir_words(run.command)
     install, note = installed.same_version(run.qeval_version)
     steps = [
         (f"Install the same version{f' ({note})' if note else ''}", install),
         (f"Make the run{_INCOMPLETE if is_redacted(run) else ''}", made),
-        ("Make this report", next_steps.report(run.id, where)),
-        *([("Judge it", next_steps.gate(run.id, run.suite.name, where))] if len(run.results) > 1 else []),
+        ("Make this report", next_steps.report(run.id, (*where, *judged_by))),
+        *(
+            [("Judge it", next_steps.gate(run.id, run.suite.name, where, judged_by))]
+            if len(run.results) > 1
+            else []
+        ),
     ]
     return tuple((label, text) for label, text in steps if text)

@@ -13,7 +13,7 @@ from qeval.base.layout import Column
 from qeval.base.names import short
 from qeval.base.numbers import Numeral
 from qeval.base.text import one_line
-from qeval.compare.fidelity import QUANTILES, Bin, Estimate, Fidelity, Row, floor_sentence, within_noise
+from qeval.compare.fidelity import QUANTILES, Bin, Estimate, FidelityRows, Row, floor_sentence, within_noise
 
 NOT_TOLD_APART = "not distinguishable from the baseline's own noise"
 HEADERS = (
@@ -70,7 +70,7 @@ class Told:
     them, `bins` tables with their titles, `passages` the worst passages of each variant. `found` is what it
     is made of."""
 
-    found: Fidelity
+    found: FidelityRows
     rows: tuple[tuple[str, ...], ...] = ()
     more: tuple[tuple[str, ...], ...] = ()
     traces: tuple[tuple[str, ...], ...] = ()
@@ -79,7 +79,7 @@ class Told:
     passages: tuple[Passages, ...] = ()
 
 
-def told(found: Fidelity) -> Told:
+def told(found: FidelityRows) -> Told:
     """Everything that a report says of fidelity; empty where nothing was measured."""
     rows = found.rows
     candidates = [row for row in rows if row.role == "candidate"]
@@ -100,7 +100,7 @@ def name_of(row: Row) -> str:
     return f"{short(row.variant)} ({role})" if role else short(row.variant)
 
 
-def sentences(found: Fidelity) -> tuple[str, ...]:
+def sentences(found: FidelityRows) -> tuple[str, ...]:
     """What a reader must know of the numbers: the noise floor and who is within it, what was cut or left
     out."""
     alike = [row for row in found.rows if within_noise(row)]
@@ -210,7 +210,7 @@ def _passages(row: Row) -> Passages:
     return Passages(f"{row.protocol.name}, {name_of(row)}", rows)
 
 
-def terminal(found: Fidelity, width: int | None = None) -> str:
+def terminal(found: FidelityRows, width: int | None = None) -> str:
     """The table and its sentences for so many columns; a sentence where nothing was measured."""
     if not found.rows:
         return "No fidelity was measured."
@@ -239,7 +239,7 @@ def _column(title: str, goes: int) -> Column:
     return Column(title, "left" if leads else "right", goes, leads=leads)
 
 
-def as_data(found: Fidelity) -> list[dict[str, Any]]:
+def as_data(found: FidelityRows) -> list[dict[str, Any]]:
     """The rows for programs: numbers as they are."""
     return [_data(row) for row in found.rows]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from qeval.base.reading import whole
 from qeval.base.records import Samples, Task
 
@@ -105,6 +107,16 @@ def _margin(scores: Sequence[float], before: str, after: str) -> float:
         others = [score for place, score in enumerate(scores) if place != first]
         return mine - max(others, default=mine)
     return mine - scores[second] if second is not None and second < len(scores) else 0.0
+
+
+def counted(task: Task, variant: str, base: Samples, other: Samples) -> Count:
+    """The same count as that of `flips_of`, without making the flips."""
+    moved = base.answer != other.answer
+    total, lost, gained = int(np.count_nonzero(moved)), 0, 0
+    if task.kind == "accuracy":
+        lost = int(np.count_nonzero(moved & (other.value < base.value)))
+        gained = int(np.count_nonzero(moved & (other.value > base.value)))
+    return Count(variant, task.name, task.group or "", lost, gained, total - lost - gained)
 
 
 def count(task: Task, variant: str, changed: Sequence[Flip]) -> Count:

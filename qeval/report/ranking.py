@@ -128,6 +128,14 @@ def ranking(evidence: Evidence, decisions: Sequence[Decision] = (), heads: Heads
     )
 
 
+def with_fixed(table: Ranking, own: Ranking) -> Ranking:
+    """The table with the columns that no reference changes taken from the run's own, where fidelity is."""
+    cells = {entry.variant: entry.fixed for entry in (*own.entries, own.reference)}
+    entries = tuple(replace(entry, fixed=cells[entry.variant]) for entry in table.entries)
+    reference = replace(table.reference, fixed=cells[table.reference.variant])
+    return replace(table, entries=entries, reference=reference, fixed=own.fixed)
+
+
 def _rank(entry: Entry) -> tuple[int, float]:
     delta = entry.finding.comparison.delta if entry.finding else -math.inf
     return BEST_FIRST.index(entry.verdict.status), -delta

@@ -1,27 +1,18 @@
-"""Variant against variant: a matrix, and what the page shows when a person chooses another reference.
+"""Variant against variant: a matrix, and the report as it is when a person chooses another reference.
 
-Everything here is computed by the run's own pairing and intervals; the page's script only puts it in place.
+Everything is computed by the run's own pairing and intervals, and rendered by the page's own templates: what
+the page shows against a variant is what a report with that baseline shows.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from qeval.base import numbers
-from qeval.compare.against import against
-from qeval.compare.evidence import Evidence
-from qeval.report.context import Context, Line, lines_of
-from qeval.report.figures import Figure, Material
-from qeval.report.ranking import Entry, Ranking, ranking
-
-FEWEST = 3
-"""Variants from which on there is more to choose than the baseline."""
-MOST = 16
-"""Variants up to which all pairs are compared with the page: their number grows with the square. Of more,
-`--baseline` makes a page that compares with another one."""
+from qeval.compare.against import FEWEST, against, references
+from qeval.report import context as reports
+from qeval.report.context import Context
+from qeval.report.ranking import Entry, Ranking
 
 
 @dataclass(frozen=True)
@@ -38,32 +29,24 @@ class Meeting:
 @dataclass(frozen=True)
 class Versus:
     """`names` are the references, the baseline first; `matrix` has a row a variant and a column a reference,
-    None where the title's row is not compared; `payload` is what the script puts in place, by reference."""
+    None where the title's row is not compared; `others` are the reports against the names after the first."""
 
     title: str
     names: tuple[str, ...]
     matrix: tuple[tuple[Meeting | None, ...], ...]
-    payload: dict[str, Any]
+    others: tuple[Context, ...]
 
 
 def versus(context: Context) -> Versus | None:
     """All of it; None where there are too few variants to choose from, or too many to compare them all."""
-    scored = [one for one in context.run.results if one.status != "failed"]
-    if not FEWEST <= len(scored) <= MOST:
+    if not references(context.run):
         return None
-    evidences = [context.evidence, *against(context.evidence)]
-    if len(evidences) < FEWEST:
+    others = tuple(reports.against(context, one) for one in against(context.evidence))
+    if len(others) + 1 < FEWEST:
         return None
-    names = tuple(one.run.baseline for one in evidences)
-    own = context.ranking
-    rankings = [own, *(ranking(one, heads=own.heads) for one in evidences[1:])]
-    every = [line.name for line in context.lines]
-    payload = {
-        "variants": every,
-        "rows": [column.row.id for column in context.columns],
-        "references": [_reference(one, table, every) for one, table in zip(evidences, rankings, strict=True)],
-    }
-    return Versus(context.ranking.title, names, tuple(_matrix(names, rankings)), payload)
+    names = tuple(one.run.baseline for one in (context, *others))
+    tables = [one.ranking for one in (context, *others)]
+    return Versus(context.ranking.title, names, tuple(_matrix(names, tables)), others)
 
 
 def _matrix(names: Sequence[str], rankings: Sequence[Ranking]) -> Iterable[tuple[Meeting | None, ...]]:
@@ -80,47 +63,3 @@ def _meeting(entry: Entry | None) -> Meeting | None:
     one, sums_up = entry.finding, entry.sums_up or entry.finding
     by = f" by {entry.by}" if entry.by else ""
     return Meeting(sums_up.status, sums_up.mark, one.delta_text, f"{one.interval_text}; {sums_up.words}{by}")
-
-
-def _reference(evidence: Evidence, table: Ranking, every: Sequence[str]) -> dict[str, Any]:
-    """What the page shows with this reference: the decision table's lines, and the cells of the other one."""
-    lines = {line.name: line for line in lines_of(Material(evidence, ()))}
-    return {
-        "name": evidence.run.baseline,
-        "scale": dataclasses.asdict(table.scale) if table.scale else None,
-        "entries": [_shown(entry, every) for entry in table.entries],
-        "cells": [[_cell(figure) for figure in _figures(lines.get(name))] for name in every],
-    }
-
-
-def _figures(line: Line | None) -> Sequence[Figure | None]:
-    return line.figures if line else ()
-
-
-def _shown(entry: Entry, every: Sequence[str]) -> list[Any]:
-    verdict = entry.verdict
-    span = entry.span
-    return [
-        every.index(entry.variant),
-        verdict.status,
-        verdict.mark,
-        verdict.word,
-        verdict.sentence,
-        entry.delta,
-        entry.interval,
-        [span.low, span.high, span.dot, span.beyond] if span else None,
-        entry.worst,
-        entry.ratio,
-        entry.by,
-    ]
-
-
-def _cell(figure: Figure | None) -> list[Any] | None:
-    """A difference, its interval, what is found, answers that changed, the share kept, and the bar."""
-    if figure is None or not figure.delta:
-        return None
-    counts = [figure.statistics[key] for key in ("flips", "losses", "gains", "kept")]
-    words = ["" if text == numbers.NONE else text for text in counts]
-    bar = figure.bar
-    drawn = [bar.zero, bar.low, bar.high, bar.dot] if bar else None
-    return [figure.delta, figure.interval, figure.word, *words, drawn]

@@ -9,11 +9,11 @@ from typing import Any
 
 import msgspec
 
-from qeval.ask.order import Fidelity as Wish
+from qeval.ask.fidelity import FidelityWish
 from qeval.ask.order import Order
 from qeval.base.errors import QevalError
 from qeval.base.hashing import digest
-from qeval.base.messages import Event, Fidelity, Job
+from qeval.base.messages import Event, FidelityJob, Job
 from qeval.base.places import tasks_dir
 from qeval.base.protocols import Protocol
 from qeval.base.records import Result, Run, Variant
@@ -28,13 +28,13 @@ from qeval.store.runs import RunDir
 Listen = Callable[[Variant, Event], None]
 
 
-def asked(order: Order, identities: dict[str, dict[str, Any]]) -> Fidelity | None:
+def asked(order: Order, identities: dict[str, dict[str, Any]]) -> FidelityJob | None:
     """What the jobs of an order measure of fidelity; None where nothing is."""
     wish = order.fidelity
     if not (wish.protocols or wish.on_gpu) or order.baseline not in identities:
         return None  # of a repeat no baseline is known
     limit = LIMIT if wish.cache_limit is None else wish.cache_limit
-    return Fidelity(wish.protocols, wish.on_gpu, order.baseline, identities[order.baseline], limit)
+    return FidelityJob(wish.protocols, wish.on_gpu, order.baseline, identities[order.baseline], limit)
 
 
 def measure(order: Order, run: Run, place: RunDir, jobs: Sequence[Job], listen: Listen) -> None:
@@ -60,7 +60,7 @@ def _heard(variant: Variant, listen: Listen) -> Callable[[Event], None]:
     return hear
 
 
-def lacking(wish: Wish, run: Run, place: RunDir, jobs: Sequence[Job] = ()) -> tuple[str, ...]:
+def lacking(wish: FidelityWish, run: Run, place: RunDir, jobs: Sequence[Job] = ()) -> tuple[str, ...]:
     """The variants, none of which failed, was stopped or is the baseline, that were not measured by some
     protocol that concerns them, or whose files, or the baseline's, are others now (as far as `jobs` tell)."""
     known = {job.variant.name: digest(job.identity) for job in jobs}
@@ -85,7 +85,7 @@ def lacking(wish: Wish, run: Run, place: RunDir, jobs: Sequence[Job] = ()) -> tu
     return tuple(missing)
 
 
-def _concerning(wish: Wish, result: Result) -> tuple[Protocol, ...]:
+def _concerning(wish: FidelityWish, result: Result) -> tuple[Protocol, ...]:
     """The protocols by which a variant is measured on the device that it was scored on."""
     on_gpu = result.packing is not None and not result.packing.device.startswith("CPU")
     return (*wish.protocols, *(wish.on_gpu if on_gpu else ()))
@@ -102,7 +102,7 @@ class Places:
     executor: str = "local"
 
 
-def measure_run(place: RunDir, wish: Wish, places: Places, listen: Listen) -> tuple[str, ...]:
+def measure_run(place: RunDir, wish: FidelityWish, places: Places, listen: Listen) -> tuple[str, ...]:
     """Measure a stored run. Returns the variants that could not be measured.
 
     Raises QevalError for a run that qeval did not score, and where a model is not what it was when it was
@@ -121,7 +121,7 @@ def measure_run(place: RunDir, wish: Wish, places: Places, listen: Listen) -> tu
     return lacking(wish, run, place, jobs)
 
 
-def _order(run: Run, wish: Wish, places: Places, place: RunDir) -> Order:
+def _order(run: Run, wish: FidelityWish, places: Places, place: RunDir) -> Order:
     variants = tuple(result.variant for result in run.results if result.status != "failed")
     return Order(
         variants=variants,

@@ -58,11 +58,15 @@ def context_of(order: Order) -> dict[str, Any]:
     mirror = order.settings.datasets_dir
     toy = is_toy(order.variants[0].model)  # it invents the items of every task but ours
     own = not toy or any(task.name.startswith("qeval_") for task in order.suite.tasks)
-    outside = elsewhere.named(tasks_dir()) if own else []
+    mine = order.own_tasks if not toy else None
+    outside = [
+        path for folder in (tasks_dir() if own else None, mine) if folder for path in elsewhere.named(folder)
+    ]
     return {
         "lm_eval": version_of("lm_eval"),  # None where it is not there, and only the toy can be asked
         "datasets_dir": fingerprint(Path(mirror)) if mirror else None,
         "tasks_dir": fingerprint(tasks_dir()) if own else None,
+        **({"own_tasks": fingerprint(mine)} if mine else {}),
         **({"elsewhere": _state(outside, Path("/"))} if outside else {}),
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from qeval.ask.order import Order
@@ -12,7 +12,7 @@ from qeval.base.costs import Cost
 from qeval.base.errors import QevalError
 from qeval.base.packing import Packing
 from qeval.base.records import Cell, Result, Run
-from qeval.base.repeats import with_repeats_of
+from qeval.base.repeats import repeats_of, with_repeats_of
 from qeval.store.runs import RunDir
 
 
@@ -49,16 +49,21 @@ def fed(run: Run, name: str, packing: Packing) -> Run:
 
 def _by_this_version(run: Run) -> Run:
     """The run, this version the last of those that scored it."""
-    others = [one for one in run.qeval_version.split(", ") if one not in {"", installed.version()}]
-    return replace(run, qeval_version=", ".join([*others, installed.version()]))
+    return _by(run, [installed.version()])
+
+
+def _by(run: Run, versions: Sequence[str]) -> Run:
+    """The run, these versions behind the others that scored it."""
+    new = [one for one in dict.fromkeys(versions) if one]
+    others = [one for one in run.qeval_version.split(", ") if one not in {"", *new}]
+    return replace(run, qeval_version=", ".join([*others, *new]))
 
 
 def with_result(run: Run, result: Result, asked: bool | None) -> Run:
-    """The run with a result in its place; `asked`: costs were asked for (None: neither way). This version is
-    among those that scored the run where a cell is new, or another one than before."""
+    """The run with a result in its place; `asked`: costs were asked for (None: neither way). The versions
+    that scored the run are those that its cells tell; where some do not tell, this one is among them if a
+    cell is new, or another one than before."""
     known = [cell for old in run.results if old.variant.name == result.variant.name for cell in old.cells]
-    if any(cell not in known for cell in result.cells):
-        run = _by_this_version(run)
     rows = {task.name: at for at, task in enumerate(run.suite.tasks)}
     results = tuple(
         with_repeats_of(_in_order(_beside(old, result, asked), old, rows), [old])
@@ -66,7 +71,22 @@ def with_result(run: Run, result: Result, asked: bool | None) -> Run:
         else old
         for old in run.results
     )
+    told = _told(results)
+    if told:
+        return replace(run, results=results, qeval_version=", ".join(told))
+    if new := [cell for cell in result.cells if cell not in known]:
+        run = _by(run, [cell.scored.qeval if cell.scored else installed.version() for cell in new])
     return replace(run, results=results)
+
+
+def _told(results: Sequence[Result]) -> list[str]:
+    """The versions that scored all cells, by their last ones; none where a cell does not tell."""
+    cells = [cell for result in results for one in (result, *repeats_of(result)) for cell in one.cells]
+    scored = [cell.scored for cell in cells if cell.scored is not None and cell.scored.qeval]
+    if len(scored) < len(cells):
+        return []
+    last = sorted(scored, key=lambda one: one.when)
+    return list(dict.fromkeys(one.qeval for one in reversed(last)))[::-1]
 
 
 def _in_order(new: Result, old: Result, rows: Mapping[str, int]) -> Result:
@@ -83,7 +103,12 @@ def _in_order(new: Result, old: Result, rows: Mapping[str, int]) -> Result:
 
 def _beside(old: Result, new: Result, asked: bool | None) -> Result:
     """The newer result, and what the older one knows that it does not tell."""
-    return replace(new, cost=_kept(old.cost, new.cost, asked), packing=new.packing or old.packing)
+    known = {cell.key: cell.scored for cell in old.cells}
+    cells = (
+        cell if cell.scored is not None else replace(cell, scored=known.get(cell.key)) for cell in new.cells
+    )
+    cost = _kept(old.cost, new.cost, asked)
+    return replace(new, cells=tuple(cells), cost=cost, packing=new.packing or old.packing)
 
 
 def _kept(old: Cost | None, new: Cost | None, asked: bool | None) -> Cost | None:

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -20,12 +19,11 @@ import msgspec
 from qeval.base.messages import Done, Event, Failed, Fed, Job, Note, Progress, Todo
 from qeval.base.packing import Packing
 from qeval.base.records import Result
+from qeval.run import sharing
 from qeval.run.ahead import read_ahead
 from qeval.run.executors import End, Execute, Prepare
 from qeval.run.seats import Seat
 
-DEATHS, DEATHS_UNDONE = 4, 2
-"""How often the workers of a variant may die: in all, and before they scored anything."""
 _LESS = " with half as much at once, which moves sums in the last digits"
 _TICK_SECONDS = 0.5
 
@@ -74,18 +72,17 @@ class Crew:
     @property
     def shown(self) -> int:
         """Requests that are answered, by whomever."""
-        return min(self.total, self.done + max(0, sum(self.helped.values()) - self.taken))
+        return sharing.answered(self.total, self.done, self.taken, self.helped.values())
 
     def wants_help(self, now: float) -> bool:
         """Whether what is left takes longer than a further worker needs before it begins."""
         lead = self.lead
         if lead is None or lead.first is None or self.shared_out or self.packing is None:
             return False
-        spent, loading = now - lead.first, lead.first - lead.began
-        if not self.packing.rung or spent <= 0 or not self.shown:
+        if not self.packing.rung:
             return False
-        left = (self.total - self.shown) * spent / self.shown
-        return left * (1 + len(self.helpers)) / (2 + len(self.helpers)) > loading
+        spent, loading = now - lead.first, lead.first - lead.began
+        return sharing.worth(self.total, self.shown, spent, loading, len(self.helpers)) is not None
 
 
 class Pool:
@@ -168,10 +165,7 @@ class Pool:
         number = next(self.numbers)
         job = msgspec.structs.replace(crew.job, part="lead", packing=crew.packing)
         if helps:
-            log = Path(job.log)
-            job = msgspec.structs.replace(
-                job, part="help", verify=0, cost=False, log=str(log.with_name(f"{log.stem}-{number}.log"))
-            )
+            job = sharing.as_helper(job, str(number))
         job = seat.seated(job, job.threads)
         worker = Worker(seat, crew, job, time.monotonic())
         if helps:
@@ -260,7 +254,7 @@ class Pool:
         crew.deaths += 1
         if failed.lost in {"process", "memory"}:
             crew.undone = 0 if worker.first is not None else crew.undone + 1
-        if crew.deaths >= DEATHS or crew.undone >= DEATHS_UNDONE:
+        if sharing.too_many(crew.deaths, crew.undone):
             return False
         less = ""
         if failed.lost == "memory" and crew.packing is not None:

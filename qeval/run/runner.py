@@ -17,17 +17,19 @@ from qeval.ask.repeats import Repeat, nothing_to_repeat, repeats
 from qeval.base import contents, next_steps
 from qeval.base.errors import Exit, QevalError
 from qeval.base.hashing import digest
-from qeval.base.messages import REFUTED, Event, Failed, Fed, Fidelity, Job, Note, Stage
+from qeval.base.messages import REFUTED, Event, Failed, Fed, FidelityJob, Job, Note, Stage
 from qeval.base.packing import Packing
 from qeval.base.places import tasks_dir
 from qeval.base.records import Cell, Result, Run, Variant
 from qeval.base.repeats import repeats_of, scorings, with_repeat
 from qeval.load.toy import is_toy
-from qeval.run import fidelity, identity, planning, pool, seats
+from qeval.run import fidelity, identity, planning, pool, room, seats
 from qeval.run.ahead import ahead_of
+from qeval.run.before import before
 from qeval.run.executors import EXECUTORS, Prepare, ahead, end_of, opened
 from qeval.run.keeping import fed, learned, result_of, standing, with_result
 from qeval.run.seats import Seat
+from qeval.store import newest
 from qeval.store.lock import LockedError, held
 from qeval.store.runs import RunDir, Store
 from qeval.store.shards import forget_tries
@@ -64,11 +66,14 @@ def execute(order: Order, listen: Listener, alive: Callable[[], bool] | None = N
     """
     if order.again:
         contents.forget(order.cache_dir)
-    store = Store(order.runs_dir)
-    store.mark_newest("")
+    with newest.beginning(order.runs_dir, order.variants[0].model):
+        return _executed(order, Store(order.runs_dir), listen, alive)
+
+
+def _executed(order: Order, store: Store, listen: Listener, alive: Callable[[], bool] | None) -> RunDir:
     refused = check(order)
     with opened(order) as found, contextlib.ExitStack() as stack:
-        places = found or (seats.ALONE if order.only else seats.seats(order))
+        places = found or (seats.ALONE if order.only else _seated(order))
         if places.note:
             listen(order.variants[0], Note(places.note))
         if found or order.only or is_toy(order.variants[0].model):
@@ -79,6 +84,12 @@ def execute(order: Order, listen: Listener, alive: Callable[[], bool] | None = N
             prepare(seat.environment)
         hear = listen if len(places.all) > 1 else ahead_of(order, places.all[0], prepare, listen)
         return _execute(order, store, refused, _Hands(hear, places.all, prepare))
+
+
+def _seated(order: Order) -> seats.Seats:
+    """Where the workers of this machine sit, as many as its memory holds weights for."""
+    places = seats.seats(order)
+    return places if is_toy(order.variants[0].model) else room.holding(order, places)
 
 
 def rehearsed(order: Order) -> tuple[RunDir, int]:
@@ -129,8 +140,8 @@ def _at_work(
 ) -> RunDir:
     listen = hands.listen
     run = planning.taken_up(_begin(order, place), place, order.cost)
-    if not (place.path / "cells").exists() and (before := _before(order, store, place)):
-        listen(order.variants[0], Note(_ANEW.format(before)))
+    if not (place.path / "cells").exists() and (told := before(order, store, place, identities)):
+        listen(order.variants[0], Note(told))
     store.mark_newest(place.path.name)
     for variant in order.variants:
         if variant.name in refused:
@@ -294,21 +305,6 @@ def _job_of_repeat(order: Order, repeat: Repeat, context: dict[str, Any], place:
     return msgspec.structs.replace(job, shuffled=repeat.by_path)
 
 
-_ANEW = "{} asked the same of other files, or of older versions; what that changes is scored anew."
-
-
-def _before(order: Order, store: Store, place: RunDir) -> str | None:
-    """The newest other run of the same variants, suite and settings, if there is one."""
-    for other in store.runs():
-        with contextlib.suppress(QevalError):
-            run = other.read()
-            same = tuple(result.variant for result in run.results) == order.variants
-            names = [task.name for task in run.suite.tasks] == [task.name for task in order.suite.tasks]
-            if same and names and run.settings == order.settings and other.path != place.path:
-                return run.id
-    return None
-
-
 def _refused(variant: Variant, error: QevalError, listen: Listener) -> Result:
     """The result of a variant that cannot be run here, told at once."""
     listen(variant, Failed(error.message, error.hint))
@@ -356,7 +352,7 @@ def _job(
     context: dict[str, Any],
     place: RunDir,
     packing: Packing | None = None,
-    asked: Fidelity | None = None,
+    asked: FidelityJob | None = None,
 ) -> Job:
     return Job(
         runs_dir=str(order.runs_dir),
@@ -375,4 +371,5 @@ def _job(
         baseline=identities[order.baseline] if order.policy and variant.name != order.baseline else None,
         packing=packing,
         fidelity=asked,
+        own_tasks=str(order.own_tasks) if order.own_tasks else None,
     )

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from qeval.ask.order import Order, cores
-from qeval.ask.placing import CLUSTERS
+from qeval.ask.order import Order
+from qeval.ask.placing import CLUSTERS, cores
 from qeval.base.errors import UsageError
 from qeval.base.messages import Job
 from qeval.base.records import Run

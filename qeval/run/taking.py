@@ -13,15 +13,14 @@ from pathlib import Path
 
 import msgspec
 
-from qeval.ask.order import cores
+from qeval.ask.placing import cores
 from qeval.base.errors import LostDeviceError, QevalError
 from qeval.base.messages import Done, Event, Failed, Fed, Job, Note, Progress, Todo
 from qeval.base.places import cache_dir, tasks_dir
 from qeval.base.records import Result, Variant
 from qeval.load.toy import is_toy
-from qeval.run import gpus
+from qeval.run import gpus, sharing
 from qeval.run.executors import EXECUTORS
-from qeval.run.pool import DEATHS, DEATHS_UNDONE
 from qeval.run.seats import Seat
 from qeval.run.versions import check_same
 from qeval.store.leases import SECONDS, Beating, Holder, Leases, beating, holder_of
@@ -43,10 +42,11 @@ def work(place: RunDir, listen: Listener, seconds: float = SECONDS, device: str 
     check_same(plan.versions)
     seat = _seat(plan, device)
     taker = Taker(place, plan, seat, listen, seconds)
-    with beating(taker.work.holders, seconds):  # it is at work between two leases too
+    with beating(taker.work.holders, seconds) as one:  # it is at work between two leases too
         while left := taker.left():
             if not (taker.lead(left) or taker.help(left)):
                 time.sleep(LOOK_SECONDS)
+    taker.work.clear_after(one.holder.name)
     return "failed" not in taker.outcomes()
 
 
@@ -238,7 +238,7 @@ class Taker:
         """A helper died; the leader goes on without help where that is too often, as of those who lead."""
         self.deaths[leader] += 1
         self.idle_deaths[leader] += idle
-        if self.deaths[leader] >= DEATHS or self.idle_deaths[leader] >= DEATHS_UNDONE:
+        if sharing.too_many(self.deaths[leader], self.idle_deaths[leader]):
             self.exhausted.add(leader)
 
     def _wanting(self, part: Part) -> tuple[float, Part, str] | None:
@@ -253,7 +253,6 @@ class Taker:
 
     def _carried_out(self, job: Job, beat: Beating, how: str) -> tuple[Result, _Ear]:
         name = job.variant.name
-        log = self.place.log(name)
         job = msgspec.structs.replace(
             job,
             runs_dir=str(self.place.path.parent),
@@ -261,12 +260,12 @@ class Taker:
             tasks_dir=str(tasks_dir()),
             cache_dir=str(cache_dir()),
             packing=self.work.packing(name) or job.packing,
-            part=how,
+            part="lead",
             holder=beat.holder.name,
-            log=str(log.with_name(f"{log.stem}-{beat.holder.name}.log") if how == "help" else log),
+            log=str(self.place.log(name)),
         )
         if how == "help":
-            job = msgspec.structs.replace(job, verify=0, cost=False)
+            job = sharing.as_helper(job, beat.holder.name)
         on_gpu = (self.seat.device or "").startswith("cuda")
         job = self.seat.seated(job, None if on_gpu else job.threads)
         ear = _Ear(job, self.work, self.plan.mark, beat, self.listen)
@@ -276,7 +275,7 @@ class Taker:
 def _too_many(dead: list[Holder | None]) -> Failed | None:
     """Why nobody takes a variant up any more, of which these workers died."""
     undone = [one for one in dead if one is None or not one.done]
-    if len(dead) < DEATHS and len(undone) < DEATHS_UNDONE:
+    if not sharing.too_many(len(dead), len(undone)):
         return None
     where = sorted({one.host for one in dead if one is not None})
     there = f" ({', '.join(where)})" if where else ""
@@ -286,21 +285,16 @@ def _too_many(dead: list[Holder | None]) -> Failed | None:
 def worth(leader: Holder, helpers: list[Holder]) -> float | None:
     """The requests that are left of a leader's variant, if they take longer than a further worker needs
     before it begins; else None."""
-    if leader.first is None or leader.spent <= 0:
+    if leader.first is None:
         return None
     shown = shown_of(leader, helpers)
-    if not shown:
-        return None
-    left = leader.total - shown
-    seconds = left * leader.spent / shown
-    count = len(helpers) + 1
-    return left if seconds * count / (count + 1) > leader.first else None
+    return sharing.worth(leader.total, shown, leader.spent, leader.first, len(helpers))
 
 
 def shown_of(leader: Holder, helpers: list[Holder]) -> int:
     """Requests of a leader's variant that are answered, by whomever."""
-    helped = max(0, sum(one.done for one in helpers) - leader.taken)
-    return min(leader.total, leader.done + helped)
+    helped = (one.done for one in helpers)
+    return sharing.answered(leader.total, leader.done, leader.taken, helped)
 
 
 def store_of(run: Path) -> RunDir:

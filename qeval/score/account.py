@@ -8,12 +8,28 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qeval.base.messages import Note, Progress
-from qeval.base.records import Provenance
+from qeval.base.records import Cell, Provenance
 
 if TYPE_CHECKING:
     from qeval.score.cells import Say
 
 _SAY_EVERY_SECONDS = 0.2
+
+
+def told_by(cells: Sequence[Cell | None]) -> Provenance | None:
+    """What finished cells say together of their variant: the first that says anything, with the notes and the
+    warnings of all, for each cell tells only what was known when it was finished."""
+    made = [cell.provenance for cell in cells if cell is not None and cell.provenance is not None]
+    if not made:
+        return None
+    notes = dict.fromkeys(note for one in made for note in one.notes)
+    return replace(made[0], notes=tuple(notes), warnings=warned_by(cells))
+
+
+def warned_by(cells: Sequence[Cell | None]) -> tuple[str, ...]:
+    """The warnings of finished cells, each once: what they warned of stands, whoever takes them over."""
+    made = [cell.provenance for cell in cells if cell is not None and cell.provenance is not None]
+    return tuple(dict.fromkeys(note for one in made for note in one.warnings))
 
 
 class Account:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
+import functools
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qeval.base import installed
 from qeval.base.errors import QevalError
 from qeval.base.hashing import digest, digested
 from qeval.base.messages import Event, Finished, Job, Note
 from qeval.base.packing import Packing
 from qeval.base.records import Cell, Item, Samples, Stop, Task
+from qeval.base.scored import Scored
 from qeval.judge import early
 from qeval.store.leases import Holders, Leases
 from qeval.store.runs import RunDir, Store
@@ -129,9 +133,12 @@ class JobCells:
             self._tell_of_other_packing(task)
             return None
         place, cell = found
+        scored = cell.scored
         if place.path != self.place.path:
+            others = self.place.whole(key) is None
+            scored = scored or (Scored() if others else None)  # the run names those that scored its own
             self.place.adopt(place, cell)
-        self.say(Finished(replace(cell, provenance=None)))
+        self.say(Finished(replace(cell, provenance=None, scored=scored)))
         return cell
 
     def unverified(self, cell: Cell | None) -> bool:
@@ -204,8 +211,20 @@ class JobCells:
         leases = Leases(Holders(self.place.work / "holders"), self.job.holder) if self.job.holder else None
         return Shards(folder / digest(made_of)[:16], helps=self.job.part == "help", leases=leases)
 
+    @functools.cached_property
+    def _version(self) -> str:
+        """The version at work: files of a checkout that change from now on are not what it runs."""
+        return installed.version()
+
+    def _scored(self, cell: Cell) -> Scored:
+        """By what a cell was scored that is finished now, here."""
+        now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        made = cell.provenance
+        return Scored(self._version, now, made.device if made else "", made.versions if made else {})
+
     def add(self, cell: Cell, samples: Samples, items: Sequence[Item]) -> None:
-        """Store a cell and announce it."""
+        """Store a cell, with what scored it, and announce it."""
+        cell = replace(cell, scored=self._scored(cell))
         made_of = self._made_of(cell.task, self.job.identity, shuffled=self._shuffled(cell.task))
         cell = self.place.add(cell, samples, items, digested(made_of))
         self.verified(cell)

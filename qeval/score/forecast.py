@@ -171,6 +171,13 @@ _STORING = 0.03  # seconds of a leaf task
 _HASHING = 0.1
 _GPTQ, _AWQ, _MADE_WEIGHTS = 69.0, 26.0, 6.5e9
 """Seconds that an H100 takes to quantise so many weights with the usual calibration."""
+USUAL_TOKENS = 128 * 2048
+"""Of that calibration for GPTQ."""
+_PASSES = 2.5
+"""How often GPTQ passes each token through a block, those counted by their part that end at a layer."""
+_COLUMN = 0.15e-3  # seconds of a CPU for each column of a layer that GPTQ's solver takes
+_SEARCHED = 26.0
+"""Operations of AWQ's search for each weight and token: its seconds on an H100, at 128 x 512 tokens."""
 _STEP = 0.03  # seconds of a token of each text of a batch that a GPU writes
 _TEXTS = 32
 
@@ -200,9 +207,10 @@ def after_questions(
     made: bool,
     leaves: int,
     first: bool,
+    calibrated: int = USUAL_TOKENS,
 ) -> Phases:
     """Seconds of every phase that follows the questions. `weights` are the bytes that are read, and `made`
-    tells whether the variant is quantised with calibration text first."""
+    tells whether the variant is quantised first, with so many `calibrated` tokens of text."""
     turn = 0 if first else 1
     check = model.flops(counted.checking, attention=speed.attention)
     check *= 1 / speed.plain + TREE_OF_CHECK / speed.flops
@@ -210,7 +218,7 @@ def after_questions(
     found = {
         "hashing": _HASHING,
         "loading": speed.slow * (speed.opening + weights / speed.bytes_)
-        + _quantised(model, speed, spec, made=made),
+        + _quantised(model, speed, spec, calibrated if made else 0),
         "checking": speed.slow * speed.check[turn] + check,
         "compiling": speed.compiling[turn] if packing.compiled else 0.0,
         "scoring": scoring(counted.scoring, model, speed, packing),
@@ -221,12 +229,29 @@ def after_questions(
     return {name: seconds for name, seconds in found.items() if seconds}
 
 
-def _quantised(model: Shape, speed: Speed, spec: SchemeSpec, *, made: bool) -> float:
+def _quantised(model: Shape, speed: Speed, spec: SchemeSpec, calibrated: int) -> float:
     """Seconds of quantising while or before the weights are loaded."""
-    if made:
+    if calibrated and not speed.gpu:
+        return (
+            _searched(model, speed, calibrated) if spec.name == "awq" else _solved(model, speed, calibrated)
+        )
+    if calibrated:
         usual = _AWQ if spec.name == "awq" else _GPTQ
         return usual * model.body / _MADE_WEIGHTS * H100.flops / speed.flops
     return model.body / 5e9 if spec.quantised and speed.gpu else 0.0
+
+
+def _solved(model: Shape, speed: Speed, tokens: int) -> float:
+    """Seconds of GPTQ on a CPU: the passes, the sums over what enters the four groups of layers of a block,
+    and the solver, which takes column after column."""
+    sums = 2.0 * tokens * model.layers * (3 * model.width**2 + model.inner**2)
+    columns = model.layers * (6 * model.width + model.inner)
+    return (_PASSES * 2.0 * model.body * tokens + sums) / speed.flops + speed.slow * _COLUMN * columns
+
+
+def _searched(model: Shape, speed: Speed, tokens: int) -> float:
+    """Seconds of AWQ on a CPU."""
+    return _SEARCHED * model.body * tokens / speed.flops
 
 
 def whole(

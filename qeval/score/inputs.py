@@ -45,6 +45,7 @@ def _questions(job: Job, say: Say) -> tuple[PreparedTask, ...]:
         writing={name: getattr(job.settings, name) for name in WRITING},
         datasets_dir=Path(job.settings.datasets_dir) if job.settings.datasets_dir else None,
         tasks_dir=Path(job.tasks_dir),
+        own_tasks=Path(job.own_tasks) if job.own_tasks else None,
         cache_dir=Path(job.cache_dir),
         progress=lambda text, done, total: say(Stage(f"building the questions: {text} {done}/{total}")),
     )

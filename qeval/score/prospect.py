@@ -12,6 +12,7 @@ from qeval.base.places import CHECKPOINTS
 from qeval.base.work import Counted
 from qeval.load import rates
 from qeval.load.device import device_name, resolve_dtypes, threads
+from qeval.load.making.checkpoint import calibration_of
 from qeval.load.memory import weights
 from qeval.load.model import base_of, read_from
 from qeval.load.resolve import made_here
@@ -91,7 +92,17 @@ def after_questions(
         made=made_here(job.variant) and (elsewhere or not _kept(job)),
         leaves=leaves,
         first=first,
+        calibrated=_calibrated(job),
     )
+
+
+def _calibrated(job: Job) -> int:
+    """The tokens that a checkpoint of a job's variant is calibrated on, if it is made here."""
+    told = SCHEMES[job.variant.scheme.kind].complete(job.variant.scheme.options)
+    if "samples" not in told:
+        return forecast.USUAL_TOKENS
+    text = calibration_of(job.variant.model, told)
+    return text.samples * text.length
 
 
 def _kept(job: Job) -> bool:

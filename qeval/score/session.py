@@ -22,7 +22,7 @@ from qeval.base.packing import Packing
 from qeval.base.records import Cell
 from qeval.base.settings import Settings
 from qeval.load.schemes import SCHEMES
-from qeval.score.account import Account
+from qeval.score.account import Account, told_by, warned_by
 from qeval.score.clock import CLOCK, phase
 from qeval.score.costing import cost_of_scored, end_without_scoring
 from qeval.score.engine.body import NonFiniteError
@@ -90,8 +90,7 @@ def _score(job: Job, cells: JobCells, say: Say, heard: Heard) -> None:
     ]
     say(Todo(tuple((part.task.name, _size(part)) for part in todo), len(prepared) - len(todo)))
     if not todo:
-        stored = next((cell.provenance for cell in known if cell is not None), None)
-        say(end_without_scoring(job, stored, say))
+        say(end_without_scoring(job, told_by(known), say))
         return
     if job.part != "help" and (
         told := expected(job, prepared, {part.task.name for part in todo}, packing, proof)
@@ -104,7 +103,9 @@ def _score(job: Job, cells: JobCells, say: Say, heard: Heard) -> None:
     heard.told(loaded.provenance.notes)
     session = Session(job, cells, say, loaded, files, packing, heard, proof)
     session.expect(prepared)
-    session.account.warn([*calibrated_on_questions(job.variant, prepared), *notes_of(prepared)])
+    session.account.warn(
+        [*warned_by(known), *calibrated_on_questions(job.variant, prepared), *notes_of(prepared)]
+    )
     work = [(unit, [part in todo for part in unit]) for unit in units(prepared)]
     if job.part == "help":
         help_with(session, work)

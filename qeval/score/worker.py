@@ -24,7 +24,7 @@ from qeval.base.errors import BrokenDeviceError, LostDeviceError, QevalError
 from qeval.base.messages import Done, Event, Failed, Job, Lost, Note, Progress, Stopped, Todo
 from qeval.base.places import COMPILED
 from qeval.base.private import withheld
-from qeval.base.records import Cell
+from qeval.base.records import Cell, Provenance, Task
 from qeval.base.refusals import refused
 from qeval.base.text import printable
 from qeval.load.toy import is_toy, parse
@@ -55,35 +55,43 @@ def score_toy(job: Job, say: Say) -> None:
     provenance = toy.provenance(job.variant.scheme, engine=toy.OTHER_PATH if job.shuffled else toy.PATH)
     done = 0
     for task in todo:
-        start = time.perf_counter()
-        samples, items = toy.score(task, job.variant.scheme, settings, job.settings.seed)
-        if job.shuffled:
-            samples = toy.by_another_path(task, samples, job.settings.seed)
-        watcher = cells.watcher([task], [len(samples)])
-        if watcher is not None:
-            for block in watcher.blocks():
-                watcher.judge_block(block, [samples])
-        seconds = time.perf_counter() - start
-        done += len(samples)
-        cell = Cell(
-            key=cells.key(task),
-            task=task,
-            n=len(samples),
-            n_available=toy.available(task, settings),
-            score=float(samples.value.sum() / samples.weight.sum()),
-            task_version="toy",
-            dataset="invented",
-            seconds=seconds,
-            provenance=provenance,
-            texts=count_texts(samples.cluster),
-        )
-        cells.add(cell, samples, items)
+        done += _score_toy_task(job, cells, task, provenance)
         say(Progress(task.name, done))
     if job.fidelity is not None:
         from qeval.score.fidelity import toy as toys
 
         toys.measure(job)
     say(Done(provenance))
+
+
+def _score_toy_task(job: Job, cells: JobCells, task: Task, provenance: Provenance) -> int:
+    """Answer a task with the toy model and keep its cell; the number of its items."""
+    from qeval.score import toy
+
+    settings = parse(job.variant.model)
+    start = time.perf_counter()
+    samples, items = toy.score(task, job.variant.scheme, settings, job.settings.seed)
+    if job.shuffled:
+        samples = toy.by_another_path(task, samples, job.settings.seed)
+    watcher = cells.watcher([task], [len(samples)])
+    if watcher is not None:
+        for block in watcher.blocks():
+            watcher.judge_block(block, [samples])
+    seconds = time.perf_counter() - start
+    cell = Cell(
+        key=cells.key(task),
+        task=task,
+        n=len(samples),
+        n_available=toy.available(task, settings),
+        score=float(samples.value.sum() / samples.weight.sum()),
+        task_version="toy",
+        dataset="invented",
+        seconds=seconds,
+        provenance=provenance,
+        texts=count_texts(samples.cluster),
+    )
+    cells.add(cell, samples, items)
+    return len(samples)
 
 
 def score_model(job: Job, say: Say) -> None:

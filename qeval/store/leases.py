@@ -84,6 +84,10 @@ class Holders:
         except (OSError, msgspec.MsgspecError):
             return None
 
+    def forget(self, name: str) -> None:
+        """Nothing is known any more of a holder that has ended."""
+        self._file(name).unlink(missing_ok=True)
+
     def state(self, name: str) -> State:
         """How a holder is: "died" too where it has not been heard of for too long."""
         holder = self.read(name)
@@ -93,7 +97,9 @@ class Holders:
 
     def at_work(self) -> list[Holder]:
         """Those that live."""
-        names = sorted(file.stem for file in self.folder.glob("*.json"))
+        names: list[str] = []
+        with contextlib.suppress(FileNotFoundError):  # all may be forgotten while this looks
+            names = sorted(file.stem for file in self.folder.glob("*.json"))
         found = filter(None, map(self.read, names))
         return [one for one in found if one.state == "at work" and self._lives(one)]
 

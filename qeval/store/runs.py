@@ -34,10 +34,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from qeval.base import reading
-from qeval.base.errors import IncomparableError, QevalError, did_you_mean
+from qeval.base.errors import QevalError, did_you_mean
 from qeval.base.files import changed, disk_errors, link_or_copy, remove, shared, write_atomic
 from qeval.base.names import inside, is_file_name, slug
 from qeval.base.records import Cell, Item, Run, Samples
+from qeval.store import newest
 from qeval.store.checking import SAMPLES_FILE, check_cell, check_run, check_samples, made_of, table_of
 from qeval.store.checksums import (
     damaged,
@@ -62,9 +63,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-NEWEST_FILE = ".newest"
-_NAME = 1 << 12
-"""The most bytes of the file that names the newest run."""
 RUN_FILE = "run.json"
 CELL_FILE = "cell.json"
 ITEMS_FILE = "items.parquet"
@@ -329,24 +327,17 @@ class Store:
     def runs(self) -> list[RunDir]:
         """All run directories: the one that began or ended last, then by the time of their last change."""
         found = [(path, when) for path in self._folders() if (when := changed(path / RUN_FILE))]
-        newest = self._marked()
-        found.sort(key=lambda one: (one[0].name == newest, one[1], one[0].name), reverse=True)
+        last = newest.marked(self.root)
+        name = last.run if last else ""
+        found.sort(key=lambda one: (one[0].name == name, one[1], one[0].name), reverse=True)
         return [RunDir(path) for path, _ in found]
 
     def _folders(self) -> list[Path]:
         return [path for path in self.root.iterdir() if path.is_dir()] if self.root.is_dir() else []
 
     def mark_newest(self, run_id: str) -> None:
-        """Remember that a run began or ended now; "" for one that does not have an id yet."""
-        with disk_errors(self.root):
-            write_atomic(self.root / NEWEST_FILE, f"{run_id}\n".encode())
-
-    def _marked(self) -> str | None:
-        """The run that began or ended last, "" for one that never got so far, None where nothing tells."""
-        try:
-            return reading.text(self.root / NEWEST_FILE, _NAME).strip()
-        except (OSError, ValueError):
-            return None
+        """Remember that a run began or ended now."""
+        newest.mark(self.root, run_id)
 
     def find(self, key: str) -> tuple[RunDir, Cell] | None:
         """A finished, undamaged cell under `key` in any run, of which it is known what items share texts."""
@@ -363,7 +354,7 @@ class Store:
         Raises QevalError when there is none, or several.
         """
         if name is None:
-            return self._newest()
+            return newest.strictly(self)
         for path in (Path(name).expanduser(), self.root / name):
             if (path / RUN_FILE).exists():
                 return RunDir(path)
@@ -378,18 +369,3 @@ class Store:
         known = [run.path.name for run in self.runs()]
         hint = did_you_mean(name, known) or "Make one with: qeval run --model demo"
         raise QevalError(f"There is no run {name!r} in {self.root}.", hint)
-
-    def _newest(self) -> RunDir:
-        runs, marked = self.runs(), self._marked()
-        if marked and is_file_name(marked) and (self.root / marked).is_dir():
-            return RunDir(
-                self.root / marked
-            )  # reading it says what is wrong with it, if it is lost or damaged
-        if not runs:
-            raise QevalError(f"There is no run in {self.root} yet.", "Make one with: qeval run --model demo")
-        if marked == "":
-            raise IncomparableError(
-                "The newest run did not get far enough to have results; an older one is not used instead.",
-                "Run it again, or name a run; list them with: qeval list runs",
-            )
-        return runs[0]

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from dataclasses import dataclass
 from functools import cached_property
@@ -110,6 +111,16 @@ class Work:
     def forget(self) -> None:
         """Nothing is planned any more."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+    def clear_after(self, holder: str) -> None:
+        """Remove what a holder that has ended told of itself, where nothing is planned any more: whoever
+        finished the run had not seen it yet, or took it for dead."""
+        if (self.path / PLAN_FILE).exists():
+            return
+        self.holders.forget(holder)
+        for folder in (self.holders.folder, self.path):
+            with contextlib.suppress(OSError):  # others are there too
+                folder.rmdir()
 
     def _result(self, variant: str, mark: str) -> Path:
         return self._folder(variant) / f"result.{mark}.json"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qeval.ask import suites
-from qeval.ask.order import fidelity_wish
+from qeval.ask.fidelity import wish_of_run
 from qeval.ask.protocols import check_files, of_suite, parse
 from qeval.base.errors import QevalError, UsageError
 from qeval.base.protocols import ANSWER_TOKENS, Protocol
@@ -98,10 +98,10 @@ def test_suites_say_by_which_protocols():
 
 
 def test_after_the_fact_the_suite_or_the_words_say_it():
-    assert [one.name for one in fidelity_wish(None, None, "demo", "demo").protocols] == ["prose"]
-    assert [one.name for one in fidelity_wish("prose", 5, "toy", "mine").protocols] == ["prose"]
+    assert [one.name for one in wish_of_run(None, None, "demo", "demo").protocols] == ["prose"]
+    assert [one.name for one in wish_of_run("prose", 5, "toy", "mine").protocols] == ["prose"]
     with pytest.raises(UsageError, match="names no protocol"):
-        fidelity_wish(None, None, "m", "tasks")
+        wish_of_run(None, None, "m", "tasks")
 
 
 def test_a_trace_has_tokens_and_windows():

@@ -97,13 +97,14 @@ def test_a_fifo_is_written_through(tmp_path) -> None:
     reader = threading.Thread(target=lambda: read.append(fifo.read_bytes()), daemon=True)
     reader.start()
     text = "more than a pipe holds at once\n" * 10_000
-    for _ in range(1000):  # until the reader is there
+    until = time.monotonic() + 300
+    while time.monotonic() < until:  # until the reader is there
         try:
             write_text(fifo, text)
             break
         except QevalError:
             time.sleep(0.01)
-    reader.join(10)
+    reader.join(300)
     assert read == [text.encode()]
     assert stat.S_ISFIFO(fifo.stat().st_mode)
 
@@ -183,6 +184,40 @@ def test_what_is_begun_in_a_run_is_removed_and_nothing_that_is_a_persons(tmp_pat
     assert sorted(
         str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()
     ) == sorted(kept)
+
+
+class Listed(list):
+    """What scandir gives, read to its end: its own iterator, and a context."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def __next__(self):
+        if not self:
+            raise StopIteration
+        return self.pop(0)
+
+
+def test_what_vanishes_while_it_is_looked_for_is_passed_over(tmp_path: Path, monkeypatch) -> None:
+    begun, gone = tmp_path / "cells" / ".01234567.abcd_123", tmp_path / "cells" / ".01234567.efgh_456"
+    for folder in (begun, gone):
+        folder.mkdir(parents=True)
+    scan = os.scandir
+
+    def vanishes(place):
+        found = scan(place)
+        if gone.exists() and Path(place) == gone.parent:
+            names = list(found)
+            gone.rmdir()
+            return Listed(names)
+        return found
+
+    monkeypatch.setattr(os, "scandir", vanishes)
+    remove_begun(tmp_path)
+    assert list((tmp_path / "cells").iterdir()) == []
 
 
 def test_a_new_file_is_as_private_as_all_and_an_old_one_stays_so(tmp_path: Path, monkeypatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -77,7 +78,9 @@ def test_in_a_checkout_the_command_can_be_typed_anywhere(tmp_path, monkeypatch) 
     monkeypatch.chdir(installed.origin().place)
     assert installed.remedy_here("bnb") == "pip install '.[bnb]'"
     monkeypatch.chdir(tmp_path)
-    assert installed.remedy_here("bnb") == f"cd {installed.origin().place} && pip install '.[bnb]'"
+    assert (
+        installed.remedy_here("bnb") == f"cd {shlex.quote(installed.origin().place)} && pip install '.[bnb]'"
+    )
     words = installed.remedy("gptq", isolated=False)
     assert words == f"In qeval's checkout, install it with: {installed.NOT_ISOLATED}'.[gptq]'"
 

@@ -48,7 +48,29 @@ def test_every_command_and_option_has_help_and_stands_in_the_readme(
     assert f"`{name}" in README.read_text() or f"\n{name} " in README.read_text()
 
 
+LIGHT = {"click", "msgspec", "typing_extensions"}
+"""The only packages of others that every command may import: a fifth of a second in all."""
+
+
+def _imported(code: str) -> tuple[set[str], int]:
+    """The packages of others that are imported once this has run, and how many modules of our own."""
+    code += (
+        "\nimport sys\nplaces = {n: getattr(m, '__file__', '') or '' for n, m in sys.modules.items()}\n"
+        "print(sum(n.startswith('qeval.') for n in places),"
+        " *{n.partition('.')[0] for n, place in places.items() if 'site-packages' in place})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    own, *others = done.stdout.splitlines()[-1].split()
+    return set(others), int(own)
+
+
 def test_help_is_quick() -> None:
+    """What it takes is what it imports, which no machine changes as it does seconds."""
+    help_alone = "from qeval.cli.main import main; main(['--help'], standalone_mode=False)"
+    others, own = _imported(help_alone)
+    assert others - _imported("pass")[0] <= LIGHT  # but for what .pth files import
+    assert own <= 75
+
     def once() -> float:
         """Processor seconds, which a busy machine does not stretch as it does the clock's."""
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -56,7 +78,7 @@ def test_help_is_quick() -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert any(once() < 0.2 for _ in range(7))
+    assert any(once() < 1 for _ in range(7))  # on the slowest machine there is; a fifth on a usual one
 
 
 def test_a_run_ends_with_a_table_and_is_kept(qeval_with_workers, runs_dir: Path) -> None:
@@ -109,8 +131,17 @@ def test_one_failed_variant_leaves_the_others(qeval) -> None:
     assert "gptq" in result.stdout
 
 
-def _start(runs_dir: Path, *more: str) -> subprocess.Popen[bytes]:
-    words = ["run", "--model", "toy[items=40,delay=0.3]", "--schemes", "fp16,bnb4", "--suite", "demo", *more]
+def _start(runs_dir: Path, delay: float, *more: str) -> subprocess.Popen[bytes]:
+    words = [
+        "run",
+        "--model",
+        f"toy[items=40,delay={delay}]",
+        "--schemes",
+        "fp16,bnb4",
+        "--suite",
+        "demo",
+        *more,
+    ]
     # A shell's background job ignores SIGINT, and so would its children: begin as a person's command does.
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -125,9 +156,15 @@ def _start(runs_dir: Path, *more: str) -> subprocess.Popen[bytes]:
     )
 
 
+def _cells(runs_dir: Path) -> list[Path]:
+    """What is finished; a hidden folder is still being written."""
+    found = runs_dir.glob("*/cells/*/cell.json")
+    return [file for file in found if not file.parent.name.startswith(".")]
+
+
 def _wait_for_cells(runs_dir: Path, count: int) -> None:
-    until = time.monotonic() + 180
-    while len(list(runs_dir.glob("*/cells/*/cell.json"))) < count:
+    until = time.monotonic() + 300
+    while len(_cells(runs_dir)) < count:
         assert time.monotonic() < until, "no cell was written"
         time.sleep(0.02)
 
@@ -137,19 +174,23 @@ def _wait_for_cells(runs_dir: Path, count: int) -> None:
 def test_killed_in_the_middle_it_resumes_with_the_same_numbers(
     tmp_path: Path, runs_dir: Path, how: int
 ) -> None:
-    process = _start(runs_dir)
-    _wait_for_cells(runs_dir, 6)
-    os.killpg(process.pid, how)
-    _, errors = process.communicate(timeout=120)
+    for delay in (0.3, 2.0, 10.0):  # a busy machine may finish it before it is killed; then it has longer
+        place = runs_dir / str(delay)
+        process = _start(place, delay)
+        _wait_for_cells(place, 6)
+        os.killpg(process.pid, how)
+        _, errors = process.communicate(timeout=300)
+        kept = {path: path.stat().st_mtime_ns for path in _cells(place)}
+        if len(kept) < 10:
+            break
     if how == signal.SIGINT:
         assert process.returncode == 130
         assert b"resumes from there" in errors
         assert b"Traceback" not in errors
-    kept = {path: path.stat().st_mtime_ns for path in runs_dir.rglob("cell.json")}
     assert 6 <= len(kept) < 10
-    resumed = _start(runs_dir, "--json")
-    undisturbed = _start(tmp_path / "other", "--json")
-    one, two = (json.loads(p.communicate(timeout=180)[0]) for p in (resumed, undisturbed))
+    resumed = _start(place, delay, "--json")
+    undisturbed = _start(tmp_path / "other", delay, "--json")
+    one, two = (json.loads(p.communicate(timeout=300)[0]) for p in (resumed, undisturbed))
     assert {path: path.stat().st_mtime_ns for path in kept} == kept, "a finished cell was computed again"
     for document in (one, two):
         document["run"].pop("created", None)

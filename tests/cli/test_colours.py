@@ -15,6 +15,12 @@ class Screen(io.StringIO):
         return True
 
 
+def test_a_sign_at_the_end_of_a_line_of_history_is_coloured() -> None:
+    told = speech.painted("bnb4 on qeval_facts   -3.00 ?\nbnb4 on prose   x1.021 ≈\nWhat is 3 ? not\n")
+    assert told.count("\x1b[33m") == 2
+    assert click.unstyle(told).startswith("bnb4 on qeval_facts   -3.00 ?\n")
+
+
 @pytest.fixture(autouse=True)
 def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "COLUMNS"):

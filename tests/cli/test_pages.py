@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 import threading
+import time
 import urllib.error
 import urllib.request
 from dataclasses import replace
@@ -331,9 +332,13 @@ def test_what_is_unforeseen_is_told_on_both_sides(capfd):
         with pytest.raises(urllib.error.HTTPError, match="500") as caught:
             urllib.request.urlopen(f"http://127.0.0.1:{server.server_address[1]}/")
         caught.value.close()
+        said, until = "", time.monotonic() + 120
+        while said.count("-" * 40) < 2 and time.monotonic() < until:  # the browser is told first
+            said += capfd.readouterr().err
+            time.sleep(0.01)
         server.shutdown()
         thread.join()
-    assert "ZeroDivisionError" in capfd.readouterr().err
+    assert "ZeroDivisionError" in said
 
 
 def test_fidelity_of_two_runs_is_not_mixed(site, monkeypatch):

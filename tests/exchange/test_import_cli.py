@@ -385,6 +385,7 @@ def test_a_task_without_a_judging_metric_does_not_refuse_the_others(qeval, tmp_p
     file = place / "int4" / f"results_{STAMP}.json"
     counted = json.loads(file.read_text())
     del counted["n-samples"]["bare"]
+    counted["versions"]["bare"] = "another"  # of how many items the baseline's is proves nothing then
     file.write_text(json.dumps(counted))
     run, told = imported(qeval, place)
     assert [[cell.task.name for cell in result.cells] for result in run.results] == [
@@ -393,7 +394,7 @@ def test_a_task_without_a_judging_metric_does_not_refuse_the_others(qeval, tmp_p
     ]
     assert {task.name for task in run.suite.tasks} == {"ner", "letters", "bare"}
     assert told.count("Left out: ner") == 2
-    assert "tiny[dtype=int4]: Left out: bare (no samples of bare" in told
+    assert "tiny[dtype=int4]: Left out: bare (no samples beside " in told
     qeval("gate", run.id, "--max-drop", "90", code=5)
 
 

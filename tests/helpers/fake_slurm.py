@@ -80,10 +80,17 @@ def run(words: list[str]) -> int:
                     stderr=log,
                 )
             )
-    (job / "elements").write_text(json.dumps([element.pid for element in elements]))
+    _tell(job / "elements", [element.pid for element in elements])
     codes = [element.wait() for element in elements]
-    (job / "codes").write_text(json.dumps(codes))
+    _tell(job / "codes", codes)
     return 0
+
+
+def _tell(file: Path, what: list[int]) -> None:
+    """Write what others wait for: it is there as a whole or not at all."""
+    begun = file.with_name(f".{file.name}")
+    begun.write_text(json.dumps(what))
+    begun.replace(file)
 
 
 def squeue(words: list[str]) -> int:

@@ -139,9 +139,12 @@ class Server:
         line, _ = listening.accept()
         head, descriptors, *_ = socket.recv_fds(line, _HEAD.size, 3)
         if len(head) < _HEAD.size:  # it was ended meanwhile
-            line.close()
+            _close(line, descriptors)
             return
         told = line.recv(_HEAD.unpack(head)[0], socket.MSG_WAITALL)
+        if len(told) < _HEAD.unpack(head)[0]:
+            _close(line, descriptors)
+            return
         pid = os.fork()
         if pid == 0:
             self.selector.close()
@@ -174,6 +177,12 @@ class Server:
             with contextlib.suppress(OSError):
                 line.send(_STATUS.pack(code))
             line.close()
+
+
+def _close(line: socket.socket, descriptors: Sequence[int]) -> None:
+    line.close()
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def be_the_worker(

@@ -6,10 +6,11 @@ from html.parser import HTMLParser
 
 
 class Outline(HTMLParser):
-    """A page as an indented list of its elements with their text, without drawings, styles and scripts."""
+    """A page as an indented list of its elements with their text, without drawings, styles, scripts
+    and what scripts put in place."""
 
     VOID = frozenset(("meta", "input", "br", "wbr"))
-    HIDDEN = frozenset(("svg", "style", "script"))
+    HIDDEN = frozenset(("svg", "style", "script", "template"))
     KEPT = frozenset(("id", "class", "scope", "role", "aria-label", "href", "for", "type", "value", "hidden"))
 
     def __init__(self, html):

@@ -57,6 +57,51 @@ def test_what_is_there_is_not_fetched_again_and_what_was_changed_is(hub: Hub, tm
     assert got(tmp_path)[1]
 
 
+def test_a_file_that_a_person_put_into_a_copy_is_never_replaced(hub: Hub, tmp_path) -> None:
+    hub.add("model", "org/name", FILES)
+    got(tmp_path)
+    mine = tmp_path / "models/org/name/notes/mine.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    assert got(tmp_path)[1]  # nothing is to be replaced
+    hub.add("model", "org/name", FILES | {"config.json": b"{}"})
+    with pytest.raises(QevalError, match=r"mine\.txt', which qeval fetch did not write") as caught:
+        got(tmp_path)
+    assert "Move what is yours elsewhere" in caught.value.hint
+    assert mine.read_text() == "mine"
+    mine.rename(tmp_path / "mine.txt")  # the remedy
+    assert not got(tmp_path)[1]
+    assert (tmp_path / "models/org/name/config.json").read_bytes() == b"{}"
+
+
+def test_a_file_that_was_changed_is_fetched_again_and_what_it_held_is_kept(hub: Hub, tmp_path) -> None:
+    hub.add("model", "org/name", FILES)
+    got(tmp_path)
+    (tmp_path / "models/org/name/config.json").write_text("mine")
+    told = []
+    fetch(model_wanted("org/name", None), tmp_path, told.append)
+    assert (tmp_path / "models/org/name/config.json").read_bytes() == FILES["config.json"]
+    [kept] = (tmp_path / hub_copy.CHANGED / "models/org/name").iterdir()
+    assert kept.read_text() == "mine"
+    assert any(str(kept) in line for line in told)
+    assert got(tmp_path)[1]
+
+
+def test_a_command_that_ended_in_the_middle_is_none_that_a_person_wrote(
+    hub: Hub, tmp_path, monkeypatch
+) -> None:
+    """The old copy is still in its place, with a file that the new one has no more."""
+    hub.add("model", "org/name", FILES | {"generation_config.json": b"{}"})
+    got(tmp_path)
+    hub.add("model", "org/name", FILES | {"tokenizer_config.json": b"{}"})
+    with monkeypatch.context() as patch:
+        patch.setattr(hub_copy, "_appear", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            got(tmp_path)
+    assert not got(tmp_path)[1]
+    assert got(tmp_path)[1]
+
+
 def test_a_broken_stream_is_resumed_where_it_broke(hub: Hub, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1024)
     hub.add("model", "org/name", FILES)

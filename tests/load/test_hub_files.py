@@ -6,9 +6,11 @@ import pytest
 from hub_stand_in import asked_by_this_process, serving
 
 from qeval.base.errors import QevalError
+from qeval.base.records import Task
 from qeval.load.hub_copy import fetch
 from qeval.load.hub_files import SetNeeded, joined, of_model, set_wanted
-from qeval.score.harness.sources import commit_of
+from qeval.score.harness.leaves import Leaf
+from qeval.score.harness.sources import commit_of, pin_notes
 
 CARD = b"""---
 license: mit
@@ -180,3 +182,22 @@ def test_a_commit_is_named_only_of_a_copy_that_still_holds_it(hub, tmp_path) -> 
     changed = to / "org/set/small/test.jsonl"
     changed.write_bytes(changed.read_bytes().replace(b"small", b"SMALL"))
     assert commit_of(None, "org/set", to) is None
+
+
+def test_a_mirror_of_another_revision_than_a_task_names_is_told(hub, tmp_path) -> None:
+    old = hub.add("dataset", "org/set", SET, branch="old")
+    to, need = tmp_path / "to", frozenset({"small"})
+    got(SetNeeded("org/set", need, revision="old"), to)
+
+    def told(pin: str | None, path: str = "org/set") -> tuple[str, ...]:
+        config = {"dataset_path": path, "dataset_kwargs": {"revision": pin} if pin else None}
+        return pin_notes(Leaf(Task("mine", "acc"), config, None), to)
+
+    other = "0123456789abcdef" * 2 + "01234567"
+    assert told(None) == told("old") == told(old) == told(old[:10]) == told(other, "org/none") == ()
+    assert told(other) == (f"it asks for revision {other} of org/set, and the mirror holds {old}.",)
+    assert told("main") == (
+        f"it asks for revision main of org/set; whether the mirror's {old} is that is not known.",
+    )
+    (to / "org/set/small/test.jsonl").write_bytes(b"{}")  # by hand
+    assert told(old) == (f"it asks for revision {old} of org/set; which one the mirror holds is not known.",)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 
 import pytest
-from factories import ARC, QUIZ, TRUTH, WIKI, conclude, context, make_run, with_cell, without_cell
+from factories import ARC, MEMBERS, QUIZ, TRUTH, WIKI, conclude, context, make_run, with_cell, without_cell
 
 from qeval.base import numbers
 from qeval.base.records import Policy, Result, Rule
-from qeval.compare.against import against
+from qeval.compare.against import MOST, against
 from qeval.compare.evidence import gather, with_baseline
 from qeval.report.cautions import cautions
 from qeval.report.foremost import foremost
@@ -22,7 +21,7 @@ from qeval.report.formats.markdown import render_markdown
 from qeval.report.headline import headline
 from qeval.report.ranking import BEST_FIRST, ranking
 from qeval.report.verdicts import MARKS
-from qeval.report.versus import MOST, versus
+from qeval.report.versus import versus
 
 TASKS = (ARC, QUIZ, TRUTH, WIKI)
 
@@ -188,8 +187,8 @@ def test_against_another_variant_it_is_as_if_that_were_the_baseline(name):
     run, read, _ = make_run(4, TASKS, 150, seed=5, effect=-0.02)
     (found,) = [one for one in against(gather(run, read)) if one.run.baseline == name]
     true = gather(with_baseline(run, name), read)
-    kept = {place: one for place, one in true.findings.items() if one.comparison.level != "subtask"}
-    assert found.findings == kept
+    assert found.findings == true.findings
+    assert found.comparisons == true.comparisons
     assert [entry.delta for entry in ranking(found).entries] == [
         entry.delta for entry in ranking(true).entries
     ]
@@ -200,23 +199,27 @@ def test_half_a_group_is_compared_with_nobody():
     run = without_cell(run, "fp16", "quiz_law")
     evidence = gather(run, read)
     assert {row for _, row in evidence.pairs} & {"quiz", "quiz_macro"} == set()
+    members = {task.name for task in MEMBERS} - {"quiz_law"}
     for found in against(evidence):
-        assert {row for _, row in found.pairs} == {"arc"}
+        assert {row for _, row in found.pairs} == {"arc", *members}
     half = without_cell(make_run(4, (QUIZ, ARC), 150, seed=5)[0], "gptq", "quiz_law")
     (found,) = [one for one in against(gather(half, read)) if one.run.baseline == "gptq"]
-    assert {row for _, row in found.pairs} == {"arc"}
+    assert {row for _, row in found.pairs} == {"arc", *members}
 
 
 def test_every_reference_is_about_the_rows_that_the_headings_name():
     run, read, items = make_run(4, (ARC, TRUTH, WIKI), 150, seed=5)
     made = built(without_cell(without_cell(run, "gptq", "truth"), "gptq", "wiki"), read, items)
     assert (made.ranking.title, made.ranking.ratio_of) == ("average", "wiki")
-    data = versus(made).payload["references"]
-    assert [one["name"] for one in data] == ["fp16", "bnb4", "gptq", "awq"]
-    told = {(one["name"], entry[0]): (entry[5], entry[9]) for one in data for entry in one["entries"]}
-    for (reference, place), cells in told.items():
-        lacks = "gptq" in (reference, versus(made).payload["variants"][place])
-        assert [cell == numbers.NONE for cell in cells] == [lacks, lacks]
+    found = [made, *versus(made).others]
+    assert [one.run.baseline for one in found] == ["fp16", "bnb4", "gptq", "awq"]
+    told = {
+        (one.run.baseline, entry.variant): (entry.delta, entry.ratio)
+        for one in found
+        for entry in one.ranking.entries
+    }
+    for pair, cells in told.items():
+        assert [cell == numbers.NONE for cell in cells] == ["gptq" in pair, "gptq" in pair]
     assert [one is None for one in versus(made).matrix[0]] == [True, False, True, False]
 
 
@@ -249,7 +252,8 @@ def test_every_bar_has_its_variants_colour():
     html = render_html(built(*make_run(3, (ARC, TRUTH), 60, seed=3)))
     decided = html.partition('id="decision"')[2].partition("</table>")[0]
     assert re.findall(r'<td class="ruler (v\d)"', decided) == re.findall(r'swatch (v\d)"', decided)
-    scores = re.findall(r'<tr class="(v\d)" data-variant.*?swatch (v\d)"', html, re.DOTALL)
+    own = html.partition('<template class="aside">')[0]
+    scores = re.findall(r'<tr class="(v\d)" data-variant.*?swatch (v\d)"', own, re.DOTALL)
     assert scores == [("v0", "v0"), ("v1", "v1"), ("v2", "v2")]
 
 
@@ -282,15 +286,17 @@ def test_a_failed_baseline_and_a_failed_variant_are_nobodys_reference():
     assert list(against(gather(replace(run, results=(broken, *run.results[1:])), read))) == []
 
 
-def test_the_matrix_is_the_table_of_each_reference():
+def test_the_page_holds_the_report_against_each_reference(monkeypatch):
+    monkeypatch.setattr("qeval.report.formats.asides.PLAIN", 10**9)
     run, read, items = make_run(4, TASKS, 120, seed=5, effect=-0.02)
     html = render_html(built(run, read, items))
     assert "Variant against variant" in html
-    data = json.loads(re.search(r'id="versus-data">(.*?)</script>', html, re.DOTALL)[1])
-    assert [one["name"] for one in data["references"]] == ["fp16", "bnb4", "gptq", "awq"]
+    asides = re.findall(r'<template class="aside">(.*?)</template>', html, re.DOTALL)
+    named = [re.search(r"Each variant against <strong>(\w+)</strong>", text)[1] for text in asides]
+    assert named == ["bnb4", "gptq", "awq"]
     two = make_run(2, TASKS, 40)
     alone = render_html(built(*two))
-    assert "versus-data" not in alone.partition("<script>")[0]
+    assert "aside" not in alone.partition("<script>")[0].partition("</style>")[2]
 
 
 def test_the_decision_table_is_data_too():

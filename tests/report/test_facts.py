@@ -29,7 +29,7 @@ def test_the_placement_is_told(placement: str, materialized: bool, told: dict[st
     first = run.results[0]
     assert first.provenance is not None
     made = replace(first.provenance, placement=placement, materialized=materialized)
-    facts = dict(provenance_facts(replace(first, provenance=made)))
+    facts = dict(provenance_facts(run, replace(first, provenance=made)))
     kept = {
         name: facts[name] for name in ("Placement", "Weights dequantised once for scoring") if name in facts
     }
@@ -57,9 +57,9 @@ def test_a_long_list_of_layers_is_cut_and_counted() -> None:
         "dynamic": {f"-:^{name}$": {} for name in names},
     }
     made = replace(first.provenance, quantization=told)
-    fact = dict(provenance_facts(replace(first, provenance=made)))["Quantisation"]
+    fact = dict(provenance_facts(run, replace(first, provenance=made)))["Quantisation"]
     assert fact.count("… (40 in all)") == 2
     assert len(fact) < 800
     few = replace(first.provenance, quantization={"bits": 4, "modules_to_not_convert": names[:2]})
-    fact = dict(provenance_facts(replace(first, provenance=few)))["Quantisation"]
+    fact = dict(provenance_facts(run, replace(first, provenance=few)))["Quantisation"]
     assert fact == f'bits 4, modules_to_not_convert ["{names[0]}", "{names[1]}"]'

@@ -12,7 +12,8 @@ from factories import ARC, QUIZ, TRUTH, compare_run, context, edited, make_run, 
 
 from qeval.base.errors import IncomparableError
 from qeval.base.records import Item, Task
-from qeval.compare.evidence import gather
+from qeval.compare.against import against
+from qeval.compare.evidence import gather, with_baseline
 from qeval.report import explorer as explorers
 from qeval.report.choosing import best, decided_by, lengths
 from qeval.report.explorer import BUDGET, changes, explore, flips_link, payload
@@ -42,6 +43,27 @@ def test_every_flip_is_counted_as_the_comparison_counts_it():
         assert (count.lost, count.gained) == (one.losses, one.gains)
         assert count.lost + count.gained + count.changed == one.flips
     assert explorer.shown == explorer.total
+
+
+@pytest.mark.parametrize("name", ["bnb4", "gptq", "awq"])
+def test_against_another_variant_the_same_items_are_counted_as_a_report_on_it_counts_them(name):
+    run, read, _ = make_run(4, (ARC, QUIZ, TRUTH), n_items=150, churn=0.3, seed=9)
+    own = explore(gather(run, read), items)
+    (evidence,) = [one for one in against(gather(run, read)) if one.run.baseline == name]
+    found, true = explorers.against(own, evidence), explore(gather(with_baseline(run, name), read), items)
+    assert (found.counts, found.patterns, found.total) == (true.counts, true.patterns, true.total)
+    assert found.shown == true.shown == found.total > 0
+    few = explore(gather(run, read), items, budget=20_000)
+    assert 0 < explorers.against(few, evidence).shown < found.total
+
+
+def test_what_is_shown_against_other_references_takes_its_room_from_the_items(monkeypatch):
+    run, read, _ = make_run(4, (ARC,), n_items=20)
+    evidence = gather(run, read)
+    assert explorers.room(evidence) == BUDGET
+    monkeypatch.setattr(explorers, "_SPARE", 0)
+    assert BUDGET - 2000 < explorers.room(evidence) < BUDGET
+    assert explorers.room(gather(replace(run, results=run.results[:2]), read)) == BUDGET
 
 
 def test_directions_and_margins():

@@ -81,6 +81,21 @@ def test_details_tell_what_was_loaded():
     assert "bnb4" in text
 
 
+def test_details_tell_which_metric_judges_each_task_within_the_width():
+    two = replace(ARC, name="quick", metric="acc")
+    text = terminal.details(make_run(2, n_items=5, tasks=(ARC, two))[0], 80)
+    assert re.search(r"^Scored by +acc_norm: arc; acc: quick$", text, re.MULTILINE)
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_one_task_is_spoken_of_by_its_name_and_not_as_an_average():
+    run, read, _ = make_run(2, n_items=200, tasks=(ARC,), effect=-0.3, seed=1)
+    run = replace(run, suite=replace(run.suite, average=("arc",)))
+    text = terminal.summary(gather(run, read))
+    assert "bnb4: Worse than 1 point. arc: " in text
+    assert "average" not in text
+
+
 def measured(run, measures):
     results = [replace(result, cost=Cost("here", 1.0, 5, measures)) for result in run.results]
     return replace(run, results=tuple(results))

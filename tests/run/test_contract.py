@@ -16,8 +16,8 @@ pytestmark = pytest.mark.slow
 
 BY_WORKERS = f"""
 run=$({QEVAL} run "$@" --prepare) || exit
-{QEVAL} worker "$run" --timeout 4 & one=$!
-{QEVAL} worker "$run" --timeout 4 & two=$!
+{QEVAL} worker "$run" --timeout 60 & one=$!
+{QEVAL} worker "$run" --timeout 60 & two=$!
 trap 'kill $one $two; wait; exit 130' INT TERM
 {QEVAL} run "$@" --finish --wait
 """

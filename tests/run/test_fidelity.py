@@ -83,7 +83,7 @@ def test_none_and_words_that_are_no_protocol(qeval):
 
 def test_a_run_of_others_is_refused(qeval, runs_dir, tmp_path):
     (tmp_path / "scores.csv").write_text("variant,task,score,n\nfp16,arc,50,100\nbnb4,arc,49,100\n")
-    from qeval.ask.order import Fidelity
+    from qeval.ask.fidelity import FidelityWish
     from qeval.ask.protocols import parse
     from qeval.run.fidelity import Places, measure_run
 
@@ -91,7 +91,7 @@ def test_a_run_of_others_is_refused(qeval, runs_dir, tmp_path):
     place = Store(runs_dir).open(None)
     place.write(replace(place.read(), source="a leaderboard"))
     with pytest.raises(QevalError, match="was scored by others"):
-        measure_run(place, Fidelity(parse("prose")), Places(tmp_path), lambda *_: None)
+        measure_run(place, FidelityWish(parse("prose")), Places(tmp_path), lambda *_: None)
 
 
 @pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_text("{}")])

@@ -60,6 +60,53 @@ def test_an_older_run_is_not_taken_for_one_that_did_not_begin(qeval, tmp_path: P
     assert judged(qeval(*GATE)) == old
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--model", "./nowhere", "--schemes", "fp16,bnb4", *TASKS),
+        ("--model", "toy", "--schemes", "fp16,bnb4", *TASKS, "--batch-size", "many"),
+        ("--model", "toy[fail=fp16]", "--schemes", "fp16", *TASKS),
+    ],
+)
+def test_a_run_without_results_is_passed_over_aloud_and_never_judged_past(
+    qeval, tmp_path: Path, words
+) -> None:
+    qeval(*GOOD)
+    good = judged(qeval(*GATE))
+    qeval("run", *words, code=None)
+    for show in (
+        ("show", "--json"),
+        ("report", "-o", tmp_path / "r.md"),
+        ("export", "--to", "csv", "-o", tmp_path),
+    ):
+        said = qeval(*show)
+        assert said.stderr.startswith("Note: The newest run, ")
+        assert f"This is the newest that has results: {good}, begun " in said.stderr
+    assert json.loads(qeval("show", "--json").stdout)["run"]["id"] == good
+    assert good in (tmp_path / "r.md").read_text()
+    for judge in (GATE, ("report", "-o", tmp_path / "judged.md", "--max-drop", "60")):
+        assert "PASS" not in qeval(*judge, code=None).stdout
+    assert not (tmp_path / "judged.md").exists()
+    assert judged(qeval("gate", good, "--max-drop", "60")) == good
+    assert "Note:" not in qeval("show", good).stderr
+
+
+def test_a_run_without_results_is_shown_where_there_is_no_other(qeval) -> None:
+    qeval("run", "--model", "toy[fail=fp16]", "--schemes", "fp16", *TASKS, code=1)
+    said = qeval("show")
+    assert "Did not run" in said.stdout
+    assert not said.stderr
+
+
+def test_what_is_not_to_name_a_model_does_not_name_the_one_that_did_not_begin(qeval, tmp_path: Path) -> None:
+    qeval(*GOOD)
+    qeval("run", "--model", tmp_path / "nowhere", "--schemes", "fp16,bnb4", *TASKS, code=1)
+    for words in ((*GATE, "--redact"), ("report", "--redact", "-o", tmp_path / "r.md")):
+        said = qeval(*words, code=None).stderr
+        assert "The newest run did not get far enough to have results" in said
+        assert "nowhere" not in said
+
+
 def test_the_same_order_of_changed_files_says_that_it_is_scored_anew(qeval, tmp_path: Path) -> None:
     mirror = tmp_path / "mirror" / "org" / "set"
     mirror.mkdir(parents=True)

@@ -85,8 +85,14 @@ def test_every_variant_has_a_worker_and_the_first_ones_questions_come_first(tmp_
     stage = Stage(tmp_path, play)
     assert stage.run("base", "a", "b", "c") == dict.fromkeys(("base", "a", "b", "c"), "done")
     assert stage.began[0] == ("base", "lead", "0")
-    assert [name for name, _, _ in stage.began] == ["base", "a", "b", "c"]
+    assert sorted(name for name, _, _ in stage.began) == ["a", "b", "base", "c"]  # two at once: either first
     assert {seat for _, _, seat in stage.began} == {"0", "1"}
+
+
+def test_variants_are_begun_in_their_order(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, done)
+    stage.run("base", "a", "b", "c", seats=SEATS[:1])
+    assert [name for name, _, _ in stage.began] == ["base", "a", "b", "c"]
 
 
 def test_where_variants_may_stop_early_the_baseline_is_finished_first(tmp_path: Path) -> None:
@@ -211,7 +217,7 @@ def test_without_any_gpu_left_every_variant_says_so(tmp_path: Path) -> None:
 def test_a_person_who_stops_it_ends_every_worker(tmp_path: Path) -> None:
     def play(job: Job, listen: Callable[[Event], None]) -> Result:
         listen(Todo((("task", 10),), 0))
-        assert stage.ended.wait(20)
+        assert stage.ended.wait(300)
         listen(Failed("It was ended.", lost="process"))
         return Result(job.variant, "failed")
 
@@ -247,13 +253,13 @@ def test_who_has_nothing_else_to_do_helps_and_all_together_are_one_count(
             listen(Note("as the others say"))
             listen(Progress("task", 30))
             helped.set()
-            assert stage.ended.wait(20)
+            assert stage.ended.wait(300)
             listen(Failed("It was ended.", lost="process"))
             return Result(job.variant, "failed")
         listen(Todo((("task", 100),), 0))
         listen(FED)
         listen(Progress("task", 10))
-        assert helped.wait(20)
+        assert helped.wait(300)
         listen(Progress("task", 50, taken=20))
         listen(Done())
         return Result(job.variant, "done")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -160,14 +161,54 @@ def test_the_next_worker_gets_ready_while_a_gpu_is_at_work(runs_dir: Path, devic
 def test_a_run_names_every_version_that_scored_it(qeval, runs_dir, monkeypatch) -> None:
     def scored(version: str, *words: str) -> str:
         monkeypatch.setattr(installed, "version", lambda: version)
-        qeval("run", "--model", "toy[items=5]", "--tasks", "arc_easy", *words)
+        qeval("run", "--model", "toy[items=5]", "--tasks", "arc_easy,piqa", *words)
         [file] = runs_dir.glob("*/run.json")
         return msgspec.json.decode(file.read_bytes())["qeval_version"]
 
     assert scored("1", "--schemes", "fp16") == "1"
     assert scored("2", "--schemes", "fp16") == "1"  # nothing was scored
     assert scored("2", "--schemes", "fp16", "--again") == "1"
-    shutil.rmtree(next(runs_dir.glob("*/cells")))
+    shutil.rmtree(next(runs_dir.glob("*/cells/*")))
     assert scored("2", "--schemes", "fp16") == "1, 2"
     assert "1, 2" in qeval("show").stdout
     assert scored("3", "--schemes", "fp16") == "1, 2"
+    shutil.rmtree(next(runs_dir.glob("*/cells")))
+    assert scored("2", "--schemes", "fp16") == "2"  # of what 1 scored nothing is left
+
+
+def test_cells_of_another_run_keep_the_version_that_scored_them(qeval, monkeypatch) -> None:
+    """What is taken over is told with the version and the day that it was scored by, in every document."""
+
+    def run(version: str, schemes: str) -> dict[str, Any]:
+        monkeypatch.setattr(installed, "version", lambda: version)
+        qeval("run", "--model", "toy[items=5]", "--tasks", "arc_easy,piqa", "--schemes", schemes)
+        return json.loads(qeval("show", "--json").stdout)
+
+    assert run("1", "fp16")["cautions"] == run("1", "fp16")["cautions"]
+    mixed = run("2", "fp16,rtn")
+    assert mixed["qeval"] == "1, 2"
+    told = {one["name"]: [cell["scored"]["qeval"] for cell in one["cells"]] for one in mixed["variants"]}
+    assert told == {"fp16": ["1", "1"], "rtn": ["2", "2"]}
+    day = mixed["variants"][0]["cells"][0]["scored"]["when"][:10]
+    sentence = f"Scored by qeval 1 on {day}: all 2 tasks of fp16."
+    assert sentence in mixed["cautions"]
+    shown = qeval("show").stdout
+    assert sentence in shown
+    assert f"all 2 tasks by qeval 1 on {day}" in shown.split("\nrtn\n")[0]
+    assert "all 2 tasks by" not in shown.split("\nrtn\n")[1]
+    assert run("3", "rtn,fp16")["qeval"] == "1, 2"  # another run, of which nothing is scored by 3
+
+
+def test_cells_that_do_not_tell_who_scored_them_are_said_not_to(qeval, runs_dir) -> None:
+    qeval("run", "--model", "toy[items=5]", "--tasks", "arc_easy", "--schemes", "fp16")
+    for file in runs_dir.glob("*/cells/*/cell.json"):
+        told = msgspec.json.decode(file.read_bytes())
+        old = {name: told[name] for name in told if name not in {"scored", "checksum"}}
+        file.write_bytes(msgspec.json.encode(old))  # as an older version stored it
+    for _ in range(2):  # resumed, it is still not known
+        qeval("run", "--model", "toy[items=5]", "--tasks", "arc_easy", "--schemes", "fp16,rtn")
+        shown = qeval("show", "--json").stdout
+        [old], [new] = (one["cells"] for one in json.loads(shown)["variants"])
+        assert old["scored"] is None
+        assert new["scored"]["qeval"]
+        assert "Scored by a version of qeval that is not known: the only task of fp16." in shown

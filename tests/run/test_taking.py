@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -55,7 +56,7 @@ def samples(place: Path) -> dict[str, str]:
 
 def a_worker(place: RunDir, *words: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        (sys.executable, "-m", "qeval", "worker", str(place.path), "--timeout", "4", *words),
+        (sys.executable, "-m", "qeval", "worker", str(place.path), "--timeout", "60", *words),
         env={**os.environ, **environment},
         stderr=subprocess.PIPE,
         text=True,
@@ -134,20 +135,41 @@ def test_a_variant_that_fails_is_the_only_one(qeval) -> None:
 
 def test_a_leader_that_is_killed_is_followed_by_another_one(qeval) -> None:
     place = prepared(qeval, "run", "--model", "toy[items=20,delay=1]", *TOY[3:])
-    one = a_worker(place)
-    until = time.monotonic() + 180
-    while not list(place.path.glob("cells/*/cell.json")) and time.monotonic() < until:
-        time.sleep(0.05)
-    family = [*psutil.Process(one.pid).children(recursive=True), psutil.Process(one.pid)]
-    for process in family:
-        process.kill()
-    one.communicate()
+    names, led = ("fp16", "rtn", "bnb4"), list[str]()
+    for _ in names:
+        if not led:  # between two variants it leads none
+            _killed_at_its_next_cell(place)
+            led = [name for name in names if _leases(place, name) and result_of(place, name) is None]
+    assert len(led) == 1  # the first, where the machine is not too busy
+    before = len(_leases(place, *led))
     two = a_worker(place, "--verbose")
     said = two.communicate(timeout=300)[1]
     assert two.returncode == 0, said
-    assert "[fp16] arc_easy" in said
-    assert len(list((place.work / "fp16").glob("lead.*.lease"))) == 2
-    assert [result_of(place, name).status for name in ("fp16", "rtn", "bnb4")] == ["done"] * 3
+    assert f"[{led[0]}] arc_easy" in said
+    assert len(_leases(place, *led)) == before + 1
+    assert [result_of(place, name).status for name in names] == ["done"] * 3
+
+
+def _leases(place: RunDir, name: str) -> list[Path]:
+    return list((place.work / name).glob("lead.*.lease"))
+
+
+def _killed_at_its_next_cell(place: RunDir) -> None:
+    """Start a worker, and kill it with all that it started, itself first, once it has finished a task."""
+
+    def cells() -> int:
+        found = place.path.glob("cells/*/cell.json")
+        return sum(not file.parent.name.startswith(".") for file in found)
+
+    before, one, until = cells(), a_worker(place), time.monotonic() + 300
+    while cells() == before:
+        assert time.monotonic() < until, "no cell was written"
+        time.sleep(0.02)
+    parent = psutil.Process(one.pid)
+    for process in [parent, *parent.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    one.communicate()
 
 
 def test_a_worker_that_is_told_to_end_leaves_no_process_and_its_work_at_once(qeval) -> None:
@@ -161,7 +183,7 @@ def test_a_worker_that_is_told_to_end_leaves_no_process_and_its_work_at_once(qev
     assert "Stopped." in one.communicate(timeout=120)[1]
     assert one.returncode == 143
     assert time.monotonic() - start < 60
-    assert psutil.wait_procs(begun, 30)[1] == []
+    assert psutil.wait_procs(begun, 120)[1] == []
     work = Work(place.work)
     assert work.holders.at_work() == []
     leases = Leases(work.holders, "next")
@@ -259,6 +281,18 @@ def test_a_command_does_not_disturb_workers(qeval) -> None:
     Work(place.work).holders.write(Holder("one", "far", "far/0/1", 1, state="stopped"))
     prepared(qeval, *TOY)
     assert Work(place.work).plan().mark != mark
+
+
+def test_a_worker_that_ends_when_all_is_forgotten_leaves_nothing(qeval, monkeypatch) -> None:
+    place = prepared(qeval, *TOY)
+
+    def forgotten(taker: taking.Taker) -> list[Part]:
+        taker.work.forget()  # by a command that took it for dead
+        return []
+
+    monkeypatch.setattr(taking.Taker, "left", forgotten)
+    taking.work(place, lambda *_: None)
+    assert not place.work.exists()
 
 
 def test_workers_of_a_plan_that_was_replaced_end(qeval) -> None:

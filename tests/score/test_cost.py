@@ -16,7 +16,7 @@ from qeval.score import cost
 from qeval.score.cost import Bench, measure
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::FutureWarning")]
-BENCH = Bench(16, (1, 3), (2,), (4, 6), repeats=3, warmup=1, seconds=60)
+BENCH = Bench(16, (1, 3), (2,), (4, 6), repeats=3, warmup=1, seconds=6000)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_each_pass_feeds_what_it_says(loaded: models.Loaded, monkeypatch: pytest
         return forward(tokens, **keywords)
 
     monkeypatch.setattr(loaded.model, "forward", spy)
-    one = Bench(5, (), (2,), (3,), repeats=1, warmup=0, seconds=60)
+    one = Bench(5, (), (2,), (3,), repeats=1, warmup=0, seconds=6000)
     measure(loaded, bench=one)
     with_cache, without = shapes[:4], shapes[4:]
     assert with_cache == [(2, 5), (2, 1), (2, 1), (2, 1)]
@@ -119,7 +119,7 @@ def test_what_does_not_fit_into_memory_is_left_out(
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(loaded.model, "forward", full)
-    found = measure(loaded, bench=Bench(4, (1,), (), (), repeats=1, warmup=0, seconds=60))
+    found = measure(loaded, bench=Bench(4, (1,), (), (), repeats=1, warmup=0, seconds=6000))
     assert "Not measured" in found.notes[0]
 
 
@@ -132,7 +132,7 @@ def test_what_fails_costs_its_own_figure_only(loaded: models.Loaded, monkeypatch
         return forward(tokens, use_cache=use_cache, **keywords)
 
     monkeypatch.setattr(loaded.model, "forward", broken)
-    found = measure(loaded, bench=Bench(4, (1,), (1,), (2, 3), repeats=1, warmup=0, seconds=60))
+    found = measure(loaded, bench=Bench(4, (1,), (1,), (2, 3), repeats=1, warmup=0, seconds=6000))
     names = [name for name in found.measures if not name.endswith("throughput")]
     assert names == [
         "prefill/batch=1/prompt=4",
@@ -146,9 +146,10 @@ def test_what_fails_costs_its_own_figure_only(loaded: models.Loaded, monkeypatch
     )
 
 
-def test_a_model_of_few_positions_is_measured_within_them() -> None:
+def test_a_model_of_few_positions_is_measured_within_them(monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
+    monkeypatch.setattr(cost, "CPU", replace(cost.CPU, seconds=6000))  # whoever else is at work here
     model = GPT2LMHeadModel(GPT2Config(vocab_size=64, n_positions=64, n_embd=32, n_layer=1, n_head=2)).eval()
     found = measure(models.Loaded(model, None, Provenance("tiny", device="here")))
     names = [name for name in found.measures if not name.endswith("throughput")]

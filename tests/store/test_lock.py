@@ -98,7 +98,7 @@ def test_of_two_that_find_a_dead_ones_lock_one_takes_it(tmp_path: Path, monkeypa
         try:
             with lock.held(tmp_path):
                 entered.append(1)
-                over.wait(30)  # until the other one is refused
+                over.wait(300)  # until the other one is refused
         except QevalError as error:
             refused.append(error)
             over.set()
@@ -106,7 +106,7 @@ def test_of_two_that_find_a_dead_ones_lock_one_takes_it(tmp_path: Path, monkeypa
     monkeypatch.setattr(lock, "_holder", slowly)
     first, second = threading.Thread(target=take), threading.Thread(target=take)
     first.start()
-    looked.wait(60)
+    looked.wait(300)
     second.start()
     first.join()
     second.join()

@@ -26,6 +26,7 @@ from qeval.base.records import Cell, Item, Result, Run, Samples, Scheme, Suite, 
 from qeval.load.toy import Toy
 from qeval.score import toy
 from qeval.store.clusters import clusters
+from qeval.store.newest import mark
 from qeval.store.reader import reader
 from qeval.store.runs import RunDir, Store
 
@@ -208,7 +209,10 @@ def test_the_newest_run_is_the_one_that_began_or_ended_last(tmp_path: Path) -> N
     assert store.open(None).path.name == "a"
     assert [run.path.name for run in store.runs()] == ["a", "b"]
     store.mark_newest("")
-    with pytest.raises(IncomparableError, match="did not get far enough"):
+    with pytest.raises(IncomparableError, match="The newest run did not get far enough to have results; an"):
+        store.open(None)
+    mark(tmp_path, "", "org/name\nwith a line", "It is not there.")
+    with pytest.raises(IncomparableError, match=r"run, of org/name with a line, did .* \(It is not there\);"):
         store.open(None)
     assert store.open("b").path.name == "b"
     store.mark_newest("gone")

@@ -13,6 +13,7 @@ from qeval.base.errors import QevalError
 from qeval.exchange.lm_eval.judging import Judge
 from qeval.exchange.lm_eval.results import AGAIN
 from qeval.exchange.lm_eval.survey import Survey
+from qeval.exchange.readers import inspect
 from qeval.exchange.readers.shape import UNPROVED
 from qeval.score.harness.rules import PERPLEXITIES
 
@@ -46,12 +47,21 @@ def _check_count(survey: Survey, judge: Judge) -> None:
     valued = max(column.n for (_, name), column in survey.columns.items() if name == judge.filter)
     whole, scored = count.get("original"), count.get("effective")
     if whole is not None and n > whole:
-        raise QevalError(f"{survey.path} has {n} items, and {survey.task} has only {whole}.", AGAIN)
+        raise QevalError(
+            f"{survey.path} has {n} items, and {survey.task} has only {whole}.", _remedy(survey, AGAIN)
+        )
     if scored is not None and scored not in (n, valued):
         raise QevalError(
             f"{survey.path} has {n} items, and {survey.results.path.name} says that {scored} were scored.",
-            _OTHER_RUN,
+            _remedy(survey, _OTHER_RUN),
         )
+
+
+def _remedy(survey: Survey, usual: str) -> str:
+    """The `usual` remedy; a log of inspect holds its samples itself, and nobody can move them away."""
+    if survey.results.writer != inspect.WRITER:
+        return usual
+    return f"Run inspect eval again, or leave {survey.path.name} out: name the others."
 
 
 def _check_mean(survey: Survey, judge: Judge) -> Iterator[str]:
@@ -69,7 +79,7 @@ def _check_mean(survey: Survey, judge: Judge) -> Iterator[str]:
     if not close:
         raise QevalError(
             f"{survey.path}: the mean of {name} is {mean:.6g}, and {survey.results.path.name} says {said}.",
-            _OTHER_RUN,
+            _remedy(survey, _OTHER_RUN),
         )
 
 

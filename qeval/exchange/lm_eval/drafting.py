@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from qeval.base.errors import QevalError
@@ -15,11 +16,14 @@ from qeval.exchange.lm_eval.survey import Survey, survey
 from qeval.exchange.lm_eval.unsampled import published
 from qeval.exchange.lm_eval.variants import Measured
 
+_SHOWN = 4
+
 
 @dataclass
 class Draft:
     """What is known so far of all variants, the baseline first. `surveys` go by variant and task, `tasks` and
-    `judges` by task; `left` holds why a task is left out, by variant (for all of them, under "") and task."""
+    `judges` by task; `left` holds why a task is left out, by variant (for all of them, under "") and task;
+    `counted` from what file it is known how many items a variant's task has, where its own does not tell."""
 
     variants: Sequence[Measured]
     groups: Groups
@@ -28,6 +32,7 @@ class Draft:
     tasks: dict[str, Task] = field(default_factory=dict)
     judges: dict[str, Judge] = field(default_factory=dict)
     left: dict[str, dict[str, str]] = field(default_factory=dict)
+    counted: defaultdict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
 
     def of_task(self, task: str) -> list[Survey]:
         """The task's surveys, the baseline's first."""
@@ -50,12 +55,41 @@ def look_through(draft: Draft, variant: Measured, each: Each) -> None:
     for (task, wanted), one in zip(there.items(), surveys, strict=True):
         draft.tasks.setdefault(task, wanted)
         if one is None:
-            file = variant.newest[task].path
-            left[task] = f"no samples of {task} beside {file}, which does not tell of how many items"
+            left[task] = _uncounted(variant.newest[task])
         elif any(one.items.values()):
             found[task] = one
         else:
-            left[task] = f"{one.path} is empty"
+            left[task] = f"{one.path} has no item with a score"
+
+
+def _uncounted(results: ResultsFile) -> str:
+    return f"no samples beside {results.path}, which does not tell of how many items"
+
+
+def count_by_others(draft: Draft) -> None:
+    """Take how many items a task has from another variant, where one's own files do not tell it: a score of 0
+    or 1 has no standard error. It is as many where both were scored by one version of the task, with the same
+    limit; `draft.counted` keeps from whom."""
+    for variant in draft.variants:
+        left = draft.left[variant.name]
+        for task, results in variant.newest.items():
+            if left.get(task) != _uncounted(results):
+                continue
+            other = next((one for one in draft.of_task(task) if _as_many(results, one)), None)
+            found = other and published(results, task, next(iter(other.items.values())))
+            if other and found:
+                del left[task]
+                draft.surveys[variant.name][task] = found
+                as_many = f"so as many as in {other.results.path.name}"
+                draft.counted[variant.name][task] = (
+                    f"{results.path} does not tell of how many items, {as_many}"
+                )
+
+
+def _as_many(results: ResultsFile, other: Survey) -> bool:
+    """Whether a task has the same items in these results as in a survey of another variant."""
+    version, limit = results.task(other.task).version, results.config.get("limit", ...)
+    return (version, limit) == (other.said.version, other.results.config.get("limit"))
 
 
 def _surveyed(results: ResultsFile, task: str) -> Survey | None:
@@ -115,9 +149,27 @@ def _refuse_nothing(draft: Draft) -> None:
         if any(task in draft.tasks for task in draft.surveys[variant.name]):
             continue
         reasons = {**draft.left[""], **draft.left[variant.name]}
-        mine = [f"{task}: {why}" for task, why in reasons.items() if task in variant.newest]
+        mine = [
+            f"{tasks}: {why}"
+            for tasks, why in by_reason({task: reasons[task] for task in reasons if task in variant.newest})
+        ]
         if not mine:
             raise QevalError(
                 f"{variant.name} has results for none of the suite's tasks.", "Name another suite, or none."
             )
         raise QevalError(f"{variant.name} has no task that can be judged. {'; '.join(mine)}.", AS_TABLE)
+
+
+def by_reason(reasons: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The tasks that are left out for one reason, in words, and the reason."""
+    tasks: dict[str, list[str]] = {}
+    for task, why in reasons.items():
+        tasks.setdefault(why, []).append(task)
+    return [(listed(names), why) for why, names in tasks.items()]
+
+
+def listed(tasks: Sequence[str]) -> str:
+    """The first of these names, and how many more there are."""
+    rest = len(tasks) - _SHOWN
+    more = f" and {rest} more task{'s' * (rest > 1)}" if rest > 0 else ""
+    return f"{', '.join(tasks[:_SHOWN])}{more}"

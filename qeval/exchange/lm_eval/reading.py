@@ -20,7 +20,7 @@ from qeval.base.settings import Settings
 from qeval.exchange.choosing import chosen_baseline
 from qeval.exchange.lm_eval.apart import Each, each
 from qeval.exchange.lm_eval.checking import check, differing
-from qeval.exchange.lm_eval.drafting import Draft, judge, look_through
+from qeval.exchange.lm_eval.drafting import Draft, by_reason, count_by_others, judge, listed, look_through
 from qeval.exchange.lm_eval.groups import groups_in
 from qeval.exchange.lm_eval.judging import Judge, Wishes, other_filters
 from qeval.exchange.lm_eval.lines import read_lines, sample_bytes
@@ -44,8 +44,8 @@ from qeval.store.checking import PUBLISHED
 from qeval.store.clusters import count_texts
 
 SCHEME = "imported"
+_LONG, _BEGINNING = 200, 40
 _NO_WISHES = Wishes()
-_SHOWN = 4
 _UNKNOWN = "what was truly loaded is not known here"
 Read = tuple[Cell, Samples | None, tuple[Item, ...]]
 """A task of a variant, and what is there of its items."""
@@ -110,6 +110,7 @@ def _imported(
     with each(_size(found)) as each_of:
         for variant in draft.variants:
             look_through(draft, variant, each_of)
+        count_by_others(draft)
         judge(draft, wishes)
         settings = settings_of(draft.variants)
         samples: dict[str, Samples] = {}
@@ -151,15 +152,10 @@ def _result(
     last = variant.files[-1]
     alone = [cell.task.name for cell in cells if cell.aggregate_only]
     scheme = Scheme(PUBLISHED if alone else SCHEME)
-    notes += [f"No samples of {_listed(alone)}: compared as scores without items."] if alone else []
+    notes += [f"No samples of {listed(alone)}: compared as scores without items."] if alone else []
+    notes += _counted(draft, variant)
     made = Variant(variant.name, variant.model, scheme, revision_of(last), adapter_of(last))
     return Result(made, "done", tuple(cells), _provenance(variant, notes))
-
-
-def _listed(tasks: Sequence[str]) -> str:
-    """The first of these names, and how many more there are."""
-    more = f" and {len(tasks) - _SHOWN} more tasks" if len(tasks) > _SHOWN else ""
-    return f"{', '.join(tasks[:_SHOWN])}{more}"
 
 
 def _with_strays(result: Result, files: Sequence[Path], baseline: str) -> Result:
@@ -175,7 +171,14 @@ def _with_strays(result: Result, files: Sequence[Path], baseline: str) -> Result
 def _left_out(draft: Draft, variant: Measured) -> list[str]:
     """A sentence for each task that is not judged."""
     reasons = {**draft.left[""], **draft.left[variant.name]}
-    return [f"Left out: {task} ({why})." for task, why in reasons.items()]
+    return [f"Left out: {tasks} ({why})." for tasks, why in by_reason(reasons)]
+
+
+def _counted(draft: Draft, variant: Measured) -> list[str]:
+    """A sentence for the tasks of which another variant tells how many items they have."""
+    counted = draft.counted[variant.name].items()
+    told = by_reason({task: why for task, why in counted if task in draft.tasks})
+    return [f"{why}: {tasks}." for tasks, why in told]
 
 
 def _known(texts: tuple[Item, ...], items: Mapping[str, tuple[Item, ...]]) -> tuple[Item, ...]:
@@ -268,7 +271,8 @@ def _provenance(variant: Measured, notes: Sequence[str]) -> Provenance:
         for name, key in (("lm_eval", "lm_eval_version"), ("transformers", "transformers_version"))
         if table.get(key)
     } | dict(table.get(PACKAGES) or {})
-    arguments = ", ".join(f"{k}={v}" for k, v in arguments_of(config.get("model_args")).items())
+    asked = arguments_of(config.get("model_args"))
+    arguments = ", ".join(f"{name}={_short(value)}" for name, value in asked.items())
     backend = table.get("model_source") or config.get("model") or "unknown"
     return Provenance(
         model=variant.model,
@@ -283,6 +287,11 @@ def _provenance(variant: Measured, notes: Sequence[str]) -> Provenance:
             *notes,
         ),
     )
+
+
+def _short(value: str) -> str:
+    """An argument in a sentence: some harnesses record whole files of settings as one."""
+    return value if len(value) <= _LONG and value.isprintable() else f"{value[:_BEGINNING]!r}..."
 
 
 def _suite_of(draft: Draft, results: Sequence[Result]) -> Suite:

@@ -206,6 +206,7 @@ def find_results(paths: Sequence[Path]) -> list[ResultsFile]:
     return sorted(found, key=lambda results: (results.stamp, str(results.path)))
 
 
+_OTHERWISE = "has `results` that are no table of metrics for each task, so no release of lm-eval wrote them"
 _NOTHING = (
     "Name what lm_eval --output_path made, a directory or a results file (a JSON object with `results`); or "
     "a table of scores, whose columns `qeval import --help` lists."
@@ -213,14 +214,16 @@ _NOTHING = (
 
 
 def _nothing(paths: Sequence[Path], files: Iterable[Path]) -> QevalError:
-    """The error where there are no results: they may not have been fetched."""
+    """The error where there are no results: they may not have been fetched, or stand in another shape."""
     for file in files:
         try:
-            reading.json_document(file)
+            table = reading.json_document(file)
         except reading.PointerError as error:
             return QevalError(f"{file} cannot be read: {reading.told(error)}.", error.remedy)
         except OSError:
             continue
+        if isinstance(table, dict) and "results" in table:
+            return QevalError(f"{file} {_OTHERWISE}.", AS_TABLE)
     return QevalError(f"{named(paths)} holds no results of lm-eval.", _NOTHING)
 
 
@@ -322,9 +325,9 @@ def _read_results(path: Path, root: Path, details: Details) -> ResultsFile | Non
     stamp = match.group(1) if match else ""
     if isinstance(table, dict) and lighteval.is_lightevals(table):
         table = lighteval.as_lm_eval(table, stamp, details(path, stamp))
-    if not (isinstance(table, dict) and _is_lm_evals(table)):
+    if not (isinstance(table, dict) and (_is_lm_evals(table) or _has_errors(table))):
         return None
-    return ResultsFile(path, stamp, table, _below(path, root))
+    return ResultsFile(path, stamp, _called(table), _below(path, root))
 
 
 def _log(path: Path, root: Path) -> ResultsFile:
@@ -353,6 +356,25 @@ def _is_lm_evals(table: Mapping[str, Any]) -> bool:
         isinstance(called, dict) and bool({"model", "model_args"} & called.keys())
     )
     return told and isinstance(table.get("results"), dict)
+
+
+def _has_errors(table: Mapping[str, Any]) -> bool:
+    """Whether a document has lm-eval's results, and nothing of how it was called: some standard error stands
+    beside its metric."""
+    found = table.get("results")
+    rows = [row for row in found.values() if isinstance(row, dict)] if isinstance(found, dict) else []
+    errors = [(row, name) for row in rows for name in row if "_stderr" in name]
+    return "config" not in table and any(name.replace("_stderr", "") in row for row, name in errors)
+
+
+def _called(table: dict[str, Any]) -> dict[str, Any]:
+    """A document with how lm-eval was called: where a person kept only its results, beside the model's name
+    and the number of examples, as far as these tell it."""
+    if _is_lm_evals(table):
+        return table
+    model = table.get("model_name") or table.get("model")
+    arguments = {"pretrained": model} if isinstance(model, str) else {}
+    return {**table, "config": {"model_args": arguments, "num_fewshot": table.get("num_fewshot")}}
 
 
 def strange(results: ResultsFile, task: str, error: Exception) -> QevalError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -18,15 +19,18 @@ from qeval.score.harness.rules import BINARY, PERPLEXITIES
 
 _NEAR = 1e-4
 """How far from a whole number a count may come out that is worked out from rounded figures."""
+_EXACT = 1e-5
+"""How far where there are more than _DIGITS digits."""
+_DIGITS = 8
 _STDERR = "_stderr"
-_RIGHT_OR_WRONG = BINARY | {"mc1"}
+_RIGHT_OR_WRONG = BINARY | {"mc1", "multiple_choice_grade"}
 
 
-def published(results: ResultsFile, task: str) -> Survey | None:
+def published(results: ResultsFile, task: str, known: int | None = None) -> Survey | None:
     """What the results say of a task, as if it had been seen in samples; None where nothing tells how many
-    items are behind its scores."""
+    items are behind its scores. `known`: how many there are where the results do not tell."""
     said = results.task(task)
-    n = _count(results, task, said)
+    n = _count(results, task, said) or known
     if n is None:
         return None
     found = _numbers(said)
@@ -85,18 +89,20 @@ def _count(results: ResultsFile, task: str, said: TaskResults) -> int | None:
     if isinstance(told, int) and told > 0:
         return told
     whole = size_of(task) if _unlimited(results) else None
-    return whole or next((n for n in map(_counted, *_errors(said)) if n is not None), None)
+    return whole or next((n for n in _proved(said) if n is not None), None)
 
 
-def _errors(said: TaskResults) -> tuple[list[float], list[float]]:
-    """The scores of 0/1 metrics, and their standard errors."""
-    numbers = _numbers(said)
-    pairs = [
-        (value, error)
-        for (metric, name), value in numbers.items()
-        if metric in _RIGHT_OR_WRONG and (error := _error(said, metric, name)) is not None
-    ]
-    return [value for value, _ in pairs], [error for _, error in pairs]
+def _proved(said: TaskResults) -> Iterator[int | None]:
+    """What the standard error of each metric proves, those first that are 0 or 1 by their names. Of any other
+    only digits prove that it is: to so many, no mean of other numbers comes out like one."""
+    pairs = [(key, error) for key in _numbers(said) if (error := _error(said, *key)) is not None]
+    pairs.sort(key=lambda pair: pair[0][0] not in _RIGHT_OR_WRONG)
+    for (metric, name), error in pairs:
+        score = float(said.metrics[f"{metric},{name}"])
+        if metric in _RIGHT_OR_WRONG:
+            yield _counted(score, error)
+        elif error != round(error, _DIGITS):
+            yield _counted(score, error, _EXACT)
 
 
 def _error(said: TaskResults, metric: str, name: str) -> float | None:
@@ -104,15 +110,16 @@ def _error(said: TaskResults, metric: str, name: str) -> float | None:
     return float(found) if _is_finite(found) and found > 0 else None
 
 
-def _counted(score: float, error: float) -> int | None:
+def _counted(score: float, error: float, within: float = 0.01) -> int | None:
     """The n of which lm-eval's standard error of a mean of 0s and 1s, sqrt(p(1 - p) / (n - 1)), is this one;
-    None where that is no whole number, or would not be with so many right."""
+    None where that is no whole number to `within`, or would not be with so many right."""
     if not 0 < score < 1:
         return None
     n = score * (1 - score) / (error * error) + 1
     right = score * n
-    near = all(math.isclose(number, round(number), abs_tol=_NEAR * number) for number in (n, right))
-    return round(n) if near and abs(n - round(n)) < 0.01 else None  # noqa: PLR2004 - far from any other n
+    off = {number: abs(number - round(number)) for number in (n, right)}
+    near = all(by <= _NEAR * number for number, by in off.items()) and off[n] < within
+    return round(n) if near and (within > _EXACT or off[right] < within) else None
 
 
 def _unlimited(results: ResultsFile) -> bool:

@@ -186,14 +186,23 @@ def _directory(results: ResultsFile, all_of_them: Sequence[ResultsFile]) -> str:
     return "-".join(own) or results.path.resolve().parent.name
 
 
+_LONG = 120
+"""More letters than that nobody types: GPT-NeoX recorded whole files of settings as arguments."""
+
+
 def _difference(part: Sequence[ResultsFile], twins: Sequence[Sequence[ResultsFile]]) -> str:
-    """What one variant says of itself and its namesakes do not, or where it lies, or its place among them."""
+    """What one variant says of itself and its namesakes do not (the name of its file, if that is too long to
+    type), where it lies if others say it too, or its place among them."""
     mine = _traits(part[0])
     others = [_traits(twin[0]) for twin in twins if twin is not part]
     own = {name: value for name, value in mine.items() if any(other.get(name) != value for other in others)}
+    told = ",".join(f"{name}={value}" for name, value in own.items())
+    alike = [twin[0] for twin in twins if _traits(twin[0]) == mine]
+    if own and (len(told) > _LONG or not told.isprintable()):
+        return part[-1].path.stem
     if own:
-        return ",".join(f"{name}={value}" for name, value in own.items())
-    if any(other == mine for other in others):
+        return f"{told},{_directory(part[0], alike)}" if len(alike) > 1 else told
+    if len(alike) > 1:
         return _directory(part[0], [twin[0] for twin in twins])
     order = sorted(json.dumps(_traits(twin[0]), sort_keys=True) for twin in twins)
     return str(order.index(json.dumps(mine, sort_keys=True)) + 1)

@@ -35,7 +35,16 @@ _REMEDY = "Download it again, or move its details away: without them the results
 
 def is_lightevals(table: Mapping[str, Any]) -> bool:
     """Whether a document is a results file of lighteval."""
-    return isinstance(table.get("config_general"), dict) and isinstance(table.get("results"), dict)
+    return bool(_general(table)) and isinstance(table.get("results"), dict)
+
+
+def _general(table: Mapping[str, Any]) -> Mapping[str, Any]:
+    """How lighteval was called; the first files of the Open LLM Leaderboard have it as `config`."""
+    for name, sign in (("config_general", ""), ("config", "lighteval_sha")):
+        found = table.get(name)
+        if isinstance(found, dict) and (sign in found or not sign):
+            return found
+    return {}
 
 
 def as_lm_eval(table: Mapping[str, Any], stamp: str, details: Sequence[Path]) -> dict[str, Any]:
@@ -43,7 +52,7 @@ def as_lm_eval(table: Mapping[str, Any], stamp: str, details: Sequence[Path]) ->
 
     Raises QevalError for details that are damaged.
     """
-    general = table["config_general"]
+    general = _general(table)
     full = [name for name in table["results"] if name != _ALL and _AVERAGE not in name]
     names = _short(full)
     tasks = {names[name]: _told(table, name, _details_of(name, stamp, details)) for name in full}
@@ -100,7 +109,8 @@ def _groups(results: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, l
 
 def _told(table: Mapping[str, Any], name: str, details: Path | None) -> Told:
     said = {metric: value for metric, value in table["results"][name].items() if _is_number(value)}
-    config = (table.get("config_tasks") or {}).get(name) or {}
+    config = (table.get("config_tasks") or {}).get(name)
+    config = config if isinstance(config, dict) else {}  # "LM Harness task", where the leaderboard wrote it
     lines = None if details is None else _lines(details)
     given = [line.pop("given") for line in lines or ()]
     scored = (
@@ -119,7 +129,7 @@ def _told(table: Mapping[str, Any], name: str, details: Path | None) -> Told:
             "dataset_path": config.get("hf_repo"),
             "dataset_name": config.get("hf_subset"),
             "target_delimiter": "",
-            "generation_kwargs": _settings(table["config_general"], config, scored=scored),
+            "generation_kwargs": _settings(_general(table), config, scored=scored),
             **({UNPROVED: [_GUESSED]} if not all(given) else {}),
         },
         counts=_counts(config),

@@ -56,24 +56,7 @@ def simulated(
     def load(recipe: Recipe) -> Any:
         skipped(recipe)
         model = open_model(recipe)
-        told = {"quant_method": name, **spec.shaping(recipe.options)}
-        layers = [one for one in linears(model) if not kept_plain(recipe, one[0])]
-        changed = False
-        for layer_name, layer in layers:
-            if check is not None:
-                check(layer_name, layer.out_features, layer.in_features, recipe.options)
-            changed = _round(spec, layer, recipe) or changed
-            _mark(layer, bits(layer.out_features, layer.in_features, recipe.options), told)
-        for stack in (one for one in experts.stacks(model) if not kept_plain(recipe, one.name)):
-            if check is not None:
-                check(stack.name, *stack.shape, recipe.options)
-            changed = _round_stack(spec, stack, recipe) or changed
-            _mark_stack(stack, bits(*stack.shape, recipe.options), told)
-        if layers and not changed:
-            raise QevalError(
-                f"{name} has changed no weight of {len(layers)} layers, so nothing is quantised.",
-                "Either all weights lie on its grid already, or the scheme's own code has a mistake.",
-            )
+        _round_model(spec, model, recipe)
         recipe.notes.append(f"{name} is simulated: weights are rounded to the grid and held unpacked.")
         return compute_in(model, recipe.compute)
 
@@ -90,6 +73,30 @@ def simulated(
         **fields,
     )
     return spec
+
+
+def _round_model(spec: Simulated, model: Any, recipe: Recipe) -> None:
+    """Round every weight of a model that the scheme concerns, and have each module tell it. Raises QevalError
+    where that changes none."""
+    check, bits = spec.check, spec.bits
+    told = {"quant_method": spec.name, **spec.shaping(recipe.options)}
+    layers = [one for one in linears(model) if not kept_plain(recipe, one[0])]
+    changed = False
+    for layer_name, layer in layers:
+        if check is not None:
+            check(layer_name, layer.out_features, layer.in_features, recipe.options)
+        changed = _round(spec, layer, recipe) or changed
+        _mark(layer, bits(layer.out_features, layer.in_features, recipe.options), told)
+    for stack in (one for one in experts.stacks(model) if not kept_plain(recipe, one.name)):
+        if check is not None:
+            check(stack.name, *stack.shape, recipe.options)
+        changed = _round_stack(spec, stack, recipe) or changed
+        _mark_stack(stack, bits(*stack.shape, recipe.options), told)
+    if layers and not changed:
+        raise QevalError(
+            f"{spec.name} has changed no weight of {len(layers)} layers, so nothing is quantised.",
+            "Either all weights lie on its grid already, or the scheme's own code has a mistake.",
+        )
 
 
 def _round(spec: Simulated, layer: Any, recipe: Recipe) -> bool:

@@ -107,62 +107,75 @@ def _cost_spec(
     """Points with intervals; those on the front are filled and joined by steps. Costs begin at 0, so that
     what lies twice as far costs twice as much. What is better lies higher."""
     falls = column.is_perplexity
-    better = "less is better" if axis.lower_is_better else "more is better"
-    x = {
-        "field": "cost",
-        "type": "quantitative",
-        "title": f"{axis.title} ({axis.unit}), {better}",
-        "scale": {"zero": True, "nice": True},
-        "axis": {"grid": False, "tickCount": 8 if width > NARROW else 4},
-    }
-    y = {
-        "field": "delta",
-        "type": "quantitative",
-        "scale": {"zero": not falls, "padding": 14, **({"reverse": True} if falls else {})},
-        "axis": _top_title(column),
-    }
+    places = {"x": _cost_channel(axis, width), "y": _delta_channel(column)}
     names = [point["name"] for point in points]
     known = {"field": "name", "type": "nominal", "legend": None}
     colour = {**known, "scale": colour_scale(run, names)}
-    fill = {"condition": {"test": "!datum.front", "value": PAPER}, **colour}
-    shape = {**known, "scale": shape_scale(names)}
-    step = "step-after" if axis.lower_is_better else "step-before"
-    line = {"type": "line", "color": SOFT, "strokeDash": [2, 3], "interpolate": step}
-    dot = {"type": "point", "size": 90, "strokeWidth": 1.5, "opacity": 1}
-    order = {"field": "cost", "type": "quantitative"}
     return {
         "width": width,
         "height": _HEIGHT,
         "data": {"values": _labelled(points, width, falls=falls)},
         "layer": [
             _rule_at(1.0 if falls else 0.0, "y"),
-            {"data": {"values": front}, "mark": line, "encoding": {"x": x, "y": y, "order": order}},
-            {
-                "mark": {"type": "rule", "strokeWidth": 1.5},
-                "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": colour},
-            },
-            {
-                "mark": dot,
-                "encoding": {
-                    "x": x,
-                    "y": y,
-                    "shape": shape,
-                    "stroke": colour,
-                    "fill": fill,
-                    "description": HOVER,
-                },
-            },
-            {
-                "mark": {
-                    "type": "text",
-                    "align": {"expr": "datum.align"},
-                    "dx": {"expr": "datum.dx"},
-                    "dy": {"expr": "datum.dy"},
-                    "color": INK,
-                },
-                "encoding": {"x": x, "y": y, "text": {"field": "name"}},
-            },
+            _front_line(front, places, lower_is_better=axis.lower_is_better),
+            _intervals(places, colour),
+            _dots(places, colour, {**known, "scale": shape_scale(names)}),
+            _names(places),
         ],
+    }
+
+
+def _cost_channel(axis: Axis, width: int) -> Spec:
+    better = "less is better" if axis.lower_is_better else "more is better"
+    return {
+        "field": "cost",
+        "type": "quantitative",
+        "title": f"{axis.title} ({axis.unit}), {better}",
+        "scale": {"zero": True, "nice": True},
+        "axis": {"grid": False, "tickCount": 8 if width > NARROW else 4},
+    }
+
+
+def _delta_channel(column: Column) -> Spec:
+    falls = column.is_perplexity
+    return {
+        "field": "delta",
+        "type": "quantitative",
+        "scale": {"zero": not falls, "padding": 14, **({"reverse": True} if falls else {})},
+        "axis": _top_title(column),
+    }
+
+
+def _front_line(front: list[Spec], places: Spec, *, lower_is_better: bool) -> Spec:
+    """The steps that join the points of the front."""
+    step = "step-after" if lower_is_better else "step-before"
+    line = {"type": "line", "color": SOFT, "strokeDash": [2, 3], "interpolate": step}
+    order = {"field": "cost", "type": "quantitative"}
+    return {"data": {"values": front}, "mark": line, "encoding": {**places, "order": order}}
+
+
+def _intervals(places: Spec, colour: Spec) -> Spec:
+    ends = {"y": {**places["y"], "field": "low"}, "y2": {"field": "high"}}
+    return {
+        "mark": {"type": "rule", "strokeWidth": 1.5},
+        "encoding": {"x": places["x"], **ends, "color": colour},
+    }
+
+
+def _dots(places: Spec, colour: Spec, shape: Spec) -> Spec:
+    """The points, hollow where another beats them in both."""
+    fill = {"condition": {"test": "!datum.front", "value": PAPER}, **colour}
+    return {
+        "mark": {"type": "point", "size": 90, "strokeWidth": 1.5, "opacity": 1},
+        "encoding": {**places, "shape": shape, "stroke": colour, "fill": fill, "description": HOVER},
+    }
+
+
+def _names(places: Spec) -> Spec:
+    moved = {name: {"expr": f"datum.{name}"} for name in ("align", "dx", "dy")}
+    return {
+        "mark": {"type": "text", **moved, "color": INK},
+        "encoding": {**places, "text": {"field": "name"}},
     }
 
 

@@ -22,6 +22,7 @@ from qeval.report.context import Context
 from qeval.report.explorer import changes, flips_link, payload
 from qeval.report.fidelity import BIN_HEADERS, HEADERS, MORE_HEADERS, PASSAGE_HEADERS, TRACE_HEADERS
 from qeval.report.formats import Format
+from qeval.report.formats.asides import packed
 from qeval.report.glossary import glossary
 from qeval.report.history.page import past
 from qeval.report.noise import FLOOR_HEADERS, SEED_HEADERS
@@ -31,7 +32,7 @@ from qeval.report.verdicts import MARKS, WORDS
 from qeval.report.versus import versus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from jinja2 import Environment
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from qeval.report.history.series import History
 
 STYLES = ("style.css", "decision.css", "colours.css", "tables.css", "subjects.css", "explorer.css")
-SCRIPTS = ("script.js", "decision.js", "tables.js", "explorer.js")
+SCRIPTS = ("script.js", "tables.js", "against.js", "items.js", "explorer.js")
 """What the page's one style and one script are joined from, in order: a file a topic."""
 
 
@@ -48,45 +49,81 @@ def render_html(context: Context, history: History | None = None) -> str:
     style, script, drawn = _joined(STYLES), _joined(SCRIPTS), charts(context)
     style += _joined(("strip.css",)) if history else ""
     met = versus(context)
-    names = [line.name for line in context.candidates]
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            **_parts(context, drawn),
+            cost_charts=[chart for chart in drawn if chart.id.startswith("cost-")],
+            sections=sections(context, drawn, past=history is not None),
+            past=past(history) if history else None,
+            data=as_script_data(payload(context.explorer, context.run)),
+            noise_tables=(
+                ("Noise floor by task", FLOOR_HEADERS, context.noise.floor),
+                ("Spread over seeds by task", SEED_HEADERS, context.noise.seeds),
+            ),
+            fidelity_headers=(HEADERS, MORE_HEADERS, TRACE_HEADERS, BIN_HEADERS, PASSAGE_HEADERS),
+            glossary=glossary(context),
+            versus=met,
+            asides=_raw(packed([_aside(one, context, drawn) for one in met.others])) if met else "",
+            policy=_policy(style, script),
+            style=_raw(style),
+            script=_raw(script),
+        )
+    )
+
+
+def _parts(context: Context, drawn: Sequence[Chart]) -> dict[str, Any]:
+    """What the templates of those parts need that depend on what is compared with."""
+    names, known = [line.name for line in context.candidates], changes(context.explorer)
     flipped = {
         (one.variant, one.task) for one in context.explorer.counts if one.lost + one.gained + one.changed
     }
-    template = _environment().get_template("report.html.j2")
-    return template.render(
-        context=context,
-        columns=COLUMNS,
-        charts={chart.id: chart for chart in drawn},
-        cost_charts=[chart for chart in drawn if chart.id.startswith("cost-")],
-        sections=sections(context, drawn, past=history is not None),
-        past=past(history) if history else None,
-        data=as_script_data(payload(context.explorer, context.run)),
-        changes=changes(context.explorer),
-        commonest=COMMONEST,
-        commonest_patterns=context.explorer.patterns[:COMMONEST],
-        flips_link=flips_link,
-        counted=functools.partial(_counted, changes(context.explorer)),
-        subject_sentences=sentences(context.subjects, names),
-        subject_extremes=extremes(context.subjects, names),
-        flips_of_task=lambda variant, task: (variant, task) in flipped,
-        swatch_class=lambda name: f"v{places(context.run).get(name, 0)}",
-        swatch=functools.partial(_swatch, places(context.run)),
-        noise_tables=(
-            ("Noise floor by task", FLOOR_HEADERS, context.noise.floor),
-            ("Spread over seeds by task", SEED_HEADERS, context.noise.seeds),
-        ),
-        fidelity_headers=(HEADERS, MORE_HEADERS, TRACE_HEADERS, BIN_HEADERS, PASSAGE_HEADERS),
-        calibration_headers=CALIBRATION_HEADERS,
-        glossary=glossary(context),
-        versus=met,
-        versus_data=as_script_data(met.payload) if met else "",
-        margin=context.evidence.margin.told(),
-        marks=MARKS,
-        words=WORDS,
-        policy=_policy(style, script),
-        style=_raw(style),
-        script=_raw(script),
-    )
+    return {
+        "aside": context.aside,
+        "context": context,
+        "charts": {chart.id: chart for chart in drawn},
+        "columns": COLUMNS,
+        "changes": known,
+        "commonest": COMMONEST,
+        "commonest_patterns": context.explorer.patterns[:COMMONEST],
+        "flips_link": (link := functools.partial(_leading, context.run.baseline if context.aside else "")),
+        "counted": functools.partial(_counted, known, link),
+        "subject_sentences": sentences(context.subjects, names),
+        "subject_extremes": extremes(context.subjects, names),
+        "flips_of_task": lambda variant, task: (variant, task) in flipped,
+        "swatch_class": lambda name: f"v{places(context.run).get(name, 0)}",
+        "swatch": functools.partial(_swatch, places(context.run)),
+        "calibration_headers": CALIBRATION_HEADERS,
+        "margin": context.evidence.margin.told(),
+        "marks": MARKS,
+        "words": WORDS,
+    }
+
+
+def _aside(context: Context, own: Context, drawn: Sequence[Chart]) -> str:
+    """The parts of the page against another reference: those that the page has, each with what there is."""
+    there = {
+        "masthead": True,
+        "decided": True,
+        "scores": bool(own.columns),
+        "numbers": bool(own.columns),
+        "saved": any(chart.id.startswith("cost-") for chart in drawn),
+        "differences": any(chart.id.startswith("forest") for chart in drawn),
+        "members": bool(own.subjects),
+        "texts": bool(own.documents),
+        "letters": bool(own.choices),
+        "counts": bool(own.explorer.counts),
+    }
+    known = {
+        "members": bool(context.subjects),
+        "texts": bool(context.documents),
+        "letters": bool(context.choices),
+        "counts": bool(context.explorer.counts),
+    }
+    parts = [(name, known.get(name, True)) for name, on_the_page in there.items() if on_the_page]
+    template = _environment().get_template("aside.html.j2")
+    return template.render(**_parts(context, drawn), parts=parts)
 
 
 def sections(context: Context, drawn: tuple[Chart, ...], *, past: bool = False) -> list[tuple[str, str]]:
@@ -164,8 +201,18 @@ def breakable(text: str) -> str:
     return Markup(re.sub(r"(?<=[_/])(?=.)", "<wbr>", str(escape(visible(text)))))  # noqa: S704 - escaped before
 
 
+def _leading(reference: str, **filters: str) -> str:
+    """The address of the explorer so filtered, against this variant; "" for the run's baseline."""
+    return flips_link(**filters, **{"with": reference})
+
+
 def _counted(
-    known: Mapping[str, Mapping[str, Mapping[str, int]]], row: Row, variant: str, change: str, text: str
+    known: Mapping[str, Mapping[str, Mapping[str, int]]],
+    leading: Callable[..., str],
+    row: Row,
+    variant: str,
+    change: str,
+    text: str,
 ) -> str:
     """A number of changed answers, leading to the items where the explorer counts the same."""
     from markupsafe import Markup
@@ -175,7 +222,7 @@ def _counted(
     n = sum(one[change] if change else sum(one.values()) for one in found)
     if not n or text != str(n):
         return text
-    link = flips_link(variant=variant, task=group, change=change)
+    link = leading(variant=variant, task=group, change=change)
     return Markup('<a href="{}">{}</a>').format(link, numbers.typographic(numbers.count(n)))
 
 

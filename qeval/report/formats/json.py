@@ -111,7 +111,8 @@ def _scores(evidence: Evidence, result: Result) -> list[dict[str, Any]]:
 
 def _cell(cell: Cell) -> dict[str, Any]:
     made = dataclasses.asdict(cell)
-    return {**made, "limited": cell.limited, "aggregate_only": cell.aggregate_only}
+    scored = made["scored"] if cell.scored and cell.scored.qeval else None  # null: nobody knows
+    return {**made, "scored": scored, "limited": cell.limited, "aggregate_only": cell.aggregate_only}
 
 
 def _margin(margin: Margin) -> dict[str, Any]:

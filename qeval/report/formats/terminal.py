@@ -12,7 +12,7 @@ from qeval.base.records import Comparison, Decision, Result, Run
 from qeval.base.text import one_line
 from qeval.compare.columns import COLUMNS, in_words
 from qeval.compare.evidence import Evidence
-from qeval.compare.rows import Row, score_of, summary_rows
+from qeval.compare.rows import Row, rows_of, score_of, summary_rows
 from qeval.report.cautions import TITLE, cautions
 from qeval.report.costs import cost_table
 from qeval.report.facts import Fact, provenance_facts, run_facts
@@ -172,13 +172,23 @@ def _ranked(evidence: Evidence, row: Row, name: str, score: float) -> str:
 
 def details(run: Run, width: int | None = None) -> str:
     """The run's facts and what was truly loaded for each variant, as `qeval show` prints them."""
-    blocks = [_facts(run_facts(run), width)]
+    metrics = [("Scored by", text)] if (text := _metrics(run)) else []
+    blocks = [_facts([*run_facts(run), *metrics], width)]
     for result in run.results:
         error = [("Did not run", result.error or "")] if result.status == "failed" else []
-        body = _facts([*error, *provenance_facts(result)], None if width is None else width - 2)
+        body = _facts([*error, *provenance_facts(run, result)], None if width is None else width - 2)
         indented = "\n".join(f"  {line}" for line in body.splitlines())
         blocks.append(f"{one_line(result.variant.name)}\n{indented}")
     return "\n\n".join(blocks) + "\n"
+
+
+def _metrics(run: Run) -> str:
+    """Each metric with the rows that it judges: "acc: arc_easy, mmlu; word_perplexity: wikitext"."""
+    found: dict[str, list[str]] = {}
+    for row in rows_of(run):
+        if row.level in ("task", "pooled") and row.judged_by:
+            found.setdefault(row.judged_by, []).append(row.id)
+    return "; ".join(f"{metric}: {', '.join(rows)}" for metric, rows in found.items())
 
 
 def _facts(facts: Iterable[Fact], width: int | None) -> str:

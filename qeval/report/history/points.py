@@ -198,7 +198,7 @@ def _of_fidelity(
     source: Source, result: Result, wanted: Wanted, judged: Sequence[Decision]
 ) -> Iterator[_Found]:
     """A point for each protocol by which the variant was measured."""
-    found = source.evidence.fidelity if source.evidence else fidelity.Fidelity()
+    found = source.evidence.fidelity if source.evidence else fidelity.FidelityRows()
     for name in found.protocols:
         row = found.row(result.variant.name, name)
         if row is None or not meant(name, wanted.task):

@@ -113,12 +113,7 @@ def blame(question: Question, say: Say) -> Blamed:
     found = grouping.grouped(names, blocks, question.by, linears)
     say(f"the baseline's states on {question.protocol.name}, {stream.n} positions")
     states = Boundaries(lm, layers, stream, usual_batch(lm, stream))
-    control = states.divergence(None), states.divergence(len(layers) - 1)
-    if any(control):
-        raise QevalError(
-            f"A swap of nothing is {max(control):.3g} nats from the baseline, where it must be nothing.",
-            "The model does not give the same numbers twice; blame cannot be laid on its modules.",
-        )
+    control = _control(states, len(layers) - 1)
     with swapped(base.model, model, names):
         whole = states.divergence(None)
     words = {group.name: grouping.skip_words(group, quantised, blocks, question.by) for group in found}
@@ -132,11 +127,23 @@ def blame(question: Question, say: Say) -> Blamed:
         n=stream.n,
         groups=tuple(rows),
         whole=whole,
-        control=max(control),
+        control=control,
         weights=sum(parameter.numel() for parameter in base.model.parameters()),
         bits=other.provenance.bits_overall,
     )
     return with_suggestion(made, question)
+
+
+def _control(states: Boundaries, last: int) -> float:
+    """The divergence of a swap of nothing, at the first layer and at the last, in nats. Raises QevalError
+    where it is not exactly 0."""
+    control = states.divergence(None), states.divergence(last)
+    if any(control):
+        raise QevalError(
+            f"A swap of nothing is {max(control):.3g} nats from the baseline, where it must be nothing.",
+            "The model does not give the same numbers twice; blame cannot be laid on its modules.",
+        )
+    return max(control)
 
 
 def _loaded(question: Question, variant: Variant) -> models.Loaded:

@@ -17,7 +17,7 @@ from qeval.base import numbers
 from qeval.base.errors import QevalError
 from qeval.base.fidelity import Measured, Positions, Role, Stream
 from qeval.base.hashing import digest
-from qeval.base.messages import Fidelity, Job, Note, Stage
+from qeval.base.messages import FidelityJob, Job, Note, Stage
 from qeval.base.protocols import Protocol
 from qeval.load.device import device_kind, gpu_free, threads
 from qeval.load.versions import versions
@@ -52,7 +52,7 @@ class Bench:
     tokenizer. `floats` loads the model once more, calculating in float32."""
 
     job: Job
-    asked: Fidelity
+    asked: FidelityJob
     lm: CausalModel
     tokenizer: Any
     say: Say
@@ -119,7 +119,7 @@ def _in_floats(job: Job, say: Say) -> Any:
     return loaded_variant(msgspec.structs.replace(job, settings=settings), say).model
 
 
-def replace_protocols(asked: Fidelity, protocols: Sequence[Protocol]) -> Fidelity:
+def replace_protocols(asked: FidelityJob, protocols: Sequence[Protocol]) -> FidelityJob:
     """The same for other protocols, each once."""
     return msgspec.structs.replace(asked, protocols=tuple(dict.fromkeys(protocols)), on_gpu=())
 

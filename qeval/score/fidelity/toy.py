@@ -11,7 +11,7 @@ import numpy as np
 
 from qeval.base.fidelity import Measured, Passage, Positions, Role, Stream
 from qeval.base.hashing import digest
-from qeval.base.messages import Fidelity, Job
+from qeval.base.messages import FidelityJob, Job
 from qeval.base.protocols import Protocol
 from qeval.store import fidelity as stored
 
@@ -35,7 +35,7 @@ def measure(job: Job) -> None:
             _store(job, asked, protocol, "candidate")
 
 
-def _store(job: Job, asked: Fidelity, protocol: Protocol, role: Role) -> None:
+def _store(job: Job, asked: FidelityJob, protocol: Protocol, role: Role) -> None:
     run = Path(job.runs_dir) / job.run_id
     tokens = stream(protocol)
     made_of = [job.identity, asked.baseline, tokens.sha256, protocol.name, role, "toy"]

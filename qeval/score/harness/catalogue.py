@@ -37,16 +37,30 @@ class Catalogue:
         return frozenset(self.files) | frozenset(self.tags)
 
 
-def known_tasks(tasks_dir: Path | None = None, cache_dir: Path | None = None) -> frozenset[str]:
-    """Every name of a task, a group or a tag: lm-eval's own and those under `tasks_dir`."""
-    return catalogue(tasks_dir, cache_dir).names
+def known_tasks(
+    tasks_dir: Path | None = None, cache_dir: Path | None = None, own: Path | None = None
+) -> frozenset[str]:
+    """Every name of a task, a group or a tag: lm-eval's own and those under `tasks_dir` and `own`."""
+    return catalogue(tasks_dir, cache_dir, own).names
 
 
-def catalogue(tasks_dir: Path | None = None, cache_dir: Path | None = None) -> Catalogue:
-    """The files under `tasks_dir` before lm-eval's own, which are remembered in `cache_dir`."""
-    own = scan(tasks_dir) if tasks_dir is not None else Catalogue()
-    stock = _stock(cache_dir)
-    return Catalogue({**stock.files, **own.files}, {**stock.tags, **own.tags})
+def catalogue(
+    tasks_dir: Path | None = None, cache_dir: Path | None = None, own: Path | None = None
+) -> Catalogue:
+    """The files under `own`, before those under `tasks_dir`, before lm-eval's own, which are remembered in
+    `cache_dir`."""
+    found = _stock(cache_dir)
+    for root in (tasks_dir, own):
+        more = scan(root) if root is not None else Catalogue()
+        found = Catalogue({**found.files, **more.files}, {**found.tags, **more.tags})
+    return found
+
+
+def names_in(folder: Path) -> frozenset[str]:
+    """The names of tasks and groups in the YAML files of a folder itself, not of those in it."""
+    paths = [str(path) for path in sorted(folder.glob("*.yaml"))]
+    raw = {path: _keys(path) for path in paths}
+    return frozenset(name for path in paths if (name := _name(_merged(path, raw, frozenset()))))
 
 
 @cache

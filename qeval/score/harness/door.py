@@ -47,6 +47,7 @@ def prepare(
     writing: Mapping[str, Any] | None = None,
     datasets_dir: Path | None = None,
     tasks_dir: Path | None = None,
+    own_tasks: Path | None = None,
     cache_dir: Path | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> tuple[PreparedTask, ...]:
@@ -57,7 +58,8 @@ def prepare(
     `max_length` is the longest sequence the model takes; longer ones lose their beginning, as in lm-eval.
     `framed`: perplexities are of texts inside the chat template. `writing` are the settings that are named in
     `base.settings.WRITING`. `datasets_dir` is a mirror of Hub data set repositories, DIR/<org>/<name>;
-    `tasks_dir` holds tasks of one's own; `cache_dir` keeps what was built, for every process.
+    `tasks_dir` and `own_tasks` hold tasks that are not lm-eval's;
+    `cache_dir` keeps what was built, for every process.
     `progress(name, done, total)` is called before each leaf and at the end.
 
     Raises UsageError for unknown tasks, metrics and filters, QevalError for data that is not to be had.
@@ -65,7 +67,7 @@ def prepare(
     from qeval.score.harness import cache, leaves, sources
 
     sources.look_again()
-    found = leaves.expand(tasks, tasks_dir, cache_dir)
+    found = leaves.expand(tasks, tasks_dir, cache_dir, own_tasks)
     settings = {"max_length": max_length, "seed": seed, "chat_template": chat_template, "framed": framed}
     place = None if cache_dir is None else (cache_dir / REQUESTS, cache.fingerprint(tokenizer))
     build = _builder(tokenizer, datasets_dir, settings)
@@ -74,6 +76,7 @@ def prepare(
         if progress is not None:
             progress(leaf.task.name, done, len(found))
         part = _remembered(leaf, place, datasets_dir, settings, build)
+        part = replace(part, notes=(*part.notes, *sources.pin_notes(leaf, datasets_dir)))
         if part.generates:
             part = written_as(part, tokenizer, **(writing or {}))
         prepared.append(replace(part, asked=asked(leaf, part)))

@@ -23,16 +23,18 @@ class Leaf:
     folder: Path | None
 
 
-def expand(tasks: Sequence[Task], tasks_dir: Path | None, cache_dir: Path | None) -> list[Leaf]:
+def expand(
+    tasks: Sequence[Task], tasks_dir: Path | None, cache_dir: Path | None, own: Path | None = None
+) -> list[Leaf]:
     """The leaf tasks that `tasks` stand for, groups and tags expanded, in lm-eval's order.
 
     Raises UsageError for an unknown name or a task asked for twice, QevalError for a broken YAML file.
     """
-    known = catalogue(tasks_dir, cache_dir)
+    known = catalogue(tasks_dir, cache_dir, own)
     for task in tasks:
         if task.name not in known.names:
             raise UsageError(f"There is no task {task.name!r}.", did_you_mean(task.name, known.names))
-    with code_from_source(tasks_dir):
+    with code_from_source(tasks_dir), code_from_source(own):
         registry = _registry([task.name for task in tasks], known)
         leaves = [leaf for task in tasks for leaf in _leaves(task, registry)]
     _once(leaves)

@@ -89,6 +89,7 @@ _OFTEN_RISING = frozenset(
         "consistency",
         "correct",
         "correlation",
+        "grade",
         "hits",
         "iou",
         "map",

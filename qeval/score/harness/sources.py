@@ -218,6 +218,30 @@ def commit_of(loaded: Any, path: str, datasets_dir: Path | None) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
+def pin_notes(leaf: Leaf, datasets_dir: Path | None) -> tuple[str, ...]:
+    """A sentence where a task names the revision of its data set and a mirror is read instead, whose commit
+    is another one, or is not known."""
+    path = str(leaf.config.get("dataset_path") or "")
+    pin = str((leaf.config.get("dataset_kwargs") or {}).get("revision") or "")
+    place = mirrored(path, datasets_dir)
+    if not pin or place is None or datasets_dir is None:
+        return ()
+    copy = known(datasets_dir, place.relative_to(datasets_dir).as_posix())
+    commit = copy.commit if copy is not None and whole(datasets_dir, copy) else ""
+    named = _COMMIT.fullmatch(pin.lower()) is not None
+    if commit and copy is not None and (copy.pinned == pin or (named and commit.startswith(pin.lower()))):
+        return ()
+    if not commit:
+        return (f"it asks for revision {pin} of {path}; which one the mirror holds is not known.",)
+    if named:
+        return (f"it asks for revision {pin} of {path}, and the mirror holds {commit}.",)
+    return (f"it asks for revision {pin} of {path}; whether the mirror's {commit} is that is not known.",)
+
+
+_COMMIT = re.compile(r"[0-9a-f]{7,40}")
+"""A commit, or the beginning of one; any other revision is a name that may have moved."""
+
+
 def describe(
     leaf: Leaf,
     split: str | None,

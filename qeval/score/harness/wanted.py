@@ -12,14 +12,15 @@ from qeval.score.harness.leaves import Leaf, expand
 
 
 def data_sets(
-    tasks: Sequence[Task], own: Path | None, cache_dir: Path | None
+    tasks: Sequence[Task], shipped: Path | None, cache_dir: Path | None, own: Path | None = None
 ) -> tuple[tuple[SetNeeded, ...], tuple[str, ...]]:
-    """The data sets that the tasks (lm-eval's, and those of the folder `own`) read, each once, and a sentence
+    """The data sets that the tasks (lm-eval's, and those of the folders `shipped` and
+    `own`) read, each once, and a sentence
     for each task that reads something else of a network.
 
     Raises UsageError for an unknown task, QevalError for a broken YAML file.
     """
-    leaves = expand(tasks, own, cache_dir)
+    leaves = expand(tasks, shipped, cache_dir, own)
     needs = [need for leaf in leaves if (need := _need(leaf)) is not None]
     told = dict.fromkeys(remark for leaf in leaves if (remark := _remark(leaf)))
     return joined(needs), tuple(told)

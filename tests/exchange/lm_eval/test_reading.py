@@ -342,9 +342,11 @@ def test_results_that_do_not_tell_of_how_many_items(tmp_path):
     run = import_lm_eval(tmp_path).run
     assert [cell.task.name for cell in run.results[0].cells] == ["letters"]
     assert [task.name for task in run.suite.tasks] == ["letters", "words"]
-    assert "no samples of words" in run.results[0].provenance.notes[1]
+    assert "Left out: words (no samples beside" in run.results[0].provenance.notes[1]
     (tmp_path / f"samples_letters_{STAMP}.jsonl").unlink()
-    with pytest.raises(QevalError, match=r"no samples of letters .* not tell of how many items") as caught:
+    with pytest.raises(
+        QevalError, match=r"letters, words: no samples .* not tell of how many items"
+    ) as caught:
         import_lm_eval(tmp_path)
     assert "columns variant, task, score and n" in caught.value.hint
 

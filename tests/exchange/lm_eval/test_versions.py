@@ -118,6 +118,48 @@ def test_the_number_of_items_is_what_the_standard_error_proves(tmp_path, right, 
         published(tmp_path, {"acc,none": score, "acc_stderr,none": error * 1.01})
 
 
+@pytest.mark.parametrize(("metric", "n"), [("multiple_choice_grade", 190), ("em", 9536)])
+def test_a_metric_of_another_name_may_prove_it_too(tmp_path, metric, n):
+    score = 67 / n
+    error = (score * (1 - score) / (n - 1)) ** 0.5
+    assert published(tmp_path, {f"{metric},none": score, f"{metric}_stderr,none": error}).n == n
+
+
+@pytest.mark.parametrize(("score", "error"), [(0.5, 0.1), (0.63016667, 0.018680205213012713)])
+def test_what_another_metric_does_not_prove_is_not_taken_for_it(tmp_path, score, error):
+    """Five times five and one answers would have these rounded figures too."""
+    with pytest.raises(QevalError, match="does not tell of how many items"):
+        published(tmp_path, {"em,none": score, "em_stderr,none": error})
+
+
+def sides(tmp_path, **others):
+    """A baseline with 25 of 100 right, and a variant with none, which no standard error says anything of."""
+    for name, score in (("fp16", 0.25), ("int4", 0.0)):
+        said = {"acc": score, "acc_stderr": (score * (1 - score) / 99) ** 0.5}
+        config = {"model": "hf", "model_args": f"pretrained=org/tiny,dtype={name}", "limit": None}
+        table = {"results": {"letters": said}, "versions": {"letters": 1}, "config": config}
+        if name == "int4":
+            table |= others
+        (tmp_path / f"{name}.json").write_text(json.dumps(table))
+    return import_lm_eval(tmp_path, baseline="tiny[dtype=fp16]")
+
+
+def test_where_none_is_right_there_are_as_many_items_as_the_baseline_has(tmp_path):
+    found = sides(tmp_path)
+    assert [(cell.n, cell.score) for cell in cells_of(found).values()] == [(100, 0.25), (100, 0.0)]
+    (row,) = rows_of(found)
+    assert row.high < 0
+    notes = found.run.results[1].provenance.notes
+    assert notes[-1].endswith(
+        "int4.json does not tell of how many items, so as many as in fp16.json: letters."
+    )
+
+
+def test_another_version_of_a_task_may_have_more_items(tmp_path):
+    with pytest.raises(QevalError, match="does not tell of how many items"):
+        sides(tmp_path, versions={"letters": 2})
+
+
 def test_the_number_of_items_of_a_known_task_is_known_without_a_limit(tmp_path):
     assert published(tmp_path / "a", {"acc,none": 0.5}, task="arc_challenge").n == 1172
     with pytest.raises(QevalError, match="does not tell of how many items"):
@@ -257,6 +299,47 @@ def test_a_wish_for_a_group_within_holds_for_its_members(tmp_path):
     assert (metrics["bbh_a"], metrics["bbh_b"], metrics["math_a"]) == ("acc", "acc_norm", "exact_match")
 
 
+def test_results_that_a_person_kept_with_no_more_than_the_models_name(tmp_path):
+    said = {"letters": {"acc,none": 0.5, "acc_stderr,none": (0.25 / 99) ** 0.5}}
+    table = {"model": "org/tiny", "tasks": ["letters"], "num_fewshot": 3, "results": said}
+    (tmp_path / "kept.json").write_text(json.dumps(table))
+    (result,) = import_lm_eval(tmp_path).run.results
+    (cell,) = result.cells
+    assert (result.variant.name, cell.n, cell.task.num_fewshot) == ("tiny", 100, 3)
+    assert "of how many items is not recorded" in cell.unproved[0]  # there may have been a limit
+
+
+def test_whole_files_of_settings_as_arguments_make_no_name(tmp_path):
+    """As GPT-NeoX recorded how it was configured."""
+    said = {"letters": {"acc": 0.5, "acc_stderr": (0.25 / 99) ** 0.5}}
+    for name in ("small", "large"):
+        arguments = {"iteration": 7, "config_files": {f"{name}.yml": "# width\n" + 50 * name}}
+        config = {"model": "neox", "model_args": arguments, "limit": None}
+        (tmp_path / f"{name}.json").write_text(json.dumps({"results": said, "config": config}))
+    found = import_lm_eval(tmp_path, baseline="neox[large]")
+    assert [result.variant.name for result in found.run.results] == ["neox[large]", "neox[small]"]
+    assert all(len(result.provenance.notes[0]) < 200 for result in found.run.results)
+
+
+def test_models_with_the_same_arguments_are_told_apart_by_their_directories_too(tmp_path):
+    for place, dtype in (("one", "int8"), ("two", "int8"), ("two", "int4")):
+        model_args = f"pretrained=org/tiny,dtype={dtype}"
+        write(tmp_path / place / dtype, results("letters", config={"model_args": model_args}))
+    found = import_lm_eval(tmp_path, baseline="tiny[dtype=int4]")
+    names = [result.variant.name for result in found.run.results]
+    assert names == ["tiny[dtype=int4]", "tiny[dtype=int8,one]", "tiny[dtype=int8,two]"]
+
+
+def test_tasks_that_are_left_out_for_one_reason_are_told_in_one_sentence(tmp_path):
+    names = [f"letters_{at}" for at in range(9)]
+    table = results(*names, **{"n-samples": None})
+    table["results"] = {name: {"acc,none": 0.0, "acc_stderr,none": 0.0} for name in names}
+    (tmp_path / f"results_{STAMP}.json").write_text(json.dumps(table))
+    with pytest.raises(QevalError, match=r"letters_0, .*, letters_3 and 5 more tasks: no samples") as caught:
+        import_lm_eval(tmp_path)
+    assert caught.value.message.count("no samples") == 1
+
+
 # --- what the messages advise works -------------------------------------------------------------
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + 64 * "0" + "\nsize 123\n"
@@ -361,3 +444,14 @@ def test_nothing_of_lm_eval_says_what_to_name(tmp_path):
     with pytest.raises(QevalError, match="holds no results of lm-eval") as caught:
         import_lm_eval(tmp_path)
     assert "--scores" not in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "said", [[{"task_name": "letters", "acc": 0.5}], {"letters": {"2022": {"acc": 0.5}}}]
+)
+def test_results_in_another_shape_are_told_in_a_table(tmp_path, said):
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps({"results": said, "versions": {}}))
+    with pytest.raises(QevalError, match=r"results.json has `results` that are no table") as caught:
+        import_lm_eval(file)
+    assert "columns variant, task, score and n" in caught.value.hint

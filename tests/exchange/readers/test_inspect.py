@@ -84,6 +84,30 @@ def test_an_evaluation_that_did_not_end_is_refused_and_can_be_moved_away(tmp_pat
     assert len(cells_of(import_lm_eval(place, baseline="fp16"))) == 3
 
 
+def test_a_log_of_more_items_than_its_data_is_left_out_by_naming_the_others(tmp_path, monkeypatch):
+    fake_inspect.install(monkeypatch)
+    place, file = changed(tmp_path, lambda log: log["eval"]["dataset"].update(samples=3))
+    with pytest.raises(QevalError, match="has only 3") as caught:
+        import_lm_eval(place, baseline="fp16")
+    assert caught.value.hint == f"Run inspect eval again, or leave {file.name} out: name the others."
+    others = [one for one in place.rglob("*.json") if one != file]
+    assert len(cells_of(import_lm_eval(*others, baseline="fp16"))) == 3
+
+
+def test_a_log_that_was_not_scored_is_left_out_and_called_that(tmp_path, monkeypatch):
+    fake_inspect.install(monkeypatch)
+
+    def unscored(log):
+        log["results"]["scores"] = []
+        for one in log["samples"]:
+            one["scores"] = {}
+
+    place, file = changed(tmp_path, unscored)
+    run = import_lm_eval(place, baseline="fp16").run
+    notes = next(one for one in run.results if one.variant.name == "int4").provenance.notes
+    assert any(f"{file} has no item with a score" in note for note in notes)
+
+
 def test_a_log_without_samples_is_a_score(tmp_path, monkeypatch):
     fake_inspect.install(monkeypatch)
     place, _ = changed(tmp_path, lambda log: log.pop("samples"))

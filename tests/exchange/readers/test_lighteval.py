@@ -12,6 +12,7 @@ import pytest
 from factories import compare_run
 
 from qeval.base.errors import IncomparableError, QevalError
+from qeval.base.sizes import MMLU_SUBJECTS
 from qeval.exchange.lm_eval.reading import import_lm_eval
 from qeval.exchange.readers import lighteval
 from qeval.store import unpacking
@@ -309,3 +310,47 @@ def test_another_release_is_refused(tmp_path):
     found = import_lm_eval(place, baseline=FP16)
     with pytest.raises(IncomparableError, match=r"was scored with lighteval def, .* with abc"):
         compare_run(found.run, lambda cell: found.samples[cell.key])
+
+
+# --- what the Open LLM Leaderboard wrote --------------------------------------------------------
+
+
+def boards(tmp_path, place="config_general"):
+    """Two files of its first version, with all subjects of MMLU."""
+    tasks = {"arc:challenge|25": 1172, "truthfulqa:mc|0": 817}
+    tasks |= {name.replace("mmlu_", "hendrycksTest-") + "|5": n for name, (n, _) in MMLU_SUBJECTS.items()}
+    for model, share in (("a", 2), ("b", 3)):
+        rows = {}
+        for task, n in tasks.items():
+            score = (n // share) / n
+            name = "mc1" if task.startswith("truthful") else "acc"
+            rows[f"harness|{task}"] = {name: score, f"{name}_stderr": (score * (1 - score) / (n - 1)) ** 0.5}
+        general = {
+            "lighteval_sha": "1a2b",
+            "model_name": f"org/{model}",
+            "model_sha": "c3",
+            "max_samples": None,
+        }
+        table = {
+            place: general,
+            "results": {**rows, "all": {"acc": 0.5, "acc_stderr": 0.01}},
+            "versions": {**dict.fromkeys(rows, 1), "all": 0},
+            "config_tasks": dict.fromkeys(rows, "LM Harness task"),
+        }
+        (tmp_path / f"results_{model}.json").write_text(json.dumps(table))
+    return tmp_path, tasks
+
+
+@pytest.mark.parametrize("place", ["config_general", "config"])
+def test_files_of_the_open_llm_leaderboard_are_scores_of_known_size(tmp_path, place):
+    folder, tasks = boards(tmp_path, place)
+    found = import_lm_eval(folder, baseline="a")
+    cells = cells_of(found)
+    assert {name for name, _ in cells} == {"a", "b"}
+    for (name, task), cell in cells.items():
+        shots = next(one for one in tasks if one.startswith(f"{task}|"))
+        assert (cell.n, cell.task.num_fewshot) == (tasks[shots], int(shots.rpartition("|")[2]))
+        assert cell.score == (cell.n // (2 if name == "a" else 3)) / cell.n
+        assert cell.unproved == ()
+    groups = {cell.task.group for (_, task), cell in cells.items() if task.startswith("hendrycks")}
+    assert groups == {"hendrycksTest"}

@@ -15,7 +15,7 @@ pytest.importorskip("torch")
 
 from qeval.ask.protocols import parse
 from qeval.base.errors import QevalError
-from qeval.base.messages import Fidelity, Note
+from qeval.base.messages import FidelityJob, Note
 from qeval.base.records import Scheme, Variant
 from qeval.compare.fidelity import rows_of, within_noise
 from qeval.load.resolve import identity
@@ -38,7 +38,7 @@ def llama(tmp_path_factory) -> Path:
 def job(runs: Path, model: Path, name: str, scheme: Scheme, words: str, limit: int = 1 << 40):
     made = a_job(runs, model, variant=Variant(name, str(model), scheme), tasks=(), threads=1)
     base = identity(Variant("fp32", str(model), Scheme("fp32")), runs / "cache")
-    return msgspec.structs.replace(made, fidelity=Fidelity(parse(words), (), "fp32", base, limit))
+    return msgspec.structs.replace(made, fidelity=FidelityJob(parse(words), (), "fp32", base, limit))
 
 
 def measured(runs: Path, model: Path, words: str, names=("fp32", "same", "rtn"), limit: int = 1 << 40):

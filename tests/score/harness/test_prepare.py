@@ -39,6 +39,13 @@ def test_a_group_becomes_its_leaves_with_group_and_category(plain_tokenizer, fix
     assert [part.n_available for part in prepared] == [9, 5, 10, 10]
 
 
+def test_a_task_of_ones_own_is_built_from_a_further_folder(plain_tokenizer, own):
+    [part] = prepare(plain_tokenizer, None, Task("fix_letters", ""), own_tasks=own)
+    assert part.n == 9
+    with pytest.raises(UsageError, match="no task 'fix_letters'"):
+        prepare(plain_tokenizer, None, Task("fix_letters", ""))
+
+
 def test_a_tag_becomes_its_tasks_without_a_group(plain_tokenizer, fixtures):
     prepared = prepare(plain_tokenizer, fixtures, Task("fix_stories", ""))
     assert [(part.task.name, part.task.group) for part in prepared] == [

@@ -1,6 +1,6 @@
 "use strict";
 // The explorer: items grouped by how they went in every variant; filters that stand in the address.
-(function ({ $, make, fixed, address, swatch }) {
+(function ({ $, make, fixed, address, swatch, reference, itemParts }) {
   const source = $("flips-data");
   if (!source || !$("explorer")) return;
   const data = JSON.parse(source.textContent);
@@ -9,11 +9,11 @@
   const KINDS = ["lost", "gained", "changed", "same"];
   const ARROWS = ["▼", "▲", "◆", "="];
   const WORDS = ["right → wrong", "wrong → right", "another answer", "unchanged"];
-  const DIVISORS = { characters: "the choice's length in characters", bytes: "the choice's length in bytes" };
   const PAGE = 20, CHIPS = 10;
   const names = data.variants;
   const short = (name) => (name.length > 40 ? name.slice(0, 24) + "…" + name.slice(-14) : name);
   let base = data.baseline;
+  const chosenBase = () => (names.includes(reference.name) ? names.indexOf(reference.name) : data.baseline);
 
   const items = data.items.map((row, place) => {
     const [task, group, metric, way] = data.tasks[row[0]];
@@ -82,7 +82,6 @@
   function fillVariants() {
     fill(controls.variant, "All variants", names.map((name) => [name, short(name)]).filter((_, v) => v !== base));
   }
-  fillVariants();
   fill(controls.task, "All tasks", unique(items.map((e) => e.group)).map((g) => [g, g]));
   function fillSubjects() {
     const group = controls.task.value;
@@ -197,72 +196,10 @@
     return names.map((_, v) => v).filter((v) => item.marks[v] !== "." && (chosen < 0 || v === chosen || v === base));
   };
 
-  function bar(value, low, high) {
-    const NS = "http://www.w3.org/2000/svg";
-    const svg = document.createElementNS(NS, "svg"), rect = document.createElementNS(NS, "rect");
-    for (const [key, entry] of [["class", "score-bar"], ["viewBox", "0 0 100 6"], ["preserveAspectRatio", "none"], ["aria-hidden", "true"]]) svg.setAttribute(key, entry);
-    rect.setAttribute("width", String(high > low ? 4 + (96 * (value - low)) / (high - low) : 100));
-    rect.setAttribute("height", "6");
-    svg.append(rect);
-    return svg;
-  }
-
-  function choiceTable(item) {
-    const shown = columns(item), raw = scores(item);
-    const normal = item.way in DIVISORS;
-    const deciding = (v, c) => (raw[v]?.[c] == null ? null : normal ? (item.lengths[c] ? raw[v][c] / item.lengths[c] : null) : raw[v][c]);
-    const all = shown.flatMap((v) => item.choices.map((_, c) => deciding(v, c))).filter((x) => x != null && Number.isFinite(x));
-    const [low, high] = [Math.min(...all), Math.max(...all)];
-    const head = make("tr", {}, make("th", { scope: "col" }, "Choice"), ...shown.map((v) => make("th", { scope: "col", class: "number" },
-      swatch(v), short(names[v]), make("small", {}, v === base ? "baseline" : WORDS[changes(item)[v]] || ""))));
-    const rows = item.choices.map((choice, c) => {
-      const right = String(c) === item.gold || item.gold.split(",").includes(String(c));
-      const cells = shown.map((v) => {
-        const value = deciding(v, c), taken = item.answers[v] === String(c);
-        const plain = raw[v]?.[c];
-        return make("td", { class: "number" + (taken ? " chosen" : ""), title: plain == null ? false : `${names[v]}: ${fixed(plain, 3)} nats` },
-          make("span", {}, fixed(value, normal ? 4 : 3)), value == null ? null : bar(value, low, high),
-          normal ? make("small", {}, fixed(plain, 3)) : null, taken ? make("small", { class: "taken" }, "chosen") : null);
-      });
-      return make("tr", { class: right ? "gold" : false }, make("th", { scope: "row" },
-        right ? make("span", { class: "right" }, "✓ right answer") : null,
-        make("span", { class: "unseen" }, String.fromCharCode(65 + (c % 26)) + ": "), make("span", { class: "verbatim" }, choice)), ...cells);
-    });
-    const how = normal
-      ? `What decides is the log-probability of a choice divided by ${DIVISORS[item.way]} (${item.metric}); below it the log-probability itself, in nats.`
-      : item.way === "plain" ? "What decides is the log-probability of a choice, in nats."
-        : `Log-probability of each choice, in nats. The score that decided (${item.metric}) is not stored.`;
-    return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Scores of the choices, ${label(item)} ${item.key}` }, make("table", { class: "choices" },
-      make("caption", {}, make("span", {}, how + " Bars run from this item's lowest score to its highest.")), make("thead", {}, head), make("tbody", {}, ...rows)));
-  }
-
-  function answers(item) {
-    const rows = columns(item).map((v) => make("tr", {}, make("th", { scope: "row" }, swatch(v), short(names[v])),
-      make("td", { class: "m" + item.marks[v] }, `${SIGNS[item.marks[v]]} ${SAID[item.marks[v]]}`), make("td", { class: "verbatim" }, item.answers[v])));
-    return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Answers, ${label(item)} ${item.key}` }, make("table", {},
-      make("caption", {}, make("span", {}, "Right answer: ", make("span", { class: "verbatim" }, item.goldText || item.gold))),
-      make("tbody", {}, ...rows)));
-  }
-
-  function texts(item) {
-    const shown = columns(item);
-    if (!shown.some((v) => item.texts[v])) return null;
-    return make("div", { class: "texts" }, ...shown.map((v) => make("div", {},
-      make("h4", {}, swatch(v), short(names[v]), make("span", { class: "m" + item.marks[v] }, " " + SIGNS[item.marks[v]])),
-      make("pre", { class: "written", tabindex: "0" }, item.texts[v] || item.answers[v]))));
-  }
-
-  function prompt(item) {
-    if (item.prompt < 0) return make("p", { class: "note" }, "The whole prompt is not embedded here; it is kept in the run.");
-    if (!data.prompts[item.prompt]) return null;
-    const details = make("details", { class: "prompt" }, make("summary", {}, "The whole prompt, with its examples"));
-    details.addEventListener("toggle", () => {
-      if (details.open && details.children.length === 1) {
-        details.append(make("pre", { tabindex: "0" }, data.prompts[item.prompt] + item.question));
-      }
-    });
-    return details;
-  }
+  const { choiceTable, answers, texts, prompt } = itemParts({
+    names, prompts: data.prompts, SIGNS, SAID, WORDS, short, label, scores, changes, columns,
+    base: () => base, told: () => (base === data.baseline ? "baseline" : "compared with"),
+  });
 
   function body(item) {
     const place = found.indexOf(item);
@@ -319,9 +256,9 @@
     });
     $("flip-list").replaceChildren(...rows);
     const first = found.length ? page * PAGE + 1 : 0;
-    const held = $("explorer").dataset;
+    const held = document.querySelector("[data-part=counts]").dataset;
     const partly = Number(held.shown) < Number(held.total)
-      ? ` in this page, which holds ${held.shown} of the run's ${held.total} changed answers` : "";
+      ? ` in this page, which holds ${held.shown} of the run's ${held.total} answers that differ from ${short(names[base])}'s` : "";
     $("flip-count").textContent = found.length
       ? `${first} to ${Math.min(found.length, (page + 1) * PAGE)} of ${found.length} items${partly}`
       : "No item matches.";
@@ -329,6 +266,18 @@
     $("flip-back").disabled = page === 0;
     $("flip-next").disabled = page === pages - 1;
     $("flip-clear").hidden = Object.keys(state()).length === 0;
+  }
+
+  // Another variant is compared with: what changed, against it; a filter for it would leave nothing.
+  function rebase() {
+    if (base === chosenBase()) return;
+    base = chosenBase();
+    for (const item of items) item.changes = null;
+    const kept = controls.variant.value;
+    fillVariants();
+    controls.variant.value = kept === names[base] ? "" : kept;
+    show();
+    if (address.read("flips")) address.write("flips", state());
   }
 
   function find() {
@@ -417,6 +366,10 @@
   $("flip-next").addEventListener("click", () => turn(1));
   window.addEventListener("hashchange", restore);
 
+  reference.heard.push(rebase);
+  reference.placed.push(draw);
+  base = chosenBase();
+  fillVariants();
   fillSubjects();
   $("explorer").hidden = false;
   show();

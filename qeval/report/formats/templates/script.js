@@ -17,15 +17,23 @@ const page = (function () {
   const minus = (text) => text.replace("-", "\u2212");
   const fixed = (value, digits) => (value == null ? "–" : minus(value.toFixed(digits)));
 
+  // --- what scripts add to the page, and to parts that are put into it later ------------------------
+  const dressing = [];
+  function dressed(dress) {
+    dressing.push(dress);
+    dress(document);
+  }
+  const dress = (root) => dressing.forEach((one) => one(root));
+
   // --- one chart of several -----------------------------------------------------------------------
-  for (const select of document.querySelectorAll("select[data-switch]")) {
+  dressed((root) => root.querySelectorAll("select[data-switch]").forEach((select) => {
     const show = () => {
       for (const option of select.options) $(option.value).hidden = option.value !== select.value;
     };
     select.closest("[hidden]").hidden = false;
     select.addEventListener("change", show);
     show();
-  }
+  }));
 
   // --- tables that sort ---------------------------------------------------------------------------
   function sortTable(table, place, header) {
@@ -44,24 +52,36 @@ const page = (function () {
     table.tBodies[0].append(...rows.map((pair) => pair[1]));
   }
 
-  for (const table of document.querySelectorAll("table[data-sortable]")) {
+  dressed((root) => root.querySelectorAll("table[data-sortable]").forEach((table) => {
     [...table.tHead.rows[0].cells].forEach((header, place) => {
       const button = make("button", { type: "button", class: "sort" }, ...header.childNodes);
       button.addEventListener("click", () => sortTable(table, place, header));
       header.append(button);
     });
-  }
+  }));
+
+  // --- what is compared with ------------------------------------------------------------------------
+  // `name` as long as it is not the run's own baseline; `heard` are called when it changes, `placed` when the
+  // page's parts have followed.
+  const reference = { name: "", heard: [], placed: [] };
 
   // --- the address: #anchor?name=value&... ---------------------------------------------------------
   const address = {
     of: (anchor, values) => {
-      const asked = new URLSearchParams(Object.entries(values).filter(([, value]) => value)).toString();
+      const named = Object.entries({ ...values, with: reference.name }).filter(([, value]) => value);
+      const asked = new URLSearchParams(named).toString();
       return `#${anchor}${asked ? "?" + asked.replaceAll("+", "%20") : ""}`;
+    },
+    // The anchor, what is asked of it, and what is to be compared with.
+    parts: () => {
+      const [anchor, asked] = location.hash.slice(1).split("?");
+      const { with: wanted = "", ...values } = Object.fromEntries(new URLSearchParams(asked || ""));
+      return { anchor, values, wanted, bare: asked === undefined };
     },
     // What is asked of the part of the page that is called so; null where the address names another.
     read: (anchor) => {
-      const [name, asked] = location.hash.slice(1).split("?");
-      return name === anchor ? Object.fromEntries(new URLSearchParams(asked || "")) : null;
+      const parts = address.parts();
+      return parts.anchor === anchor ? parts.values : null;
     },
     write: (anchor, values) => history.replaceState(null, "", address.of(anchor, values)),
   };
@@ -73,5 +93,5 @@ const page = (function () {
 
   const swatch = (variant) => make("span", { class: `swatch v${variant % 12}`, "aria-hidden": "true" });
 
-  return { $, make, minus, fixed, address, swatch };
+  return { $, make, minus, fixed, address, swatch, reference, dressed, dress };
 })();

@@ -1,6 +1,6 @@
 "use strict";
 // Tables that filter and leave as CSV; numbers that copy as ASCII; code with a button that copies it.
-(function ({ $, make }) {
+(function ({ $, make, dressed }) {
   // What the page shows as signs, as a program reads it; a dash that stands alone is none of a sentence.
   const ascii = (text) => text
     .replaceAll("\u2212", "-")
@@ -119,7 +119,7 @@
     return [input, told];
   }
 
-  for (const table of document.querySelectorAll(".scroll > table")) {
+  dressed((root) => root.querySelectorAll(".scroll > table").forEach((table) => {
     const button = make("button", { type: "button", class: "csv", "aria-label": `CSV: ${titled(table)}` });
     button.addEventListener("click", () => save(`${slug(titled(table))}.csv`, csv(table)));
     const parts = table.hasAttribute("data-filter") ? filtered(table) : [];
@@ -127,7 +127,7 @@
     const caption = table.caption?.querySelector("span") || table.caption;
     if (caption) caption.append(" ", button);
     else table.parentElement.before(button);
-  }
+  }));
 
   Object.assign(page, { ascii, csv });
 })(page);

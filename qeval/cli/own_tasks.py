@@ -1,0 +1,45 @@
+"""Where tasks of one's own lie: in a folder that is named, or beside the suite's file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qeval.base.errors import UsageError
+
+if TYPE_CHECKING:
+    from qeval.base.records import Suite
+
+_FILES = (".toml", ".yaml", ".yml")
+
+
+def own_tasks(
+    asked: Path | None, suite: Suite, name: str | None, runs_dir: Path | None = None
+) -> Path | None:
+    """The folder of tasks that do not come with qeval or lm-eval; None where there is none.
+
+    It is the one that was `asked` for, else that of the suite's file `name`, where a YAML file beside it is
+    one of the suite's tasks. Raises UsageError where runs are kept below it: each would
+    change it.
+    """
+    folder = asked or _beside(suite, name)
+    if folder is None:
+        return None
+    folder = folder.resolve()
+    if runs_dir is not None and runs_dir.resolve().is_relative_to(folder):
+        raise UsageError(
+            f"The runs directory {runs_dir} lies in the folder of your tasks, {folder}, and all that lies"
+            " there counts as theirs.",
+            "Move the tasks, and the suite if it lies there, into a folder of their own, or keep the runs"
+            " elsewhere with --runs-dir.",
+        )
+    return folder
+
+
+def _beside(suite: Suite, name: str | None) -> Path | None:
+    from qeval.score.harness.catalogue import names_in
+
+    if name is None or not name.endswith(_FILES):
+        return None
+    folder = Path(name).expanduser().parent
+    return folder if names_in(folder) & {task.name for task in suite.tasks} else None

@@ -1,0 +1,65 @@
+"""A run that others score: what would be submitted is shown, or it is submitted, or left to workers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from qeval.base.errors import Exit
+from qeval.cli.speech import say
+
+if TYPE_CHECKING:
+    from qeval.ask.order import Order
+    from qeval.cli.progress import Lines, Terminal
+    from qeval.store.runs import RunDir
+
+
+def _elements(order: Order, variants: int) -> int:
+    """How many workers are submitted for so many variants; none where nothing is left for them."""
+    return (order.workers or variants) if variants else 0
+
+
+def rehearse(order: Order, words: Sequence[str]) -> None:
+    """Print what would be submitted."""
+    from qeval.run import runner
+    from qeval.run.executors import slurm
+
+    place, variants = runner.rehearsed(order)
+    if not variants:
+        say("Every variant is finished: nothing would be submitted.", err=True)
+        return
+    for call in slurm.calls(order, place, words, _elements(order, variants)):
+        say(f"{call}\n")
+
+
+def leave_to_others(
+    order: Order, words: Sequence[str], place: RunDir, listen: Lines | Terminal
+) -> Exit | None:
+    """Have a prepared run scored by whom it was prepared for; None where that is done, else the exit code."""
+    from qeval.run import runner
+    from qeval.run.executors import slurm
+    from qeval.store.work import Work
+
+    path = place.path.resolve()
+    if order.executor != "slurm":
+        say(str(path))
+        say(f"Start, on any machine that sees it: qeval worker {path}", err=True)
+        return Exit.PASS
+    plan = Work(place.work).plan()
+    elements = _elements(order, len(plan.parts) if plan else 0)
+    finish = replace(order, only="finish")
+    if not elements:
+        runner.execute(finish, listen)
+        return None
+    jobs = slurm.submit(order, place, words, elements)
+    say(f"Submitted: job {jobs.array}, {elements} of qeval worker. Logs: {path / 'logs'}.", err=True)
+    if order.wait:
+        with slurm.cancelled_on_ctrl_c(jobs.array):
+            runner.execute(finish, listen, slurm.Queue(jobs.array))
+        return None
+    say(f"Then job {jobs.last} reports, into slurm-{jobs.last}-finish.log there.", err=True)
+    if order.policy is None:
+        return Exit.PASS
+    say("Nothing is judged yet: the exit code is that of missing data. --wait waits for it.", err=True)
+    return Exit.MISSING

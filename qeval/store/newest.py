@@ -1,0 +1,147 @@
+"""Which run is meant where none is named: the one that began or ended last, by a mark of its own."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from qeval.base import reading
+from qeval.base.errors import IncomparableError, QevalError
+from qeval.base.files import disk_errors, write_atomic
+from qeval.base.names import is_file_name
+from qeval.base.private import private
+from qeval.base.text import one_line
+
+if TYPE_CHECKING:
+    from qeval.base.records import Run
+    from qeval.store.runs import RunDir, Store
+
+NEWEST_FILE = ".newest"
+_MOST = 1 << 12
+"""The most bytes of the file that names the newest run."""
+_LONGEST = 400
+"""The most characters that are kept of a model's name, and of why its run did not begin."""
+_MAKE_ONE = "Make one with: qeval run --model demo"
+
+
+class Mark(NamedTuple):
+    """The run that began or ended last: its id, "" for one that never got so far as to have one, with the
+    model that it was to be of and why there is none, as far as that is known."""
+
+    run: str
+    model: str = ""
+    why: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """That a run has no id, for a person."""
+        of = f", of {self.model}," if self.model else ""
+        why = f" ({self.why.rstrip('.')})" if self.why else ""
+        return f"The newest run{of} did not get far enough to have results{why}"
+
+
+class Shown(NamedTuple):
+    """A run that is shown where none was named, and why a newer one is passed over, "" where none is."""
+
+    place: RunDir
+    passed_over: str = ""
+
+
+def mark(root: Path, run: str, model: str = "", why: str = "") -> None:
+    """Remember that a run began or ended now; see `Mark`."""
+    said = (one_line(private(text))[:_LONGEST] for text in (model, why))
+    with disk_errors(root):
+        write_atomic(root / NEWEST_FILE, "\n".join([run, *said]).rstrip().encode() + b"\n")
+
+
+def marked(root: Path) -> Mark | None:
+    """What is remembered; None where nothing tells."""
+    try:
+        lines = reading.text(root / NEWEST_FILE, _MOST).split("\n")
+    except (OSError, ValueError):
+        return None
+    return Mark(*(line.strip() for line in lines[:3]))
+
+
+@contextlib.contextmanager
+def beginning(root: Path, model: str) -> Iterator[None]:
+    """Remember that a run of a model is beginning, and, where an error comes before it has an id, why it did
+    not begin."""
+    mark(root, "", model)
+    try:
+        yield
+    except QevalError as error:
+        found = marked(root)
+        if found and not found.run:
+            not_begun(root, model, error)
+        raise
+
+
+def not_begun(root: Path, model: str, error: QevalError) -> None:
+    """Remember why no run of a model was made, where runs are kept already."""
+    if root.is_dir():
+        with contextlib.suppress(QevalError):  # the first error is the one to be told
+            mark(root, "", model, error.message)
+
+
+def strictly(store: Store, *, told: bool = True) -> RunDir:
+    """The newest run and no other, for whoever judges. `told`: whether names of models may be.
+
+    Raises IncomparableError where the newest did not begin: an older one that passes proves nothing of it.
+    """
+    runs, found = store.runs(), marked(store.root)
+    if found and is_file_name(found.run) and (store.root / found.run).is_dir():
+        return store.run_dir(found.run)  # reading it says what is wrong with it, if it is lost or damaged
+    if not runs:
+        raise QevalError(f"There is no run in {store.root} yet.", _MAKE_ONE)
+    if found and not found.run:
+        older = _with_results(runs)
+        which = f" ({older.path.name} is the newest that has results)" if older else ""
+        what = found if told else Mark("")
+        raise IncomparableError(
+            f"{what.sentence}; an older one is not judged in its place.",
+            f"Run it again, or name a run{which}; list them with: qeval list runs",
+        )
+    return runs[0]
+
+
+def shown(store: Store, *, told: bool = True) -> Shown:
+    """The newest run that has results, for whoever shows; the newest of all where none has any.
+
+    Raises QevalError where there is no run, or where the newest of all cannot be read.
+    """
+    runs, found = store.runs(), marked(store.root)
+    if found is None or found.run:
+        first = strictly(store)
+        run = first.read()
+        if has_results(run):
+            return Shown(first)
+        older = _with_results(one for one in runs if one.path != first.path)
+        return Shown(older, _without_results(run, told=told)) if older else Shown(first)
+    older = _with_results(runs)
+    if older is None:
+        return Shown(strictly(store, told=told))
+    return Shown(older, f"{(found if told else Mark('')).sentence}.")
+
+
+def has_results(run: Run) -> bool:
+    """Whether anything was scored, or measured, in a run."""
+    return any(result.cells or result.cost for result in run.results)
+
+
+def _with_results(runs: Iterator[RunDir] | list[RunDir]) -> RunDir | None:
+    """The first of some runs that has results; what cannot be read has none."""
+    for place in runs:
+        with contextlib.suppress(QevalError):
+            if has_results(place.read()):
+                return place
+    return None
+
+
+def _without_results(run: Run, *, told: bool) -> str:
+    failed = next((result for result in run.results if result.error), None)
+    why = f": {failed.variant.name} failed" if failed else ""
+    said = f" ({one_line(failed.error or '')[:_LONGEST].rstrip('.')})" if failed and told else ""
+    return f"The newest run, {run.id}, has no results{why}{said}."
