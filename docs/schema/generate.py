@@ -99,7 +99,7 @@ class Ratio(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Comparison(records.Comparison):
-    """A candidate against the baseline on one row."""
+    """A candidate against the baseline on one row. `delta` is candidate - baseline: below 0 is worse."""
 
     limited: bool = field(kw_only=True)
     perplexity_ratio: Ratio | None = field(kw_only=True)
@@ -142,7 +142,7 @@ class Verdict(msgspec.Struct):
 
 
 class Worst(msgspec.Struct):
-    """The task with the lowest difference."""
+    """The task with the lowest `delta`, candidate - baseline."""
 
     task: str
     delta: float
@@ -167,7 +167,8 @@ class Entry(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Decision(records.Decision):
-    """A rule of a gate, applied to one row of one variant."""
+    """A rule of a gate, applied to one row of one variant. `allowed` is the loss allowed, above 0, in the
+    unit of `comparison.delta`: PASS where `comparison.low` > -`allowed`."""
 
     rule: Rule = field(kw_only=True)
     comparison: Comparison | None = field(kw_only=True)
@@ -291,7 +292,8 @@ class Document(msgspec.Struct):
 
 
 class Point(msgspec.Struct):
-    """A run on a line of a history."""
+    """A run on a line of a history. `value` and its bounds are candidate - baseline: below 0 is worse;
+    `allowed` is a loss, above 0."""
 
     run: str
     created: str

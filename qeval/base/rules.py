@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qeval.base import numbers
 from qeval.base.errors import UsageError
 from qeval.base.records import Rule
 
@@ -32,3 +33,14 @@ def describe(rule: Rule) -> str:
         return ""
     name, value = limit_of(rule)
     return f"{name} {value:g}"
+
+
+def allowed_words(rule: Rule) -> str:
+    """What a rule allows, in the sign and unit of a report's tables: "-0.5" points of difference, "x1.05",
+    "2%" of answers or of positions, "99%" of the baseline's score, "0.02" nats."""
+    name, value = limit_of(rule)
+    if name == "max_drop":
+        return str(numbers.as_written(-value, 0))
+    if name == "max_ppl_ratio":
+        return f"x{numbers.as_written(value, 2)}"
+    return str(numbers.as_written(value, 2)) if name == "max_kl" else f"{numbers.as_written(100 * value, 0)}%"

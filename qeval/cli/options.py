@@ -42,6 +42,11 @@ class Strict(click.Command):
 
     context_class = helping.Page
 
+    def get_help_option_names(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - Click asks so
+        """The same whoever asks first: Click keeps what it finds then, and a command called without the group
+        above it would find `--help` alone."""
+        return ["-h", "--help"]
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The options, by their groups where the command has some."""
         groups = helping.GROUPS.get(self.name or "")

@@ -83,18 +83,33 @@ class Evidence:
     @cached_property
     def findings(self) -> Mapping[tuple[str, str], Finding]:
         """What is found of each variant on each row, by variant and row id; members of groups have none."""
-        claimed = claims(self)
+        claimed, titles = claims(self), self.titles
         return {
-            (one.variant, one.task): Finding(one, self.margin, claimed[one.variant, one.task], len(claimed))
+            (one.variant, one.task): Finding(
+                one,
+                self.margin,
+                claimed[one.variant, one.task],
+                len(claimed),
+                title=titles.get(one.task, one.task),
+            )
             for one in self.comparisons
             if one.level != "subtask"
         }
 
     def finding(self, variant: str) -> Finding | None:
         """The finding that sums a variant up, None where it has no task in common with the baseline."""
-        rows = {row.id for row in summary_rows(self.rows)}
-        told = telling(one for (name, row), one in self.findings.items() if name == variant and row in rows)
-        return told and replace(told, missing=self.missing.get(variant, ()))
+        shown = {row.id for row in summary_rows(self.rows)}
+        own = [one for (name, row), one in self.findings.items() if name == variant and row in shown]
+        told = telling(own)
+        if told is None:
+            return None
+        where = "on average" if told.comparison.level == "average" else f"on {told.name}"
+        return replace(told, missing=self.missing.get(variant, ()), of=where if len(own) > 1 else "")
+
+    @property
+    def titles(self) -> Mapping[str, str]:
+        """The names of rows as people read them, by row id."""
+        return {row.id: row.title for row in self.rows}
 
     @cached_property
     def missing(self) -> Mapping[str, tuple[str, ...]]:

@@ -15,6 +15,7 @@ from typing import Literal
 from qeval.base import numbers
 from qeval.base.records import Comparison
 from qeval.base.rules import BYTE_PERPLEXITY, BYTES_PER_WORD, MARGIN, WORD_PERPLEXITY
+from qeval.compare import wording
 from qeval.compare.rows import Row
 
 Status = Literal["WORSE", "UNDECIDED", "MEASURABLE", "EQUIVALENT", "BETTER"]
@@ -100,14 +101,19 @@ def status_of(low: float, high: float, margin: float, claim: int) -> Status:
 
 @dataclass(frozen=True)
 class Finding:
-    """What is found of a variant on one row. `claim` as in `status_of`, among `among` comparisons. Where it
-    sums the variant up, `missing` are the tasks that it should have been compared on and was not."""
+    """What is found of a variant on one row. `claim` as in `status_of`, among `among` comparisons; `title`
+    is the row's. Where it sums up a variant of several rows, `of` says on which one, and `missing` are the
+    tasks that it should have been compared on and was not. Numbers are rounded across neither the margin nor
+    `limits`, which are deltas too."""
 
     comparison: Comparison
     margin: Margin
     claim: int
     among: int
     missing: tuple[str, ...] = ()
+    title: str = ""
+    of: str = ""
+    limits: tuple[float, ...] = ()
 
     @property
     def limit(self) -> float:
@@ -144,8 +150,27 @@ class Finding:
     @property
     def words(self) -> str:
         """The word itself: "equivalent within 1 point", "undecided: gsm8k not scored"."""
+        return self._said("")
+
+    @property
+    def said(self) -> str:
+        """The same with the row that it holds of: "equivalent within 1 point on average"."""
+        return self._said(self.of)
+
+    def _said(self, of: str) -> str:
         words = phrase(self.status, self.margin, self.comparison)
-        return f"{words}: {listed(self.missing)} not scored" if self._hides else words
+        if self._hides:
+            return f"{words}: {listed(self.missing)} not scored"
+        where = f" {of}" if of else ""
+        return f"{words}{where}{self._direction()}"
+
+    def _direction(self) -> str:
+        """Whether it is a loss or a gain that is undecided, where that much is certain."""
+        if self.status != "UNDECIDED" or not self.claim:
+            return ""
+        if self.claim < 0:
+            return f": a loss, perhaps within {self.margin.words(self.comparison)}"
+        return f": a gain, perhaps within {self.margin.upward(self.comparison)}"
 
     @property
     def _hides(self) -> bool:
@@ -155,40 +180,42 @@ class Finding:
     @property
     def delta_text(self) -> numbers.Numeral:
         """The difference in points, of perplexities the ratio; rounded across neither zero nor margin."""
-        one, limits = self.comparison, (-self.limit, self.limit)
-        words = numbers.ratio if one.kind == "perplexity" else numbers.signed_points
-        return words(one.delta, limits)
+        return wording.delta(self.comparison, self.kept)
 
     @property
     def interval_text(self) -> numbers.Numeral:
         """Its interval, likewise."""
-        one, limits = self.comparison, (-self.limit, self.limit)
-        words = numbers.interval_ratio if one.kind == "perplexity" else numbers.interval_points
-        return words(one.low, one.high, limits)
+        return wording.interval(self.comparison, self.kept)
 
     @property
     def change(self) -> str:
         """Both in words."""
-        around = f"({numbers.level(self.comparison.confidence)} interval {self.interval_text})"
-        if self.comparison.kind == "perplexity":
-            return f"perplexity {self.delta_text} {around}"
-        return f"{self.delta_text} points {around}"
+        return wording.change(self.comparison, self.kept)
+
+    @property
+    def kept(self) -> tuple[float, ...]:
+        """The deltas that its numbers are not rounded across."""
+        return (-self.limit, self.limit, *self.limits)
+
+    @property
+    def name(self) -> str:
+        """The row's name."""
+        return self.title or self.comparison.task
 
     @property
     def sentence(self) -> str:
-        """On which row, by how much, and what that leaves open."""
+        """By how much, whether that may be chance, and on which row where `said` does not tell."""
         lacks = f" {listed(self.missing)} not scored." if self.missing and not self._hides else ""
-        return f"{self.comparison.task}: {self.change}{self._open()}{lacks}"
+        named = self.of and not self._hides  # the word before it says on which row
+        row = "" if named else f"{self.name}: "
+        change = self.change if row else f"{self.change[:1].upper()}{self.change[1:]}"
+        return f"{row}{change}{self._chance()}{lacks}"
 
-    def _open(self) -> str:
+    def _chance(self) -> str:
         one = self.comparison
         if not self.claim and (one.high < 0 or one.low > 0):
             return f". Among {self.among} comparisons it may be chance."
-        if self._own != "UNDECIDED" or not self.claim:
-            return "."
-        if self.claim < 0:
-            return f": worse, but whether by more than {self.margin.words(one)} is undecided."
-        return f": better, but whether by more than {self.margin.upward(one)} is undecided."
+        return "."
 
 
 def listed(tasks: Sequence[str]) -> str:

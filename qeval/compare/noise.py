@@ -13,6 +13,7 @@ import numpy as np
 
 from qeval.base import numbers
 from qeval.base.records import Result
+from qeval.compare import wording
 from qeval.compare.evidence import Evidence
 from qeval.compare.pairs import Pairs
 from qeval.compare.rows import Row, summary_rows
@@ -125,8 +126,8 @@ def _of_row(floor: Floor) -> str:
 def difference(floor: Floor) -> str:
     """The difference of the two scorings in points, or as a perplexity ratio."""
     if floor.row.kind == "perplexity":
-        return numbers.ratio(floor.delta)
-    return f"{numbers.signed_points(floor.delta)} points"
+        return f"perplexity {numbers.ratio(floor.delta)}"
+    return f"{wording.DELTA} {numbers.signed_points(floor.delta)} points"
 
 
 def share(floor: Floor) -> numbers.Numeral:
@@ -140,5 +141,5 @@ def within_sentence(evidence: Evidence, variant: str) -> str:
     if not found:
         return ""
     tasks = [row for row in evidence.rows if row.headline and (variant, row.id) in evidence.pairs]
-    where = "every task" if len(found) == len(tasks) > 1 else ", ".join(row.id for row in found)
+    where = "every task" if len(found) == len(tasks) > 1 else ", ".join(row.title for row in found)
     return f"Within twice the noise floor on {where}."

@@ -9,6 +9,7 @@ from typing import Any
 from qeval.base import numbers
 from qeval.base.records import Result
 from qeval.base.text import visible
+from qeval.compare import wording
 from qeval.compare.rows import Row, cell_of, score_of
 from qeval.exchange.source import Source, perplexity
 
@@ -49,12 +50,7 @@ def note_of(source: Source, result: Result, row: Row) -> str:
     if difference is None:
         return ""
     level = numbers.level(difference.confidence)
-    if difference.kind == "perplexity":
-        change = f"perplexity {numbers.ratio(difference.delta)}"
-        around = numbers.interval_ratio(difference.low, difference.high)
-    else:
-        change = f"{numbers.signed_points(difference.delta)} points"
-        around = numbers.interval_points(difference.low, difference.high)
+    change, around = wording.named(difference), wording.interval(difference)
     limited = f", {difference.n} of {difference.n_available} items" if difference.limited else ""
     return f"; {change} against {source.run.baseline} ({level} interval {around}{limited})"
 

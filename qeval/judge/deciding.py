@@ -12,6 +12,7 @@ from qeval.base.records import Comparison, Decision, Policy, Rule, Verdict
 from qeval.base.rules import limit_of
 from qeval.compare import stats
 from qeval.compare.interval import compare, compare_agreement, compare_recovery
+from qeval.compare.margin import Margin
 from qeval.compare.pairs import UNPAIRED, Pairs
 from qeval.judge import reasons
 
@@ -22,8 +23,16 @@ POWER = 0.8
 _MOST_ITEMS = 10_000_000
 
 
-def decide(rule: Rule, pairs: Pairs | None, policy: Policy) -> Decision | None:
-    """The decision, or None where there is nothing to decide on."""
+def decide(
+    rule: Rule,
+    pairs: Pairs | None,
+    policy: Policy,
+    *,
+    title: str = "",
+    margin: Margin | None = None,
+) -> Decision | None:
+    """The decision, or None where there is nothing to decide on. `title` is the row's name; no number is
+    rounded across the limit or the `margin` of a report."""
     if pairs is None or (rule.max_flips is not None and pairs.flips is None):
         return None
     comparison, allowed = measure(rule, pairs, 2 * rule.confidence - 1)
@@ -39,7 +48,9 @@ def decide(rule: Rule, pairs: Pairs | None, policy: Policy) -> Decision | None:
         else:
             status = "INCONCLUSIVE"
             ending = f": good on {of}, but a limited run never passes; score all items"
-    reason = reasons.sentence(rule, comparison, allowed, status, ending)
+    limit = margin.delta(comparison) if margin else None
+    limits = () if limit is None else (-limit, limit)
+    reason = reasons.sentence(rule, comparison, allowed, status, ending, title=title, limits=limits)
     return Decision(rule, pairs.variant, pairs.task, status, reason, comparison, allowed, needed)
 
 

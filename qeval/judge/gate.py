@@ -40,7 +40,8 @@ class Outcome:
     (no required rule concerns it); `unjudged` lists the tasks that some variant's rules do not cover; `notes`
     are sentences that must be printed wherever the verdict is; `forgiven` are those on what the policy let
     pass, which the shortest output tells too; `findings` says in a sentence what was found of each
-    candidate without any rule. `model` (with its revision), `run` and `created` say what was judged."""
+    candidate without any rule. `model` (with its revision), `run` and `created` say what was judged; `titles`
+    are the names of rows as people read them, by the ids that policies know."""
 
     run: str
     created: str
@@ -55,6 +56,7 @@ class Outcome:
     notes: tuple[str, ...] = ()
     findings: Mapping[str, str] = field(default_factory=dict)
     forgiven: tuple[str, ...] = ()
+    titles: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def headline(self) -> str:
@@ -88,7 +90,13 @@ def judge(evidence: Evidence, policy: Policy) -> tuple[Decision, ...]:
     for result in evidence.candidates:
         found = [
             _stopped(rule, result, row)
-            or decide(rule, evidence.pairs.get((result.variant.name, row.id)), policy)
+            or decide(
+                rule,
+                evidence.pairs.get((result.variant.name, row.id)),
+                policy,
+                title=row.title,
+                margin=evidence.margin,
+            )
             or Decision(rule, result.variant.name, row.id, "MISSING", _why_missing(evidence, result, row))
             for row in evidence.rows
             for rule in rules_for(policy, row, result.variant.name, ids, names)
@@ -124,9 +132,10 @@ def conclude(evidence: Evidence, policy: Policy) -> Outcome:
         unjudged=tuple(dict.fromkeys(doubt.task for doubt in found if (doubt.variant, doubt.task) in nobody)),
         notes=notes(evidence, policy, decisions, found),
         findings={
-            name: f"{said.words}. {said.sentence}" for name in names if (said := evidence.finding(name))
+            name: f"{told.said}. {told.sentence}" for name in names if (told := evidence.finding(name))
         },
         forgiven=forgiven(policy, found),
+        titles=evidence.titles,
     )
 
 
@@ -184,7 +193,7 @@ def _stopped(rule: Rule, result: Result, row: Row) -> Decision | None:
     if stop is None or stop.task != row.id or stop.rule != rule:
         return None
     after = f"after {stop.items} of {stop.of} items; scoring stopped there"
-    reason = f"{row.id}: certainly more lost than allowed ({describe(rule)}) {after}."
+    reason = f"{row.title}: certainly more lost than allowed ({describe(rule)}) {after}."
     return Decision(rule, result.variant.name, row.id, "FAIL", reason, culprit=True)
 
 
@@ -204,15 +213,15 @@ def _stopped_by_others(result: Result, found: Sequence[Decision]) -> Iterator[De
 
 def _why_missing(evidence: Evidence, result: Result, row: Row) -> str:
     if result.stop is not None:
-        return f"{row.id}: scoring stopped early, on {result.stop.task}, so nothing is known."
+        return f"{row.title}: scoring stopped early, on {result.stop.task}, so nothing is known."
     for one in (evidence.baseline, result):
         if one.status == "failed":
             why = f" ({one.error})" if one.error else ""
-            return f"{row.id}: {one.variant.name} failed{why}, so nothing is known."
+            return f"{row.title}: {one.variant.name} failed{why}, so nothing is known."
     for one in (evidence.baseline, result):
         scored = {cell.task.name for cell in one.cells if cell.n}
         lacking = [task.name for task in row.members if task.name not in scored]
         if lacking:
             more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
-            return f"{row.id}: {one.variant.name} has no scored items of {lacking[0]}{more}."
-    return f"{row.id}: what is there of it does not make this row whole, so nothing is judged."
+            return f"{row.title}: {one.variant.name} has no scored items of {lacking[0]}{more}."
+    return f"{row.title}: what is there of it does not make this row whole, so nothing is judged."

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from qeval.base import numbers
-from qeval.base.records import Comparison, Decision, Policy, Rule, Samples
-from qeval.base.rules import describe
-from qeval.compare import noise, stats
+from qeval.base.records import Decision, Policy, Rule, Samples
+from qeval.base.rules import allowed_words, describe
+from qeval.compare import noise, stats, wording
 from qeval.compare.evidence import Evidence
 from qeval.compare.pairs import UNPAIRED
 from qeval.judge import fidelity
@@ -35,7 +35,7 @@ def notes(
             if not matches_some(pattern, [row.id for row in evidence.rows])
         ),
         *_wary(decisions),
-        *_toothless(decisions),
+        *_toothless(decisions, evidence.titles),
         *_improbable(evidence),
         *_repeating(evidence),
         *_filtered(evidence, decisions),
@@ -84,29 +84,30 @@ def _wary(decisions: Sequence[Decision]) -> Iterator[str]:
         yield "Some scores were published without items: they are compared unpaired, with wider intervals."
 
 
-def _toothless(decisions: Sequence[Decision]) -> Iterator[str]:
+def _toothless(decisions: Sequence[Decision], titles: Mapping[str, str]) -> Iterator[str]:
     """Limits that let a score of guessing through, and confidences that let nearly everything."""
     for one in decisions:
         comparison, allowed = one.comparison, one.allowed
         if comparison is None or allowed is None or fidelity.is_about(one.rule):
             continue
+        name = titles.get(one.task, one.task)
         if one.rule.confidence < _LEAST_CONFIDENCE:
             sure = one.rule.confidence
             rest = numbers.percent(1 - sure, 0)
-            decided = f"{one.task} is decided at a confidence of {numbers.percent(sure, 0)}"
+            decided = f"{name} is decided at a confidence of {numbers.percent(sure, 0)}"
             yield f"{decided}: what is too bad may pass {rest} of the time."
         floor = comparison.chance or 0.0
         if one.rule.max_flips is not None and allowed >= _MANY_FLIPS:
-            yield f"The limit of {allowed:.0%} flips on {one.task} lets every second answer change."
+            yield f"The limit of {allowed:.0%} flips on {name} lets every second answer change."
         elif comparison.kind == "perplexity" and allowed >= math.log(_GREAT_RATIO):
-            yield f"The limit of x{numbers.exp(allowed):.3g} on {one.task} allows twice as much or more."
+            yield f"The limit of {allowed_words(one.rule)} on {name} lets the perplexity double."
         elif comparison.kind != "perplexity" and comparison.baseline - allowed <= floor:
-            reach = f"{numbers.points(floor)}, a score of guessing," if floor else "a score of nothing"
-            yield f"The limit of {_limit(one.rule)} on {one.task} lets {reach} through."
+            reach = f"{numbers.points(floor)}, the score of guessing," if floor else "a score of 0"
+            yield f"The limit of {_limit(one.rule)} on {name} lets {reach} through."
 
 
 def _limit(rule: Rule) -> str:
-    return describe(rule) if rule.max_drop is None else f"{numbers.as_written(rule.max_drop)} points"
+    return describe(rule) if rule.max_drop is None else f"{allowed_words(rule)} points"
 
 
 def _improbable(evidence: Evidence) -> Iterator[str]:
@@ -116,7 +117,8 @@ def _improbable(evidence: Evidence) -> Iterator[str]:
     adjusted = stats.holm([one.p for one in found if one.p is not None]) if found else ()
     for one, p in zip(found, adjusted, strict=True):
         if one.delta >= NOTABLE and one.low > 0 and p <= 1 - one.confidence:
-            better = f"{one.variant} is better than its baseline on {one.task}, by {_gain(one)}"
+            name, gain = evidence.titles.get(one.task, one.task), wording.named(one)
+            better = f"{one.variant} is better than its baseline on {name} ({gain})"
             yield f"{better}: are prompts, versions and weights what you think?"
 
 
@@ -147,7 +149,7 @@ def _filtered(evidence: Evidence, decisions: Sequence[Decision]) -> Iterator[str
     """By which metric and filter the tasks are judged whose answers go through one."""
     judged = {one.task for one in decisions}
     rows = [row for row in evidence.rows if row.id in judged and row.level in ("task", "pooled", "subtask")]
-    named = [f"{row.id} ({row.judged_by})" for row in rows if any(task.filtered for task in row.members)]
+    named = [f"{row.title} ({row.judged_by})" for row in rows if any(task.filtered for task in row.members)]
     if named:
         yield f"Judged by the answers that a filter finds: {', '.join(named)}."
 
@@ -167,9 +169,3 @@ def _warnings(evidence: Evidence) -> Iterator[str]:
         if made is not None:
             for note in (*made.warnings, *(made.notes if evidence.run.source != "qeval" else ())):
                 yield f"{result.variant.name}: {note}"
-
-
-def _gain(one: Comparison) -> str:
-    if one.kind == "perplexity":
-        return f"{numbers.ratio(one.delta)} of its perplexity"
-    return f"{numbers.signed_points(one.delta)} points"

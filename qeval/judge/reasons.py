@@ -1,4 +1,4 @@
-"""The words and digits of a verdict: numbers in the units people use, and the sentence of reason.
+"""The words and digits of a verdict: numbers as every table shows them, and the sentence of reason.
 
 Digits are chosen so that a rounded bound stands on the same side of the limit as the true one.
 """
@@ -6,11 +6,12 @@ Digits are chosen so that a rounded bound stands on the same side of the limit a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from qeval.base import numbers
 from qeval.base.records import Comparison, Rule
-from qeval.base.rules import limit_of
+from qeval.base.rules import allowed_words, limit_of
+from qeval.compare import wording
 from qeval.compare.pairs import UNPAIRED
 
 _ENDINGS = {"PASS": "passes", "FAIL": "fails", "INCONCLUSIVE": "undecided"}
@@ -18,10 +19,12 @@ _ENDINGS = {"PASS": "passes", "FAIL": "fails", "INCONCLUSIVE": "undecided"}
 
 @dataclass(frozen=True)
 class Shown:
-    """One decision's numbers as text, a loss counted positive.
+    """One decision's numbers as text, in the signs and units of the report's tables.
 
-    `change` and its interval `low` to `high` are in `unit`: points lost, per cent of answers changed, or
-    the perplexity as a multiple of the baseline's; `allowed` is the limit in the same unit.
+    `change` with its interval `low` to `high` is what a rule limits: Δ in points, below 0 worse; the
+    perplexity's ratio; the share of answers that changed; KL; the share of positions with the same most
+    likely token. `allowed` is the limit in the same unit. `baseline` and `candidate` are empty where the
+    rule is about no score.
     """
 
     baseline: str
@@ -30,47 +33,50 @@ class Shown:
     low: str
     high: str
     allowed: str
-    unit: str
 
 
-def shown(rule: Rule, comparison: Comparison, allowed: float) -> Shown:
-    """The numbers of a decision. `allowed` is the limit in the comparison's unit."""
-    kind, limit = limit_of(rule)
-    if kind == "max_ppl_ratio":
-        return _shown_ratio(comparison, limit)
+def shown(rule: Rule, comparison: Comparison, allowed: float, limits: tuple[float, ...] = ()) -> Shown:
+    """The numbers of a decision. `allowed` is the loss allowed in the comparison's unit; `limits` are further
+    deltas that differences must not be rounded across."""
+    kind, value = limit_of(rule)
     if kind == "max_kl":
-        return _shown_nats(comparison, limit)
-    bounds = [100 * value for value in (-comparison.delta, -comparison.high, -comparison.low)]
-    if kind == "min_recovery":
-        digits = numbers.digits_to_keep(bounds, (100 * allowed,), least=1, round_limits=True)
-        change, low, high, most = (numbers.plain(value, digits) for value in (*bounds, 100 * allowed))
+        return _nats(comparison, value)
+    if kind in ("max_flips", "min_top1_agreement"):
+        return _shares(rule, comparison, value)
+    return _scores(rule, comparison, allowed, limits)
+
+
+def _scores(rule: Rule, one: Comparison, allowed: float, limits: tuple[float, ...]) -> Shown:
+    kept = (-allowed, *limits)
+    score = numbers.perplexity if one.kind == "perplexity" else numbers.points
+    low, _, high = wording.interval(one, kept).partition(" to ")
+    most = allowed_words(rule)
+    if rule.min_recovery is not None:
+        most = numbers.signed(-100 * allowed, _digits_of_recovery(one, allowed))
+    return Shown(score(one.baseline), score(one.candidate), wording.delta(one, kept), low, high, most)
+
+
+def _digits_of_recovery(one: Comparison, allowed: float) -> int:
+    """Those of what is allowed, a result here and rounded too, so that each bound lies on its true side."""
+    values = [100 * value for value in (one.delta, one.low, one.high)]
+    return numbers.digits_to_keep(values, (-100 * allowed,), round_limits=True)
+
+
+def _shares(rule: Rule, one: Comparison, limit: float) -> Shown:
+    """Of flips the share that changed; of the most likely token the share of positions that kept it."""
+    if rule.max_flips is not None:
+        values, digits = (-one.delta, -one.high, -one.low), 1
     else:
-        digits = numbers.digits_to_keep(bounds, (100 * allowed,), least=1)
-        change, low, high = (numbers.plain(value, digits) for value in bounds)
-        most = numbers.as_written(100 * allowed)
-    return Shown(
-        baseline=numbers.points(comparison.baseline),
-        candidate=numbers.points(comparison.candidate),
-        change=change,
-        low=low,
-        high=high,
-        allowed=most,
-        unit=_UNITS.get(kind, "points"),
-    )
+        values, digits = (1 + one.delta, 1 + one.low, 1 + one.high), 2
+    change, low, high = (numbers.percent(value, digits, (limit,)) for value in values)
+    return Shown("", "", change, low, high, allowed_words(rule))
 
 
-_UNITS = {
-    "max_flips": "% of answers changed",
-    "min_top1_agreement": "% of positions with a different token first",
-}
-
-
-def _shown_nats(comparison: Comparison, limit: float) -> Shown:
-    bounds = [-comparison.delta, -comparison.high, -comparison.low]
+def _nats(one: Comparison, limit: float) -> Shown:
+    bounds = [-one.delta, -one.high, -one.low]
     digits = numbers.digits_to_keep(bounds, (limit,), least=_decimals(min(limit, bounds[0])))
     change, low, high = (numbers.plain(value, digits) for value in bounds)
-    most = numbers.as_written(limit, 2)
-    return Shown(numbers.plain(0.0, 1), change, change, low, high, most, unit="nats")
+    return Shown("", "", change, low, high, numbers.as_written(limit, 2))
 
 
 def _decimals(value: float) -> int:
@@ -78,56 +84,38 @@ def _decimals(value: float) -> int:
     return 3 if value <= 0 else min(max(3, 2 - math.floor(math.log10(value))), 9)
 
 
-def _shown_ratio(comparison: Comparison, limit: float) -> Shown:
-    bounds = [numbers.exp(value) for value in (-comparison.delta, -comparison.high, -comparison.low)]
-    digits = numbers.digits_to_keep(bounds, (limit,), least=3)
-    change, low, high = (numbers.plain(value, digits) for value in bounds)
-    return Shown(
-        baseline=numbers.plain(numbers.exp(-comparison.baseline), 3),
-        candidate=numbers.plain(numbers.exp(-comparison.candidate), 3),
-        change=change,
-        low=low,
-        high=high,
-        allowed=numbers.as_written(limit, 2),
-        unit="x perplexity",
-    )
-
-
-def sentence(rule: Rule, comparison: Comparison, allowed: float, status: str, ending: str = "") -> str:
-    """One sentence: what was lost, how surely, what is allowed, and what follows."""
-    kind, limit = limit_of(rule)
-    level = f"{numbers.level(comparison.confidence)} interval"
-    if kind == "max_drop" and comparison.delta > 0:
-        text = shown(rule, _mirrored(comparison), -allowed)
-        what = f"{text.change} points gained ({level} {text.low} to {text.high})"
-        limit_words = f"{numbers.as_written(100 * allowed)} lost allowed"
-    else:
-        text = shown(rule, comparison, allowed)
-        what, limit_words = _phrases(kind, limit, text, level)
+def sentence(
+    rule: Rule,
+    comparison: Comparison,
+    allowed: float,
+    status: str,
+    ending: str = "",
+    *,
+    title: str = "",
+    limits: tuple[float, ...] = (),
+) -> str:
+    """One sentence: what changed, how surely, what is allowed, what follows. `title` is the row's name."""
+    text = shown(rule, comparison, allowed, limits)
+    what, limit = _phrases(rule, text)
+    around = f"({numbers.level(comparison.confidence)} interval {text.low} to {text.high})"
     unpaired = ", from published scores without items" if UNPAIRED in comparison.notes else ""
-    return f"{comparison.task}: {what}, {limit_words}{unpaired}: {_ENDINGS[status]}{ending}."
+    name = title or comparison.task
+    return f"{name}: {what} {around}, {limit}{unpaired}: {_ENDINGS[status]}{ending}."
 
 
-def _phrases(kind: str, limit: float, text: Shown, level: str) -> tuple[str, str]:
-    interval = f"({level} {text.low} to {text.high})"
-    if kind == "max_ppl_ratio":
-        return f"{text.change} times the baseline's perplexity {interval}", f"{text.allowed} allowed"
+def _phrases(rule: Rule, text: Shown) -> tuple[str, str]:
+    """What the rule limits with its name and unit, and the limit."""
+    kind, value = limit_of(rule)
+    allowed = f"{text.allowed} allowed"
     if kind == "max_flips":
-        return f"{text.change}% of answers changed {interval}", f"{text.allowed} allowed"
+        return f"{text.change} of answers changed", allowed
     if kind == "max_kl":
-        return f"{text.change} nats from the baseline {interval}", f"{text.allowed} allowed"
+        return f"KL {text.change} nats", allowed
     if kind == "min_top1_agreement":
-        what = f"{text.change}% of positions have a different most likely token {interval}"
-        return what, f"{text.allowed} allowed"
-    what = f"{text.change} points lost {interval}"
+        return f"same top-1 at {text.change} of positions", f"at least {text.allowed} required"
+    if kind == "max_ppl_ratio":
+        return f"perplexity {text.change}", allowed
     if kind == "min_recovery":
-        return (
-            what,
-            f"{text.allowed} allowed to keep {numbers.as_written(100 * limit, 0)}% of the baseline's score",
-        )
-    return what, f"{text.allowed} allowed"
-
-
-def _mirrored(comparison: Comparison) -> Comparison:
-    """The same with gains counted positive by `shown`."""
-    return replace(comparison, delta=-comparison.delta, low=-comparison.high, high=-comparison.low)
+        kept = f"{numbers.as_written(100 * value, 0)}%"
+        return f"{wording.DELTA} {text.change} points", f"{allowed} to keep {kept} of the baseline's score"
+    return f"{wording.DELTA} {text.change} points", allowed

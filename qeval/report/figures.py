@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 
 from qeval.base import numbers
 from qeval.base.records import Comparison, Decision, Result, Run
+from qeval.base.rules import allowed_words, describe, limit_of
+from qeval.compare import wording
 from qeval.compare.columns import in_words
 from qeval.compare.evidence import Evidence
 from qeval.compare.margin import Finding
@@ -105,17 +107,10 @@ def n_of(score: Score | None, texts: int | None = None) -> str:
 def _allowed_text(decision: Decision) -> str:
     """The rule's limit in words; "" of a doubt, which has none."""
     rule = decision.rule
-    if rule.max_drop is not None:
-        words = f"-{rule.max_drop:g}"
-    elif rule.min_recovery is not None:
-        words = f"{numbers.percent(rule.min_recovery)} kept"
-    elif rule.max_ppl_ratio is not None:
-        words = f"x{rule.max_ppl_ratio:g}"
-    elif rule.max_flips is not None:
-        words = f"{numbers.percent(rule.max_flips)} flips"
-    else:
+    if not describe(rule):
         return ""
-    return f"allowed: {words}{'' if rule.tier == 'required' else ' (advice)'}"
+    unit = {"min_recovery": " kept", "max_flips": " flips"}.get(limit_of(rule)[0], "")
+    return f"allowed: {allowed_words(rule)}{unit}{'' if rule.tier == 'required' else ' (advice)'}"
 
 
 def figure(material: Material, result: Result, row: Row) -> Figure | None:
@@ -129,7 +124,7 @@ def figure(material: Material, result: Result, row: Row) -> Figure | None:
     shown = material.evidence.comparison(name, row.id)
     if shown is None:
         return plain
-    judged = [d for d in material.decisions if d.variant == name and d.task == row.id]
+    judged = judging(material.decisions, name, row.id)
     return _compared(plain, shown, judged, material.evidence.findings.get((name, row.id)))
 
 
@@ -139,16 +134,11 @@ def _compared(
     """The figure with its difference, and what a rule says of it where one judged the row."""
     deciding = _deciding(decisions)
     margin = _margin(deciding) if deciding else None
-    limits = (() if margin is None else (margin,)) + ((-found.limit, found.limit) if found else ())
-    is_ratio = shown.kind == "perplexity"
-    delta = numbers.ratio(shown.delta, limits) if is_ratio else numbers.signed_points(shown.delta, limits)
-    interval = (numbers.interval_ratio if is_ratio else numbers.interval_points)(
-        shown.low, shown.high, limits
-    )
+    limits = rule_limits(decisions) + (found.kept if found else ())
     return replace(
         plain,
-        delta=delta,
-        interval=interval,
+        delta=wording.delta(shown, limits),
+        interval=wording.interval(shown, limits),
         confidence=numbers.level(shown.confidence),
         statistics=in_words(shown),
         status=deciding.status if deciding else "",
@@ -158,6 +148,18 @@ def _compared(
         comparison=shown,
         margin=margin,
     )
+
+
+def judging(decisions: Sequence[Decision], variant: str, row: str) -> list[Decision]:
+    """The decisions on a variant's row."""
+    return [one for one in decisions if one.variant == variant and one.task == row]
+
+
+def rule_limits(decisions: Sequence[Decision]) -> tuple[float, ...]:
+    """The limit of the rule that decides on a row, as a delta that nothing shown there is rounded across."""
+    deciding = _deciding(decisions)
+    margin = _margin(deciding) if deciding else None
+    return () if margin is None else (margin,)
 
 
 def _deciding(decisions: Sequence[Decision]) -> Decision | None:

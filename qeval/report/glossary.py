@@ -15,7 +15,7 @@ def _terms(context: Context) -> list[tuple[str, str, bool]]:
     perplexed = any(column.is_perplexity for column in context.columns)
     return [
         ("Score", _SCORE, True),
-        ("Δ, the difference", _DIFFERENCE, compared),
+        ("Δ", _DIFFERENCE, compared),
         ("Interval", _INTERVAL, compared),
         ("Equivalent, measurable, worse, better, undecided", _words(context), compared),
         ("Pass, fail, undecided", _VERDICTS, context.judged),
@@ -25,7 +25,7 @@ def _terms(context: Context) -> list[tuple[str, str, bool]]:
         ("Spread over seeds", _SEEDS, bool(context.noise.seeds)),
         ("Kept, and kept above chance", _RECOVERY, compared),
         ("Two means of one group", _MEANS, any(column.row.level == "macro" for column in context.columns)),
-        ("Shrunken differences", _SHRUNKEN, bool(context.subjects)),
+        ("Δ pulled towards the mean", _SHRUNKEN, bool(context.subjects)),
         ("Texts", _TEXTS, any(" texts" in column.n for column in context.columns)),
         ("Perplexity", _PERPLEXITY, perplexed),
     ]
@@ -35,74 +35,80 @@ def _words(context: Context) -> str:
     """The five words, with the margin of this report."""
     within = context.evidence.margin.told()
     return (
-        f"Not every difference that can be measured matters. Here a difference matters from {within}. "
-        "Equivalent: the whole interval is smaller than that. Measurable: it is smaller too, but surely not "
-        "zero. Worse, better: the whole interval is beyond it. Undecided: more items are needed to tell. "
-        "Undecided is not the same as equivalent."
+        f"Not every change that can be measured matters. Here the margin is {within}. Equivalent: the "
+        "whole interval lies within the margin. Measurable: it does too, but a loss or a gain is certain. "
+        "Worse, better: the whole interval lies beyond the margin. Undecided: more items are needed to "
+        "tell, which is not the same as equivalent; where a loss or a gain is certain and only its size "
+        "is open, that is said. A variant is summed up by its average, unless a task is worse, or has a "
+        "loss that may be beyond the margin: then that task is named."
     )
 
 
 _SCORE = (
-    "The share of questions answered correctly, in percentage points. Some tasks give parts of a point for "
-    "an answer. Higher is better; for perplexity, lower."
+    "The share of questions answered correctly, in percentage points. Some tasks give parts of a point "
+    "for an answer. Higher is better; for perplexity, lower."
 )
 _DIFFERENCE = (
-    "The variant's score less the baseline's, in points, on the very same questions asked in the very "
-    "same words. Below zero, the variant is worse."
+    "The variant's score less the baseline's, in percentage points, on the very same questions asked in "
+    "the very same words. Below 0, the variant is worse. For perplexity the ratio stands in its place: "
+    "above x1 is worse."
 )
 _INTERVAL = (
     "A test asks a sample of all the questions that could be asked; other questions would have given "
-    "another difference. The interval is the range of true differences that agree with what was seen. "
-    "With 95% intervals, such ranges hold the truth in 95 of 100 tests. If the range reaches across "
-    "zero, the data are consistent with no difference. That is not the same as no difference: a wide "
-    "range means that too few questions were asked."
+    "another Δ. The interval is the range of true values that agree with what was seen. Of 100 such 95% "
+    "intervals, about 95 hold the true value. An interval that holds 0 is consistent with no change. That "
+    "is not the same as no change: a wide interval means that too few questions were asked."
 )
 _VERDICTS = (
-    "A rule allows a certain loss. Pass: the whole interval lies above that loss, so a greater one is "
-    "ruled out. Fail: the whole interval lies below it. Undecided: the interval holds the limit, and "
-    "more items are needed. Only a pass is a pass."
+    "A rule allows a certain loss. Pass: the whole interval lies above the limit, so a greater loss is "
+    "ruled out. Fail: the whole interval lies below it. Undecided: the interval holds the limit, and more "
+    "items are needed. Only a pass is a pass. A rule looks at one side of its interval: at a confidence "
+    "of 95% that is the lower or the upper end of the 90% interval, so its reason names another interval "
+    "than the tables do."
 )
 _FLIPS = (
     "Lost answers were right and became wrong; gained ones were wrong and became right; changed counts "
-    "every answer that differs from before. A variant that loses 50 and gains 50 has the same score, "
-    "but it is another model on 100 questions."
+    "every answer that differs from before. A variant that loses 50 and gains 50 has the same score, but "
+    "it is another model on 100 questions."
 )
 _CALIBRATION = (
     "How sure a model is of its answer: the probability that it gives this choice among all, from their "
-    "log-probabilities as they are. The expected calibration error sorts items into ten bins by confidence "
-    "(0 to 10%, 10 to 20%, and so on) and takes the mean over items of how far the share of right answers in "
-    "a bin lies from its mean confidence (Guo et al. 2017). A model that is right as often as it is sure has "
-    "0, but for chance, which adds up to 0.4 times the square root of 10 / n: 4 points for n = 1000."
+    "log-probabilities as they are. The expected calibration error sorts items into ten bins by "
+    "confidence (0 to 10%, 10 to 20%, and so on) and takes the mean over items of how far the share of "
+    "right answers in a bin lies from its mean confidence (Guo et al. 2017). A model that is right as "
+    "often as it is sure has 0, but for chance, which adds up to 0.4 times the square root of 10 / n: 4 "
+    "points for n = 1000."
 )
 _NOISE = (
-    "The baseline was scored twice: by another path through the same code, in other batches and another "
-    "order. What differs then is no loss of anything. A variant is within twice the noise floor where "
-    "its changed answers and its difference are at most twice those, the floor of a difference taken no "
-    "smaller than that many changes make by chance. Another GPU or another version of a library moves "
-    "numbers too, and was not tried. It decides no verdict."
+    "The baseline was scored twice, the second time by another path through the same code, in other "
+    "batches and another order. What differs then is noise, not loss. A variant is within twice the noise "
+    "floor where its changed answers and its Δ are at most twice the floor's; for Δ the floor is taken no "
+    "smaller than what so many changed answers make by chance. Another GPU or another version of a "
+    "library moves numbers too; that was not tried. The floor decides no verdict."
 )
 _SEEDS = (
-    "Some schemes draw texts at random while they quantise. They were made several times, each with "
-    "a different draw; the spread between those is luck, and so is a choice between schemes closer than that."
+    "Some schemes draw texts at random while they quantise. They were made several times, each with a "
+    "different draw. The spread between those is luck, so schemes that lie closer together than that "
+    "cannot be told apart."
 )
 _RECOVERY = (
     "The variant's score as a share of the baseline's. Guessing alone scores something: with four "
     "choices, 25 points. The share above chance leaves that part out, and is the stricter of the two."
 )
 _MEANS = (
-    "A group such as MMLU has members of unequal size. The unweighted mean counts every subject the same,"
-    " as public leaderboards do; with all items together every question counts the same. The two can "
-    "differ by a point."
+    "A group such as MMLU has members of unequal size. The unweighted mean counts every subject the same, "
+    "as public leaderboards do; with all items together every question counts the same. The two can be a "
+    "point apart."
 )
 _SHRUNKEN = (
-    "Among 57 subjects of 100 questions some look terrible and some splendid by luck alone. Shrinking "
-    "pulls every difference towards the mean of all by as much as luck explains. What still stands out "
-    "deserves a look."
+    "Among 57 subjects of 100 questions some look terrible and some splendid by luck alone. So every Δ is "
+    "also shown pulled towards the mean of all subjects, by as much as luck explains. What still stands "
+    "out deserves a look."
 )
 _TEXTS = (
-    "Questions under one text are answered well or badly together. So where items share texts, the texts are "
-    "what counts as independent: 204 questions under 66 texts say less than 204 that stand alone. With fewer "
-    "than 20 texts, nothing is known of how texts differ."
+    "Questions about one text are answered well or badly together. So where items share a text, the texts "
+    "count as independent, not the items: 204 questions about 66 texts tell less than 204 that stand "
+    "alone. With fewer than 20 texts, nothing is known of how texts differ."
 )
 _PERPLEXITY = (
     "How surprised the model is by a text, word by word: with a perplexity of 8 it is as unsure as if it "

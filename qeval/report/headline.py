@@ -31,35 +31,49 @@ def headline(entries: Sequence[Entry]) -> str:
     """What was found of all variants, the best first: "bnb4 is equivalent within 1 point; gptq is worse";
     among those that are worse the worst first, since many names are cut short.
 
-    Variants of which the same is said stand together; a margin is named where it first matters. "" where
-    there is none to tell of.
+    Variants of which the same is said stand together; a margin is named where it first matters, and on which
+    row it is so. "" where there is none to tell of.
     """
-    groups: dict[tuple[str, str], list[str]] = {}
+    groups: dict[tuple[str, str], list[Entry]] = {}
     for entry in sorted(entries, key=lambda one: BEST_FIRST.index(one.verdict.status)):
-        status = entry.verdict.status
-        said = (status, entry.word if status in (*_SHORT, "UNDECIDED") else "")
-        groups.setdefault(said, []).append(short(entry.variant, _LONGEST))
+        groups.setdefault((entry.verdict.status, _word(entry)), []).append(entry)
     told: list[str] = []
     margins: set[str] = set()
-    for (status, word), names in groups.items():
+    for (status, word), found in groups.items():
         margin = word.rpartition("than " if "than " in word else "within ")[2]
+        names = [short(entry.variant, _LONGEST) for entry in found]
         ordered = names[::-1] if status in {"WORSE", "FAIL"} else names
-        told.append(f"{_names(ordered)} {_is(status, word, len(names) > 1, known=margin in margins)}")
+        said = _is(status, word, len(names) > 1, known=margin in margins, where=_where(found))
+        told.append(f"{_names(ordered)} {said}")
         if status in _SHORT:
             margins.add(margin)
     return "; ".join(told)
 
 
-def _is(status: str, word: str, several: bool, *, known: bool) -> str:
+def _word(entry: Entry) -> str:
+    """What is said of a variant without a gate, whatever row it is said of."""
+    found = entry.verdict.status in (*_SHORT, "UNDECIDED") and entry.sums_up
+    return found.words if found else ""
+
+
+def _where(entries: Sequence[Entry]) -> str:
+    """The row that all of these are summed up by; of several rows, of which kind they are."""
+    rows = sorted({entry.sums_up.of for entry in entries if entry.sums_up and _word(entry)})
+    if len(rows) < 2:  # noqa: PLR2004 - one row, or none
+        return f" {rows[0]}" if rows and rows[0] else ""
+    return " on average or on a task" if "on average" in rows else " on a task"
+
+
+def _is(status: str, word: str, several: bool, *, known: bool, where: str) -> str:
     if status in _WORDS:
-        _, colon, lacks = word.partition(": ")
-        return _WORDS[status][several] + colon + lacks
+        _, colon, rest = word.partition(": ")
+        return _WORDS[status][several] + ("" if rest.endswith("not scored") else where) + colon + rest
     if status == "MEASURABLE" and not known:
         margin = word.rpartition("than ")[2]
         of = " in perplexity" if margin.startswith("x") else ""
-        return f"{'differ' if several else 'differs'} measurably, by less than {margin}{of}"
+        return f"{'differ' if several else 'differs'} measurably, by less than {margin}{of}{where}"
     of = " in perplexity" if " x" in word else ""
-    return f"{'are' if several else 'is'} {_SHORT[status] if known else word}{of}"
+    return f"{'are' if several else 'is'} {_SHORT[status] if known else word}{of}{where}"
 
 
 def _names(names: Sequence[str]) -> str:

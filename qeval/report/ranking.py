@@ -16,6 +16,7 @@ from qeval.compare.margin import Finding, place
 from qeval.compare.rows import Row, summary_rows
 from qeval.report.costs import Axis, axes
 from qeval.report.fidelity import nats
+from qeval.report.figures import judging, rule_limits
 from qeval.report.verdicts import Verdict, verdict_of
 
 BEST_FIRST = (
@@ -49,7 +50,7 @@ class Scale:
 @dataclass(frozen=True)
 class Entry:
     """A variant against the reference, in words. `finding` is that on the row that the table is about, `word`
-    what sums the variant up, which is the finding `sums_up`, and `by` names its row where that is another;
+    what sums the variant up, which is the finding `sums_up`, and `by` its difference where it is on another;
     `ratio` is that of the first perplexity, `ratio_of` the finding on it. `fixed`
     are the cells of the columns that no reference changes."""
 
@@ -150,18 +151,18 @@ def _entry(
     columns: Sequence[Mapping[str, str]],
 ) -> Entry:
     name = result.variant.name
-    found = evidence.findings.get((name, first.id)) if first else None
-    ratio = evidence.findings.get((name, ratio_of.id)) if ratio_of else None
+    found = _on(evidence, decisions, name, first)
+    ratio = _on(evidence, decisions, name, ratio_of)
     sums_up = evidence.finding(name)
     return Entry(
         variant=name,
         verdict=verdict_of(result, evidence, decisions),
-        word=sums_up.words if sums_up else "",
+        word=sums_up.said if sums_up else "",
         delta=found.delta_text if found else numbers.NONE,
         interval=found.interval_text if found else "",
-        worst=_worst(evidence, name, first),
+        worst=_worst(evidence, decisions, name, first),
         ratio=ratio.delta_text if ratio else numbers.NONE,
-        by="" if decisions else _by(sums_up, first, {row.id: row.title for row in evidence.rows}),
+        by="" if decisions else _by(sums_up, first),
         finding=found,
         sums_up=sums_up,
         ratio_of=ratio,
@@ -169,11 +170,19 @@ def _entry(
     )
 
 
-def _by(sums_up: Finding | None, first: Row | None, named: Mapping[str, str]) -> str:
-    """The row that sums a variant up and its difference, where the table is about another."""
+def _on(evidence: Evidence, decisions: Sequence[Decision], variant: str, row: Row | None) -> Finding | None:
+    """What is found on a row, rounded across no limit that judged it."""
+    found = evidence.findings.get((variant, row.id)) if row else None
+    if found is None or row is None:
+        return None
+    return replace(found, limits=rule_limits(judging(decisions, variant, row.id)))
+
+
+def _by(sums_up: Finding | None, first: Row | None) -> str:
+    """By how much a variant is worse or better on the row that sums it up, where the table is of another."""
     if sums_up is None or first is None or sums_up.comparison.task == first.id:
         return ""
-    return f"{named.get(sums_up.comparison.task, sums_up.comparison.task)} {sums_up.delta_text}"
+    return str(sums_up.delta_text) if sums_up.status in ("WORSE", "BETTER") else ""
 
 
 def worst_of(evidence: Evidence, variant: str, first: Row | None) -> Finding | None:
@@ -183,9 +192,12 @@ def worst_of(evidence: Evidence, variant: str, first: Row | None) -> Finding | N
     return min(found, key=lambda one: one.comparison.delta, default=None) if len(rows) > 1 else None
 
 
-def _worst(evidence: Evidence, variant: str, first: Row | None) -> str:
+def _worst(evidence: Evidence, decisions: Sequence[Decision], variant: str, first: Row | None) -> str:
     found = worst_of(evidence, variant, first)
-    return numbers.NONE if found is None else f"{found.comparison.task} {found.delta_text}"
+    if found is None:
+        return numbers.NONE
+    limits = rule_limits(judging(decisions, variant, found.comparison.task))
+    return f"{found.name} {replace(found, limits=limits).delta_text}"
 
 
 def as_data(evidence: Evidence, decisions: Sequence[Decision] = ()) -> list[dict[str, Any]]:

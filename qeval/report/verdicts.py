@@ -84,7 +84,7 @@ def _unjudged(result: Result, evidence: Evidence) -> Verdict:
     if found is None:
         why = evidence.refused.get(name, "It has no task in common with the baseline.")
         return _plain(name, "NONE", why)
-    return Verdict(name, found.status, capitalised(found.words), found.sentence)
+    return Verdict(name, found.status, capitalised(found.said), found.sentence)
 
 
 def _plain(name: str, status: str, sentence: str) -> Verdict:

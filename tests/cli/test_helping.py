@@ -148,3 +148,12 @@ def test_every_variable_of_ours_is_documented() -> None:
     known = {name for name in VARIABLES if name.startswith("QEVAL_") and "<" not in name}
     examples = {"QEVAL_RUN_SCHEMES", "QEVAL_RUN_LIMIT"}
     assert named - examples == known
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_command_asked_by_itself_first_has_both_words_for_help(monkeypatch, name: str) -> None:
+    """Click keeps the option that it makes at first: a page of help once lacked -h after such a call."""
+    command = main.get_command(click.Context(main), name)
+    monkeypatch.setattr(command, "_help_option", None)
+    with click.Context(command, info_name=name) as alone:
+        assert "-h, --help" in command.get_help(alone)

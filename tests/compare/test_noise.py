@@ -132,8 +132,8 @@ def test_the_sentence_names_path_tasks_and_what_is_not_covered() -> None:
     )
     assert noise.sentence(evidence(made)) == (
         "Noise floor, fp16 scored again (engine plain instead of tree, batch size 6, items in another order):"
-        " arc 6 of 200 answers changed (3.0%), -1.00 points; wiki x1.000. Not covered: another GPU, another"
-        " library version."
+        " arc 6 of 200 answers changed (3.0%), Δ -1.00 points; wiki perplexity x1.000. Not covered:"
+        " another GPU, another library version."
     )
 
 

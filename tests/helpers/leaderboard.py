@@ -65,15 +65,17 @@ VARIANTS = (
 
 
 def leaderboard(
-    scale: float = 1.0, variants: int = 5, seed: int = 0, words: int = 30
+    scale: float = 1.0, variants: int = 5, seed: int = 0, words: int = 30, texts: int = FULL[WIKITEXT.name]
 ) -> tuple[Run, Callable[[Cell], Samples], Callable[[Cell], Mapping[str, Item]]]:
-    """The run, and what reads its samples and items; `scale` shrinks the number of items of each task."""
+    """The run, and what reads its samples and items; `scale` shrinks the number of items of each task; texts
+    of perplexity there are `texts` of."""
     rng = np.random.default_rng(seed)
     leaves = [ARC, HELLASWAG, *MEMBERS, TRUTHFULQA, WIKITEXT]
     samples: dict[str, Samples] = {}
     cells: dict[str, list[Cell]] = {name: [] for name, *_ in VARIANTS[:variants]}
     for place, task in enumerate(leaves):
-        n = max(3, int(FULL.get(task.name, 100 + (place * 37) % 292) * scale))
+        full = {**FULL, WIKITEXT.name: texts}
+        n = max(3, int(full.get(task.name, 100 + (place * 37) % 292) * scale))
         scores = truth = None
         for name, _, shift, noise, *_ in VARIANTS[:variants]:
             if scores is None:

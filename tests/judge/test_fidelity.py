@@ -193,7 +193,7 @@ def test_a_plan_leaves_rules_on_fidelity_to_the_gate(evidence):
 
 def test_reasons_show_numbers_on_their_own_side(evidence):
     _, [decision] = judged(evidence, {"max_kl": 0.001})
-    shown = float(decision.reason.split(": ")[1].split()[0])
+    shown = float(decision.reason.split(": KL ")[1].split()[0])
     assert shown == pytest.approx(-decision.comparison.delta, rel=0.01)
     assert "0.001 allowed: fails" in decision.reason
 

@@ -233,8 +233,8 @@ def test_a_limited_member_limits_the_mean():
     ("task", "lacking", "reason"),
     [
         ("arc", "arc", "arc: bnb4 has no scored items of arc."),
-        ("quiz", "quiz_law", "quiz: bnb4 has no scored items of quiz_law."),
-        ("quiz_macro", "quiz_law", "quiz_macro: bnb4 has no scored items of quiz_law."),
+        ("quiz", "quiz_law", "quiz (all items): bnb4 has no scored items of quiz_law."),
+        ("quiz_macro", "quiz_law", "quiz (mean of 3): bnb4 has no scored items of quiz_law."),
         ("quiz_law", "quiz_law", "quiz_law: bnb4 has no scored items of quiz_law."),
         ("average", "truth", "average: bnb4 has no scored items of truth."),
         ("average", "quiz_law", "average: bnb4 has no scored items of quiz_law."),
@@ -425,7 +425,7 @@ def test_flips_are_not_counted_on_means():
 def test_a_limit_that_lets_guessing_through_is_named():
     run, read, _ = make_run(2, (ARC,), 300)
     outcome = conclude(run, read, rules({"max_drop": 99.999}))
-    assert "The limit of 99.999 points on arc lets 25.00, a score of guessing, through." in outcome.notes
+    assert "The limit of -99.999 points on arc lets 25.00, the score of guessing, through." in outcome.notes
 
 
 def test_the_baseline_again_is_no_candidate():
@@ -460,7 +460,7 @@ def test_different_models_do_not_pass_as_one():
 def test_a_gain_beyond_noise_is_questioned():
     run, read, _ = make_run(2, (ARC,), 3000, effect=0.05)
     outcome = conclude(run, read, rules({"max_drop": 1.0}))
-    assert any("bnb4 is better than its baseline on arc, by +" in note for note in outcome.notes)
+    assert any("bnb4 is better than its baseline on arc (Δ +" in note for note in outcome.notes)
     run, read, _ = make_run(2, (ARC,), 300, effect=0.0)
     assert not any("better than" in note for note in conclude(run, read, rules({"max_drop": 1.0})).notes)
 

@@ -154,7 +154,7 @@ def test_every_report_tells_texts_beside_items_and_only_where_some_are_shared():
     built, told = outputs(clustered((ARC, QUIZ, TRUTH)))
     assert all("120 in 30 texts" in text for name, text in told.items() if name != ".json")
     assert "360 in 90 texts" in told[".md"]
-    assert "what counts as independent" in told[".md"]
+    assert "the texts count as independent" in told[".md"]
     assert "30 texts" in terminal.summary(built.evidence)
     _, plain = outputs(clustered((ARC, QUIZ, TRUTH), only=()))
     assert not any(" texts" in text for name, text in plain.items() if name in (".md", ".txt"))

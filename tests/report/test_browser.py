@@ -22,8 +22,12 @@ from leaderboard import leaderboard
 from qeval.base.files import write_text
 from qeval.base.records import Item, Policy, Result, Rule
 from qeval.base.text import visible
-from qeval.compare.evidence import with_baseline
+from qeval.compare.evidence import gather, with_baseline
 from qeval.report.formats.html import render_html
+from qeval.report.history import picking
+from qeval.report.history.lines import history
+from qeval.report.history.page import page as history_page
+from qeval.report.history.series import Source, Wanted
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
@@ -162,6 +166,44 @@ def test_the_page_never_scrolls_sideways(browser, width):
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
 
 
+def violations(driver, axe):
+    """What axe finds on the page that is open."""
+    driver.execute_script((files(axe) / "axe.min.js").read_text())
+    found = driver.execute_async_script(
+        "const done = arguments[arguments.length - 1]; axe.run().then(result => done(result.violations))"
+    )
+    return [
+        (rule["id"], node["html"][:120], node["failureSummary"])
+        for rule in found
+        for node in rule["nodes"][:3]
+    ]
+
+
+@pytest.mark.parametrize("name", ["runs", "history", "trouble"])
+def test_axe_finds_no_violation_on_the_smaller_pages_and_they_print(driver, tmp_path, name):
+    axe = pytest.importorskip("axe_core_python", reason="needs axe-core-python: pip install 'qeval[dev]'")
+    run, read, _ = make_run(2, n_items=40, tasks=(ARC,))
+    dated = [replace(run, id=f"run-{day}", created=f"2026-01-0{day}T00:00:00+00:00") for day in (1, 2)]
+    found = history([Source(one, read, gather(one, read)) for one in dated], Wanted())
+    html = {
+        "runs": lambda: picking.listing(
+            [picking.entry("one", "/run/one", run, toy=False), picking.unread("two", "It is damaged.")]
+        ),
+        "history": lambda: history_page(found, {"run-1": "/run/one"}, "/"),
+        "trouble": lambda: picking.trouble("Nothing is compared.", "Choose another one."),
+    }[name]()
+    path = tmp_path / "page.html"
+    write_text(path, html)
+    for width, scheme in ((1280, "light"), (400, "dark")):
+        look(driver, width, scheme)
+        driver.get(path.as_uri())
+        driver.execute_script("for (const node of document.querySelectorAll('details')) node.open = true")
+        assert violations(driver, axe) == []
+        assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+    pdf = base64.b64decode(driver.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"])
+    assert pdf.startswith(b"%PDF")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 400])
 def test_axe_finds_no_violation(browser, scheme, width):
@@ -173,16 +215,7 @@ def test_axe_finds_no_violation(browser, scheme, width):
         "for (const node of all) node.open = !node.matches('.flip') || first.includes(node)"
     )
     settled(browser)
-    browser.execute_script((files(axe) / "axe.min.js").read_text())
-    found = browser.execute_async_script(
-        "const done = arguments[arguments.length - 1]; axe.run().then(result => done(result.violations))"
-    )
-    told = [
-        (rule["id"], node["html"][:120], node["failureSummary"])
-        for rule in found
-        for node in rule["nodes"][:3]
-    ]
-    assert told == []
+    assert violations(browser, axe) == []
 
 
 def test_filters_and_search_leave_what_matches(browser):
@@ -405,6 +438,13 @@ def test_twenty_thousand_flips_are_listed_and_filtered_quickly(driver, tmp_path)
 
 
 @pytest.mark.rare
+def test_a_page_with_many_texts_is_no_larger():
+    """800 texts of perplexity instead of 62, on the full suite."""
+    run, read, items = leaderboard(1.0, variants=12, texts=800)
+    assert len(render_html(built(run, read, items)).encode()) < 3_000_000
+
+
+@pytest.mark.rare
 def test_twelve_variants_on_the_full_suite_are_small_and_quick(driver, tmp_path):
     """Under 3 MB, drawn within 1.5 s, each filter within 100 ms: the best of a few, on a busy machine too."""
     run, read, items = leaderboard(1.0, variants=12)
@@ -480,7 +520,7 @@ def test_every_table_leaves_as_csv(browser):
         assert not set("\u2212\u202f\u00d7") & set(text)
     script = "return page.csv(document.querySelector('.extremes table'))"
     head, first, *_ = csv.reader(io.StringIO(browser.execute_script(script)))
-    assert head[-2:] == ["Difference", "Difference, interval"]
+    assert head[-2:] == ["Δ measured", "Δ measured, interval"]
     float(first[-2])
     low, high = first[-1].split(" to ")
     assert float(low) < float(high)

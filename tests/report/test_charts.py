@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from dataclasses import replace
@@ -16,6 +17,7 @@ from qeval.report import colours, costs
 from qeval.report.charts import charts as draw_all
 from qeval.report.charts import drawing
 from qeval.report.charts.cost import _labelled
+from qeval.report.charts.documents import spread
 
 pytestmark = pytest.mark.slow
 
@@ -205,3 +207,11 @@ def test_a_control_character_in_a_name_is_drawn_as_its_number():
     words = " ".join(re.findall(r"<text[^>]*>([^<]*)</text>", charts[0].file))
     assert "a⟨U+001B⟩⟨U+FFFE⟩ rc" in words
     assert "b⟨U+0000⟩⟨U+202E⟩nb4" in words
+
+
+def test_many_documents_are_drawn_evenly_by_rank_with_both_ends():
+    ranks = range(800)
+    assert spread(ranks, 800) is ranks
+    kept = spread(ranks, 90)
+    assert (len(set(kept)), kept[0], kept[-1]) == (90, 0, 799)
+    assert {two - one for one, two in itertools.pairwise(kept)} <= {8, 9, 10}

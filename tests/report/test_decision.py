@@ -72,7 +72,7 @@ def test_all_intervals_share_an_axis_with_the_margin_and_what_is_far_off_is_mark
 def test_the_title_states_what_was_found():
     run, read, items = mixed()
     made = built(run, read, items)
-    assert made.title == "bnb4 is equivalent within 1 point; gptq is worse"
+    assert made.title == "bnb4 is equivalent within 1 point on average; gptq is worse on average"
     assert made.about == "What quantisation cost toy"
     named = built(run, read, items, title="Release 7")
     assert named.title == "Release 7"
@@ -86,7 +86,7 @@ def test_a_variant_that_lacks_a_task_is_no_equivalent_one(status):
     run = without_cell(run, "bnb4", "truth")
     results = [replace(one, status=status) if one.variant.name == "bnb4" else one for one in run.results]
     made = built(replace(run, results=tuple(results)), read, items)
-    assert made.title == "gptq is equivalent within 1 point; bnb4 is undecided: truth not scored"
+    assert made.title == "gptq is equivalent within 1 point on average; bnb4 is undecided: truth not scored"
     for text in everything(made)[:4]:
         assert "bnb4 is equivalent" not in text
         assert "ndecided: truth not scored" in text

@@ -63,7 +63,7 @@ def test_a_format_is_one_file(copy):
     (copy / "qeval" / "report" / "formats" / "asciidoc.py").write_text(code)
     run(copy, ["report", "-o", "r.adoc"])
     text = (copy / "r.adoc").read_text()
-    assert text.startswith("= pass:c[bnb4 is worse than 1 point]")
+    assert text.startswith("= pass:c[bnb4 is worse than 1 point on ")
     assert "|pass:c[arc] |pass:c[bnb4] |" in text
 
 

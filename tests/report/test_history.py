@@ -384,7 +384,7 @@ def test_the_limit_is_drawn_where_it_is():
         (mark.y < limit, point.value > -0.01) for mark, point in zip(drawn.marks, found.points, strict=True)
     ]
     assert [above for above, _ in sides] == [within for _, within in sides]
-    assert drawn.limit[1] == "margin -1.0"
+    assert drawn.limit[1] == "margin -1"
 
 
 def test_an_interval_without_an_end_has_a_place():

@@ -54,7 +54,7 @@ def test_every_format_states_the_floor(plain, noisy, ending: str, short: bool) -
     found = gather(*noisy[:2])
     text = rendered(noisy, ending, short=short).replace("\u2212", "-").replace("\u00d7", "x")
     assert UNMEASURED not in text
-    assert "arc 7 of 60 answers changed (11.7%), -3.33 points" in text
+    assert "arc 7 of 60 answers changed (11.7%), Δ -3.33 points" in text
     assert "Not covered: another GPU, another library version." in text
     within = noise.within_sentence(found, "bnb4")
     if ending != ".json":

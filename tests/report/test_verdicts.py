@@ -46,8 +46,8 @@ def test_a_ruined_task_is_told_before_an_average_that_shows_nothing():
         items,
     )
     (line,) = lines(made)
-    assert line.verdict.word == "Worse than x1.10"
-    assert line.verdict.sentence.startswith("wiki: perplexity")
+    assert line.verdict.word == "Worse than x1.10 on wiki"
+    assert line.verdict.sentence.startswith("Perplexity x")
 
 
 @pytest.mark.rare

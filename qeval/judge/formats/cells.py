@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from qeval.base import numbers
 from qeval.base.records import Decision
-from qeval.base.rules import describe, limit_of
+from qeval.base.rules import allowed_words, describe, limit_of
+from qeval.compare import wording
 from qeval.judge import reasons
 from qeval.judge.gate import Outcome
 
@@ -15,8 +16,8 @@ ORDER = ("FAIL", "MISSING", "INCONCLUSIVE", "PASS")
 def headers(outcome: Outcome) -> tuple[str, ...]:
     """The headings of a table of decisions."""
     levels = _levels(outcome)
-    interval = f" ({levels[0]} interval)" if len(levels) == 1 else " (interval)"
-    return ("variant", "task", outcome.baseline, "candidate", "lost" + interval, "allowed", "verdict")
+    change = wording.heading(levels[0] if len(levels) == 1 else "")
+    return ("variant", "task", outcome.baseline, "candidate", change, "allowed", "verdict")
 
 
 def _levels(outcome: Outcome) -> list[str]:
@@ -24,15 +25,15 @@ def _levels(outcome: Outcome) -> list[str]:
     return [numbers.level(level) for level in sorted(found)]
 
 
-def cells(one: Decision) -> tuple[str, ...]:
+def cells(outcome: Outcome, one: Decision) -> tuple[str, ...]:
     """A decision as a row of that table."""
-    name = f"{one.task}{_OF.get(limit_of(one.rule)[0], '') if describe(one.rule) else ''}"
+    task = outcome.titles.get(one.task, one.task)
+    name = f"{task}{_OF.get(limit_of(one.rule)[0], '') if describe(one.rule) else ''}"
     if one.comparison is None or one.allowed is None:
-        return (one.variant, name, "", "", "", describe(one.rule), status_words(one))
+        allowed = allowed_words(one.rule) if describe(one.rule) else ""
+        return (one.variant, name, "", "", "", allowed, status_words(one))
     text = reasons.shown(one.rule, one.comparison, one.allowed)
     change = f"{text.change} ({text.low} to {text.high})"
-    if text.unit != "points":
-        change += " " + text.unit.partition(" ")[0]
     return (one.variant, name, text.baseline, text.candidate, change, text.allowed, status_words(one))
 
 

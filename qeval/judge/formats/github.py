@@ -26,7 +26,7 @@ def github_summary(outcome: Outcome, most_bytes: int = SUMMARY_BYTES) -> str:
     """Markdown for $GITHUB_STEP_SUMMARY, of at most `most_bytes` in UTF-8: what did not pass stands open, the
     worst first; what passed is folded, and dropped first."""
     ordered = sorted(outcome.decisions, key=lambda one: ORDER.index(one.status))
-    rows = [_markdown_row(cells(one)) for one in ordered]
+    rows = [_markdown_row(cells(outcome, one)) for one in ordered]
     n_open = sum(one.status != "PASS" for one in ordered)
     head = "\n".join(_summary_head(outcome))
     title = _markdown_row(headers(outcome)) + _markdown_row((":--", ":--", "--:", "--:", "--:", "--:", ":--"))

@@ -39,7 +39,7 @@ def _rows(outcome: Outcome, shown: Sequence[Decision], width: int | None) -> str
         Column(title, "left" if place < _NAMES or title == "verdict" else "right", goes, leads=place < _NAMES)
         for place, (title, goes) in enumerate(zip(headers(outcome), _GOES, strict=True))
     ]
-    return layout.table(columns, [[one_line(cell) for cell in cells(one)] for one in shown], width)
+    return layout.table(columns, [[one_line(cell) for cell in cells(outcome, one)] for one in shown], width)
 
 
 def _closed(outcome: Outcome, shown: Sequence[Decision]) -> str:

@@ -181,7 +181,7 @@ def _names(places: Spec) -> Spec:
 
 def _top_title(column: Column) -> Spec:
     """An upright axis whose title lies above it, where it can be read without turning one's head."""
-    shown = "ratio to the baseline, above 1 is worse" if column.is_perplexity else "difference in points"
+    shown = "ratio to the baseline, above 1 is worse" if column.is_perplexity else "Δ in points"
     return {
         "title": f"{column.title}: {shown}",
         "titleAngle": 0,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from qeval.base import numbers
 from qeval.base.names import short
@@ -24,6 +24,10 @@ from qeval.report.charts.drawing import (
 )
 from qeval.report.charts.forest import names_axis
 from qeval.report.context import Context
+from qeval.report.documents import Document
+
+MOST = 1000
+"""Ticks that a chart has of all variants together; a page holds two drawings of it, at 90 bytes a tick."""
 
 
 def documents(context: Context) -> Iterable[Chart]:
@@ -31,6 +35,7 @@ def documents(context: Context) -> Iterable[Chart]:
     for task in dict.fromkeys(group.task for group in context.documents):
         groups = [group for group in context.documents if group.task == task and group.documents]
         if groups:
+            most = max(MOST // len(groups), 2)
             values = [
                 {
                     "variant": short(g.variant, LONGEST_NAME),
@@ -39,7 +44,7 @@ def documents(context: Context) -> Iterable[Chart]:
                     "hover": hover(f"{g.variant}, text {d.key}: {d.ratio}"),
                 }
                 for g in groups
-                for d in g.documents
+                for d in spread(g.documents, most)
                 if abs(d.delta) < LARGEST
             ]
             alt = (
@@ -47,17 +52,31 @@ def documents(context: Context) -> Iterable[Chart]:
                 + "; ".join(f"{g.variant}: {g.worse} of {len(g.documents)} texts got worse" for g in groups)
                 + "."
             )
-            specs = [_document_spec(context.run, values, width) for width in (WIDE, NARROW)]
+            texts = max(len(group.documents) for group in groups)
+            told = (
+                f"{most} of {texts} documents, the ends among them"
+                if texts > most
+                else "one tick per document"
+            )
+            specs = [_document_spec(context.run, values, told, width) for width in (WIDE, NARROW)]
             yield draw(f"documents-{task}", f"{task}: each text's perplexity ratio", alt, *specs)
 
 
-def _document_spec(run: Run, values: list[Spec], width: int) -> Spec:
-    """A line a variant, one tick per document."""
+def spread(documents: Sequence[Document], most: int) -> Sequence[Document]:
+    """At most so many of the documents, evenly by rank: the first, the last, and every so-manieth between."""
+    if len(documents) <= most:
+        return documents
+    step = (len(documents) - 1) / (most - 1)
+    return [documents[round(place * step)] for place in range(most)]
+
+
+def _document_spec(run: Run, values: list[Spec], told: str, width: int) -> Spec:
+    """A line a variant, one tick per document; `told` says of how many."""
     names = list(dict.fromkeys(value["variant"] for value in values))
     wide = width == WIDE
     x = {
         "type": "quantitative",
-        "title": "perplexity ratio (one tick per document); above 1 is worse",
+        "title": f"perplexity ratio ({told}); above 1 is worse",
         "scale": scale([1.0, *(value["ratio"] for value in values)], ratios=True),
         "axis": {"tickCount": 8 if wide else 4, "titleLimit": width},
     }

@@ -73,9 +73,9 @@ def _forest_chart(run: Run, rows: list[Spec], *, is_perplexity: bool) -> Chart:
     unit = (
         "perplexity ratio, above 1 is worse"
         if is_perplexity
-        else "difference from the baseline in points, below 0 is worse"
+        else "Δ from the baseline in points, below 0 is worse"
     )
-    title = "Perplexity ratios with intervals" if is_perplexity else "Differences with intervals"
+    title = "Perplexity ratios with intervals" if is_perplexity else "Δ with intervals"
     alt = (
         f"{title}. "
         + "; ".join(f"{r['task']}, {r['variant']}: {r['text']} ({r['interval']})" for r in rows)

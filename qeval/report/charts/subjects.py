@@ -34,7 +34,7 @@ def _subject_chart(run: Run, group: str, members: Sequence[Subject]) -> Chart:
     order = _harmed_first(members)
     title = f"{group} by subject"
     alt = (
-        f"{title}: {len(order)} subjects, differences pulled towards the mean. On average over variants "
+        f"{title}: {len(order)} subjects, Δ pulled towards the mean. On average over variants "
         f"the most harmed is {order[0]}, the least {order[-1]}. The table below has every number."
     )
     values = [

@@ -132,7 +132,7 @@ def sections(context: Context, drawn: tuple[Chart, ...], *, past: bool = False) 
     wanted = [
         ("results", "Results", True),
         ("cost", "Quality and cost", bool(context.cost) or "cost" in kinds),
-        ("differences", "Differences", "forest" in kinds),
+        ("differences", "Δ by task", "forest" in kinds),
         ("subjects", "By subject", bool(context.subjects)),
         ("perplexity", "Perplexity", bool(context.documents)),
         ("fidelity", "Fidelity", bool(context.fidelity.rows)),

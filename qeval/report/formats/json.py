@@ -140,7 +140,7 @@ def _finding(found: Finding | None) -> dict[str, Any] | None:
         return None
     return {
         "status": found.status,
-        "words": found.words,
+        "words": found.said,
         "margin": found.limit,
         "claim": found.claim,
     }

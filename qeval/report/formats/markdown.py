@@ -125,7 +125,7 @@ def _folds(context: Context) -> list[tuple[str, Markdown]]:
         ("Spread over seeds", _table_of_words(SEED_HEADERS, context.noise.seeds, words=2)),
         ("Cost", _costs(context.cost) if context.cost else Markdown("")),
         ("By category", _categories(context)),
-        ("By subject, differences pulled towards their mean", _subjects(context)),
+        ("By subject, Δ pulled towards the mean", _subjects(context)),
         (
             "Examples of changed answers",
             Markdown("\n\n".join(_flip_block(context, f) for f in _examples(context))),
@@ -220,7 +220,8 @@ def _decision(context: Context, *, short: bool) -> Markdown:
 
 def _decided(told: Ranking, entry: Entry) -> tuple[str, ...]:
     name = Markdown(f"**{escape(entry.short)}**")
-    verdict = f"{entry.verdict.mark} {entry.verdict.word}"
+    by = f" by {entry.by}" if entry.by else ""
+    verdict = f"{entry.verdict.mark} {entry.verdict.word}{by}"
     worst = (entry.worst,) if told.has_worst else ()
     ratio = (entry.ratio,) if told.ratio_of else ()
     return (name, verdict, entry.delta, entry.interval, *worst, *ratio, *entry.fixed)
@@ -258,7 +259,7 @@ def _fidelity_rows(told: Told, places: Sequence[int]) -> Markdown:
 
 def _name(line: Line) -> Markdown:
     tail = "baseline" if line.is_baseline else f"{line.verdict.mark} {line.verdict.word}"
-    return Markdown(f"**{escape(line.short)}** {tail}")
+    return Markdown(f"**{escape(line.short)}** {escape(tail)}")
 
 
 def _figure_text(figure: Figure | None, usual: str) -> Markdown:

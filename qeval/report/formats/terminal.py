@@ -1,4 +1,4 @@
-"""What `qeval run` and `qeval show` print at their end: the tables of differences and costs, and what was
+"""What `qeval run` and `qeval show` print at their end: the tables of changes and costs, and what was
 loaded."""
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from qeval.base.layout import Column
 from qeval.base.names import short
 from qeval.base.records import Comparison, Decision, Result, Run
 from qeval.base.text import one_line
-from qeval.compare.columns import COLUMNS, in_words
+from qeval.compare import wording
+from qeval.compare.columns import COLUMNS
 from qeval.compare.evidence import Evidence
 from qeval.compare.rows import Row, rows_of, score_of, summary_rows
 from qeval.report.cautions import TITLE, cautions
 from qeval.report.costs import cost_table
 from qeval.report.facts import Fact, provenance_facts, run_facts
 from qeval.report.fidelity import terminal as fidelity
-from qeval.report.figures import n_of
+from qeval.report.figures import Figure, Material, figure
 from qeval.report.formats import Format
 from qeval.report.noise import noise_of
 from qeval.report.verdicts import verdict_of
@@ -33,13 +34,13 @@ def summary(evidence: Evidence, decisions: Sequence[Decision] = (), width: int |
         _differences(evidence, decisions, width),
         moved,
         costs(run, width) if measured else "",
-        ranking(evidence),
+        ranking(evidence, decisions),
     )
     return "\n\n".join(part for part in parts if part) or "Nothing was scored."
 
 
 def _differences(evidence: Evidence, decisions: Sequence[Decision], width: int | None) -> str:
-    """A line for each task and variant: score, difference with its interval, flips; then the verdicts.
+    """A line for each task and variant: score, Δ with its interval, flips; then the verdicts.
 
     The baseline's line comes first in each task. Perplexities stand as perplexity and ratio. A group
     stands twice: as the unweighted mean of its members and with all its items together.
@@ -54,7 +55,7 @@ def _differences(evidence: Evidence, decisions: Sequence[Decision], width: int |
         *(Column(title, "right", goes=3) for title in brief[:-1]),
         *(Column(title, "right", goes=2) for title in brief[-1:]),
     ]
-    lines = [line for row in summary_rows(evidence.rows) for line in _lines(evidence, row)]
+    lines = [line for row in summary_rows(evidence.rows) for line in _lines(evidence, decisions, row)]
     if not lines:
         return ""
     table = layout.table(columns, lines, width)
@@ -75,13 +76,15 @@ def costs(run: Run, width: int | None = None) -> str:
 def _interval_heading(comparisons: Sequence[Comparison]) -> str:
     levels = sorted({comparison.confidence for comparison in comparisons})
     named = " and ".join(numbers.level(level) for level in levels)
-    return f"difference, {named} interval" if named else "difference"
+    return wording.heading(named) if named else wording.DELTA
 
 
-def _lines(evidence: Evidence, row: Row) -> list[list[str]]:
+def _lines(evidence: Evidence, decisions: Sequence[Decision], row: Row) -> list[list[str]]:
     """The baseline's line, then each variant's; the task and its size stand on the first only."""
     lines = [
-        line for result in (evidence.baseline, *evidence.candidates) if (line := _line(evidence, result, row))
+        line
+        for result in (evidence.baseline, *evidence.candidates)
+        if (line := _line(evidence, decisions, result, row))
     ]
     for line in lines[1:]:
         line[0] = ""
@@ -89,38 +92,26 @@ def _lines(evidence: Evidence, row: Row) -> list[list[str]]:
     return lines
 
 
-def _line(evidence: Evidence, result: Result, row: Row) -> list[str] | None:
-    score = score_of(evidence.run, result, row)
-    if score is None:
+def _line(evidence: Evidence, decisions: Sequence[Decision], result: Result, row: Row) -> list[str] | None:
+    found = figure(Material(evidence, decisions), result, row)
+    if found is None:
         return None
-    is_ratio = row.kind == "perplexity"
-    shown = numbers.perplexity(score.score) if is_ratio else numbers.points(score.score)
     name = result.variant.name
-    comparison = evidence.comparison(name, row.id)
     first = "baseline" if name == evidence.run.baseline else numbers.NONE
     change = [first, *("" for column in COLUMNS if column.brief)]
     return [
         one_line(row.title),
-        n_of(score, evidence.texts(row)),
+        found.n,
         one_line(short(name)),
-        shown,
-        *(_change(comparison) if comparison else change),
+        found.score,
+        *(_change(found) if found.delta else change),
     ]
 
 
-def _change(comparison: Comparison) -> list[str]:
-    """Difference and interval, then the other statistics that this table has room for."""
-    if comparison.kind == "perplexity":
-        delta, around = (
-            numbers.ratio(comparison.delta),
-            numbers.interval_ratio(comparison.low, comparison.high),
-        )
-    else:
-        delta = numbers.signed_points(comparison.delta)
-        around = numbers.interval_points(comparison.low, comparison.high)
-    words = in_words(comparison)
-    others = [words[column.id] for column in COLUMNS if column.brief]
-    return [f"{delta}  ({around})", *("" if text == numbers.NONE else text for text in others)]
+def _change(found: Figure) -> list[str]:
+    """Δ and its interval, then the other statistics that this table has room for."""
+    others = [found.statistics[column.id] for column in COLUMNS if column.brief]
+    return [f"{found.delta}  ({found.interval})", *("" if text == numbers.NONE else text for text in others)]
 
 
 def _sentences(evidence: Evidence, decisions: Sequence[Decision]) -> list[str]:
@@ -135,7 +126,7 @@ def _sentences(evidence: Evidence, decisions: Sequence[Decision]) -> list[str]:
     return [one_line(line) for line in lines]
 
 
-def ranking(evidence: Evidence) -> str:
+def ranking(evidence: Evidence, decisions: Sequence[Decision] = ()) -> str:
     """One line: the variants from the best to the worst by the row that sums the run up, the average where
     there is one; "" where nothing is to be ranked."""
     row = _summing(evidence)
@@ -147,7 +138,8 @@ def ranking(evidence: Evidence) -> str:
     if row is None or len(scores) < 2:  # noqa: PLR2004 - one is no order
         return ""
     best_first = sorted(scores, key=lambda name: -scores[name])
-    told = ", ".join(_ranked(evidence, row, name, scores[name]) for name in best_first)
+    results = {result.variant.name: result for result in evidence.run.results}
+    told = ", ".join(_ranked(evidence, decisions, row, results[name]) for name in best_first)
     lost = [result.variant.name for result in evidence.run.results if result.variant.name not in scores]
     without = f" Not ranked: {', '.join(map(short, lost))}." if lost else ""
     return one_line(f"Best first by {row.title}: {told}.{without}")
@@ -160,14 +152,12 @@ def _summing(evidence: Evidence) -> Row | None:
     return ranked[0] if ranked else None
 
 
-def _ranked(evidence: Evidence, row: Row, name: str, score: float) -> str:
-    is_ratio = row.kind == "perplexity"
-    shown = numbers.perplexity(score) if is_ratio else numbers.points(score)
-    comparison = evidence.comparison(name, row.id)
-    if comparison is None:
-        return f"{short(name)} {shown}" + (" (baseline)" if name == evidence.run.baseline else "")
-    delta = numbers.ratio(comparison.delta) if is_ratio else numbers.signed_points(comparison.delta)
-    return f"{short(name)} {shown} ({delta})"
+def _ranked(evidence: Evidence, decisions: Sequence[Decision], row: Row, result: Result) -> str:
+    name, found = result.variant.name, figure(Material(evidence, decisions), result, row)
+    told = f"{short(name)} {found.score if found else numbers.NONE}"
+    if found is None or not found.delta:
+        return told + (" (baseline)" if name == evidence.run.baseline else "")
+    return f"{told} ({found.delta})"
 
 
 def details(run: Run, width: int | None = None) -> str:

@@ -11,6 +11,7 @@ from itertools import zip_longest
 from qeval.base import layout
 from qeval.base.layout import GAP, Column, columns_of
 from qeval.base.text import one_line
+from qeval.compare import wording
 from qeval.report.history import words
 from qeval.report.history.series import History, Point, Series, telling
 from qeval.report.verdicts import MARKS
@@ -29,12 +30,13 @@ class Signs:
     none: str
     hollow: str
     more: str
+    delta: str
     marks: Mapping[str, str]
 
 
-UNICODE = Signs("▁▂▃▄▅▆▇█", "│", "·", "○", "…", MARKS)
+UNICODE = Signs("▁▂▃▄▅▆▇█", "│", "·", "○", "…", wording.DELTA, MARKS)
 _IN_ASCII = {"✓": "+", "✕": "x", "∅": "0", "▼": "v", "▲": "^", "≈": "~", "…": "."}
-ASCII = Signs("_.-=+*#@", "|", ".", "o", "<", MARKS)
+ASCII = Signs("_.-=+*#@", "|", ".", "o", "<", "delta", MARKS)
 
 
 def text(found: History, *, plain: bool = False, width: int = WIDTH) -> str:
@@ -98,7 +100,8 @@ _BRIEF = {"MISSING": "missing", "EQUIVALENT": "equivalent", "MEASURABLE": "measu
 
 
 def _verdict(point: Point) -> str:
-    words = _BRIEF.get(point.status, "better" if point.status == "BETTER" else point.words)
+    brief = point.words.partition(", perhaps")[0]
+    words = _BRIEF.get(point.status, "better" if point.status == "BETTER" else brief)
     return f"{MARKS[point.status]} {words}" if point.status else ""
 
 
@@ -112,7 +115,7 @@ def _table(series: Series, signs: Signs, width: int) -> str:
         Column("run", leads=True),
         Column("rev", goes=3),
         Column("n", "right", goes=2),
-        Column("score" if series.own else "change", "right"),
+        Column("score" if series.own else signs.delta, "right"),
         *[Column("interval", goes=1)] * (not series.own),
         *[Column("verdict")] * judged,
     ]
@@ -125,7 +128,8 @@ def _table(series: Series, signs: Signs, width: int) -> str:
         body += [_wrapped(f"-- broken: {one_line(one.apart)}", width, "   ")] if one.apart else []
         body.append(line)
         body += [_wrapped(f"   ! {one_line(one.notes)}", width, "     ")] if one.notes else []
-    head = _wrapped(f"{one_line(words.heading(series))}: {one_line(words.about(series))}", width)
+    about = words.about(series).replace(wording.DELTA, signs.delta)
+    head = _wrapped(f"{one_line(words.heading(series))}: {one_line(about)}", width)
     return "\n".join([head, *body, *_strip_lines(series, signs, width)])
 
 

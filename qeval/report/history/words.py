@@ -94,7 +94,7 @@ def heading(series: Series) -> str:
 
 def about(series: Series) -> str:
     """What its numbers are, and the limit."""
-    what = {"points": "points", "perplexity": "perplexity ratio", "nats": "KL in nats"}[series.key.unit]
+    what = {"points": "Δ in points", "perplexity": "perplexity ratio", "nats": "KL in nats"}[series.key.unit]
     if series.own:
         return "perplexity" if series.key.unit == "perplexity" else "scores, of 100"
     level = f", {numbers.level(series.level)} intervals" if series.level else ""
@@ -103,19 +103,19 @@ def about(series: Series) -> str:
 
 
 def limits(series: Series) -> str:
-    """The limits of a line in words, "limit -1.0", or its margin; "" where it has none."""
+    """The limits of a line in words, "limit -1", or its margin; "" where it has none."""
     found = dict.fromkeys(point.allowed for point in series.points if point.allowed is not None)
     kind = "limit" if any(point.judged for point in series.points) else "margin"
     return f"{kind} {' and '.join(limit(series, one) for one in found)}" if found else ""
 
 
 def limit(series: Series, allowed: float) -> str:
-    """A loss allowed, as it is written: "-1.0"."""
+    """A loss allowed, as it is written: "-1"."""
     if series.key.unit == "nats":
         return numbers.as_written(allowed, 2)
     if series.key.unit == "perplexity":
         return f"x{numbers.as_written(numbers.exp(allowed), 2)}"
-    return numbers.as_written(-100 * allowed)
+    return numbers.as_written(-100 * allowed, 0)
 
 
 def dates(points: Sequence[Point]) -> tuple[str, list[str]]:
