@@ -98,7 +98,8 @@ def _toothless(decisions: Sequence[Decision], titles: Mapping[str, str]) -> Iter
             yield f"{decided}: what is too bad may pass {rest} of the time."
         floor = comparison.chance or 0.0
         if one.rule.max_flips is not None and allowed >= _MANY_FLIPS:
-            yield f"The limit of {allowed:.0%} flips on {name} lets every second answer change."
+            share = numbers.percent(allowed, 0)
+            yield f"The limit of {share} flips on {name} lets every second answer change."
         elif comparison.kind == "perplexity" and allowed >= math.log(_GREAT_RATIO):
             yield f"The limit of {allowed_words(one.rule)} on {name} lets the perplexity double."
         elif comparison.kind != "perplexity" and comparison.baseline - allowed <= floor:

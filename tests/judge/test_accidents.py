@@ -196,7 +196,7 @@ def test_a_metric_of_no_known_direction_is_refused_until_it_is_told(metric, qeva
     assert f"nothing says whether more {metric} is better, or less." in qeval(*words, code=2).stderr
     table.write_text(table.read_text().replace("m,\n", "m,false\n"))
     qeval(*words)
-    assert "20.0 points lost" in qeval("gate", "--max-drop", "1", code=3).stdout
+    assert "a: Δ -20.00 points" in qeval("gate", "--max-drop", "1", code=3).stdout
 
 
 def test_fractions_in_a_table_in_per_cent_are_refused(qeval, tmp_path) -> None:
@@ -347,9 +347,10 @@ def test_a_rule_that_is_hidden_for_some_of_its_variants_says_for_which(qeval, ru
     ("limit", "said"),
     [
         ("max_flips = 0.99", "The limit of 99% flips on arc lets every second answer change."),
+        ("max_flips = 0.999", "The limit of 99.9% flips on arc lets every second answer change."),
         (
             "min_recovery = 0.01",
-            "The limit of min_recovery 0.01 on arc lets 25.00, a score of guessing, through.",
+            "The limit of min_recovery 0.01 on arc lets 25.00, the score of guessing, through.",
         ),
         ("max_drop = 60\nconfidence = 0.51", "arc is decided at a confidence of 51%:"),
     ],
