@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qeval.base.errors import UsageError
+from qeval.load.toy import is_toy
 
 if TYPE_CHECKING:
+    from qeval.ask.order import Order
     from qeval.base.records import Suite
 
 _FILES = (".toml", ".yaml", ".yml")
@@ -19,8 +22,7 @@ def own_tasks(
     """The folder of tasks that do not come with qeval or lm-eval; None where there is none.
 
     It is the one that was `asked` for, else that of the suite's file `name`, where a YAML file beside it is
-    one of the suite's tasks. Raises UsageError where runs are kept below it: each would
-    change it.
+    one of the suite's tasks. Raises UsageError where runs are kept below it: each would change it.
     """
     folder = asked or _beside(suite, name)
     if folder is None:
@@ -34,6 +36,12 @@ def own_tasks(
             " elsewhere with --runs-dir.",
         )
     return folder
+
+
+def told(order: Order) -> Iterator[str]:
+    """A sentence where tasks of one's own are read, and their Python is run, for whoever typed no folder."""
+    if order.own_tasks is not None and not is_toy(order.variants[0].model):
+        yield f"Tasks are looked for in {order.own_tasks} first; Python that their YAML names is run."
 
 
 def _beside(suite: Suite, name: str | None) -> Path | None:

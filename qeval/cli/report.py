@@ -71,6 +71,7 @@ def report(
     """Render a run (the newest, if none is named) as a document."""
     from qeval.ask.policy import choose
     from qeval.base.files import write_text
+    from qeval.base.redacted import hiding
     from qeval.cli.meant import meant
     from qeval.judge.gate import conclude
     from qeval.judge.redacted import without_paths
@@ -96,11 +97,14 @@ def report(
     evidence, read = opened(redact=redact)
     decisions: tuple[Decision, ...] = ()
     forgiven: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
     if policy:
         judged = opened(redact=False)[0] if redact else evidence
         outcome = conclude(judged, policy)
         outcome = without_paths(outcome, judged, paths) if redact else outcome
         policy, decisions, forgiven = outcome.policy, outcome.decisions, outcome.forgiven
+        rules = _rules(ctx, policy)
+        rules = tuple(map(hiding(judged.run, paths)[1], rules)) if redact else rules
     context = build(
         evidence,
         read.items,
@@ -108,7 +112,7 @@ def report(
         policy,
         title=title,
         forgiven=forgiven,
-        judged_by=_rules(ctx, policy),
+        judged_by=rules,
         shown_by=_choice(ctx, evidence.run.baseline),
     )
     earlier = _earlier(named, runs_dir, policy, margin, paths, redact=redact) if history else None
@@ -117,13 +121,11 @@ def report(
         say(str(path))
 
 
-def _rules(ctx: click.Context, policy: Policy | None) -> tuple[str, ...]:
+def _rules(ctx: click.Context, policy: Policy) -> tuple[str, ...]:
     """The words that said what is allowed, a policy by the name that it may be shown by."""
     from qeval.ask.policy import FORGIVENESS
     from qeval.cli.said import said
 
-    if policy is None:
-        return ()
     named = ctx.params["policy"]
     asked = {"policy", "max_drop", "max_ppl_ratio", "confidence", "ungated", *FORGIVENESS}
     words = said(ctx, asked - {"allow_different_models"})

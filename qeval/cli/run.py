@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from qeval.base.errors import Exit
-from qeval.cli import completing, configured, options, placing, submitting
+from qeval.cli import completing, configured, options, own_tasks, placing, submitting
 from qeval.cli.speech import print_json, say, width
 from qeval.run.executors import SUMMARIES
 
@@ -166,7 +167,9 @@ def run(
 
     words = (*sys.argv[1:], *configured.given(ctx))
     order = ordered(ctx, runs_dir, words, asked)
-    always = (*configured.told(ctx), *orders.let_pass(order))  # nothing that lies here acts unseen
+    always = [*configured.told(ctx), *orders.let_pass(order)]  # nothing that lies here acts unseen
+    if ctx.get_parameter_source("tasks_dir") is not ParameterSource.COMMANDLINE:
+        always += own_tasks.told(order)
     for sentence in (*always, *((orders.announcement(order),) if loudness >= 0 else ())):
         say(sentence, err=True)
     if order.dry_run:

@@ -97,7 +97,8 @@ def _way_out(policy: Policy) -> str:
     if policy.source.startswith("--"):
         return "Name what the run has, or leave that limit out."
     if Path(policy.source).parent == tasks_dir() / "policies":
-        return f"That policy is for the suite {Path(policy.source).stem}; for this run give --max-drop 1.0."
+        suite = Path(policy.source).stem
+        return f"That policy is for the suite {suite}: judge this run with qeval gate --max-drop 1.0."
     return "Name what the run has, or write required = false under the rule."
 
 

@@ -119,7 +119,8 @@ def _check_place(wanted: Wanted, to: Path, there: Copy | None) -> None:
 def _check_files(to: Path, there: Copy | None) -> None:
     """Refuse to replace a folder with a file that no call wrote."""
     if there is not None and (found := strange(to, there)):
-        more = f" and {len(found) - 1} more files" if len(found) > 1 else ""
+        rest = len(found) - 1
+        more = f" and {rest} more file{'s' * (rest > 1)}" if rest else ""
         raise QevalError(
             f"{to / there.place} is to be replaced, and holds {found[0]!r}{more}, which qeval fetch did not"
             " write.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import functools
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -59,6 +58,7 @@ class JobCells:
         self.packing: Packing | None = None
         self._told = False
         self._in_order: set[str] = set()
+        self._version = installed.version()  # files of a checkout that change from now on are not what runs
 
     def key(self, task: Task) -> str:
         """The hash of everything that can change the numbers of this variant on this task.
@@ -211,14 +211,9 @@ class JobCells:
         leases = Leases(Holders(self.place.work / "holders"), self.job.holder) if self.job.holder else None
         return Shards(folder / digest(made_of)[:16], helps=self.job.part == "help", leases=leases)
 
-    @functools.cached_property
-    def _version(self) -> str:
-        """The version at work: files of a checkout that change from now on are not what it runs."""
-        return installed.version()
-
     def _scored(self, cell: Cell) -> Scored:
         """By what a cell was scored that is finished now, here."""
-        now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        now = dt.datetime.now(dt.UTC).isoformat(timespec="microseconds")  # versions are told in this order
         made = cell.provenance
         return Scored(self._version, now, made.device if made else "", made.versions if made else {})
 

@@ -91,39 +91,48 @@ def strictly(store: Store, *, told: bool = True) -> RunDir:
 
     Raises IncomparableError where the newest did not begin: an older one that passes proves nothing of it.
     """
-    runs, found = store.runs(), marked(store.root)
+    found, runs = marked(store.root), store.runs()
+    if found and runs and not found.run:
+        older = _with_results(runs)
+        which = f" ({older.path.name} is the newest that has results)" if older else ""
+        raise _not_begun(found, "an older one is not judged in its place", which, told=told)
+    return _newest(store, found, runs)
+
+
+def shown(store: Store, *, told: bool = True) -> Shown:
+    """The newest run that has results, for whoever shows; where none has any, the newest of all.
+
+    Raises QevalError where there is no run, where the newest of all did not begin, and where it cannot be
+    read.
+    """
+    found, runs = marked(store.root), store.runs()
+    if found and runs and not found.run:
+        older = _with_results(runs)
+        if older is None:
+            raise _not_begun(found, "no older one has any", told=told)
+        return Shown(older, f"{(found if told else Mark('')).sentence}.")
+    first = _newest(store, found, runs)
+    run = first.read()
+    if has_results(run):
+        return Shown(first)
+    older = _with_results(one for one in runs if one.path != first.path)
+    return Shown(older, _without_results(run, told=told)) if older else Shown(first)
+
+
+def _newest(store: Store, found: Mark | None, runs: list[RunDir]) -> RunDir:
+    """The run that is remembered, else that of the latest change."""
     if found and is_file_name(found.run) and (store.root / found.run).is_dir():
         return store.run_dir(found.run)  # reading it says what is wrong with it, if it is lost or damaged
     if not runs:
         raise QevalError(f"There is no run in {store.root} yet.", _MAKE_ONE)
-    if found and not found.run:
-        older = _with_results(runs)
-        which = f" ({older.path.name} is the newest that has results)" if older else ""
-        what = found if told else Mark("")
-        raise IncomparableError(
-            f"{what.sentence}; an older one is not judged in its place.",
-            f"Run it again, or name a run{which}; list them with: qeval list runs",
-        )
     return runs[0]
 
 
-def shown(store: Store, *, told: bool = True) -> Shown:
-    """The newest run that has results, for whoever shows; the newest of all where none has any.
-
-    Raises QevalError where there is no run, or where the newest of all cannot be read.
-    """
-    runs, found = store.runs(), marked(store.root)
-    if found is None or found.run:
-        first = strictly(store)
-        run = first.read()
-        if has_results(run):
-            return Shown(first)
-        older = _with_results(one for one in runs if one.path != first.path)
-        return Shown(older, _without_results(run, told=told)) if older else Shown(first)
-    older = _with_results(runs)
-    if older is None:
-        return Shown(strictly(store, told=told))
-    return Shown(older, f"{(found if told else Mark('')).sentence}.")
+def _not_begun(found: Mark, then: str, which: str = "", *, told: bool) -> IncomparableError:
+    what = (found if told else Mark("")).sentence
+    return IncomparableError(
+        f"{what}; {then}.", f"Run it again, or name a run{which}; list them with: qeval list runs"
+    )
 
 
 def has_results(run: Run) -> bool:
@@ -142,6 +151,6 @@ def _with_results(runs: Iterator[RunDir] | list[RunDir]) -> RunDir | None:
 
 def _without_results(run: Run, *, told: bool) -> str:
     failed = next((result for result in run.results if result.error), None)
-    why = f": {failed.variant.name} failed" if failed else ""
+    why = f": {failed.variant.name if told else 'a variant'} failed" if failed else ""
     said = f" ({one_line(failed.error or '')[:_LONGEST].rstrip('.')})" if failed and told else ""
     return f"The newest run, {run.id}, has no results{why}{said}."

@@ -358,6 +358,10 @@ class Store:
         for path in (Path(name).expanduser(), self.root / name):
             if (path / RUN_FILE).exists():
                 return RunDir(path)
+        if is_file_name(name) and (self.root / name).is_dir():
+            return self.run_dir(
+                name
+            )  # never taken for the beginning of another's; reading it says what is wrong
         starts = [run for run in self.runs() if run.path.name.startswith(name)]
         if len(starts) == 1:
             return starts[0]

@@ -14,7 +14,7 @@ from qeval.ask.order import Order
 from qeval.base.errors import UsageError
 from qeval.base.records import Scheme, Variant
 from qeval.base.settings import Settings
-from qeval.cli.own_tasks import own_tasks
+from qeval.cli.own_tasks import own_tasks, told
 from qeval.run.identity import context_of
 
 pytestmark = pytest.mark.slow
@@ -77,6 +77,28 @@ def test_its_files_are_part_of_what_a_run_is(mine: Path, tmp_path: Path) -> None
     assert {**first, "own_tasks": None} == {**context_of(plain), "own_tasks": None}
     (mine / "sums.jsonl").write_text((mine / "sums.jsonl").read_text().replace("8 and 8", "8 plus 8"))
     assert context_of(order) != first
+
+
+def test_a_folder_whose_code_is_run_is_named(mine: Path, tmp_path: Path) -> None:
+    variant = Variant("fp16", "org/name", Scheme("fp16"))
+    suite = suites.load(str(mine / "sums.toml"))
+    plain = Order((variant,), "fp16", suite, Settings(), tmp_path / "runs", tmp_path / "cache")
+    [said] = told(replace(plain, own_tasks=mine))
+    assert str(mine) in said
+    assert "is run" in said
+    toy = replace(plain, variants=(replace(variant, model="toy"),), own_tasks=mine)
+    assert [*told(plain), *told(toy)] == []
+
+
+def test_it_is_named_unless_it_was_typed(
+    qeval, mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = ("run", "--model", tmp_path / "nowhere", "--schemes", "fp16")
+    asked = "Tasks are looked for in"
+    assert asked in qeval(*run, "--suite", mine / "sums.toml", code=None).stderr
+    assert asked not in qeval(*run, "--tasks", "my_sums", "--tasks-dir", mine, code=None).stderr
+    monkeypatch.setenv("QEVAL_TASKS_DIR", str(mine))
+    assert asked in qeval(*run, "--tasks", "my_sums", code=None).stderr
 
 
 def test_a_name_that_is_nowhere_is_refused_with_those_near_it(qeval) -> None:

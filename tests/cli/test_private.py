@@ -115,6 +115,15 @@ def test_redact_leaves_paths_of_models_out(qeval, runs_dir: Path, tmp_path: Path
     assert "[path 1]/policy.toml" in (out / "r.md").read_text()
 
 
+def test_redacted_the_baseline_that_was_typed_is_called_as_in_the_run(qeval, tmp_path: Path) -> None:
+    baseline = "gptq@/data/secret/ready"
+    qeval("run", "--model", "toy[items=30]", "--schemes", f"fp16,{baseline}", "--tasks", "arc_easy")
+    out = tmp_path / "r.md"
+    qeval("report", "--redact", "--baseline", baseline, "--max-drop", "60", "-o", out)
+    assert "--baseline 'gptq@[path 1]' --max-drop 60" in out.read_text()
+    assert "secret" not in out.read_text()
+
+
 def test_a_tilde_is_home_whether_a_shell_saw_it_or_not(qeval, home: Path) -> None:
     qeval(*RUN, "--runs-dir", "~/runs")
     [place] = [path.parent for path in (home / "runs").glob("*/run.json")]

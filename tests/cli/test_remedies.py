@@ -41,7 +41,7 @@ def test_a_rule_that_concerns_nothing_says_a_way_out_that_works(qeval, tmp_path:
     file.write_text(file.read_text() + "required = false\n")
     qeval(*gate, "--policy", file)
     said = qeval("gate", "--policy", "leaderboard-v1", code=None).stdout
-    assert "is for the suite leaderboard-v1; for this run give --max-drop 1.0." in said
+    assert "is for the suite leaderboard-v1: judge this run with qeval gate --max-drop 1.0." in said
     assert "applies to nothing" not in qeval(*gate, "--max-drop", "1.0", code=None).stdout
 
 

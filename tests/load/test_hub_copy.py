@@ -69,6 +69,10 @@ def test_a_file_that_a_person_put_into_a_copy_is_never_replaced(hub: Hub, tmp_pa
         got(tmp_path)
     assert "Move what is yours elsewhere" in caught.value.hint
     assert mine.read_text() == "mine"
+    mine.with_name("other.txt").touch()
+    with pytest.raises(QevalError, match=r"mine\.txt' and 1 more file, which qeval fetch"):
+        got(tmp_path)
+    mine.with_name("other.txt").unlink()
     mine.rename(tmp_path / "mine.txt")  # the remedy
     assert not got(tmp_path)[1]
     assert (tmp_path / "models/org/name/config.json").read_bytes() == b"{}"

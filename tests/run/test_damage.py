@@ -116,14 +116,15 @@ class World:
 def _quiet_world():
     """The clock stands still, and the toy is scored in this process."""
     from qeval.run import keeping
-    from qeval.score import worker
+    from qeval.score import cells, worker
 
     class Clock:
         now = staticmethod(lambda tz: dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=tz))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(EXECUTORS, "local", functools.partial(in_this_process, None))  # the toy forks nothing
-        patch.setattr(keeping, "dt", SimpleNamespace(datetime=Clock, UTC=dt.UTC))
+        for module in (keeping, cells):
+            patch.setattr(module, "dt", SimpleNamespace(datetime=Clock, UTC=dt.UTC))
         patch.setattr(worker, "time", SimpleNamespace(perf_counter=lambda: 1.0))
         yield
 

@@ -98,6 +98,14 @@ def test_a_run_without_results_is_shown_where_there_is_no_other(qeval) -> None:
     assert not said.stderr
 
 
+def test_where_no_run_has_results_and_the_newest_did_not_begin_nothing_is_shown(qeval) -> None:
+    qeval("run", "--model", "toy[fail=fp16]", "--schemes", "fp16", *TASKS, code=1)
+    qeval("run", "--model", "toy", "--schemes", "fp16", "--tasks", "arc_esy", code=2)
+    said = qeval("show", code=5).stderr
+    assert "(There is no task 'arc_esy'); no older one has any." in said
+    assert "judged" not in said
+
+
 def test_what_is_not_to_name_a_model_does_not_name_the_one_that_did_not_begin(qeval, tmp_path: Path) -> None:
     qeval(*GOOD)
     qeval("run", "--model", tmp_path / "nowhere", "--schemes", "fp16,bnb4", *TASKS, code=1)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import re
 
 import pytest
 
+from qeval.base import installed
 from qeval.score import toy
 
 WORDS = ("run", "--model", "toy[items=20]", "--tasks", "arc_easy", "--schemes", "fp16,rtn,bnb4")
@@ -51,6 +54,23 @@ def test_a_disk_that_refuses_is_a_sentence_that_names_the_variant(
     assert "rtn" in line
     assert "arc_easy" in qeval("show", code=None).stdout
     qeval(*WORDS)
+
+
+def test_a_cell_tells_the_version_that_its_worker_began_with(qeval, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkout may go on while it is scored; the code that runs does not."""
+    score = toy.score
+
+    def slowly(*words):
+        installed.version = lambda: "later"
+        return score(*words)
+
+    monkeypatch.setattr(installed, "version", lambda: "first")
+    monkeypatch.setattr(toy, "score", slowly)
+    qeval("run", "--model", "toy[items=5]", "--tasks", "arc_easy", "--schemes", "fp16")
+    [fp16] = json.loads(qeval("show", "--json").stdout)["variants"]
+    [cell] = fp16["cells"]
+    assert cell["scored"]["qeval"] == "first"
+    assert re.search(r":\d\d\.\d{6}\+00:00$", cell["scored"]["when"])  # versions of one second have an order
 
 
 def test_what_a_library_calls_an_error_of_the_system_stays_its_own(qeval, monkeypatch) -> None:

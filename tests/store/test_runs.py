@@ -219,6 +219,20 @@ def test_the_newest_run_is_the_one_that_began_or_ended_last(tmp_path: Path) -> N
     assert store.open(None).path.name == "b"
 
 
+def test_a_run_that_is_damaged_is_not_taken_for_the_beginning_of_a_copy(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for name in ("run-1", "run-1-old"):
+        store.run_dir(name).write(a_run())
+    store.mark_newest("run-1")
+    (tmp_path / "run-1" / "run.json").unlink()
+    for name in ("run-1", None):
+        place = store.open(name)
+        assert place.path.name == "run-1"
+        with pytest.raises(QevalError, match="is not a run"):
+            place.read()
+    assert store.open("run-1-").path.name == "run-1-old"
+
+
 def test_a_cell_is_found_in_another_run_and_taken_over(tmp_path: Path) -> None:
     old = Store(tmp_path).run_dir("old")
     stored = old.add(*a_cell())

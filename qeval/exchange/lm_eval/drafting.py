@@ -87,9 +87,12 @@ def count_by_others(draft: Draft) -> None:
 
 
 def _as_many(results: ResultsFile, other: Survey) -> bool:
-    """Whether a task has the same items in these results as in a survey of another variant."""
-    version, limit = results.task(other.task).version, results.config.get("limit", ...)
-    return (version, limit) == (other.said.version, other.results.config.get("limit"))
+    """Whether a task has the same items in these results as in another variant's: where either tells no
+    version or no limit, nobody knows."""
+    version, said = results.task(other.task).version, (results.config, other.results.config)
+    if version in ("", None) or version != other.said.version or not all("limit" in one for one in said):
+        return False
+    return bool(said[0]["limit"] == said[1]["limit"])
 
 
 def _surveyed(results: ResultsFile, task: str) -> Survey | None:

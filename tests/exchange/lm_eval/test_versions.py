@@ -132,12 +132,12 @@ def test_what_another_metric_does_not_prove_is_not_taken_for_it(tmp_path, score,
         published(tmp_path, {"em,none": score, "em_stderr,none": error})
 
 
-def sides(tmp_path, **others):
+def sides(tmp_path, both=None, **others):
     """A baseline with 25 of 100 right, and a variant with none, which no standard error says anything of."""
     for name, score in (("fp16", 0.25), ("int4", 0.0)):
         said = {"acc": score, "acc_stderr": (score * (1 - score) / 99) ** 0.5}
         config = {"model": "hf", "model_args": f"pretrained=org/tiny,dtype={name}", "limit": None}
-        table = {"results": {"letters": said}, "versions": {"letters": 1}, "config": config}
+        table = {"results": {"letters": said}, "versions": {"letters": 1}, "config": config} | (both or {})
         if name == "int4":
             table |= others
         (tmp_path / f"{name}.json").write_text(json.dumps(table))
@@ -158,6 +158,18 @@ def test_where_none_is_right_there_are_as_many_items_as_the_baseline_has(tmp_pat
 def test_another_version_of_a_task_may_have_more_items(tmp_path):
     with pytest.raises(QevalError, match="does not tell of how many items"):
         sides(tmp_path, versions={"letters": 2})
+
+
+def test_of_versions_that_nobody_tells_none_is_the_same(tmp_path):
+    with pytest.raises(QevalError, match="does not tell of how many items"):
+        sides(tmp_path, both={"versions": {}})
+
+
+def test_a_baseline_that_tells_no_limit_may_have_had_one(tmp_path):
+    unsaid = {"model": "hf", "model_args": "pretrained=org/tiny,dtype=fp16"}
+    asked = {"model": "hf", "model_args": "pretrained=org/tiny,dtype=int4", "limit": None}
+    with pytest.raises(QevalError, match="does not tell of how many items"):
+        sides(tmp_path, both={"config": unsaid}, config=asked)
 
 
 def test_the_number_of_items_of_a_known_task_is_known_without_a_limit(tmp_path):
