@@ -208,7 +208,7 @@ def build(
 def against(context: Context, evidence: Evidence) -> Context:
     """The report with another variant as the baseline: what its evidence tells, and of the rest what the run
     has. Nobody judged against that one, and fidelity, noise and cautions stay those of the run."""
-    material, ranked = Material(evidence, ()), ranking(evidence, heads=context.ranking.heads)
+    material, ranked = Material(evidence, ()), ranking(evidence)
     heading, about = _headings(ranked, evidence.run, context.named)
     return replace(
         context,
