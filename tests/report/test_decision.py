@@ -19,7 +19,7 @@ from qeval.report.formats import terminal
 from qeval.report.formats.html import render_html
 from qeval.report.formats.markdown import render_markdown
 from qeval.report.headline import headline
-from qeval.report.ranking import BEST_FIRST, ranking
+from qeval.report.ranking import BEST_FIRST, _by, ranking
 from qeval.report.verdicts import MARKS
 from qeval.report.versus import versus
 
@@ -205,6 +205,26 @@ def test_half_a_group_is_compared_with_nobody():
     half = without_cell(make_run(4, (QUIZ, ARC), 150, seed=5)[0], "gptq", "quiz_law")
     (found,) = [one for one in against(gather(half, read)) if one.run.baseline == "gptq"]
     assert {row for _, row in found.pairs} == {"arc", *members}
+
+
+def test_a_verdict_of_another_row_stands_beside_its_change_with_its_sign():
+    run, read, _ = make_run(3, (ARC, TRUTH, WIKI), 60, seed=5)
+    evidence = gather(run, read)
+    first = ranking(evidence).heads[0]
+
+    def by(task, low, delta, high, claim):
+        found = evidence.findings["bnb4", task]
+        return _by(
+            replace(
+                found, comparison=replace(found.comparison, low=low, delta=delta, high=high), claim=claim
+            ),
+            first,
+        )
+
+    assert by("arc", -0.08, -0.0307, -0.02, -1) == "Δ -3.07"
+    assert by("arc", 0.02, 0.0307, 0.08, 1) == "Δ +3.07"
+    assert by("wiki", -0.3, -0.1964, -0.15, -1) == "x1.217"
+    assert by("arc", -0.08, -0.0307, 0.02, 0) == by(first.id, -0.08, -0.0307, -0.02, -1) == ""
 
 
 def test_every_reference_has_headings_of_the_rows_that_it_is_compared_on():
