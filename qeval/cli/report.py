@@ -15,6 +15,7 @@ from qeval.cli.speech import say
 if TYPE_CHECKING:
     from qeval.base.records import Decision, Policy
     from qeval.compare.margin import Margin
+    from qeval.report.facts import Asked
     from qeval.report.history.series import History
 
 
@@ -100,13 +101,24 @@ def report(
         outcome = conclude(judged, policy)
         outcome = without_paths(outcome, judged, paths) if redact else outcome
         policy, decisions, forgiven = outcome.policy, outcome.decisions, outcome.forgiven
-    context = build(
-        evidence, read.items, decisions, policy, title=title, forgiven=forgiven, judged_by=_rules(ctx, policy)
-    )
+    asked = _asked(ctx, evidence.run.baseline, margin, policy)
+    context = build(evidence, read.items, decisions, policy, title=title, forgiven=forgiven, asked=asked)
     earlier = _earlier(named, runs_dir, policy, margin, paths, redact=redact) if history else None
     for path in outputs:
         write_text(path, render(context, path, Options(short, assets, history=earlier)))
         say(str(path))
+
+
+def _asked(ctx: click.Context, baseline: str, margin: Margin, policy: Policy | None) -> Asked:
+    """The words that asked for the report, as far as they change what it says."""
+    from qeval.cli.said import said
+    from qeval.report.facts import Asked
+
+    return Asked(
+        ("--baseline", baseline) if said(ctx, {"baseline"}) else (),
+        ("--margin", margin.typed) if said(ctx, {"margin"}) else (),
+        _rules(ctx, policy),
+    )
 
 
 def _rules(ctx: click.Context, policy: Policy | None) -> tuple[str, ...]:
@@ -117,9 +129,7 @@ def _rules(ctx: click.Context, policy: Policy | None) -> tuple[str, ...]:
     if policy is None:
         return ()
     named = ctx.params["policy"]
-    words = said(
-        ctx, {"policy", "max_drop", "max_ppl_ratio", "confidence", "ungated", "baseline", *FORGIVENESS}
-    )
+    words = said(ctx, {"policy", "max_drop", "max_ppl_ratio", "confidence", "ungated", *FORGIVENESS})
     shown = policy.source if ctx.params["redact"] else private(str(named))
     return tuple(shown if named is not None and word == private(str(named)) else word for word in words)
 

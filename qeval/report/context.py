@@ -16,7 +16,7 @@ from qeval.report.costs import CostTable, cost_table
 from qeval.report.documents import Documents, documents
 from qeval.report.explorer import Explorer, explore
 from qeval.report.explorer import against as recounted
-from qeval.report.facts import OWN, Fact, commands, provenance_facts, run_facts
+from qeval.report.facts import NOTHING_ASKED, OWN, Asked, Fact, commands, provenance_facts, run_facts
 from qeval.report.fidelity import Told, told
 from qeval.report.figures import Column, Figure, Material, column, figure, scale_of, widest, with_bars
 from qeval.report.headline import headline
@@ -169,13 +169,13 @@ def build(
     *,
     title: str | None = None,
     forgiven: Sequence[str] = (),
-    judged_by: Sequence[str] = (),
+    asked: Asked = NOTHING_ASKED,
 ) -> Context:
     """The context of a report on a run.
 
     `read_items` gives a stored cell's items; it is not asked for cells that hold only a score. `decisions`
     and `policy` are a gate's, if one was asked for, `forgiven` its sentences on what it let pass, and
-    `judged_by` the words that asked for it. Nothing is recomputed that the evidence already says.
+    `asked` the words that asked for all of it. Nothing is recomputed that the evidence already says.
     """
     run, material, noise = evidence.run, Material(evidence, decisions), noise_of(evidence)
     ranked = ranking(evidence, decisions)
@@ -195,7 +195,7 @@ def build(
         explorer=explore(evidence, read_items),
         cost=cost_table(run),
         noise=noise,
-        commands=commands(run, judged_by),
+        commands=commands(run, asked),
         ranking=ranked,
         cautions=cautions(evidence),
         forgiven=tuple(forgiven),

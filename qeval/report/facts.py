@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from qeval.base import installed, next_steps, numbers
@@ -156,18 +157,34 @@ def _settings(run: Run) -> tuple[Fact, ...]:
 _INCOMPLETE = " (incomplete: --redact left paths out)"
 
 
-def commands(run: Run, judged_by: Sequence[str] = ()) -> tuple[Fact, ...]:
-    """The exact commands that make the run and its reports again; without paths that were left out, which is
-    said. `judged_by` are the words that say what is allowed, where the report has verdicts."""
+@dataclass(frozen=True)
+class Asked:
+    """The words that asked for a report: what it compares with, from where on a difference matters, and what
+    is allowed, where it has verdicts. None of what was left open."""
+
+    baseline: tuple[str, ...] = ()
+    margin: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+
+
+NOTHING_ASKED = Asked()
+
+
+def commands(run: Run, asked: Asked = NOTHING_ASKED) -> tuple[Fact, ...]:
+    """The exact commands that make the run and its reports again, as they were `asked` for; without paths
+    that were left out, which is said."""
     made = shlex.join(run.command) if run.command else ""
     where = () if is_redacted(run) else next_steps.runs_dir_words(run.command)
     install, note = installed.same_version(run.qeval_version)
     steps = [
         (f"Install the same version{f' ({note})' if note else ''}", install),
         (f"Make the run{_INCOMPLETE if is_redacted(run) else ''}", made),
-        ("Make this report", next_steps.report(run.id, (*where, *judged_by))),
+        (
+            "Make this report",
+            next_steps.report(run.id, (*where, *asked.baseline, *asked.margin, *asked.rules)),
+        ),
         *(
-            [("Judge it", next_steps.gate(run.id, run.suite.name, where, judged_by))]
+            [("Judge it", next_steps.gate(run.id, run.suite.name, (*where, *asked.baseline), asked.rules))]
             if len(run.results) > 1
             else []
         ),
