@@ -15,7 +15,6 @@ from qeval.cli.speech import say
 if TYPE_CHECKING:
     from qeval.base.records import Decision, Policy
     from qeval.compare.margin import Margin
-    from qeval.report.facts import Asked
     from qeval.report.history.series import History
 
 
@@ -76,6 +75,7 @@ def report(
     from qeval.judge.gate import conclude
     from qeval.judge.redacted import without_paths
     from qeval.report.context import build
+    from qeval.report.facts import asked_of
     from qeval.report.formats import Options, render
 
     if history:
@@ -101,24 +101,12 @@ def report(
         outcome = conclude(judged, policy)
         outcome = without_paths(outcome, judged, paths) if redact else outcome
         policy, decisions, forgiven = outcome.policy, outcome.decisions, outcome.forgiven
-    asked = _asked(ctx, evidence.run.baseline, margin, policy)
+    asked = asked_of(evidence, baseline, _rules(ctx, policy))
     context = build(evidence, read.items, decisions, policy, title=title, forgiven=forgiven, asked=asked)
     earlier = _earlier(named, runs_dir, policy, margin, paths, redact=redact) if history else None
     for path in outputs:
         write_text(path, render(context, path, Options(short, assets, history=earlier)))
         say(str(path))
-
-
-def _asked(ctx: click.Context, baseline: str, margin: Margin, policy: Policy | None) -> Asked:
-    """The words that asked for the report, as far as they change what it says."""
-    from qeval.cli.said import said
-    from qeval.report.facts import Asked
-
-    return Asked(
-        ("--baseline", baseline) if said(ctx, {"baseline"}) else (),
-        ("--margin", margin.typed) if said(ctx, {"margin"}) else (),
-        _rules(ctx, policy),
-    )
 
 
 def _rules(ctx: click.Context, policy: Policy | None) -> tuple[str, ...]:

@@ -12,6 +12,8 @@ from qeval.base import installed, next_steps, numbers
 from qeval.base.names import option_text, scheme_text
 from qeval.base.records import ENOUGH_QUANTISED, Provenance, Result, Run
 from qeval.base.redacted import is_redacted
+from qeval.compare.evidence import Evidence
+from qeval.compare.margin import Margin
 from qeval.report import scorers
 
 Fact = tuple[str, str]
@@ -168,6 +170,16 @@ class Asked:
 
 
 NOTHING_ASKED = Asked()
+
+
+def asked_of(evidence: Evidence, baseline: str | None, rules: tuple[str, ...] = ()) -> Asked:
+    """The words for a report on this evidence; `baseline` is None where the run's own was left."""
+    margin = evidence.margin
+    return Asked(
+        () if baseline is None else ("--baseline", evidence.run.baseline),
+        () if margin == Margin() else ("--margin", margin.typed),
+        rules,
+    )
 
 
 def commands(run: Run, asked: Asked = NOTHING_ASKED) -> tuple[Fact, ...]:
