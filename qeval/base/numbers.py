@@ -6,6 +6,7 @@ minus sign, narrow spaces and a multiplication sign, for HTML alone.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -32,6 +33,7 @@ class Numeral(str):
 NONE = Numeral("-")
 
 
+@functools.lru_cache(maxsize=2**14)  # a page shows few numbers often
 def typographic(text: Numeral) -> str:
     """The numeral as a page shows it, with signs that line up in columns and break no line."""
     if text == NONE:

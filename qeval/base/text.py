@@ -23,6 +23,8 @@ _COMMAND = re.compile(r"^([^\S\n]*):(?=:)|#(?=#(?:vso)?\[)", re.MULTILINE)
 def visible(text: str) -> str:
     """The text with characters that no document can hold, that steer a terminal, that turn the direction of
     reading or that nobody would see shown by their numbers; lines and tabs stay."""
+    if text.isascii() and text.isprintable():
+        return text  # most are, and this is told at once
     return _NOT_SEEN.sub(_by_number, text)
 
 

@@ -144,7 +144,8 @@ class Site:
                 redact=self.redact,
                 paths=self._paths,
                 margin=self.margin,
-            )
+            ),
+            baseline=self.baseline,
         )
 
     def _compare(self, asked: Mapping[str, str]) -> str:
@@ -196,11 +197,14 @@ def _address(name: str) -> str:
     return _REPORT + quote(name, safe="", errors="surrogateescape")
 
 
-def _rendered(evidence: Evidence, read: Reader, title: str | None = None) -> str:
+def _rendered(
+    evidence: Evidence, read: Reader, title: str | None = None, *, baseline: str | None = None
+) -> str:
     from qeval.report.context import build
+    from qeval.report.facts import asked_of
     from qeval.report.formats.html import render_html
 
-    return render_html(build(evidence, read.items, title=title))
+    return render_html(build(evidence, read.items, title=title, asked=asked_of(evidence, baseline)))
 
 
 def versus(one: tuple[Run, Result], other: tuple[Run, Result], *, any_model: bool) -> Run:

@@ -76,6 +76,7 @@ def report(
     from qeval.judge.gate import conclude
     from qeval.judge.redacted import without_paths
     from qeval.report.context import build
+    from qeval.report.facts import asked_of
     from qeval.report.formats import Options, render
 
     if history:
@@ -112,8 +113,7 @@ def report(
         policy,
         title=title,
         forgiven=forgiven,
-        judged_by=rules,
-        shown_by=_choice(ctx, evidence.run.baseline),
+        asked=asked_of(evidence, baseline, rules, any_model=allow_different_models),
     )
     earlier = _earlier(named, runs_dir, policy, margin, paths, redact=redact) if history else None
     for path in outputs:
@@ -131,16 +131,6 @@ def _rules(ctx: click.Context, policy: Policy) -> tuple[str, ...]:
     words = said(ctx, asked - {"allow_different_models"})
     shown = policy.source if ctx.params["redact"] else private(str(named))
     return tuple(shown if named is not None and word == private(str(named)) else word for word in words)
-
-
-def _choice(ctx: click.Context, baseline: str) -> tuple[str, ...]:
-    """The words that chose what is compared, the baseline by the name that it is shown by."""
-    from qeval.cli.said import said
-
-    words = said(ctx, {"baseline", "allow_different_models"})
-    margin: Margin = ctx.params["margin"]
-    named = ("--margin", f"{margin.points!r},x{margin.ratio!r}") if said(ctx, {"margin"}) else ()
-    return (*(baseline if word == private(str(ctx.params["baseline"])) else word for word in words), *named)
 
 
 def _check_markdown(outputs: tuple[Path, ...], given: dict[str, bool]) -> None:

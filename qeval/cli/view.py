@@ -54,10 +54,11 @@ def view(
 
 def _report(name: str, runs_dir: Path, baseline: str | None, margin: Margin, *, redact: bool) -> str:
     from qeval.report.context import build
+    from qeval.report.facts import asked_of
     from qeval.report.formats.html import render_html
 
     evidence, read = options.open_runs([name], runs_dir, baseline, redact=redact, margin=margin)
-    return render_html(build(evidence, read.items))
+    return render_html(build(evidence, read.items, asked=asked_of(evidence, baseline)))
 
 
 def _show_one(page: str, port: int | None) -> None:

@@ -43,6 +43,11 @@ class Margin:
     points: float = MARGIN
     ratio: float = WORD_PERPLEXITY
 
+    @property
+    def typed(self) -> str:
+        """Both as an option takes them: "1,x1.10"."""
+        return f"{numbers.as_written(self.points, 0)},x{numbers.as_written(self.ratio, 2)}"
+
     def told(self) -> str:
         """Both in words: "1 point, or x1.10 of word perplexity"."""
         return f"{points(self.points)}, or x{numbers.as_written(self.ratio, 2)} of word perplexity"

@@ -16,7 +16,7 @@ from qeval.report.costs import CostTable, cost_table
 from qeval.report.documents import Documents, documents
 from qeval.report.explorer import Explorer, explore
 from qeval.report.explorer import against as recounted
-from qeval.report.facts import OWN, Fact, commands, provenance_facts, run_facts
+from qeval.report.facts import NOTHING_ASKED, OWN, Asked, Fact, commands, provenance_facts, run_facts
 from qeval.report.fidelity import Told, told
 from qeval.report.figures import Column, Figure, Material, column, figure, scale_of, widest, with_bars
 from qeval.report.headline import headline
@@ -169,15 +169,13 @@ def build(
     *,
     title: str | None = None,
     forgiven: Sequence[str] = (),
-    judged_by: Sequence[str] = (),
-    shown_by: Sequence[str] = (),
+    asked: Asked = NOTHING_ASKED,
 ) -> Context:
     """The context of a report on a run.
 
     `read_items` gives a stored cell's items; it is not asked for cells that hold only a score. `decisions`
     and `policy` are a gate's, if one was asked for, `forgiven` its sentences on what it let pass, and
-    `judged_by` the words that asked for it; `shown_by` are those that chose what is compared. Nothing is
-    recomputed that the evidence already says.
+    `asked` the words that asked for all of it. Nothing is recomputed that the evidence already says.
     """
     run, material, noise = evidence.run, Material(evidence, decisions), noise_of(evidence)
     ranked = ranking(evidence, decisions)
@@ -197,7 +195,7 @@ def build(
         explorer=explore(evidence, read_items),
         cost=cost_table(run),
         noise=noise,
-        commands=commands(run, judged_by, shown_by, evidence.joined),
+        commands=commands(run, asked, evidence.joined),
         ranking=ranked,
         cautions=cautions(evidence),
         forgiven=tuple(forgiven),
@@ -210,7 +208,7 @@ def build(
 def against(context: Context, evidence: Evidence) -> Context:
     """The report with another variant as the baseline: what its evidence tells, and of the rest what the run
     has. Nobody judged against that one, and fidelity, noise and cautions stay those of the run."""
-    material, ranked = Material(evidence, ()), ranking(evidence, heads=context.ranking.heads)
+    material, ranked = Material(evidence, ()), ranking(evidence)
     heading, about = _headings(ranked, evidence.run, context.named)
     return replace(
         context,

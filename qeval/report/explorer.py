@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from qeval.base.records import Item, ReadItems, Result, Run, Samples, Task
+from qeval.base.text import visible
 from qeval.compare.against import references
 from qeval.compare.evidence import Evidence
 from qeval.compare.rows import cell_of, leaves_of, result_of
@@ -108,10 +109,11 @@ def against(explorer: Explorer, evidence: Evidence) -> Explorer:
     counts = tuple(counted(*pair) for pair in _pairs(evidence))
     names = [result.variant.name for result in evidence.run.results]
     base = names.index(evidence.run.baseline)
+    marked = {one.marks: one.n for one in explorer.patterns if one.marks[base] != NOTHING}
     return replace(
         explorer,
         counts=counts,
-        patterns=patterns({one.marks: one.n for one in explorer.patterns}, names, evidence.run.baseline),
+        patterns=patterns(marked, names, evidence.run.baseline),
         flips=(),
         total=sum(one.lost + one.gained + one.changed for one in counts),
         shown=sum(_moved(one, base) for one in explorer.asked.values()),
@@ -263,8 +265,8 @@ def changes(explorer: Explorer) -> dict[str, dict[str, dict[str, int]]]:
 def flips_link(**filters: str) -> str:
     """The address of the explorer so filtered: variant, task (or group), subject, change (one of DIRECTIONS),
     pattern (a mark a variant, ? for any), q (words), with (what is compared with, where that is not the run's
-    baseline). Its script reads it back."""
-    known = {name: value for name, value in filters.items() if value}
+    baseline). Its script reads it back, and knows names as the page shows them, `visible`."""
+    known = {name: visible(value) for name, value in filters.items() if value}
     return f"#flips?{urlencode(known, quote_via=quote)}" if known else "#flips"
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from qeval.base import installed, next_steps, numbers
 from qeval.base.names import option_text, scheme_text
 from qeval.base.records import ENOUGH_QUANTISED, Provenance, Result, Run
 from qeval.base.redacted import is_redacted
+from qeval.compare.evidence import Evidence
+from qeval.compare.margin import Margin
 from qeval.report import scorers
 
 Fact = tuple[str, str]
@@ -156,25 +159,49 @@ def _settings(run: Run) -> tuple[Fact, ...]:
 _INCOMPLETE = " (incomplete: --redact left paths out)"
 
 
-def commands(
-    run: Run, judged_by: Sequence[str] = (), shown_by: Sequence[str] = (), joined: Sequence[Run] = ()
-) -> tuple[Fact, ...]:
-    """The exact commands that make the run, or the `joined` ones, and its reports again; without paths that
-    were left out, which is said. `judged_by` are the words that say what is allowed, where the report has
-    verdicts, and `shown_by` those that choose what is compared."""
+@dataclass(frozen=True)
+class Asked:
+    """The words that asked for a report: what it compares, with which baseline, from where on a difference
+    matters, and what is allowed, where it has verdicts. None of what was left open."""
+
+    compared: tuple[str, ...] = ()
+    margin: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+
+
+NOTHING_ASKED = Asked()
+
+
+def asked_of(
+    evidence: Evidence, baseline: str | None, rules: tuple[str, ...] = (), *, any_model: bool = False
+) -> Asked:
+    """The words for a report on this evidence; `baseline` is None where the run's own was left, `any_model`
+    says whether different models may be compared."""
+    margin = evidence.margin
+    chosen = () if baseline is None else ("--baseline", evidence.run.baseline)
+    return Asked(
+        (*chosen, *(("--allow-different-models",) if any_model else ())),
+        () if margin == Margin() else ("--margin", margin.typed),
+        rules,
+    )
+
+
+def commands(run: Run, asked: Asked = NOTHING_ASKED, joined: Sequence[Run] = ()) -> tuple[Fact, ...]:
+    """The exact commands that make the run, or the `joined` ones, and its reports again, as they were `asked`
+    for; without paths that were left out, which is said."""
     runs = joined or (run,)
     made = "\n".join(dict.fromkeys(shlex.join(one.command) for one in runs if one.command))
     left_out = any(is_redacted(one) for one in runs)
     where = () if left_out else next_steps.runs_dir_words(run.command)
     name, *others = dict.fromkeys(one.id for one in runs)
-    words = (*others, *where, *shown_by)
+    words = (*others, *where, *asked.compared)
     install, note = installed.same_version(run.qeval_version)
     steps = [
         (f"Install the same version{f' ({note})' if note else ''}", install),
         (f"Make the run{'s' if others else ''}{_INCOMPLETE if left_out else ''}", made),
-        ("Make this report", next_steps.report(name, (*words, *judged_by))),
+        ("Make this report", next_steps.report(name, (*words, *asked.margin, *asked.rules))),
         *(
-            [("Judge it", next_steps.gate(name, run.suite.name, words, judged_by))]
+            [("Judge it", next_steps.gate(name, run.suite.name, (*words, *asked.margin), asked.rules))]
             if len(run.results) > 1
             else []
         ),

@@ -11,6 +11,7 @@ from typing import Any
 from qeval.base import numbers
 from qeval.base.names import short
 from qeval.base.records import Comparison, Decision, Result, Run
+from qeval.compare import wording
 from qeval.compare.evidence import Evidence
 from qeval.compare.margin import Finding, place
 from qeval.compare.rows import Row, summary_rows
@@ -179,10 +180,14 @@ def _on(evidence: Evidence, decisions: Sequence[Decision], variant: str, row: Ro
 
 
 def _by(sums_up: Finding | None, first: Row | None) -> str:
-    """By how much a variant is worse or better on the row that sums it up, where the table is of another."""
+    """The change on the row by which a variant is worse or better, where the table is of another: "Δ -3.07",
+    of perplexities "x1.217"."""
     if sums_up is None or first is None or sums_up.comparison.task == first.id:
         return ""
-    return str(sums_up.delta_text) if sums_up.status in ("WORSE", "BETTER") else ""
+    if sums_up.status not in ("WORSE", "BETTER"):
+        return ""
+    name = "" if sums_up.comparison.kind == "perplexity" else f"{wording.DELTA} "
+    return f"{name}{sums_up.delta_text}"
 
 
 def worst_of(evidence: Evidence, variant: str, first: Row | None) -> Finding | None:

@@ -84,5 +84,6 @@ def _of(one: Other, result: Result) -> str:
 
 
 def _some(told: Sequence[str]) -> str:
-    more = f" and of {len(told) - _MOST_NAMES} more variants" if len(told) > _MOST_NAMES else ""
-    return ", ".join(told[:_MOST_NAMES]) + more
+    more = len(told) - _MOST_NAMES
+    rest = f" and tasks of {more} more variant{'' if more == 1 else 's'}" if more > 0 else ""
+    return ", ".join(told[:_MOST_NAMES]) + rest

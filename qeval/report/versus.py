@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from qeval.compare.against import FEWEST, against, references
 from qeval.report import context as reports
 from qeval.report.context import Context
-from qeval.report.ranking import Entry, Ranking
+from qeval.report.ranking import Entry, Ranking, ranking
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,14 @@ def versus(context: Context) -> Versus | None:
     if len(others) + 1 < FEWEST:
         return None
     names = tuple(one.run.baseline for one in (context, *others))
-    tables = [one.ranking for one in (context, *others)]
+    tables = [_about(context.ranking, one) for one in (context, *others)]
     return Versus(context.ranking.title, names, tuple(_matrix(names, tables)), others)
+
+
+def _about(own: Ranking, other: Context) -> Ranking:
+    """The table of a report, about the row that the run's own is about: a matrix has one."""
+    same = other.ranking.heads[0] == own.heads[0]
+    return other.ranking if same else ranking(other.evidence, heads=own.heads)
 
 
 def _matrix(names: Sequence[str], rankings: Sequence[Ranking]) -> Iterable[tuple[Meeting | None, ...]]:
@@ -61,5 +67,5 @@ def _meeting(entry: Entry | None) -> Meeting | None:
     if entry is None or entry.finding is None:
         return None
     one, sums_up = entry.finding, entry.sums_up or entry.finding
-    said = f"{sums_up.said} by {entry.by}" if entry.by else sums_up.said
+    said = f"{sums_up.said} ({entry.by})" if entry.by else sums_up.said
     return Meeting(sums_up.status, sums_up.mark, one.delta_text, f"{one.interval_text}; {said}")

@@ -32,10 +32,8 @@ def holding(order: Order, places: Seats) -> Seats:
     room = max(1, host // held[name]) if held[name] else len(places.all)
     if room >= len(places.all):
         return places
-    said = (
-        f"{room} of {len(places.all)} workers are begun: each may hold {size(held[name])} of host memory"
-        f" ({name}), and there are {size(host)}."
-    )
+    begun = f"{room} of {len(places.all)} workers {'is' if room == 1 else 'are'} begun"
+    said = f"{begun}: each may hold {size(held[name])} of host memory ({name}), and there are {size(host)}."
     return Seats(places.all[:room], f"{places.note} {said}".strip())
 
 

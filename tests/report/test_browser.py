@@ -708,6 +708,30 @@ def test_what_is_compared_with_stands_in_the_address_and_in_the_links(browser, p
     assert texts(browser, "#versus-note") == [""]
 
 
+def test_an_address_that_is_followed_keeps_its_filters_whatever_it_compares_with(browser):
+    """As from the browser's history, or pasted into a page that is open."""
+    names, task = texts(browser, "#reference option"), texts(browser, "#flip-task option")[1]
+    shown = "return ['reference', 'flip-task', 'flip-direction', 'flip-variant'].map(id => $(id).value)"
+    for place, asked, variant in (("2", names[1], names[1]), ("1", names[1], ""), ("0", names[1], names[1])):
+        with_it = f"&with={names[int(place)]}" if place != "0" else ""
+        filters = f"#flips?variant={asked}&task={task}&change=lost"
+        browser.execute_script("location.hash = arguments[0]", filters + with_it)
+        wait(
+            browser, f"return document.querySelector('#decision strong').innerText === '{names[int(place)]}'"
+        )
+        settled(browser)
+        found = browser.execute_script(f"const $ = (id) => document.getElementById(id); {shown}")
+        assert found == [place, task, "lost", variant]
+        kept = filters if variant else filters.replace(f"variant={asked}&", "")
+        assert browser.execute_script("return location.hash") == kept + with_it
+    browser.execute_script("location.hash = '#results?with=nobody'")
+    wait(browser, "return document.getElementById('versus-note').innerText")
+    assert texts(browser, "#versus-note") == ["Nothing in this page is compared with nobody."]
+    browser.execute_script("location.hash = '#results'")
+    wait(browser, "return !document.getElementById('versus-note').innerText")
+    assert browser.execute_script("return [-0.0004, -0.006].map(x => page.fixed(x, 2))") == ["0.00", "−0.01"]
+
+
 def test_what_stays_with_the_baseline_says_so_in_place(browser):
     stays = "return [...document.querySelectorAll('[data-stays]')].filter(node => !node.hidden).length"
     assert browser.execute_script(stays) == 0

@@ -19,7 +19,7 @@ from qeval.report.formats import terminal
 from qeval.report.formats.html import render_html
 from qeval.report.formats.markdown import render_markdown
 from qeval.report.headline import headline
-from qeval.report.ranking import BEST_FIRST, ranking
+from qeval.report.ranking import BEST_FIRST, _by, ranking
 from qeval.report.verdicts import MARKS
 from qeval.report.versus import versus
 
@@ -207,19 +207,41 @@ def test_half_a_group_is_compared_with_nobody():
     assert {row for _, row in found.pairs} == {"arc", *members}
 
 
-def test_every_reference_is_about_the_rows_that_the_headings_name():
+def test_a_verdict_of_another_row_stands_beside_its_change_with_its_sign():
+    run, read, _ = make_run(3, (ARC, TRUTH, WIKI), 60, seed=5)
+    evidence = gather(run, read)
+    first = ranking(evidence).heads[0]
+
+    def by(task, low, delta, high, claim):
+        found = evidence.findings["bnb4", task]
+        return _by(
+            replace(
+                found, comparison=replace(found.comparison, low=low, delta=delta, high=high), claim=claim
+            ),
+            first,
+        )
+
+    assert by("arc", -0.08, -0.0307, -0.02, -1) == "Δ -3.07"
+    assert by("arc", 0.02, 0.0307, 0.08, 1) == "Δ +3.07"
+    assert by("wiki", -0.3, -0.1964, -0.15, -1) == "x1.217"
+    assert by("arc", -0.08, -0.0307, 0.02, 0) == by(first.id, -0.08, -0.0307, -0.02, -1) == ""
+
+
+def test_every_reference_has_headings_of_the_rows_that_it_is_compared_on():
     run, read, items = make_run(4, (ARC, TRUTH, WIKI), 150, seed=5)
     made = built(without_cell(without_cell(run, "gptq", "truth"), "gptq", "wiki"), read, items)
-    assert (made.ranking.title, made.ranking.ratio_of) == ("average", "wiki")
     found = [made, *versus(made).others]
-    assert [one.run.baseline for one in found] == ["fp16", "bnb4", "gptq", "awq"]
+    heads = {one.run.baseline: (one.ranking.title, one.ranking.ratio_of) for one in found}
+    whole = ("average", "wiki")
+    assert heads == {"fp16": whole, "bnb4": whole, "gptq": ("arc", ""), "awq": whole}
     told = {
         (one.run.baseline, entry.variant): (entry.delta, entry.ratio)
         for one in found
         for entry in one.ranking.entries
     }
     for pair, cells in told.items():
-        assert [cell == numbers.NONE for cell in cells] == ["gptq" in pair, "gptq" in pair]
+        lacks, own = "gptq" in pair, pair[0] == "gptq"  # of gptq arc alone is known
+        assert [cell == numbers.NONE for cell in cells] == [lacks and not own, lacks]
     assert [one is None for one in versus(made).matrix[0]] == [True, False, True, False]
 
 

@@ -8,7 +8,7 @@ import pytest
 from factories import make_run
 
 from qeval.base.settings import Settings
-from qeval.report.facts import commands, provenance_facts, run_facts
+from qeval.report.facts import Asked, commands, provenance_facts, run_facts
 
 
 @pytest.mark.parametrize(
@@ -69,10 +69,10 @@ def test_joined_runs_are_made_and_shown_by_commands_that_name_each() -> None:
     run, *_ = make_run(2)
     runs = [replace(run, id=name, command=("qeval", "run", "-s", name)) for name in ("one", "two")]
     joined = replace(runs[0], id="one+two")
-    told = dict(commands(joined, ("--max-drop", "2"), ("--baseline", "fp16"), runs))
+    told = dict(commands(joined, Asked(("--baseline", "fp16"), rules=("--max-drop", "2")), runs))
     assert told["Make the runs"] == "qeval run -s one\nqeval run -s two"
     words = "one two --baseline fp16 --max-drop 2"
     assert told["Make this report"] == f"qeval report {words} -o report.html"
     assert told["Judge it"] == f"qeval gate {words}"
-    alone = dict(commands(runs[0], (), ("--baseline", "bnb4")))
+    alone = dict(commands(runs[0], Asked(("--baseline", "bnb4"))))
     assert alone["Make this report"] == "qeval report one --baseline bnb4 -o report.html"

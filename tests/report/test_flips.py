@@ -226,6 +226,7 @@ def test_links_lead_to_counts_that_agree_with_the_flips():
             assert counts == {n: sum(f.direction == n for f in own) for n in ("lost", "gained", "changed")}
     link = flips_link(variant="a&b c", task="", pattern="1?0")
     assert link == "#flips?variant=a%26b%20c&pattern=1%3F0"
+    assert flips_link(variant="a\u200bb") == "#flips?variant=a%E2%9F%A8U%2B200B%E2%9F%A9b"  # as it is shown
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,12 @@ def test_no_format_counts_a_loss_as_positive_or_calls_a_row_by_its_id(shown):
             assert "quiz_macro" not in said
 
 
+def test_parts_against_another_variant_call_a_change_by_the_same_name(shown):
+    parts = shown[3]["html"].partition('<template class="aside">')[2]
+    assert 'aria-label="Δ with intervals"' in parts
+    assert not re.search(r"Differences? (from|with)", parts)
+
+
 def _read_by_people(junit: str) -> list[str]:
     """All but the names of cases, which a CI system tells from build to build."""
     return [

@@ -67,7 +67,9 @@ def test_a_gpu_that_holds_them_leaves_host_memory_alone_unless_less_of_it_is_all
 
 def test_one_worker_is_left_in_any_case(order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("qeval.load.memory.host_bytes", lambda: 8 * GIB)
-    assert room.holding(order, ON_CPU).all == ON_CPU.all[:1]
+    found = room.holding(order, ON_CPU)
+    assert found.all == ON_CPU.all[:1]
+    assert found.note.startswith("1 of 4 workers is begun: ")
     assert room.holding(order, Seats(ON_CPU.all[:1])) == Seats(ON_CPU.all[:1])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 from qeval.compare.stats.columns import check_counts, checked_level, normal_quantile
@@ -63,6 +64,7 @@ def accuracy_interval(losses: float, gains: float, n: float, level: float = 0.95
     return tango_interval(losses, gains, n, level, correction=HALF_ITEM)
 
 
+@functools.lru_cache(maxsize=2**16)  # where each variant is compared with each other, both bounds return
 def _score_bound(losses: float, gains: float, n: float, z: float, correction: float) -> float:
     """The smallest difference that the score test at quantile `z` leaves possible, by bisection."""
     low, high = -1.0, (gains - losses) / n

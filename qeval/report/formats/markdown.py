@@ -220,7 +220,7 @@ def _decision(context: Context, *, short: bool) -> Markdown:
 
 def _decided(told: Ranking, entry: Entry) -> tuple[str, ...]:
     name = Markdown(f"**{escape(entry.short)}**")
-    by = f" by {entry.by}" if entry.by else ""
+    by = f" ({entry.by})" if entry.by else ""
     verdict = f"{entry.verdict.mark} {entry.verdict.word}{by}"
     worst = (entry.worst,) if told.has_worst else ()
     ratio = (entry.ratio,) if told.ratio_of else ()

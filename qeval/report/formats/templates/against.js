@@ -81,6 +81,7 @@
       if (anchor === "flips") window.dispatchEvent(new Event("hashchange"));
       else if (anchor && anchor !== "results") $(anchor)?.scrollIntoView();
     } else if (!bare && anchor !== "flips") $(anchor)?.scrollIntoView();
+    if (!current) note.textContent = wanted && !names.includes(wanted) ? `Nothing in this page is compared with ${wanted}.` : "";
   }
   window.addEventListener("hashchange", follow);
   follow();

@@ -268,7 +268,8 @@
     $("flip-clear").hidden = Object.keys(state()).length === 0;
   }
 
-  // Another variant is compared with: what changed, against it; a filter for it would leave nothing.
+  // Another variant is compared with: what changed, against it; a filter for it would leave nothing. Whatever else the
+  // address asks for is still to be read where it has just been followed, and stays.
   function rebase() {
     if (base === chosenBase()) return;
     base = chosenBase();
@@ -277,7 +278,8 @@
     fillVariants();
     controls.variant.value = kept === names[base] ? "" : kept;
     show();
-    if (address.read("flips")) address.write("flips", state());
+    const asked = address.read("flips");
+    if (asked?.variant === names[base]) address.write("flips", { ...asked, variant: "" });
   }
 
   function find() {

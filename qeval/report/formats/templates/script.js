@@ -15,7 +15,8 @@ const page = (function () {
   }
 
   const minus = (text) => text.replace("-", "\u2212");
-  const fixed = (value, digits) => (value == null ? "–" : minus(value.toFixed(digits)));
+  // No zero has a sign.
+  const fixed = (value, digits) => (value == null ? "–" : minus(value.toFixed(digits).replace(/^-(?=[0.]*$)/, "")));
 
   // --- what scripts add to the page, and to parts that are put into it later ------------------------
   const dressing = [];
