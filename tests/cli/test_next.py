@@ -35,7 +35,7 @@ def test_every_next_and_reproduce_line_works(qeval, tmp_path, monkeypatch, folde
     assert [line[0] for line in again] == ["run", "report", "gate"]
     where = ["--runs-dir", folder]
     assert again[1][2:] == [*where, "--baseline", "bnb4", "--margin", "2,x1.10", "-o", "report.html"]
-    assert again[2][2:] == [*where, "--baseline", "bnb4", "--max-drop", "1.0"]
+    assert again[2][2:] == [*where, "--baseline", "bnb4", "--margin", "2,x1.10", "--max-drop", "1.0"]
     for line in again:
         (tmp_path / "report.html").unlink(missing_ok=True)
         assert qeval(*line, code=None).exit_code in VERDICTS, line
