@@ -61,5 +61,5 @@ def _meeting(entry: Entry | None) -> Meeting | None:
     if entry is None or entry.finding is None:
         return None
     one, sums_up = entry.finding, entry.sums_up or entry.finding
-    said = f"{sums_up.said} by {entry.by}" if entry.by else sums_up.said
+    said = f"{sums_up.said} ({entry.by})" if entry.by else sums_up.said
     return Meeting(sums_up.status, sums_up.mark, one.delta_text, f"{one.interval_text}; {said}")
