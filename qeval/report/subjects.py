@@ -182,8 +182,8 @@ def alike(found: Sequence[Subject], names: Sequence[str]) -> tuple[str, ...]:
         equal = [short(name) for name in names if _equal(pulled[name])]
         if equal:
             told.append(
-                f"{group}: with {', '.join(equal)} the subjects differ no more than by noise, so each of them is "
-                "pulled all the way to their mean, in which a surer subject counts for more."
+                f"{group}: with {', '.join(equal)} the subjects differ no more than by noise, so each of "
+                "them is pulled all the way to their mean, in which a surer subject counts for more."
             )
     return tuple(told)
 
