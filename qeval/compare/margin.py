@@ -209,17 +209,16 @@ class Finding:
 
     @property
     def sentence(self) -> str:
-        """By how much, whether that may be chance, and on which row where `said` does not tell."""
+        """On which row, by how much, and whether that is shown once all comparisons are corrected for."""
         lacks = f" {listed(self.missing)} not scored." if self.missing and not self._hides else ""
-        named = self.of and not self._hides  # the word before it says on which row
-        row = "" if named else f"{self.name}: "
-        change = self.change if row else f"{self.change[:1].upper()}{self.change[1:]}"
-        return f"{row}{change}{self._chance()}{lacks}"
+        return f"{self.name}: {self.change}{self._chance()}{lacks}"
 
     def _chance(self) -> str:
         one = self.comparison
         if not self.claim and (one.high < 0 or one.low > 0):
-            return f". Among {self.among} comparisons it may be chance."
+            what = "loss" if one.high < 0 else "gain"
+            own = f"The interval is this row's own: corrected for all {self.among} comparisons"
+            return f". {own} no {what} is shown."
         return "."
 
 

@@ -83,12 +83,14 @@ def _is_within(floor: Floor, found: Pairs) -> bool:
 
 # --- in words -----------------------------------------------------------------------------------
 
+_UNKNOWN = "How much of a small change is noise of scoring itself is not known."
+
 
 def sentence(evidence: Evidence) -> str:
     """The floor of every row of the summary, and what it does not cover; or that it was not measured."""
     base, found = evidence.baseline, floors(evidence)
     if base.again is None or not found:
-        return f"The noise floor was not measured{_why_not(evidence)}."
+        return f"The noise floor was not measured{_why_not(evidence)}. {_UNKNOWN}"
     shown = [_of_row(floor) for floor in found[:_MOST_ROWS]]
     more = [f"{len(found) - _MOST_ROWS} rows more"] if len(found) > _MOST_ROWS else []
     how = _how(base, base.again)

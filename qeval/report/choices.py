@@ -6,17 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qeval.base import numbers
+from qeval.base.names import short
 from qeval.compare.choices import Choices, Chosen, choices_of
 from qeval.compare.evidence import Evidence
-
-CALIBRATION_HEADERS = (
-    "Variant",
-    "Items",
-    "Answered correctly",
-    "Mean confidence",
-    "ECE",
-    "ECE less baseline's",
-)
 
 
 @dataclass(frozen=True)
@@ -33,7 +25,7 @@ class Letter:
 @dataclass(frozen=True)
 class ToldChoices:
     """One task: `letters` are the headings, `right` the shares of right answers, `rows` (variant, its
-    letters, how many points moved in all); `calibration` are rows under CALIBRATION_HEADERS."""
+    letters, how many points moved in all); `calibration` are rows under `headers`."""
 
     task: str
     id: str
@@ -44,6 +36,12 @@ class ToldChoices:
     sentence: str
     calibration: tuple[tuple[str, ...], ...]
     found: Choices
+
+    @property
+    def headers(self) -> tuple[str, ...]:
+        """The headings of `calibration`."""
+        less = f"ECE less {short(self.found.chosen[0].variant)}'s"
+        return ("Variant", "Items", "Answered correctly", "Mean confidence", "ECE", less)
 
 
 def told(evidence: Evidence, known: Sequence[ToldChoices] = ()) -> tuple[ToldChoices, ...]:
@@ -60,7 +58,7 @@ def _told(found: Choices) -> ToldChoices:
         tuple(map(_letter, range(len(found.right)))),
         tuple(numbers.points(share, 1) for share in found.right),
         tuple((one.variant, _letters(one), _moved(one)) for one in found.chosen),
-        _sentence(found.chosen[1:]),
+        _sentence(short(found.chosen[0].variant), found.chosen[1:]),
         _calibration(found.chosen),
         found,
     )
@@ -88,17 +86,17 @@ def _moved(one: Chosen) -> str:
     return numbers.points(one.moved, 2) if one.shifts else ""
 
 
-def _sentence(candidates: Sequence[Chosen]) -> str:
+def _sentence(reference: str, candidates: Sequence[Chosen]) -> str:
     """The greatest shift of a letter that is shown; that there is none."""
     moved = [(one.variant, shift) for one in candidates for shift in one.shifts if shift.claim]
     if not moved:
-        return "No variant is shown to favour other letters than the baseline does."
+        return f"No variant is shown to favour other letters than {reference} does."
     name, most = max(moved, key=lambda pair: abs(pair[1].delta))
     often = "more" if most.delta > 0 else "less"
     reach = numbers.interval_points(most.low, most.high)
     change = numbers.points(abs(most.delta), 2)
     return (
-        f"{name} chooses {_letter(most.place)} {change} points {often} often than the baseline ({reach}): "
+        f"{name} chooses {_letter(most.place)} {change} points {often} often than {reference} ({reach}): "
         "the largest shift."
     )
 

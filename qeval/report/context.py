@@ -19,6 +19,7 @@ from qeval.report.explorer import against as recounted
 from qeval.report.facts import NOTHING_ASKED, OWN, Asked, Fact, commands, provenance_facts, run_facts
 from qeval.report.fidelity import Told, told
 from qeval.report.figures import Column, Figure, Material, column, figure, scale_of, widest, with_bars
+from qeval.report.headline import against as lead
 from qeval.report.headline import headline
 from qeval.report.noise import Noise, noise_of
 from qeval.report.ranking import Ranking, ranking, with_fixed
@@ -179,7 +180,7 @@ def build(
     """
     run, material, noise = evidence.run, Material(evidence, decisions), noise_of(evidence)
     ranked = ranking(evidence, decisions)
-    heading, about = _headings(ranked, run, title or "")
+    heading, about = _headings(headline(ranked.entries), run, title or "")
     return Context(
         title=heading,
         about=about,
@@ -209,7 +210,8 @@ def against(context: Context, evidence: Evidence) -> Context:
     """The report with another variant as the baseline: what its evidence tells, and of the rest what the run
     has. Nobody judged against that one, and fidelity, noise and cautions stay those of the run."""
     material, ranked = Material(evidence, ()), ranking(evidence)
-    heading, about = _headings(ranked, evidence.run, context.named)
+    found = lead(evidence.run.baseline, headline(ranked.entries))
+    heading, about = _headings(found, evidence.run, context.named)
     return replace(
         context,
         title=heading,
@@ -230,9 +232,9 @@ def against(context: Context, evidence: Evidence) -> Context:
     )
 
 
-def _headings(ranked: Ranking, run: Run, named: str) -> tuple[str, str]:
+def _headings(found: str, run: Run, named: str) -> tuple[str, str]:
     """The title, and what stands beside it."""
-    found, about = headline(ranked.entries), f"What quantisation cost {run.model}"
+    about = f"What quantisation cost {run.model}"
     beside = "" if not (named or found) else f"{found}. {about}" if named and found else about
     return named or found or about, beside
 

@@ -37,10 +37,11 @@ def _words(context: Context) -> str:
     return (
         f"Not every change that can be measured matters. Here the margin is {within}. Equivalent: the "
         "whole interval lies within the margin. Measurable: it does too, but a loss or a gain is certain. "
-        "Worse, better: the whole interval lies beyond the margin. Undecided: more items are needed to "
-        "tell, which is not the same as equivalent; where a loss or a gain is certain and only its size "
-        "is open, that is said. A variant is summed up by its average, unless a task is worse, or has a "
-        "loss that may be beyond the margin: then that task is named."
+        "Worse, better: the whole interval lies beyond the margin, and the loss or gain is certain. "
+        "Certain means that it is still shown once all comparisons of the report are corrected for. "
+        "Undecided: more items are needed to tell, which is not the same as equivalent; where a loss or a "
+        "gain is certain and only its size is open, that is said. A variant is summed up by its average, "
+        "unless a task is worse, or has a loss that may be beyond the margin: then that task is named."
     )
 
 
@@ -57,7 +58,9 @@ _INTERVAL = (
     "A test asks a sample of all the questions that could be asked; other questions would have given "
     "another Δ. The interval is the range of true values that agree with what was seen. Of 100 such 95% "
     "intervals, about 95 hold the true value. An interval that holds 0 is consistent with no change. That "
-    "is not the same as no change: a wide interval means that too few questions were asked."
+    "is not the same as no change: a wide interval means that too few questions were asked. Each interval "
+    "is of its own row alone. Among many rows some lie wholly below 0 by luck, so the words below are "
+    "corrected for all comparisons of the report, and a row can be undecided beside such an interval."
 )
 _VERDICTS = (
     "A rule allows a certain loss. Pass: the whole interval lies above the limit, so a greater loss is "
@@ -98,7 +101,9 @@ _RECOVERY = (
 _MEANS = (
     "A group such as MMLU has members of unequal size. The unweighted mean counts every subject the same, "
     "as public leaderboards do; with all items together every question counts the same. The two can be a "
-    "point apart."
+    "point apart. The average over tasks takes the mean, as leaderboards do; the worst task and a rule for "
+    "every task take all items, where a subject of few questions weighs no more than they do. A verdict "
+    "that names a task names the one of the two on which a loss is surer."
 )
 _SHRUNKEN = (
     "Among 57 subjects of 100 questions some look terrible and some splendid by luck alone. So every Δ is "

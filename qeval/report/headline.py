@@ -50,6 +50,11 @@ def headline(entries: Sequence[Entry]) -> str:
     return "; ".join(told)
 
 
+def against(reference: str, found: str) -> str:
+    """What was found, where the variants are not compared with the run's own baseline."""
+    return f"Against {short(reference, _LONGEST)}: {found}" if found else ""
+
+
 def _word(entry: Entry) -> str:
     """What is said of a variant without a gate, whatever row it is said of."""
     found = entry.verdict.status in (*_SHORT, "UNDECIDED") and entry.sums_up

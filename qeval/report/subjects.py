@@ -20,6 +20,8 @@ from qeval.report.figures import n_of
 
 FEW = 5
 """So many of the most harmed and of the least harmed members of a group stand apart."""
+_EQUAL = 1e-9
+"""Pulled differences closer than this are the same."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,26 @@ def _sentence(group: str, own: Sequence[Subject], names: Sequence[str]) -> str:
         else " For the others no loss or gain is shown in any subject, once all are corrected for."
     )
     return f"{group}, {of} subjects: {'; '.join(told)}.{rest}"
+
+
+def alike(found: Sequence[Subject], names: Sequence[str]) -> tuple[str, ...]:
+    """For each group the variants whose members differ no more than noise would make them, and what of it."""
+    told = []
+    for group in dict.fromkeys(one.group for one in found):
+        own = [one for one in found if one.group == group]
+        pulled = {name: [one.shrunk for one in own if one.variant == name] for name in names}
+        equal = [short(name) for name in names if _equal(pulled[name])]
+        if equal:
+            told.append(
+                f"{group}: with {', '.join(equal)} the subjects differ no more than by noise, so each of "
+                "them is pulled all the way to their mean, in which a surer subject counts for more."
+            )
+    return tuple(told)
+
+
+def _equal(pulled: Sequence[float]) -> bool:
+    """Whether several differences were all pulled to one."""
+    return len(pulled) > 1 and max(pulled) - min(pulled) < _EQUAL
 
 
 def _shown(name: str, own: Sequence[Subject]) -> str:

@@ -112,7 +112,10 @@ def test_what_stays_open_is_said():
     assert worse.words == "undecided: a loss, perhaps within x1.10"
     chance = finding(delta=-0.02, half=0.005)
     assert (chance.status, chance.words) == ("UNDECIDED", "undecided")
-    assert chance.sentence.endswith("Among 5 comparisons it may be chance.")
+    own = "The interval is this row's own: corrected for all 5 comparisons no"
+    assert chance.sentence.endswith(f"{own} loss is shown.")
+    assert finding(delta=0.02, half=0.005).sentence.endswith(f"{own} gain is shown.")
+    assert replace(chance, of="on arc").sentence == chance.sentence
     near = finding(delta=-0.0099999, half=0.00001, claim=-1)
     assert near.status == "UNDECIDED"
     assert "-0.99999 points" in near.sentence

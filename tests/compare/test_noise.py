@@ -15,7 +15,8 @@ from qeval.base.records import Policy, Provenance, Result, Rule
 from qeval.compare import noise, spread
 from qeval.compare.evidence import gather, with_baseline
 
-UNMEASURED = "The noise floor was not measured (--repeat-baseline)."
+UNKNOWN = "How much of a small change is noise of scoring itself is not known."
+UNMEASURED = f"The noise floor was not measured (--repeat-baseline). {UNKNOWN}"
 
 
 def same(_, samples):
@@ -43,7 +44,7 @@ def test_without_a_second_scoring_there_is_no_floor() -> None:
     assert noise.sentence(found) == UNMEASURED
     assert noise.within_sentence(found, "bnb4") == ""
     imported = replace(found.run, source="lm-eval 0.4.13")
-    assert noise.sentence(replace(found, run=imported)) == "The noise floor was not measured."
+    assert noise.sentence(replace(found, run=imported)) == f"The noise floor was not measured. {UNKNOWN}"
 
 
 def test_flips_and_difference_between_the_two_scorings() -> None:
@@ -119,7 +120,7 @@ def test_the_floor_is_the_baselines_own() -> None:
 )
 def test_a_second_scoring_that_broke_off_measures_nothing(changes, why: str) -> None:
     found = evidence(repeated(make_run(2), arc(3, 1), **changes))
-    assert noise.sentence(found) == f"The noise floor was not measured{why}"
+    assert noise.sentence(found) == f"The noise floor was not measured{why} {UNKNOWN}"
 
 
 def test_the_sentence_names_path_tasks_and_what_is_not_covered() -> None:

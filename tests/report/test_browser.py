@@ -298,9 +298,7 @@ def test_every_count_leads_to_its_items(browser):
     for link, number in counts[:: max(1, len(counts) // 12)]:
         browser.execute_script("location.hash = arguments[0]", link)
         wait(browser, "return !document.getElementById('flip-clear').hidden")
-        wait(
-            browser, f"return document.getElementById('flip-count').innerText.includes(' of {number} items')"
-        )
+        wait(browser, f"return document.getElementById('flip-count').innerText.includes(' of {number} item')")
 
 
 def test_a_pattern_is_chosen_by_chip_or_by_variant_and_stands_in_the_address(browser, page):
@@ -610,12 +608,16 @@ def test_compare_with_shows_what_the_matrix_says_and_goes_back(browser):
     for column, name in enumerate(names[1:], 1):
         compare_with(browser, str(column))
         rows = {row[0]: row for row in table_of(browser, "#decision")}
-        assert rows[name][1:] == ["Compared with", "", "", ""]
+        assert rows[name][1:] == ["Reference", "", "", ""]
         for place, other in enumerate(names):
             if other != name:
                 assert rows[other][2].split()[0] == cells[place][column].split()[0]
         assert texts(browser, "#decision caption strong") == [name]
     assert name in texts(browser, "#versus-note")[0]
+    assert texts(browser, "h1")[0].startswith(f"Against {name}: ")
+    assert browser.title.startswith(f"Against {name}: ")
+    assert f"ECE less {name}'s" in " ".join(texts(browser, ".told th"))
+    assert f"Kept: the share of {name}'s score." in texts(browser, "[data-part=scores] .key li")
     compare_with(browser, "0")
     assert shown() == before
 
@@ -630,14 +632,20 @@ def followed(driver):
     script = """return [...document.querySelectorAll('[data-part] a')].map(node => [
         node.textContent, decodeURIComponent(node.getAttribute('href')).replace(/&with=\\w+/, '')])"""
     found = {
-        "headings": [driver.title.split(" · ")[0], *texts(driver, "h1, .deciding, [data-part=counts] .lede")],
+        "headings": [
+            text.removeprefix("Against gptq: ")
+            for text in (
+                driver.title.split(" · ")[0],
+                *texts(driver, "h1, .deciding, [data-part=counts] .lede"),
+            )
+        ],
         "decision": (table_of(driver, "#decision")[:-1], texts(driver, "#why li")),
         "links": driver.execute_script(script),
         "tables": {place: "\n".join(texts(driver, place)) for place in (*TABLES, *COUNTS)},
         "chips": sorted(texts(driver, "#flip-patterns .chip")),
         "variants": texts(driver, "#flip-variant option"),
     }
-    found["tables"][TABLES[0]] = found["tables"][TABLES[0]].replace("compared with", "baseline")
+    found["tables"][TABLES[0]] = found["tables"][TABLES[0]].replace("reference", "baseline")
     choose(driver, "flip-sort", "task")
     for change in ("lost", "gained", "changed", ""):
         choose(driver, "flip-direction", change)
@@ -697,7 +705,7 @@ def test_what_is_compared_with_stands_in_the_address_and_in_the_links(browser, p
         browser.get("about:blank")
         browser.get(link)
         wait(browser, "return document.querySelector('#flip-clear:not([hidden])')")
-        wait(browser, f"return document.getElementById('flip-count').innerText.includes(' {number} items')")
+        wait(browser, f"return document.getElementById('flip-count').innerText.includes(' {number} item')")
         wait(browser, f"return document.querySelector('#decision strong').innerText === '{name}'")
         assert name not in texts(browser, "#flip-variant option")
     browser.execute_script("document.querySelector('nav a[href=\"#subjects\"]').click()")
@@ -732,6 +740,18 @@ def test_an_address_that_is_followed_keeps_its_filters_whatever_it_compares_with
     assert browser.execute_script("return [-0.0004, -0.006].map(x => page.fixed(x, 2))") == ["0.00", "−0.01"]
 
 
+def test_a_link_of_the_list_of_sections_lands_on_its_heading(browser):
+    for link in browser.execute_script("return [...document.querySelectorAll('nav a')].map(a => a.hash)"):
+        browser.execute_script("scrollTo(0, 0)")
+        browser.execute_script("document.querySelector(`nav a[href='${arguments[0]}']`).click()", link)
+        wait(browser, f"return location.hash === '{link}'")
+        settled(browser)
+        end = "return innerHeight + scrollY >= document.documentElement.scrollHeight - 1"
+        place = f"return document.querySelector('{link} h2').getBoundingClientRect().top"
+        top = browser.execute_script(place)
+        assert 0 <= top <= 150 or (browser.execute_script(end) and 0 <= top < 900), link
+
+
 def test_what_stays_with_the_baseline_says_so_in_place(browser):
     stays = "return [...document.querySelectorAll('[data-stays]')].filter(node => !node.hidden).length"
     assert browser.execute_script(stays) == 0
@@ -740,7 +760,7 @@ def test_what_stays_with_the_baseline_says_so_in_place(browser):
         "return document.querySelectorAll('[data-stays]').length"
     )
     rows = browser.execute_script("return page.csv(document.querySelector('#decision'))")
-    assert "Compared with" in rows
+    assert "Reference" in rows
     assert "Everything on this page compares with" in texts(browser, "#versus-note")[0]
 
 
@@ -751,7 +771,7 @@ def test_the_decision_stands_on_the_first_screen(driver, tmp_path):
     write_text(path, render_html(built(replace(run, results=(*run.results, *more)), read, items)))
     bottoms = """return [...document.querySelectorAll('#decision tbody tr')].map(
         row => row.getBoundingClientRect().bottom)"""
-    for width, height, rows in ((1440, 900, 12), (390, 844, 4)):
+    for width, height, rows in ((1440, 900, 12), (390, 844, 5)):
         look(driver, width, "light")
         driver.get(path.as_uri())
         settled(driver)

@@ -288,5 +288,6 @@ def test_a_page_that_cannot_hold_all_flips_says_so(monkeypatch):
         f"{capped.explorer.total} answers changed in all; 25 of them are in this page, and the rest stay in"
     )
     assert said in page
+    assert "items once, however many variants changed them" in page
     monkeypatch.undo()
     assert "the rest stay in" not in FORMATS[".html"].render(context(run, read, items), Options())

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from factories import QUIZ, edited, make_run
 from leaderboard import leaderboard
 
 from qeval.compare.evidence import gather
-from qeval.report.subjects import FEW, extremes, sentences, subjects
+from qeval.report.subjects import FEW, alike, extremes, sentences, subjects
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +30,21 @@ def test_five_most_and_five_least_harmed_stand_apart(found):
         assert one.of == len(own) == 57
         shown = [placed.subject.shrunk for placed in (*one.worst, *one.best)]
         assert shown == pytest.approx([*own[:FEW], *own[-FEW:]])
+
+
+def test_that_subjects_differ_no_more_than_noise_is_said_once():
+    run, read, _ = make_run(3, (QUIZ,), n_items=400, churn=0.05)
+    own = subjects(gather(run, read))
+    flat = [replace(one, shrunk=-0.01) for one in own if one.variant == "bnb4"]
+    apart = [replace(one, shrunk=one.value) for one in own if one.variant == "gptq"]
+    (said,) = alike([*flat, *apart], ["bnb4", "gptq"])
+    assert said.startswith(
+        "quiz: with bnb4 the subjects differ no more than by noise, so each of them is pulled"
+    )
+    assert alike(apart, ["gptq"]) == ()
+    (shown,) = extremes(flat, ["bnb4"])
+    measured = [at.subject.value for at in shown.worst]
+    assert measured == sorted(measured)
 
 
 def test_a_small_group_stands_there_whole():

@@ -29,7 +29,9 @@ def test_a_loss_that_stands_out_alone_may_be_chance_among_many():
         tried += 1
     (line,) = [one for one in lines(many) if one.name == alone]
     assert line.verdict.status in {"UNDECIDED", "EQUIVALENT"}
-    assert line.verdict.sentence.endswith("Among 25 comparisons it may be chance.")
+    assert line.verdict.sentence.endswith(
+        "The interval is this row's own: corrected for all 25 comparisons no loss is shown."
+    )
 
 
 def test_a_ruined_task_is_told_before_an_average_that_shows_nothing():
@@ -47,7 +49,7 @@ def test_a_ruined_task_is_told_before_an_average_that_shows_nothing():
     )
     (line,) = lines(made)
     assert line.verdict.word == "Worse than x1.10 on wiki"
-    assert line.verdict.sentence.startswith("Perplexity x")
+    assert line.verdict.sentence.startswith("wiki: perplexity x")
 
 
 @pytest.mark.rare

@@ -16,7 +16,6 @@ from qeval.base.plain import plain
 from qeval.base.text import visible
 from qeval.compare.columns import COLUMNS
 from qeval.report.charts import Chart, charts
-from qeval.report.choices import CALIBRATION_HEADERS
 from qeval.report.colours import places
 from qeval.report.context import Context
 from qeval.report.explorer import changes, flips_link, payload
@@ -27,7 +26,7 @@ from qeval.report.glossary import glossary
 from qeval.report.history.page import past
 from qeval.report.noise import FLOOR_HEADERS, SEED_HEADERS
 from qeval.report.patterns import COMMONEST
-from qeval.report.subjects import extremes, sentences
+from qeval.report.subjects import alike, extremes, sentences
 from qeval.report.verdicts import MARKS, WORDS
 from qeval.report.versus import versus
 
@@ -90,11 +89,13 @@ def _parts(context: Context, drawn: Sequence[Chart]) -> dict[str, Any]:
         "flips_link": (link := functools.partial(_leading, context.run.baseline if context.aside else "")),
         "counted": functools.partial(_counted, known, link),
         "subject_sentences": sentences(context.subjects, names),
+        "subjects_alike": alike(context.subjects, names),
         "subject_extremes": extremes(context.subjects, names),
         "flips_of_task": lambda variant, task: (variant, task) in flipped,
         "swatch_class": lambda name: f"v{places(context.run).get(name, 0)}",
         "swatch": functools.partial(_swatch, places(context.run)),
-        "calibration_headers": CALIBRATION_HEADERS,
+        "among": next((one.among for one in context.evidence.findings.values()), 0),
+        "group": next((column.row.id for column in context.columns if column.row.level == "macro"), ""),
         "margin": context.evidence.margin.told(),
         "marks": MARKS,
         "words": WORDS,

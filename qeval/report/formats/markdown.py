@@ -14,7 +14,7 @@ from qeval.base import numbers
 from qeval.base.markdown import escape
 from qeval.base.names import slugged
 from qeval.compare.columns import COLUMNS
-from qeval.report.choices import CALIBRATION_HEADERS, ToldChoices
+from qeval.report.choices import ToldChoices
 from qeval.report.context import Context, Detail, Line
 from qeval.report.costs import CostTable
 from qeval.report.fidelity import (
@@ -34,7 +34,7 @@ from qeval.report.formats.pieces import Markdown, as_html, fenced, table
 from qeval.report.glossary import glossary
 from qeval.report.noise import FLOOR_HEADERS, SEED_HEADERS
 from qeval.report.ranking import Entry, Ranking
-from qeval.report.subjects import Subject
+from qeval.report.subjects import Subject, alike
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -155,7 +155,7 @@ def _choices(one: ToldChoices) -> Markdown:
     parts = (
         f"**{escape(one.task)}.** {escape(one.sentence)}",
         chosen,
-        table(CALIBRATION_HEADERS, one.calibration),
+        table(one.headers, one.calibration),
     )
     return Markdown("\n\n".join(part for part in parts if part))
 
@@ -311,7 +311,8 @@ def _subjects(context: Context) -> Markdown:
         (name, next(iter(found.values())).size, *(found[v].shrunk_text if v in found else "–" for v in names))
         for (_, name), found in by_name.items()
     ]
-    return table(("Subject", "Items", *names), rows)
+    told = [escape(one) for one in alike(context.subjects, names)]
+    return Markdown("\n\n".join([*told, table(("Subject", "Items", *names), rows)]))
 
 
 def _examples(context: Context) -> list[Flip]:

@@ -19,6 +19,7 @@
   const partsOf = (root) => new Map([...root.querySelectorAll("[data-part]")].map((node) => [node.dataset.part, node]));
   const own = partsOf(document);
   const title = document.title;
+  const judged = "judged" in select.dataset ? ` Pass and fail are against ${names[0]} alone.` : "";
   let current = 0, turns = 0;
 
   async function unpacked(place) {
@@ -49,7 +50,7 @@
     document.title = place ? parts.get("masthead").dataset.title : title;
     for (const node of document.querySelectorAll("[data-stays]")) node.hidden = !place;
     note.textContent = place
-      ? `Everything on this page compares with ${names[place]} now, except where it says otherwise. No gate judges against it.` : "";
+      ? `Everything on this page compares with ${names[place]} now, except where it says otherwise.${judged}` : "";
     for (const placed of reference.placed) placed();
   }
 

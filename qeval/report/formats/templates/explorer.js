@@ -90,6 +90,8 @@
     controls.subject.disabled = subjects.length === 0;
   }
 
+  const counted = (n) => `${n} item${n === 1 ? "" : "s"}`;
+
   // --- which items, in which order -----------------------------------------------------------------
   function matching() {
     const words = controls.q.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -183,7 +185,7 @@
     const shown = unique([...ranked.slice(0, CHIPS), ...alone.slice(0, CHIPS)]);
     $("flip-patterns").replaceChildren(...(whole.includes("?") ? shown : []).map(([marks, n]) => {
       const words = summed(marks);
-      const button = make("button", { type: "button", class: "chip", "data-marks": marks, "aria-label": `${words || marks}: ${n} items` },
+      const button = make("button", { type: "button", class: "chip", "data-marks": marks, "aria-label": `${words || marks}: ${counted(n)}` },
         marked(marks), words ? make("span", {}, words) : null, make("span", { class: "n" }, String(n)));
       button.addEventListener("click", () => { pattern = [...marks]; update(); $("flip-tris").querySelector("button").focus(); });
       return button;
@@ -250,7 +252,7 @@
     shown.forEach((item, place) => {
       if (grouped && (place === 0 || shown[place - 1].marks !== item.marks)) {
         const words = summed(item.marks);
-        rows.push(make("li", { class: "group" }, marked(item.marks), make("span", {}, words), make("span", { class: "note" }, `${tally.get(item.marks)} items`)));
+        rows.push(make("li", { class: "group" }, marked(item.marks), make("span", {}, words), make("span", { class: "note" }, `${counted(tally.get(item.marks))}`)));
       }
       rows.push(card(item));
     });
@@ -260,7 +262,7 @@
     const partly = Number(held.shown) < Number(held.total)
       ? ` in this page, which holds ${held.shown} of the run's ${held.total} answers that differ from ${short(names[base])}'s` : "";
     $("flip-count").textContent = found.length
-      ? `${first} to ${Math.min(found.length, (page + 1) * PAGE)} of ${found.length} items${partly}`
+      ? `${first} to ${Math.min(found.length, (page + 1) * PAGE)} of ${counted(found.length)}${partly}`
       : "No item matches.";
     $("flip-page").textContent = `Page ${page + 1} of ${pages}`;
     $("flip-back").disabled = page === 0;
