@@ -46,7 +46,7 @@ def refuse_older(run: Run, newer_than: str, now: dt.datetime | None = None) -> N
     if created < limit:
         raise IncomparableError(
             f"The run {run.id} was begun {in_words(now - created)} ago, before --newer-than {newer_than}.",
-            "Make the run again, or name the one that is meant.",
+            "Make the run again, or name the one you mean.",
         )
 
 

@@ -214,7 +214,7 @@ class Finding:
     def _chance(self) -> str:
         one = self.comparison
         if not self.claim and (one.high < 0 or one.low > 0):
-            return f". Among {self.among} comparisons it may be chance."
+            return f". Among {self.among} comparisons, this may be chance."
         return "."
 
 

@@ -15,7 +15,7 @@ CALIBRATION_HEADERS = (
     "Answered correctly",
     "Mean confidence",
     "ECE",
-    "ECE less baseline's",
+    "ECE minus baseline's",
 )
 
 
@@ -92,7 +92,7 @@ def _sentence(candidates: Sequence[Chosen]) -> str:
     """The greatest shift of a letter that is shown; that there is none."""
     moved = [(one.variant, shift) for one in candidates for shift in one.shifts if shift.claim]
     if not moved:
-        return "No variant is shown to favour other letters than the baseline does."
+        return "No variant is shown to prefer other letters than the baseline."
     name, most = max(moved, key=lambda pair: abs(pair[1].delta))
     often = "more" if most.delta > 0 else "less"
     reach = numbers.interval_points(most.low, most.high)

@@ -112,7 +112,7 @@ def test_what_stays_open_is_said():
     assert worse.words == "undecided: a loss, perhaps within x1.10"
     chance = finding(delta=-0.02, half=0.005)
     assert (chance.status, chance.words) == ("UNDECIDED", "undecided")
-    assert chance.sentence.endswith("Among 5 comparisons it may be chance.")
+    assert chance.sentence.endswith("Among 5 comparisons, this may be chance.")
     near = finding(delta=-0.0099999, half=0.00001, claim=-1)
     assert near.status == "UNDECIDED"
     assert "-0.99999 points" in near.sentence

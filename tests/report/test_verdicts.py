@@ -29,7 +29,7 @@ def test_a_loss_that_stands_out_alone_may_be_chance_among_many():
         tried += 1
     (line,) = [one for one in lines(many) if one.name == alone]
     assert line.verdict.status in {"UNDECIDED", "EQUIVALENT"}
-    assert line.verdict.sentence.endswith("Among 25 comparisons it may be chance.")
+    assert line.verdict.sentence.endswith("Among 25 comparisons, this may be chance.")
 
 
 def test_a_ruined_task_is_told_before_an_average_that_shows_nothing():
