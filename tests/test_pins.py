@@ -258,7 +258,7 @@ def _makings():
         cost=Cost("a small CPU", 2.5, 10**9, {"prefill/batch=1": Timing(6.0, 5, 21, 3, "ms/token")}),
     )
     stop = Stop("quiz", Rule(max_drop=6.0), 25, 40)
-    error = "Stopped early: quiz is certain to break the rule (max_drop 6.0) after 25 of 40 items."
+    error = "Stopped early: quiz breaks the rule (max_drop 6.0) for certain after 25 of 40 items."
     gptq = replace(gptq, status="stopped", provenance=None, stop=stop, error=error)
     awq = replace(awq, status="failed", provenance=None, error="No kernel for this device.")
     hqq = replace(hqq, variant=Variant(KILLED, "toy", Scheme("hqq", {"bits": 3})), status="partial")

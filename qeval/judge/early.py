@@ -191,6 +191,6 @@ def broken(state: Sequence[Watch]) -> Stop | None:
 def sentence(stop: Stop) -> str:
     """What a stop means, for a person."""
     return (
-        f"Stopped early: {stop.task} is certain to break the rule ({describe(stop.rule)})"
+        f"Stopped early: {stop.task} breaks the rule ({describe(stop.rule)}) for certain"
         f" after {stop.items} of {stop.of} items."
     )
