@@ -98,15 +98,15 @@ def _check_keys(path: Path, table: Mapping[str, Any]) -> None:
             hint = did_you_mean(str(key), _KNOWN)
             raise UsageError(f"{path}: lm-eval's configuration has no {key!r}.", hint)
         if key in _REFUSED and value:
-            raise UsageError(f"{path}: {key} would not act.", _REFUSED[key])
+            raise UsageError(f"{path}: {key} would have no effect.", _REFUSED[key])
     if table.get("apply_chat_template") and table.get(_TURNS) is False:
         raise UsageError(
-            f"{path}: {_TURNS}: false would not act.",
+            f"{path}: {_TURNS}: false would have no effect.",
             "Leave it out: in a chat template each example is a turn.",
         )
     if table.get(_TURNS) and not table.get("apply_chat_template"):
         raise UsageError(
-            f"{path}: {_TURNS}: true would not act without a chat template.",
+            f"{path}: {_TURNS}: true would have no effect without a chat template.",
             "Leave it out, or write apply_chat_template: true beside it.",
         )
 
@@ -122,9 +122,9 @@ def check_settings(path: Path, settings: Mapping[str, Any], asked: Asked = _NOTH
             continue
         if key == "apply_chat_template" and isinstance(value, str):
             raise UsageError(
-                f"{path}: apply_chat_template names a template ({value!r}), and only the tokenizer's own is "
-                "put around prompts.",
-                "Write apply_chat_template: true, if that is the one.",
+                f"{path}: apply_chat_template names a template ({value!r}), but only the tokenizer's own "
+                "can be applied.",
+                "Write apply_chat_template: true, if that is the one you want.",
             )
         wanted, given = meaning(value), settings.get(name, getattr(Settings, name))
         if wanted != given:
@@ -146,7 +146,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         what = reading.kind_of(found)
         raise UsageError(
-            f"{path} holds {what}, no configuration of lm-eval.", "It begins as: tasks: [arc_easy]"
+            f"{path} holds {what}, which is not an lm-eval configuration.", "It begins as: tasks: [arc_easy]"
         )
     return found
 

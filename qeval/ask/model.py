@@ -15,9 +15,7 @@ def split_revision(model: str, revision: str | None) -> tuple[str, str | None]:
         return model, revision
     name, _, written = model.rpartition("@")
     if revision and revision != written:
-        raise UsageError(
-            f"Two revisions are asked for, {written!r} and {revision!r}.", "Leave one of them out."
-        )
+        raise UsageError(f"Two revisions are given, {written!r} and {revision!r}.", "Leave one of them out.")
     return name, written
 
 

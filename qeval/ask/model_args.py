@@ -67,7 +67,9 @@ def check(path: Path, value: Any, asked: Asked) -> None:
             continue
         answer = _ANSWERS.get(name)
         if answer is None:
-            raise UsageError(f"{path}: model_args has {name}: {wanted}, which would not act.", _hint(name))
+            raise UsageError(
+                f"{path}: model_args has {name}: {wanted}, which would have no effect.", _hint(name)
+            )
         option = answer(str(wanted), asked)
         if option:
             raise UsageError(f"{path}: model_args has {name}: {wanted}, and this run does not.", option)
@@ -82,7 +84,7 @@ def _table(path: Path, value: Any) -> dict[str, Any]:
         return {name.strip(): word.strip() for name, _, word in pairs}
     if isinstance(value, Mapping):
         return {str(name): word for name, word in value.items()}
-    raise UsageError(f"{path}: model_args is no table.", "Write for example: model_args: {dtype: float16}")
+    raise UsageError(f"{path}: model_args is not a table.", "Write for example: model_args: {dtype: float16}")
 
 
 def _plain(value: Any) -> Any:

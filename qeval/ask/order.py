@@ -197,7 +197,8 @@ def check(order: Order) -> dict[str, QevalError]:
     names = [variant.name for variant in order.variants]
     if order.baseline not in names:
         raise UsageError(
-            f"The baseline {order.baseline!r} is none of the variants.", did_you_mean(order.baseline, names)
+            f"The baseline {order.baseline!r} is not one of the variants.",
+            did_you_mean(order.baseline, names),
         )
     refused = {variant.name: error for variant in order.variants if (error := _refusal(variant))}
     if order.baseline in refused:

@@ -23,7 +23,7 @@ def check(executor: str, **asked: object) -> None:
     """Raise UsageError for words that an executor has no use for."""
     if asked.pop("wait") and executor != "slurm" and not asked["finish"]:
         raise UsageError(
-            "--wait concerns --executor slurm and --finish.", "Add one of them, or leave it out."
+            "--wait applies only to --executor slurm and --finish.", "Add one of them, or leave it out."
         )
     for name, value in asked.items():
         needed = _NEEDS.get(name)
@@ -55,11 +55,11 @@ def device_of(
         other = "--workers" if workers is not None else "--device"
         raise UsageError(f"--devices and {other} exclude each other.", "Leave one of them out.")
     if devices is not None and is_toy(model):
-        raise UsageError("The toy calculates on no GPU.", "Use --workers N.")
+        raise UsageError("The toy does not use a GPU.", "Use --workers N.")
     if workers is not None and device not in {"auto", "cpu"}:
         raise UsageError("--workers share the CPU.", "Use --devices for several GPUs.")
     if threads is not None and workers is None and device != "cpu":
-        raise UsageError("--threads concerns the CPU.", "Add --workers N, or --device cpu.")
+        raise UsageError("--threads applies to the CPU only.", "Add --workers N, or --device cpu.")
     if (wanted := (workers or 1) * (threads or 1)) > cores():
         raise UsageError(
             f"{workers or 1} workers of {threads or 1} threads are more than the {cores()} cores here.",
@@ -80,7 +80,7 @@ def check_spread(model: str, settings: dict[str, Any], others: dict[str, bool]) 
     for words in (words for words, said in against.items() if said):
         raise UsageError(f"--gpus-per-variant and {words} exclude each other.", "Leave one of them out.")
     if is_toy(model):
-        raise UsageError("The toy calculates on no GPU.", "Leave out --gpus-per-variant.")
+        raise UsageError("The toy does not use a GPU.", "Leave out --gpus-per-variant.")
 
 
 def only(*, prepare: bool, finish: bool, **scoring: object) -> Literal["", "prepare", "finish"]:

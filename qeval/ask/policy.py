@@ -279,7 +279,8 @@ def choose(
         raise UsageError("--policy and --max-drop exclude each other.", "Write the limit into the policy.")
     if confidence is not None and not short:
         raise UsageError(
-            "--confidence is for --max-drop and --max-ppl-ratio.", "Write confidence = ... into the policy."
+            "--confidence goes with --max-drop and --max-ppl-ratio.",
+            "Write confidence = ... into the policy.",
         )
     if policy is None and not short:
         _refuse_to_forgive(ungated, allowed)

@@ -79,7 +79,8 @@ def _protocol(word: str) -> Protocol:
         raise UsageError(f"{kind}: names no file.", _SYNTAX)
     if kind == "text" and file == OWN:
         raise UsageError(
-            "text:own names no text of ours.", "The prose that comes with qeval is called: prose"
+            "text:own is no text that comes with qeval.",
+            "Use prose, which is the text that comes with qeval.",
         )
     return _with_options(Protocol(word, OF_FILES[kind], file=file.strip(), answer=answer), options)
 

@@ -47,7 +47,7 @@ def _by_any_seed(order: Order, refused: Collection[str]) -> tuple[Repeat, ...]:
     seeded = [one for one in order.variants if one.name not in refused and one.name not in why]
     if not seeded:
         raise UsageError(
-            "--repeat-quantisation has nothing to repeat: no seed acts on any of these variants.",
+            "--repeat-quantisation has nothing to repeat: no seed has an effect on any of these variants.",
             f"{'; '.join(dict.fromkeys(why.values()))}.",
         )
     return tuple(repeat for variant in seeded for repeat in _by_seeds(order, variant))

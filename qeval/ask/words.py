@@ -104,10 +104,10 @@ def _check_scoring(words: Words) -> None:
         raise UsageError("--temperature is not a finite number.", "Write e.g. 0.7, or leave it out.")
     if settings.get("framed") and (settings.get("engine") == "lm-eval" or toy):
         who = "The toy" if toy else "lm-eval's own engine"
-        raise UsageError(f"{who} has no perplexity inside a chat template.", "Leave out --framed.")
+        raise UsageError(f"{who} cannot measure perplexity inside a chat template.", "Leave out --framed.")
     writing = [name for name in WRITING if settings.get(name) is not None]
     if toy and writing:
-        raise UsageError("The toy writes no texts.", f"Leave out --{writing[0].replace('_', '-')}.")
+        raise UsageError("The toy generates no text.", f"Leave out --{writing[0].replace('_', '-')}.")
 
 
 def _check_places(words: Words) -> None:

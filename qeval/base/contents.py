@@ -47,7 +47,9 @@ def hashes(files: Sequence[Path], cache_dir: Path | None) -> list[str]:
     found |= dict(zip(missing, _hashed(list(missing.values())), strict=True))
     for path, before in zip(files, stamps, strict=True):
         if stamp(path) != before:
-            raise QevalError(f"{path} changes while it is read.", "Wait until it is whole, and try again.")
+            raise QevalError(
+                f"{path} is changing while it is read.", "Wait until it is complete, and try again."
+            )
     still = {
         name: (now, found[name])
         for name, now, path in zip(names, stamps, files, strict=True)

@@ -184,7 +184,7 @@ def _write_through(path: Path, data: bytes) -> None:
 
 def _unwritable(path: Path, error: OSError | RuntimeError) -> QevalError:
     if isinstance(error, OSError) and error.errno == errno.ENXIO:
-        return QevalError(f"Nobody reads from {path}.", "Start the reader first, or name a file.")
+        return QevalError(f"Nothing reads from {path}.", "Start the reader first, or name a file.")
     why = getattr(error, "strerror", None) or "it cannot be written"
     return QevalError(
         f"{path} cannot be written: {why}.", "Name another place with -o, or free some space there."

@@ -75,7 +75,7 @@ PATTERNS = (
     _pattern(
         "truncation",
         r"Combined length of context .* exceeds model's maximum length \((\d+)\)",
-        "lm-eval cuts questions from the left where they are longer than the model takes ({1} tokens).",
+        "lm-eval cuts questions from the left where they are longer than the model accepts ({1} tokens).",
     ),
     _pattern(
         "truncation",

@@ -34,7 +34,7 @@ def inside(folder: Path, name: str) -> Path:
     if not is_file_name(name):
         shown = short(ascii(name)[1:-1])
         raise QevalError(
-            f"{shown!r} is no name of a file in {folder}.",
+            f"{shown!r} is not a possible file name in {folder}.",
             "Use a name without slashes or control characters.",
         )
     return folder / name

@@ -22,5 +22,5 @@ def refused(error: Exception) -> QevalError | None:
         return None
     where = str(error.filename) if error.filename is not None else "A file or a connection"
     if error.errno == errno.ENAMETOOLONG:
-        return QevalError(f"{where[:60]}... is too long for a name of a file.", "Use a shorter one.")
+        return QevalError(f"{where[:60]}... is too long for a file name.", "Use a shorter one.")
     return QevalError(f"{where} cannot be used: {reading.told(error)}.", reading.remedy(error))

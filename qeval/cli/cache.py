@@ -85,7 +85,7 @@ def _tell(wanted: Sequence[Entry], gone: Sequence[Entry], sure: bool) -> None:
     else:
         say(f"Removed {_count(gone)}.")
         if len(gone) < len(wanted):
-            say(f"{len(wanted) - len(gone)} came into use in the meantime and stayed.", err=True)
+            say(f"{len(wanted) - len(gone)} were in use by then and were kept.", err=True)
 
 
 def _count(entries: Sequence[Entry]) -> str:

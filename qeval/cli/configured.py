@@ -135,7 +135,7 @@ def _check_key(command: click.Command, key: str, place: str) -> None:
     if by_hand(key):
         option = f"--{key.replace('_', '-')}"
         raise UsageError(
-            f"{option} is taken from the command line alone, and {place} names it.",
+            f"{option} can be given on the command line only, and {place} names it.",
             "Leave it out there, and give it each time.",
         )
     known = [one for one in _options(command) if not by_hand(one)]
@@ -175,7 +175,7 @@ def _file() -> tuple[str, Mapping[str, Any]]:
     """
     found = [(name, table) for name, keys in _FILES if (table := _table(Path(name), keys)) is not None]
     if len(found) > 1:
-        raise UsageError("qeval.toml and pyproject.toml both say what to run.", "Keep one of the two tables.")
+        raise UsageError("qeval.toml and pyproject.toml both set options.", "Keep one of the two tables.")
     return found[0] if found else ("", {})
 
 

@@ -54,7 +54,7 @@ class Finding:
     "--datasets-dir",
     type=options.Place(path_type=Path),
     envvar="QEVAL_DATASETS_DIR",
-    help="A mirror to look at.",
+    help="A mirror to check.",
 )
 @options.runs_dir
 @options.as_json
@@ -209,7 +209,7 @@ def _places(datasets_dir: Path | None) -> Iterator[Finding]:
     if found:
         yield Finding(section, "data set mirror", "ready", f"{datasets_dir}: {', '.join(found)}")
     else:
-        remedy = "Fill it by qeval fetch, or lay it out as DIR/<organisation>/<name>, as on the Hub."
+        remedy = "Fill it with qeval fetch, or lay it out as DIR/<organisation>/<name>, as on the Hub."
         yield Finding(section, "data set mirror", "warning", f"{datasets_dir} holds no data sets", remedy)
 
 

@@ -28,7 +28,7 @@ _COLUMN = max(map(len, COLUMNS)) + 2
 _HELP = f"""Import results as a run: files of lm-eval, lighteval or inspect, or a table of scores.
 
 PATH is a directory or a file; several may be named. Results with samples are paired item by
-item, proved by hashes; those without are compared as unpaired scores, and say so.
+item, proved by hashes; those without are compared as unpaired scores, and marked as such.
 
 A table has a row for each variant and task. Of its columns, {
     ", ".join(NEEDED)
@@ -54,14 +54,14 @@ A table has a row for each variant and task. Of its columns, {
 @click.option("--model", metavar="MODEL", help="The model to take from a table of scores.")
 @click.option("--baseline", metavar="NAME", help="Compare with this variant; needed where there are several.")
 @click.option(
-    "--metric", "metrics", multiple=True, metavar="[TASK=]METRIC", help="The metric that judges; repeatable."
+    "--metric", "metrics", multiple=True, metavar="[TASK=]METRIC", help="The metric to judge by; repeatable."
 )
 @click.option(
     "--filter",
     "filters",
     multiple=True,
     metavar="[TASK=]FILTER",
-    help="The filter whose answers are judged; repeatable.",
+    help="The filter whose answers to judge; repeatable.",
 )
 @options.runs_dir
 def import_(paths: tuple[Path, ...], runs_dir: Path, scores: bool, **asked: Any) -> None:
@@ -201,7 +201,7 @@ def _address(_: click.Context, option: click.Parameter, text: str | None) -> str
     "url",
     metavar="URL",
     callback=_address,
-    help="Where this run can be seen: eval-results and model-card name it as their source.",
+    help="Where this run can be seen; eval-results and model-card give it as their source.",
 )
 def export(
     runs: tuple[str, ...],

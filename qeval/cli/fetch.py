@@ -29,10 +29,12 @@ if TYPE_CHECKING:
     type=options.Place(path_type=Path, file_okay=False),
     required=True,
     metavar="DIR",
-    help="The folder to write to; what it holds already is not fetched again.",
+    help="The folder to write to; what it already holds is not fetched again.",
 )
 @click.option("--suite", metavar="SUITE", help="Fetch the data sets of this suite, a name or a TOML file.")
-@click.option("--tasks", metavar="LIST", help="Fetch those of lm-eval tasks instead: arc_easy,piqa.")
+@click.option(
+    "--tasks", metavar="LIST", help="Fetch the data sets of these lm-eval tasks instead: arc_easy,piqa."
+)
 @click.option("--model", "-m", metavar="MODEL", help="Fetch this model: a Hub id (with @revision).")
 @click.option("--revision", metavar="REV", help="Revision of the model on the Hub.")
 @click.option(
@@ -71,7 +73,7 @@ def fetch(to: Path, as_json: bool, **asked: Any) -> None:
     for told in (*remarks, *plan.remarks):
         say(told, err=True)
     if again:
-        say(f"There, without a network: {again}", err=True)
+        say(f"To run there, without a network: {again}", err=True)
 
 
 def _check_folder(to: Path) -> None:
@@ -114,7 +116,7 @@ class _Plan:
         if not (suite or tasks or model):
             raise UsageError("There is nothing to fetch.", "Name a --suite, a --model, or both.")
         if not model and (schemes or adapter or revision):
-            raise UsageError("--schemes, --adapter and --revision concern a model.", "Add --model MODEL.")
+            raise UsageError("--schemes, --adapter and --revision need a model.", "Add --model MODEL.")
         self.suite: Suite | None = (
             suites.from_tasks(tasks) if tasks else suites.load(suite) if suite else None
         )

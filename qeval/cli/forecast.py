@@ -49,14 +49,14 @@ def check(gpu: str | None, price: float | None, model: str | None) -> None:
         raise UsageError(f"An hour costs {price:g}?", "Write what an hour costs, e.g. --price-per-hour 2.49.")
     if gpu is None:
         if price is not None:
-            raise UsageError("There is no time to be paid for.", "Add --gpu, e.g. --gpu h100.")
+            raise UsageError("There is no time to price.", "Add --gpu, e.g. --gpu h100.")
         return
     if elsewhere(gpu):
         named(gpu)
     if model is None:
         raise UsageError("Time is predicted for a model, and none is named.", "Add --model.")
     if is_toy(model):
-        raise UsageError("The toy takes no time worth predicting.", "Leave out --gpu.")
+        raise UsageError("The toy takes too little time to predict.", "Leave out --gpu.")
 
 
 def elsewhere(gpu: str | None) -> bool:
@@ -163,7 +163,7 @@ def table(found: Prediction, width: int | None = None) -> str:
     head = [
         "variant",
         "time",
-        "of it scoring",
+        "scoring",
         "before",
         "disk",
         *(["price"] if found.price is not None else []),
@@ -180,7 +180,7 @@ def table(found: Prediction, width: int | None = None) -> str:
         for one in found.told.forecasts
     ]
     rows.append(["all", numbers.duration(found.seconds), "", "", "", *_price(found.price, found.seconds)])
-    goes = {"of it scoring": 2, "before": 1}
+    goes = {"scoring": 2, "before": 1}
     columns = [Column(title, goes=goes.get(title, 0), leads=title == "variant") for title in head]
     text = layout.table(columns, [[str(cell) for cell in row] for row in rows], width)
     return f"{text}\n\n{_sentence(found)}"

@@ -53,7 +53,7 @@ class _WithFiles(options.Strict):
 @click.option(
     "--newer-than",
     metavar="AGE",
-    help="Judge no run that began longer ago than this: 90m, 6h, 2d, or a date such as 2026-01-31.",
+    help="Judge no run that began longer ago than this: 90m, 6h, 2d, or before a date such as 2026-01-31.",
 )
 @options.loudness
 @options.as_json
@@ -122,11 +122,21 @@ def gate(
 )
 @click.option("--tasks", metavar="LIST", help="lm-eval tasks instead of a suite.")
 @click.option(
-    "--n", "counts", multiple=True, metavar="TASK=N", help="Items of a task that qeval does not know."
+    "--n",
+    "counts",
+    multiple=True,
+    metavar="TASK=N",
+    help="Number of items of a task, if qeval does not know it.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Score only N items per task.")
 @click.option("--churn", type=float, default=None, help="Share of answers that change.  [default: 0.1]")
-@click.option("--power", type=float, default=0.8, show_default=True, help="Wanted probability of passing.")
+@click.option(
+    "--power",
+    type=float,
+    default=0.8,
+    show_default=True,
+    help="Wanted probability that a variant without a loss passes.",
+)
 @click.option(
     "--from",
     "from_run",
@@ -134,7 +144,7 @@ def gate(
     shell_complete=completing.runs,
     help="Take items and churn from a run.",
 )
-@click.option("--model", "-m", metavar="MODEL", help="Also show the memory that variants of this model take.")
+@click.option("--model", "-m", metavar="MODEL", help="Also show the memory that variants of this model need.")
 @click.option(
     "--schemes",
     "-s",
@@ -151,7 +161,7 @@ def gate(
 @click.option(
     "--gpu",
     metavar="NAME",
-    help="Also show the time and disk that variants take on this GPU (h100, a100, rtx4090 ...), or here.",
+    help="Also show the time and disk that variants need on this GPU (h100, a100, rtx4090 ...), or here.",
 )
 @click.option(
     "--price-per-hour", "price", type=float, metavar="PRICE", help="What an hour costs: also show the price."
@@ -169,7 +179,8 @@ def plan(ctx: click.Context, /, runs_dir: Path, as_json: bool, from_run: str | N
     little of it, on GPU and host together, ends in an error that says what would fit. For the time
     that --gpu predicts, the questions are built and their tokens counted.
 
-    Exit code 0: nothing rules out any required rule. 4: the items cannot decide one of them.
+    Exit code 0: every required rule can be decided, or only a run can tell. 4: the items
+    cannot decide one of them.
     """
     from qeval.cli import forecast, memory
     from qeval.cli.planning import refuse_another_suite, refuse_idle

@@ -23,7 +23,7 @@ ENDINGS = (".html", ".md", ".json", ".csv")
 @click.option("--suite", metavar="S", help="Runs of this suite; a name or a pattern.")
 @click.option("--variant", metavar="V", help="This variant; a name or a pattern.")
 @click.option(
-    "--task", metavar="T", help="This row: a task, a subject, average, a protocol of fidelity; or a pattern."
+    "--task", metavar="T", help="This row: a task, a subject, average, a fidelity protocol, or a pattern."
 )
 @options.margin
 @options.limit
@@ -52,7 +52,7 @@ def history(
     """Show a variant and task over runs, in time order, against a limit or, without one, the margin.
 
     A line continues only to a run that asked the same items in the same way; otherwise it is broken, and
-    the reason is stated. Nothing is judged: the exit code is 0 whatever is shown.
+    the reason is stated. Nothing is judged: the exit code is always 0.
     """
     from qeval.ask.policy import choose
     from qeval.base.files import write_text

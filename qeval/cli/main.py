@@ -114,7 +114,7 @@ def _check_here() -> None:
         Path.cwd()
     except OSError as error:
         raise QevalError(
-            "The current directory is gone, or cannot be used.", "Change to one that is there."
+            "The current directory is gone or cannot be used.", "Change to one that exists."
         ) from error
 
 

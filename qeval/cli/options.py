@@ -195,7 +195,7 @@ def policy(command: Command) -> Command:
             "--ungated",
             multiple=True,
             metavar="TASK",
-            help="A task that no rule need judge; a name or a pattern, repeatable. Printed everywhere.",
+            help="A task that no rule has to judge; a name or a pattern, repeatable. Printed everywhere.",
         ),
         click.option(
             "--allow-limited", is_flag=True, help="Let a run with --limit pass. Printed everywhere."
@@ -204,17 +204,17 @@ def policy(command: Command) -> Command:
         click.option(
             "--allow-unproved-model",
             is_flag=True,
-            help="Let variants pass that are not proved to be of one model. Printed everywhere.",
+            help="Let variants pass that are not proved to come from one model. Printed everywhere.",
         ),
         click.option(
             "--allow-identical",
             is_flag=True,
-            help="Let a variant pass whose numbers are the baseline's own. Printed everywhere.",
+            help="Let a variant pass whose numbers are exactly the baseline's. Printed everywhere.",
         ),
         click.option(
             "--allow-unquantised",
             is_flag=True,
-            help="Let a variant pass whose weights are mostly plain. Printed everywhere.",
+            help="Let a variant pass whose weights are mostly unquantised. Printed everywhere.",
         ),
     )
     for option in reversed(options):
@@ -259,7 +259,7 @@ def gpu_memory(command: Command) -> Command:
         "--gpu-memory",
         callback=_bytes,
         metavar="SIZE",
-        help="Take no more of the GPU than this: 24GiB.  [default: all of it]",
+        help="Use no more of the GPU's memory than this: 24GiB.  [default: all of it]",
     )(command)
 
 
@@ -289,7 +289,7 @@ def gpus_per_variant(command: Command) -> Command:
         default=1,
         show_default=True,
         metavar="K",
-        help="Spread the layers of each variant over K GPUs, for models that one does not hold.",
+        help="Spread the layers of each variant over K GPUs, for models too large for one.",
     )(command)
 
 

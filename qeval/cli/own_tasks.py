@@ -30,8 +30,8 @@ def own_tasks(
     folder = folder.resolve()
     if runs_dir is not None and runs_dir.resolve().is_relative_to(folder):
         raise UsageError(
-            f"The runs directory {runs_dir} lies in the folder of your tasks, {folder}, and all that lies"
-            " there counts as theirs.",
+            f"The runs directory {runs_dir} lies in the folder of your tasks, {folder}, where everything"
+            " counts as part of them.",
             "Move the tasks, and the suite if it lies there, into a folder of their own, or keep the runs"
             " elsewhere with --runs-dir.",
         )

@@ -165,7 +165,7 @@ class Site:
             evidence = replace(evidence, fidelity=FidelityRows())
         if not evidence.pairs:
             raise IncomparableError(
-                "The two have no row in common of which both have all items.", "Pick two of one suite."
+                "There is no row on which both have all items.", "Pick two from the same suite."
             )
         names = [result.variant.name for result in evidence.candidates]
         kind = "" if evidence.one_model else ", of different models"
@@ -221,7 +221,7 @@ def versus(one: tuple[Run, Result], other: tuple[Run, Result], *, any_model: boo
     )
     same = first.id == second.id
     if same and first.baseline == second.baseline:
-        raise IncomparableError("That is one variant twice.", "Pick two.")
+        raise IncomparableError("The same variant was picked twice.", "Pick two different ones.")
     if same:
         return replace(first, results=first.results + second.results)
     alike = first.baseline == second.baseline

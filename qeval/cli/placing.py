@@ -76,12 +76,12 @@ def by_others(command: options.Command) -> options.Command:
             "--sbatch-args",
             multiple=True,
             metavar="WORDS",
-            help="Words for sbatch, repeatable: --sbatch-args '--partition=a100 --gres=gpu:1 --mem=64G'.",
+            help="Arguments for sbatch, repeatable: --sbatch-args '--partition=a100 --gres=gpu:1 --mem=64G'.",
         ),
         click.option(
             "--finish",
             is_flag=True,
-            help="Score nothing: wait for the workers that are at work, then report and judge what there is.",
+            help="Score nothing: wait for the running workers, then report and judge what there is.",
         ),
         click.option(
             "--prepare",

@@ -35,7 +35,7 @@ from qeval.cli.speech import say
 )
 @options.mirror
 def quantize(output: Path, **asked: Any) -> None:
-    """Make and save the checkpoint that `qeval run` would score: what was gated is what is shipped."""
+    """Make and save the checkpoint that `qeval run` would score, so that what was gated is what ships."""
     say(str(_ship(output, **asked)))
 
 
@@ -66,7 +66,7 @@ def _ship(
         raise QevalError(f"{output} is there already.", "Name a new directory, or remove that one first.")
     named = parse_schemes(scheme)
     if len(named) != 1:
-        raise UsageError("--scheme takes one scheme.", "Call the command once for each.")
+        raise UsageError("--scheme takes one scheme.", "Run the command once for each.")
     model, revision = split_revision(model, revision)
     with libraries_to(cache_dir() / "quantize.log") as say:
         made = make_checkpoint(

@@ -44,13 +44,15 @@ class _Outputs(click.Option):
 @options.policy
 @options.margin
 @click.option("--title", help="The report's title.")
-@click.option("--short", is_flag=True, help="Markdown short enough for a pull-request comment.")
+@click.option("--short", is_flag=True, help="Keep the Markdown short enough for a pull-request comment.")
 @click.option(
     "--assets",
     type=options.Place(path_type=Path, file_okay=False),
-    help="Put Markdown's charts here, as SVG.",
+    help="Write the charts of the Markdown report here, as SVG.",
 )
-@click.option("--history", is_flag=True, help="Draw the lines of earlier runs in the HTML, with their limit.")
+@click.option(
+    "--history", is_flag=True, help="Add the history over earlier runs to the HTML, with its limit."
+)
 @click.pass_context
 def report(
     ctx: click.Context,
@@ -147,10 +149,10 @@ def _check_history(runs: tuple[str, ...], outputs: tuple[Path, ...], baseline: s
     from qeval.base.errors import UsageError
 
     if not any(path.suffix.lower() == ".html" for path in outputs):
-        raise UsageError("--history is drawn in HTML alone.", "Write e.g. -o report.html, or: qeval history")
+        raise UsageError("--history is drawn in HTML only.", "Write e.g. -o report.html, or: qeval history")
     if len(runs) > 1 or baseline is not None:
         raise UsageError(
-            "--history is of one run, against its own baseline.", "Name one run, and leave out --baseline."
+            "--history shows one run against its own baseline.", "Name one run, and leave out --baseline."
         )
 
 

@@ -76,7 +76,7 @@ if TYPE_CHECKING:
     help="Have lm-eval's own code also score N documents of each task or group, and fail where its numbers"
     " differ; by default, as many as the suite says.",
 )
-@click.option("--no-materialize", is_flag=True, help="Never dequantise weights ahead of scoring.")
+@click.option("--no-materialize", is_flag=True, help="Never dequantise weights before scoring.")
 @options.placement
 @options.gpu_memory
 @click.option(
@@ -107,7 +107,7 @@ if TYPE_CHECKING:
     "--temperature",
     type=click.FloatRange(min=0, min_open=True),
     metavar="T",
-    help="Sample generated tokens at this temperature, instead of as the task says.",
+    help="Sample generated tokens at this temperature instead of the task's own.",
 )
 @click.option(
     "--think-end",
@@ -128,19 +128,19 @@ if TYPE_CHECKING:
     "--gate",
     type=options.Place(path_type=Path),
     metavar="POLICY",
-    help="Judge by this policy at the end; stop a variant as soon as it certainly breaks a required rule.",
+    help="Judge by this policy at the end; stop a variant as soon as it is certain to break a required rule.",
 )
 @options.margin
 @click.option(
     "--repeat-baseline",
     is_flag=True,
-    help="Score the baseline once more, by another path and packing: the noise floor of all differences.",
+    help="Score the baseline once more, by another path and packing, for the noise floor of all differences.",
 )
 @click.option(
     "--repeat-quantisation",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Also quantise with N other seeds, where a seed has an effect: shows how much is luck.",
+    help="Also quantise with N other seeds, where a seed has an effect, to show how much is luck.",
 )
 @options.fidelity
 @placing.executor(SUMMARIES)
@@ -216,5 +216,5 @@ def _not_measured(order: Order, run: Run, place: RunDir) -> Exit:
 
     missing = lacking(order.fidelity, run, place)
     if missing:
-        say(f"Fidelity was not measured of {', '.join(missing)}; see above.", err=True)
+        say(f"Fidelity was not measured for {', '.join(missing)}; see above.", err=True)
     return Exit.ERROR if missing else Exit.PASS

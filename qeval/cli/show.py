@@ -135,7 +135,7 @@ _WORDY = ("what", "options", "here", "tasks", "variants", "verified")
 def _table(rows: Sequence[Mapping[str, Any]], width: int | None) -> str:
     """Entries as a table for a person, of so many columns."""
     if not rows:
-        return "There is nothing yet."
+        return "There are none yet."
     first = next(iter(rows[0]))
     columns = [Column(key, wrapped=key in _WORDY, leads=key == first) for key in rows[0]]
     return layout.table(columns, [[one_line(str(value)) for value in row.values()] for row in rows], width)

@@ -58,8 +58,11 @@ def leave_to_others(
         with slurm.cancelled_on_ctrl_c(jobs.array):
             runner.execute(finish, listen, slurm.Queue(jobs.array))
         return None
-    say(f"Then job {jobs.last} reports, into slurm-{jobs.last}-finish.log there.", err=True)
+    say(f"Then job {jobs.last} reports, in slurm-{jobs.last}-finish.log there.", err=True)
     if order.policy is None:
         return Exit.PASS
-    say("Nothing is judged yet: the exit code is that of missing data. --wait waits for it.", err=True)
+    say(
+        "Nothing is judged yet, so the exit code is that of missing data. --wait waits for the verdict.",
+        err=True,
+    )
     return Exit.MISSING

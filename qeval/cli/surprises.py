@@ -18,9 +18,7 @@ def explained(error: Exception) -> QevalError | None:
     if isinstance(error, MemoryError) or _for_want_of_memory(error):
         return QevalError("Memory ran out.", "Take a larger machine, or less data at once.")
     if isinstance(error, RecursionError):
-        return QevalError(
-            "Something that was read is nested too deeply.", "Look at the files that are named."
-        )
+        return QevalError("A file is nested too deeply.", "Check the files named on the command line.")
     return _of_value(error) if isinstance(error, ValueError) else None
 
 
@@ -32,9 +30,11 @@ def _for_want_of_memory(error: Exception) -> bool:
 
 def _of_value(error: ValueError) -> QevalError | None:
     if isinstance(error, UnicodeEncodeError):
-        return QevalError("A word or a name is not UTF-8.", "Write it in UTF-8, or rename what it names.")
+        return QevalError(
+            "A word or a name is not valid UTF-8.", "Write it in UTF-8, or rename what it names."
+        )
     if "null byte" in str(error):
-        return QevalError("A path holds a NUL.", "Check the paths that are named.")
+        return QevalError("A path holds a NUL.", "Check the paths on the command line.")
     if "integer string conversion" in str(error):
         return QevalError("A number has thousands of digits.", "Correct it.")
     return None
@@ -47,7 +47,7 @@ def _of_system(error: OSError) -> QevalError:
             f"Standard output cannot be written: {reading.told(error)}.",
             "Free some space there, or send it elsewhere.",
         )
-    return refused(error) or QevalError(f"{error}.", "Check the paths that are named.")
+    return refused(error) or QevalError(f"{error}.", "Check the paths on the command line.")
 
 
 def _by_printing(error: OSError) -> bool:

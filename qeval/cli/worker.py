@@ -18,7 +18,7 @@ from qeval.store.leases import SECONDS
     default=SECONDS,
     show_default=True,
     metavar="SECONDS",
-    help="After how long a silent worker is taken for dead; the same for all workers of a run.",
+    help="How long a worker may be silent before it is taken for dead; the same for all workers of a run.",
 )
 @click.option(
     "--device", metavar="DEVICE", help="cuda, cuda:1, cpu ...  [default: as the run says; the first GPU seen]"
@@ -26,7 +26,7 @@ from qeval.store.leases import SECONDS
 @options.loudness
 @click.pass_context
 def worker(ctx: click.Context, run: Path, timeout: float, device: str | None, loudness: int) -> None:
-    """Score what `qeval run --prepare` wrote down in the directory RUN, until nothing is left.
+    """Score what `qeval run --prepare` planned in the directory RUN, until nothing is left.
 
     Any number of workers share the work, started by any launcher, on machines that see RUN.
     """

@@ -204,7 +204,7 @@ def _refuse_namesakes(names: Sequence[str]) -> None:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise IncomparableError(
-            f"Two results are called {twice}, so nothing tells whose numbers are judged.",
+            f"Two results are called {twice}, so it is not clear whose numbers are judged.",
             "Leave one of their runs out, or score the variant again under a name of its own.",
         )
 

@@ -92,7 +92,7 @@ def sentence(evidence: Evidence) -> str:
     if base.again is None or not found:
         return f"The noise floor was not measured{_why_not(evidence)}. {_UNKNOWN}"
     shown = [_of_row(floor) for floor in found[:_MOST_ROWS]]
-    more = [f"{len(found) - _MOST_ROWS} rows more"] if len(found) > _MOST_ROWS else []
+    more = [f"{len(found) - _MOST_ROWS} more rows"] if len(found) > _MOST_ROWS else []
     how = _how(base, base.again)
     told = "; ".join([*shown, *more])
     return (
@@ -104,7 +104,7 @@ def _why_not(evidence: Evidence) -> str:
     again = evidence.baseline.again
     if again is not None:
         why = f": {again.error}" if again.error else ""
-        return f": {again.variant.name} was not scored to its end{why}".rstrip(".")
+        return f": {again.variant.name} was not fully scored{why}".rstrip(".")
     return f" ({OPTION})" if evidence.run.source == "qeval" else ""
 
 

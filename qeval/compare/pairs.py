@@ -254,7 +254,7 @@ def _refuse_impossible(samples: Samples, result: Result, cell: Cell) -> None:
         value, weight = samples.value[at], samples.weight[at]
         raise QevalError(
             f"{result.variant.name}: {cell.task.name}, item {samples.key[at]} has the value {value} with"
-            f" weight {weight}, which no item has whose kind is {cell.task.kind}.",
+            f" weight {weight}, which is impossible for an item of kind {cell.task.kind}.",
             "The run is damaged: score the variant again.",
         )
 

@@ -14,10 +14,10 @@ from qeval.base import numbers
 from qeval.compare.evidence import Evidence
 from qeval.compare.rows import Row, summary_rows
 
-LUCK = "Schemes that differ by less than the spread over seeds are told apart by luck."
+LUCK = "Which of two schemes is better is luck if they differ by less than the spread over seeds."
 ELSEWHERE = (
-    "Quantised on another kind of device, or on a CPU with other threads, a scheme moves as well, since sums"
-    " are rounded otherwise there; the spread over seeds is a measure of that too."
+    "Quantising on another kind of device, or on a CPU with another number of threads, moves a scheme too,"
+    " since sums are rounded differently; the spread over seeds is a measure of that as well."
 )
 
 
@@ -97,7 +97,7 @@ def sentences(evidence: Evidence) -> tuple[str, ...]:
         for variant in dict.fromkeys(one.variant for one in found)
     ]
     close = [
-        f"{first} and {second} are closer than that on {', '.join(row.title for row in rows)}: the choice"
+        f"{first} and {second} are closer than that on {', '.join(row.title for row in rows)}: choosing"
         " between them there is luck."
         for first, second, rows in lucky(evidence)
     ]
@@ -121,7 +121,7 @@ def _not_made(evidence: Evidence) -> Iterator[str]:
         for one in result.seeds:
             if one.status != "done":
                 why = f": {one.error}" if one.error else "."
-                yield f"{one.variant.name} was not scored to its end{why}"
+                yield f"{one.variant.name} was not fully scored{why}"
     once = [one.variant.name for one in evidence.candidates if one.status == "done" and not one.seeds]
     if once:
-        yield f"Made once, as no seed acts or nobody asked: {', '.join(once)}."
+        yield f"Made only once, as no seed has an effect or no repeats were asked for: {', '.join(once)}."

@@ -1,7 +1,7 @@
 """How a change from the baseline is written, for every format: one name, one sign, one rounding.
 
-Δ is the variant less the baseline in percentage points, so below 0 is worse; of perplexities it is the ratio,
-above x1 is worse. Tables, sentences, reasons of a gate and notes all take their words from here.
+Δ is the variant minus the baseline in percentage points, so below 0 is worse; for perplexities it is the
+ratio, above x1 is worse. Tables, sentences, reasons of a gate and notes all take their words from here.
 """
 
 from __future__ import annotations

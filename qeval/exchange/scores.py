@@ -211,14 +211,18 @@ def _check_sizes(row: Mapping[str, Any], where: str) -> None:
     if row.get("right", 0) > row["n"]:
         raise UsageError(f"{where}: {row['right']} of {row['n']} cannot be right.", "Look at n.")
     if row.get("n_available", row["n"]) < row["n"]:
-        raise UsageError(f"{where}: n_available is less than n.", "It is the number of the whole task.")
+        raise UsageError(
+            f"{where}: n_available is less than n.", "It is the number of items in the whole task."
+        )
     whole = size_of(row["task"])
     if whole is not None and row["n"] > whole:
         raise UsageError(f"{where}: {row['task']} has {whole} items, not {row['n']}.", "Look at n.")
     if row.get("n_effective", 0) > row["n"]:
         raise UsageError(f"{where}: n_effective is more than n.", "It is at most n.")
     if "n_effective" in row and "stderr" in row:
-        raise UsageError(f"{where} has both n_effective and stderr.", "Keep one: either tells the other.")
+        raise UsageError(
+            f"{where} has both n_effective and stderr.", "Keep one: each follows from the other."
+        )
 
 
 def _number(name: str, value: Any, where: str) -> float | int:
@@ -265,7 +269,7 @@ def _of_model(rows: list[dict[str, Any]], model: str | None, path: Path) -> list
         return rows
     if not any(models):
         raise UsageError(
-            f"{path} does not say of which model its scores are.",
+            f"{path} does not say which model its scores are from.",
             "Add a column `model` to it, or leave out --model.",
         )
     if model not in models:

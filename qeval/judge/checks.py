@@ -62,7 +62,7 @@ def every_task_is_judged(
             if any((result.variant.name, one) in judged for one in (row.id, *alike)):
                 continue
             excepted = any(is_named(row.id, pattern, ids) for pattern in policy.ungated)
-            text = f"{row.id} is judged by no required rule: add one, or except it with --ungated {row.id}."
+            text = f"{row.id} is judged by no required rule: add one, or exempt it with --ungated {row.id}."
             yield Doubt(result.variant.name, text, row.id, "--ungated" if excepted else "")
 
 
@@ -83,7 +83,7 @@ def every_rule_concerns_somebody(
         what, known = (rule.variants, names) if rows else (rule.tasks, [*ids, *protocols])
         if not rows and fidelity.is_about(rule):
             text = f"rule {number} ({describe(rule)}) is about fidelity, which was not measured by {what!r}: "
-            text += "qeval fidelity does it after the fact."
+            text += "qeval fidelity can measure it now."
             yield from (Doubt(name, text) for name in names)
             continue
         metric = "" if rows or rule.metric is None else f" with the metric {rule.metric}"
@@ -95,11 +95,11 @@ def every_rule_concerns_somebody(
 def _way_out(policy: Policy) -> str:
     """What to do about a rule that nothing is under, by where the rules stand."""
     if policy.source.startswith("--"):
-        return "Name what the run has, or leave that limit out."
+        return "Name something that the run has, or leave that limit out."
     if Path(policy.source).parent == tasks_dir() / "policies":
         suite = Path(policy.source).stem
         return f"That policy is for the suite {suite}: judge this run with qeval gate --max-drop 1.0."
-    return "Name what the run has, or write required = false under the rule."
+    return "Name something that the run has, or write required = false under the rule."
 
 
 def one_model(evidence: Evidence, policy: Policy, decisions: Sequence[Decision]) -> Iterator[Doubt]:
@@ -137,8 +137,8 @@ def not_the_baseline_again(
         if same:
             n = numbers.count(sum(found[task][0] for task in same))
             where = f" of {_listed(same)}" if len(same) < len(found) else ""
-            text = f"the same numbers as the baseline's in all {n} items{where}: is this the same model?"
-            yield Doubt(name, f"{text} If it is meant, pass --allow-identical.", allowed=allowed)
+            text = f"the same numbers as the baseline on all {n} items{where}: is this the same model?"
+            yield Doubt(name, f"{text} If this is intended, pass --allow-identical.", allowed=allowed)
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -167,7 +167,7 @@ def every_variant_is_whole(
     for result in evidence.candidates:
         broken = [one for one in (evidence.baseline, result) if one.status != "done"]
         if broken and result.variant.name not in bad:
-            what = f"{broken[0].variant.name} was not scored to its end (it is {broken[0].status})"
+            what = f"{broken[0].variant.name} was not fully scored (it is {broken[0].status})"
             yield Doubt(result.variant.name, f"{what}: run the same command again.")
 
 
@@ -190,7 +190,7 @@ def every_cell_is_proved(
             found.append((groups[task], f"{what} of {task} is recorded for {names} alone: it may differ"))
         for task, said in dict.fromkeys(found):
             excepted = any(is_named(task, pattern, ids) for pattern in policy.ungated)
-            text = f"{said}. Settle it, or except the task with --ungated {task}."
+            text = f"{said}. Settle it, or exempt the task with --ungated {task}."
             yield Doubt(result.variant.name, text, task, "--ungated" if excepted else "")
 
 
@@ -205,8 +205,8 @@ def weights_are_quantised(
         made = result.provenance
         if made is not None and made.quantised_share is not None and made.mostly_plain:
             share = numbers.percent(made.quantised_share, 0, (ENOUGH_QUANTISED,))
-            text = f"only {share} of the weights are quantised, embeddings and head apart: what was measured"
-            text += " is mostly the plain model. If that is what ships, pass --allow-unquantised."
+            text = f"only {share} of the weights are quantised, not counting embeddings and head: what was"
+            text += " measured is mostly the plain model. If you ship it like this, pass --allow-unquantised."
             yield Doubt(result.variant.name, text, allowed=allowed, status="INCONCLUSIVE")
 
 

@@ -102,7 +102,9 @@ def judge(evidence: Evidence, policy: Policy) -> tuple[Decision, ...]:
             for rule in rules_for(policy, row, result.variant.name, ids, names)
         ]
         moved = fidelity.decisions(evidence.fidelity, policy, result.variant.name, names)
-        decisions.extend(name_culprits([*found, *moved, *_stopped_by_others(result, found)], evidence.pairs))
+        decisions.extend(
+            name_culprits([*found, *moved, *_stopped_by_others(evidence, result, found)], evidence.pairs)
+        )
     return tuple(decisions)
 
 
@@ -192,19 +194,18 @@ def _stopped(rule: Rule, result: Result, row: Row) -> Decision | None:
     stop = result.stop
     if stop is None or stop.task != row.id or stop.rule != rule:
         return None
-    after = f"after {stop.items} of {stop.of} items; scoring stopped there"
-    reason = f"{row.title}: certainly more lost than allowed ({describe(rule)}) {after}."
+    after = f"after {stop.items} of {stop.of} items"
+    reason = f"{row.title}: certain to break the rule ({describe(rule)}) {after}; scoring stopped there."
     return Decision(rule, result.variant.name, row.id, "FAIL", reason, culprit=True)
 
 
-def _stopped_by_others(result: Result, found: Sequence[Decision]) -> Iterator[Decision]:
+def _stopped_by_others(evidence: Evidence, result: Result, found: Sequence[Decision]) -> Iterator[Decision]:
     """What is missing of a variant that stopped for a rule which is none of those that judge it now."""
     stop = result.stop
     if stop is not None and not any(one.rule == stop.rule and one.task == stop.task for one in found):
         after = f"after {stop.items} of {stop.of} items"
-        reason = (
-            f"{stop.task}: scoring stopped early, for breaking another rule ({describe(stop.rule)}) {after}."
-        )
+        name = evidence.titles.get(stop.task, stop.task)
+        reason = f"{name}: scoring stopped early {after}, as another rule ({describe(stop.rule)}) was broken."
         yield Decision(stop.rule, result.variant.name, stop.task, "MISSING", reason)
 
 
@@ -213,15 +214,16 @@ def _stopped_by_others(result: Result, found: Sequence[Decision]) -> Iterator[De
 
 def _why_missing(evidence: Evidence, result: Result, row: Row) -> str:
     if result.stop is not None:
-        return f"{row.title}: scoring stopped early, on {result.stop.task}, so nothing is known."
+        name = evidence.titles.get(result.stop.task, result.stop.task)
+        return f"{row.title}: not scored, as the variant was stopped early for {name}."
     for one in (evidence.baseline, result):
         if one.status == "failed":
             why = f" ({one.error})" if one.error else ""
-            return f"{row.title}: {one.variant.name} failed{why}, so nothing is known."
+            return f"{row.title}: {one.variant.name} failed{why}, so there is no result."
     for one in (evidence.baseline, result):
         scored = {cell.task.name for cell in one.cells if cell.n}
         lacking = [task.name for task in row.members if task.name not in scored]
         if lacking:
             more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
             return f"{row.title}: {one.variant.name} has no scored items of {lacking[0]}{more}."
-    return f"{row.title}: what is there of it does not make this row whole, so nothing is judged."
+    return f"{row.title}: not all of its parts were scored, so it is not judged."

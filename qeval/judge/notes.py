@@ -30,7 +30,7 @@ def notes(
         *forgiven(policy, doubts),
         *_idle(evidence, policy, decisions),
         *(
-            f"--ungated {pattern} names no task of this run."
+            f"--ungated {pattern} matches no task in this run."
             for pattern in policy.ungated
             if not matches_some(pattern, [row.id for row in evidence.rows])
         ),
@@ -49,8 +49,12 @@ def forgiven(policy: Policy, doubts: Sequence[Doubt]) -> tuple[str, ...]:
     """The sentences on what the policy lets pass, each once: those that no output may leave out."""
     found = [
         *(["Limited runs are allowed to pass (--allow-limited)."] if policy.allow_limited else []),
-        *(["Undecided rules are let through (--allow-inconclusive)."] if policy.allow_inconclusive else []),
-        *(f"Let pass by {one.allowed}: {one.variant}: {one.text}" for one in doubts if one.allowed),
+        *(
+            ["Undecided rules are allowed to pass (--allow-inconclusive)."]
+            if policy.allow_inconclusive
+            else []
+        ),
+        *(f"Allowed by {one.allowed}: {one.variant}: {one.text}" for one in doubts if one.allowed),
     ]
     return tuple(dict.fromkeys(found))
 
@@ -65,15 +69,15 @@ def _idle(evidence: Evidence, policy: Policy, decisions: Sequence[Decision]) -> 
         rows = any(concerns(rule, row, ids) for row in evidence.rows)
         rows = rows or bool(fidelity.named(rule, evidence.fidelity.protocols))
         if only_perplexities(rule, policy, evidence.rows):
-            yield f"{where} has nothing to judge: all tasks of this run are perplexities."
+            yield f"{where} has nothing to judge: all tasks in this run are perplexities."
         elif not (rows and matches_some(rule.variants, names)):
             general = rule.tasks == rule.variants == "*"  # such as those that --max-drop brings with it
             if not (rule.required and rule.tier == "required") and not general:
                 yield f"{where} applies to nothing in this run: {rule.tasks!r}, {rule.variants!r}."
         elif not judged:
-            yield f"{where} judges nothing: later or more literal rules hold for all that it names."
+            yield f"{where} judges nothing: later or more specific rules apply to everything it names."
         elif others := [n for n in names if is_named(n, rule.variants, names) and n not in judged]:
-            yield f"{where} does not judge {', '.join(others)}: other rules hold there."
+            yield f"{where} does not judge {', '.join(others)}: other rules apply there."
 
 
 def _wary(decisions: Sequence[Decision]) -> Iterator[str]:
@@ -99,7 +103,7 @@ def _toothless(decisions: Sequence[Decision], titles: Mapping[str, str]) -> Iter
         floor = comparison.chance or 0.0
         if one.rule.max_flips is not None and allowed >= _MANY_FLIPS:
             share = numbers.percent(allowed, 0)
-            yield f"The limit of {share} flips on {name} lets every second answer change."
+            yield f"The limit of {share} flips on {name} lets half of the answers change."
         elif comparison.kind == "perplexity" and allowed >= math.log(_GREAT_RATIO):
             yield f"The limit of {allowed_words(one.rule)} on {name} lets the perplexity double."
         elif comparison.kind != "perplexity" and comparison.baseline - allowed <= floor:
@@ -120,7 +124,7 @@ def _improbable(evidence: Evidence) -> Iterator[str]:
         if one.delta >= NOTABLE and one.low > 0 and p <= 1 - one.confidence:
             name, gain = evidence.titles.get(one.task, one.task), wording.named(one)
             better = f"{one.variant} is better than its baseline on {name} ({gain})"
-            yield f"{better}: are prompts, versions and weights what you think?"
+            yield f"{better}: are the prompts, versions and weights what you think they are?"
 
 
 def _repeating(evidence: Evidence) -> Iterator[str]:
@@ -134,12 +138,12 @@ def _repeating(evidence: Evidence) -> Iterator[str]:
         ]
         if texts and len(texts) == len(answers) and all(_same_answers(*pair) for pair in texts):
             n = numbers.count(sum(len(first) for first, _ in texts))
-            yield f"{name} gives its baseline's own answers in all {n} items: is this the same model?"
+            yield f"{name} gives exactly the baseline's answers to all {n} items: is this the same model?"
         cells = {cell.task.name: cell.score for cell in evidence.baseline.cells if cell.aggregate_only}
         scores = {cell.task.name: cell.score for cell in result.cells if cell.aggregate_only}
         if scores and scores == cells:
             tasks = "the one task" if len(scores) == 1 else f"all {len(scores)} tasks"
-            yield f"{name} has its baseline's own scores in {tasks}: is this the same model?"
+            yield f"{name} has exactly the baseline's scores on {tasks}: is this the same model?"
 
 
 def _same_answers(first: Samples, second: Samples) -> bool:
@@ -152,7 +156,7 @@ def _filtered(evidence: Evidence, decisions: Sequence[Decision]) -> Iterator[str
     rows = [row for row in evidence.rows if row.id in judged and row.level in ("task", "pooled", "subtask")]
     named = [f"{row.title} ({row.judged_by})" for row in rows if any(task.filtered for task in row.members)]
     if named:
-        yield f"Judged by the answers that a filter finds: {', '.join(named)}."
+        yield f"Judged by the answers that a filter extracts: {', '.join(named)}."
 
 
 def _noise(evidence: Evidence) -> Iterator[str]:

@@ -149,7 +149,7 @@ def _unruled(row: Row, guess: Guess) -> Planned:
     )
 
 
-_UNKNOWN = "How much its items change is not known: measure it with --from RUN."
+_UNKNOWN = "It is not known how much its items change; --from RUN takes that from a run."
 
 
 def _ruled(rule: Rule, row: Row, guess: Guess) -> Planned:
@@ -162,7 +162,7 @@ def _ruled(rule: Rule, row: Row, guess: Guess) -> Planned:
         return _flips(base, row, guess, value)
     allowed = _allowed(limit, value, row, guess)
     if allowed is None:
-        return replace(base, reason="The baseline's score is not known: measure it with --from RUN.")
+        return replace(base, reason="The baseline's score is not known; --from RUN takes it from a run.")
     return _answered(
         replace(
             base,
@@ -188,20 +188,22 @@ def _allowed(limit: str, value: float, row: Row, guess: Guess) -> float | None:
 def _answered(row: Planned, what: Row, guess: Guess) -> Planned:
     """The row with its answer, given the loss allowed and the smallest provable."""
     allowed, least = row.allowed or 0.0, row.smallest or 0.0
-    best, asked = _loss(row.kind, least, allowed), _loss(row.kind, allowed, least)
+    best, asked = _drop(row.kind, least, allowed), _loss(row.kind, allowed, least)
+    items = _items(row.n)
     if row.identical is not None and row.identical >= allowed:
         shared = "" if row.texts is None else f" under {numbers.count(row.texts)} texts"
-        words = f"{asked} cannot be proved with {_items(row.n)}{shared}: not even the baseline would pass"
+        drop = _drop(row.kind, allowed, least)
+        words = f"{items}{shared} cannot rule out {drop}: not even the baseline would pass"
         answer: Answer = "impossible"
     elif row.smallest is None:
         return replace(row, reason=_UNKNOWN)
     elif row.smallest > allowed:
-        words = f"{_items(row.n)} prove {best} at best, {asked} asked"
+        words = f"{items} can at best rule out {best}; the limit is {asked}"
         answer = "too few items"
     else:
-        words, answer = f"{_items(row.n)} prove {best}, {asked} asked", "provable"
+        words, answer = f"{items} can rule out {best}; the limit is {asked}", "provable"
     needed = None if row.smallest is None else needed_items(what, guess, row.confidence, allowed)
-    more = f"; it takes about {numbers.count(needed)}" if needed and answer != "provable" else ""
+    more = f"; about {numbers.count(needed)} are needed" if needed and answer != "provable" else ""
     return replace(row, answer=answer, needed={row.limit: needed}, reason=f"{words}{more}.")
 
 
@@ -231,9 +233,9 @@ def _flips(base: Planned, row: Row, guess: Guess, most: float) -> Planned:
     answer: Answer = "impossible" if base.n < alone or identical >= most else "too few items"
     if answer != "impossible" and needed is not None and needed <= base.n:
         answer = "provable"
-    words = f"{100 * share:.3g}% of answers change, {100 * most:.3g}% asked"
-    takes = "no number of items proves it" if needed is None else f"it takes {_items(needed)}"
-    reason = f"{words}: {takes}, {numbers.count(base.n)} there are."
+    words = f"{100 * share:.3g}% of answers change; the limit is {100 * most:.3g}%"
+    takes = "no number of items proves that" if needed is None else f"{_items(needed)} needed"
+    reason = f"{words}: {takes}, {numbers.count(base.n)} available."
     return replace(base, answer=answer, needed={base.limit: needed}, reason=reason)
 
 
@@ -255,14 +257,14 @@ def table(rows: Sequence[Planned], noise: Sequence[str] = (), width: int | None 
     """The plan as text of so many columns: a row per rule, the sentences of what cannot be decided, and those
     of `noise`."""
     if any(row.limit for row in rows):
-        headers = ["task", "rule", "items", "churn", "smallest", "items needed", "answer"]
+        headers = ["task", "rule", "items", "churn", "smallest limit", "items needed", "answer"]
         cells = [[row.task, row.limit, *_numbers(row), _count(_one(row)), row.answer] for row in rows]
     else:
         headers = [
             "task",
             "items",
             "churn",
-            "smallest",
+            "smallest limit",
             *[f"for {points:g} {'point' if points == 1 else 'points'}" for points in MARGINS],
         ]
         cells = [[row.task, *_numbers(row), *_all_needed(row)] for row in rows]
@@ -275,8 +277,8 @@ def table(rows: Sequence[Planned], noise: Sequence[str] = (), width: int | None 
 
 def _column(title: str) -> Column:
     """A column, with its turn to give way on a narrow terminal."""
-    goes = {"churn": 4, "for 0.5 points": 3, "for 2 points": 2, "smallest": 1}.get(title, 0)
-    align: Literal["left", "right"] = "right" if title in ("items", "churn", "smallest") else "left"
+    goes = {"churn": 4, "for 0.5 points": 3, "for 2 points": 2, "smallest limit": 1}.get(title, 0)
+    align: Literal["left", "right"] = "right" if title in ("items", "churn", "smallest limit") else "left"
     return Column(title, align, goes, leads=title in ("task", "rule"))
 
 
@@ -285,9 +287,7 @@ def _plainly(rows: Sequence[Planned]) -> list[str]:
     if not lost:
         return []
     names = ", ".join(dict.fromkeys(row.task for row in lost))
-    return [
-        f"This policy cannot be passed, not even by an identical model, with the items there are: {names}."
-    ]
+    return [f"This policy cannot be passed with these items, not even by an identical model: {names}."]
 
 
 def _numbers(row: Planned) -> list[str]:
@@ -306,8 +306,13 @@ def _loss(kind: Kind, loss: float, beside: float | None = None) -> str:
     near = [0.0] if beside is None else [0.0, beside]
     if kind == "perplexity":
         value = numbers.exp(loss)
-        return f"{value:.{numbers.digits_to_keep(value, map(numbers.exp, near), least=4)}f}x"
+        return f"x{value:.{numbers.digits_to_keep(value, map(numbers.exp, near), least=4)}f}"
     return f"{100 * loss:.{numbers.digits_to_keep(100 * loss, [100 * one for one in near])}f} points"
+
+
+def _drop(kind: Kind, loss: float, beside: float | None = None) -> str:
+    """The same as the thing that is ruled out or not."""
+    return f"{'a perplexity ratio' if kind == 'perplexity' else 'a drop'} of {_loss(kind, loss, beside)}"
 
 
 def _one(row: Planned) -> int | None:

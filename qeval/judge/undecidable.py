@@ -42,15 +42,15 @@ def _sentences(row: Planned, floor: noise.Floor) -> Iterator[str]:
     if row.limit.startswith("max_flips"):
         share = noise.TWICE * (floor.flips or 0) / floor.n
         if _less(allowed, share):
-            yield _below(row, f"{numbers.percent(allowed)} of flips", f"{numbers.percent(share)} of flips")
+            yield _below(row, f"{numbers.percent(allowed)} flips", f"{numbers.percent(share)} flips")
     elif row.limit:
         if _less(allowed, twice):
-            yield _below(row, _loss(row, allowed, twice), _loss(row, twice, allowed))
+            yield _below(row, _asked(row, allowed, twice), _loss(row, twice, allowed))
     elif row.kind != "perplexity":
         small = [points for points in MARGINS if _less(points / 100, twice)]
         if small:
             asked = " or ".join(f"{points:g}" for points in small)
-            yield _below(row, f"{asked} points", _loss(row, twice, small[-1] / 100))
+            yield _below(row, f"a drop of {asked} points", _loss(row, twice, small[-1] / 100))
 
 
 def _less(margin: float, twice: float) -> bool:
@@ -59,7 +59,12 @@ def _less(margin: float, twice: float) -> bool:
 
 
 def _below(row: Planned, asked: str, twice: str) -> str:
-    return f"{row.task}: {asked} is below twice the noise floor ({twice}), so it is undecidable."
+    return f"{row.task}: {asked} is below twice the noise floor ({twice}), so it cannot be decided."
+
+
+def _asked(row: Planned, loss: float, other: float) -> str:
+    """The limit in words."""
+    return ("" if row.kind == "perplexity" else "a drop of ") + _loss(row, loss, other)
 
 
 def _loss(row: Planned, loss: float, other: float) -> str:

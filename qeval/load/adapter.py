@@ -132,7 +132,7 @@ def _check_fits(unexpected: Sequence[str], missing: Sequence[str], source: Sourc
             tensors = f"{len(names)} tensor" + ("s" if len(names) > 1 else "")
             raise QevalError(
                 f"The adapter {source.path} has {tensors} {what} (the first: {min(names)}).",
-                "Check that it was trained on this model, and that its files are whole.",
+                "Check that it was trained on this model, and that its files are complete.",
             )
 
 

@@ -49,7 +49,7 @@ def _check_needs(scheme: Scheme, spec: SchemeSpec) -> None:
         if option.name in scheme.options and not acts:
             beside = " or ".join(f"{name}={value}" for name, value in option.needs)
             raise QevalError(
-                f"{option.name} of {spec.name} acts only beside {beside}.",
+                f"{option.name} of {spec.name} has an effect only together with {beside}.",
                 f"Leave out {option.name}, or write {beside}.",
             )
 
@@ -60,7 +60,7 @@ def _check_ready(scheme: Scheme, spec: SchemeSpec) -> None:
     idle = [name for name in spec.defaults if name in shaping and name not in spec.config_keys]
     if idle and scheme.checkpoint is not None:
         raise QevalError(
-            f"{spec.name}@{scheme.checkpoint} is read as it is, so these cannot act: {', '.join(idle)}.",
+            f"{spec.name}@{scheme.checkpoint} is read as it is, so these have no effect: {', '.join(idle)}.",
             f"Leave out {', '.join(idle)}: the checkpoint was made already.",
         )
 

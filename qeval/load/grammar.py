@@ -57,7 +57,7 @@ def _split(text: str) -> list[str]:
         start = position + 1
     parts.append(text[start:])
     if not all(part.strip() for part in parts):
-        raise UsageError("A scheme is missing: the list is empty or has one comma too many.", SYNTAX)
+        raise UsageError("A scheme is missing: the list is empty or has an extra comma.", SYNTAX)
     return parts
 
 
@@ -95,7 +95,7 @@ def _entry(text: str, spec_of: SpecOf) -> NamedScheme:
     kind, bracket, rest = body.strip().partition("[")
     spec = spec_of(kind.strip())
     if bracket and not rest.endswith("]"):
-        raise UsageError(f"{body.strip()!r} continues after its options.", SYNTAX)
+        raise UsageError(f"{body.strip()!r} has something after its options.", SYNTAX)
     options = _options(rest[:-1], spec) if bracket else {}
     checkpoint, revision = _checkpoint(tail.strip(), spec) if at else (None, None)
     if spec.checkpoint == "required" and checkpoint is None:

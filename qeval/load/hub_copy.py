@@ -122,8 +122,8 @@ def _check_files(to: Path, there: Copy | None) -> None:
         rest = len(found) - 1
         more = f" and {rest} more file{'s' * (rest > 1)}" if rest else ""
         raise QevalError(
-            f"{to / there.place} is to be replaced, and holds {found[0]!r}{more}, which qeval fetch did not"
-            " write.",
+            f"{to / there.place} would be replaced, but it holds {found[0]!r}{more}, which qeval fetch did"
+            " not write.",
             "Move what is yours elsewhere, or name another place with --to.",
         )
 
@@ -179,8 +179,8 @@ def _listed(wanted: Wanted, before: Copy | None) -> tuple[str, tuple[File, ...]]
     for file in chosen:
         if ".." in PurePosixPath(file.name).parts or PurePosixPath(file.name).is_absolute():
             raise QevalError(
-                f"{wanted.repo} names a file outside of itself: {file.name[:60]!r}.",
-                f"Do not use it; see what it is: {_page(wanted)}",
+                f"{wanted.repo} names a file outside itself: {file.name[:60]!r}.",
+                f"Do not use it; look at what it is: {_page(wanted)}",
             )
     return str(info.sha), chosen
 
@@ -239,8 +239,8 @@ def _verify(wanted: Wanted, files: Sequence[File], partial: Path) -> None:
             continue
         path.unlink(missing_ok=True)
         raise QevalError(
-            f"{file.name} of {wanted.repo} did not arrive whole.",
-            "Run the same command again: what is whole is not fetched again.",
+            f"{file.name} of {wanted.repo} did not arrive complete.",
+            "Run the same command again: complete files are not fetched again.",
         )
 
 
@@ -295,7 +295,7 @@ def _unwritable(to: Path, error: OSError) -> QevalError:
     if is_full(error):
         return QevalError(
             f"The disk that holds {to} is full.",
-            "Free some space there and run the same command again: what is whole is not fetched again.",
+            "Free some space there and run the same command again: complete files are not fetched again.",
         )
     return QevalError(f"{to} cannot be written: {error.strerror or error}.", "Name another place with --to.")
 
@@ -337,7 +337,7 @@ def explained(wanted: Wanted, to: Path, error: Exception) -> QevalError:
     told = " ".join(str(causes[-1]).split())[:200]
     return QevalError(
         f"The connection to the Hub broke while {wanted.repo} was fetched ({told or type(error).__name__}).",
-        "Run the same command again: what is whole is not fetched again.",
+        "Run the same command again: complete files are not fetched again.",
     )
 
 
@@ -346,11 +346,11 @@ def _answer(wanted: Wanted, status: int) -> QevalError:
     if status in {401, 403}:
         return QevalError(
             f"The Hub does not let {wanted.repo} be read (it answers {status}).",
-            f"See whether the token in HF_TOKEN is valid and may read {_page(wanted)}.",
+            f"Check that the token in HF_TOKEN is valid and may read {_page(wanted)}.",
         )
     return QevalError(
         f"The Hub answers {status} for {wanted.repo}.",
-        "Run the same command again later: what is whole is not fetched again.",
+        "Run the same command again later: complete files are not fetched again.",
     )
 
 

@@ -129,7 +129,7 @@ def set_wanted(need: SetNeeded, to: Path) -> Wanted:
 def _check_revision(before: Copy, need: SetNeeded, commit: str, to: Path) -> None:
     if before.pinned != need.revision and before.commit not in {"", commit}:
         raise QevalError(
-            f"{need.path} is wanted at {need.revision or 'its newest commit'}, and {to / before.place} holds"
+            f"{need.path} is needed at {need.revision or 'its newest commit'}, and {to / before.place} holds"
             f" {before.pinned or 'the commit'} {before.commit[:12]}.",
             "Name another place with --to: one folder holds one revision of a data set.",
         )

@@ -226,7 +226,7 @@ def _nowhere(variant: Variant, sizes: Sizes, room: Room, reason: QevalError | No
         return QevalError(f"{needs}. {reason.message}", reason.hint)
     streamed = f"{beside} there and {size(sizes.packed)} of host memory"
     return QevalError(
-        f"{needs}; streamed it takes {streamed}, of which there are {size(room.host)}.",
+        f"{needs}; streamed, it takes {streamed}, and there are {size(room.host)}.",
         _would_fit(sizes, room),
     )
 

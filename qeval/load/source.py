@@ -131,8 +131,8 @@ def _check_index(name: str, index: dict[str, Any] | None, source: Source) -> Non
         place = PurePosixPath(file) if isinstance(file, str) else PurePosixPath("/")
         if place.is_absolute() or ".." in place.parts:
             raise QevalError(
-                f"{name} of {source.path} names a file outside of the model: {str(file)[:60]!r}.",
-                "Do not use a checkpoint that does so; download the model from where it is from.",
+                f"{name} of {source.path} names a file outside the model: {str(file)[:60]!r}.",
+                "Do not use a checkpoint that does so; download the model from its original source.",
             )
 
 

@@ -46,7 +46,7 @@ def _line(found: Any, one: Any) -> list[str]:
 def sentences(found: Any, scheme: Scheme) -> list[str]:
     """What the numbers add up to, and what to do about it."""
     more = len(found.groups) - MOST
-    lines = [f"{more} more groups are in the JSON document (--json)."] if more > 0 else []
+    lines = [f"{more} more groups are in the JSON output (--json)."] if more > 0 else []
     ratio = found.total / found.whole if found.whole else 0.0
     lines.append(
         f"All together: {nats(found.whole)} nats by {found.protocol} ({numbers.count(found.n)} positions);"

@@ -101,15 +101,15 @@ def _of_the_run(evidence: Evidence) -> Iterable[str]:
         yield f"Not finished, so some tasks are missing: {', '.join(unfinished)}."
     yield from _lacking(evidence)
     if len(run.results) == 1:
-        yield "There is one variant only: scores are shown, and there is nothing to compare."
+        yield "There is only one variant: its scores are shown, with nothing to compare them with."
     cells = [cell for result in run.results for cell in result.cells]
     if not any(cell.n for cell in cells):
         yield "Nothing was scored."
     if limited := [cell.task.name for cell in cells if cell.limited]:
         of = _some(dict.fromkeys(limited))
-        yield f"Only a part of the items was scored ({of}): this is a smoke test, not a measurement."
+        yield f"Only some of the items were scored ({of}): this is a smoke test, not a measurement."
     if any(cell.aggregate_only for cell in cells):
-        yield "Only scores are known, not the items behind them: intervals are conservative, flips unknown."
+        yield "Only scores are known, not the items: intervals are conservative, and flips are unknown."
     yield from _of_other_models(evidence)
     yield from _cut(run.results)
     yield from scorers.sentences(run)
@@ -121,7 +121,7 @@ def _of_other_models(evidence: Evidence) -> Iterable[str]:
     if baseline is not None and evidence.run.source == "qeval":
         others = [one.variant.name for one in evidence.run.results if not same_model(baseline, one)]
         if others:
-            yield f"Of another model than the baseline's, {weights_of(baseline)}: {_some(others)}."
+            yield f"Not of the baseline's model ({weights_of(baseline)}): {_some(others)}."
 
 
 def _lacking(evidence: Evidence) -> Iterable[str]:
@@ -129,7 +129,8 @@ def _lacking(evidence: Evidence) -> Iterable[str]:
     done = [one.variant.name for one in evidence.candidates if one.status == "done" and evidence.pairs]
     lacking = [f"{short(name)} {listed(evidence.missing[name])}" for name in done if evidence.missing[name]]
     if lacking:
-        yield f"Not scored, though the baseline has it, so nothing sums the variant up: {_some(lacking)}."
+        told = _some(lacking)
+        yield f"Not scored although the baseline has it, so the variant cannot be summed up: {told}."
 
 
 def _cut(results: Iterable[Result]) -> Iterable[str]:
@@ -144,7 +145,7 @@ def _cut(results: Iterable[Result]) -> Iterable[str]:
         if same and len(cut) > 1
         else ", ".join(f"{numbers.count(number)} of {short(name)}" for name, number in cut.items())
     )
-    yield f"Contexts were cut on the left to fit the model: {told}."
+    yield f"Contexts were truncated on the left to fit the model: {told}."
 
 
 def _plain_weights(results: Iterable[Result]) -> Iterable[str]:
@@ -155,4 +156,5 @@ def _plain_weights(results: Iterable[Result]) -> Iterable[str]:
         if (made := result.provenance) is not None and made.mostly_plain
     ]
     if plain:
-        yield f"Less than 60% of the weights are quantised, embeddings and head apart: {', '.join(plain)}."
+        told = ", ".join(plain)
+        yield f"Less than 60% of the weights are quantised, not counting embeddings and head: {told}."

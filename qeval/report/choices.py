@@ -40,7 +40,7 @@ class ToldChoices:
     @property
     def headers(self) -> tuple[str, ...]:
         """The headings of `calibration`."""
-        less = f"ECE less {short(self.found.chosen[0].variant)}'s"
+        less = f"ECE minus {short(self.found.chosen[0].variant)}'s"
         return ("Variant", "Items", "Answered correctly", "Mean confidence", "ECE", less)
 
 

@@ -58,9 +58,9 @@ def _loaded(made: Provenance) -> list[Fact]:
 def _placed(made: Provenance) -> list[Fact]:
     """Where weights lay, and whether they were unpacked, once or at every turn."""
     if made.placement != "streamed":
-        lay = [("Placement", f"on {made.placement}, a run of layers on each")] if made.placement else []
+        lay = [("Placement", f"on {made.placement}, consecutive layers on each")] if made.placement else []
         return [*lay, ("Weights dequantised once for scoring", "yes" if made.materialized else "")]
-    unpacked = ", and dequantised as they are reached" if made.materialized else ""
+    unpacked = ", and dequantised layer by layer" if made.materialized else ""
     return [("Placement", f"streamed from host memory layer by layer{unpacked}")]
 
 
@@ -77,7 +77,7 @@ def _share(made: Provenance) -> str:
     if share is None:
         return ""
     told = numbers.percent(share, limits=(ENOUGH_QUANTISED,))
-    return f"{told} of the weights, embeddings and head apart"
+    return f"{told} of the weights, not counting embeddings and head"
 
 
 def _modules(made: Provenance) -> str:
@@ -126,8 +126,8 @@ def run_facts(run: Run) -> tuple[Fact, ...]:
 
 
 _WRITING = {
-    "max_gen_toks": "Tokens of a text, at most",
-    "repeats": "Texts of an item",
+    "max_gen_toks": "Most tokens of a text",
+    "repeats": "Texts per item",
     "temperature": "Temperature",
     "think_end": "Thinking ends at",
 }
@@ -138,11 +138,11 @@ def _settings(run: Run) -> tuple[Fact, ...]:
     settings = run.settings
     return (
         ("Seed", str(settings.seed)),
-        ("Limit", "" if settings.limit is None else f"{settings.limit} items a task"),
+        ("Limit", "" if settings.limit is None else f"{settings.limit} items per task"),
         ("Requested dtype", settings.dtype),
         ("Requested device", settings.device),
         ("Requested placement", "" if settings.placement == "auto" else settings.placement),
-        ("GPUs of each variant", str(settings.gpus) if settings.gpus > 1 else ""),
+        ("GPUs per variant", str(settings.gpus) if settings.gpus > 1 else ""),
         ("GPU memory allowed", numbers.size(settings.gpu_memory) if settings.gpu_memory else ""),
         ("Requested batch size", settings.batch_size),
         ("Requested engine", settings.engine),

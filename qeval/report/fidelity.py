@@ -115,11 +115,11 @@ def sentences(found: FidelityRows) -> tuple[str, ...]:
         lines.append(f"{name}: intervals by {first.units} {unit}; token stream {first.measured.stream[:16]}.")
         if first.measured.limited:
             n, of = (numbers.count(one) for one in (first.measured.n, first.measured.n_available))
-            lines.append(f"{name}: {n} of {of} positions were measured; a gate lets none of it pass.")
+            lines.append(f"{name}: {n} of {of} positions were measured; no rule of a gate passes on that.")
         cut = {row.measured.cut for row in rows} | {row.measured.cut_baseline for row in rows}
         if cut - {0}:
             rows_cut = " or ".join(str(one) for one in sorted(cut))
-            lines.append(f"{name}: padded rows of the head, {rows_cut}, were cut before the softmax.")
+            lines.append(f"{name}: {rows_cut} padding rows of the head were cut off before the softmax.")
     notes = (note for row in found.rows for note in row.measured.notes)
     return tuple(dict.fromkeys([*lines, *notes]))
 

@@ -110,7 +110,7 @@ def _allowed_text(decision: Decision) -> str:
     if not describe(rule):
         return ""
     unit = {"min_recovery": " kept", "max_flips": " flips"}.get(limit_of(rule)[0], "")
-    return f"allowed: {allowed_words(rule)}{unit}{'' if rule.tier == 'required' else ' (advice)'}"
+    return f"allowed: {allowed_words(rule)}{unit}{'' if rule.tier == 'required' else ' (advisory)'}"
 
 
 def figure(material: Material, result: Result, row: Row) -> Figure | None:

@@ -50,9 +50,9 @@ _SCORE = (
     "for an answer. Higher is better; for perplexity, lower."
 )
 _DIFFERENCE = (
-    "The variant's score less the baseline's, in percentage points, on the very same questions asked in "
-    "the very same words. Below 0, the variant is worse. For perplexity the ratio stands in its place: "
-    "above x1 is worse."
+    "The variant's score minus the baseline's, in percentage points, on the same questions asked in the "
+    "same words. Below 0, the variant is worse. For perplexity, the ratio is shown instead: above x1 is "
+    "worse."
 )
 _INTERVAL = (
     "A test asks a sample of all the questions that could be asked; other questions would have given "
@@ -64,39 +64,39 @@ _INTERVAL = (
 )
 _VERDICTS = (
     "A rule allows a certain loss. Pass: the whole interval lies above the limit, so a greater loss is "
-    "ruled out. Fail: the whole interval lies below it. Undecided: the interval holds the limit, and more "
-    "items are needed. Only a pass is a pass. A rule looks at one side of its interval: at a confidence "
-    "of 95% that is the lower or the upper end of the 90% interval, so its reason names another interval "
-    "than the tables do."
+    "ruled out. Fail: the whole interval lies below it. Undecided: the limit lies within the interval, "
+    "and more items are needed. Only a pass is a pass. A rule looks at one side of its interval: at a "
+    "confidence of 95% that is the lower or the upper end of the 90% interval, so its reason names a "
+    "different interval from the one in the tables."
 )
 _FLIPS = (
     "Lost answers were right and became wrong; gained ones were wrong and became right; changed counts "
     "every answer that differs from before. A variant that loses 50 and gains 50 has the same score, but "
-    "it is another model on 100 questions."
+    "it is a different model on 100 questions."
 )
 _CALIBRATION = (
-    "How sure a model is of its answer: the probability that it gives this choice among all, from their "
-    "log-probabilities as they are. The expected calibration error sorts items into ten bins by "
-    "confidence (0 to 10%, 10 to 20%, and so on) and takes the mean over items of how far the share of "
-    "right answers in a bin lies from its mean confidence (Guo et al. 2017). A model that is right as "
-    "often as it is sure has 0, but for chance, which adds up to 0.4 times the square root of 10 / n: 4 "
-    "points for n = 1000."
+    "How sure a model is of its answer: the probability that it gives to this choice among all of them, "
+    "from their log-probabilities as they are. The expected calibration error sorts items into ten bins "
+    "by confidence (0 to 10%, 10 to 20%, and so on) and takes the mean over items of how far the share "
+    "of right answers in a bin is from the bin's mean confidence (Guo et al. 2017). A model that is "
+    "right as often as it is sure has an error of 0, apart from chance, which adds up to 0.4 times the "
+    "square root of 10 / n: 4 points for n = 1000."
 )
 _NOISE = (
     "The baseline was scored twice, the second time by another path through the same code, in other "
     "batches and another order. What differs then is noise, not loss. A variant is within twice the noise "
-    "floor where its changed answers and its Δ are at most twice the floor's; for Δ the floor is taken no "
-    "smaller than what so many changed answers make by chance. Another GPU or another version of a "
-    "library moves numbers too; that was not tried. The floor decides no verdict."
+    "floor if its changed answers and its Δ are at most twice the floor's; for Δ, the floor is taken to "
+    "be at least what that many changed answers produce by chance. Another GPU or another version of a "
+    "library changes numbers too; that was not tried. The floor decides no verdict."
 )
 _SEEDS = (
-    "Some schemes draw texts at random while they quantise. They were made several times, each with a "
-    "different draw. The spread between those is luck, so schemes that lie closer together than that "
+    "Some schemes draw texts at random while they quantise. They were made several times, each time with "
+    "a different draw. The spread between these is luck, so schemes that are closer together than that "
     "cannot be told apart."
 )
 _RECOVERY = (
-    "The variant's score as a share of the baseline's. Guessing alone scores something: with four "
-    "choices, 25 points. The share above chance leaves that part out, and is the stricter of the two."
+    "The variant's score as a share of the baseline's. Guessing alone has a score: with four choices, 25 "
+    "points. The share above chance leaves that part out, and is the stricter of the two."
 )
 _MEANS = (
     "A group such as MMLU has members of unequal size. The unweighted mean counts every subject the same, "
@@ -106,14 +106,14 @@ _MEANS = (
     "that names a task names the one of the two on which a loss is surer."
 )
 _SHRUNKEN = (
-    "Among 57 subjects of 100 questions some look terrible and some splendid by luck alone. So every Δ is "
-    "also shown pulled towards the mean of all subjects, by as much as luck explains. What still stands "
-    "out deserves a look."
+    "Among 57 subjects of 100 questions each, some look terrible and some excellent by luck alone. So "
+    "every Δ is also shown pulled towards the mean of all subjects, by as much as luck explains. What "
+    "still stands out deserves a look."
 )
 _TEXTS = (
-    "Questions about one text are answered well or badly together. So where items share a text, the texts "
+    "Questions about one text are answered well or badly together. So if items share a text, the texts "
     "count as independent, not the items: 204 questions about 66 texts tell less than 204 that stand "
-    "alone. With fewer than 20 texts, nothing is known of how texts differ."
+    "alone. With fewer than 20 texts, too little is known about how texts differ."
 )
 _PERPLEXITY = (
     "How surprised the model is by a text, word by word: with a perplexity of 8 it is as unsure as if it "

@@ -282,7 +282,7 @@ def _speed(run: Run) -> Iterable[_Cells]:
 def _shares(run: Run) -> Iterable[_Cells]:
     made = {result.variant.name: result.provenance for result in run.results}
     shares = {name: numbers.percent(one.quantised_share if one else None) for name, one in made.items()}
-    yield "Quantised", "of weights", "of the weights but embeddings and head", shares
+    yield "Quantised", "of weights", "of the weights, not counting embeddings and head", shares
 
 
 # --- the shared axis ----------------------------------------------------------------------------

@@ -62,7 +62,7 @@ def verdict_of(result: Result, evidence: Evidence, decisions: Sequence[Decision]
     name = result.variant.name
     decisions = [one for one in decisions if one.variant == name]
     if result.status == "failed":
-        return _plain(name, "BROKEN", result.error or "The variant failed and left no message.")
+        return _plain(name, "BROKEN", result.error or "The variant failed without a message.")
     if name == evidence.run.baseline:
         return _plain(name, "BASELINE", "The others are compared with this one.")
     required = _worst_first(d for d in decisions if d.rule.tier == "required")
@@ -78,9 +78,11 @@ def _unjudged(result: Result, evidence: Evidence) -> Verdict:
     """The verdict where no rule concerns the variant."""
     name, found = result.variant.name, evidence.finding(result.variant.name)
     if result.stop is not None:
-        return _plain(name, "FAIL", result.error or "Scoring stopped early: a rule is certainly broken.")
+        return _plain(
+            name, "FAIL", result.error or "Scoring stopped early, as a rule is certain to be broken."
+        )
     if result.status == "stopped":
-        return _plain(name, "MISSING", "Scoring stopped early, for a rule about another baseline.")
+        return _plain(name, "MISSING", "Scoring stopped early, because of a rule about another baseline.")
     if found is None:
         why = evidence.refused.get(name, "It has no task in common with the baseline.")
         return _plain(name, "NONE", why)
@@ -108,6 +110,6 @@ def _judged(decisions: Sequence[Decision]) -> str:
     if worst.status == "PASS":
         if same == 1:
             return worst.reason
-        return f"All {same} rules hold."
+        return f"All {same} rules passed."
     beside = f" {same} of {len(decisions)} rules {_TOGETHER[worst.status]}." if same > 1 else ""
     return f"{worst.reason}{beside}"

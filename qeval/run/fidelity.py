@@ -111,7 +111,7 @@ def measure_run(place: RunDir, wish: FidelityWish, places: Places, listen: Liste
     run = place.read()
     if run.source != "qeval":
         raise QevalError(
-            f"{run.id} was scored by others ({run.source}), so there is nothing to load.",
+            f"{run.id} was scored by another tool ({run.source}), so there is nothing to load.",
             "Score the variants with qeval run.",
         )
     order = _order(run, wish, places, place)

@@ -113,7 +113,7 @@ def _folder() -> Iterator[Path]:
     except OSError as error:
         raise QevalError(
             f"{socket.gethostname()} has no room for temporary files: {error.strerror}.",
-            "Free some, or set TMPDIR.",
+            "Free some space, or set TMPDIR.",
         ) from error
     try:
         yield folder

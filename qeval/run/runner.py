@@ -280,7 +280,7 @@ def _repeated(
     variant, first = repeat.variant, result_of(run, repeat.of)
     known = next((one for one in repeats_of(first) if one.variant.name == variant.name), None)
     if first.status != "done":
-        listen(variant, Note(f"{repeat.of} was not scored to its end, so it is not scored once more."))
+        listen(variant, Note(f"{repeat.of} was not fully scored, so it is not scored again."))
         return run
     if known and _finished(known, place, cost=None) and not order.again:
         listen(variant, Stage("finished earlier"))

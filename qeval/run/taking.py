@@ -206,7 +206,9 @@ class Taker:
         if result.status == "failed":
             result = replace(result, error=f"{result.error} That was on {socket.gethostname()}.")
         if ear.failed.lost == "device":
-            raise LostDeviceError(ear.failed.message, "The others go on; start it where there is a device.")
+            raise LostDeviceError(
+                ear.failed.message, "The other workers go on; start this one where there is a device."
+            )
         if ear.failed.lost:
             beat.end("died")
             self.listen(job.variant, Note(f"{ear.failed.message} It is taken up again."))

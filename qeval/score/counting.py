@@ -70,7 +70,7 @@ def _forecast(job: Job, asked: Asked, *, first: bool) -> tuple[Forecast, str]:
     model = prospect.shape_of(job)
     if model is None:
         raise QevalError(
-            f"The files of {job.variant.model} do not tell how large the model is.",
+            f"The files of {job.variant.model} do not say how large the model is.",
             "Name a directory with config.json and weights, or leave out --gpu.",
         )
     prepared = questions(job, lambda _: None)

@@ -50,11 +50,11 @@ def _questions(job: Job, say: Say) -> tuple[PreparedTask, ...]:
         progress=lambda text, done, total: say(Stage(f"building the questions: {text} {done}/{total}")),
     )
     if job.settings.framed and not any(part.frame for part in prepared):
-        raise QevalError("No task here measures the perplexity of texts.", "Leave out --framed.")
+        raise QevalError("None of the tasks measures the perplexity of texts.", "Leave out --framed.")
     asked = [name for name in WRITING if getattr(job.settings, name) is not None]
     if asked and not any(part.generates for part in prepared):
         raise QevalError(
-            "No task here has the model write texts.", f"Leave out --{asked[0].replace('_', '-')}."
+            "In none of the tasks does the model generate text.", f"Leave out --{asked[0].replace('_', '-')}."
         )
     return prepared
 
@@ -134,7 +134,7 @@ def check_vocabulary(loaded: model.Loaded, prepared: Sequence[PreparedTask]) -> 
                 raise QevalError(
                     f"{part.task.name} asks for the token {word!r} ({token}), and {loaded.provenance.model}"
                     f" has embeddings for {rows} tokens.",
-                    "The checkpoint belongs to another model than --model names, or its tokenizer does.",
+                    "The checkpoint or its tokenizer belongs to a different model than --model.",
                 )
 
 

@@ -47,5 +47,5 @@ class Unchanged:
         ):
             raise QevalError(
                 f"The files of {variant.name} changed while it was scored: nothing more of it is kept.",
-                "Run the same command again when they are whole.",
+                "Run the same command again when they are complete.",
             )

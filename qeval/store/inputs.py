@@ -105,7 +105,7 @@ def keep(cache_dir: Path, key: str, build: Callable[[Path], Kept]) -> Kept:
     found = find(cache_dir, key)
     if found is None:
         raise QevalError(
-            f"What was kept in {target} changed while it was written.", "Run the same command again."
+            f"The content of {target} changed while it was written.", "Run the same command again."
         )
     return found
 

@@ -306,8 +306,8 @@ def check_readable(run: Run) -> None:
         msgspec.json.decode(msgspec.json.encode(run), type=Run)
     except (msgspec.MsgspecError, OverflowError) as error:
         raise QevalError(
-            f"{run.id} holds what no run can hold ({error}), so nothing is written.",
-            "Look at what it is made of.",
+            f"{run.id} holds something that no run can hold ({error}), so nothing was written.",
+            "Check what it was made from.",
         ) from error
 
 
@@ -367,7 +367,7 @@ class Store:
             return starts[0]
         if starts:
             names = ", ".join(run.path.name for run in starts)
-            raise QevalError(f"{name!r} begins the name of several runs.", f"Write one of: {names}.")
+            raise QevalError(f"{name!r} is the start of several runs' names.", f"Write one of: {names}.")
         if Path(name).expanduser().is_dir():
             return RunDir(Path(name).expanduser())  # reading it will say what is wrong with it
         known = [run.path.name for run in self.runs()]

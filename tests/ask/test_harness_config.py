@@ -69,7 +69,7 @@ def test_a_chat_template_that_the_file_denies(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("- arc_easy", "holds a list, no configuration of lm-eval"),
+        ("- arc_easy", "holds a list, which is not an lm-eval configuration"),
         ("tasks: [", "is not YAML"),
         ("num_fewshot: 5", "tasks names no tasks"),
         ("tasks: [{task: a}]", "tasks names no tasks"),
@@ -77,10 +77,10 @@ def test_a_chat_template_that_the_file_denies(tmp_path):
         ("tasks: a\nlimit: 0.1", "limit = 0.1 is not allowed"),
         ("tasks: a\nnum_fewshot: -1", "num_fewshot = -1 is not allowed"),
         ("tasks: a\nnum_fewshots: 1", "has no 'num_fewshots'"),
-        ("tasks: a\ngen_kwargs: {temperature: 1}", "gen_kwargs would not act"),
-        ("tasks: a\napply_chat_template: true\nfewshot_as_multiturn: false", "false would not act"),
-        ("tasks: a\nsystem_instruction: Be brief.", "system_instruction would not act"),
-        ("tasks: a\nfewshot_as_multiturn: true", "true would not act without a chat template"),
+        ("tasks: a\ngen_kwargs: {temperature: 1}", "gen_kwargs would have no effect"),
+        ("tasks: a\napply_chat_template: true\nfewshot_as_multiturn: false", "false would have no effect"),
+        ("tasks: a\nsystem_instruction: Be brief.", "system_instruction would have no effect"),
+        ("tasks: a\nfewshot_as_multiturn: true", "true would have no effect without a chat template"),
         ("tasks: a\nnum_fewshot: 5\nnum_fewshot: 0", "it has 'num_fewshot' twice"),
         ("tasks: a\nmodel_args: {dtype: float16, dtype: float32}", "it has 'dtype' twice"),
     ],

@@ -54,7 +54,7 @@ def test_a_number_belongs_to_the_trace_before_it():
         ("", "No protocol is named."),
         ("wikitext-2049", "There is no protocol 'wikitext-2049'. Did you mean 'wikitext-2048'?"),
         ("text:", "text: names no file."),
-        ("text:own", "The prose that comes with qeval is called: prose"),
+        ("text:own", "Use prose, which is the text that comes with qeval."),
         ("prose,prose", "The protocol 'prose' is named twice."),
         ("prose[windows=0]", "'0' is not a number of 1 or more."),
         ("prose[widnows=3]", "Did you mean 'windows'?"),

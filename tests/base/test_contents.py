@@ -98,7 +98,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(file, tmp_path, monkeyp
         return whole(place)
 
     monkeypatch.setattr(contents, "_block", meddled)
-    with pytest.raises(QevalError, match="changes while it is read"):
+    with pytest.raises(QevalError, match="is changing while it is read"):
         contents.hashes([file], tmp_path)
 
 

@@ -91,7 +91,7 @@ def test_a_circle_of_links_is_a_sentence(tmp_path) -> None:
 def test_a_fifo_is_written_through(tmp_path) -> None:
     fifo, read = tmp_path / "fifo", []
     os.mkfifo(fifo)
-    with pytest.raises(QevalError, match="Nobody reads from") as caught:
+    with pytest.raises(QevalError, match="Nothing reads from") as caught:
         write_text(fifo, "x")
     assert "reader" in caught.value.hint
     reader = threading.Thread(target=lambda: read.append(fifo.read_bytes()), daemon=True)
@@ -139,7 +139,7 @@ def test_all_commands_treat_their_outputs_alike(qeval, tmp_path, command: str) -
     fifo = tmp_path / "fifo.html"
     os.mkfifo(fifo)
     done = qeval(*words, fifo, code=None)
-    assert "Nobody reads from" in done.stderr
+    assert "Nothing reads from" in done.stderr
     assert stat.S_ISFIFO(fifo.stat().st_mode)
 
 

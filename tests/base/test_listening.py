@@ -184,7 +184,9 @@ def test_logs_are_heard_and_go_on_as_before(library: str, caplog: pytest.LogCapt
                 length,
             )
         logger.info("Applied prompt returns empty string")
-    expected = "lm-eval cuts questions from the left where they are longer than the model takes (256 tokens)."
+    expected = (
+        "lm-eval cuts questions from the left where they are longer than the model accepts (256 tokens)."
+    )
     assert heard.drain() == (expected,)
     after = [list(logging.getLogger(name).handlers) for name in ("", library, library.partition(".")[0])]
     assert after == before

@@ -53,7 +53,7 @@ ODD = [
 @pytest.mark.parametrize("name", ODD)
 def test_no_name_leads_out_of_its_folder(tmp_path, name):
     assert not is_file_name(name)
-    with pytest.raises(QevalError, match="is no name of a file"):
+    with pytest.raises(QevalError, match="is not a possible file name"):
         inside(tmp_path, name)
 
 

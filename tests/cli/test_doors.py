@@ -112,7 +112,7 @@ def test_an_unreadable_directory_is_not_passed_over(qeval, tmp_path, monkeypatch
         return scan(folder)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    assert "two cannot be looked into: Permission denied" in refused(qeval("import", place, code=None), 1)
+    assert "two cannot be opened: Permission denied" in refused(qeval("import", place, code=None), 1)
 
 
 # --- names --------------------------------------------------------------------------------------
@@ -458,7 +458,7 @@ def test_a_closed_stdout_is_said_at_once(tmp_path, words):
 def test_a_summary_that_nobody_reads_is_not_waited_for(qeval, runs_dir, tmp_path, monkeypatch):
     store(runs_dir)
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(put(tmp_path / "summary", "FIFO")))
-    assert "Nobody reads from" in refused(qeval("gate", "--max-drop", "90", code=None), 1)
+    assert "Nothing reads from" in refused(qeval("gate", "--max-drop", "90", code=None), 1)
 
 
 def test_a_closed_stderr_changes_no_verdict(tmp_path):
@@ -571,7 +571,7 @@ def test_a_model_with_a_bad_file_is_refused_before_it_is_read(qeval, model, name
 def test_an_index_that_leads_elsewhere_is_refused(qeval, model, file):
     (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": file}}))
     words = ("run", "--model", model, "--schemes", "fp32,rtn", "--tasks", "arc_easy", "--limit", "2")
-    assert "names a file outside of the model" in refused(qeval(*words, code=None), 1)
+    assert "names a file outside the model" in refused(qeval(*words, code=None), 1)
 
 
 @pytest.fixture

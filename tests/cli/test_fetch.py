@@ -83,7 +83,7 @@ def test_what_the_schemes_read_too(hub: Hub, tmp_path) -> None:
     [
         ([], "There is nothing to fetch."),
         (["--suite", "demo", "--tasks", "piqa"], "exclude each other"),
-        (["--suite", "demo", "--schemes", "gptq"], "concern a model"),
+        (["--suite", "demo", "--schemes", "gptq"], "need a model"),
         (["--suite", "nowhere"], "There is no suite"),
     ],
 )

@@ -93,7 +93,7 @@ def test_the_same_for_a_program(model: Path, asked: list[Asked]) -> None:
         (("--gpu", "voodoo"), 2, "No figures are known for a GPU 'voodoo'. Known: a10, "),
         (("--gpu", "h100", "--price-per-hour", "-2"), 2, "An hour costs -2?"),
         (("--gpu", "h100", "--price-per-hour", "nan"), 2, "An hour costs nan?"),
-        (("--price-per-hour", "2"), 2, "There is no time to be paid for. Add --gpu"),
+        (("--price-per-hour", "2"), 2, "There is no time to price. Add --gpu"),
         (("--gpu", "t4", "--schemes", "fp16", "--placement", "resident"), 0, ""),
         (
             ("--gpu", "t4", "--schemes", "hqq,fp16", "--gpu-memory", "1GiB"),
@@ -113,7 +113,7 @@ def test_what_makes_no_sense_is_said_before_anything_is_counted(
 
 def test_time_needs_a_model() -> None:
     assert "Add --model" in plan("--gpu", "h100").stderr
-    assert "The toy takes no time" in plan("--gpu", "h100", "--model", "toy").stderr
+    assert "The toy takes too little time" in plan("--gpu", "h100", "--model", "toy").stderr
 
 
 @pytest.mark.slow

@@ -58,18 +58,22 @@ def test_a_limit_of_all_tasks_is_held_against_means_too(qeval, runs_dir):
 def test_the_report_draws_the_lines_of_earlier_runs(qeval, runs_dir, tmp_path):
     file = tmp_path / "r.html"
     for day in (1, 2, 3):
-        store(runs_dir, whole(), id=f"r{day}", created=f"2026-01-0{day}T00:00:00+00:00")
-    plain = qeval("report", "r2", "-o", file) and file.read_text()
+        store(runs_dir, whole(), id=f"night{day}", created=f"2026-01-0{day}T00:00:00+00:00")
+    plain = qeval("report", "night2", "-o", file) and file.read_text()
     assert "Over time" not in plain
-    qeval("report", "r2", "-o", file, "--history")
+    qeval("report", "night2", "-o", file, "--history")
     page = file.read_text()
     assert "Over time" in page
-    assert [f"r{day}" in page for day in (1, 2, 3)] == [True, True, False]
+    assert [f"night{day}" in page for day in (1, 2, 3)] == [True, True, False]
     assert 'class="limit"' in page
-    said = qeval("report", "r1", "-o", file, "--history").stderr
+    said = qeval("report", "night1", "-o", file, "--history").stderr
     assert "No earlier run of toy, suite toy," in said
-    assert file.read_text() == plain.replace("r2", "r1").replace("2026-01-02", "2026-01-01")
-    for words in (("-o", tmp_path / "r.md"), ("r1", "r2", "-o", file), ("--baseline", "bnb4", "-o", file)):
+    assert file.read_text() == plain.replace("night2", "night1").replace("2026-01-02", "2026-01-01")
+    for words in (
+        ("-o", tmp_path / "r.md"),
+        ("night1", "night2", "-o", file),
+        ("--baseline", "bnb4", "-o", file),
+    ):
         assert "--history" in qeval("report", *words, "--history", code=2).stderr
 
 

@@ -69,7 +69,7 @@ def test_what_fits_nowhere_ends_in_an_error_that_says_what_would(
     monkeypatch.setattr("qeval.load.memory.host_bytes", lambda: 16 * GIB)
     done = plan("--model", model, "--schemes", "fp16", "--gpu-memory", "24GiB")
     assert done.exit_code == 1
-    assert "of which there are 16.0 GiB" in done.stderr
+    assert "of host memory, and there are 16.0 GiB" in done.stderr
     assert "these would fit: bnb4" in done.stderr
     assert plan("--model", model, "--schemes", "bnb4", "--gpu-memory", "24GiB").exit_code == 0
     assert plan("--model", model, "--schemes", "fp16", "--gpu-memory", "1GiB").exit_code == 1

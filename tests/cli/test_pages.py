@@ -90,9 +90,9 @@ def test_two_variants_of_two_runs_are_paired(site):
     ("one", "other", "says"),
     [
         ("a/fp16", "short/bnb4", "not the same experiment"),
-        ("a/fp16", "wiki/bnb4", "no row in common"),
+        ("a/fp16", "wiki/bnb4", "no row on which both have all items"),
         ("a/fp16", "other/bnb4", "of different models"),
-        ("a/fp16", "a/fp16", "one variant twice"),
+        ("a/fp16", "a/fp16", "same variant was picked twice"),
         ("a/fp16", "copy/fp16", "very same scored items"),
         ("a/fp16", "a/gone", "has no variant 'gone'"),
         ("a/fp16", "damaged/bnb4", "truncated or damaged"),
@@ -309,7 +309,7 @@ def test_view_serves_the_list_unless_one_run_is_named(qeval, runs_dir, monkeypat
 def test_a_list_without_anything_to_compare_offers_nothing():
     page = listing([Entry("a", "/report/a")])
     assert "<form" not in page
-    assert "No run here has anything to compare" in page
+    assert "No run here has two variants to compare" in page
 
 
 def test_a_stop_of_a_run_is_not_another_baselines():

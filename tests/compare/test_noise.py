@@ -114,8 +114,8 @@ def test_the_floor_is_the_baselines_own() -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"status": "failed", "error": "No kernel."}, ": fp16 (again) was not scored to its end: No kernel."),
-        ({"status": "partial"}, ": fp16 (again) was not scored to its end."),
+        ({"status": "failed", "error": "No kernel."}, ": fp16 (again) was not fully scored: No kernel."),
+        ({"status": "partial"}, ": fp16 (again) was not fully scored."),
     ],
 )
 def test_a_second_scoring_that_broke_off_measures_nothing(changes, why: str) -> None:
@@ -221,8 +221,8 @@ def test_schemes_closer_than_the_spread_are_told_apart_by_luck() -> None:
         "gptq over 3 seeds, median (least to greatest): arc -2.00 (-8.00 to -2.00) points.",
         spread.LUCK,
         spread.ELSEWHERE,
-        "bnb4 and gptq are closer than that on arc: the choice between them there is luck.",
-        "Made once, as no seed acts or nobody asked: bnb4, awq.",
+        "bnb4 and gptq are closer than that on arc: choosing between them there is luck.",
+        "Made only once, as no seed has an effect or no repeats were asked for: bnb4, awq.",
     )
 
 
@@ -240,7 +240,7 @@ def test_a_repeat_that_broke_off_is_named_and_not_counted() -> None:
     made = repeated(make_run(3), same, "gptq", "gptq (seed 1)", path=False, status="failed", error="No text.")
     found = evidence(made)
     assert spread.spreads(found) == ()
-    assert spread.sentences(found)[0] == "gptq (seed 1) was not scored to its end: No text."
+    assert spread.sentences(found)[0] == "gptq (seed 1) was not fully scored: No text."
 
 
 def test_a_baselines_own_spread_begins_at_nought() -> None:

@@ -452,7 +452,7 @@ def test_two_results_of_the_api_in_one_directory_are_refused(qeval, tmp_path, ru
     write(place, nameless())
     write(place, nameless(), LATER)
     said = refused(qeval, runs_dir, place, code=2)
-    assert "neither says of which model" in said
+    assert "neither says for which model" in said
     assert "--name" in said
     one = qeval("import", place / f"results_{STAMP}.json", "--name", "fp16")
     assert RunDir(runs(one)).read().results[0].variant.name == "fp16"

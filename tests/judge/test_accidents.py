@@ -63,9 +63,9 @@ def test_a_model_that_changed_between_two_runs_is_another(change, qeval, runs_di
     assert "The runs are of different models" in said
     assert next(iter(change.values()))[:8] in said
     found = qeval("gate", "one", "two", *WIDE, "--allow-different-models").stdout
-    assert "Let pass by --allow-different-models" in found
+    assert "Allowed by --allow-different-models" in found
     qeval("report", "one", "two", "--allow-different-models", "-o", tmp_path / "r.md")  # without a gate
-    assert "Of another model than the baseline's" in (tmp_path / "r.md").read_text()
+    assert "Not of the baseline's model" in (tmp_path / "r.md").read_text()
 
 
 def test_a_variant_that_was_loaded_from_another_revision_does_not_pass(qeval, runs_dir) -> None:
@@ -163,10 +163,10 @@ def test_one_task_that_is_the_baselines_own_is_enough(qeval, runs_dir) -> None:
     run, read, items = whole(tasks=(ARC, BRC))
     copied = lambda cell: read(replace(cell, key=cell.key.replace("bnb4-arc", "fp16-arc")))  # noqa: E731
     name = store(runs_dir, (run, copied, items))
-    said = "the same numbers as the baseline's in all 400 items of arc: is this the same model?"
+    said = "the same numbers as the baseline on all 400 items of arc: is this the same model?"
     assert said in qeval("gate", name, *WIDE, code=5).stdout
     assert (
-        f"Let pass by --allow-identical: bnb4: {said}"
+        f"Allowed by --allow-identical: bnb4: {said}"
         in qeval("gate", name, *WIDE, "--allow-identical").stdout
     )
 
@@ -177,11 +177,11 @@ def test_equal_answers_and_equal_scores_are_told(qeval, runs_dir, tmp_path) -> N
     bare[:] = [()] * 400
     copied = lambda cell: replace(read(replace(cell, key="fp16-sums")), scores=bare)  # noqa: E731
     name = store(runs_dir, (run, copied, items))
-    assert "bnb4 gives its baseline's own answers in all 400 items" in qeval("gate", name, *WIDE).stdout
+    assert "bnb4 gives exactly the baseline's answers to all 400 items" in qeval("gate", name, *WIDE).stdout
     table = tmp_path / "t.csv"
     table.write_text("variant,task,score,n,model\nfp16,a,.5,900,m\nbnb4,a,.5,900,m\n")
     qeval("import", "--scores", table, "--baseline", "fp16")
-    assert "bnb4 has its baseline's own scores in the one task:" in qeval("gate", *WIDE).stdout
+    assert "bnb4 has exactly the baseline's scores on the one task:" in qeval("gate", *WIDE).stdout
 
 
 # --- tables of scores ---------------------------------------------------------------------------
@@ -286,7 +286,7 @@ def test_what_no_hash_proves_is_compared(change, said, qeval, tmp_path) -> None:
         write(tmp_path / "out" / name, table, samples={"sums": lines})
     found = gate_import(qeval, tmp_path / "out", "m[scheme=fp16]", code=5).stdout
     assert said in found
-    assert "Settle it, or except the task with --ungated sums." in found
+    assert "Settle it, or exempt the task with --ungated sums." in found
 
 
 def test_a_metric_of_lm_eval_of_no_known_direction_is_left_out(qeval, tmp_path) -> None:
@@ -326,7 +326,7 @@ def test_a_run_of_perplexities_alone_is_judged_by_the_usual_ratio(qeval, runs_di
     fine, bad = whole(tasks=(WIKI,)), whole(tasks=(WIKI,), effect=-0.3)
     found = qeval("gate", store(runs_dir, fine), "--max-drop", "1", "--verbose").stdout
     assert "1.10  PASS" in found
-    assert "Rule 1 (max_drop 1) has nothing to judge: all tasks of this run are perplexities." in found
+    assert "Rule 1 (max_drop 1) has nothing to judge: all tasks in this run are perplexities." in found
     qeval("gate", store(runs_dir, bad, id="bad"), "--max-drop", "1", code=3)
 
 
@@ -340,14 +340,14 @@ def test_advice_alone_requires_nothing_of_perplexities(qeval, runs_dir, tmp_path
 def test_a_rule_that_is_hidden_for_some_of_its_variants_says_for_which(qeval, runs_dir, tmp_path) -> None:
     text = "[[rule]]\nmax_drop = 60\nvariants = '?[np]*'\n[[rule]]\nmax_drop = 70\nvariants = 'bnb4'\n"
     said = qeval("gate", store(runs_dir, whole(3)), *by_policy(tmp_path, text)).stdout
-    assert "Rule 1 (max_drop 60) does not judge bnb4: other rules hold there." in said
+    assert "Rule 1 (max_drop 60) does not judge bnb4: other rules apply there." in said
 
 
 @pytest.mark.parametrize(
     ("limit", "said"),
     [
-        ("max_flips = 0.99", "The limit of 99% flips on arc lets every second answer change."),
-        ("max_flips = 0.999", "The limit of 99.9% flips on arc lets every second answer change."),
+        ("max_flips = 0.99", "The limit of 99% flips on arc lets half of the answers change."),
+        ("max_flips = 0.999", "The limit of 99.9% flips on arc lets half of the answers change."),
         (
             "min_recovery = 0.01",
             "The limit of min_recovery 0.01 on arc lets 25.00, the score of guessing, through.",
@@ -362,7 +362,8 @@ def test_limits_that_let_everything_through_are_told(limit, said, qeval, runs_di
 
 def test_an_exception_for_no_task_is_told(qeval, runs_dir) -> None:
     assert (
-        "--ungated wikki names no task" in qeval("gate", store(runs_dir), *WIDE, "--ungated", "wikki").stdout
+        "--ungated wikki matches no task"
+        in qeval("gate", store(runs_dir), *WIDE, "--ungated", "wikki").stdout
     )
 
 
@@ -390,7 +391,7 @@ def test_a_gated_run_says_everywhere_what_was_let_pass(qeval, tmp_path, monkeypa
     result = qeval(*words, "--schemes", "fp16,bnb4", "--json")
     gate = json.loads(result.stdout)["gate"]
     assert (gate["verdict"], gate["exit_code"]) == ("PASS", 0)
-    let = "Let pass by --ungated: bnb4: wikitext is judged by no required rule"
+    let = "Allowed by --ungated: bnb4: wikitext is judged by no required rule"
     assert any(note.startswith(let) for note in gate["notes"])
     assert let in result.stderr
     assert let in (tmp_path / "summary.md").read_text().replace("\\", "")

@@ -273,8 +273,8 @@ def test_what_is_let_pass_is_named_in_every_output(qeval, runs_dir, tmp_path, mo
     document = qeval("gate", run, *WIDE, *allowed, "--json").stdout
     texts = (result.stdout, result.stderr, document, (tmp_path / "j.xml").read_text())
     for text in (*texts, (tmp_path / "summary.md").read_text().replace("\\", "")):
-        assert "Let pass by --allow-identical" in text
-        assert "Let pass by --allow-unquantised" in text
+        assert "Allowed by --allow-identical" in text
+        assert "Allowed by --allow-unquantised" in text
     assert "with exceptions" in (tmp_path / "b.json").read_text()
     least = qeval("gate", run, *WIDE, *allowed, "--quiet").stdout
     reports = [tmp_path / name for name in ("r.html", "r.md", "r.json")]
@@ -283,7 +283,7 @@ def test_what_is_let_pass_is_named_in_every_output(qeval, runs_dir, tmp_path, mo
     for path in (*reports, tmp_path / "short.md"):
         least += path.read_text().replace("\\", "")
     for option in allowed:
-        assert least.count(f"Let pass by {option}") == 5
+        assert least.count(f"Allowed by {option}") == 5
 
 
 def test_every_output_begins_with_verdict_model_run_and_date(qeval, runs_dir, tmp_path, monkeypatch) -> None:

@@ -195,9 +195,9 @@ def test_only_what_did_not_pass_has_a_row_unless_more_is_asked_for(mixed):
     rows = [line for line in lines if line.split()[:1] in ([name] for name in mixed.verdicts)]
     assert len(rows) == len(mixed.decisions) - len(passed)
     assert not any(line.rstrip().endswith(" PASS") for line in lines)
-    assert f"{len(passed)} more rules hold (--verbose shows each)." in lines
+    assert f"{len(passed)} more rules passed (--verbose shows each)." in lines
     held = replace(mixed, decisions=tuple(passed))
-    assert "All rules hold (--verbose shows each)." in table(held)
+    assert "All rules passed (--verbose shows each)." in table(held)
     assert "Δ (90% interval)" not in table(held)
 
 
@@ -299,7 +299,7 @@ def test_the_step_summary(mixed):
 def test_the_step_summary_folds_what_passed(mixed):
     opened, _, folded = github.github_summary(mixed).partition("<details><summary>")
     passed = sum(one.status == "PASS" for one in mixed.decisions)
-    assert folded.startswith(f"{passed} rules hold</summary>\n\n| variant")
+    assert folded.startswith(f"{passed} rules passed</summary>\n\n| variant")
     assert opened.count("| PASS |") == 0
     assert folded.count("| PASS |") == passed
     assert folded.endswith("\n</details>\n")

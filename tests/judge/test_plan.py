@@ -115,7 +115,7 @@ def test_a_plan_without_a_policy():
     assert list(rows[0].needed) == ["0.5", "1", "2"]
     text = plan.table(rows)
     assert re.search(r"arc_challenge +1172 +10\.0% +2\.36 points +249", text)
-    assert "wikitext: How much its items change is not known" in text
+    assert "wikitext: It is not known how much its items change" in text
 
 
 def leaderboard():
@@ -167,13 +167,13 @@ def test_answers_by_number_of_items(n, answer):
 def test_an_impossible_policy_is_called_so():
     rows = planned((ARC, TRUTH), (Rule(max_drop=1.0),), 100)
     text = plan.table(rows)
-    assert "This policy cannot be passed, not even by an identical model" in text
+    assert "This policy cannot be passed with these items, not even by an identical model" in text
     rows = planned((ARC, TRUTH), (Rule(max_drop=1.0, tier="advisory"), Rule(max_drop=40.0)), 100)
     assert {row.answer for row in rows if row.tier == "advisory"} == {"impossible"}
     assert not any(row.undecided for row in rows)
     assert "cannot be passed" not in plan.table(rows)  # advice fails nobody
     assert "arc, truth." in text
-    assert "not even the baseline would pass; it takes about 630" in text
+    assert "not even the baseline would pass; about 6303 are needed" in text
 
 
 def test_zero_items_prove_nothing():
@@ -378,7 +378,7 @@ def test_no_limit_below_twice_the_noise_floor_is_called_provable(limit):
         assert held["arc"] == answer
         assert set(held.values()) <= {"provable", answer}
         told = plan.table(held_to_noise(rows, evidence), undecidable(rows, evidence))
-        assert (answer == "below noise") == ("arc: " in told and "so it is undecidable" in told)
+        assert (answer == "below noise") == ("arc: " in told and "so it cannot be decided" in told)
 
 
 def test_too_few_items_stay_too_few_whatever_the_noise():
@@ -430,4 +430,4 @@ def test_the_document_is_json():
 
 def test_a_small_limit_is_not_shown_as_none() -> None:
     (row,) = planned((ARC,), (Rule(max_drop=0.0001),), 100)
-    assert row.reason.startswith("0.0001 points cannot be proved")
+    assert row.reason.startswith("100 items cannot rule out a drop of 0.0001 points:")

@@ -136,7 +136,7 @@ def test_a_connection_that_stays_broken_leaves_nothing_that_looks_whole(hub: Hub
 def test_a_file_that_arrives_with_another_byte_is_refused(hub: Hub, tmp_path, name) -> None:
     hub.add("model", "org/name", FILES)
     hub.spoilt = {name}
-    with pytest.raises(QevalError, match=f"{name} of org/name did not arrive whole"):
+    with pytest.raises(QevalError, match=f"{name} of org/name did not arrive complete"):
         got(tmp_path)
     assert not (tmp_path / "models").exists()
     hub.spoilt = set()
@@ -207,7 +207,7 @@ def test_a_repository_that_is_not_there_is_a_sentence(hub: Hub, tmp_path) -> Non
 
 def test_a_file_outside_of_its_repository_is_refused(hub: Hub, tmp_path) -> None:
     hub.add("dataset", "org/name", FILES | {"a/../../../escaped.json": b"{}"})
-    with pytest.raises(QevalError, match="names a file outside of itself"):
+    with pytest.raises(QevalError, match="names a file outside itself"):
         fetch(Wanted("dataset", "org/name", "org/name", list), tmp_path / "to", lambda _: None)
     assert not list(tmp_path.rglob("escaped.json"))
 

@@ -170,7 +170,7 @@ def test_one_folder_holds_one_revision_of_a_set(hub, tmp_path) -> None:
     got(SetNeeded("org/set", frozenset({"small"})), tmp_path / "other")  # the remedy
     hub.add("dataset", "org/set", SET | {"small/test.jsonl": b"{1}\n"})
     got(SetNeeded("org/set", frozenset({"small"})), tmp_path / "other")  # a newer one takes its place
-    with pytest.raises(QevalError, match="wanted at old"):
+    with pytest.raises(QevalError, match="needed at old"):
         got(SetNeeded("org/set", frozenset({"small"}), revision="old"), tmp_path / "other")
 
 

@@ -105,8 +105,8 @@ def test_what_fits_nowhere_is_refused_with_what_would() -> None:
     refused = placed("fp16", 24, host=16 * GIB).refused
     assert refused is not None
     assert refused.message == (
-        "m as fp16 takes 25.7 GiB of GPU memory, and there are 24.0 GiB; streamed it takes 2.75 GiB there and"
-        " 26.1 GiB of host memory, of which there are 16.0 GiB."
+        "m as fp16 takes 25.7 GiB of GPU memory, and there are 24.0 GiB; streamed, it takes 2.75 GiB there"
+        " and 26.1 GiB of host memory, and there are 16.0 GiB."
     )
     assert refused.hint.startswith("Use a machine with 26.1 GiB of memory, or a smaller model.")
     assert "these would fit: bnb4, gptq" in refused.hint

@@ -36,7 +36,7 @@ def test_an_unfinished_variant_is_compared_as_in_a_report_on_it(made, part):
     met = versus(own)
     for one in met.others:
         true = built(with_baseline(run, one.run.baseline), read, items)
-        assert one.title == true.title
+        assert one.title == f"Against {one.run.baseline}: {true.title}"
         assert [replace(entry, fixed=()) for entry in one.ranking.entries] == [
             replace(entry, fixed=()) for entry in true.ranking.entries
         ]

@@ -342,7 +342,7 @@ def test_a_dead_link_says_so(browser, page):
     browser.get("about:blank")
     browser.get(f"{page}#flips?item={quote('no/such/item', '')}")
     settled(browser)
-    assert "not in this page" in texts(browser, "#flip-lost")[0]
+    assert "not on this page" in texts(browser, "#flip-lost")[0]
 
 
 def test_what_was_written_stands_side_by_side(driver, tmp_path):

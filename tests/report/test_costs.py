@@ -63,7 +63,7 @@ def test_a_share_is_shown_beside_the_bits_where_one_is_known():
     assert [row["Quantised share"] for row in rows] == ["-", "9.3%"]
     facts = dict(provenance_facts(run, result))
     assert facts["Bits per weight"] == "4.50 in the quantised layers, 14.2 over the model"
-    assert facts["Quantised share"] == "9.3% of the weights, embeddings and head apart"
+    assert facts["Quantised share"] == "9.3% of the weights, not counting embeddings and head"
     eight = replace(result, provenance=replace(told, bits_per_weight=8.0, bits_overall=15.0))
     (bits,) = (
         axis for axis in costs.axes(replace(run, results=(result, eight))) if axis.title == "Bits per weight"

@@ -96,7 +96,8 @@ def test_a_variant_that_lacks_a_task_is_no_equivalent_one(status):
     assert (
         told
         == {
-            "done": "Not scored, though the baseline has it, so nothing sums the variant up: bnb4 truth.",
+            "done": "Not scored although the baseline has it, so the variant cannot be summed up:"
+            " bnb4 truth.",
             "partial": "Not finished, so some tasks are missing: bnb4.",
         }[status]
     )
@@ -164,8 +165,8 @@ def test_each_caution_is_said_once_in_every_format():
         toy,
         f"gptq: {own}",
         "this is a smoke test, not a measurement.",
-        "Contexts were cut on the left to fit the model: 12 of each of bnb4, gptq.",
-        "Less than 60% of the weights are quantised, embeddings and head apart: gptq 30.0%.",
+        "Contexts were truncated on the left to fit the model: 12 of each of bnb4, gptq.",
+        "Less than 60% of the weights are quantised, not counting embeddings and head: gptq 30.0%.",
         "The noise floor was not measured",
     )
     for text in everything(made):

@@ -20,7 +20,7 @@ from qeval.report.facts import Asked, commands, provenance_facts, run_facts
         (
             "streamed",
             True,
-            {"Placement": "streamed from host memory layer by layer, and dequantised as they are reached"},
+            {"Placement": "streamed from host memory layer by layer, and dequantised layer by layer"},
         ),
     ],
 )

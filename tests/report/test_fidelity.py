@@ -74,7 +74,7 @@ def test_the_page_shows_all_of_it_and_runs_none_of_it(context):
     for cells in (*context.fidelity.rows, *context.fidelity.more, *context.fidelity.traces):
         assert len(cells[2:]) > 3
     assert page.count("Worst passages:") == 1
-    assert "Answers that are followed" in page
+    assert "Traced answers" in page
 
 
 def test_markdown_keeps_texts_in_their_fence(context):
@@ -88,8 +88,8 @@ def test_markdown_keeps_texts_in_their_fence(context):
 def test_sentences_say_what_a_reader_must_know(evidence):
     said = " ".join(fidelity.sentences(evidence.fidelity))
     assert "its noise floor" in said
-    assert "1536 of 1537 positions were measured; a gate lets none of it pass." in said
-    assert "padded rows of the head, 3, were cut before the softmax." in said
+    assert "1536 of 1537 positions were measured; no rule of a gate passes on that." in said
+    assert "3 padding rows of the head were cut off before the softmax." in said
     assert fidelity.NOT_TOLD_APART not in said
 
 

@@ -284,10 +284,8 @@ def test_a_page_that_cannot_hold_all_flips_says_so(monkeypatch):
     monkeypatch.setattr(explorers, "MOST_ITEMS", 25)
     capped = context(run, read, items)
     page = FORMATS[".html"].render(capped, Options())
-    said = (
-        f"{capped.explorer.total} answers changed in all; 25 of them are in this page, and the rest stay in"
-    )
+    said = f"{capped.explorer.total} answers changed in all; 25 of them are on this page, and the rest are in"
     assert said in page
     assert "items once, however many variants changed them" in page
     monkeypatch.undo()
-    assert "the rest stay in" not in FORMATS[".html"].render(context(run, read, items), Options())
+    assert "the rest are in" not in FORMATS[".html"].render(context(run, read, items), Options())

@@ -140,7 +140,7 @@ def test_an_advisory_rule_changes_no_verdict():
     assert verdict.status == "PASS"
     assert len(verdict.advice) == 1
     html = render_html(context)
-    assert "allowed: -0.001 (advice)" in html
+    assert "allowed: -0.001 (advisory)" in html
     assert "allowed: -50;" in html or "; allowed: -50<" in html
 
 
@@ -148,7 +148,7 @@ def test_an_advisory_rule_alone_is_marked_as_advice():
     rules = (Rule(tasks="truth", max_drop=50.0), Rule(tasks="arc", max_drop=0.001, tier="advisory"))
     context = rendered(make_run(2, n_items=300, effect=-0.05, seed=1), Policy(rules))
     assert context.lines[1].figures[0].advisory
-    assert "(advice)</span>" in render_html(context)
+    assert "(advisory)</span>" in render_html(context)
 
 
 def test_forgiveness_is_printed():
@@ -156,7 +156,7 @@ def test_forgiveness_is_printed():
     context = rendered(make_run(2, n_items=50), policy)
     for text in (render_html(context), render_markdown(context)):
         assert "Limited runs are allowed to pass (--allow-limited)." in text
-        assert "Undecided rules are let through (--allow-inconclusive)." in text
+        assert "Undecided rules are allowed to pass (--allow-inconclusive)." in text
 
 
 def hostile_run():
@@ -234,7 +234,7 @@ def bad_runs():
             {"results": (replace(failed, variant=run.results[0].variant), *run.results[1:])},
             "The baseline failed",
         ),
-        "one variant": (whole, alone, "one variant only"),
+        "one variant": (whole, alone, "There is only one variant"),
         "no items": (make_run(2, n_items=0), {}, "Nothing was scored"),
         "no cells": (
             whole,
@@ -325,7 +325,7 @@ def test_the_short_form_has_five_columns_at_most_and_keeps_the_worst(variants):
     assert all(line.count("|") - 1 <= 5 for line in text.splitlines() if line.startswith("|"))
     assert "average" in heads[0]
     assert "arc_5" in heads[0]
-    assert "*4 more rows stand in the full report.*" in text
+    assert "*4 more rows are in the full report.*" in text
     assert "more rows stand" not in render_markdown(rendered((run, lost, items)))
 
 

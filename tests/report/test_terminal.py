@@ -70,7 +70,7 @@ def test_decisions_are_told_in_their_own_words():
 
 
 def test_limits_and_an_empty_run_are_said():
-    assert "Only a part of the items" in summary(make_run(2, n_items=20, n_available=100))[2]
+    assert "Only some of the items" in summary(make_run(2, n_items=20, n_available=100))[2]
     assert summary(make_run(2, n_items=0))[2] == "Nothing was scored."
 
 

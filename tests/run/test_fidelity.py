@@ -90,7 +90,7 @@ def test_a_run_of_others_is_refused(qeval, runs_dir, tmp_path):
     qeval(*TOY)
     place = Store(runs_dir).open(None)
     place.write(replace(place.read(), source="a leaderboard"))
-    with pytest.raises(QevalError, match="was scored by others"):
+    with pytest.raises(QevalError, match="was scored by another tool"):
         measure_run(place, FidelityWish(parse("prose")), Places(tmp_path), lambda *_: None)
 
 

@@ -103,7 +103,7 @@ def test_a_repeat_that_fails_is_told_and_the_rest_stands(qeval, runs_dir: Path, 
 def test_nothing_is_repeated_of_what_was_not_scored_to_its_end(qeval, runs_dir: Path) -> None:
     words = ("run", "--model", "toy[items=60,fail=gptq]", "--schemes", "fp16,awq,gptq", "--tasks", TASKS)
     said = qeval(*words, *BOTH, code=1)
-    assert "[gptq (seed 1)] gptq was not scored to its end, so it is not scored once more." in said.stderr
+    assert "[gptq (seed 1)] gptq was not fully scored, so it is not scored again." in said.stderr
     assert [len(repeats_of(one)) for one in the_run(runs_dir).results] == [1, 2, 0]
 
 
@@ -131,7 +131,9 @@ def test_where_no_seed_acts_there_is_nothing_to_repeat(tmp_path: Path) -> None:
         [("seed", 5), ("backend", "torch")],
         [("seed", 6), ("backend", "torch")],
     ]
-    with pytest.raises(UsageError, match="has nothing to repeat: no seed acts on any of these") as caught:
+    with pytest.raises(
+        UsageError, match="has nothing to repeat: no seed has an effect on any of these"
+    ) as caught:
         repeats(order, refused={"gptq[seed=4,backend=torch]"})
     assert caught.value.hint == "no seed acts on fp16; no seed acts on rtn."
 
@@ -193,24 +195,25 @@ def test_a_plan_names_margins_below_twice_the_floor(qeval, tmp_path: Path) -> No
         if one["reach"]
     }
     twice = 200 * reach["arc_challenge"]
-    words = f"is below twice the noise floor ({twice:.2f} points), so it is undecidable."
+    words = f"is below twice the noise floor ({twice:.2f} points), so it cannot be decided."
     below, above = (
         qeval("plan", "--from", "toy", "--max-drop", f"{points:.3f}", code=4).stdout
         for points in (twice - 0.01, twice + 0.01)
     )
-    assert f"arc_challenge: {twice - 0.01:.2f} points {words}" in below
-    assert f"arc_challenge: {twice + 0.01:.2f} points is below" not in above
+    assert f"arc_challenge: a drop of {twice - 0.01:.2f} points {words}" in below
+    assert f"arc_challenge: a drop of {twice + 0.01:.2f} points is below" not in above
     near = qeval("plan", "--from", "toy", "--max-drop", f"{twice - 0.0001:.5f}", code=4).stdout
-    assert f"arc_challenge: {twice - 0.0001:.4f} points is below twice the noise floor ({twice:.4f}" in near
-    assert f"arc_challenge: 0.5 or 1 or 2 points {words}" in qeval("plan", "--from", "toy").stdout
+    assert (
+        f"arc_challenge: a drop of {twice - 0.0001:.4f} points is below twice the noise floor ({twice:.4f}"
+        in near
+    )
+    assert f"arc_challenge: a drop of 0.5 or 1 or 2 points {words}" in qeval("plan", "--from", "toy").stdout
     (tmp_path / "p.toml").write_text(
         '[[rule]]\nmax_flips = 0.02\n[[rule]]\ntasks = "wikitext"\nmax_ppl_ratio = 1.000001\n'
     )
     asked = ("--policy", tmp_path / "p.toml", "--json")
     told = json.loads(qeval("plan", "--from", "toy", *asked, code=4).stdout)["noise"]
-    assert any(
-        one.startswith("arc_challenge: 2.0% of flips is below twice the noise floor (") for one in told
-    )
+    assert any(one.startswith("arc_challenge: 2.0% flips is below twice the noise floor (") for one in told)
     assert any(one.startswith("wikitext: x1.000001 is below twice the noise floor (x1.0000") for one in told)
 
 

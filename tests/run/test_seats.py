@@ -234,9 +234,9 @@ def test_a_run_keeps_the_threads_that_it_began_with(
         (("--workers", "2", "--devices", "all"), "--devices and --workers exclude each other"),
         (("--device", "cuda:1", "--devices", "0"), "--devices and --device exclude each other"),
         (("--device", "cuda", "--workers", "2"), "--workers share the CPU"),
-        (("--threads", "2"), "--threads concerns the CPU"),
+        (("--threads", "2"), "--threads applies to the CPU only"),
         (("--workers", "4096"), "4096 workers of 1 threads are more than the"),
-        (("--devices", "all"), "The toy calculates on no GPU"),
+        (("--devices", "all"), "The toy does not use a GPU"),
         (("--workers", "0"), "0 is not in the range"),
     ],
 )
@@ -272,7 +272,7 @@ def test_gpus_of_a_variant_are_one_seat(machine) -> None:
         ({"device": "cuda:1"}, "--gpus-per-variant and --device exclude"),
         ({"placement": "streamed"}, "--gpus-per-variant and --placement streamed exclude"),
         ({"no_materialize": True}, "--gpus-per-variant and --no-materialize exclude"),
-        ({"model": "toy", "schemes": "toy"}, "The toy calculates on no GPU"),
+        ({"model": "toy", "schemes": "toy"}, "The toy does not use a GPU"),
     ],
 )
 def test_several_gpus_for_a_variant_exclude_what_says_otherwise(words, says: str) -> None:

@@ -83,7 +83,7 @@ def test_secrets_are_nowhere_in_what_slurm_keeps(call, tmp_path: Path) -> None:
     plans = [file.read_text() for file in (tmp_path / "runs").rglob("*.json")]
     assert not [text for text in plans if TOKEN in text]
     refused = call(*TOY, "--executor", "slurm", f"--sbatch-args=--comment={TOKEN}", code=Exit.USAGE)
-    assert "A secret stands in the command" in refused.stderr
+    assert "The command contains a secret" in refused.stderr
     assert TOKEN not in refused.stderr
 
 

@@ -231,7 +231,7 @@ def test_of_awq_what_shares_a_scale_is_swapped_together(damaged, tmp_path):
     [
         (("--model", "toy", "--scheme", "bnb4"), "The toy has no modules."),
         (("--model", "demo", "--scheme", "bnb4,bnb8"), "--scheme names several schemes."),
-        (("--model", "demo", "--scheme", "bnb4", "--fidelity", "trace:own"), "Blame follows no traces."),
+        (("--model", "demo", "--scheme", "bnb4", "--fidelity", "trace:own"), "Blame cannot follow traces."),
         (
             ("--model", "demo", "--scheme", "bnb4", "--fidelity", "prose,trace:own"),
             "names several protocols.",

@@ -788,7 +788,7 @@ def test_what_libraries_warn_of_stands_beside_the_numbers_once(
     _, said = score(a_job(tmp_path, llama))
     expected = (
         "The fast path is not available because of this machine.",
-        "lm-eval cuts questions from the left where they are longer than the model takes (256 tokens).",
+        "lm-eval cuts questions from the left where they are longer than the model accepts (256 tokens).",
     )
     (done,) = [event for event in said if isinstance(event, Done)]
     assert [note for note in done.provenance.notes if note in expected] == list(expected)

@@ -271,9 +271,9 @@ def _files(root: Path, pattern: str) -> list[Path]:
 
 
 def _refuse(error: OSError) -> NoReturn:
-    """Raises QevalError for a directory that cannot be looked into: its files would be missing in silence."""
+    """Raises QevalError for a directory that cannot be opened: its files would be missing in silence."""
     raise QevalError(
-        f"{error.filename} cannot be looked into: {reading.told(error)}.", "Check its permissions."
+        f"{error.filename} cannot be opened: {reading.told(error)}.", "Check its permissions."
     ) from error
 
 

@@ -74,7 +74,7 @@ def _check(files: Iterable[ResultsFile], task: str) -> None:
                 raise QevalError(
                     f"{task} was asked with different settings: {field} is {_shown(one)} in "
                     f"{first.path}, and {_shown(two)} in {other.path}.",
-                    f"Run lm_eval again for one of them; by itself either can be imported: qeval import "
+                    f"Run lm_eval again for one of them; either can be imported on its own: qeval import "
                     f"{first.path}",
                 )
 

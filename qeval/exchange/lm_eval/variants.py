@@ -130,8 +130,8 @@ def _refuse_two_of_one_task(found: Sequence[ResultsFile]) -> None:
         for task in results.tasks():
             if task in known:
                 raise UsageError(
-                    f"{known[task].path} and {results.path} both have {task}; neither says of which model.",
-                    "Import each file by itself, under a name of its own: qeval import FILE --name NAME",
+                    f"{known[task].path} and {results.path} both have {task}; neither says for which model.",
+                    "Import each file on its own, under its own name: qeval import FILE --name NAME",
                 )
             known[task] = results
 

@@ -39,7 +39,7 @@ def _excepted(outcome: Outcome) -> bool:
     """Whether the gate passes by what it was told to let pass."""
     limited = any(one.comparison is not None and one.comparison.limited for one in outcome.decisions)
     undecided = any(one.status == "INCONCLUSIVE" for one in outcome.decisions if one.rule.tier == "required")
-    return limited or undecided or any(one.startswith("Let pass") for one in outcome.notes)
+    return limited or undecided or any(one.startswith("Allowed by") for one in outcome.notes)
 
 
 FORMAT = Format("badge", badge, "Write a shields.io endpoint badge here.")

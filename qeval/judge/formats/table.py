@@ -45,7 +45,11 @@ def _rows(outcome: Outcome, shown: Sequence[Decision], width: int | None) -> str
 def _closed(outcome: Outcome, shown: Sequence[Decision]) -> str:
     passed = len(outcome.decisions) - len(shown)
     which = (
-        "All rules hold" if not shown else "1 more rule holds" if passed == 1 else f"{passed} more rules hold"
+        "All rules passed"
+        if not shown
+        else "1 more rule passed"
+        if passed == 1
+        else f"{passed} more rules passed"
     )
     return f"{which} (--verbose shows each)."
 

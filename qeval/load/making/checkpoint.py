@@ -89,7 +89,7 @@ def checkpoint(recipe: Recipe, spec: SchemeSpec, method: int, libraries: Iterabl
             raise QevalError(
                 f"The files of {recipe.model} or its calibration text changed while it was quantised: the"
                 " checkpoint is not kept.",
-                "Run the same command again when they are whole.",
+                "Run the same command again when they are complete.",
             )
 
     return build_directory(target, make)
@@ -166,7 +166,7 @@ def _check_length(model: Any, chosen: calibration.Calibration) -> None:
     longest = getattr(model.config, "max_position_embeddings", None)
     if longest and chosen.length > longest:
         raise QevalError(
-            f"Calibration samples of {chosen.length} tokens are longer than the model takes ({longest}).",
+            f"Calibration samples of {chosen.length} tokens are longer than the model accepts ({longest}).",
             f"Use length={longest}.",
         )
 

@@ -46,7 +46,7 @@ def placed(recipe: Recipe, spec: SchemeSpec, told: Calibration) -> Recipe:
     raise QevalError(
         f"Quantising {recipe.model} by {spec.name} takes {size(least)} of {recipe.device} and {size(plain)}"
         f" of host memory; there are {size(free)} and {size(host or 0)} free.",
-        f"Make it where there is more, with qeval quantize, or with fewer samples={told.samples} of"
+        f"Make it on a machine with more, with qeval quantize, or with fewer samples={told.samples} of"
         f" length={told.length}; or name a ready checkpoint: {spec.name}@DIRECTORY.",
     )
 

@@ -34,7 +34,7 @@ def _known(error: Exception, text: str, name: str, device: str) -> Iterator[tupl
     yield (
         "trust_remote_code" in text,
         QevalError(
-            f"{name} brings code of its own, which is not run unasked.",
+            f"{name} brings code of its own, which is not run without your permission.",
             "Read that code, and if you trust it add --trust-remote-code.",
         ),
     )

@@ -166,7 +166,7 @@ def _without_place(recipe: Recipe, name: str) -> QevalError:
     stacks = "expert" in name
     why = "which transformers holds in stacks" if stacks else "which the model has not"
     return QevalError(
-        f"{recipe.source.path} packs {name}, {why}, so that transformers cannot read it.",
+        f"{recipe.source.path} packs {name}, {why}, so transformers cannot read it.",
         "Score another form of it, such as a GGUF file, or quantise the model here: bnb4, hqq or rtn."
         if stacks
         else "Check that the checkpoint and its config.json belong together.",

@@ -111,7 +111,7 @@ def _check_types(recipe: Recipe, unexpected: Collection[str]) -> None:
         if not whole and len(stored.shape) > 1 and name not in unexpected:
             raise QevalError(
                 f"{name} of {recipe.source.path} is stored as {stored.dtype}, and no quantization_config"
-                " tells what its numbers stand for.",
+                " says what its numbers stand for.",
                 "Download the checkpoint again, with the config.json that belongs to it.",
             )
 

@@ -141,7 +141,7 @@ def make(recipe: Recipe) -> Path:
     """
     if not 0 < float(recipe.options["damp"]) < 1:
         raise QevalError(
-            f"damp={recipe.options['damp']} is not a share between 0 and 1, as gptqmodel takes it.",
+            f"damp={recipe.options['damp']} is not between 0 and 1, as gptqmodel requires.",
             "Leave it out for 0.05, or write another, such as damp=0.01.",
         )
     return checkpoint.checkpoint(

@@ -88,7 +88,7 @@ def _cut(text: str) -> str:
     """The text, ended at a line's end where it would not fit into a comment."""
     if len(text.encode("utf-8", "replace")) <= SHORT_BYTES:
         return text
-    note = "\n\n*The rest did not fit here; it stands in the full report.*\n"
+    note = "\n\n*The rest did not fit here; it is in the full report.*\n"
     kept = text.encode("utf-8", "replace")[: SHORT_BYTES - len(note.encode())].decode("utf-8", "ignore")
     return kept.rpartition("\n")[0].rstrip() + note
 
@@ -247,7 +247,7 @@ _SHORT_FIDELITY = (0, 1, 3, 4, 5)
 def _short_scores(context: Context) -> Markdown:
     """The same with at most five columns."""
     shown, left = foremost(context, _SHORT_COLUMNS - 1)
-    rest = f"\n\n*{left} more {'row stands' if left == 1 else 'rows stand'} in the full report.*"
+    rest = f"\n\n*{left} more {'row is' if left == 1 else 'rows are'} in the full report.*"
     return Markdown(f"{_scores(shown)}{rest if left else ''}")
 
 

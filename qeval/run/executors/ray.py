@@ -85,7 +85,7 @@ def opened(order: Order) -> Iterator[Seats]:
         room = _room(ray, "GPU", gpus) if gpus else _room(ray, "CPU", order.threads or 1)
         if not room:
             what = f"{gpus} GPUs" if gpus else f"{order.threads or 1} CPUs"
-            raise QevalError(f"No node of the cluster has {what} for a worker.", "Look at it: ray status.")
+            raise QevalError(f"No node of the cluster has {what} for a worker.", "Check it with: ray status.")
         yield Seats(tuple(Seat(number) for number in range(order.workers or room)))
     finally:
         del _open[:]
@@ -303,7 +303,7 @@ def _connect(ray: Any, address: str | None) -> None:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise QevalError(
-            f"No cluster of Ray can be joined: {_first_line(str(error))}", "Look for it: ray status."
+            f"No cluster of Ray can be joined: {_first_line(str(error))}", "Check it with: ray status."
         ) from error
     finally:
         if threading.current_thread() is threading.main_thread() and heard is not None:

@@ -1,4 +1,4 @@
-"""A Slurm array job of `qeval worker`, and a job behind it that reports and judges."""
+"""A Slurm array job of `qeval worker`, and a job after it that reports and judges."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def check(order: Order, words: Sequence[str]) -> None:
     for word in (*words, *_own(order.sbatch_args)):
         if withheld(word) != word:
             raise UsageError(
-                f"A secret stands in the command ({withheld(word).replace(WITHHELD, '...')}).",
+                f"The command contains a secret ({withheld(word).replace(WITHHELD, '...')}).",
                 "Slurm keeps what is submitted. Log in on the nodes: hf auth login.",
             )
     if not order.dry_run and shutil.which("sbatch") is None:
         raise QevalError(
             "--executor slurm needs Slurm's sbatch, and there is none here.",
-            "Call it where jobs are submitted; --prepare and `qeval worker` do without Slurm.",
+            "Run it where jobs are submitted; --prepare and `qeval worker` work without Slurm.",
         )
 
 
@@ -178,7 +178,7 @@ def _submitted(call: Call) -> str:
     try:
         done = _called(call.words, call.script)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise QevalError(f"sbatch does not answer: {error}.", "Look at the cluster: sinfo.") from error
+        raise QevalError(f"sbatch does not answer: {error}.", "Check the cluster with: sinfo.") from error
     number = done.stdout.strip().partition(";")[0]
     if done.returncode != 0 or not number.isdigit():
         said = (done.stderr or done.stdout).strip().splitlines()

@@ -141,7 +141,7 @@ def _control(states: Boundaries, last: int) -> float:
     if any(control):
         raise QevalError(
             f"A swap of nothing is {max(control):.3g} nats from the baseline, where it must be nothing.",
-            "The model does not give the same numbers twice; blame cannot be laid on its modules.",
+            "The model does not give the same numbers twice, so blame cannot be assigned to its modules.",
         )
     return max(control)
 
@@ -212,4 +212,4 @@ def with_suggestion(found: Blamed, question: Question) -> Blamed:
 def check(question: Question) -> None:
     """Raise UsageError for a protocol that needs answers first."""
     if question.protocol.kind == "trace":
-        raise UsageError("Blame follows no traces.", "Use prose, wikitext-2048[windows=4] or text:FILE.")
+        raise UsageError("Blame cannot follow traces.", "Use prose, wikitext-2048[windows=4] or text:FILE.")

@@ -41,13 +41,13 @@ def differing(base: nn.Module, variant: nn.Module) -> tuple[str, ...]:
         other = theirs.get(name)
         if other is None:
             raise QevalError(
-                f"{name} of the baseline is missing in the variant: the two cannot be compared part by part.",
-                "Blame needs two models that are built alike.",
+                f"{name} of the baseline is missing from the variant: they cannot be compared part by part.",
+                "Blame needs two models of the same architecture.",
             )
         if name in quantised or (name and _own(module) and _differs(module, other)):
             found.append(name)
     if not found:
-        raise QevalError("The variant's numbers are the baseline's own: there is nothing to blame.", "")
+        raise QevalError("The variant's numbers are exactly the baseline's: there is nothing to blame.", "")
     return tuple(found)
 
 
@@ -90,7 +90,7 @@ def grouped(names: Sequence[str], blocks: str, by: By, linears: set[str]) -> tup
     inside = [name for name in names if _index(name, blocks) is not None]
     if others and by != "layer" and not halves.keys() >= {*others, *inside}:
         raise QevalError(
-            f"{others[0]} was changed beside the linear layers, and it is not known which of them share a"
+            f"{others[0]} was changed besides the linear layers, and it is not known which of them share a"
             " scale with it: a single module of such a model, put into the baseline, means nothing.",
             "Use --by layer.",
         )

@@ -73,7 +73,7 @@ def score(
     wrong = np.flatnonzero(want & (counts != 1))
     if len(wrong) and not book.helps:
         raise QevalError(
-            f"Shards do not add up: {len(wrong)} requests were answered never, or more than once.",
+            f"Shards do not add up: {len(wrong)} requests were answered never or more than once.",
             f"Delete {book.folder} and run the same command again.",
         )
 

@@ -54,12 +54,12 @@ def check_causal(lm: CausalModel) -> None:
     model = _inner(lm.model)
     if getattr(model.config, "is_encoder_decoder", False):
         raise QevalError(
-            f"{type(model).__name__} is an encoder with a decoder: its tokens are not read as one text.",
-            "Fidelity is measured of causal language models.",
+            f"{type(model).__name__} is an encoder-decoder model: it does not read its tokens as one text.",
+            "Fidelity is measured for causal language models only.",
         )
     if model.get_output_embeddings() is None or lm.body is None:
         raise QevalError(
-            f"{type(model).__name__} has no head that can be told from its body.",
+            f"{type(model).__name__} has no head that can be separated from its body.",
             "Fidelity needs a model whose last hidden states enter one head; leave out --fidelity.",
         )
 

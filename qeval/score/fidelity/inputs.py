@@ -120,7 +120,7 @@ def proved(
         raise QevalError(
             f"The head of {type(lm.model).__name__}, by itself, does not make the model's own logits of the"
             f" states that enter it: they are {mean:.3g} nats apart.",
-            "Fidelity cannot be measured of this model; leave out --fidelity.",
+            "Fidelity cannot be measured for this model; leave out --fidelity.",
         )
     return mean
 

@@ -218,7 +218,7 @@ def framed_prompts(protocol: Protocol, tokenizer: Any, longest: int) -> list[lis
     if not getattr(tokenizer, "chat_template", None):
         raise QevalError(
             f"{protocol.name} puts prompts into the chat template, and the model's tokenizer has none.",
-            "Use text:FILE, or a model that was tuned to chat.",
+            "Use text:FILE, or a model that was tuned for chat.",
         )
     made = []
     for number, prompt in enumerate(prompts(protocol), 1):
@@ -227,7 +227,7 @@ def framed_prompts(protocol: Protocol, tokenizer: Any, longest: int) -> list[lis
         tokens = list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
         if len(tokens) > longest:
             raise QevalError(
-                f"Prompt {number} of {protocol.name} is {len(tokens)} tokens long, and there is room for"
+                f"Prompt {number} of {protocol.name} is {len(tokens)} tokens long, but there is room for"
                 f" {longest}.",
                 "Shorten it.",
             )

@@ -48,7 +48,7 @@ def _once(leaves: Sequence[Leaf]) -> None:
         if key in seen:
             raise UsageError(
                 f"The task {leaf.task.name!r} is asked for twice.",
-                "Name it once, either by itself or through a group.",
+                "Name it once, either on its own or through a group.",
             )
         seen.add(key)
 

@@ -153,7 +153,9 @@ def _instances(lm_task: Any, task: Task, chat: Chat | None, seed: int) -> list[A
         raise QevalError(f"lm-eval cannot build the prompts of task {task.name!r}: {what}.", hint) from error
     instances: list[Any] = lm_task.instances
     if len({instance.request_type for instance in instances}) > 1:
-        raise QevalError(f"The task {task.name!r} asks in two ways at once.", "qeval cannot; leave it out.")
+        raise QevalError(
+            f"The task {task.name!r} mixes two ways of asking.", "qeval cannot score that; leave it out."
+        )
     return instances
 
 

@@ -26,7 +26,9 @@ def score_with_lm_eval(
     order, a rolling question giving one for each of its windows.
     """
     if prepared.frame:
-        raise QevalError("lm-eval has no perplexity inside a chat template.", "Leave out --engine lm-eval.")
+        raise QevalError(
+            "lm-eval cannot measure perplexity inside a chat template.", "Leave out --engine lm-eval."
+        )
     with lm_eval_tamed():
         lm = hflm_of(prepared, model, tokenizer, batch_size)
         asked = instances_of(prepared)

@@ -58,7 +58,7 @@ def encoder(tokenizer: Any) -> Encoder:
     hflm = _bare_hflm(tokenizer)
     if hflm.prefix_token_id is None:
         raise QevalError(
-            "The tokenizer has neither a BOS nor an EOS token, so there is nothing to begin a text with.",
+            "The tokenizer has neither a BOS nor an EOS token, so there is nothing to start a text with.",
             "Set bos_token or eos_token in its tokenizer_config.json.",
         )
     whole, body = tokenizer.encode("a"), tokenizer.encode("a", add_special_tokens=False)
@@ -121,7 +121,7 @@ def _unscorable(task: str, pair: Pair, context: int, continuation: int, max_leng
     shown = f"{pair[0][-40:]!r} -> {pair[1][:40]!r}"
     if context and continuation:
         return QevalError(
-            f"An answer of task {task!r} has {continuation} tokens, the model takes {max_length}: {shown}.",
+            f"An answer of task {task!r} has {continuation} tokens, the model accepts {max_length}: {shown}.",
             "Leave the task out for this model.",
         )
     which = "answer" if context else "prompt"

@@ -61,7 +61,7 @@ def written_as(
         options |= {"do_sample": True, "temperature": temperature}
     if max_gen_toks is not None and max_gen_toks >= prepared.max_length:
         raise QevalError(
-            f"{max_gen_toks} tokens leave no room for a prompt: the model takes {prepared.max_length}.",
+            f"{max_gen_toks} tokens leave no room for a prompt: the model accepts {prepared.max_length}.",
             "Give a smaller --max-gen-toks.",
         )
     content = replace(prepared.content, arguments=_asked_with(prepared.content.arguments, options))
@@ -75,8 +75,8 @@ def _in_rounds(prepared: PreparedTask, rounds: int) -> PreparedTask:
     task = prepared.task
     if not all(_drawn(options) for _, options in prepared.content.arguments()):
         raise QevalError(
-            f"The task {task.name!r} has the likeliest text written, so that repeats are all alike.",
-            "Give a --temperature to draw them with, or leave out --repeats.",
+            f"The task {task.name!r} writes the most likely text, so all repeats would be the same.",
+            "Give a --temperature to sample them with, or leave out --repeats.",
         )
     task = replace(task, kind="score") if task.kind == "accuracy" else task
     return replace(prepared, task=task, rounds=rounds)

@@ -119,7 +119,7 @@ def test_details_that_cannot_be_looked_into_are_not_taken_for_none(tmp_path, mon
 
     results = next(place.rglob("results_*.json"))
     monkeypatch.setattr(Path, "iterdir", closed)
-    with pytest.raises(QevalError, match=r"cannot be looked into: Permission denied"):
+    with pytest.raises(QevalError, match=r"cannot be opened: Permission denied"):
         import_lm_eval(results)
 
 

@@ -279,7 +279,7 @@ def test_what_cannot_be_made_or_read_is_refused(world: World, tmp_path: Path) ->
         world.make(other)
     with pytest.raises(QevalError, match="128 does not divide the 64 inputs of"):
         world.make(group_size=128)
-    with pytest.raises(QevalError, match=r"of 200 tokens are longer than the model takes \(128\)"):
+    with pytest.raises(QevalError, match=r"of 200 tokens are longer than the model accepts \(128\)"):
         world.make(length=200, samples=2)
     ready, _ = save_ready(world.model, tmp_path / "ready")
     settings = {"quant_method": "awq", "version": "gemv", "bits": 4, "group_size": GROUP, "zero_point": True}

@@ -271,10 +271,10 @@ def test_a_revision_is_the_one_that_is_loaded(
 def test_options_that_do_not_fit_the_model_are_refused(world: World) -> None:
     with pytest.raises(QevalError, match="48 does not divide the 64 inputs of"):
         world.make(group_size=48)
-    with pytest.raises(QevalError, match=r"of 200 tokens are longer than the model takes \(128\)"):
+    with pytest.raises(QevalError, match=r"of 200 tokens are longer than the model accepts \(128\)"):
         world.make(length=200, samples=2)
     for damp in (0.0, 1.0):
-        with pytest.raises(QevalError, match=f"damp={damp} is not a share between 0 and 1"):
+        with pytest.raises(QevalError, match=f"damp={damp} is not between 0 and 1"):
             world.make(damp=damp)
     with pytest.raises(UsageError, match="makes no checkpoint") as caught:
         models.make_checkpoint(str(world.model), Scheme("bnb4"), cache_dir=world.cache)

@@ -90,7 +90,7 @@ def test_options_take_their_own_types() -> None:
         ("gptq[bits=3", "A bracket is not closed", "Write kind"),
         ("gptq]", "A bracket is not closed", "Write kind"),
         ('gptq@"x', "A quote is not closed", "Write kind"),
-        ("gptq[bits=3]x", "continues after its options", "Write kind"),
+        ("gptq[bits=3]x", "has something after its options", "Write kind"),
         ("gptq@", "names no checkpoint", "Write kind"),
         ("gptq@org/name:", "names no checkpoint", "Write kind"),
         ('gptq@"a"b', "names no checkpoint", "Write kind"),

@@ -77,7 +77,7 @@ def test_what_cannot_act_on_a_ready_checkpoint_is_refused(text: str, idle: str) 
     with pytest.raises(QevalError) as caught:
         check_available(scheme)
     kind = scheme.kind
-    assert caught.value.message == f"{kind}@org/ready is read as it is, so these cannot act: {idle}."
+    assert caught.value.message == f"{kind}@org/ready is read as it is, so these have no effect: {idle}."
     assert caught.value.hint == f"Leave out {idle}: the checkpoint was made already."
     check_available(replace(scheme, checkpoint=None))
 

@@ -146,7 +146,7 @@ def test_models_that_cannot_be_compared_are_refused():
     lm = CausalModel(tiny_model("llama"))
     heads.check_causal(lm)
     lm.model.config.is_encoder_decoder = True
-    with pytest.raises(QevalError, match="is an encoder with a decoder"):
+    with pytest.raises(QevalError, match="is an encoder-decoder model"):
         heads.check_causal(lm)
     lm.model.config.is_encoder_decoder = False
     lm.body = None

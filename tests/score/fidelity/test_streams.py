@@ -135,7 +135,7 @@ def test_what_a_model_cannot_read(words, said):
 def test_a_prompt_that_is_too_long_is_named(tmp_path):
     file = tmp_path / "a.txt"
     file.write_text("Hello\n" + "x" * 600)
-    with pytest.raises(QevalError, match=r"Prompt 2 of .* is 621 tokens long, and there is room for 512"):
+    with pytest.raises(QevalError, match=r"Prompt 2 of .* is 621 tokens long, but there is room for 512"):
         stream(f"prompts:{file}", longest=512)
 
 

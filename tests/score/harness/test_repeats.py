@@ -102,7 +102,7 @@ def test_the_same_seed_gives_lm_evals_texts_and_the_same_again(size, model, plai
 
 
 def test_repeats_of_the_likeliest_text_are_refused(plain_tokenizer, fixtures):
-    with pytest.raises(QevalError, match="has the likeliest text written") as told:
+    with pytest.raises(QevalError, match="writes the most likely text") as told:
         ours(plain_tokenizer, "fix_sums", 0, fixtures, writing={"repeats": 3})
     assert "--temperature" in told.value.hint
 
@@ -166,5 +166,5 @@ def test_each_option_is_a_cell_of_its_own(tmp_path, llama, fixtures):
 
 def test_options_for_texts_are_refused_where_none_are_written(tmp_path, llama):
     job = a_job(tmp_path, llama)
-    with pytest.raises(QevalError, match="No task here has the model write texts"):
+    with pytest.raises(QevalError, match="In none of the tasks does the model generate text"):
         score(msgspec.structs.replace(job, settings=replace(job.settings, repeats=2)))

@@ -99,7 +99,7 @@ def test_every_request_has_context_and_answer_within_the_length(tokenizer):
 
 @pytest.mark.parametrize(
     ("pair", "length", "word"),
-    [(("x", ""), 50, "no tokens"), (("x", " the harbour at dusk" * 9), 20, "the model takes 20")],
+    [(("x", ""), 50, "no tokens"), (("x", " the harbour at dusk" * 9), 20, "the model accepts 20")],
 )
 def test_what_lm_eval_cannot_score_is_an_error_that_says_so(pair, length, word, plain_tokenizer):
     with pytest.raises(QevalError, match=word):

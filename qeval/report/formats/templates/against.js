@@ -12,7 +12,7 @@
   select.value = "0";
   if (!plain.length && typeof DecompressionStream === "undefined") {
     select.disabled = true;
-    note.textContent = "This browser is too old to unpack the other comparisons; those below still stand.";
+    note.textContent = "This browser is too old to unpack the other comparisons; those below are still valid.";
     return;
   }
   const packed = plain.length ? [] : JSON.parse($("asides").textContent);
