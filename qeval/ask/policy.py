@@ -19,7 +19,7 @@ from qeval.base.errors import UsageError
 from qeval.base.places import tasks_dir
 from qeval.base.reading import content
 from qeval.base.records import Policy, Rule, Tier
-from qeval.base.rules import BYTE_PERPLEXITY, LIMITS, WORD_PERPLEXITY, limit_of
+from qeval.base.rules import LIMITS, PERPLEXITY_LIMITS, limit_of
 from qeval.base.tables import read, typed
 
 DEFAULTS = ("confidence", "tier", "metric")  # what [gate] may set for all rules
@@ -31,8 +31,6 @@ FORGIVENESS = (
     "allow_identical",
     "allow_unquantised",
 )
-PERPLEXITY_LIMITS = {"word_perplexity": WORD_PERPLEXITY, "byte_perplexity": BYTE_PERPLEXITY}
-"""The ratios that --max-drop alone allows, by metric."""
 _MEANT = {"margin": "max_drop"}
 _EXAMPLE = 'For example: [[rule]] tasks = "mmlu", max_drop = 0.5'
 _MOST = 1e300  # infinity is no limit

@@ -18,6 +18,10 @@ WORD_PERPLEXITY, BYTE_PERPLEXITY, BYTES_PER_WORD = 1.10, 1.018, 5.35
 to x1.06. Per byte it is the same, 1.10 ** (1 / 5.35), WikiText having 5.35 bytes a word."""
 
 
+PERPLEXITY_LIMITS = {"word_perplexity": WORD_PERPLEXITY, "byte_perplexity": BYTE_PERPLEXITY}
+"""The ratios that are allowed where points alone were spoken of (`--max-drop`), by metric."""
+
+
 def limit_of(rule: Rule) -> tuple[str, float]:
     """The name and value of the one limit that a rule sets."""
     for name in LIMITS:
@@ -33,6 +37,12 @@ def describe(rule: Rule) -> str:
         return ""
     name, value = limit_of(rule)
     return f"{name} {value:g}"
+
+
+def is_brought(rule: Rule) -> bool:
+    """Whether nobody wrote the rule: a limit of points brings it along for perplexities."""
+    everywhere = rule.tasks == rule.variants == "*" and not rule.required
+    return everywhere and rule.max_ppl_ratio == PERPLEXITY_LIMITS.get(rule.metric or "", -1.0)
 
 
 def allowed_words(rule: Rule) -> str:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from qeval.base import numbers
 from qeval.base.records import Comparison, Rule
-from qeval.base.rules import allowed_words, limit_of
+from qeval.base.rules import allowed_words, is_brought, limit_of
 from qeval.compare import wording
 from qeval.compare.pairs import UNPAIRED
 
+_BROUGHT = " (qeval's own limit beside max_drop; max_ppl_ratio sets another)"
 _ENDINGS = {"PASS": "passes", "FAIL": "fails", "INCONCLUSIVE": "undecided"}
 
 
@@ -97,6 +98,7 @@ def sentence(
     """One sentence: what changed, how surely, what is allowed, what follows. `title` is the row's name."""
     text = shown(rule, comparison, allowed, limits)
     what, limit = _phrases(rule, text)
+    limit += _BROUGHT if is_brought(rule) and status != "PASS" else ""
     around = f"({numbers.level(comparison.confidence)} interval {text.low} to {text.high})"
     unpaired = ", from published scores without items" if UNPAIRED in comparison.notes else ""
     name = title or comparison.task

@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from html import unescape
 
 import numpy as np
 import pytest
 from factories import ARC, QUIZ, TRUTH, WIKI, conclude, context, judge, make_run, pair
+from stored import whole
 
+from qeval.ask.policy import from_max_drop
 from qeval.base.records import Policy, Rule
 from qeval.compare import stats
 from qeval.compare.evidence import gather
@@ -193,3 +196,17 @@ def test_files_for_machines_tell_texts(tmp_path):
         "share only 15 texts" in " ".join(gate_formats()[n].render(outcome).split())
         for n in ("table", "junit")
     )
+
+
+def test_a_limit_that_nobody_wrote_says_whose_it_is():
+    run, read, _ = whole(tasks=(ARC, WIKI), effect=-0.3)
+    told = "x1.10 allowed (qeval's own limit beside max_drop; max_ppl_ratio sets another): fails."
+    found = {
+        name: unescape(gate_formats()[name].render(conclude(run, read, from_max_drop(["60"]))))
+        for name in ("table", "junit", "github")
+    }
+    assert all(told in " ".join(text.replace("\\", "").split()) for text in found.values()), found
+    written = conclude(
+        run, read, Policy((Rule(max_drop=60.0), Rule(metric="word_perplexity", max_ppl_ratio=1.1)))
+    )
+    assert "x1.10 allowed: fails." in gate_formats()["table"].render(written)
