@@ -17,6 +17,8 @@ from xml.etree import ElementTree as ET
 import pytest
 import yaml
 
+from qeval.cli.quantize import quantize
+
 ROOT = Path(__file__).parents[1]
 ACTION = ROOT / ".github" / "actions" / "gate" / "action.yml"
 WORKFLOWS = [*(ROOT / ".github" / "workflows").glob("*.yml"), *(ROOT / "docs" / "examples").glob("*.yml")]
@@ -131,8 +133,28 @@ def test_the_action_judges(runner: Runner, toy: Path, env: dict[str, str], code:
         assert ET.parse(runner.place / "gate.xml").getroot().tag == "testsuites"
         assert runner.files["GITHUB_STEP_SUMMARY"].read_text("utf-8").startswith(f"## {verdict}: toy")
     if "RUNS" not in env:
-        assert runner.run(report, **(usual | env)).returncode == 0
-        assert (runner.place / "report.md").is_file()
+        rule = "policy.toml" if "POLICY" in env else f"--max-drop {env['MAX_DROP']}"
+        done = runner.run(report, **(usual | env))
+        assert done.returncode == (2 if env.get("MAX_DROP") == "many" else 0), done
+        assert done.returncode or rule in (runner.place / "report.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", ["github-workflow.yml", "score-nightly.yml"])
+def test_what_is_scored_is_made_first(name: str) -> None:
+    path = ROOT / "docs" / "examples" / name
+    told = [step["run"].split() for step in steps(path) if step.get("name") in {"Quantise", "Score"}]
+    assert [words[1] for words in told] == ["quantize", "run"]
+    asked = quantize.make_context("quantize", told[0][2:]).params
+    schemes = yaml.safe_load(path.read_text("utf-8"))["env"]["SCHEMES"]
+    assert schemes.endswith(f"{asked['scheme']}@{asked['output']}")
+
+
+@pytest.mark.parametrize(("verdict", "code"), [("PASS", 0), ("FAIL", 1), ("INCONCLUSIVE", 1), ("", 1)])
+def test_only_a_pass_is_released(runner: Runner, verdict: str, code: int) -> None:
+    told = yaml.safe_load((ROOT / "docs" / "examples" / "judge-on-release.yml").read_text("utf-8"))
+    assert told["jobs"]["release"]["needs"] == "judge"
+    (step,) = [step for step in told["jobs"]["judge"]["steps"] if step.get("name") == "What follows?"]
+    assert runner.run(step, VERDICT=verdict).returncode == code
 
 
 @pytest.mark.slow
@@ -142,8 +164,10 @@ def test_every_step_of_a_workflow_runs(runner: Runner, path: Path) -> None:
         '[[rule]]\nmax_drop = 30.0\n[[rule]]\ntasks = "wikitext"\nmax_ppl_ratio = 2.0\n'
     )
     model = {"MODEL": "toy[items=40]", "SCHEMES": "fp16,gptq", "SUITE": "leaderboard-v1", "HF_TOKEN": ""}
+    model |= {"VERDICT": "PASS", "GITHUB_REF_NAME": "v1"}
     for step in (step for step in steps(path) if "run" in step):
         instead = step["run"].replace(" --devices all", "")  # the toy calculates on no GPU
+        instead = instead.replace("qeval quantize", "echo qeval quantize")  # there is nothing to quantise
         instead = re.sub(r"(?m)^( *(?:- )?)pip install", r"\1python -m pip install", instead)
         done = runner.run(step | {"run": instead}, **model)
         codes = {0, 3, 4} if step.get("name") == "Gate" else {0}
