@@ -228,12 +228,19 @@ def _refusal(variant: Variant) -> QevalError | None:
     return None
 
 
-def check_tasks(order: Order, known: Collection[str]) -> None:
-    """Refuse a task that is none of the `known` ones, the names of lm-eval's and our own tasks."""
+def check_tasks(order: Order, known: Collection[str], mine: Collection[str] = ()) -> None:
+    """Refuse a task that is none of the `known` ones, the names of lm-eval's and our own tasks. `mine` are
+    those in the user's own folder: where some are like it, they alone are named."""
     for task in order.suite.tasks:
         if task.name not in known:
             raise UsageError(
                 f"There is no task {task.name!r}.",
-                did_you_mean(task.name, known, most=3)
+                _alike(task.name, mine)
+                or did_you_mean(task.name, known, most=3)
                 or "List lm-eval's with: lm-eval ls tasks. --tasks-dir names a folder of your own.",
             )
+
+
+def _alike(name: str, mine: Collection[str]) -> str:
+    hint = did_you_mean(name, mine, most=3)
+    return hint if hint.startswith("Did you mean") else ""

@@ -33,7 +33,7 @@ def ordered(ctx: click.Context, runs_dir: Path, words: Sequence[str], asked: dic
         if made.executor == "slurm":
             slurm.check(made, words)
         _check_memory(ctx, made)
-        _check_tasks(made)
+        _check_tasks(made, asked["suite"])
     except QevalError as error:
         if not asked["dry_run"]:
             not_begun(runs_dir, asked["model"], error)
@@ -62,13 +62,15 @@ def _check_memory(ctx: click.Context, order: Order) -> None:
         raise UsageError(f"{what} limits a GPU, and {where}.", hint)
 
 
-def _check_tasks(order: Order) -> None:
+def _check_tasks(order: Order, suite: str | None) -> None:
     """Refuse a task that does not exist, first; lm-eval's names are read from its files. Where lm-eval is not
     installed only the toy can be asked, and takes any name."""
     from qeval.ask.order import check_tasks
     from qeval.base.places import tasks_dir
+    from qeval.cli.own_tasks import names_at_hand
     from qeval.load.toy import is_toy
     from qeval.score.harness.catalogue import known_tasks
 
     if find_spec("lm_eval") is not None or not is_toy(order.variants[0].model):
-        check_tasks(order, known_tasks(tasks_dir(), order.cache_dir, order.own_tasks))
+        known = known_tasks(tasks_dir(), order.cache_dir, order.own_tasks)
+        check_tasks(order, known, names_at_hand(order.own_tasks, suite))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from qeval.base.errors import UsageError
 from qeval.load.toy import is_toy
@@ -38,6 +38,16 @@ def own_tasks(
     return folder
 
 
+def names_at_hand(folder: Path | None, name: str | None) -> frozenset[str]:
+    """The tasks in a folder of one's own, or beside the suite's file `name`: those that a misspelt one most
+    likely means."""
+    from qeval.score.harness.catalogue import names_in, scan
+
+    if folder is not None:
+        return scan(folder).names
+    return names_in(Path(name).expanduser().parent) if _is_file(name) else frozenset()
+
+
 def told(order: Order) -> Iterator[str]:
     """A sentence where tasks of one's own are read, and their Python is run, for whoever typed no folder."""
     if order.own_tasks is not None and not is_toy(order.variants[0].model):
@@ -47,7 +57,12 @@ def told(order: Order) -> Iterator[str]:
 def _beside(suite: Suite, name: str | None) -> Path | None:
     from qeval.score.harness.catalogue import names_in
 
-    if name is None or not name.endswith(_FILES):
+    if not _is_file(name):
         return None
     folder = Path(name).expanduser().parent
     return folder if names_in(folder) & {task.name for task in suite.tasks} else None
+
+
+def _is_file(name: str | None) -> TypeGuard[str]:
+    """Whether a suite is named by its file."""
+    return name is not None and name.endswith(_FILES)

@@ -9,13 +9,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from qeval.ask import suites
 from qeval.base.errors import Exit
 from qeval.base.places import tasks_dir
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extend" / "suite.md").read_text("utf-8")
-[EXAMPLE] = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+[EXAMPLE, MINE] = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
 [COMMANDS] = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
 
 
@@ -41,6 +42,18 @@ def test_the_example_is_found_by_its_name_and_runs(qeval, lying_there: Path) -> 
     assert rows >= {"arc_easy", "mmlu", "mmlu_macro", "wikitext", "average"}
     assert "arc_easy" in qeval(*plan, code=Exit.INCONCLUSIVE).stdout  # so few items decide no such limit
     assert suites.load(str(lying_there)) == suites.load("science")
+
+
+def test_tasks_of_ones_own_can_be_pasted(tmp_path: Path) -> None:
+    part = PAGE.partition("## Tasks of your own")[2]
+    found = {kind: re.search(rf"```{kind}\n(.*?)```", part, re.DOTALL) for kind in ("toml", "json", "yaml")}
+    texts = {kind: block[1] for kind, block in found.items() if block}
+    assert texts["toml"] == MINE
+    (tmp_path / "sums.toml").write_text(MINE)
+    (task,) = suites.load(str(tmp_path / "sums.toml")).tasks
+    asked = yaml.safe_load(texts["yaml"])
+    assert (task.name, task.metric) == (asked["task"], asked["metric_list"][0]["metric"])
+    assert {asked["doc_to_choice"], asked["doc_to_target"], "question"} == set(json.loads(texts["json"]))
 
 
 def test_every_key_stands_in_its_table() -> None:

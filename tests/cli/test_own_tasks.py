@@ -109,6 +109,14 @@ def test_a_name_that_is_nowhere_is_refused_with_those_near_it(qeval) -> None:
     assert "--tasks-dir" in qeval(*toy, "qqqqqqqq", code=2).stderr
 
 
+def test_those_in_the_folder_come_before_those_of_lm_eval(qeval, mine: Path) -> None:
+    (mine / "sums.toml").write_text(SUITE.replace("my_sums", "my_smus"))
+    toy = ("run", "--model", "toy", "--schemes", "fp16")
+    said = "There is no task 'my_smus'.\nDid you mean 'my_sums'?"
+    assert said in qeval(*toy, "--suite", mine / "sums.toml", code=2).stderr
+    assert said in qeval(*toy, "--tasks", "my_smus", "--tasks-dir", mine, code=2).stderr
+
+
 def test_a_folder_that_holds_the_runs_is_no_folder_of_tasks(qeval, mine: Path) -> None:
     words = ("run", "--model", "toy", "--schemes", "fp16", "--suite", mine / "sums.toml")
     said = qeval(*words, "--runs-dir", mine / "runs", code=2).stderr
