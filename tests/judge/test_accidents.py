@@ -422,7 +422,7 @@ def test_a_joined_report_says_how_it_is_made_again(qeval, runs_dir, tmp_path) ->
     store(runs_dir, two)
     words = ("one", "two", "--baseline", "gptq", "--margin", "2")
     qeval("report", *words, "-o", tmp_path / "r.md")
-    line = "qeval report one two --baseline gptq --margin 2.0,x1.1 -o report.html"
+    line = "qeval report one two --baseline gptq --margin 2,x1.10 -o report.html"
     assert line in (tmp_path / "r.md").read_text()
     qeval("report", *line.split()[2:-1], tmp_path / "again.md")
 

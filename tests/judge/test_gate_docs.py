@@ -91,9 +91,9 @@ def steps():
     return workflow, [run for run in found if run.startswith("qeval ")]
 
 
-def test_the_workflow_plans_runs_gates_and_reports():
+def test_the_workflow_plans_quantises_runs_gates_and_reports():
     workflow, commands = steps()
-    assert [command.split()[1] for command in commands] == ["plan", "run", "gate", "report"]
+    assert [command.split()[1] for command in commands] == ["plan", "quantize", "run", "gate", "report"]
     assert workflow["jobs"]["judge"]["needs"] == "score"
 
 
