@@ -27,6 +27,9 @@ from qeval.judge import fidelity
 from qeval.judge.matching import concerns, is_named, matches_some, only_perplexities
 
 
+_NAMED = "if it is one, import again with the same model named for both (scores: in a column model)"
+
+
 @dataclass(frozen=True)
 class Doubt:
     """Why a variant may not pass, in a sentence with its remedy.
@@ -111,12 +114,16 @@ def one_model(evidence: Evidence, policy: Policy, decisions: Sequence[Decision])
             continue
         models = f"{weights_of(result, files=True)} and the baseline's {weights_of(base, files=True)}"
         if evidence.run.source == "qeval":
-            allowed = "--allow-different-models" if policy.allow_different_models else ""
-            text = f"the models differ, {models}: name runs of one model, or pass --allow-different-models."
+            option, lets = "--allow-different-models", policy.allow_different_models
+            text, remedy = f"the models differ, {models}", "name runs of one model"
+        elif result.variant.model or base.variant.model:
+            option, lets = "--allow-unproved-model", policy.allow_unproved_model
+            text, remedy = f"not proved to be one model, {models}", _NAMED
         else:
-            allowed = "--allow-unproved-model" if policy.allow_unproved_model else ""
-            text = f"not proved to be one model, {models}: if they are, pass --allow-unproved-model."
-        yield Doubt(result.variant.name, text, allowed=allowed)
+            option, lets = "--allow-unproved-model", policy.allow_unproved_model
+            text, remedy = "not proved to be of the baseline's model, as neither names its model", _NAMED
+        ending = "" if lets else f": {remedy}, or pass {option}"
+        yield Doubt(result.variant.name, f"{text}{ending}.", allowed=option if lets else "")
 
 
 def not_the_baseline_again(

@@ -452,7 +452,19 @@ def test_different_models_do_not_pass_as_one():
         assert "(not proved to be one model)" in outcome.headline
         outcome = conclude(made, read, replace(policy, **{allowed: True}))
         assert outcome.exit == Exit.PASS
-        assert any(allowed.replace("_", "-") in note for note in outcome.notes)
+        option = f"--{allowed.replace('_', '-')}"
+        (told,) = [note for note in outcome.notes if option in note]
+        assert not told.endswith(f"pass {option}.")
+
+
+def test_models_without_a_name_are_told_in_words():
+    run, read, _ = make_run(2, (ARC,), 300, churn=0.0)
+    bare = [replace(one, variant=replace(one.variant, model="")) for one in run.results]
+    made = replace(run, results=tuple(bare), source="scores")
+    said = conclude(made, read, rules({"max_drop": 50.0})).decisions
+    (told,) = [one.reason for one in said if "model" in one.reason]
+    assert "as neither names its model: " in told
+    assert "a column model), or pass --allow-unproved-model." in told
 
 
 def test_a_gain_beyond_noise_is_questioned():
