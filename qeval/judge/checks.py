@@ -26,7 +26,6 @@ from qeval.compare.rows import same_model, weights_of
 from qeval.judge import fidelity
 from qeval.judge.matching import concerns, is_named, matches_some, only_perplexities
 
-
 _NAMED = "if it is one, import again with the same model named for both (scores: in a column model)"
 
 
