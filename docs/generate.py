@@ -28,14 +28,16 @@ ROOT = Path(__file__).parents[1]
 WRITTEN = ("schemes", "memory", "scale", "configuration", "cli", "messages")
 PAGES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in WRITTEN))
 MARKED = re.compile(r"(<!-- generated: ([\w ]+) -->\n).*?(\n<!-- end of \2 -->)", re.DOTALL)
-CHECKPOINTS = {"no": "no", "optional": "or made here", "required": "only"}
+CHECKPOINTS = {"no": "no", "optional": "or quantised while loading", "required": "only"}
+MADE = "or made and kept here"
 
 
 def schemes() -> str:
     """One row for each scheme: what it is, what it needs, and on what it truly ran."""
     rows = [
-        f"| [`{spec.name}`](#{spec.name}) | {spec.summary} | {CHECKPOINTS[spec.checkpoint]} | {needs(spec)}"
-        f" | {spec.verified} |"
+        f"| [`{spec.name}`](#{spec.name}) | {spec.summary}"
+        f" | {MADE if spec.make else CHECKPOINTS[spec.checkpoint]}"
+        f" | {needs(spec)} | {spec.verified} |"
         for spec in SCHEMES.values()
     ]
     head = "| scheme | what it is | ready checkpoints | needs | verified on |\n|---|---|---|---|---|"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +38,26 @@ from qeval.cli.speech import say
 )
 @options.mirror
 def quantize(output: Path, **asked: Any) -> None:
-    """Make and save the checkpoint that `qeval run` would score, so that what was gated is what ships."""
+    """Make and save the checkpoint that `qeval run` would score, so that what was gated is what ships.
+
+    gptq and awq are what it makes. Schemes that quantise while loading, such as bnb4, are saved by
+    transformers: docs/schemes.md says how.
+    """
     say(str(_ship(output, **asked)))
+    say(f"Score it: {_next(output, asked)}", err=True)
+
+
+def _next(output: Path, asked: Mapping[str, Any]) -> str:
+    """The command that scores what was made, beside the model that it was made of."""
+    from qeval.base.names import scheme_text
+    from qeval.base.records import Scheme
+    from qeval.load.schemes import parse_schemes
+
+    kind = parse_schemes(asked["scheme"])[0].scheme.kind
+    place = str(output) if output.is_absolute() else os.path.join(os.curdir, output)  # noqa: PTH118 - Path drops ./
+    revision = ["--revision", asked["revision"]] if asked["revision"] else []
+    schemes = f"fp16,{scheme_text(Scheme(kind, checkpoint=place))}"
+    return f"qeval run {shlex.join(['--model', asked['model'], *revision, '--schemes', schemes])}"
 
 
 def _ship(

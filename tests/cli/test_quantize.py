@@ -59,7 +59,13 @@ class TestCheckpoints:
         made = qeval("quantize", *words, "--scheme", scheme, "-o", place)
         assert made.stdout == f"{place}\n"
         assert "gptq: block 2 of 2" in made.stderr.splitlines()
-        assert "| bits | 3 |" in (place / "README.md").read_text()
+        card = (place / "README.md").read_text()
+        assert all(row in card for row in ("| bits | 3 |", "| length | 64 |", "| samples | 4 |"))
+        assert "base_model" not in card
+        assert "# llama, quantised by gptq" in card
+        assert len({file.stat().st_mode for file in place.iterdir()}) == 1
+        last = f"Score it: qeval run --model {model} --schemes fp16,gptq@{place}"
+        assert made.stderr.splitlines()[-1] == last
         again = qeval("quantize", *words, "--scheme", scheme, "-o", place, code=1)
         assert again.stderr.startswith(f"Error: {place} is there already.")
 
@@ -69,6 +75,14 @@ class TestCheckpoints:
         )
         fp32, made, shipped = ([cell["metrics"] for cell in found["cells"]] for found in run["variants"])
         assert made == shipped != fp32
+
+    def test_a_set_that_cannot_be_had_is_said_before_anything_begins(self, qeval, tmp_path: Path) -> None:
+        pytest.importorskip("gptqmodel")
+        words = ("--model", save_model(tmp_path / "llama"), "--device", "cpu", "--scheme", "gptq")
+        said = qeval("quantize", *words, "--datasets-dir", tmp_path, "-o", tmp_path / "made", code=1).stderr
+        assert said.startswith("Error: The calibration set c4 (allenai/c4) cannot be read: ")
+        assert "gptq[calibration=own], which comes with qeval" in said
+        assert "quantising" not in said
 
     def test_calibration_text_that_holds_the_questions_is_named(self, qeval, tmp_path: Path) -> None:
         pytest.importorskip("gptqmodel")

@@ -161,7 +161,8 @@ def _documents(calibration: Calibration, datasets_dir: Path | None) -> Iterator[
         raise QevalError(
             f"The calibration set {calibration.name} ({name}) cannot be read:"
             f" {' '.join(str(error).split())[:200]}",
-            "Name a mirror with --datasets-dir, or a text file with calibration=FILE.",
+            f"Write a text that is at hand into the scheme's brackets: gptq[calibration={OWN}], which comes"
+            " with qeval, or calibration=FILE; or name a mirror with --datasets-dir.",
         ) from error
     kept = [text for text in texts if text.strip()]
     random.Random(calibration.seed).shuffle(kept)  # noqa: S311 - a reproducible draw, no secret

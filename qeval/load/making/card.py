@@ -9,6 +9,7 @@ from typing import Any
 
 from qeval.base.markdown import code, escape
 from qeval.base.private import private
+from qeval.load.making.calibration import Calibration
 
 TEXT = """\
 ---
@@ -36,22 +37,29 @@ The licence of the base model holds for this checkpoint too.
 """
 
 
-def write_card(directory: Path, model: str, scheme: str, made_of: Mapping[str, Any], where: str) -> None:
-    """Write README.md for people and qeval.json for programs into a checkpoint's directory."""
+def write_card(
+    directory: Path, model: str, scheme: str, made_of: Mapping[str, Any], where: str, text: Calibration
+) -> None:
+    """Write README.md for people and qeval.json for programs into a checkpoint's directory.
+
+    The card shows what was calibrated on, where options left it open, and names no directory of this machine.
+    """
     from huggingface_hub import ModelCard, ModelCardData
 
     told = private(json.dumps(made_of, indent=2, sort_keys=True, default=str))
     (directory / "qeval.json").write_text(f"{told}\n", "utf-8")
-    settings = sorted({**made_of["options"], **made_of["plan"]}.items())
-    text = TEXT.format(
+    seen = {"calibration": text.name, "samples": made_of["samples"], "length": text.length}
+    settings = sorted({**made_of["options"], **made_of["plan"], **seen}.items())
+    local = Path(model).expanduser().is_dir()
+    card = TEXT.format(
         data=ModelCardData(
-            base_model=model,
-            base_model_relation="quantized",
+            base_model=None if local else model,
+            base_model_relation=None if local else "quantized",
             library_name="transformers",
             pipeline_tag="text-generation",
             tags=[scheme, "quantized"],
         ).to_yaml(),
-        model=escape(model),
+        model=escape(Path(model).expanduser().resolve().name if local else model),
         scheme=escape(scheme),
         versions=", ".join(f"{name} {version}" for name, version in made_of["versions"].items()),
         rows="\n".join(f"| {escape(str(name))} | {escape(str(value))} |" for name, value in settings),
@@ -59,4 +67,4 @@ def write_card(directory: Path, model: str, scheme: str, made_of: Mapping[str, A
         identity=code(json.dumps(made_of["model"])),
         calibration=code(json.dumps(made_of["calibration"])),
     )
-    ModelCard(private(text)).save(directory / "README.md")
+    ModelCard(private(card)).save(directory / "README.md")

@@ -80,10 +80,11 @@ def checkpoint(recipe: Recipe, spec: SchemeSpec, method: int, libraries: Iterabl
     if target.is_dir():
         return target
     placed = _placed(recipe, spec)
+    tokens = _windows(recipe)  # first: what cannot be had is said before a model is loaded
     recipe.progress(f"{spec.name}: no checkpoint yet, quantising")
 
     def make(partial: Path) -> None:
-        work = _make(placed, spec.name, made_of, build, partial)
+        work = _make(placed, spec.name, made_of, build, tokens, partial)
         shutil.rmtree(work, ignore_errors=True)
         if digest(_ingredients(recipe, spec, method, libraries)) != digest(made_of):
             raise QevalError(
@@ -130,28 +131,41 @@ def _ingredients(recipe: Recipe, spec: SchemeSpec, method: int, libraries: Itera
     }
 
 
-def _make(recipe: Recipe, scheme: str, made_of: dict[str, Any], build: Build, target: Path) -> Path:
+def _windows(recipe: Recipe) -> tuple[Any, list[list[int]]]:
+    """The model's tokenizer, and the calibration text in its tokens."""
+    from transformers import AutoTokenizer
+
+    base = recipe.base
+    tokenizer = AutoTokenizer.from_pretrained(base.place, revision=base.revision or "main")
+    chosen = calibration_of(recipe.model, recipe.options)
+    return tokenizer, calibration.windows(chosen, tokenizer, recipe.datasets_dir)
+
+
+def _make(
+    recipe: Recipe,
+    scheme: str,
+    made_of: dict[str, Any],
+    build: Build,
+    tokens: tuple[Any, list[list[int]]],
+    target: Path,
+) -> Path:
     """Make a checkpoint in `target`; returns the directory in which its finished blocks lay."""
-    found = _materials(replace(recipe, source=recipe.base), _work_dir(target))
+    found = _materials(replace(recipe, source=recipe.base), tokens, _work_dir(target))
     plan = build(found, target)
     told = {**made_of, "plan": plan, "samples": len(found.windows)}
-    write_card(target, recipe.model, scheme, told, where(made_of))
+    chosen = calibration_of(recipe.model, recipe.options)
+    write_card(target, recipe.model, scheme, told, where(made_of), chosen)
     return found.work
 
 
-def _materials(base: Recipe, work: Path) -> Materials:
-    from transformers import AutoTokenizer
-
+def _materials(base: Recipe, tokens: tuple[Any, list[list[int]]], work: Path) -> Materials:
     from qeval.load.making import room
 
     model = compute_in(open_model(base, attn_implementation="sdpa"), base.compute)
     if base.streamed:
         room.beside(model, base.device)
-    tokenizer = AutoTokenizer.from_pretrained(base.source.place, revision=base.source.revision or "main")
-    chosen = calibration_of(base.model, base.options)
-    windows = calibration.windows(chosen, tokenizer, base.datasets_dir)
-    _check_length(model, chosen)
-    return Materials(model, tokenizer, windows, work)
+    _check_length(model, calibration_of(base.model, base.options))
+    return Materials(model, *tokens, work)
 
 
 def _work_dir(target: Path) -> Path:

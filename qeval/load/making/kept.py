@@ -122,6 +122,8 @@ def write_model(model: Any, blocks: Blocks, files: int, packed: set[str], target
     with told_when_full(target):
         model.save_pretrained(target, state_dict=rest)
         _join(target, [blocks.path(index) for index in range(files)])
+        for path in target.glob("model*.safetensors"):  # which safetensors writes for their owner alone
+            shutil.copymode(target / "config.json", path)
 
 
 def _join(target: Path, blocks: list[Path]) -> None:

@@ -28,8 +28,8 @@ the unpacked model takes 16 bits a weight, or 32 on a CPU. The bits that the che
 and scales included, are told in provenance. The authors' kernels calculate part of a layer in float16 where
 the unpacked weights are rounded to the scheme's type, so the last digits differ.
 
-No published checkpoint was at hand, so none has been loaded; that is why the table says "not run". `quip`
-was tested on matrices made in the tests:
+No published checkpoint was at hand, so none has been loaded. The table's CPU stands for matrices that the
+tests make, on which `quip` was tested:
 
 - The order of the codes, their bits and their packing are those of the authors' repository,
   Cornell-RelaxML/quip-sharp. The bits per weight that follow from its layout for Llama-2-7B, 2.0052, are
