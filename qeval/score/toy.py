@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qeval.base.errors import QevalError
+from qeval.base.invented import INVENTED
 from qeval.base.records import Item, Provenance, Samples, Scheme, Task
 from qeval.base.sizes import MMLU_SUBJECTS, TASK_SIZES
 from qeval.load.toy import Toy
@@ -75,7 +76,7 @@ def provenance(scheme: Scheme, engine: str = PATH) -> Provenance:
         dtype="none",
         quantization={"scheme": scheme.kind, **scheme.options},
         engine=engine,
-        notes=("This is the toy model: every number here is invented.",),
+        notes=(INVENTED,),
     )
 
 
