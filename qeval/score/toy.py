@@ -30,7 +30,7 @@ _SHIFT = 0.01
 PATH, OTHER_PATH = "toy", "toy-again"
 """The names of its two ways to answer."""
 _CHOICES = 4
-_DEFAULT_ITEMS = 200
+DEFAULT_ITEMS = 200
 _SUBJECT_SHARE = 10  # so that subjects differ in size, and their mean from that of all items
 # On the other path: the share of items whose two best choices change places, and how far log-likelihoods
 # move, of a choice or a word, in nats.
@@ -65,7 +65,7 @@ def available(task: Task, toy: Toy) -> int:
     real = subject or TASK_SIZES.get(task.name)
     if toy.items == 0 and real is not None:
         return real
-    return toy.items or (subject // _SUBJECT_SHARE if subject and task.group else _DEFAULT_ITEMS)
+    return toy.items or (subject // _SUBJECT_SHARE if subject and task.group else DEFAULT_ITEMS)
 
 
 def provenance(scheme: Scheme, engine: str = PATH) -> Provenance:
