@@ -174,8 +174,8 @@ class Finding:
         if self.status != "UNDECIDED" or not self.claim:
             return ""
         if self.claim < 0:
-            return f": a loss, perhaps within {self.margin.words(self.comparison)}"
-        return f": a gain, perhaps within {self.margin.upward(self.comparison)}"
+            return f": a proved loss, perhaps within {self.margin.words(self.comparison)}"
+        return f": a proved gain, perhaps within {self.margin.upward(self.comparison)}"
 
     @property
     def _hides(self) -> bool:

@@ -183,7 +183,7 @@ def alike(found: Sequence[Subject], names: Sequence[str]) -> tuple[str, ...]:
         if equal:
             told.append(
                 f"{group}: with {', '.join(equal)} the subjects differ no more than by noise, so each of "
-                "them is pulled all the way to their mean, in which a surer subject counts for more."
+                "them is pulled all the way to their mean over all items."
             )
     return tuple(told)
 

@@ -101,15 +101,15 @@ def test_the_margin_per_byte_is_that_of_words():
 def test_what_stays_open_is_said():
     open_loss = finding(delta=-0.012, half=0.005, claim=-1)
     assert open_loss.status == "UNDECIDED"
-    assert open_loss.words == "undecided: a loss, perhaps within 1 point"
+    assert open_loss.words == "undecided: a proved loss, perhaps within 1 point"
     assert open_loss.sentence == "arc: Δ -1.20 points (95% interval -1.70 to -0.70)."
     risen = finding(delta=0.012, half=0.005, claim=1)
-    assert risen.words == "undecided: a gain, perhaps within 1 point"
-    assert replace(risen, of="on arc").said == "undecided on arc: a gain, perhaps within 1 point"
+    assert risen.words == "undecided: a proved gain, perhaps within 1 point"
+    assert replace(risen, of="on arc").said == "undecided on arc: a proved gain, perhaps within 1 point"
     lacking = replace(open_loss, missing=("gsm8k",), of="on arc")
     assert lacking.said == "undecided: gsm8k not scored"
     worse = finding(kind="perplexity", delta=-0.09, half=0.02, claim=-1)
-    assert worse.words == "undecided: a loss, perhaps within x1.10"
+    assert worse.words == "undecided: a proved loss, perhaps within x1.10"
     chance = finding(delta=-0.02, half=0.005)
     assert (chance.status, chance.words) == ("UNDECIDED", "undecided")
     own = "The interval is this row's own: corrected for all 5 comparisons no"

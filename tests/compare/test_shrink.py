@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qeval.base.sizes import MMLU_SUBJECTS
-from qeval.compare.stats.shrink import between_variance, settled
+from qeval.compare.stats.shrink import between_variance, settled, shrink
 
 
 def test_the_errors_of_shrinking_are_plain():
@@ -14,10 +14,24 @@ def test_the_errors_of_shrinking_are_plain():
     assert [math.sqrt(one) for one in variances] == pytest.approx([0.0316] * 5, abs=5e-5)
 
 
-def test_a_group_without_a_flip_has_an_error_of_its_own():
+def test_a_group_without_a_flip_has_the_error_of_the_others():
     quiet, loud = settled([0.0, math.sqrt(0.1 / 100)], [100, 100])
-    assert 0 < quiet < loud
+    assert 0 < quiet == loud
     assert all(one > 0 for one in settled([0.0, 0.0], [100, 100]))
+
+
+@pytest.mark.parametrize("items", [24, 100])
+def test_small_groups_are_pulled_to_the_mean_over_all_items(items):
+    """Many of which have no flip: by errors of their own they would draw the mean halfway to 0."""
+    random, means = np.random.default_rng(4), []
+    for _ in range(200):
+        losses, gains = random.binomial(items, 0.03, 57), random.binomial(items, 0.02, 57)
+        deltas = (gains - losses) / items
+        errors = np.sqrt(((gains + losses) / items - deltas**2) / (items - 1))
+        pulled = shrink(deltas, settled(errors, [items] * 57))
+        assert np.mean(pulled) == pytest.approx(deltas.mean())
+        means.append(np.mean(pulled))
+    assert np.mean(means) == pytest.approx(-0.01, abs=4 * np.std(means) / math.sqrt(200))
 
 
 @pytest.mark.parametrize(("spread", "churn"), [(0.02, 0.05), (0.02, 0.14), (0.02, 0.3), (0.04, 0.14)])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-_PULL = 10
 _LEAST = 1e-12
 
 
@@ -26,15 +25,16 @@ def shrink(deltas: Sequence[float], variances: Sequence[float]) -> tuple[float, 
 
 
 def settled(errors: Sequence[float], sizes: Sequence[int]) -> tuple[float, ...]:
-    """Sampling variances of k groups' differences from their plain standard errors and numbers of items.
+    """Sampling variances of k groups' differences from their plain standard errors and numbers of items: the
+    spread of items that all groups have in common, over each one's items.
 
-    A group's spread of items is averaged with that of all groups, which counts as `_PULL` items: so no
-    group is known without error for want of a flip. Always above 0.
+    A group's own spread is not used. The variance of a difference grows with what was lost, so groups without
+    a flip would seem known best, and would pull the common mean towards 0; where groups differ no more than
+    by noise, that mean is the one over all items. Always above 0.
     """
-    spreads = [n * error * error for error, n in zip(errors, sizes, strict=True)]
-    common = sum(n * spread for n, spread in zip(sizes, spreads, strict=True)) / max(sum(sizes), 1)
-    pulled = [(n * one + _PULL * common) / (n + _PULL) for n, one in zip(sizes, spreads, strict=True)]
-    return tuple(max(one / n, _LEAST) for one, n in zip(pulled, sizes, strict=True))
+    total = max(sum(sizes), 1)
+    common = sum((n * error) ** 2 for error, n in zip(errors, sizes, strict=True)) / total
+    return tuple(max(common / n, _LEAST) for n in sizes)
 
 
 def between_variance(deltas: Sequence[float], variances: Sequence[float]) -> float:

@@ -100,7 +100,7 @@ _BRIEF = {"MISSING": "missing", "EQUIVALENT": "equivalent", "MEASURABLE": "measu
 
 
 def _verdict(point: Point) -> str:
-    brief = point.words.partition(", perhaps")[0]
+    brief = point.words.partition(", perhaps")[0].replace(" a proved ", " a ")
     words = _BRIEF.get(point.status, "better" if point.status == "BETTER" else brief)
     return f"{MARKS[point.status]} {words}" if point.status else ""
 

@@ -214,7 +214,7 @@
     const note = item.choices.length && lead !== base
       ? make("p", { class: "note" }, changes(item)[lead] === 3
         ? `Lead of the answer over the next choice: ${fixed(margin(item, lead, base), 3)} nats for ${short(names[base])}, ${fixed(margin(item, lead, lead), 3)} for ${short(names[lead])}.`
-        : `Answer of ${short(names[base])} less that of ${short(names[lead])}: ${fixed(margin(item, lead, base), 3)} nats by ${short(names[base])}, ${fixed(margin(item, lead, lead), 3)} by ${short(names[lead])}.`)
+        : `Score of ${short(names[base])}'s answer minus that of ${short(names[lead])}'s: ${fixed(margin(item, lead, base), 3)} nats in ${short(names[base])}, ${fixed(margin(item, lead, lead), 3)} in ${short(names[lead])}.`)
       : null;
     return make("div", { class: "flip-body" },
       item.question ? make("pre", { class: "question", tabindex: "0" }, item.question) : make("p", { class: "note" }, "The text of this item is not stored."),
