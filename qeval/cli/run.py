@@ -170,6 +170,7 @@ def run(
     always = [*configured.told(ctx), *orders.let_pass(order)]  # nothing that lies here acts unseen
     if ctx.get_parameter_source("tasks_dir") is not ParameterSource.COMMANDLINE:
         always += own_tasks.told(order)
+    always += own_tasks.of_the_toy(order)
     for sentence in (*always, *((orders.announcement(order),) if loudness >= 0 else ())):
         say(sentence, err=True)
     if order.dry_run:

@@ -9,6 +9,17 @@ from qeval.base.errors import QevalError
 from qeval.base.refusals import refused
 from qeval.cli import streams
 
+SCORING = {
+    **{
+        name: name
+        for name in ("torch", "transformers", "tokenizers", "accelerate", "datasets", "safetensors")
+    },
+    "lm_eval": "lm-eval",
+    "huggingface_hub": "huggingface_hub",
+    "vl_convert": "vl-convert-python",
+}
+"""Modules that judging does without though qeval asks for them, and the packages that bring them."""
+
 
 def explained(error: Exception) -> QevalError | None:
     """The error as a QevalError, where nobody but a person can mend it: a path, a disk, memory, or data
@@ -17,9 +28,16 @@ def explained(error: Exception) -> QevalError | None:
         return _of_system(error)
     if isinstance(error, MemoryError) or _for_want_of_memory(error):
         return QevalError("Memory ran out.", "Take a larger machine, or less data at once.")
+    if isinstance(error, ModuleNotFoundError) and (package := _package(error.name)):
+        return QevalError(f"{package} is not installed.", f"Install it with: pip install {package}")
     if isinstance(error, RecursionError):
         return QevalError("A file is nested too deeply.", "Check the files named on the command line.")
     return _of_value(error) if isinstance(error, ValueError) else None
+
+
+def _package(module: str | None) -> str | None:
+    """What brings a module that an installation for judging alone lacks; None for every other one."""
+    return SCORING.get((module or "").partition(".")[0])
 
 
 def _for_want_of_memory(error: Exception) -> bool:

@@ -337,4 +337,5 @@ def floor_sentence(found: FidelityRows) -> Iterable[str]:
         if floor is None:
             yield f"{name}: the baseline's own noise was not measured."
         else:
-            yield f"{name}: the baseline is {floor:.2g} nats from itself (its noise floor)."
+            own = "the noise floor of KL, not of answers"
+            yield f"{name}: the baseline is {floor:.2g} nats from itself ({own})."

@@ -20,7 +20,7 @@ from qeval.judge import fidelity
 from qeval.judge.checks import Doubt, doubts
 from qeval.judge.deciding import decide, name_culprits
 from qeval.judge.matching import check_limits, rules_for
-from qeval.judge.notes import forgiven, notes
+from qeval.judge.notes import forgiven, invented, notes
 
 NOT_JUDGED = "NOT JUDGED"
 WORDS = {0: "PASS", 3: "FAIL", 4: "INCONCLUSIVE", 5: "MISSING"}
@@ -38,10 +38,11 @@ _EXITS = {
 class Outcome:
     """What a gate found. `verdicts` gives every candidate FAIL, MISSING, INCONCLUSIVE, PASS or NOT JUDGED
     (no required rule concerns it); `unjudged` lists the tasks that some variant's rules do not cover; `notes`
-    are sentences that must be printed wherever the verdict is; `forgiven` are those on what the policy let
-    pass, which the shortest output tells too; `findings` says in a sentence what was found of each
-    candidate without any rule. `model` (with its revision), `run` and `created` say what was judged; `titles`
-    are the names of rows as people read them, by the ids that policies know."""
+    are sentences that must be printed wherever the verdict is; `forgiven` are those that the shortest output
+    tells too: on what the policy let pass, and on invented numbers; `findings` says in a sentence what was
+    found of each candidate without any rule. `model` (with its revision), `run` and `created` say what was
+    judged; `titles` are the names of rows as people read them, by the ids that policies know. `invented` is
+    whether the toy model answered."""
 
     run: str
     created: str
@@ -57,6 +58,12 @@ class Outcome:
     findings: Mapping[str, str] = field(default_factory=dict)
     forgiven: tuple[str, ...] = ()
     titles: Mapping[str, str] = field(default_factory=dict)
+    invented: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """The verdict of all variants together in a word, and whether it is of invented numbers."""
+        return WORDS[int(self.exit)] + (" (every number is invented)" if self.invented else "")
 
     @property
     def headline(self) -> str:
@@ -64,7 +71,7 @@ class Outcome:
         candidates = ", ".join(self.verdicts)
         by = self.policy.source or "a policy"
         about = f"{self.model}, run {self.run} of {self.created or 'no known date'}"
-        return f"{WORDS[int(self.exit)]}: {about}: {candidates} against {self.baseline}, by {by}"
+        return f"{self.verdict}: {about}: {candidates} against {self.baseline}, by {by}"
 
 
 def judge(evidence: Evidence, policy: Policy) -> tuple[Decision, ...]:
@@ -136,8 +143,9 @@ def conclude(evidence: Evidence, policy: Policy) -> Outcome:
         findings={
             name: f"{told.said}. {told.sentence}" for name in names if (told := evidence.finding(name))
         },
-        forgiven=forgiven(policy, found),
+        forgiven=(*invented(evidence), *forgiven(policy, found)),
         titles=evidence.titles,
+        invented=bool(invented(evidence)),
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from qeval.base import numbers
+from qeval.base.invented import INVENTED
 from qeval.base.records import Decision, Policy, Rule, Samples
 from qeval.base.rules import allowed_words, describe
 from qeval.compare import noise, stats, wording
@@ -27,6 +28,7 @@ def notes(
 ) -> tuple[str, ...]:
     """The sentences, each once."""
     found = (
+        *invented(evidence),
         *forgiven(policy, doubts),
         *_idle(evidence, policy, decisions),
         *(
@@ -43,6 +45,12 @@ def notes(
         *_warnings(evidence),
     )
     return tuple(dict.fromkeys(found))
+
+
+def invented(evidence: Evidence) -> tuple[str, ...]:
+    """The toy's own sentence, where any variant was answered by it: no verdict may be read without it."""
+    made = [result.provenance for result in (evidence.baseline, *evidence.candidates)]
+    return (INVENTED,) if any(one is not None and INVENTED in one.notes for one in made) else ()
 
 
 def forgiven(policy: Policy, doubts: Sequence[Doubt]) -> tuple[str, ...]:

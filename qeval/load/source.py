@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from qeval.base import contents, reading
-from qeval.base.errors import QevalError
+from qeval.base.errors import QevalError, did_you_mean
 
 DEMO = "demo"
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
@@ -173,11 +174,29 @@ def resolve_commit(model: str, revision: str | None) -> str:
     return str(info.sha)
 
 
+OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+"""Variables that forbid huggingface_hub the network."""
+
+
+def offline_by() -> str | None:
+    """The variable by which the Hub is not asked; None where it is."""
+    from huggingface_hub import constants
+
+    return next(filter(os.environ.get, OFFLINE), OFFLINE[0]) if constants.is_offline_mode() else None
+
+
 def _no_such_model(model: str) -> QevalError:
     return QevalError(
         f"There is no model {model!r}: it is neither a directory here nor a Hub id.",
-        "Check the spelling; a Hub id looks like org/name, and demo and toy need no network.",
+        _meant(model)
+        or "Check the spelling; a Hub id looks like org/name, and demo and toy need no network.",
     )
+
+
+def _meant(model: str) -> str:
+    """Whether one of the models that are no Hub id is meant; "" where none is."""
+    own = (DEMO, "toy")
+    return "" if "/" in model or model.lower() not in own else did_you_mean(model.lower(), own)
 
 
 def hub_refusal(
@@ -201,7 +220,7 @@ def hub_refusal(
     if isinstance(error, RepositoryNotFoundError):
         return QevalError(
             f"There is no {what} {repo} on the Hub, or it is private.",
-            f"Check the spelling; for a private {what} run hf auth login, or set HF_TOKEN.",
+            _meant(repo) or f"Check the spelling; for a private {what} run hf auth login, or set HF_TOKEN.",
         )
     return None
 
@@ -218,10 +237,13 @@ def _cached_commit(model: str, revision: str | None) -> str:
     if found:
         return Path(found[0]).parent.name
     at = f" at revision {revision}" if revision else ""
+    variable = offline_by()
     raise QevalError(
-        f"{model}{at} is not in the local cache, and the Hub cannot be reached.",
-        f"Check the network, or fetch it where there is one with: hf download {model}"
-        f"{f' --revision {revision}' if revision else ''}",
+        f"{model}{at} is not in the local cache, and"
+        f" {f'{variable} is set' if variable else 'the Hub cannot be reached'}.",
+        _meant(model)
+        or f"{f'Unset {variable}' if variable else 'Check the network'}, or fetch it where there is a network"
+        f" with: hf download {model}{f' --revision {revision}' if revision else ''}",
     )
 
 

@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qeval.base.errors import QevalError
+from qeval.base.invented import INVENTED
 from qeval.base.records import Item, Provenance, Samples, Scheme, Task
 from qeval.base.sizes import MMLU_SUBJECTS, TASK_SIZES
 from qeval.load.toy import Toy
@@ -29,7 +30,7 @@ _SHIFT = 0.01
 PATH, OTHER_PATH = "toy", "toy-again"
 """The names of its two ways to answer."""
 _CHOICES = 4
-_DEFAULT_ITEMS = 200
+DEFAULT_ITEMS = 200
 _SUBJECT_SHARE = 10  # so that subjects differ in size, and their mean from that of all items
 # On the other path: the share of items whose two best choices change places, and how far log-likelihoods
 # move, of a choice or a word, in nats.
@@ -64,7 +65,7 @@ def available(task: Task, toy: Toy) -> int:
     real = subject or TASK_SIZES.get(task.name)
     if toy.items == 0 and real is not None:
         return real
-    return toy.items or (subject // _SUBJECT_SHARE if subject and task.group else _DEFAULT_ITEMS)
+    return toy.items or (subject // _SUBJECT_SHARE if subject and task.group else DEFAULT_ITEMS)
 
 
 def provenance(scheme: Scheme, engine: str = PATH) -> Provenance:
@@ -75,7 +76,7 @@ def provenance(scheme: Scheme, engine: str = PATH) -> Provenance:
         dtype="none",
         quantization={"scheme": scheme.kind, **scheme.options},
         engine=engine,
-        notes=("This is the toy model: every number here is invented.",),
+        notes=(INVENTED,),
     )
 
 

@@ -4,6 +4,7 @@ refused, whoever is asked."""
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,6 +116,24 @@ def test_those_in_the_folder_come_before_those_of_lm_eval(qeval, mine: Path) -> 
     said = "There is no task 'my_smus'.\nDid you mean 'my_sums'?"
     assert said in qeval(*toy, "--suite", mine / "sums.toml", code=2).stderr
     assert said in qeval(*toy, "--tasks", "my_smus", "--tasks-dir", mine, code=2).stderr
+
+
+def test_the_toy_says_that_it_reads_no_task_and_refuses_one_that_does_not_parse(qeval, mine: Path) -> None:
+    run = ("run", "--model", "toy", "--schemes", "fp16", "--suite", mine / "sums.toml")
+    said = "The toy answers 200 invented items for each task, whatever the task holds."
+    assert said in qeval(*run).stderr
+    (mine / "my_sums.yaml").write_text(TASK + "broken: [1, 2\nmore: {\n")
+    refused = qeval(*run, code=1).stderr
+    assert f"The file of task 'my_sums', {mine / 'my_sums.yaml'}, cannot be read: " in refused
+    assert refused.rstrip().endswith("line 12, column 5.\nCorrect it.")
+
+
+def test_names_that_nobody_could_check_are_told(qeval, mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    run = ("run", "--model", "toy", "--schemes", "fp16", "--tasks")
+    told = "Names of tasks were not checked, for lm-eval is not installed"
+    assert f"{told}: qqqq." in qeval(*run, "qqqq,arc_challenge,qeval_facts").stderr
+    assert told not in qeval(*run, "my_sums", "--tasks-dir", mine).stderr
 
 
 def test_a_folder_that_holds_the_runs_is_no_folder_of_tasks(qeval, mine: Path) -> None:

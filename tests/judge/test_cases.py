@@ -314,13 +314,14 @@ def test_a_gated_run_judges_at_its_end(qeval, tmp_path) -> None:
     file = tmp_path / "gate.toml"
     file.write_text("[gate]\nmax_drop = 60\n")
     words = ("run", "--model", "toy[items=60]", "--tasks", "arc_challenge:acc_norm")
-    assert "PASS: toy[items=60]" in qeval(*words, "--schemes", "fp16,bnb4", "--gate", file).stdout
+    told = qeval(*words, "--schemes", "fp16,bnb4", "--gate", file).stdout
+    assert "PASS (every number is invented): toy[items=60]" in told
     file.write_text("[gate]\nmax_drop = 0.1\n")
-    assert "INCONCLUSIVE: toy" in qeval(*words, "--schemes", "fp16,bnb4", "--gate", file, code=4).stdout
+    assert "INCONCLUSIVE (every" in qeval(*words, "--schemes", "fp16,bnb4", "--gate", file, code=4).stdout
     file.write_text("[gate]\nmax_drop = 1\n")
     words = ("run", "--model", "toy[items=3000]", "--tasks", "arc_challenge:acc_norm")
     result = qeval(*words, "--schemes", "fp16,rtn[bits=2]", "--gate", file, code=3)
-    assert "FAIL: toy[items=3000]" in result.stdout
+    assert "FAIL (every number is invented): toy[items=3000]" in result.stdout
     failing = ("run", "--model", "toy[items=60,fail=bnb4]", "--tasks", "arc_challenge:acc_norm")
     qeval(*failing, "--schemes", "fp16,bnb4", "--gate", file, code=1)
 

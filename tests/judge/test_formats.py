@@ -15,7 +15,8 @@ from factories import ARC, TRUTH, WIKI, conclude, judge, make_run, with_cell, wi
 from qeval.ask import policy
 from qeval.base import layout, numbers
 from qeval.base.errors import Exit
-from qeval.base.records import Decision, Policy, Rule
+from qeval.base.invented import INVENTED
+from qeval.base.records import Decision, Policy, Rule, Scheme
 from qeval.judge import formats, reasons
 from qeval.judge.formats import github
 from qeval.judge.formats.badge import badge
@@ -23,6 +24,7 @@ from qeval.judge.formats.cells import cells
 from qeval.judge.formats.json import document, to_json
 from qeval.judge.formats.junit import junit
 from qeval.judge.formats.table import table
+from qeval.score import toy
 
 NASTY = "a|b`<script>&@x\x00\n::error::%\u202e"
 
@@ -402,3 +404,22 @@ def test_a_missing_decision_has_no_numbers_in_the_table(mixed):
     rule = Rule(max_drop=1.0)
     one = Decision(rule, "gptq", "arc", "MISSING", "arc: gptq failed.")
     assert cells(mixed, one) == ("gptq", "arc", "", "", "", "-1", "MISSING")
+
+
+def test_every_output_says_first_that_the_toy_invented_its_numbers(mixed) -> None:
+    run, read, _ = make_run(2, (ARC,), 1500, 0.0, churn=0.05)
+    told = [
+        replace(one, provenance=replace(one.provenance, notes=toy.provenance(Scheme("gptq")).notes))
+        for one in run.results
+    ]
+    outcome = conclude(replace(run, results=tuple(told)), read, Policy((Rule(max_drop=30.0),)))
+    assert outcome.exit == Exit.PASS
+    assert table(outcome).startswith("PASS (every number is invented): ")
+    assert github.github_summary(outcome).startswith("## PASS (every number is invented): ")
+    assert "(every number is invented)" in github.github_annotations(outcome)[0]
+    assert "(every number is invented)" in junit(outcome).splitlines()[1]
+    assert document(outcome)["headline"] == outcome.headline
+    assert document(outcome)["verdict"] == "PASS"
+    assert json.loads(badge(outcome))["message"].endswith(" (invented numbers)")
+    assert outcome.notes[0] == outcome.forgiven[0] == INVENTED
+    assert "invented" not in table(mixed) + badge(mixed)

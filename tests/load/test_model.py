@@ -177,7 +177,7 @@ def test_a_pickle_is_refused_without_advice_to_trust_it(copy: Path, tmp_path: Pa
 
 def test_a_model_that_is_not_there_is_refused(tmp_path: Path) -> None:
     error = refusal("org/absent", "fp16", tmp_path)
-    assert "not in the local cache, and the Hub cannot be reached" in error.message
+    assert "not in the local cache, and HF_HUB_OFFLINE is set" in error.message
     assert "neither a directory here nor a Hub id" in refusal(tmp_path / "no", "fp16", tmp_path).message
 
 

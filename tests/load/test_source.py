@@ -102,6 +102,17 @@ def test_without_network_the_cache_answers(model, tmp_path, monkeypatch) -> None
         resolve_commit("org/absent", None)
 
 
+def test_where_the_hub_is_forbidden_the_variable_is_named(monkeypatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.is_offline_mode", lambda: True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(QevalError, match="HF_HUB_OFFLINE is set") as caught:
+        resolve_commit("org/absent", None)
+    assert caught.value.hint.startswith("Unset HF_HUB_OFFLINE, or fetch it")
+    with pytest.raises(QevalError) as caught:
+        resolve_commit("Demo", None)
+    assert caught.value.hint == "Did you mean 'demo'?"
+
+
 def test_a_damaged_configuration_is_said_so(model) -> None:
     (model / "config.json").write_text("{")
     with pytest.raises(QevalError, match=r"config.json of .* is damaged"):

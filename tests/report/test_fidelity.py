@@ -87,7 +87,7 @@ def test_markdown_keeps_texts_in_their_fence(context):
 
 def test_sentences_say_what_a_reader_must_know(evidence):
     said = " ".join(fidelity.sentences(evidence.fidelity))
-    assert "its noise floor" in said
+    assert "(the noise floor of KL, not of answers)" in said
     assert "1536 of 1537 positions were measured; no rule of a gate passes on that." in said
     assert "3 padding rows of the head were cut off before the softmax." in said
     assert fidelity.NOT_TOLD_APART not in said

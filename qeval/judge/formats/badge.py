@@ -30,6 +30,8 @@ def badge(outcome: Outcome, label: str = "quantisation") -> str:
         )
     if outcome.exit == Exit.PASS and _excepted(outcome):
         message += " (with exceptions)"
+    if outcome.invented:
+        message += " (invented numbers)"
     return json.dumps(
         {"schemaVersion": 1, "label": label, "message": message, "color": _COLOURS[worst]}, ensure_ascii=False
     )

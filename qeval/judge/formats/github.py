@@ -9,7 +9,7 @@ from qeval.base.records import Decision
 from qeval.base.text import visible
 from qeval.judge.formats import Format
 from qeval.judge.formats.cells import ORDER, cells, headers
-from qeval.judge.gate import WORDS, Outcome
+from qeval.judge.gate import Outcome
 
 SUMMARY_BYTES = 1024 * 1024
 """What GitHub takes of a step summary, in bytes of UTF-8."""
@@ -41,7 +41,7 @@ def github_summary(outcome: Outcome, most_bytes: int = SUMMARY_BYTES) -> str:
 
 
 def _summary_head(outcome: Outcome) -> Iterator[str]:
-    yield f"## {WORDS[int(outcome.exit)]}: {escape(outcome.model)}\n"
+    yield f"## {outcome.verdict}: {escape(outcome.model)}\n"
     yield f"{escape(outcome.headline)}\n"
     for name, status in outcome.verdicts.items():
         yield f"- **{status}** {escape(name)}" + escape(_first_reason(outcome, name))

@@ -11,6 +11,7 @@ import numpy as np
 
 from qeval.base.fidelity import Measured, Passage, Positions, Role, Stream
 from qeval.base.hashing import digest
+from qeval.base.invented import INVENTED
 from qeval.base.messages import FidelityJob, Job
 from qeval.base.protocols import Protocol
 from qeval.store import fidelity as stored
@@ -64,7 +65,7 @@ def _store(job: Job, asked: FidelityJob, protocol: Protocol, role: Role) -> None
         baseline_digest=digest(asked.baseline),
         created=dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds"),
         worst=_worst(tokens, found) if role == "candidate" else (),
-        notes=("This is the toy model: every number here is invented.",),
+        notes=(INVENTED,),
     )
     stored.add(run, one, found, tokens)
 

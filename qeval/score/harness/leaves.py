@@ -10,6 +10,7 @@ from typing import Any
 from qeval.base.errors import QevalError, UsageError, did_you_mean
 from qeval.base.records import Task
 from qeval.score.harness.catalogue import Catalogue, catalogue
+from qeval.score.harness.parsed import unreadable
 from qeval.score.harness.tame import code_from_source
 
 
@@ -82,10 +83,7 @@ def _read(path: Path, name: str) -> dict[str, Any]:
     try:
         config: dict[str, Any] = load_yaml(path, resolve_func=False)
     except Exception as error:
-        what = " ".join(str(error).split())
-        raise QevalError(
-            f"The file of task {name!r}, {path}, cannot be read: {what}", "Correct it."
-        ) from error
+        raise unreadable(name, path, error) from error
     if name not in (config.get("group"), config.get("task")):
         raise QevalError(f"The file {path} does not define {name!r} as it seems to.", "Correct it.")
     return config
@@ -119,9 +117,9 @@ def _leaves(task: Task, registry: dict[str, Any]) -> list[Leaf]:
         with replaced(_factory, "ConfigurableTask", _Noted):
             built = Walker().build(registry[task.name], registry=registry)
     except Exception as error:
-        what = " ".join(str(error).split())
+        what = " ".join(str(error).split()).rstrip(".")
         raise QevalError(
-            f"The task {task.name!r} cannot be read: {what}", "Correct its YAML file or what that names."
+            f"The task {task.name!r} cannot be read: {what}.", "Correct its YAML file or what that names."
         ) from error
     if isinstance(built, Group):
         return [_leaf(task, noted, task.name, category) for noted, category in _walk(built, task.name)]

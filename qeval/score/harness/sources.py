@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
@@ -17,6 +18,7 @@ from qeval.base.hashing import digest
 from qeval.base.reading import text
 from qeval.load.hub_book import known, whole
 from qeval.load.hub_copy import MODELS
+from qeval.load.source import offline_by
 from qeval.score.harness.catalogue import is_stock
 from qeval.score.harness.leaves import Leaf
 
@@ -118,16 +120,25 @@ def _explained(
         or "offline" in low
         or "couldn't find cache" in low
     ):
-        return QevalError(f"There is no network, and {which} is not here.", _mirror_hint(path, datasets_dir))
+        variable = _offline_by()
+        why = f"{variable} is set" if variable else "There is no network"
+        return QevalError(f"{why}, and {which} is not here.", _mirror_hint(path, datasets_dir, variable))
     if isinstance(error, FileNotFoundError):
         return QevalError(f"There is no such thing as {which}.", _mirror_hint(path, datasets_dir))
     return QevalError(f"{which.capitalize()} cannot be loaded: {type(error).__name__}: {what}", "")
 
 
-def _mirror_hint(path: str, datasets_dir: Path | None) -> str:
+def _offline_by() -> str | None:
+    """The variable by which no data set is fetched; None where all may be."""
+    own = "HF_DATASETS_OFFLINE"
+    return offline_by() or (own if os.environ.get(own, "0").lower() in {"1", "true", "yes", "on"} else None)
+
+
+def _mirror_hint(path: str, datasets_dir: Path | None, variable: str | None = None) -> str:
+    online = f"unset {variable} once" if variable else "go online once"
     if datasets_dir is None:
-        return f"Give a mirror with --datasets-dir DIR that holds DIR/{path}, or go online once."
-    return f"Put the repository in {datasets_dir / path}, or go online once."
+        return f"Give a mirror with --datasets-dir DIR that holds DIR/{path}, or {online}."
+    return f"Put the repository in {datasets_dir / path}, or {online}."
 
 
 def identity(leaf: Leaf, datasets_dir: Path | None) -> str | None:

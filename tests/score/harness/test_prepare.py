@@ -233,6 +233,10 @@ def test_no_mirror_and_no_network_is_an_error_with_a_remedy(own, plain_tokenizer
         raise ConnectionError("Couldn't reach 'stories' on the Hub (LocalEntryNotFoundError)")
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    with pytest.raises(QevalError, match="HF_HUB_OFFLINE is set, and the data set 'stories'") as caught:
+        prepare(plain_tokenizer, own, Task("fix_endings", ""))
+    assert "unset HF_HUB_OFFLINE" in caught.value.hint
+    monkeypatch.setattr("huggingface_hub.constants.is_offline_mode", lambda: False)
     with pytest.raises(QevalError, match="There is no network, and the data set 'stories'") as caught:
         prepare(plain_tokenizer, own, Task("fix_endings", ""))
     assert "--datasets-dir" in caught.value.hint
