@@ -6,7 +6,6 @@ import os
 from typing import Any, Literal
 
 from qeval.base.errors import UsageError
-from qeval.load.toy import is_toy
 
 CLUSTERS = frozenset({"slurm", "ray"})
 """Executors whose workers sit elsewhere: what this machine has does not count."""
@@ -51,6 +50,8 @@ def device_of(
 ) -> dict[str, str]:
     """The device that one worker or several mean. Raises UsageError where their words exclude each other, or
     ask for more than this machine has."""
+    from qeval.load.toy import is_toy
+
     if devices is not None and (workers is not None or device != "auto"):
         other = "--workers" if workers is not None else "--device"
         raise UsageError(f"--devices and {other} exclude each other.", "Leave one of them out.")
@@ -79,6 +80,8 @@ def check_spread(model: str, settings: dict[str, Any], others: dict[str, bool]) 
     }
     for words in (words for words, said in against.items() if said):
         raise UsageError(f"--gpus-per-variant and {words} exclude each other.", "Leave one of them out.")
+    from qeval.load.toy import is_toy
+
     if is_toy(model):
         raise UsageError("The toy does not use a GPU.", "Leave out --gpus-per-variant.")
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
 from qeval.base.errors import UsageError
-from qeval.load.toy import is_toy
 
 if TYPE_CHECKING:
     from qeval.ask.order import Order
@@ -51,6 +50,8 @@ def names_at_hand(folder: Path | None, name: str | None) -> frozenset[str]:
 
 def told(order: Order) -> Iterator[str]:
     """A sentence where tasks of one's own are read, and their Python is run, for whoever typed no folder."""
+    from qeval.load.toy import is_toy
+
     if order.own_tasks is not None and not is_toy(order.variants[0].model):
         yield f"Tasks are looked for in {order.own_tasks} first; Python that their YAML names is run."
 
@@ -58,7 +59,7 @@ def told(order: Order) -> Iterator[str]:
 def of_the_toy(order: Order) -> Iterator[str]:
     """What the toy does not look at: the questions of tasks of one's own, and without lm-eval whether there
     are tasks of such names."""
-    from qeval.load.toy import parse
+    from qeval.load.toy import is_toy, parse
     from qeval.score.toy import DEFAULT_ITEMS
 
     model = order.variants[0].model
