@@ -131,7 +131,11 @@ def test_the_action_judges(runner: Runner, toy: Path, env: dict[str, str], code:
     assert "Traceback" not in done.stderr
     if verdict in {"PASS", "FAIL", "INCONCLUSIVE"}:
         assert ET.parse(runner.place / "gate.xml").getroot().tag == "testsuites"
-        assert runner.files["GITHUB_STEP_SUMMARY"].read_text("utf-8").startswith(f"## {verdict}: toy")
+        assert (
+            runner.files["GITHUB_STEP_SUMMARY"]
+            .read_text("utf-8")
+            .startswith(f"## {verdict} (every number is invented): toy")
+        )
     if "RUNS" not in env:
         rule = "policy.toml" if "POLICY" in env else f"--max-drop {env['MAX_DROP']}"
         done = runner.run(report, **(usual | env))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,12 +67,12 @@ def _check_tasks(order: Order, suite: str | None) -> None:
     parse, as for a model."""
     from qeval.ask.order import check_tasks
     from qeval.base.places import tasks_dir
-    from qeval.cli.own_tasks import names_at_hand
+    from qeval.cli.own_tasks import harness_is_here, names_at_hand
     from qeval.load.toy import is_toy
     from qeval.score.harness.catalogue import known_tasks
     from qeval.score.harness.parsed import check
 
-    if find_spec("lm_eval") is not None or not is_toy(order.variants[0].model):
+    if harness_is_here() or not is_toy(order.variants[0].model):
         known = known_tasks(tasks_dir(), order.cache_dir, order.own_tasks)
         check_tasks(order, known, names_at_hand(order.own_tasks, suite))
     if order.own_tasks is not None and is_toy(order.variants[0].model):

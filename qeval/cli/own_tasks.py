@@ -73,13 +73,21 @@ def of_the_toy(order: Order) -> Iterator[str]:
         yield f"Names of tasks were not checked, for lm-eval is not installed: {', '.join(unknown)}."
 
 
+def harness_is_here() -> bool:
+    """Whether lm-eval is installed; it is not imported."""
+    try:
+        return find_spec("lm_eval") is not None
+    except ImportError:  # a finder that forbids it
+        return False
+
+
 def _unknown(order: Order) -> list[str]:
     """Tasks of which nobody here can say whether they exist, where lm-eval is not installed."""
     from qeval.base.places import tasks_dir
     from qeval.base.sizes import MMLU_SUBJECTS, TASK_SIZES
     from qeval.score.harness.catalogue import scan
 
-    if find_spec("lm_eval") is not None:
+    if harness_is_here():
         return []
     folders = [tasks_dir(), *([order.own_tasks] if order.own_tasks is not None else [])]
     known = {"mmlu", *TASK_SIZES, *MMLU_SUBJECTS}.union(*(scan(folder).names for folder in folders))
