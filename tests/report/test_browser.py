@@ -204,8 +204,15 @@ def test_axe_finds_no_violation_on_the_smaller_pages_and_they_print(driver, tmp_
     assert pdf.startswith(b"%PDF")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (1280, "light"),
+        (400, "dark"),
+        pytest.param(1280, "dark", marks=pytest.mark.rare),
+        pytest.param(400, "light", marks=pytest.mark.rare),
+    ],
+)
 def test_axe_finds_no_violation(browser, scheme, width):
     axe = pytest.importorskip("axe_core_python", reason="needs axe-core-python: pip install 'qeval[dev]'")
     look(browser, width, scheme)

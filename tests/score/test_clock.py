@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -66,3 +67,10 @@ def test_what_nobody_uses_is_not_imported_and_is_there_all_the_same() -> None:
         "from sklearn.metrics import f1_score\n"  # which lm-eval calls for some metrics
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_a_process_counts_from_its_own_start_and_from_no_earlier() -> None:
+    code = "from qeval.score.clock import CLOCK; print(CLOCK.spent('starting'))"
+    begun = time.monotonic()
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert 0 < float(told) < time.monotonic() - begun + 0.05  # the kernel's clock ticks in hundredths
