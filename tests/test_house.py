@@ -200,6 +200,7 @@ BARE = {
     "cli/options.py:open_runs": "a run, not a file",
     "cli/pages.py:_places": "runs, not files",
     "cli/report.py:_earlier": "a run, not a file",
+    "score/clock.py:_age": "two lines of the kernel's, of this process",
     "cli/view.py:_serve": "a browser",
     "cli/view.py:_show_one": "a browser",
     "cli/view.py:view": "runs, not files",
