@@ -1,7 +1,7 @@
 """A worker that is killed, and a GPU that is dead: whether the same command still gives the same bytes.
 
     python benchmarks/killed.py --model WEIGHTS --datasets-dir MIRROR --tasks hellaswag:acc_norm --limit 400
-    python benchmarks/killed.py --model demo --datasets-dir MIRROR --tasks arc_challenge:acc --limit 16 --workers
+    python benchmarks/killed.py --model demo --datasets-dir DIR --tasks arc_challenge:acc --limit 16 --workers
 
 The command runs on two GPUs three times: undisturbed; with one of its workers killed (SIGKILL) once so many
 answers are there; and with the second GPU's number replaced by one that no GPU has. `--workers` takes two
