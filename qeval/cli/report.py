@@ -115,7 +115,7 @@ def report(
         policy,
         title=title,
         forgiven=forgiven,
-        asked=asked_of(evidence, baseline, rules, any_model=allow_different_models),
+        asked=asked_of(evidence, baseline, rules, any_model=allow_different_models, history=history),
     )
     earlier = _earlier(named, runs_dir, policy, margin, paths, redact=redact) if history else None
     for path in outputs:
