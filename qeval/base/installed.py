@@ -155,7 +155,7 @@ def _installs(told: str) -> tuple[str, str]:
     """The same of one version."""
     found = _COMMIT.search(told)
     if not told or found is None:
-        return (f"pip install 'qeval=={told}'" if told else ""), ""
+        return ("pip install .", f"in a checkout of version {told}") if told else ("", "")
     note = "it had changes that are in no commit" if found[2] else ""
     if url():
         return f"pip install 'qeval @ git+{url()}@{found[1]}'", note

@@ -174,8 +174,8 @@ class Finding:
         if self.status != "UNDECIDED" or not self.claim:
             return ""
         if self.claim < 0:
-            return f": a proved loss, perhaps within {self.margin.words(self.comparison)}"
-        return f": a proved gain, perhaps within {self.margin.upward(self.comparison)}"
+            return f": a proved loss that may be smaller than {self.margin.words(self.comparison)}"
+        return f": a proved gain that may be smaller than {self.margin.upward(self.comparison)}"
 
     @property
     def _hides(self) -> bool:
@@ -209,7 +209,7 @@ class Finding:
 
     @property
     def sentence(self) -> str:
-        """On which row, by how much, and whether that is shown once all comparisons are corrected for."""
+        """On which row, by how much, and whether that is proved once all comparisons are corrected for."""
         lacks = f" {listed(self.missing)} not scored." if self.missing and not self._hides else ""
         return f"{self.name}: {self.change}{self._chance()}{lacks}"
 
@@ -218,7 +218,7 @@ class Finding:
         if not self.claim and (one.high < 0 or one.low > 0):
             what = "loss" if one.high < 0 else "gain"
             own = f"The interval is this row's own: corrected for all {self.among} comparisons"
-            return f". {own} no {what} is shown."
+            return f". {own} no {what} is proved."
         return "."
 
 

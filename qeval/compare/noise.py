@@ -66,11 +66,11 @@ def _scatter(pairs: Pairs) -> float:
 
 
 def within(evidence: Evidence, variant: str) -> tuple[Row, ...]:
-    """The tasks on which a variant's flips and its difference are at most twice the floor's."""
+    """The tasks, and the average, on which a variant's flips and difference are at most twice the floor's."""
     return tuple(
         floor.row
         for floor in floors(evidence)
-        if floor.row.headline
+        if (floor.row.headline or floor.row.level == "average")
         and (found := evidence.pairs.get((variant, floor.row.id)))
         and _is_within(floor, found)
     )
@@ -83,6 +83,7 @@ def _is_within(floor: Floor, found: Pairs) -> bool:
 
 # --- in words -----------------------------------------------------------------------------------
 
+_NO_VERDICT = "The floor decides no verdict: a loss may be proved and yet lie within it."
 _UNKNOWN = "How much of a small change is noise of scoring itself is not known."
 
 
@@ -105,6 +106,9 @@ def _why_not(evidence: Evidence) -> str:
     if again is not None:
         why = f": {again.error}" if again.error else ""
         return f": {again.variant.name} was not fully scored{why}".rstrip(".")
+    others = [one.variant.name for one in evidence.run.results if one.again and one.again.status == "done"]
+    if others:
+        return f" for {evidence.run.baseline}; it was for {', '.join(others)}"
     return f" ({OPTION})" if evidence.run.source == "qeval" else ""
 
 
@@ -138,10 +142,18 @@ def share(floor: Floor) -> numbers.Numeral:
 
 
 def within_sentence(evidence: Evidence, variant: str) -> str:
-    """On which tasks a variant is within twice the noise floor, "" where on none."""
-    found = within(evidence, variant)
+    """On which tasks, and whether on average, a variant is within twice the noise floor, with what that is;
+    "" where on none."""
+    found = {row.id for row in within(evidence, variant)}
     if not found:
         return ""
-    tasks = [row for row in evidence.rows if row.headline and (variant, row.id) in evidence.pairs]
-    where = "every task" if len(found) == len(tasks) > 1 else ", ".join(row.title for row in found)
-    return f"Within twice the noise floor on {where}."
+    own = [_reach(floor) for floor in floors(evidence) if floor.row.id in found]
+    where = ", ".join(own[:_MOST_ROWS]) + (f" and {len(own) - _MOST_ROWS} more" * (len(own) > _MOST_ROWS))
+    return f"Within twice the noise floor on {where}. {_NO_VERDICT}"
+
+
+def _reach(floor: Floor) -> str:
+    """A row with how far its difference moves by itself: "arc (floor ±1.00 points)"."""
+    if floor.row.kind == "perplexity":
+        return f"{floor.row.title} (floor {numbers.ratio(-floor.reach)})"
+    return f"{floor.row.title} (floor ±{numbers.points(floor.reach)} points)"

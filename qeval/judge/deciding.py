@@ -119,12 +119,13 @@ def _what_would_decide(comparison: Comparison, needed: int | None) -> str:
         return "; compared item by item it would say more"
     if needed is None:
         return "; no practicable number of items would decide it"
-    more = (
-        ""
-        if comparison.n + needed <= comparison.n_available
-        else f", but the task has only {numbers.count(comparison.n_available)}"
+    whole = comparison.n + needed
+    if whole <= comparison.n_available:
+        return f"; about {numbers.roughly(needed)} more items would decide it at this churn"
+    return (
+        f"; at this churn it needs about {numbers.roughly(whole)} items and has "
+        f"{numbers.count(comparison.n_available)}"
     )
-    return f"; about {numbers.roughly(needed)} more items would decide it at this churn{more}"
 
 
 def name_culprits(decisions: list[Decision], pairs: Mapping[tuple[str, str], Pairs]) -> list[Decision]:

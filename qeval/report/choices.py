@@ -14,7 +14,7 @@ from qeval.compare.evidence import Evidence
 @dataclass(frozen=True)
 class Letter:
     """How often a variant chose one place: its share, its difference from the baseline's with an interval, ""
-    where there is none, and whether it is shown, all shifts of the report looked at."""
+    where there is none, and whether it is proved, all shifts of the report looked at."""
 
     share: str
     delta: str = ""
@@ -87,10 +87,10 @@ def _moved(one: Chosen) -> str:
 
 
 def _sentence(reference: str, candidates: Sequence[Chosen]) -> str:
-    """The greatest shift of a letter that is shown; that there is none."""
+    """The greatest shift of a letter that is proved; that there is none."""
     moved = [(one.variant, shift) for one in candidates for shift in one.shifts if shift.claim]
     if not moved:
-        return f"No variant is shown to favour other letters than {reference} does."
+        return f"No variant is proved to favour other letters than {reference} does."
     name, most = max(moved, key=lambda pair: abs(pair[1].delta))
     often = "more" if most.delta > 0 else "less"
     reach = numbers.interval_points(most.low, most.high)

@@ -18,6 +18,7 @@ def _terms(context: Context) -> list[tuple[str, str, bool]]:
         ("Δ", _DIFFERENCE, compared),
         ("Interval", _INTERVAL, compared),
         ("Equivalent, measurable, worse, better, undecided", _words(context), compared),
+        ("Proved", _PROVED, compared),
         ("Pass, fail, undecided", _VERDICTS, context.judged),
         ("Lost, gained, changed", _FLIPS, bool(context.explorer.counts)),
         ("Confidence and ECE", _CALIBRATION, bool(context.choices)),
@@ -36,15 +37,27 @@ def _words(context: Context) -> str:
     within = context.evidence.margin.told()
     return (
         f"Not every change that can be measured matters. Here the margin is {within}. Equivalent: the "
-        "whole interval lies within the margin. Measurable: it does too, but a loss or a gain is certain. "
-        "Worse, better: the whole interval lies beyond the margin, and the loss or gain is certain. "
-        "Certain means that it is still shown once all comparisons of the report are corrected for. "
+        "whole interval lies within the margin. Measurable: it does too, but a loss or a gain is proved. "
+        "Worse, better: the whole interval lies beyond the margin, and the loss or gain is proved. "
         "Undecided: more items are needed to tell, which is not the same as equivalent; where a loss or a "
-        "gain is certain and only its size is open, that is said. A variant is summed up by its average, "
-        "unless a task is worse, or has a loss that may be beyond the margin: then that task is named."
+        f"gain is proved and only its size is open, that is said. {NAMING}"
     )
 
 
+NAMING = (
+    "A verdict is about the average, and names a task only if that task's own verdict is graver. The gravest "
+    "is worse; then undecided with a proved loss; then undecided with a measured loss beyond the margin, or "
+    "one without bound. Of several such tasks it names the one whose loss is surest, of unproved ones the "
+    "largest."
+)
+"""By what a variant is summed up (`compare.margin.telling`)."""
+_PROVED = (
+    "A loss or a gain is proved if it stands once all comparisons of the report are corrected for: a report "
+    "in which nothing differs would prove anything at all at most one time in 20. An interval "
+    "is of its own row alone, so one that lies wholly below 0 may prove "
+    "nothing among many. A proof is about these items and this scoring: it takes no account of the noise of "
+    "scoring itself."
+)
 _SCORE = (
     "The share of questions answered correctly, in percentage points. Some tasks give parts of a point "
     "for an answer. Higher is better; for perplexity, lower."
@@ -63,8 +76,8 @@ _INTERVAL = (
     "corrected for all comparisons of the report, and a row can be undecided beside such an interval."
 )
 _VERDICTS = (
-    "A rule allows a certain loss. Pass: the whole interval lies above the limit, so a greater loss is "
-    "ruled out. Fail: the whole interval lies below it. Undecided: the limit lies within the interval, "
+    "A rule allows a loss up to its limit. Pass: the whole interval lies above the limit, so a greater loss "
+    "is ruled out. Fail: the whole interval lies below it. Undecided: the limit lies within the interval, "
     "and more items are needed. Only a pass is a pass. A rule looks at one side of its interval: at a "
     "confidence of 95% that is the lower or the upper end of the 90% interval, so its reason names a "
     "different interval from the one in the tables."
@@ -87,7 +100,8 @@ _NOISE = (
     "batches and another order. What differs then is noise, not loss. A variant is within twice the noise "
     "floor if its changed answers and its Δ are at most twice the floor's; for Δ, the floor is taken to "
     "be at least what that many changed answers produce by chance. Another GPU or another version of a "
-    "library changes numbers too; that was not tried. The floor decides no verdict."
+    "library changes numbers too; that was not tried. The floor decides no verdict: a "
+    "loss may be proved and yet lie within it."
 )
 _SEEDS = (
     "Some schemes draw texts at random while they quantise. They were made several times, each time with "

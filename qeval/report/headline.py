@@ -26,10 +26,13 @@ _SHORT = {
     "MEASURABLE": "measurably different",
 }
 
+_FAR = ("WORSE", "BETTER")
+"""What is always said with its margin: "worse" alone would be a smaller claim."""
+
 
 def headline(entries: Sequence[Entry]) -> str:
-    """What was found of all variants, the best first: "bnb4 is equivalent within 1 point; gptq is worse";
-    among those that are worse the worst first, since many names are cut short.
+    """What was found of all variants, in the order of the decision table: "bnb4 is equivalent within 1 point;
+    gptq is worse than 1 point".
 
     Variants of which the same is said stand together; a margin is named where it first matters, and on which
     row it is so. "" where there is none to tell of.
@@ -42,12 +45,25 @@ def headline(entries: Sequence[Entry]) -> str:
     for (status, word), found in groups.items():
         margin = word.rpartition("than " if "than " in word else "within ")[2]
         names = [short(entry.variant, _LONGEST) for entry in found]
-        ordered = names[::-1] if status in {"WORSE", "FAIL"} else names
         said = _is(status, word, len(names) > 1, known=margin in margins, where=_where(found))
-        told.append(f"{_names(ordered)} {said}")
+        told.append(f"{_names(names)} {said}")
         if status in _SHORT:
             margins.add(margin)
-    return "; ".join(told)
+    return "; ".join((*told, *_hidden(entries)))
+
+
+def _hidden(entries: Sequence[Entry]) -> list[str]:
+    """Who is worse by the margin and fails by no rule, said apart: a policy's word alone would hide it."""
+    found: dict[str, list[Entry]] = {}
+    for entry in entries:
+        is_hidden = entry.verdict.by and entry.verdict.status != "FAIL"
+        if is_hidden and entry.sums_up and entry.sums_up.status == "WORSE":
+            found.setdefault(entry.sums_up.said, []).append(entry)
+    return [
+        f"by the margin, not the policy, {_names([short(one.variant, _LONGEST) for one in alike])} "
+        f"{'is' if len(alike) == 1 else 'are'} {said}"
+        for said, alike in found.items()
+    ]
 
 
 def against(reference: str, found: str) -> str:
@@ -78,7 +94,8 @@ def _is(status: str, word: str, several: bool, *, known: bool, where: str) -> st
         of = " in perplexity" if margin.startswith("x") else ""
         return f"{'differ' if several else 'differs'} measurably, by less than {margin}{of}{where}"
     of = " in perplexity" if " x" in word else ""
-    return f"{'are' if several else 'is'} {_SHORT[status] if known else word}{of}{where}"
+    short_word = known and status not in _FAR
+    return f"{'are' if several else 'is'} {_SHORT[status] if short_word else word}{of}{where}"
 
 
 def _names(names: Sequence[str]) -> str:

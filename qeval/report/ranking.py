@@ -51,9 +51,9 @@ class Scale:
 @dataclass(frozen=True)
 class Entry:
     """A variant against the reference, in words. `finding` is that on the row that the table is about, `word`
-    what sums the variant up, which is the finding `sums_up`, and `by` its difference where it is on another;
-    `ratio` is that of the first perplexity, `ratio_of` the finding on it. `fixed`
-    are the cells of the columns that no reference changes."""
+    says why its verdict is so, `sums_up` is the finding that sums it up by the margin, and `by` its
+    difference where it is on another row; `ratio` is that of the first perplexity, `ratio_of` the finding
+    on it. `fixed` are the cells of the columns that no reference changes."""
 
     variant: str
     verdict: Verdict
@@ -157,8 +157,8 @@ def _entry(
     sums_up = evidence.finding(name)
     return Entry(
         variant=name,
-        verdict=verdict_of(result, evidence, decisions),
-        word=sums_up.said if sums_up else "",
+        verdict=(verdict := verdict_of(result, evidence, decisions)),
+        word=_because(verdict, sums_up, judged=bool(decisions)),
         delta=found.delta_text if found else numbers.NONE,
         interval=found.interval_text if found else "",
         worst=_worst(evidence, decisions, name, first),
@@ -169,6 +169,14 @@ def _entry(
         ratio_of=ratio,
         fixed=tuple(cells.get(name, numbers.NONE) for cells in columns),
     )
+
+
+def _because(verdict: Verdict, sums_up: Finding | None, *, judged: bool) -> str:
+    """Why a row's verdict is what it is: by the rules that decide, else by the margin, which is said where
+    rules judged other variants and none this one."""
+    if verdict.by or sums_up is None:
+        return verdict.by
+    return f"by the margin, as no rule judges it: {sums_up.said}" if judged else sums_up.said
 
 
 def _on(evidence: Evidence, decisions: Sequence[Decision], variant: str, row: Row | None) -> Finding | None:

@@ -28,7 +28,7 @@ _EQUAL = 1e-9
 class Subject:
     """One variant on one member of a group. `shrunk`, `low`, `high`, `value` (the difference) are
     fractions; the other fields are words: `n` the items, `size` them with the texts that they share. `task`
-    is the member's own name. `claim` is -1 where a loss is shown, 1 a gain, 0 neither."""
+    is the member's own name. `claim` is -1 where a loss is proved, 1 a gain, 0 neither."""
 
     variant: str
     task: str
@@ -164,11 +164,11 @@ def _sentence(group: str, own: Sequence[Subject], names: Sequence[str]) -> str:
         least = min(own, key=lambda one: one.value)
         most = f"{short(least.variant)} in {least.subject} ({least.delta}; {least.interval})"
         largest = f" The largest loss measured: {most}." if least.value < 0 else ""
-        return f"{group}: no loss or gain is shown in any of its {of} subjects for {whom}.{largest}"
+        return f"{group}: no loss or gain is proved in any of its {of} subjects for {whom}.{largest}"
     rest = (
         ""
         if len(told) == len(names)
-        else " For the others no loss or gain is shown in any subject, once all are corrected for."
+        else " For the others no loss or gain is proved in any subject, once all are corrected for."
     )
     return f"{group}, {of} subjects: {'; '.join(told)}.{rest}"
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from qeval.base.records import Decision, Result
+from qeval.base.rules import allowed_words, describe
 from qeval.compare import margin
 from qeval.compare.evidence import Evidence
 
@@ -42,7 +43,9 @@ _TOGETHER = {"FAIL": "failed", "MISSING": "could not be judged", "INCONCLUSIVE":
 @dataclass(frozen=True)
 class Verdict:
     """A variant's verdict. `status` is a key of `MARKS` and `word` says it; `reasons` are the judged rules'
-    sentences, the decisive ones first; `advice` those of advisory rules, which change no verdict."""
+    sentences, the decisive ones first; `advice` those of advisory rules, which change no verdict. Of a
+    variant that rules judged, `by` names the rule that decides, and `beside`
+    what the margin alone would say."""
 
     variant: str
     status: str
@@ -50,6 +53,8 @@ class Verdict:
     sentence: str
     reasons: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
+    by: str = ""
+    beside: str = ""
 
     @property
     def mark(self) -> str:
@@ -70,8 +75,32 @@ def verdict_of(result: Result, evidence: Evidence, decisions: Sequence[Decision]
         reasons = tuple(d.reason for d in required)
         advice = tuple(d.reason for d in decisions if d.rule.tier == "advisory")
         status = required[0].status
-        return Verdict(name, status, WORDS[status], _judged(required), reasons, advice)
+        by, beside = deciding(required, evidence.titles), beside_rules(evidence, name)
+        return Verdict(name, status, WORDS[status], _judged(required), reasons, advice, by, beside)
     return _unjudged(result, evidence)
+
+
+def deciding(worst_first: Sequence[Decision], titles: Mapping[str, str]) -> str:
+    """The rule that a verdict comes from, and how many decide with it: "hellaswag, limit -1; and 2 more". Of
+    a pass all rules do."""
+    worst = worst_first[0]
+    same = sum(one.status == worst.status for one in worst_first)
+    if worst.status == "PASS" and same > 1:
+        return f"all {same} rules"
+    more = f"; and {same - 1} more" if same > 1 else ""
+    return f"{_limited(worst, titles)}{more}"
+
+
+def _limited(one: Decision, titles: Mapping[str, str]) -> str:
+    """A row and the limit on it, or that a check beside the rules decides."""
+    name = titles.get(one.task, one.task.strip("()"))
+    return f"{name}, limit {allowed_words(one.rule)}" if describe(one.rule) else f"{name}, a check"
+
+
+def beside_rules(evidence: Evidence, name: str) -> str:
+    """What the margin says of a variant that rules judged, labelled as such: it decides nothing."""
+    found = evidence.finding(name)
+    return f"By the margin, not the policy: {found.said}." if found else ""
 
 
 def _unjudged(result: Result, evidence: Evidence) -> Verdict:

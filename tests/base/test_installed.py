@@ -150,7 +150,7 @@ def test_without_git_the_version_is_what_is_known(checkout, elsewhere, monkeypat
 
 def test_the_same_version_is_installed_by_its_commit(checkout) -> None:
     told = "0.1.0+g0123456789ab"
-    assert installed.same_version("0.1.0") == ("pip install 'qeval==0.1.0'", "")
+    assert installed.same_version("0.1.0") == ("pip install .", "in a checkout of version 0.1.0")
     assert installed.same_version("") == ("", "")
     expected = ("git checkout 0123456789ab && pip install .", "in a checkout of qeval")
     assert installed.same_version(told) == expected

@@ -101,20 +101,22 @@ def test_the_margin_per_byte_is_that_of_words():
 def test_what_stays_open_is_said():
     open_loss = finding(delta=-0.012, half=0.005, claim=-1)
     assert open_loss.status == "UNDECIDED"
-    assert open_loss.words == "undecided: a proved loss, perhaps within 1 point"
+    assert open_loss.words == "undecided: a proved loss that may be smaller than 1 point"
     assert open_loss.sentence == "arc: Δ -1.20 points (95% interval -1.70 to -0.70)."
     risen = finding(delta=0.012, half=0.005, claim=1)
-    assert risen.words == "undecided: a proved gain, perhaps within 1 point"
-    assert replace(risen, of="on arc").said == "undecided on arc: a proved gain, perhaps within 1 point"
+    assert risen.words == "undecided: a proved gain that may be smaller than 1 point"
+    assert (
+        replace(risen, of="on arc").said == "undecided on arc: a proved gain that may be smaller than 1 point"
+    )
     lacking = replace(open_loss, missing=("gsm8k",), of="on arc")
     assert lacking.said == "undecided: gsm8k not scored"
     worse = finding(kind="perplexity", delta=-0.09, half=0.02, claim=-1)
-    assert worse.words == "undecided: a proved loss, perhaps within x1.10"
+    assert worse.words == "undecided: a proved loss that may be smaller than x1.10"
     chance = finding(delta=-0.02, half=0.005)
     assert (chance.status, chance.words) == ("UNDECIDED", "undecided")
     own = "The interval is this row's own: corrected for all 5 comparisons no"
-    assert chance.sentence.endswith(f"{own} loss is shown.")
-    assert finding(delta=0.02, half=0.005).sentence.endswith(f"{own} gain is shown.")
+    assert chance.sentence.endswith(f"{own} loss is proved.")
+    assert finding(delta=0.02, half=0.005).sentence.endswith(f"{own} gain is proved.")
     assert replace(chance, of="on arc").sentence == chance.sentence
     near = finding(delta=-0.0099999, half=0.00001, claim=-1)
     assert near.status == "UNDECIDED"
@@ -133,6 +135,25 @@ def test_a_ruined_task_goes_before_a_harmless_average():
     worse = finding("average", "average", delta=-0.03, half=0.005, claim=-1)
     assert telling([ruined, worse]) is worse
     assert telling([]) is None
+
+
+def test_a_task_is_named_only_where_its_own_verdict_is_graver_than_the_averages():
+    """The sentence of every report (`report.glossary.NAMING`)."""
+    worse = {"delta": -0.05, "half": 0.01, "claim": -1}
+    open_loss = {"delta": -0.012, "half": 0.009, "claim": -1}
+    ruin = {"delta": -0.015, "half": 0.04}
+    wide = {"delta": -0.004, "half": 0.03}
+    fine = {"delta": 0.0, "half": 0.002}
+    gravest_first = (worse, open_loss, ruin, fine)
+    for grave, average in enumerate(gravest_first):
+        for task in (*gravest_first, wide):
+            own = gravest_first.index(task) if task in gravest_first else len(gravest_first)
+            found = telling([finding("average", "average", **average), finding("hellaswag", **task)])
+            assert (found.comparison.task == "hellaswag") == (own < grave)
+    assert (
+        telling([finding("average", "average", **wide), finding("hellaswag", **ruin)]).comparison.task
+        == "average"
+    )
 
 
 def test_an_unproved_ruin_goes_before_a_word_that_all_is_well():

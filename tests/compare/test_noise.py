@@ -108,7 +108,8 @@ def test_a_repeat_of_other_items_is_refused() -> None:
 
 def test_the_floor_is_the_baselines_own() -> None:
     made = repeated(make_run(3), arc(3, 1))
-    assert noise.sentence(evidence(made, "bnb4")) == UNMEASURED
+    told = noise.sentence(evidence(made, "bnb4"))
+    assert told == f"The noise floor was not measured for bnb4; it was for fp16. {UNKNOWN}"
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,8 @@ def test_who_is_within_twice_the_floor(candidate, inside: bool) -> None:
     made = repeated((run, lambda cell: changed if cell.key == key else read(cell), items), arc(4, 1, 1))
     assert floors(made)["arc"].reach == pytest.approx(0.015)
     found = noise.within_sentence(evidence(made), "bnb4")
-    assert found == ("Within twice the noise floor on arc." if inside else "")
+    told = "Within twice the noise floor on arc (floor ±1.50 points). The floor decides no verdict: "
+    assert found == (f"{told}a loss may be proved and yet lie within it." if inside else "")
 
 
 def test_it_is_said_task_by_task_or_of_every_task() -> None:
@@ -165,18 +167,22 @@ def test_it_is_said_task_by_task_or_of_every_task() -> None:
 
     run, read, items = make_run(2, n_items=100, churn=0.05)
     found = evidence(repeated((run, read, items), noisy))
-    assert noise.within_sentence(found, "bnb4") == "Within twice the noise floor on every task."
+    told = noise.within_sentence(found, "bnb4")
+    assert all(f"{row} (floor " in told for row in ("arc", "truth", "average", "wiki"))
     only = evidence(
         repeated((run, read, items), lambda task, one: noisy(task, one) if task == "arc" else one)
     )
-    assert noise.within_sentence(only, "bnb4") == "Within twice the noise floor on arc."
+    alone = noise.within_sentence(only, "bnb4")
+    assert alone.startswith("Within twice the noise floor on arc (floor ")
+    assert "truth" not in alone
 
 
 def test_the_gate_says_it_and_judges_as_before() -> None:
     made = repeated(make_run(2, n_items=200, tasks=(ARC,), churn=0.02, seed=3), arc(4, 4, 9))
     outcome = conclude(*made[:2], Policy((Rule(max_drop=50.0),)))
     assert any(note.startswith("Noise floor, fp16 scored again") for note in outcome.notes)
-    assert "bnb4 is within twice the noise floor on arc." in outcome.notes
+    told = "bnb4 is within twice the noise floor on arc (floor "
+    assert any(note.startswith(told) for note in outcome.notes)
     plain = conclude(*make_run(2, n_items=200, tasks=(ARC,), churn=0.02, seed=3)[:2], outcome.policy)
     assert (plain.exit, plain.decisions) == (outcome.exit, outcome.decisions)
     assert UNMEASURED in plain.notes

@@ -72,7 +72,7 @@ def test_all_intervals_share_an_axis_with_the_margin_and_what_is_far_off_is_mark
 def test_the_title_states_what_was_found():
     run, read, items = mixed()
     made = built(run, read, items)
-    assert made.title == "bnb4 is equivalent within 1 point on average; gptq is worse on average"
+    assert made.title == "bnb4 is equivalent within 1 point on average; gptq is worse than 1 point on average"
     assert made.about == "What quantisation cost toy"
     named = built(run, read, items, title="Release 7")
     assert named.title == "Release 7"
@@ -344,3 +344,58 @@ def test_of_very_many_variants_no_pairs_are_compared_with_the_page():
     assert len(made.ranking.entries) == MOST
     assert versus(made) is None
     assert 'id="reference"' not in render_html(made)
+
+
+# --- a policy's words and the margin's ------------------------------------------------------------
+
+
+def judged(policy, effect=-0.05, seed=2):
+    run, read, items = make_run(3, TASKS, 400, seed=seed, effect=effect, churn=0.3)
+    decisions = conclude(run, read, policy).decisions
+    return built(run, read, items, decisions=decisions, policy=policy)
+
+
+def test_a_row_under_a_policy_names_the_rules_that_decide_and_the_margins_words_stand_apart():
+    made = judged(
+        Policy((Rule(tasks="arc", max_drop=5.0), Rule(tasks="average", max_drop=40.0)), ungated=("*",))
+    )
+    for entry, line in zip(made.ranking.entries, made.told, strict=True):
+        decided = [one for one in made.decisions if one.variant == entry.variant]
+        same = [one for one in decided if one.status == entry.verdict.status]
+        assert entry.word == ("all 2 rules" if entry.verdict.status == "PASS" else "arc, limit -5")
+        assert len(same) == (2 if entry.verdict.status == "PASS" else 1)
+        assert line.verdict.beside == f"By the margin, not the policy: {entry.sums_up.said}."
+    assert {entry.verdict.status for entry in made.ranking.entries} - {"PASS"}
+    page = render_html(made)
+    assert "arc, limit \u22125" in page
+    assert "By the margin, not the policy: " in page
+    assert "By the margin, not the policy: " in render_markdown(made)
+
+
+def test_several_rules_that_decide_are_counted():
+    made = judged(Policy((Rule(max_drop=1e-6),)), effect=-0.3)
+    assert [entry.verdict.status for entry in made.ranking.entries] == ["FAIL", "FAIL"]
+    assert all(re.search(r", limit -\S+; and \d more$", one.word) for one in made.ranking.entries)
+
+
+def test_the_title_names_who_is_worse_by_the_margin_though_no_rule_fails():
+    made = judged(Policy((Rule(tasks="arc", max_drop=99.0),), ungated=("*",)), effect=-0.3)
+    assert made.title.startswith("bnb4 and gptq pass; by the margin, not the policy, ")
+    assert "worse than 1 point" in made.title
+    failing = judged(Policy((Rule(tasks="arc", max_drop=0.01),), ungated=("*",)), effect=-0.3)
+    assert "by the margin" not in failing.title
+
+
+def test_where_a_check_decides_the_row_says_so():
+    made = judged(Policy((Rule(variants="gptq", max_drop=99.0),)))
+    words = {entry.variant: entry.word for entry in made.ranking.entries}
+    assert re.fullmatch(r"arc, a check; and \d more", words["bnb4"])
+
+
+def test_the_title_names_variants_in_the_order_of_the_table():
+    run, read, items = make_run(4, (ARC,), 900, seed=3, effect=-0.3, churn=0.1)
+    made = built(run, read, items)
+    names = [entry.variant for entry in made.ranking.entries if entry.verdict.status == "WORSE"]
+    assert len(names) > 1
+    places = [made.title.index(name) for name in names]
+    assert places == sorted(places)

@@ -84,7 +84,7 @@ def test_the_tables_hold_every_row_of_the_summary(noisy) -> None:
     ):
         assert "".join(line.split()) in "".join(text.split()), line
     page = rendered(noisy, ".html")
-    assert page.count("Noise floor by task") >= 1
+    assert page.count("Noise floor of fp16 by task") >= 1
     assert page.count("Spread over seeds by task") >= 1
 
 

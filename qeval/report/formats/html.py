@@ -22,7 +22,7 @@ from qeval.report.explorer import changes, flips_link, payload
 from qeval.report.fidelity import BIN_HEADERS, HEADERS, MORE_HEADERS, PASSAGE_HEADERS, TRACE_HEADERS
 from qeval.report.formats import Format
 from qeval.report.formats.asides import packed
-from qeval.report.glossary import glossary
+from qeval.report.glossary import NAMING, glossary
 from qeval.report.history.page import past
 from qeval.report.noise import FLOOR_HEADERS, SEED_HEADERS
 from qeval.report.patterns import COMMONEST
@@ -58,7 +58,7 @@ def render_html(context: Context, history: History | None = None) -> str:
             past=past(history) if history else None,
             data=as_script_data(payload(context.explorer, context.run)),
             noise_tables=(
-                ("Noise floor by task", FLOOR_HEADERS, context.noise.floor),
+                (f"Noise floor of {context.run.baseline} by task", FLOOR_HEADERS, context.noise.floor),
                 ("Spread over seeds by task", SEED_HEADERS, context.noise.seeds),
             ),
             fidelity_headers=(HEADERS, MORE_HEADERS, TRACE_HEADERS, BIN_HEADERS, PASSAGE_HEADERS),
@@ -99,6 +99,7 @@ def _parts(context: Context, drawn: Sequence[Chart]) -> dict[str, Any]:
         "margin": context.evidence.margin.told(),
         "marks": MARKS,
         "words": WORDS,
+        "naming": NAMING,
     }
 
 

@@ -21,7 +21,7 @@ from qeval.report.fidelity import terminal as fidelity
 from qeval.report.figures import Figure, Material, figure
 from qeval.report.formats import Format
 from qeval.report.noise import noise_of
-from qeval.report.verdicts import verdict_of
+from qeval.report.verdicts import Verdict, verdict_of
 
 
 def summary(evidence: Evidence, decisions: Sequence[Decision] = (), width: int | None = None) -> str:
@@ -118,12 +118,14 @@ def _sentences(evidence: Evidence, decisions: Sequence[Decision]) -> list[str]:
     """A sentence for each variant, and what a reader must know before trusting the table."""
     noise = noise_of(evidence)
     verdicts = [verdict_of(result, evidence, decisions) for result in evidence.candidates]
-    lines = [
-        f"{v.mark} {short(v.variant)}: {v.word}. {v.sentence} {noise.within[v.variant]}" for v in verdicts
-    ]
+    lines = [" ".join(filter(None, (_verdict(v), v.beside, noise.within[v.variant]))) for v in verdicts]
     known = cautions(evidence).every
     lines += ["", f"{TITLE}:", *(f"- {one}" for one in known)] if known else []
     return [one_line(line) for line in lines]
+
+
+def _verdict(made: Verdict) -> str:
+    return f"{made.mark} {short(made.variant)}: {made.word}. {made.sentence}"
 
 
 def ranking(evidence: Evidence, decisions: Sequence[Decision] = ()) -> str:

@@ -233,7 +233,7 @@
       make("span", { class: "direction d" + kind }, make("span", { "aria-hidden": "true" }, (ARROWS[kind] || "") + " "), / in all$/.test(words) ? WORDS[kind] || words : words),
       make("span", { class: "where" }, `${label(item)} · ${item.key}`),
       make("span", { class: "excerpt" }, first.slice(0, 220)),
-      make("span", { class: "margin" }, item.choices.length ? fixed(margin(item, item.lead, item.lead), 2) + " nats" : ""));
+      make("span", { class: "margin" }, item.choices.length ? fixed(margin(item, item.lead, item.lead), 2) + (kind === 3 ? " nats ahead of the next" : ` nats to ${short(names[base])}'s answer`) : ""));
     const details = make("details", { class: "flip" }, summary);
     details.item = item;
     details.addEventListener("toggle", () => {
@@ -260,7 +260,7 @@
     const first = found.length ? page * PAGE + 1 : 0;
     const held = document.querySelector("[data-part=counts]").dataset;
     const partly = Number(held.shown) < Number(held.total)
-      ? ` in this page, which holds ${held.shown} of the run's ${held.total} answers that differ from ${short(names[base])}'s` : "";
+      ? `, in which this page holds ${held.shown} answers that differ from ${short(names[base])}'s, of the run's ${held.total}` : "";
     $("flip-count").textContent = found.length
       ? `${first} to ${Math.min(found.length, (page + 1) * PAGE)} of ${counted(found.length)}${partly}`
       : "No item matches.";
