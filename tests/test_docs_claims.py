@@ -41,12 +41,11 @@ OTHERS = {
     "docs/release.md": {"--strict"},  # twine
     "docs/extend/executor.md": {"--ahead"},  # the worker
     "changelog.d/README.md": {"--draft"},  # towncrier
-    "changelog.d/+configured.added.md": {"--allow-"},  # --allow-*
     "changelog.d/+jobs.fixed.md": {"--cpus-per-gpu"},
 }
 """Options of other tools, where a page names them."""
 PIP = {"--no-deps", "--no-build-isolation"}
-_OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
+_OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*\b(?!-?\*)")  # not --allow-*
 _COMMAND = re.compile(r"(?<![\w/.-])qeval ([a-z]+)((?:\\\n|[^`\n])*)")
 _ARGUMENT = re.compile(r"'[^'\n]*'")
 
