@@ -33,9 +33,10 @@ def ordered(ctx: click.Context, runs_dir: Path, words: Sequence[str], asked: dic
             slurm.check(made, words)
         _check_memory(ctx, made)
         _check_tasks(made, asked["suite"])
-    except QevalError as error:
+    except (QevalError, OSError, KeyboardInterrupt) as error:
         if not asked["dry_run"]:
-            not_begun(runs_dir, asked["model"], error)
+            why = error.message if isinstance(error, QevalError) else str(error) or "it was stopped"
+            not_begun(runs_dir, asked["model"], why)
         raise
     return made
 

@@ -118,8 +118,12 @@ LISTS: dict[str, Callable[[Path], list[Entry]]] = {"schemes": _schemes, "suites"
 @click.argument("what", type=click.Choice(tuple(LISTS)))
 @options.runs_dir
 @options.as_json
-def list_(what: str, runs_dir: Path, as_json: bool) -> None:
+@click.pass_context
+def list_(ctx: click.Context, /, what: str, runs_dir: Path, as_json: bool) -> None:
     """List the schemes, the suites or the runs."""
+    from qeval.cli.meant import refuse_nowhere
+
+    refuse_nowhere(ctx, runs_dir)
     rows = LISTS[what](runs_dir)
     if as_json:
         print_json(rows)
