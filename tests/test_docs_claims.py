@@ -180,3 +180,14 @@ def test_every_decision_is_listed_by_its_title() -> None:
     ]
     assert listed == titles
     assert [int(title[3 : title.index(".")]) for title in titles] == list(range(1, len(titles) + 1))
+
+
+def test_what_readme_counts_is_what_there_is() -> None:
+    readme = text_of(PAGES["README.md"])
+    assert f"transformers models in {len(SCHEMES)} schemes" in readme
+    [counted] = re.findall(r"the engine with (\d+) architectures of transformers", readme)
+    assert f"**{counted} architectures count" in text_of(PAGES["docs/architectures.md"])
+    [faster] = re.findall(r"that is ([\d.]+ times) as fast as lm-eval's own engine", readme)
+    assert f"{faster} as fast compiled" in text_of(PAGES["benchmarks/RESULTS.md"])
+    listed = set(re.findall(r"^\| `qeval ([a-z]+)` \|", readme, re.MULTILINE))
+    assert listed == set(options()) - {""}
