@@ -46,13 +46,14 @@ def _schemes(_: Path) -> list[Entry]:
     from qeval.base.names import option_text
     from qeval.base.records import Scheme
     from qeval.load.checks import check_available
+    from qeval.load.packages import lacked_by_all
     from qeval.load.schemes import SCHEMES
 
-    rows = []
+    rows, bare = [], " ".join(lacked_by_all())
     for spec in SCHEMES.values():
         try:
             check_available(Scheme(spec.name))
-            here = "ready"
+            here = f"Install it with: pip install {bare}" if bare else "ready"
         except QevalError as error:
             here = error.hint or error.message
         if spec.gpu:
