@@ -124,8 +124,8 @@ def _goes_on(run: Run) -> str:
 def _alone(run: Run) -> str:
     told = "There is only one variant: its scores are shown, with nothing to compare them with."
     if run.source == OWN:
-        return f"{told} Name another one, too, in --schemes of qeval run."
-    return f"{told} Name a run of another variant, too: qeval report RUN RUN."
+        return f"{told} Add another one to --schemes and run again."
+    return f"{told} Compare it with another run: qeval report RUN RUN."
 
 
 def _whole(run: Run) -> str:

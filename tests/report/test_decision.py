@@ -187,7 +187,7 @@ def test_what_did_not_run_or_end_is_a_caution():
 
 @pytest.mark.parametrize(
     ("source", "remedy"),
-    [("qeval", "Name another one, too, in --schemes of qeval run."), ("lm-eval", "qeval report RUN RUN.")],
+    [("qeval", "Add another one to --schemes and run again."), ("lm-eval", "qeval report RUN RUN.")],
 )
 def test_a_report_on_one_variant_speaks_of_no_difference(source, remedy):
     run, read, items = make_run(1, (ARC, WIKI), 20)
