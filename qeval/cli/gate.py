@@ -60,18 +60,7 @@ class _WithFiles(options.Strict):
 @options.as_json
 @click.pass_context
 def gate(
-    ctx: click.Context,
-    /,
-    runs: tuple[str, ...],
-    runs_dir: Path,
-    baseline: str | None,
-    allow_different_models: bool,
-    redact: bool,
-    margin: Margin,
-    newer_than: str | None,
-    loudness: int,
-    as_json: bool,
-    **asked: Any,
+    ctx: click.Context, /, runs: tuple[str, ...], redact: bool, loudness: int, as_json: bool, **asked: Any
 ) -> None:
     """Decide whether the loss of a run (the newest, if none is named) is allowed.
 
@@ -80,50 +69,39 @@ def gate(
     """
     from qeval.ask.policy import demand
     from qeval.judge import formats
-    from qeval.judge.formats.table import table
+    from qeval.judge.gate import conclude
+    from qeval.judge.redacted import without_paths
 
-    files = {name: asked.pop(name) for name in _file_formats()}
-    with formats.never_stale({name: path for name, path in files.items() if path}):
-        outcome = _judged(
-            runs,
-            runs_dir,
-            baseline,
-            margin,
-            newer_than,
-            demand(**asked, allow_different_models=allow_different_models),
-            redact=redact,
-        )
-        formats.publish(outcome, {name: path for name, path in files.items() if path})
-    if as_json:
-        say_json(formats.formats()["json"].render(outcome))
-    elif loudness < 0:
-        lines = [f"{status}: {one_line(name)}" for name, status in outcome.verdicts.items()]
-        say("\n".join([*lines, *outcome.forgiven]), paint=True)
-    else:
-        say(table(outcome, width(), every=loudness > 0), paint=True)
+    files = {name: path for name in _file_formats() if (path := asked.pop(name))}
+    which = {name: asked.pop(name) for name in ("runs_dir", "baseline", "margin", "newer_than")}
+    with formats.never_stale(files):
+        policy = demand(**asked)
+        evidence = _judged(runs, policy, redact=redact, **which)
+        outcome = conclude(evidence, policy)
+        outcome = without_paths(outcome, evidence) if redact else outcome
+        formats.publish(outcome, files)
+    _tell(outcome, loudness, as_json=as_json)
     ctx.exit(int(outcome.exit))
 
 
 def _judged(
-    runs: Sequence[str],
+    runs: tuple[str, ...],
+    policy: Policy,
+    *,
     runs_dir: Path,
     baseline: str | None,
     margin: Margin,
     newer_than: str | None,
-    policy: Policy,
-    *,
     redact: bool,
-) -> Outcome:
-    """What a policy decides on the runs that are meant, none of them older than that."""
+) -> Evidence:
+    """What is judged, which is told where nobody named it. Raises what refuses a run older than allowed."""
     from qeval.base.redacted import redacted
     from qeval.cli.ages import begun, refuse_older
     from qeval.cli.meant import meant
-    from qeval.judge.gate import conclude
-    from qeval.judge.redacted import without_paths
 
-    judged = meant(runs, runs_dir, judged=True, told=not redact)
+    names = meant(runs, runs_dir, judged=True, told=not redact)
     evidence, _ = options.open_runs(
-        judged, runs_dir, baseline, allow_different_models=policy.allow_different_models, margin=margin
+        names, runs_dir, baseline, allow_different_models=policy.allow_different_models, margin=margin
     )
     told = redacted(evidence.run) if redact else evidence.run
     if not runs:
@@ -131,8 +109,21 @@ def _judged(
     if newer_than is not None:
         for one in (told, *(redacted(run) if redact else run for run in evidence.joined)):
             refuse_older(one, newer_than)
-    outcome = conclude(evidence, policy)
-    return without_paths(outcome, evidence) if redact else outcome
+    return evidence
+
+
+def _tell(outcome: Outcome, loudness: int, *, as_json: bool) -> None:
+    """The outcome on the terminal: a table, under --quiet a line a variant, or JSON."""
+    from qeval.judge import formats
+    from qeval.judge.formats.table import table
+
+    if as_json:
+        say_json(formats.formats()["json"].render(outcome))
+    elif loudness < 0:
+        lines = [f"{status}: {one_line(name)}" for name, status in outcome.verdicts.items()]
+        say("\n".join([*lines, *outcome.forgiven]), paint=True)
+    else:
+        say(table(outcome, width(), every=loudness > 0), paint=True)
 
 
 @click.command(cls=options.Strict)

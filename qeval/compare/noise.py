@@ -105,7 +105,7 @@ def _why_not(evidence: Evidence) -> str:
     if again is not None:
         why = f": {again.error}" if again.error else ""
         return f": {again.variant.name} was not fully scored{why}".rstrip(".")
-    return f" ({OPTION})" if evidence.run.source == "qeval" else ""
+    return f" (qeval run {OPTION} measures it)" if evidence.run.source == "qeval" else ""
 
 
 def _how(first: Result, again: Result) -> str:

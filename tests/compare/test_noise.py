@@ -16,7 +16,7 @@ from qeval.compare import noise, spread
 from qeval.compare.evidence import gather, with_baseline
 
 UNKNOWN = "How much of a small change is noise of scoring itself is not known."
-UNMEASURED = f"The noise floor was not measured (--repeat-baseline). {UNKNOWN}"
+UNMEASURED = f"The noise floor was not measured (qeval run --repeat-baseline measures it). {UNKNOWN}"
 
 
 def same(_, samples):

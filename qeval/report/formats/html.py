@@ -202,6 +202,14 @@ def breakable(text: str) -> str:
     return Markup(re.sub(r"(?<=[_/])(?=.)", "<wbr>", str(escape(visible(text)))))  # noqa: S704 - escaped before
 
 
+def whole(text: str) -> str:
+    """An escaped sentence none of whose options is broken behind a hyphen."""
+    from markupsafe import Markup, escape
+
+    kept = re.sub(r"(?<![\w-])--[a-z][a-z-]*", r'<span class="keep">\g<0></span>', str(escape(visible(text))))
+    return Markup(kept)  # noqa: S704 - escaped before
+
+
 def _leading(reference: str, **filters: str) -> str:
     """The address of the explorer so filtered, against this variant; "" for the run's baseline."""
     return flips_link(**filters, **{"with": reference})
@@ -258,7 +266,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    environment.filters.update(count=numbers.count, slug=slugged, breakable=breakable, signs=numbers.signs)
+    environment.filters.update(
+        count=numbers.count, slug=slugged, breakable=breakable, signs=numbers.signs, whole=whole
+    )
     environment.globals.update(svg=_svg, dash=numbers.NONE)
     return environment
 
