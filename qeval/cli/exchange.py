@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from qeval.base import next_steps
 from qeval.base.errors import UsageError
 from qeval.base.garbage import uncollected
 from qeval.cli import options
@@ -73,6 +74,10 @@ def import_(paths: tuple[Path, ...], runs_dir: Path, scores: bool, **asked: Any)
     for note in _told(imported):
         say(note, err=True)
     say(str(place.path))
+    steps = [next_steps.report(str(place.path))]
+    if len(imported.run.results) > 1:
+        steps.append(next_steps.gate(str(place.path), imported.run.suite.name))
+    say("Next: " + "\n      ".join(steps), err=True)
 
 
 def _scores(

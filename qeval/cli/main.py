@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import click
 
 from qeval import __version__, cli
-from qeval.base.errors import Exit, QevalError
+from qeval.base.errors import Exit, QevalError, did_you_mean
 from qeval.cli import helping, stops, streams, surprises
 from qeval.cli.speech import say, width
 
@@ -37,6 +37,14 @@ class _Door(click.Group):
         del ctx
         own = _commands(module for module in _modules() if module == name)
         return own.get(name) or _commands(_modules()).get(name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is called; of a word that is none, what may be meant."""
+        if args and not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
+            ctx.fail(f"No such command {args[0]!r}. {_meant(args[0], self.list_commands(ctx))}".rstrip())
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The commands by what they are for."""
@@ -93,6 +101,27 @@ class _Door(click.Group):
 
 _WHOLE = 200
 """Characters of a sentence of help that is never cut."""
+
+
+_ELSEWHERE = {
+    "help": "--help",
+    "version": "--version",
+    "compare": "show",
+    "diff": "show",
+    "eval": "run",
+    "score": "run",
+    "runs": "list",
+    "schemes": "list",
+    "suites": "list",
+    "quantise": "quantize",
+}
+"""Words that people type, and what does that here."""
+
+
+def _meant(word: str, commands: Iterable[str]) -> str:
+    """A hint for a word that is no command: the command or option that is like it, or does what it says."""
+    hint = did_you_mean(_ELSEWHERE.get(word, word), [*commands, *_ELSEWHERE.values()])
+    return hint if hint.startswith("Did you mean") else ""
 
 
 def _newest() -> str | None:
