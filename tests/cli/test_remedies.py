@@ -161,6 +161,10 @@ def test_a_toy_costs_nothing_and_says_so(qeval) -> None:
     assert "--model demo" in qeval("cost", "--model", "toy", "--schemes", "fp16").stderr
 
 
+def test_a_fetch_of_nothing_is_not_silent(qeval, tmp_path: Path) -> None:
+    assert "Nothing was fetched" in qeval("fetch", "--model", "toy", "--to", tmp_path / "mirror").stderr
+
+
 def test_a_toy_is_not_quantised(qeval, tmp_path: Path) -> None:
     said = qeval("quantize", "--model", "toy", "--scheme", "gptq", "--output", tmp_path / "q", code=2).stderr
     assert "The toy has no weights to quantise." in said
