@@ -150,6 +150,7 @@ def test_a_report_in_no_known_format_names_all(qeval, tmp_path: Path) -> None:
 
 def test_an_import_says_what_to_type_next(typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("qeval.cli.exchange.width", lambda err: 80 if err else None)
     done = typed("import", ROOT / "docs" / "examples" / "llama2-7b-article.csv")
     first, *rest = done.stderr.partition("Next: ")[2].splitlines()
     for command in (first, *rest):
