@@ -41,10 +41,16 @@ class _Door(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that is called; of a word that is none, what may be meant."""
-        if args and not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
-            ctx.fail(f"No such command {args[0]!r}. {_meant(args[0], self.list_commands(ctx))}".rstrip())
-        return super().resolve_command(ctx, args)
+        """The command of the first word; of a name that there is not, what may be meant. Such a call may have
+        been meant to make a run."""
+        words = list(args)
+        try:
+            if args and not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
+                ctx.fail(f"No such command {args[0]!r}. {_meant(args[0], self.list_commands(ctx))}".rstrip())
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            _remember(words, error)
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The commands by what they are for."""
@@ -57,12 +63,14 @@ class _Door(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """The words before the command's name; where there are none at all, what to type."""
+        words = list(args)
         if not args and not ctx.resilient_parsing:
             say(helping.first_steps(_newest(), width(err=True) or 100), err=True)
             ctx.exit(int(Exit.USAGE))
         try:
             return super().parse_args(ctx, args)
         except click.ClickException as error:
+            _remember(words, error)
             _refuse(ctx, error)
 
     def main(self, *args: Any, **more: Any) -> Any:
@@ -166,6 +174,13 @@ def _refuse(ctx: click.Context, error: click.ClickException) -> NoReturn:
     error.show(said)
     say(said.getvalue(), err=True, nl=False)
     ctx.exit(error.exit_code)
+
+
+def _remember(words: list[str], error: click.ClickException) -> None:
+    """Remember a refusal that may be of a run."""
+    from qeval.cli.ordering import group_refused
+
+    group_refused(words, error)
 
 
 def _modules() -> list[str]:
