@@ -62,7 +62,7 @@ class Configured(Making):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Raises UsageError for a word that belongs to no option, with where it may belong."""
         values, stray, _ = self.make_parser(ctx).parse_args(list(args))
-        if stray and not ctx.resilient_parsing and not values.get("help"):
+        if stray and not ctx.resilient_parsing and not {"-h", "--help"} & set(args):
             belongs = (
                 "A list takes commas and no blanks: fp16,gptq"
                 if "model" in values

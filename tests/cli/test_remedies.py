@@ -128,6 +128,7 @@ def test_a_word_that_is_no_command_says_what_may_be_meant(qeval, word: str, mean
 
 def test_stray_words_of_run_say_where_they_belong(qeval) -> None:
     assert "A model is named by --model: --model toy" in qeval("run", "toy", code=2).stderr
+    assert "Examples:" in qeval("run", "toy", "--help").stdout
     said = qeval("run", "--model", "toy", "--schemes", "fp16", "gptq", code=2).stderr
     assert "takes commas and no blanks: fp16,gptq" in said
     qeval("run", "--model", "toy", "--schemes", "fp16,gptq")
