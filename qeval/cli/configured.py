@@ -59,6 +59,18 @@ class Configured(Making):
             if option.envvar is None and not by_hand(key):
                 option.envvar = PREFIX + key.upper()
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Raises UsageError for a word that belongs to no option, with where it may belong."""
+        values, stray, _ = self.make_parser(ctx).parse_args(list(args))
+        if stray and not ctx.resilient_parsing and not {"-h", "--help"} & set(args):
+            belongs = (
+                "A list takes commas and no blanks: fp16,gptq"
+                if "model" in values
+                else f"A model is named by --model: --model {stray[0]}"
+            )
+            raise click.UsageError(f"Got unexpected extra argument {stray[0]!r}. {belongs}", ctx)
+        return super().parse_args(ctx, args)
+
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:

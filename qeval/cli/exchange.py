@@ -15,7 +15,7 @@ import click
 from qeval.base.errors import UsageError
 from qeval.base.garbage import uncollected
 from qeval.cli import configured, options
-from qeval.cli.speech import say
+from qeval.cli.speech import say, width
 from qeval.exchange.columns import COLUMNS, NEEDED
 
 if TYPE_CHECKING:
@@ -75,6 +75,18 @@ def import_(paths: tuple[Path, ...], runs_dir: Path, scores: bool, **asked: Any)
     for note in _told(imported):
         say(note, err=True)
     say(str(place.path))
+    if width(err=True):  # a person reads it; for a program silence means that nothing was left out
+        say(f"Next: {_next(place, imported)}", err=True)
+
+
+def _next(place: RunDir, imported: Imported) -> str:
+    """The commands that render and judge what was imported, one a line."""
+    from qeval.base import next_steps
+
+    steps = [next_steps.report(str(place.path))]
+    if len(imported.run.results) > 1:
+        steps.append(next_steps.gate(str(place.path), imported.run.suite.name))
+    return "\n      ".join(steps)
 
 
 def _scores(

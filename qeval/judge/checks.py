@@ -59,6 +59,7 @@ def every_rule_concerns_somebody(
     del decisions
     names = [result.variant.name for result in evidence.candidates]
     ids = [row.id for row in evidence.rows]
+    absent = []
     for number, rule in enumerate(policy.rules, 1):
         protocols = evidence.fidelity.protocols
         rows = any(concerns(rule, row, ids) for row in evidence.rows) or bool(fidelity.named(rule, protocols))
@@ -72,19 +73,29 @@ def every_rule_concerns_somebody(
             text += "qeval fidelity can measure it now."
             yield from (Doubt(name, text) for name in names)
             continue
+        if not rows and _suite_of(policy):
+            absent.append(what)
+            continue
         metric = "" if rows or rule.metric is None else f" with the metric {rule.metric}"
         text = f"rule {number} ({describe(rule)}) applies to nothing: this run has no {what!r}{metric}. "
         text += f"{did_you_mean(what, known)} {_way_out(policy)}".strip()
         yield from (Doubt(name, text) for name in names)
+    if absent:
+        text = f"this run has no {', '.join(absent)}. That policy is for the suite {_suite_of(policy)}: "
+        text += "judge this run with qeval gate --max-drop 1.0."
+        yield from (Doubt(name, text) for name in names)
+
+
+def _suite_of(policy: Policy) -> str:
+    """The suite for which a policy comes with qeval; "" of another policy."""
+    source = Path(policy.source)
+    return source.stem if source.parent == tasks_dir() / "policies" else ""
 
 
 def _way_out(policy: Policy) -> str:
     """What to do about a rule that nothing is under, by where the rules stand."""
     if policy.source.startswith("--"):
         return "Name something that the run has, or leave that limit out."
-    if Path(policy.source).parent == tasks_dir() / "policies":
-        suite = Path(policy.source).stem
-        return f"That policy is for the suite {suite}: judge this run with qeval gate --max-drop 1.0."
     return "Name something that the run has, or write required = false under the rule."
 
 
