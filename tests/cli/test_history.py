@@ -55,6 +55,7 @@ def test_a_limit_of_all_tasks_is_held_against_means_too(qeval, runs_dir):
     assert judged == dict.fromkeys(["arc", "quiz_macro", "quiz", "average"], True)
 
 
+@pytest.mark.slow
 def test_the_report_draws_the_lines_of_earlier_runs(qeval, runs_dir, tmp_path):
     file = tmp_path / "r.html"
     for day in (1, 2, 3):

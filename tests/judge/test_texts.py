@@ -153,6 +153,7 @@ def outputs(made):
     return built, {name: one.render(built, Options()) for name, one in formats().items()}
 
 
+@pytest.mark.slow
 def test_every_report_tells_texts_beside_items_and_only_where_some_are_shared():
     built, told = outputs(clustered((ARC, QUIZ, TRUTH)))
     assert all("120 in 30 texts" in text for name, text in told.items() if name != ".json")

@@ -41,6 +41,7 @@ def texts(run: Run, context: Context) -> list[str]:
     return [terminal.costs(run), render_markdown(context), render_html(context)]
 
 
+@pytest.mark.slow
 def test_every_form_says_how_costs_were_found():
     for text in texts(*measured("H100", "H100")):
         for note in (*NOTES, "Measured on H100."):
