@@ -143,6 +143,7 @@ def test_redacted_different_models_stay_different_lines(qeval, runs_dir):
         assert len(one["points"]) == 1
 
 
+@pytest.mark.slow
 def test_redacted_lines_of_a_report_are_of_its_model_and_named_as_in_it(qeval, runs_dir, tmp_path):
     for day, adapter in enumerate(("/secret/x", "/secret/y"), 1):
         made = of_model("/secret/a", adapter)

@@ -176,6 +176,7 @@ def test_a_run_of_one_variant_tells_the_texts_that_its_cells_store():
     assert " texts" not in told[".txt"]
 
 
+@pytest.mark.slow
 def test_files_for_machines_tell_texts(tmp_path):
     run, read, read_items = clustered((ARC, TRUTH))
     evidence = gather(run, read)

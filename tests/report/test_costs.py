@@ -48,6 +48,7 @@ def test_every_form_says_how_costs_were_found():
             assert text.count(note) == 1
 
 
+@pytest.mark.slow
 def test_costs_of_different_hardware_are_marked_everywhere():
     for text in texts(*measured("H100", "A10")):
         assert "Measured on different hardware, so not comparable: H100; A10." in text

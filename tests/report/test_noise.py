@@ -76,6 +76,7 @@ def test_no_table_counts_a_repeat_among_the_variants(plain, noisy) -> None:
     assert "| gptq (seed 1)" not in text
 
 
+@pytest.mark.slow
 def test_the_tables_hold_every_row_of_the_summary(noisy) -> None:
     text = rendered(noisy, ".md")
     for line in (
@@ -89,6 +90,7 @@ def test_the_tables_hold_every_row_of_the_summary(noisy) -> None:
     assert page.count("Spread over seeds by task") >= 1
 
 
+@pytest.mark.slow
 def test_the_document_is_valid_by_its_schema_and_says_all(noisy) -> None:
     made = json.loads(rendered(noisy, ".json"))
     jsonschema.validate(made, json.loads(SCHEMA.read_text()))
