@@ -73,6 +73,7 @@ def test_what_a_command_prints_is_recorded(cast: ModuleType, tmp_path: Path) -> 
     assert "80" in text
 
 
+@pytest.mark.slow
 def test_the_pictures_are_drawn_from_what_is_stored(cast: ModuleType) -> None:
     images = ROOT / "docs" / "images"
     found = cast.screens(cast.events(images / "demo.cast"))

@@ -69,6 +69,7 @@ def test_all_intervals_share_an_axis_with_the_margin_and_what_is_far_off_is_mark
         assert (entry.span.dot < table.scale.zero) == (one.delta < 0) or entry.span.dot == table.scale.zero
 
 
+@pytest.mark.slow
 def test_the_title_states_what_was_found():
     run, read, items = mixed()
     made = built(run, read, items)
@@ -80,6 +81,7 @@ def test_the_title_states_what_was_found():
     assert "<title>Release 7 · toy</title>" in render_html(named)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", ["done", "partial"])
 def test_a_variant_that_lacks_a_task_is_no_equivalent_one(status):
     run, read, items = make_run(3, (ARC, TRUTH), 4000, seed=1, churn=0.0)
@@ -145,6 +147,7 @@ def everything(made):
     )
 
 
+@pytest.mark.slow
 def test_each_caution_is_said_once_in_every_format():
     run, read, items = mixed(n_items=40, n_available=100)
     toy = "This is the toy model: every number here is invented."
@@ -342,6 +345,7 @@ def test_a_failed_baseline_and_a_failed_variant_are_nobodys_reference():
     assert list(against(gather(replace(run, results=(broken, *run.results[1:])), read))) == []
 
 
+@pytest.mark.slow
 def test_the_page_holds_the_report_against_each_reference(monkeypatch):
     monkeypatch.setattr("qeval.report.formats.asides.PLAIN", 10**9)
     run, read, items = make_run(4, TASKS, 120, seed=5, effect=-0.02)
@@ -367,6 +371,7 @@ def test_the_decision_table_is_data_too():
     assert table["gptq"]["worst"]["delta"] == min(tasks[name] for name in ("arc", "quiz", "truth"))
 
 
+@pytest.mark.slow
 def test_of_very_many_variants_no_pairs_are_compared_with_the_page():
     """Their number grows with the square; `--baseline` makes a page against another one."""
     run, read, items = make_run(MOST, (ARC,), 40, seed=5)

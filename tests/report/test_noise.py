@@ -48,6 +48,7 @@ def rendered(made, ending: str, *, short: bool = False) -> str:
 WAYS = [(".html", False), (".md", False), (".md", True), (".txt", False), (".json", False)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ending", "short"), WAYS)
 def test_every_format_states_the_floor(plain, noisy, ending: str, short: bool) -> None:
     told = rendered(plain, ending, short=short)
@@ -76,6 +77,7 @@ def test_no_table_counts_a_repeat_among_the_variants(plain, noisy) -> None:
     assert "| gptq (seed 1)" not in text
 
 
+@pytest.mark.slow
 def test_the_tables_hold_every_row_of_the_summary(noisy) -> None:
     text = rendered(noisy, ".md")
     for line in (
@@ -89,6 +91,7 @@ def test_the_tables_hold_every_row_of_the_summary(noisy) -> None:
     assert page.count("Spread over seeds by task") >= 1
 
 
+@pytest.mark.slow
 def test_the_document_is_valid_by_its_schema_and_says_all(noisy) -> None:
     made = json.loads(rendered(noisy, ".json"))
     jsonschema.validate(made, json.loads(SCHEMA.read_text()))
@@ -102,6 +105,7 @@ def test_the_document_is_valid_by_its_schema_and_says_all(noisy) -> None:
     assert wiki["ratio"] == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_a_name_in_a_sentence_is_no_markup(plain) -> None:
     run, read, items = plain
     base = replace(run.results[0], variant=replace(run.results[0].variant, name="<b>x"))
@@ -111,6 +115,7 @@ def test_a_name_in_a_sentence_is_no_markup(plain) -> None:
     assert "Noise floor, &lt;b&gt;x scored again" in rendered(made, ".md")
 
 
+@pytest.mark.slow
 def test_how_to_read_it_stands_where_it_is_shown(plain, noisy) -> None:
     for ending in (".html", ".md"):
         assert "The baseline was scored twice" in rendered(noisy, ending)
