@@ -216,13 +216,46 @@ def test_axe_finds_no_violation_on_the_smaller_pages_and_they_print(driver, tmp_
 def test_axe_finds_no_violation(browser, scheme, width):
     axe = pytest.importorskip("axe_core_python", reason="needs axe-core-python: pip install 'qeval[dev]'")
     look(browser, width, scheme)
-    browser.execute_script(
+    opened(browser)
+    assert violations(browser, axe) == []
+
+
+@pytest.mark.rare
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
+def test_axe_finds_no_violation_against_another_reference(browser, scheme, width):
+    axe = pytest.importorskip("axe_core_python", reason="needs axe-core-python: pip install 'qeval[dev]'")
+    look(browser, width, scheme)
+    compare_with(browser, "2")
+    opened(browser)
+    assert violations(browser, axe) == []
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.rare
+def test_axe_finds_no_violation_in_a_report_with_its_history(driver, tmp_path):
+    axe = pytest.importorskip("axe_core_python", reason="needs axe-core-python: pip install 'qeval[dev]'")
+    run, read, items = leaderboard(0.02, variants=3)
+    dated = [replace(run, id=f"run-{day}", created=f"2026-01-0{day}T00:00:00+00:00") for day in (1, 2)]
+    found = history([Source(one, read, gather(one, read)) for one in dated], Wanted())
+    path = tmp_path / "past.html"
+    write_text(path, render_html(built(dated[-1], read, items), found))
+    for width, scheme in ((1280, "light"), (400, "dark")):
+        look(driver, width, scheme)
+        driver.get(path.as_uri())
+        opened(driver)
+        assert texts(driver, "#past h2") == ["Over time"]
+        assert violations(driver, axe) == []
+        assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+def opened(driver):
+    """All that folds is open, but of the items four."""
+    driver.execute_script(
         "const all = [...document.querySelectorAll('details')];"
         "const first = all.filter(node => node.matches('.flip')).slice(0, 4);"
         "for (const node of all) node.open = !node.matches('.flip') || first.includes(node)"
     )
-    settled(browser)
-    assert violations(browser, axe) == []
+    settled(driver)
 
 
 def test_filters_and_search_leave_what_matches(browser):

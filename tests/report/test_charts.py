@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import replace
 from importlib.resources import files
+from xml.etree import ElementTree as ET
 
 import jsonschema
 import pytest
@@ -157,6 +158,45 @@ def test_shortening_a_drawing_leaves_its_words_alone():
     words = lambda text: re.findall(r"<text[^>]*>([^<]*)</text>", text)  # noqa: E731
     assert words(drawing.for_page(svg)) == words(svg)
     assert any("0.123456" in word for word in words(svg))
+
+
+def looks(svg):
+    """How each mark is painted, in their order, what groups hand down among it."""
+    handed = ("fill", "stroke", "stroke-width", "stroke-dasharray", "font-size", "text-anchor")
+    found = []
+
+    def walk(node, known):
+        own = {
+            name: node.attrib[name]
+            for name in (*handed, "fill-opacity", "stroke-opacity")
+            if name in node.attrib
+        }
+        known = {**known, **own}
+        if node.tag in {"path", "line", "circle", "rect", "text"} and not node.attrib.get("display"):
+            opacity = float(node.attrib.get("opacity", 1))
+            painted = {
+                paint: (known[paint], opacity * float(known.get(f"{paint}-opacity", 1)))
+                for paint in ("fill", "stroke")
+                if known.get(paint, "none") != "none"
+            }
+            if painted:
+                width = known.get("stroke-width", "1") if "stroke" in painted else ""
+                words = (known.get("font-size"), known.get("text-anchor")) if node.tag == "text" else ()
+                found.append((painted, width, known.get("stroke-dasharray"), words))
+        for child in node:
+            walk(child, known)
+
+    walk(ET.fromstring(re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg)), {})
+    return found
+
+
+def test_shortening_a_drawing_leaves_the_look_of_every_mark(drawn):
+    for chart in drawn[0]:
+        coloured = chart.file
+        for colour, variable in (drawing.COLOURS | drawing.VARIANTS).items():
+            coloured = coloured.replace(f'"{colour}"', f'"{variable}"')
+        assert looks(chart.svg) == looks(coloured), chart.id
+        assert len(chart.svg) < len(chart.file) / 2
 
 
 def test_the_allowed_loss_is_drawn_only_where_a_rule_judged():

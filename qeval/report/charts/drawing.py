@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from qeval.base.errors import MissingPackageError
@@ -66,7 +67,7 @@ class Chart:
 def draw(identity: str, title: str, alt: str, wide: Spec, narrow: Spec | None = None) -> Chart:
     """A chart from its specification, and from a second one for small screens."""
     file = to_svg(wide)
-    small = _TITLE.sub("", for_page(to_svg(narrow))) if narrow else ""
+    small = for_page(_TITLE.sub("", to_svg(narrow))) if narrow else ""
     return Chart(identity, title, alt, file, for_page(file), small)
 
 
@@ -133,22 +134,63 @@ def for_page(svg: str) -> str:
 
     Only tags are touched: what stands between them may be a name that a user gave.
     """
-    body = _TAG.sub(lambda found: _short_tag(found[0]), svg)
-    round_ = _CIRCLE.sub(r'<circle cx="\1" cy="\2" r="\3"\4>\5</circle>', _EMPTY.sub("", body))
-    return _ENDED.sub(r"\1/>", round_).replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1)
+    body = _EMPTY.sub("", _TAG.sub(lambda found: _short_tag(found[0]), svg))
+    marks = _CIRCLE.sub(_round, _ENDED.sub(r"\1/>", body))
+    return _MARKS.sub(_hoisted, marks).replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1)
 
 
-_TAG = re.compile(r'<(?:[^<>"]|"[^"]*")*>')
+_WITHIN = r'(?:[^<>"]|"[^"]*")*'
+_TAG = re.compile(f"<{_WITHIN}>")
 _NEEDLESS = re.compile(
     r' (?:role|class|aria-[a-z]+|xmlns|xmlns:xlink|version|font-family)="[^"]*"'
     r'| (?:pointer-events="none"|stroke-miterlimit="10"|opacity="1"|font-weight="normal"|stroke-width="1")'
 )
-_ENDED = re.compile(r'(<(path|line|rect|circle)(?:[^<>"]|"[^"]*")*)></\2>')
+_ENDED = re.compile(rf"(<(path|line|rect|circle){_WITHIN})></\2>")
 _CIRCLE = re.compile(
     r'<path transform="translate\(([-\d.]+),([-\d.]+)\)" d="M([\d.]+),0A\3,\3,0,1,1,-\3,0A\3,\3,0,1,1,\3,0"'
-    r'((?:[^<>"]|"[^"]*")*)>(<title>[^<]*</title>)?</path>'
+    r'((?: [\w-]+="[^"]*")*)(?:/>|>(<title>[^<]*</title>)</path>)'
 )
 """A circle as Vega draws it: half of a large report's drawings."""
+_MARK = rf"<(?:path|line|rect|circle|text){_WITHIN}(?:/>|>(?:<title>)?[^<]*(?:</title>)?</\w+>)"
+_EACH = re.compile(_MARK)
+_MARKS = re.compile(rf"<g>((?:{_MARK})+)</g>")
+_LOOK = re.compile(r' (?:(?:fill|stroke)(?:-[a-z]+)?|font-size|text-anchor)="[^"]*"')
+
+
+def _round(path: re.Match[str]) -> str:
+    x, y, radius, rest, title = path.groups()
+    end = f">{title}</circle>" if title else "/>"
+    return f'<circle cx="{x}" cy="{y}" r="{radius}"{rest}{end}'
+
+
+def _hoisted(group: re.Match[str]) -> str:
+    """A group of marks, each look said once for all that follow one another in it: a thousand marks have a
+    handful of looks."""
+    marks = [_TAG.sub(lambda tag: _one_paint(tag[0]), mark, count=1) for mark in _EACH.findall(group[1])]
+    runs = [(look, list(alike)) for look, alike in groupby(marks, _look)]
+    made = [f"<g{look}>{''.join(map(_bare, alike))}</g>" if look else "".join(alike) for look, alike in runs]
+    return made[0] if len(made) == 1 and runs[0][0] else f"<g>{''.join(made)}</g>"
+
+
+def _look(mark: str) -> str:
+    """The attributes of a mark that a group can hand down to it."""
+    return "".join(_LOOK.findall(_TAG.findall(mark)[0]))
+
+
+def _bare(mark: str) -> str:
+    """A mark without them."""
+    return _TAG.sub(lambda tag: _LOOK.sub("", tag[0]), mark, count=1)
+
+
+def _one_paint(tag: str) -> str:
+    """The tag of a mark, which if it is only filled or only outlined has the opacity of that paint: a group
+    hands this down."""
+    filled, drawn = ' fill="' in tag, ' stroke="' in tag
+    if not drawn:
+        tag = re.sub(r' stroke-width="[^"]*"', "", tag)
+    return tag.replace(" opacity=", f" {'fill' if filled else 'stroke'}-opacity=") if filled != drawn else tag
+
+
 _TITLE = re.compile(r"<title>[^<]*</title>")
 """What a pointer shows; a small screen has none, and its tables hold the same."""
 _EMPTY = re.compile(r'<path(?: display="none"| d=""| d="M0,0h0v0h0Z")+ ?(?:/>|></path>)|<g></g>')
