@@ -172,6 +172,8 @@ def _tell(outcome: Outcome, loudness: int, *, as_json: bool) -> None:
 @click.option("--revision", metavar="REV", help="Revision of the model on the Hub.")
 @options.placement
 @options.gpus_per_variant
+@click.option("--devices", metavar="LIST", help="As in `qeval run`: also show how many workers would begin.")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="The same on the CPU.")
 @options.gpu_memory
 @click.option(
     "--gpu",
@@ -191,14 +193,15 @@ def plan(ctx: click.Context, /, runs_dir: Path, as_json: bool, from_run: str | N
     """Before you rent a GPU: which limits can this suite decide, does the model fit, and what does it take?
 
     Memory is that of the GPU that --gpu names, else of the first one here, or what --gpu-memory says. Too
-    little of it, on GPU and host together, ends in an error that says what would fit. For the time
-    that --gpu predicts, the questions are built and their tokens counted.
+    little of it, on GPU and host together, ends in an error that says what would fit. Of several workers,
+    only as many are begun as host memory holds weights for; how many is told. For the time that --gpu
+    predicts, the questions are built and their tokens counted.
 
     Exit code 0: every required rule can be decided, or only a run can tell. 4: the items
     cannot decide one of them.
     """
     from qeval.cli import forecast, memory
-    from qeval.cli.planning import refuse_another_suite, refuse_idle
+    from qeval.cli.planning import refuse_another_suite, refuse_idle, refuse_workers
     from qeval.judge import plan as plans
     from qeval.judge.sizing import UnknownSizesError
     from qeval.judge.undecidable import held_to_noise, undecidable
@@ -208,8 +211,12 @@ def plan(ctx: click.Context, /, runs_dir: Path, as_json: bool, from_run: str | N
     wanted = {name: asked.pop(name) for name in words}
     timed = {name: asked.pop(name) for name in ("gpu", "price", "datasets_dir", "tasks_dir")}
     forecast.check(timed["gpu"], timed["price"], wanted["model"])
+    pool = {name: asked.pop(name) for name in ("devices", "workers")}
+    away = timed["gpu"] if forecast.elsewhere(timed["gpu"]) else None
+    refuse_workers(wanted["model"], **pool, gpu=away, gpus=wanted["gpus"])
     wanted["gpu_memory"] = forecast.memory_of(timed["gpu"], wanted["gpu_memory"])
-    variants = memory.needs(**wanted, elsewhere=forecast.elsewhere(timed["gpu"]))
+    variants = memory.needs(**wanted, elsewhere=away is not None, on_cpu=pool["workers"] is not None)
+    seats = None if away else memory.workers_begun([need.variant for need in variants], wanted, **pool)
     measured = options.open_runs([from_run], runs_dir)[0] if from_run else None
     refuse_another_suite(ctx, measured)
     time = _time(variants, asked, wanted, timed, measured)
@@ -224,11 +231,12 @@ def plan(ctx: click.Context, /, runs_dir: Path, as_json: bool, from_run: str | N
     noise = undecidable(rows, measured) if measured else ()
     rows = held_to_noise(rows, measured) if measured else rows
     if as_json:
-        told = {"memory": memory.document(variants)} if variants else {}
+        told = {"memory": memory.document(variants), **memory.workers_document(seats)} if variants else {}
         print_json(plans.document(rows, noise) | told | ({"time": forecast.document(time)} if time else {}))
     else:
         say(plans.table(rows, noise, width()))
         say(f"\n{memory.table(variants, width())}" if variants else "", nl=bool(variants))
+        say(f"\n{seats.note}" if seats and seats.note else "", nl=bool(seats and seats.note))
         say(f"\n{forecast.table(time, width())}" if time else "", nl=bool(time))
     ctx.exit(int(Exit.INCONCLUSIVE if any(row.undecided for row in rows) else Exit.PASS))
 
