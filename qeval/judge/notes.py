@@ -19,6 +19,7 @@ from qeval.judge.doubt import Doubt
 from qeval.judge.matching import concerns, is_named, matches_some, only_perplexities
 
 _LEAST_CONFIDENCE, _MANY_FLIPS, _GREAT_RATIO = 0.8, 0.5, 2.0
+_FEWSHOT = "--num-fewshot"
 _SURE = 1.645
 """Standard errors within which 95 % of scores of guessing lie, from above."""
 NOTABLE = 0.01
@@ -40,6 +41,7 @@ def notes(
         ),
         *_wary(decisions),
         *_toothless(decisions, evidence.titles),
+        *_other_prompts(evidence),
         *_quantised_baseline(evidence),
         *_no_better_than_guessing(evidence, decisions),
         *_few_documents(decisions, evidence.titles),
@@ -138,6 +140,18 @@ def _improbable(evidence: Evidence) -> Iterator[str]:
             name, gain = evidence.titles.get(one.task, one.task), wording.named(one)
             better = f"{one.variant} is better than its baseline on {name} ({gain})"
             yield f"{better}: are the prompts, versions and weights what you think they are?"
+
+
+def _other_prompts(evidence: Evidence) -> Iterator[str]:
+    """Suites that were asked with another number of examples than they say."""
+    for run in evidence.joined or (evidence.run,):
+        words = (word.partition("=")[0] for word in run.command)
+        shots = {task.num_fewshot for task in run.suite.tasks}
+        if _FEWSHOT in words and len(shots) == 1:
+            yield (
+                f"{run.suite.name} was asked with {shots.pop()} examples in each prompt ({_FEWSHOT}), whatever"
+                " it says itself."
+            )
 
 
 def _quantised_baseline(evidence: Evidence) -> Iterator[str]:
