@@ -7,6 +7,7 @@ before the file, the file before what is usual.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from qeval.base.errors import QevalError, UsageError, did_you_mean
+from qeval.base.errors import UsageError, did_you_mean
 from qeval.base.reading import content
 from qeval.base.tables import read
 from qeval.cli import helping
@@ -117,15 +118,6 @@ def place_of(ctx: click.Context, name: str) -> str:
     return ENVIRONMENT if source is ParameterSource.ENVIRONMENT else ""
 
 
-def runs_dir_here() -> str:
-    """Where the file here says that runs are kept; "" where it says nothing that can be read."""
-    try:
-        found = _file()[1]
-    except (QevalError, OSError):
-        return ""
-    return str(found.get("runs_dir") or found.get("runs-dir") or "")
-
-
 def _given(ctx: click.Context) -> dict[str, list[str]]:
     """The words by the place that they come from."""
     found: dict[str, list[str]] = {}
@@ -201,6 +193,11 @@ def _defaults(command: click.Command) -> dict[str, Any]:
     for written, value in table.items():
         key = written.replace("-", "_")
         _check_key(command, key, place)
+        if key == "runs_dir":
+            raise UsageError(
+                f"{place} says where `qeval run` keeps runs, and no other command would look there.",
+                "Set QEVAL_RUNS_DIR, which all of them heed.",
+            )
         option = known[key]
         if option.name in found:
             raise UsageError(f"{place} says {key} twice.", "Keep one of them.")
@@ -264,6 +261,8 @@ def _table(path: Path, keys: tuple[str, ...]) -> Mapping[str, Any] | None:
     if path.name == "qeval.toml" and (unknown := sorted(set(table) - {"run"})):
         raise UsageError(f"qeval.toml: there is no table [{unknown[0]}].", did_you_mean(unknown[0], ["run"]))
     for key in keys:
+        if path.name == "pyproject.toml" and key == keys[-1]:
+            _refuse_others(path, table)
         table = table.get(key) if isinstance(table, Mapping) else None
     if table is not None and not isinstance(table, Mapping):
         raise UsageError(
@@ -272,9 +271,26 @@ def _table(path: Path, keys: tuple[str, ...]) -> Mapping[str, Any] | None:
     return table
 
 
+def _refuse_others(path: Path, ours: Any) -> None:
+    """Raise UsageError for a table of [tool.qeval] that there is not: what it says would be passed over."""
+    unknown = sorted(set(ours) - set(_OURS)) if isinstance(ours, Mapping) else []
+    if unknown:
+        raise UsageError(
+            f"{path}: there is no table [tool.qeval.{unknown[0]}].", did_you_mean(unknown[0], _OURS)
+        )
+
+
+_OURS = ("run", "gate")
+"""The tables of [tool.qeval]."""
+
+
 def _mentions(path: Path) -> bool:
-    """Whether a project's file is about us at all: a broken one that is not is none of our business."""
+    """Whether a project's file has anything of us: a broken one that has not is none of our business."""
     try:
-        return b"tool.qeval.run" in content(path)
+        return _TABLE.search(content(path)) is not None
     except OSError:
         return False
+
+
+_TABLE = re.compile(rb"tool[\s\"']*\.[\s\"']*qeval|^[ \t]*qeval\b[\w.\s\"']*[.=]", re.MULTILINE)
+"""[tool.qeval], however it is spaced or quoted, or a key qeval of [tool]."""

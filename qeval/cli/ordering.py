@@ -122,9 +122,7 @@ def _remember(words: Sequence[str], runs_dir: Path | None, error: Exception) -> 
 
 def _place(words: Sequence[str]) -> Path:
     """Where runs are kept, as far as refused words tell."""
-    from qeval.cli.configured import runs_dir_here
-
-    found = _after(words, "--runs-dir") or os.environ.get("QEVAL_RUNS_DIR") or runs_dir_here() or "runs"
+    found = _after(words, "--runs-dir") or os.environ.get("QEVAL_RUNS_DIR") or "runs"
     return Path(found).expanduser()
 
 

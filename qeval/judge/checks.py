@@ -123,8 +123,8 @@ def one_model(evidence: Evidence, policy: Policy, decisions: Sequence[Decision])
 def not_the_baseline_again(
     evidence: Evidence, policy: Policy, decisions: Sequence[Decision]
 ) -> Iterator[Doubt]:
-    """In each task some number of the candidate differs from the baseline's: two schemes never give the same
-    log-likelihoods for all items of a task, while equal answers are common."""
+    """In each task some number of the candidate differs from the baseline's by more than rounding: two
+    schemes never give the same log-likelihoods for all items of a task, while equal answers are common."""
     del decisions
     allowed = "--allow-identical" if policy.allow_identical else ""
     for result in evidence.candidates:
@@ -138,7 +138,9 @@ def not_the_baseline_again(
         if same:
             n = numbers.count(sum(found[task][0] for task in same))
             where = f" of {_listed(same)}" if len(same) < len(found) else ""
-            text = f"the same numbers as the baseline on all {n} items{where}: is this the same model?"
+            exact = all(_equal_numbers(*evidence.samples[name, task], 0.0) for task in same)
+            alike = "the same numbers" if exact else "the same numbers, but for rounding,"
+            text = f"{alike} as the baseline on all {n} items{where}: is this the same model?"
             yield Doubt(name, f"{text} If this is intended, pass --allow-identical.", allowed=allowed)
 
 
@@ -147,13 +149,20 @@ def _listed(names: Sequence[str]) -> str:
     return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
-def _equal_numbers(first: Samples, second: Samples) -> bool | None:
+_ROUNDING = 1e-4
+"""Nats by which log-likelihoods of one model may differ that are fed in another order, in float32; those of
+two schemes differ by hundreds of times as much in some item."""
+
+
+def _equal_numbers(first: Samples, second: Samples, rounding: float = _ROUNDING) -> bool | None:
     """Whether all log-likelihoods of a task are equal; None where there are none to compare."""
-    scored = [bool(one) for one in first.scores]
-    if any(scored):
-        return bool(all(one == two for one, two in zip(first.scores, second.scores, strict=True)))
+    if any(map(len, first.scores)):
+        if any(len(one) != len(two) for one, two in zip(first.scores, second.scores, strict=True)):
+            return False
+        one, two = (np.concatenate([np.asarray(row, float) for row in of.scores]) for of in (first, second))
+        return bool(np.allclose(one, two, rtol=0, atol=rounding))
     if np.all(first.value <= 0) and np.any(first.value < 0):  # log-likelihoods of documents
-        return bool(np.array_equal(first.value, second.value))
+        return bool(np.allclose(first.value, second.value, rtol=0, atol=rounding))
     return None
 
 

@@ -19,6 +19,8 @@ from qeval.judge.doubt import Doubt
 from qeval.judge.matching import concerns, is_named, matches_some, only_perplexities
 
 _LEAST_CONFIDENCE, _MANY_FLIPS, _GREAT_RATIO = 0.8, 0.5, 2.0
+_FEW_DOCUMENTS = 10
+_FEWSHOT = "--num-fewshot"
 _SURE = 1.645
 """Standard errors within which 95 % of scores of guessing lie, from above."""
 NOTABLE = 0.01
@@ -40,6 +42,7 @@ def notes(
         ),
         *_wary(decisions),
         *_toothless(decisions, evidence.titles),
+        *_other_prompts(evidence),
         *_quantised_baseline(evidence),
         *_no_better_than_guessing(evidence, decisions),
         *_few_documents(decisions, evidence.titles),
@@ -140,6 +143,18 @@ def _improbable(evidence: Evidence) -> Iterator[str]:
             yield f"{better}: are the prompts, versions and weights what you think they are?"
 
 
+def _other_prompts(evidence: Evidence) -> Iterator[str]:
+    """Suites that were asked with another number of examples than they say."""
+    for run in evidence.joined or (evidence.run,):
+        words = (word.partition("=")[0] for word in run.command)
+        shots = {task.num_fewshot for task in run.suite.tasks}
+        if _FEWSHOT in words and len(shots) == 1:
+            yield (
+                f"{run.suite.name} was asked with {shots.pop()} examples in each prompt ({_FEWSHOT}), not its"
+                " own."
+            )
+
+
 def _quantised_baseline(evidence: Evidence) -> Iterator[str]:
     """A baseline that is itself quantised, as where schemes were typed in another order than meant."""
     made = evidence.baseline.provenance
@@ -168,7 +183,7 @@ def _few_documents(decisions: Sequence[Decision], titles: Mapping[str, str]) -> 
     """Perplexities that so few documents decided that one odd document more could decide otherwise."""
     for one in decisions:
         found = one.comparison
-        if found is not None and found.kind == "perplexity" and found.n < stats.FEWEST_CLUSTERS:
+        if found is not None and found.kind == "perplexity" and found.n < _FEW_DOCUMENTS:
             documents = f"{found.n} document{'' if found.n == 1 else 's'}"
             name = titles.get(one.task, one.task)
             yield f"{name} is decided by {documents}: how others differ is not seen."

@@ -464,6 +464,23 @@ def test_a_word_that_would_do_nothing_is_refused(words, said, qeval, runs_dir, m
     assert not list(tmp_path.glob("*.out"))
 
 
+@pytest.mark.parametrize(("shift", "code"), [(2e-5, 5), (0.05, 0)])
+def test_a_variant_that_differs_by_rounding_alone_is_the_baseline_again(shift, code, qeval, tmp_path) -> None:
+    """As where a flag was passed over and the plain model was scored twice, in batches of other sizes."""
+    for place, name in enumerate(("fp16", "bnb4")):
+        args = {"pretrained": "org/m", "dtype": name}
+        folder = letters(tmp_path / "out" / name, "org/m", n=400, args=args)
+        [file] = folder.glob("samples*")
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        for row in rows:
+            for response in row["resps"]:
+                response[0][0] = str(float(response[0][0]) - place * shift * (row["doc_id"] % 3))
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = gate_import(qeval, tmp_path / "out", "m[dtype=fp16]", code=code).stdout
+    said = "the same numbers, but for rounding, as the baseline on all 400 items"
+    assert (said in found) == (code == 5)
+
+
 # --- nothing was measured -----------------------------------------------------------------------
 
 
