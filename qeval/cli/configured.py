@@ -19,11 +19,9 @@ from qeval.base.errors import QevalError, UsageError, did_you_mean
 from qeval.base.reading import content
 from qeval.base.tables import read
 from qeval.cli import helping
-from qeval.cli.options import check_number
+from qeval.cli.options import Strict, check_number
 from qeval.cli.said import key_option, spelled
 from qeval.cli.speech import width
-from qeval.cli.unbegun import Making, remembered
-from qeval.cli.variables import VARIABLES
 
 PREFIX = "QEVAL_RUN_"
 _NEARLY = 0.85
@@ -35,6 +33,21 @@ _FILES = (("qeval.toml", ("run",)), ("pyproject.toml", ("tool", "qeval", "run"))
 _BY_HAND = ("trust_remote_code", "allow_", "quiet")
 """How options begin that are said in words alone: whoever lets something through says so each time, and
 nothing that lies here keeps silent on itself."""
+
+
+class Making(Strict):
+    """A command that makes runs: where its words are refused, that is remembered."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """The context. What is refused here was asked for all the same."""
+        if extra.get("resilient_parsing"):
+            return super().make_context(info_name, args, parent, **extra)
+        from qeval.cli.ordering import remembered
+
+        with remembered(list(args)):
+            return super().make_context(info_name, args, parent, **extra)
 
 
 class Configured(Making):
@@ -52,6 +65,8 @@ class Configured(Making):
         """The context, with what the file says as its defaults. Raises UsageError for a key or a variable
         that there is not, and for a value of another kind."""
         if not extra.get("resilient_parsing") and not {"-h", "--help"} & set(args):
+            from qeval.cli.ordering import remembered
+
             with remembered(args):
                 _check_variables(self)
                 extra["default_map"] = _defaults(self)
@@ -153,6 +168,8 @@ def _check_variables(command: click.Command) -> None:
 
 
 def _refuse_misspelt() -> None:
+    from qeval.cli.variables import VARIABLES
+
     ours = [name for name in VARIABLES if name.startswith("QEVAL_")]
     for name in sorted(name for name in os.environ if name.startswith("QEVAL_") and name not in ours):
         from difflib import get_close_matches  # takes 10 ms, and few have such a variable

@@ -17,11 +17,12 @@ from qeval.cli import completing, options
 from qeval.cli.speech import print_json, say, say_json, width
 
 if TYPE_CHECKING:
-    from qeval.base.records import Suite
+    from qeval.base.records import Policy, Suite
     from qeval.cli.forecast import Prediction
     from qeval.cli.memory import Need
     from qeval.compare.evidence import Evidence
     from qeval.compare.margin import Margin
+    from qeval.judge.gate import Outcome
     from qeval.judge.plan import Planned
 
 
@@ -78,16 +79,48 @@ def gate(
     are missing or cannot be compared.
     """
     from qeval.ask.policy import demand
+    from qeval.judge import formats
+    from qeval.judge.formats.table import table
+
+    files = {name: asked.pop(name) for name in _file_formats()}
+    with formats.never_stale({name: path for name, path in files.items() if path}):
+        outcome = _judged(
+            runs,
+            runs_dir,
+            baseline,
+            margin,
+            newer_than,
+            demand(**asked, allow_different_models=allow_different_models),
+            redact=redact,
+        )
+        formats.publish(outcome, {name: path for name, path in files.items() if path})
+    if as_json:
+        say_json(formats.formats()["json"].render(outcome))
+    elif loudness < 0:
+        lines = [f"{status}: {one_line(name)}" for name, status in outcome.verdicts.items()]
+        say("\n".join([*lines, *outcome.forgiven]), paint=True)
+    else:
+        say(table(outcome, width(), every=loudness > 0), paint=True)
+    ctx.exit(int(outcome.exit))
+
+
+def _judged(
+    runs: Sequence[str],
+    runs_dir: Path,
+    baseline: str | None,
+    margin: Margin,
+    newer_than: str | None,
+    policy: Policy,
+    *,
+    redact: bool,
+) -> Outcome:
+    """What a policy decides on the runs that are meant, none of them older than that."""
     from qeval.base.redacted import redacted
     from qeval.cli.ages import begun, refuse_older
     from qeval.cli.meant import meant
-    from qeval.judge import formats
-    from qeval.judge.formats.table import table
     from qeval.judge.gate import conclude
     from qeval.judge.redacted import without_paths
 
-    files = {name: asked.pop(name) for name in _file_formats()}
-    policy = demand(**asked, allow_different_models=allow_different_models)
     judged = meant(runs, runs_dir, judged=True, told=not redact)
     evidence, _ = options.open_runs(
         judged, runs_dir, baseline, allow_different_models=policy.allow_different_models, margin=margin
@@ -99,16 +132,7 @@ def gate(
         for one in (told, *(redacted(run) if redact else run for run in evidence.joined)):
             refuse_older(one, newer_than)
     outcome = conclude(evidence, policy)
-    outcome = without_paths(outcome, evidence) if redact else outcome
-    formats.publish(outcome, {name: path for name, path in files.items() if path})
-    if as_json:
-        say_json(formats.formats()["json"].render(outcome))
-    elif loudness < 0:
-        lines = [f"{status}: {one_line(name)}" for name, status in outcome.verdicts.items()]
-        say("\n".join([*lines, *outcome.forgiven]), paint=True)
-    else:
-        say(table(outcome, width(), every=loudness > 0), paint=True)
-    ctx.exit(int(outcome.exit))
+    return without_paths(outcome, evidence) if redact else outcome
 
 
 @click.command(cls=options.Strict)

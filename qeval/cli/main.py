@@ -19,7 +19,7 @@ import click
 
 from qeval import __version__, cli
 from qeval.base.errors import Exit, QevalError
-from qeval.cli import helping, stops, streams, surprises, unbegun
+from qeval.cli import helping, stops, streams, surprises
 from qeval.cli.speech import say, width
 
 
@@ -46,7 +46,7 @@ class _Door(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            unbegun.group_refused(words, error)
+            _remember(words, error)
             raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -67,7 +67,7 @@ class _Door(click.Group):
         try:
             return super().parse_args(ctx, args)
         except click.ClickException as error:
-            unbegun.group_refused(words, error)
+            _remember(words, error)
             _refuse(ctx, error)
 
     def main(self, *args: Any, **more: Any) -> Any:
@@ -150,6 +150,13 @@ def _refuse(ctx: click.Context, error: click.ClickException) -> NoReturn:
     error.show(said)
     say(said.getvalue(), err=True, nl=False)
     ctx.exit(error.exit_code)
+
+
+def _remember(words: list[str], error: click.ClickException) -> None:
+    """Remember a refusal that may be of a run."""
+    from qeval.cli.ordering import group_refused
+
+    group_refused(words, error)
 
 
 def _modules() -> list[str]:

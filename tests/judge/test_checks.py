@@ -45,6 +45,13 @@ def baseline_again(made, *tasks):
     return run, read, items
 
 
+def nothing_right(made, task):
+    """The baseline has no item of this task right."""
+    run, read, items = made
+    own = read(next(cell for cell in run.results[0].cells if cell.task.name == task))
+    return run, edited(read, f"fp16-{task}", value=np.zeros_like(own.value)), items
+
+
 def unproved(made, said):
     return with_cell(made[0], "bnb4", "arc", unproved=(said,)), *made[1:]
 
@@ -79,6 +86,12 @@ CASES = {
         {"allow_identical": True},
         Exit.MISSING,
         "the same numbers as the baseline on all 300 items of arc: is this the same model?",
+    ),
+    "something_can_be_lost": (
+        lambda made: nothing_right(made, "arc"),
+        {"ungated": ("arc",)},
+        Exit.INCONCLUSIVE,
+        "scored 0 on all 300 items of arc, so nothing can be lost there",
     ),
     "weights_are_quantised": (
         lambda made: provenance(made, **PLAIN),
