@@ -20,6 +20,7 @@ from qeval.report.colours import places
 from qeval.report.context import Context
 from qeval.report.explorer import changes, flips_link, payload
 from qeval.report.fidelity import BIN_HEADERS, HEADERS, MORE_HEADERS, PASSAGE_HEADERS, TRACE_HEADERS
+from qeval.report.figures import proofs
 from qeval.report.formats import Format
 from qeval.report.formats.asides import packed
 from qeval.report.glossary import glossary
@@ -96,6 +97,10 @@ def _parts(context: Context, drawn: Sequence[Chart]) -> dict[str, Any]:
         "swatch": functools.partial(_swatch, places(context.run)),
         "among": next((one.among for one in context.evidence.findings.values()), 0),
         "group": next((column.row.id for column in context.columns if column.row.level == "macro"), ""),
+        "average_first": sorted(
+            range(len(context.columns)), key=lambda place: context.columns[place].row.level != "average"
+        ),
+        "proofs": proofs(context.evidence),
         "margin": context.evidence.margin.told(),
         "marks": MARKS,
         "words": WORDS,
