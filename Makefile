@@ -106,6 +106,7 @@ release-check: install ## Build sdist and wheel, check them, try the wheel in a 
 	@$(BIN)/python -m build --no-isolation --outdir build/release/dist >build/release/build.log 2>&1 || { cat build/release/build.log; exit 1; }
 	@$(PIP) twine
 	@$(BIN)/python -m twine check --strict build/release/dist/*
+	@$(BIN)/python tests/dists.py build/release/dist
 	@sh tests/bare.sh $(PYTHON) build/release/dist/*.whl build/release/bare
 
 COVERED ?= not gpu and not rare and not ray and not slurm

@@ -2,6 +2,7 @@
 
 `make site` builds it. A link to a file that is no page of the site leads to the repository where
 pyproject.toml names it ([project.urls] Repository), and is plain text where it does not.
+What a package's index shows of README follows the same rule (docs/readme.py).
 """
 
 from __future__ import annotations
@@ -67,6 +68,25 @@ def _link(found: re.Match[str], folder: PurePosixPath, page: str, home: str | No
         short = os.path.relpath(there, PurePosixPath(page).parent)
         return f"{mark}[{words}]({short}{'#' + anchor if anchor else ''})"
     return f"{mark}[{words}]({home}/blob/HEAD/{real})" if home else words
+
+
+def published(readme: str, home: str | None) -> str:
+    """README for an index of packages, where nothing lies beside it: links to files lead to the repository.
+
+    Without an address of the repository (`home`) the words of such a link stay, and pictures go.
+    """
+
+    def elsewhere(found: re.Match[str]) -> str:
+        mark, words, target = found.groups()
+        if target.startswith("#") or re.match(r"[a-z]+:", target):
+            return found[0]
+        if home is None:
+            return "" if mark else words
+        return f"{mark}[{words}]({home}/{'raw' if mark else 'blob'}/HEAD/{target})"
+
+    parts = _FENCE.split(readme)
+    parts[::2] = [_LINK.sub(elsewhere, part) for part in parts[::2]]
+    return "".join(parts)
 
 
 def strangers(site: Path) -> list[str]:

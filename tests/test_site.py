@@ -67,6 +67,15 @@ def test_a_file_that_is_no_page_is_linked_where_the_repository_is_read(site: Mod
     assert told == "[the code](https://example.org/qeval/blob/HEAD/qeval/cli/gate.py)"
 
 
+def test_readme_leads_somewhere_from_an_index_of_packages(site: ModuleType) -> None:
+    text = "![p](docs/a.png) [a](docs/a.md#b) [c](#c) [d](https://x.y/z) `[e](e.md)`"
+    at = "https://example.org/qeval"
+    rest = "[c](#c) [d](https://x.y/z) `[e](e.md)`"
+    led = f"![p]({at}/raw/HEAD/docs/a.png) [a]({at}/blob/HEAD/docs/a.md#b) {rest}"
+    assert site.published(text, at) == led
+    assert site.published(text, None) == f" a {rest}"
+
+
 def test_every_page_from_outside_is_there(site: ModuleType) -> None:
     assert [name for name in site.OUTSIDE if not (ROOT / name).is_file()] == []
 

@@ -15,7 +15,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from qeval.base.errors import UsageError, did_you_mean
+from qeval.base.errors import QevalError, UsageError, did_you_mean
 from qeval.base.reading import content
 from qeval.base.tables import read
 from qeval.cli import helping
@@ -24,6 +24,10 @@ from qeval.cli.said import key_option, spelled
 from qeval.cli.speech import width
 
 PREFIX = "QEVAL_RUN_"
+_NEARLY = 0.85
+"""How alike a name is to one of ours that was meant."""
+_MEASURED = ("tasks_dir", "datasets_dir")
+"""Options that have a variable of their own and change what is measured."""
 ENVIRONMENT = "the environment"
 _FILES = (("qeval.toml", ("run",)), ("pyproject.toml", ("tool", "qeval", "run")))
 _BY_HAND = ("trust_remote_code", "allow_", "quiet")
@@ -31,7 +35,22 @@ _BY_HAND = ("trust_remote_code", "allow_", "quiet")
 nothing that lies here keeps silent on itself."""
 
 
-class Configured(Strict):
+class Making(Strict):
+    """A command that makes runs: where its words are refused, that is remembered."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """The context. What is refused here was asked for all the same."""
+        if extra.get("resilient_parsing"):
+            return super().make_context(info_name, args, parent, **extra)
+        from qeval.cli.ordering import remembered
+
+        with remembered(list(args)):
+            return super().make_context(info_name, args, parent, **extra)
+
+
+class Configured(Making):
     """A command whose options may stand in a file or in variables too."""
 
     def __init__(self, *args: Any, **more: Any) -> None:
@@ -46,8 +65,11 @@ class Configured(Strict):
         """The context, with what the file says as its defaults. Raises UsageError for a key or a variable
         that there is not, and for a value of another kind."""
         if not extra.get("resilient_parsing") and not {"-h", "--help"} & set(args):
-            _check_variables(self)
-            extra["default_map"] = _defaults(self)
+            from qeval.cli.ordering import remembered
+
+            with remembered(args):
+                _check_variables(self)
+                extra["default_map"] = _defaults(self)
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.MissingParameter as error:
@@ -63,8 +85,10 @@ def by_hand(key: str) -> bool:
 
 
 def given(ctx: click.Context) -> tuple[str, ...]:
-    """What the file and the variables add to the words of a command, as words."""
-    return tuple(word for words in _given(ctx).values() for word in words)
+    """What the file and the variables add to the words of a command, as words; of variables that other
+    commands heed too, those that change what is measured."""
+    words = [word for words in _given(ctx).values() for word in words]
+    return (*words, *_shared(ctx))
 
 
 def told(ctx: click.Context) -> Iterator[str]:
@@ -81,6 +105,15 @@ def place_of(ctx: click.Context, name: str) -> str:
     return ENVIRONMENT if source is ParameterSource.ENVIRONMENT else ""
 
 
+def runs_dir_here() -> str:
+    """Where the file here says that runs are kept; "" where it says nothing that can be read."""
+    try:
+        found = _file()[1]
+    except (QevalError, OSError):
+        return ""
+    return str(found.get("runs_dir") or found.get("runs-dir") or "")
+
+
 def _given(ctx: click.Context) -> dict[str, list[str]]:
     """The words by the place that they come from."""
     found: dict[str, list[str]] = {}
@@ -93,6 +126,17 @@ def _given(ctx: click.Context) -> dict[str, list[str]]:
             value = ctx.params[name] if option.is_flag else _variable(option, os.environ[str(option.envvar)])
             found.setdefault(ENVIRONMENT, []).extend(spelled(option, value))
     return found
+
+
+def _shared(ctx: click.Context) -> list[str]:
+    """Words for the variables without the prefix, such as QEVAL_TASKS_DIR: the same words elsewhere would ask
+    something else. Where runs are kept is left to whoever makes them again."""
+    return [
+        word
+        for option in _options(ctx.command).values()
+        if option.name in _MEASURED and ctx.get_parameter_source(option.name) is ParameterSource.ENVIRONMENT
+        for word in spelled(option, ctx.params[option.name])
+    ]
 
 
 def _variable(option: click.Option, text: str) -> Any:
@@ -109,11 +153,32 @@ def _options(command: click.Command) -> dict[str, click.Option]:
 
 
 def _check_variables(command: click.Command) -> None:
-    """Raise UsageError for a variable of no option, or of one that is said in words alone."""
-    for name in sorted(name for name in os.environ if name.startswith(PREFIX)):
-        key = name.removeprefix(PREFIX).lower()
+    """Raise UsageError for a variable of no option, of one that is said in words alone or has another
+    variable, and for a name that is nearly one of ours: it would do nothing, and something else be scored."""
+    for name in sorted(name for name in os.environ if name.upper().startswith(PREFIX)):
+        key = name[len(PREFIX) :].lower()
         _check_key(command, key, ENVIRONMENT)
-        check_number(_options(command)[key], os.environ[name], None)
+        option = _options(command)[key]
+        if option.envvar != name:
+            raise UsageError(
+                f"{name} would do nothing.", f"The variable of {key_option(option)} is {option.envvar}."
+            )
+        check_number(option, os.environ[name], None)
+    _refuse_misspelt()
+
+
+def _refuse_misspelt() -> None:
+    from qeval.cli.variables import VARIABLES
+
+    ours = [name for name in VARIABLES if name.startswith("QEVAL_")]
+    for name in sorted(name for name in os.environ if name.startswith("QEVAL_") and name not in ours):
+        from difflib import get_close_matches  # takes 10 ms, and few have such a variable
+
+        meant = get_close_matches(name, ours, n=1, cutoff=_NEARLY)
+        if meant and not name.startswith(PREFIX):
+            raise UsageError(
+                f"{name} would do nothing.", f"Did you mean {meant[0]!r}? If not, unset it: unset {name}"
+            )
 
 
 def _defaults(command: click.Command) -> dict[str, Any]:

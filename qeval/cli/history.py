@@ -37,7 +37,10 @@ ENDINGS = (".html", ".md", ".json", ".csv")
     help=f"Write to a file instead; the extension chooses the format. Repeatable.  [{'|'.join(ENDINGS)}]",
 )
 @options.as_json
+@click.pass_context
 def history(
+    ctx: click.Context,
+    /,
     runs_dir: Path,
     model: str | None,
     suite: str | None,
@@ -56,11 +59,13 @@ def history(
     """
     from qeval.ask.policy import choose
     from qeval.base.files import write_text
+    from qeval.cli.meant import refuse_nowhere
     from qeval.cli.past import history as lines
     from qeval.report.history import documents, terminal
     from qeval.report.history.series import Wanted
     from qeval.store.runs import Store
 
+    refuse_nowhere(ctx, runs_dir)
     renderers = [documents.renderer(path) for path in outputs]
     wanted = Wanted(model or "", suite or "", variant or "", task or "")
     policy = choose(**limits, ungated=())

@@ -38,6 +38,17 @@ class _Door(click.Group):
         own = _commands(module for module in _modules() if module == name)
         return own.get(name) or _commands(_modules()).get(name)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command of the first word; a name that there is not may have been meant to make a run."""
+        words = list(args)
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            _remember(words, error)
+            raise
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The commands by what they are for."""
         rows = {
@@ -49,12 +60,14 @@ class _Door(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """The words before the command's name; where there are none at all, what to type."""
+        words = list(args)
         if not args and not ctx.resilient_parsing:
             say(helping.first_steps(_newest(), width(err=True) or 100), err=True)
             ctx.exit(int(Exit.USAGE))
         try:
             return super().parse_args(ctx, args)
         except click.ClickException as error:
+            _remember(words, error)
             _refuse(ctx, error)
 
     def main(self, *args: Any, **more: Any) -> Any:
@@ -137,6 +150,13 @@ def _refuse(ctx: click.Context, error: click.ClickException) -> NoReturn:
     error.show(said)
     say(said.getvalue(), err=True, nl=False)
     ctx.exit(error.exit_code)
+
+
+def _remember(words: list[str], error: click.ClickException) -> None:
+    """Remember a refusal that may be of a run."""
+    from qeval.cli.ordering import group_refused
+
+    group_refused(words, error)
 
 
 def _modules() -> list[str]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import click
+from click.core import ParameterSource
+
 from qeval.cli.speech import say
 
 
@@ -32,3 +35,10 @@ def meant(
             err=True,
         )
     return (str(found.place.path),)
+
+
+def refuse_nowhere(ctx: click.Context, runs_dir: Path) -> None:
+    """Raise BadParameter for a directory of runs that was typed and is not there; it is not an empty one."""
+    typed = ctx.get_parameter_source("runs_dir") is ParameterSource.COMMANDLINE
+    if typed and not runs_dir.is_dir():
+        raise click.BadParameter(f"There is no directory {str(runs_dir)!r}.", ctx, param_hint="'--runs-dir'")

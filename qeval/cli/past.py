@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from qeval.base.errors import IncomparableError, QevalError, UsageError
+from qeval.base.errors import IncomparableError, QevalError, UsageError, did_you_mean
 from qeval.cli import options
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ def history(
     begun up to a moment, where one is given. `redact`: without the paths of models, each called the same in
     all runs, and as in `paths`, where that is given; what is wanted may be named as it is or as it is shown.
 
-    Raises UsageError where a rule's limit means nothing for the rows that it names.
+    Raises UsageError where a rule's limit means nothing for the rows that it names, and for a required rule
+    that names nothing in any run: it would seem to be kept.
     """
     from qeval.base.redacted import without_paths
     from qeval.report.history.lines import history as lines
@@ -76,8 +77,52 @@ def history(
     if hidden is not None:
         unread = [(f"[run {at}]", without_paths(why, hidden)) for at, (_, why) in enumerate(unread, 1)]
         limit = without_paths(limit, hidden)
-    sources = (_source(*one, policy, margin, hidden) for one in _chosen(kept, wanted, hidden))
-    return lines(sources, wanted, limit, unread)
+    idle = _Idle(policy)
+    sources = (idle.without(_source(*one, policy, margin, hidden)) for one in _chosen(kept, wanted, hidden))
+    made = lines(sources, wanted, limit, unread)
+    idle.refuse()
+    return made
+
+
+class _Idle:
+    """The required rules of a policy that named nothing yet, by their numbers, and what there was to name."""
+
+    def __init__(self, policy: Policy | None) -> None:
+        rules = enumerate(policy.rules if policy else (), 1)
+        self.rules = {number: rule for number, rule in rules if rule.required and rule.tier == "required"}
+        self.rows: set[str] = set()
+        self.variants: set[str] = set()
+
+    def without(self, source: Source) -> Source:
+        """The source as it is; what it has is looked at."""
+        from qeval.judge.fidelity import named
+        from qeval.judge.matching import matches_some, names_a_row
+
+        if (evidence := source.evidence) is None:
+            return source
+        variants = {one.variant.name for one in evidence.candidates}.union(source.called)
+        protocols = evidence.fidelity.protocols
+        self.rows.update(row.id for row in evidence.rows)
+        self.rows.update(protocols)
+        self.variants |= variants
+        for number, rule in list(self.rules.items()):
+            rows = names_a_row(rule, evidence.rows) or named(rule, protocols)
+            if rows and matches_some(rule.variants, variants):
+                del self.rules[number]
+        return source
+
+    def refuse(self) -> None:
+        """Raise UsageError for the first rule that is left, where there was anything to name."""
+        from qeval.base.rules import describe
+        from qeval.judge.matching import matches_some
+
+        for number, rule in self.rules.items() if self.rows and self.variants else ():
+            task = rule.tasks == "*" or matches_some(rule.tasks, self.rows)
+            what, known = (rule.variants, self.variants) if task else (rule.tasks, self.rows)
+            raise UsageError(
+                f"Rule {number} ({describe(rule)}) names nothing in these runs: {what!r}.",
+                did_you_mean(what, known) or "Leave that limit out.",
+            )
 
 
 def _with_means(policy: Policy) -> Policy:

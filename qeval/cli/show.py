@@ -46,13 +46,14 @@ def _schemes(_: Path) -> list[Entry]:
     from qeval.base.names import option_text
     from qeval.base.records import Scheme
     from qeval.load.checks import check_available
+    from qeval.load.packages import lacked_by_all
     from qeval.load.schemes import SCHEMES
 
-    rows = []
+    rows, bare = [], " ".join(lacked_by_all())
     for spec in SCHEMES.values():
         try:
             check_available(Scheme(spec.name))
-            here = "ready"
+            here = f"Install it with: pip install {bare}" if bare else "ready"
         except QevalError as error:
             here = error.hint or error.message
         if spec.gpu:
@@ -117,8 +118,12 @@ LISTS: dict[str, Callable[[Path], list[Entry]]] = {"schemes": _schemes, "suites"
 @click.argument("what", type=click.Choice(tuple(LISTS)))
 @options.runs_dir
 @options.as_json
-def list_(what: str, runs_dir: Path, as_json: bool) -> None:
+@click.pass_context
+def list_(ctx: click.Context, /, what: str, runs_dir: Path, as_json: bool) -> None:
     """List the schemes, the suites or the runs."""
+    from qeval.cli.meant import refuse_nowhere
+
+    refuse_nowhere(ctx, runs_dir)
     rows = LISTS[what](runs_dir)
     if as_json:
         print_json(rows)

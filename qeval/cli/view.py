@@ -46,7 +46,7 @@ def view(
     from qeval.store.runs import Store
 
     store = Store(runs_dir)
-    for name in runs or (None,):
+    for name in runs or (() if store.runs() else (None,)):
         store.open(name)  # what is not there is said before anything is served
     site = Site(runs_dir, runs, baseline, any_model=allow_different_models, redact=redact, margin=margin)
     _serve(site.page, port, "the runs")

@@ -9,40 +9,24 @@ else is MISSING, or where data cannot mend it INCONCLUSIVE.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from qeval.base import numbers
 from qeval.base.errors import did_you_mean
 from qeval.base.places import tasks_dir
-from qeval.base.records import ENOUGH_QUANTISED, Decision, Policy, Samples
+from qeval.base.records import ENOUGH_QUANTISED, Decision, Policy, Result, Samples
 from qeval.base.rules import describe
 from qeval.compare.evidence import Evidence
 from qeval.compare.pairs import known_of_one
-from qeval.compare.rows import same_model, weights_of
+from qeval.compare.rows import cell_of, same_model, weights_of
 from qeval.judge import fidelity
+from qeval.judge.doubt import Doubt
+from qeval.judge.losing import something_can_be_lost
 from qeval.judge.matching import concerns, is_named, matches_some, only_perplexities
 
 _NAMED = "if it is one, import again with the same model named for both (scores: in a column model)"
-
-
-@dataclass(frozen=True)
-class Doubt:
-    """Why a variant may not pass, in a sentence with its remedy.
-
-    `task` is the row concerned, "" for the variant as a whole; `allowed` the option by which the policy lets
-    it pass all the same, "" where it does not. `status` is what the variant is until then: data are missing,
-    or all are there and decide nothing about the scheme that was named.
-    """
-
-    variant: str
-    text: str
-    task: str = ""
-    allowed: str = ""
-    status: Literal["MISSING", "INCONCLUSIVE"] = "MISSING"
 
 
 _SHOWN = 3
@@ -191,6 +175,7 @@ def every_cell_is_proved(
             for cell in (*base.cells, *result.cells)
             for said in cell.unproved
         ]
+        found += [(groups[task], said) for task, said in _cut_otherwise(base, result)]
         for task, what in known_of_one(base, result):
             names = f"{base.variant.name} or {result.variant.name}"
             found.append((groups[task], f"{what} of {task} is recorded for {names} alone: it may differ"))
@@ -198,6 +183,20 @@ def every_cell_is_proved(
             excepted = any(is_named(task, pattern, ids) for pattern in policy.ungated)
             text = f"{said}. Settle it, or exempt the task with --ungated {task}."
             yield Doubt(result.variant.name, text, task, "--ungated" if excepted else "")
+
+
+def _cut_otherwise(base: Result, result: Result) -> Iterator[tuple[str, str]]:
+    """Tasks of which not as many contexts of the one as of the other were cut to fit, and what that means:
+    hashes are of texts before they are cut, so they do not tell."""
+    for cell in base.cells:
+        other = cell_of(result, cell.task)
+        if other is not None and cell.truncated != other.truncated:
+            counts = [numbers.count(one.truncated) for one in (cell, other)]
+            said = (
+                f"contexts of {cell.task.name} were cut to fit {counts[0]} times for {base.variant.name} and"
+            )
+            said += f" {counts[1]} times for {result.variant.name}: they were not shown the same"
+            yield cell.task.name, said
 
 
 def weights_are_quantised(
@@ -223,6 +222,7 @@ CHECKS: tuple[Check, ...] = (
     every_rule_concerns_somebody,
     one_model,
     not_the_baseline_again,
+    something_can_be_lost,
     weights_are_quantised,
 )
 

@@ -15,6 +15,14 @@ GPTQMODEL = Package("gptqmodel", "gptqmodel", "7.5", isolated=False)
 KERNELS = Package("kernels", "kernels", "0.18.2", below="0.19", kernel=True)
 """The versions that transformers 5.23 takes; it fetches the kernels themselves from the Hub."""
 
+EVERY_SCHEME = ("torch", "transformers")
+"""What each scheme needs without naming it: an installation for judging lacks them."""
+
+
+def lacked_by_all() -> list[str]:
+    """Those of EVERY_SCHEME that are not here."""
+    return [name for name in EVERY_SCHEME if _find(name) is None]
+
 
 def missing_packages(spec: SchemeSpec, unpack: bool = False) -> list[Package]:
     """The packages a scheme needs that are absent, too old or too new; without its kernels to `unpack`."""

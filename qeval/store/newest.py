@@ -28,11 +28,13 @@ _MAKE_ONE = "Make one with: qeval run --model demo"
 
 class Mark(NamedTuple):
     """The run that began or ended last: its id, "" for one that never got so far as to have one, with the
-    model that it was to be of and why there is none, as far as that is known."""
+    model that it was to be of and why there is none, as far as that is known. `unread` is why nothing of this
+    can be told, "" where it can."""
 
     run: str
     model: str = ""
     why: str = ""
+    unread: str = ""
 
     @property
     def sentence(self) -> str:
@@ -57,12 +59,17 @@ def mark(root: Path, run: str, model: str = "", why: str = "") -> None:
 
 
 def marked(root: Path) -> Mark | None:
-    """What is remembered; None where nothing tells."""
+    """What is remembered; None where nothing is."""
     try:
         lines = reading.text(root / NEWEST_FILE, _MOST).split("\n")
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    return Mark(*(line.strip() for line in lines[:3]))
+    except OSError as error:
+        return Mark("", unread=reading.told(error))
+    except ValueError:
+        return Mark("", unread="it is no text")
+    found = Mark(*(line.strip() for line in lines[:3]))
+    return found if not found.run or is_file_name(found.run) else Mark("", unread="it names no run")
 
 
 @contextlib.contextmanager
@@ -75,23 +82,26 @@ def beginning(root: Path, model: str) -> Iterator[None]:
     except QevalError as error:
         found = marked(root)
         if found and not found.run:
-            not_begun(root, model, error)
+            not_begun(root, model, error.message)
         raise
 
 
-def not_begun(root: Path, model: str, error: QevalError) -> None:
+def not_begun(root: Path, model: str, why: str) -> None:
     """Remember why no run of a model was made, where runs are kept already."""
     if root.is_dir():
         with contextlib.suppress(QevalError):  # the first error is the one to be told
-            mark(root, "", model, error.message)
+            mark(root, "", model, why)
 
 
 def strictly(store: Store, *, told: bool = True) -> RunDir:
     """The newest run and no other, for whoever judges. `told`: whether names of models may be.
 
-    Raises IncomparableError where the newest did not begin: an older one that passes proves nothing of it.
+    Raises IncomparableError where the newest did not begin or is gone, and where nothing tells which of
+    several it is: an older one that passes proves nothing of it, and times of files tell of copying as well.
     """
     found, runs = marked(store.root), store.runs()
+    if runs and (lost := _lost(store, found, len(runs), told=told)):
+        raise IncomparableError(lost, "Name a run; list them with: qeval list runs")
     if found and runs and not found.run:
         older = _with_results(runs)
         which = f" ({older.path.name} is the newest that has results)" if older else ""
@@ -106,7 +116,8 @@ def shown(store: Store, *, told: bool = True) -> Shown:
     read.
     """
     found, runs = marked(store.root), store.runs()
-    if found and runs and not found.run:
+    lost = _lost(store, found, len(runs), told=told) if found and runs else ""
+    if found and runs and not found.run and not lost:
         older = _with_results(runs)
         if older is None:
             raise _not_begun(found, "no older one has any", told=told)
@@ -114,9 +125,23 @@ def shown(store: Store, *, told: bool = True) -> Shown:
     first = _newest(store, found, runs)
     run = first.read()
     if has_results(run):
-        return Shown(first)
+        return Shown(first, lost)
     older = _with_results(one for one in runs if one.path != first.path)
     return Shown(older, _without_results(run, told=told)) if older else Shown(first)
+
+
+def _lost(store: Store, found: Mark | None, runs: int, *, told: bool) -> str:
+    """Why it cannot be told which of the runs is the newest, or that it is gone; "" where neither is so."""
+    file = store.root / NEWEST_FILE
+    if found is None:
+        missing = f"{file} is missing, so nothing tells which of {runs} runs is the newest."
+        return missing if runs > 1 else ""
+    if found.unread:
+        return f"{file} cannot be read ({found.unread}), so nothing tells which run is the newest."
+    gone = found.run and not (store.root / found.run).is_dir()
+    return (
+        f"The newest run{f', {found.run},' if told else ''} is not in {store.root} any more." if gone else ""
+    )
 
 
 def _newest(store: Store, found: Mark | None, runs: list[RunDir]) -> RunDir:

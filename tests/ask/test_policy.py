@@ -196,3 +196,36 @@ def test_two_rules_for_the_very_same_are_refused():
     for other in ({"variants": "gptq"}, {"tier": "advisory"}, {"metric": "f1"}, {"tasks": "mmlu_*"}, {}):
         policy.parse({"rule": [one, {**one, "max_drop": 50.0, **other} if other else one]}, "p.toml")
     policy.parse({"gate": {"max_drop": 1.0}, "rule": [{"tasks": "*", "max_drop": 2.0}]}, "p.toml")
+
+
+def test_a_gate_without_words_takes_the_table_of_the_pyproject_here(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="Nothing says what loss is allowed"):
+        policy.demand(policy=None, max_drop=())
+    file = tmp_path / "pyproject.toml"
+    file.write_text("[project]\nname = 'x'\n")
+    with pytest.raises(UsageError, match="Nothing says what loss is allowed"):
+        policy.demand(policy=None, max_drop=())
+    file.write_text("[tool.qeval.gate]\nmax_drop = 2.5\n")
+    found = policy.demand(policy=None, max_drop=(), allow_limited=True)
+    assert found.rules[0].max_drop == 2.5
+    assert found.allow_limited
+    named = policy.demand(policy=None, max_drop=("1",))  # what is said goes before the file
+    assert named.rules[0].max_drop == 1.0
+    assert named.source == "--max-drop 1"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"policy": Path("p.toml"), "max_drop": ("1",)}, "exclude each other"),
+        ({"confidence": 0.9}, "--confidence goes with"),
+        ({"max_drop": ("1", "2")}, "given twice for all tasks: 1 and 2"),
+        ({"max_drop": ("arc=1", "arc=2")}, "given twice for arc"),
+        ({"allow_identical": True}, "--allow-identical is for a policy, and none is given"),
+        ({"ungated": ("arc",)}, "--ungated is for a policy, and none is given"),
+    ],
+)
+def test_words_that_contradict_or_forgive_nothing_are_refused(words, said):
+    with pytest.raises(UsageError, match=said):
+        policy.choose(**{"policy": None, "max_drop": (), **words})

@@ -119,3 +119,27 @@ def test_json_is_what_pythons_own_reader_says(words):
             reading.json_value(Path("x"), words)
         return
     assert repr(reading.json_value(Path("x"), words)) == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b'{"a": 1}', None),
+        (b"\xef\xbb\xbf \n{", None),  # how it goes on is its reader's business
+        (b"[]", "no JSON object"),
+        (b"", "no JSON object"),
+        (b'{"a": "\xe9"}', "no UTF-8"),
+        (b'{"a": "\xc3', "no UTF-8"),
+        (b"{" + b" " * (1 << 20) + b"\xff", "no UTF-8"),
+        (b"{" + b" " * ((1 << 20) - 2) + "\u00e9".encode() + b"}", None),  # a letter over two pieces
+    ],
+    ids=["object", "mark", "list", "empty", "latin-1", "cut", "late", "two pieces"],
+)
+def test_a_file_of_any_size_is_an_object_in_utf_8(tmp_path, data, said):
+    path = tmp_path / "tokenizer.json"
+    path.write_bytes(data)
+    if said is None:
+        reading.check_object(path)
+    else:
+        with pytest.raises(DamagedError, match=said):
+            reading.check_object(path)

@@ -25,6 +25,8 @@ limit = 12
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    for name in ("QEVAL_TASKS_DIR", "QEVAL_DATASETS_DIR"):
+        monkeypatch.delenv(name, raising=False)
     return tmp_path
 
 
@@ -135,6 +137,9 @@ def test_a_project_that_is_not_about_us_is_left_alone(typed, here: Path) -> None
         ("QEVAL_RUN_QUIET", "1", "command line only"),
         ("QEVAL_RUN_LIMIT", "1_0", "no plain number"),
         ("QEVAL_RUN_LIMIT", "x", "--limit"),
+        ("QEVAL_RUN_limit", "3", "The variable of --limit is QEVAL_RUN_LIMIT."),
+        ("QEVAL_RUN_TASKS_DIR", ".", "The variable of --tasks-dir is QEVAL_TASKS_DIR."),
+        ("QEVAL_TASK_DIR", ".", "Did you mean 'QEVAL_TASKS_DIR'?"),
     ],
 )
 def test_what_the_environment_may_not_say(typed, monkeypatch, name, value, said) -> None:
@@ -166,3 +171,18 @@ def test_help_needs_no_file_and_no_option_escapes_the_rule(here: Path) -> None:
     assert CliRunner().invoke(main, ["run", "--help"]).exit_code == 0
     by_hand = {one.opts[-1] for one in command.params if not one.envvar and one.opts[-1].startswith("--")}
     assert by_hand == {"--trust-remote-code", "--allow-unused"}
+
+
+def test_variables_that_change_what_is_measured_are_part_of_what_makes_the_run_again(
+    typed, here: Path, runs_dir: Path, monkeypatch
+) -> None:
+    (here / "mine").mkdir()
+    monkeypatch.setenv("QEVAL_TASKS_DIR", "mine")
+    monkeypatch.setenv("QEVAL_DATASETS_DIR", str(here / "mine"))
+    typed("--model", "toy[items=20]", "--schemes", "fp16", "--tasks", "qeval_facts")
+    command = stored(runs_dir)["command"]
+    assert command[-4:] == ["--tasks-dir", "mine", "--datasets-dir", str(here / "mine")]
+    monkeypatch.delenv("QEVAL_TASKS_DIR")
+    monkeypatch.delenv("QEVAL_DATASETS_DIR")
+    typed(*command[2:])
+    assert len(list(runs_dir.glob("*/run.json"))) == 1

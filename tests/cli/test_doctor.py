@@ -86,6 +86,22 @@ def test_the_list_of_schemes_names_the_gpu(tmp_path: Path, monkeypatch: pytest.M
     )
 
 
+def test_no_scheme_is_ready_where_judging_alone_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qeval.cli import show
+
+    monkeypatch.setattr(checks, "missing_packages", lambda *_: [])
+    monkeypatch.setattr(packages, "missing_packages", lambda *_: [])
+    monkeypatch.setattr(packages, "_find", lambda _: None)
+    command = "pip install torch transformers"
+    here = {row["scheme"]: row["here"] for row in show.LISTS["schemes"](tmp_path)}
+    assert here["fp16"] == f"Install it with: {command}"
+    assert not [name for name, told in here.items() if command not in told]
+    found = doctor._scheme(SCHEMES["fp16"], "cpu")
+    assert (found.state, found.remedy) == ("missing", command)
+
+
 def test_a_mirror_is_looked_into(tmp_path: Path) -> None:
     mirror = tmp_path / "mirror"
     (mirror / "allenai" / "c4").mkdir(parents=True)

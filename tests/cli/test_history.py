@@ -97,6 +97,12 @@ def test_slips_are_sentences(qeval, tmp_path):
     assert not (tmp_path / "h.pdf").exists()
     qeval("history", "--max-drop", "much", code=2)
     assert "means nothing" in qeval("history", "--max-ppl-ratio", "1.1", code=2).stderr
+    assert "names nothing in these runs: 'nope'" in qeval("history", "--max-drop", "nope=1", code=2).stderr
+    (tmp_path / "p.toml").write_text("[[rule]]\nvariants = 'bnb5'\nmax_drop = 1\n")
+    assert "Did you mean 'bnb4'?" in qeval("history", "--policy", tmp_path / "p.toml", code=2).stderr
+    for words in (("history",), ("list", "runs")):
+        said = qeval(*words, "--runs-dir", tmp_path / "nowhere", code=2).stderr
+        assert "There is no directory" in said
 
 
 def test_an_empty_directory_has_no_history(qeval):

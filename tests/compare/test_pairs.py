@@ -562,3 +562,19 @@ def test_tasks_of_all_runs(toy):
         "wiki",
         *[task.name for task in TASKS[:3]],
     ]
+
+
+@pytest.mark.parametrize(
+    ("task", "column", "value"),
+    [(ARC, "value", 1.5), (ARC, "value", -0.5), (ARC, "weight", -1.0), (WIKI, "value", 3.0)],
+)
+@pytest.mark.parametrize("variant", ["fp16", "bnb4"])
+def test_a_value_that_no_item_can_have_is_refused(task, column, value, variant):
+    run, read, _ = make_run(2, (task,), 40)
+    assert pair(run, read)
+    cell = next(c for one in run.results if one.variant.name == variant for c in one.cells)
+    column_of = getattr(read(cell), column).copy()
+    column_of[7] = value
+    words = f"{variant}: {task.name}, item 7 has the value .* impossible for an item of kind {task.kind}"
+    with pytest.raises(QevalError, match=words):
+        pair(run, edited(read, cell.key, **{column: column_of}))

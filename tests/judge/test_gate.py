@@ -570,6 +570,28 @@ def test_published_scores_can_pass_and_are_marked():
     assert any("unpaired" in note for note in outcome.notes)
 
 
+def test_recovery_of_published_scores_is_judged_by_the_unpaired_interval():
+    run, read, _ = make_run(2, (ARC,), 4000, -0.03, churn=0.06)
+    for variant in ("fp16", "bnb4"):
+        run = with_cell(run, variant, "arc", files={})
+    base, other = (one.cells[0].score for one in run.results)
+    found = {}
+    for share in (0.85, 0.95, 1.0):
+        (one,) = judge(run, read, rules({"min_recovery": share}))
+        found[share] = one.status
+        low, high = stats.unpaired_interval(base, 4000, other, 4000, 0.9, ratio=share)
+        assert one.status == ("PASS" if low > 0 else "FAIL" if high < 0 else "INCONCLUSIVE")
+    assert found == {0.85: "PASS", 0.95: "INCONCLUSIVE", 1.0: "FAIL"}
+
+
+def test_recovery_of_a_published_score_that_is_no_fraction_is_open():
+    run, read, _ = make_run(2, (ARC,), 4000)
+    for variant in ("fp16", "bnb4"):
+        run = with_cell(run, variant, "arc", files={}, score=7.5)
+    (one,) = judge(run, read, rules({"min_recovery": 0.5}))
+    assert one.status == "INCONCLUSIVE"
+
+
 def test_published_scores_have_no_flips():
     run, read, _ = make_run(2, (ARC,), 200)
     run = with_cell(run, "bnb4", "arc", files={})

@@ -196,3 +196,65 @@ def test_a_command_that_is_sent_away_leaves_the_run_the_newest(qeval, runs_dir: 
         assert "at work on" in qeval(*GOOD, code=1).stderr
         assert judged(qeval(*GATE)) == first
     assert judged(qeval(*GATE)) == first
+
+
+@pytest.mark.parametrize("how", ["a directory", "no text", "no name", "gone", "missing"])
+def test_where_nothing_tells_which_run_is_the_newest_none_is_judged(qeval, runs_dir: Path, how) -> None:
+    for words in (OTHER, GOOD):
+        qeval(*words)
+    good, file = judged(qeval(*GATE)), runs_dir / ".newest"
+    file.unlink()
+    if how == "a directory":
+        file.mkdir()
+    elif how != "missing":
+        file.write_bytes({"no text": b"\xff\xfe", "no name": b"../x", "gone": b"x-1"}[how])
+    for judge in (GATE, ("report", "-o", runs_dir / "r.md", "--max-drop", "60")):
+        said = qeval(*judge, code=5).stderr
+        assert "is not in" in said if how == "gone" else "nothing tells which" in said
+        assert "Name a run; list them with: qeval list runs" in said
+    assert how == "missing" or "Note: " in qeval("show").stderr
+    assert good in qeval("list", "runs").stdout
+    assert judged(qeval("gate", good, "--max-drop", "60")) == good
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "--tpyo"),
+        ("run", "--model", "toy", "--limit", "many"),
+        ("run", "--model", "toy", "--limit", "1_0"),
+        ("runn", "--model", "toy"),
+        ("--verbos", "run", "--model", "toy"),
+        ("import", "nowhere"),
+        ("import", __file__),
+    ],
+)
+def test_what_is_refused_before_any_command_begins_is_the_newest_too(qeval, words) -> None:
+    qeval(*GOOD)
+    good = judged(qeval(*GATE))
+    qeval("run", "--dry-run", "--tpyo", code=2)
+    qeval("gate", "--tpyo", code=2)
+    qeval("run", "--help")
+    assert judged(qeval(*GATE)) == good
+    qeval(*words, code=None)
+    said = qeval(*GATE, code=5).stderr
+    assert "did not get far enough to have results (" in said
+    assert f"({good} is the newest that has results)" in said
+    qeval(*GOOD)
+    assert judged(qeval(*GATE)) == good
+
+
+def test_a_refusal_by_a_file_or_a_variable_is_remembered_where_it_says_that_runs_are_kept(
+    qeval, tmp_path: Path, monkeypatch
+) -> None:
+    qeval(*GOOD)
+    monkeypatch.setenv("QEVAL_RUN_SHEMES", "fp16")
+    qeval(*GOOD, code=2)
+    assert "'shemes' in the environment" in qeval(*GATE, code=5).stderr
+    monkeypatch.delenv("QEVAL_RUN_SHEMES")
+    qeval(*GOOD)
+    other = tmp_path / "other"
+    qeval(*OTHER, "--runs-dir", other)
+    qeval("run", "--tpyo", f"--runs-dir={other}", code=2)
+    qeval(*GATE, "--runs-dir", other, code=5)
+    qeval(*GATE)

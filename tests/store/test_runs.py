@@ -25,10 +25,11 @@ from qeval.base.names import slug
 from qeval.base.records import Cell, Item, Result, Run, Samples, Scheme, Suite, Task, Variant
 from qeval.load.toy import Toy
 from qeval.score import toy
+from qeval.store.checking import check_cell, check_run
 from qeval.store.clusters import clusters
 from qeval.store.newest import mark
 from qeval.store.reader import reader
-from qeval.store.runs import RunDir, Store
+from qeval.store.runs import RunDir, Store, check_readable
 
 TASK = Task("arc_challenge", "acc_norm")
 
@@ -100,6 +101,57 @@ def test_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:
     run = a_run(place.add(*a_cell()))
     place.write(run)
     assert place.read() == run
+
+
+def test_a_run_that_nobody_could_read_is_not_written() -> None:
+    cell, *_ = a_cell()
+    check_readable(a_run(cell))
+    with pytest.raises(QevalError, match="r holds something that no run can hold"):
+        check_readable(a_run(replace(cell, score=float("nan"))))
+
+
+def test_what_lm_eval_verified_is_told_of_these_very_numbers_alone(tmp_path: Path) -> None:
+    place = RunDir(tmp_path / "r")
+    stored = place.add(*a_cell())
+    assert place.verified(stored) == 0
+    place.mark_verified(stored, 8)
+    assert RunDir(place.path).verified(stored) == 8
+    other = replace(stored, files={**stored.files, "samples.parquet": "0" * 64})
+    assert place.verified(other) == 0
+    file = place.path / "cells" / "k1" / "verified.json"
+    whole = file.read_bytes()
+    for damaged in (whole.replace(b"8", b"9", 1), whole[:-3], b"[]", b"{}", b'{"samples": 1}', b"\xff"):
+        file.write_bytes(damaged)
+        assert place.verified(stored) == 0
+    file.write_bytes(whole)
+    assert place.verified(stored) == 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"n": 10}, "10 of 9 items"),
+        ({"texts": 6}, "6 texts behind 5 items"),
+        ({"task": replace(TASK, chance=25.0)}, "a chance of 25.0"),
+        ({"files": {"items.parquet": "0" * 64}}, "no samples.parquet among its files"),
+        ({"files": {"samples.parquet": "../../etc/passwd"}}, "a SHA-256 of 'samples.parquet' that is none"),
+        ({"metrics": {"stderr": 0.0}}, "stderr = 0.0"),
+        ({"n": -1}, "says what cannot be: n = -1"),
+    ],
+)
+def test_a_cell_that_says_what_cannot_be_is_refused(changes: dict, said: str, tmp_path: Path) -> None:
+    cell = replace(a_cell()[0], files={"samples.parquet": "0" * 64})
+    assert check_cell(cell, tmp_path / "cell.json") == cell
+    with pytest.raises(QevalError, match=re.escape(said)):
+        check_cell(replace(cell, **changes), tmp_path / "cell.json")
+
+
+def test_a_scored_result_without_its_items_is_refused(tmp_path: Path) -> None:
+    run = a_run(a_cell()[0])
+    with pytest.raises(QevalError, match="names no items of 'arc_challenge' of 'fp16'"):
+        check_run(run, tmp_path / "run.json")
+    with pytest.raises(QevalError, match="an id that is no name of a directory"):
+        check_run(replace(run, id="../r"), tmp_path / "run.json")
 
 
 @pytest.mark.parametrize("keep", [0, 1, 20, -1])
@@ -204,6 +256,9 @@ def test_the_newest_run_is_the_one_that_began_or_ended_last(tmp_path: Path) -> N
     for name in ("a", "b"):
         store.run_dir(name).write(a_run())
         os.utime(tmp_path / name / "run.json", (1, 1))
+    with pytest.raises(IncomparableError, match="is missing, so nothing tells which of 2 runs is the newest"):
+        store.open(None)
+    store.mark_newest("b")
     assert store.open(None).path.name == "b"
     store.mark_newest("a")
     assert store.open(None).path.name == "a"
@@ -216,7 +271,8 @@ def test_the_newest_run_is_the_one_that_began_or_ended_last(tmp_path: Path) -> N
         store.open(None)
     assert store.open("b").path.name == "b"
     store.mark_newest("gone")
-    assert store.open(None).path.name == "b"
+    with pytest.raises(IncomparableError, match=r"The newest run, gone, is not in .* any more"):
+        store.open(None)
 
 
 def test_a_run_that_is_damaged_is_not_taken_for_the_beginning_of_a_copy(tmp_path: Path) -> None:
@@ -300,6 +356,7 @@ def test_a_run_is_opened_by_path_by_id_by_its_beginning_or_as_the_newest(tmp_pat
     assert store.open(str(tmp_path / "alpha-1")).path == tmp_path / "alpha-1"
     assert store.open("beta-1").path.name == "beta-1"
     assert store.open("al").path.name == "alpha-1"
+    store.mark_newest("beta-2")
     assert store.open(None).path.name == "beta-2"
     with pytest.raises(QevalError, match="several"):
         store.open("beta")

@@ -10,8 +10,8 @@ from qeval.load.reading.ready import tell_bits
 from qeval.load.spec import Package, Recipe, SchemeSpec
 
 DOC = """\
-Stays packed; on a CPU its portable kernel is used, and what is not packed is calculated in float32. It was
-run on its own symmetric packing of 4 and 8 bits, with auto-round 0.16.1.
+Stays packed; on a CPU its portable kernel is used, and what is not packed is calculated in float32. An
+earlier version of qeval ran it on its own symmetric packing of 4 and 8 bits, with auto-round 0.16.1.
 """
 
 

@@ -33,8 +33,8 @@ gptqmodel's own AWQ was tried first: on a CPU of two cores it starts only with a
 calculates in float16, and took a minute a block of the demo model, where this takes five seconds.
 
 Layers that `skip_modules` names stay in 16 bits. Where all that read a norm or a layer are among them, it is
-not scaled; else they are multiplied by the scale that the others were given, which leaves the model its
-function but for the rounding to 16 bits. The checkpoint tells of them in `modules_to_not_convert`, for
+not scaled; else they are multiplied by the scale that the others were given, so the model computes the
+same function up to rounding to 16 bits. The checkpoint names them in `modules_to_not_convert`, for
 transformers, and in `dynamic`, for gptqmodel.
 
 To be scored, and on a CPU, weights are unpacked by gptqmodel's code and multiplied in the compute type, since

@@ -23,19 +23,19 @@ auto-gptq is archived and does not import with today's transformers. gptqmodel i
 and reads the same checkpoints; `gptq` uses it.
 
 Plain `gptq` first looks into a catalogue of ready checkpoints (the Llama-2 ones of 7B and 13B, both
-orders), unless an option asks for something else than they hold. Otherwise qeval quantises the model with
+orders), unless an option asks for something that they do not hold. Otherwise qeval quantises the model with
 gptqmodel's solver: the layers of a block that read the same tensor are solved together, on activations that
 passed through everything quantised before, as in the paper (arXiv 2210.17323). Calibration is 128 samples
 of 2048 tokens of C4, as there; for the demo model 16 samples of 256 tokens of a text that comes with qeval,
-since a CPU is to manage it in minutes. The checkpoint is cached under everything that can change it; a
+so that a CPU manages it in minutes. The checkpoint is cached under everything that can change it; a
 killed run goes on after the last finished block, and so does one that filled the disk; what is scored is
 the saved checkpoint, read back. `qeval quantize` writes the same files to a directory of yours, with a model
 card. On a GPU layers that read the same tensor are solved as one matrix, and no kernel is compiled. The kind
-of device and the threads of a CPU are in the checkpoint's key, since sums are rounded otherwise elsewhere.
+of device and the threads of a CPU are in the checkpoint's key, since sums are rounded differently elsewhere.
 
 To be scored, weights are unpacked by gptqmodel's portable layer, on every machine, and dequantised once.
-`backend` chooses the kernel that costs are measured with, and with `--no-materialize` the one that scores; of
-itself, gptqmodel's choice, or the next that runs where that cannot be fetched or built.
+`backend` chooses the kernel that costs are measured with, and with `--no-materialize` the one that scores; by
+default it is gptqmodel's choice, or the next that runs where that cannot be fetched or built.
 
 Without `act_order` the solver still takes columns by falling activation, whole groups first and then within
 each (gptqmodel's `act_group_aware`, arXiv 2505.14638), and stores them in their own order. That gains most
@@ -43,10 +43,10 @@ of what act-order does, so `gptq` here need not be worse than `gptq[act_order=tr
 `gptq[group_aware=false]` takes columns as they stand, as checkpoints of auto-gptq without act-order were
 made. On the demo model, with 16 samples of 256 tokens of C4 and three seeds, the mean perplexity was 49.9
 as they stand, 45.2 in act-order and 44.3 by default ([benchmarks/RESULTS.md](../benchmarks/RESULTS.md),
-where the other orders stand that one expects).
+which has the other orders too).
 
-Layers that `skip_modules` names stay in 16 bits. Those behind them are solved on what they give, and the
-checkpoint tells of them in the words of both readers: `modules_in_block_to_quantize` lists the others, each
+Layers that `skip_modules` names stay in 16 bits. Layers after them are solved on their output, and the
+checkpoint names them in the terms of both readers: `modules_in_block_to_quantize` lists the others, each
 by its whole name, for transformers, and `dynamic` these for gptqmodel.
 
 A ready checkpoint is read as its files hold it, whatever its label says: layers of several bits (`dynamic`),

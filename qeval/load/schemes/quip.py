@@ -25,7 +25,7 @@ them, for Llama and Mistral, of the codebooks `E8P12`, `E8P12RVQ3B` and `E8P12RV
 package is needed: qeval unpacks the lattice codes, undoes the Hadamard transforms, splits the fused layers,
 and puts plain weights into the plain model. So it measures the quality of QuIP#, not its speed or memory:
 the unpacked model takes 16 bits a weight, or 32 on a CPU. The bits that the checkpoint stores, sign vectors
-and scales included, are told in provenance. The authors' kernels calculate part of a layer in float16 where
+and scales included, are in the provenance. The authors' kernels calculate part of a layer in float16 where
 the unpacked weights are rounded to the scheme's type, so the last digits differ.
 
 No published checkpoint was at hand, so none has been loaded. The table's CPU stands for matrices that the

@@ -21,9 +21,9 @@ builds its kernel when it is imported; float16 only, and another `--dtype` is re
 transformers 5.23 fails on SpQR's checkpoints as on VPTQ's, and calls the maker of spqr_quant's layers by a
 name that spqr_quant 0.2.0 misspells; qeval makes the layers itself. SpQR's kernel multiplies one token at a
 time, and of a batch its layer reads the first row only, silently. qeval hands it the rows of a batch one
-after the other, so that batches are right, if no faster. Its layers have no bias: a model with biases is
-refused. On an H100 its kernel gave the logits of the weights that a checkpoint made in the tests stands
-for; no published one was at hand.
+after the other, so batches are correct, but no faster. Its layers have no bias: a model with biases is
+refused. An earlier version of qeval ran its kernel on an H100: it gave the logits of the weights that a
+checkpoint made in the tests stands for. No published one was at hand.
 """
 
 

@@ -16,8 +16,8 @@ DOC = """\
 On a GPU torchao is calculated in bfloat16: in float16 its 8-bit weights gave logits that are not finite on
 an H100, and its packed 4-bit weights could not be loaded.
 
-`int4-packed` is torch's own kernel for 4 bits. It holds inputs by the thousand, so narrow layers take more
-bits than four and a half (SmolLM2-135M's 7.5); `int4` is the portable form.
+`int4-packed` is torch's own kernel for 4 bits. It pads inputs to multiples of 1024, so narrow layers take
+more than four and a half bits (SmolLM2-135M's 7.5); `int4` is the portable form.
 """
 
 

@@ -1,0 +1,136 @@
+"""A worker that is killed, and a GPU that is dead: whether the same command still gives the same bytes.
+
+    python benchmarks/killed.py --model WEIGHTS --datasets-dir MIRROR --tasks hellaswag:acc_norm --limit 400
+    python benchmarks/killed.py --model demo --datasets-dir DIR --tasks arc_challenge:acc --limit 16 --workers
+
+The command runs on two GPUs three times: undisturbed; with one of its workers killed (SIGKILL) once so many
+answers are there; and with the second GPU's number replaced by one that no GPU has. `--workers` takes two
+workers of a CPU instead, and leaves the third out. Tells for each how long it took, what the run notes, and
+how many samples are equal to the undisturbed run's, byte for byte.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+from scaling import _digests
+
+DEAD = "9"
+
+
+def main() -> None:
+    options = _options()
+    with tempfile.TemporaryDirectory(dir=options.work) as folder:
+        place = Path(folder)
+        first = _told("undisturbed", _run("undisturbed", place, options), None)
+        if not first["digests"]:
+            raise SystemExit("Nothing was scored, so there is nothing to compare.")
+        _told("a worker killed", _run("killed", place, options, kill=True), first)
+        if not options.workers:
+            one = options.gpus.split(",")[0]
+            dead = {"CUDA_VISIBLE_DEVICES": f"{one},{DEAD}"}
+            _told("a GPU that is dead", _run("dead", place, options, dead), first)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--datasets-dir", required=True)
+    parser.add_argument("--tasks", default="hellaswag:acc_norm")
+    parser.add_argument("--schemes", default="fp16")
+    parser.add_argument("--limit", default="400")
+    parser.add_argument("--gpus", default="0,1", help="the numbers of two GPUs")
+    parser.add_argument("--workers", action="store_true", help="two workers of a CPU instead")
+    parser.add_argument("--after", type=int, default=8, help="kill once so many messages of progress came")
+    parser.add_argument("--cache", help="a cache that is kept, instead of an empty one")
+    parser.add_argument("--work", help="where caches and runs go")
+    return parser.parse_args()
+
+
+def _run(
+    name: str,
+    place: Path,
+    options: argparse.Namespace,
+    own: Mapping[str, str] = {},
+    *,
+    kill: bool = False,
+) -> dict[str, Any]:
+    """One command: its seconds, its run, and what was killed."""
+    runs, told = place / name, place / f"{name}.jsonl"
+    words = ["run", "--model", options.model, "--schemes", options.schemes, "--tasks", options.tasks]
+    words += ["--limit", options.limit, "--datasets-dir", options.datasets_dir, "--runs-dir", str(runs)]
+    words += [
+        "--verify",
+        "0",
+        "--no-cost",
+        *(("--workers", "2") if options.workers else ("--devices", "0,1")),
+    ]
+    cache = {"QEVAL_CACHE_DIR": options.cache or str(place / "cache")}
+    visible = {} if options.workers else {"CUDA_VISIBLE_DEVICES": options.gpus}
+    begun, ended = time.time(), ""
+    with (place / f"{name}.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("scaling.py")), "--child", str(told), *words],
+            env=os.environ | cache | visible | dict(own),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        while process.poll() is None:
+            time.sleep(0.05)
+            if kill and not ended and _answers(told) >= options.after:
+                ended = _killed(process.pid)
+    found = next(runs.glob("*/run.json"), None)
+    if found is None:
+        raise SystemExit((place / f"{name}.log").read_text("utf-8"))
+    run = json.loads(found.read_text("utf-8"))
+    seconds = time.time() - begun
+    return {"seconds": seconds, "run": run, "digests": _digests(found.parent, run), "killed": ended}
+
+
+def _answers(told: Path) -> int:
+    return told.read_text("utf-8").count('"Progress"') if told.exists() else 0
+
+
+def _killed(command: int) -> str:
+    """Kill the youngest worker of a command; its process id, or nothing where none is at work."""
+    workers = [
+        one for one in psutil.Process(command).children() if "qeval.score.worker" in " ".join(one.cmdline())
+    ]
+    if not workers:
+        return ""
+    youngest = max(workers, key=lambda one: one.create_time())
+    youngest.send_signal(signal.SIGKILL)
+    return str(youngest.pid)
+
+
+def _told(name: str, found: dict[str, Any], first: dict[str, Any] | None) -> dict[str, Any]:
+    digests = (first or found)["digests"]
+    same = sum(found["digests"].get(key) == value for key, value in digests.items())
+    status = {one["variant"]["name"]: one["status"] for one in found["run"]["results"]}
+    notes = found["run"].get("notes", [])
+    print(
+        f"{name}: {found['seconds']:.1f} s, {status}, {same} of {len(digests)} samples equal",
+        *([f"killed: process {found['killed']}"] if found["killed"] else []),
+        *notes,
+        *(one["error"] for one in found["run"]["results"] if one["error"]),
+        sep="\n  ",
+        flush=True,
+    )
+    return found
+
+
+if __name__ == "__main__":
+    main()
