@@ -171,7 +171,20 @@ def _source(
         what = "not comparable" if isinstance(error, IncomparableError | UsageError) else "damaged"
         return replace(source, problem=hide(f"{what}: {inside(place, error)}"))
     decisions = _decisions(place, evidence, policy, hidden)
-    return replace(source, run=evidence.run, read=read.samples, evidence=evidence, decisions=decisions)
+    drawn = _drawn(evidence, policy) if policy else frozenset()
+    return replace(
+        source, run=evidence.run, read=read.samples, evidence=evidence, decisions=decisions, drawn=drawn
+    )
+
+
+def _drawn(evidence: Evidence, policy: Policy) -> frozenset[str]:
+    """The rows that no rule of the policy judges; a limit of `_with_means` is only drawn there."""
+    from qeval.judge.matching import rules_for
+
+    ids, names = [row.id for row in evidence.rows], [one.variant.name for one in evidence.candidates]
+    return frozenset(
+        row.id for row in evidence.rows if not any(rules_for(policy, row, name, ids, names) for name in names)
+    )
 
 
 def _read_baseline(evidence: Evidence, read: Reader) -> None:

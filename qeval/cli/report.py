@@ -87,7 +87,7 @@ def report(
         judged.policy,
         title=title,
         forgiven=judged.forgiven,
-        asked=asked_of(evidence, baseline, judged.rules, any_model=any_model),
+        asked=asked_of(evidence, baseline, judged.rules, any_model=any_model, history=history),
     )
     earlier = _earlier(named, runs_dir, judged.policy, margin, paths, redact=redact) if history else None
     _write(context, outputs, history=earlier, **drawn)

@@ -162,18 +162,25 @@ _INCOMPLETE = " (incomplete: --redact left paths out)"
 @dataclass(frozen=True)
 class Asked:
     """The words that asked for a report: what it compares, with which baseline, from where on a difference
-    matters, and what is allowed, where it has verdicts. None of what was left open."""
+    matters, what is allowed, where it has verdicts, and whether earlier runs are shown.
+    None of what was left open."""
 
     compared: tuple[str, ...] = ()
     margin: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
+    history: bool = False
 
 
 NOTHING_ASKED = Asked()
 
 
 def asked_of(
-    evidence: Evidence, baseline: str | None, rules: tuple[str, ...] = (), *, any_model: bool = False
+    evidence: Evidence,
+    baseline: str | None,
+    rules: tuple[str, ...] = (),
+    *,
+    any_model: bool = False,
+    history: bool = False,
 ) -> Asked:
     """The words for a report on this evidence; `baseline` is None where the run's own was left, `any_model`
     says whether different models may be compared."""
@@ -183,6 +190,7 @@ def asked_of(
         (*chosen, *(("--allow-different-models",) if any_model else ())),
         () if margin == Margin() else ("--margin", margin.typed),
         rules,
+        history,
     )
 
 
@@ -195,11 +203,12 @@ def commands(run: Run, asked: Asked = NOTHING_ASKED, joined: Sequence[Run] = ())
     where = () if left_out else next_steps.runs_dir_words(run.command)
     name, *others = dict.fromkeys(one.id for one in runs)
     words = (*others, *where, *asked.compared)
+    earlier = ("--history",) if asked.history else ()
     install, note = installed.same_version(run.qeval_version)
     steps = [
         (f"Install the same version{f' ({note})' if note else ''}", install),
         (f"Make the run{'s' if others else ''}{_INCOMPLETE if left_out else ''}", made),
-        ("Make this report", next_steps.report(name, (*words, *asked.margin, *asked.rules))),
+        ("Make this report", next_steps.report(name, (*words, *asked.margin, *asked.rules, *earlier))),
         *(
             [("Judge it", next_steps.gate(name, run.suite.name, (*words, *asked.margin), asked.rules))]
             if len(run.results) > 1

@@ -2,7 +2,7 @@
 
 It answers invented items. What a scheme costs it is invented too, but fixed: the items are the same for
 every scheme, a few answers change, and a few more are lost than gained. `toy[items=50]` sets the number
-of items of a task (0: as many as the real task has), `toy[delay=0.1]` waits that many seconds after each
+of items of a task, `toy[delay=0.1]` waits that many seconds after each
 task, `toy[fail=bnb4]` makes that scheme fail. Left alone it has a tenth of the items of each MMLU subject.
 """
 

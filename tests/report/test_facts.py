@@ -76,3 +76,10 @@ def test_joined_runs_are_made_and_shown_by_commands_that_name_each() -> None:
     assert told["Judge it"] == f"qeval gate {words}"
     alone = dict(commands(runs[0], Asked(("--baseline", "bnb4"))))
     assert alone["Make this report"] == "qeval report one --baseline bnb4 -o report.html"
+
+
+def test_the_command_of_a_report_with_earlier_runs_asks_for_them() -> None:
+    run = make_run(2)[0]
+    made = dict(commands(run, Asked(rules=("--max-drop", "1.0"), history=True)))
+    assert "--max-drop 1.0 --history -o report.html" in made["Make this report"]
+    assert "--history" not in made["Judge it"]

@@ -9,13 +9,14 @@ from dataclasses import replace
 from html import unescape
 
 import pytest
-from factories import ARC, QUIZ, WIKI, edited, judge, make_run, with_cell
+from factories import ARC, QUIZ, TRUTH, WIKI, edited, judge, make_run, with_cell
 from fidelity_streams import measured
 from stored import changed
 
 from qeval.ask.policy import from_max_drop
 from qeval.base.protocols import Protocol
-from qeval.base.records import Scheme
+from qeval.base.records import Policy, Rule, Scheme
+from qeval.cli.past import _drawn, _with_means
 from qeval.compare.evidence import gather
 from qeval.compare.fidelity import rows_of
 from qeval.exchange.forms.csv import csv as as_csv
@@ -399,3 +400,18 @@ def test_an_interval_without_an_end_has_a_place():
     assert UNPAIRED in found.points[0].comparison.notes
     assert 0 <= strip(found).marks[0].high <= strip(found).height
     assert "a score without items" in found.points[0].lacks
+
+
+def test_a_limit_that_the_gate_does_not_judge_by_says_so_at_its_chart():
+    run, read, _ = make_run(2, (ARC, TRUTH), 100)
+    policy = Policy((Rule(max_drop=1.0),))
+    evidence = gather(run, read)
+    drawn = _drawn(evidence, policy)
+    assert "average" in drawn
+    assert not drawn & {"arc", "truth"}
+    assert "average" not in _drawn(evidence, Policy((Rule(tasks="average", max_drop=1.0),)))
+    decisions = conclude(evidence, _with_means(policy)).decisions
+    made = history([Source(run, read, evidence, decisions, drawn=drawn)], Wanted(), "--max-drop 1.0")
+    told = {one.key.task: words.about(one) for one in made.series if not one.own}
+    assert "limit -1, of the tasks, drawn here for this mean: the gate does not judge it" in told["average"]
+    assert told["arc"].endswith("limit -1")

@@ -22,7 +22,8 @@ Unit = Literal["points", "perplexity", "nats"]
 class Source:
     """A run that was read; `evidence` is None where `problem` says why nothing of it can be shown.
     `decisions` are a gate's, where there is a policy; `pathless`: its paths were left out. `called` are the
-    variants' own names, where the run shows others."""
+    variants' own names, where the run shows others; `drawn` the rows that have a limit to look at, which the
+    gate does not judge."""
 
     run: Run
     read: Read
@@ -32,6 +33,7 @@ class Source:
     toy: bool = False
     pathless: bool = False
     called: tuple[str, ...] = ()
+    drawn: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,9 @@ class Point:
     """One run. `value` is higher where better: the score of a baseline, else the difference from it, of
     perplexities in nats, of fidelity the divergence below zero; None where there is none, as `lacks` then
     says. `allowed` is the loss allowed, or the margin, in the same unit; `status` is a gate's where it is
-    `judged`, else what the evidence finds against the margin, `words` says it, `reason` with figures. `apart`
-    says why the line is broken before it."""
+    `judged`, else what the evidence finds against the margin, `words` says it, `reason` with figures.
+    `drawn`: the gate judges no such row, its limit is drawn in. `apart` says
+    why the line is broken before it."""
 
     run: str
     created: str
@@ -81,6 +84,7 @@ class Point:
     comparison: Comparison | None = None
     allowed: float | None = None
     judged: bool = False
+    drawn: bool = False
     status: str = ""
     words: str = ""
     reason: str = ""

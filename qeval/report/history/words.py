@@ -12,6 +12,7 @@ from qeval.report.history.series import History, Point, Series
 from qeval.report.verdicts import MARKS
 
 _REVISION, _RUN = 7, 9
+_DRAWN = "of the tasks, drawn here for this mean: the gate does not judge it, so a mark here is no verdict"
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,8 @@ def limits(series: Series) -> str:
     """The limits of a line in words, "limit -1", or its margin; "" where it has none."""
     found = dict.fromkeys(point.allowed for point in series.points if point.allowed is not None)
     kind = "limit" if any(point.judged for point in series.points) else "margin"
-    return f"{kind} {' and '.join(limit(series, one) for one in found)}" if found else ""
+    told = f"{kind} {' and '.join(limit(series, one) for one in found)}" if found else ""
+    return f"{told}, {_DRAWN}" if told and any(point.drawn for point in series.points) else told
 
 
 def limit(series: Series, allowed: float) -> str:
