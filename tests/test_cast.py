@@ -55,6 +55,15 @@ def test_a_session_is_shown_screen_by_screen_with_pauses_shortened(cast: ModuleT
     assert visible == ["f2"]
 
 
+def test_a_long_session_runs_faster_to_its_end(cast: ModuleType, tmp_path: Path) -> None:
+    said = [[float(at), "o", f"{at}\r\n"] for at in range(100)]
+    (tmp_path / "x.cast").write_text("\n".join(map(json.dumps, [{"version": 2}, *said])), "utf-8")
+    shown = cast.events(tmp_path / "x.cast")
+    assert [text for _, text in shown] == [text for _, _, text in said]
+    assert shown[-1][0] == pytest.approx(cast.MOST)
+    assert shown[33][0] == pytest.approx(cast.MOST / 3)
+
+
 def test_what_a_command_prints_is_recorded(cast: ModuleType, tmp_path: Path) -> None:
     cast.record(tmp_path / "x.cast", ["printf 'a\\nb\\n'; tput cols 2>/dev/null || stty size"])
     head, *lines = map(json.loads, (tmp_path / "x.cast").read_text("utf-8").splitlines())
@@ -64,6 +73,7 @@ def test_what_a_command_prints_is_recorded(cast: ModuleType, tmp_path: Path) -> 
     assert "80" in text
 
 
+@pytest.mark.slow
 def test_the_pictures_are_drawn_from_what_is_stored(cast: ModuleType) -> None:
     images = ROOT / "docs" / "images"
     found = cast.screens(cast.events(images / "demo.cast"))

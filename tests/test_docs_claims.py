@@ -41,12 +41,13 @@ OTHERS = {
     "docs/release.md": {"--strict"},  # twine
     "docs/extend/executor.md": {"--ahead"},  # the worker
     "changelog.d/README.md": {"--draft"},  # towncrier
-    "changelog.d/+configured.added.md": {"--allow-"},  # --allow-*
     "changelog.d/+jobs.fixed.md": {"--cpus-per-gpu"},
 }
 """Options of other tools, where a page names them."""
+MISTYPED = {"runn", "--typo"}
+"""What pages name as mistakes."""
 PIP = {"--no-deps", "--no-build-isolation"}
-_OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
+_OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*\b(?!-?\*)")  # not --allow-*
 _COMMAND = re.compile(r"(?<![\w/.-])qeval ([a-z]+)((?:\\\n|[^`\n])*)")
 _ARGUMENT = re.compile(r"'[^'\n]*'")
 
@@ -54,13 +55,16 @@ _ARGUMENT = re.compile(r"'[^'\n]*'")
 @cache
 def options() -> dict[str, set[str]]:
     """The options of each command; those of `qeval` itself under ""."""
-    context = click.Context(main)
-    commands = {"": main, **{name: main.get_command(context, name) for name in main.list_commands(context)}}
-    return {
-        name: {word for one in command.get_params(context) for word in (*one.opts, *one.secondary_opts)}
-        for name, command in commands.items()
-        if command is not None
-    }
+    context = click.Context(main, **main.context_settings)  # commands keep the options that help is asked by
+    found = {"": {word for one in main.get_params(context) for word in (*one.opts, *one.secondary_opts)}}
+    for name in main.list_commands(context):
+        command = main.get_command(context, name)
+        assert command is not None
+        within = click.Context(command, parent=context, **command.context_settings)
+        found[name] = {
+            word for one in command.get_params(within) for word in (*one.opts, *one.secondary_opts)
+        }
+    return found
 
 
 @cache
@@ -102,11 +106,11 @@ def test_a_fragment_links_from_where_the_changelog_stands() -> None:
 def test_a_command_that_is_written_exists_and_has_its_options() -> None:
     wrong = []
     for name, page in EVERYWHERE.items():
-        named = set(re.findall(r"`qeval ([a-z]+)", text_of(page))) - set(options())
+        named = set(re.findall(r"`qeval ([a-z]+)", text_of(page))) - set(options()) - MISTYPED
         wrong += [(name, command) for command in sorted(named)]
         for command, rest in _COMMAND.findall(text_of(page)):
             line = re.split(r"\s#|&&|[|;]|\bqeval ", _ARGUMENT.sub("", rest))[0]
-            known = options().get(command, set(_OPTION.findall(line))) | options()[""]
+            known = options().get(command, set(_OPTION.findall(line))) | options()[""] | MISTYPED
             wrong += [(name, command, one) for one in _OPTION.findall(line) if one not in known]
     assert wrong == []
 
@@ -120,7 +124,7 @@ def test_an_option_that_is_named_is_one() -> None:
         scripts = {ROOT / path for path in re.findall(r"\b(?:benchmarks|docs)/\w+\.py\b", text)}
         if name == "benchmarks/RESULTS.md":  # it speaks of a script's options behind its commands, too
             scripts |= set((ROOT / "benchmarks").glob("*.py"))
-        known = set().union(*options().values(), OTHERS.get(name, set()), PIP)
+        known = set().union(*options().values(), OTHERS.get(name, set()), PIP, MISTYPED)
         known |= {word for path in scripts for word in re.findall(r'"(--[a-z][\w-]*)"', text_of(path))}
         wrong += [(name, word) for word in sorted(set(_OPTION.findall(text)) - known)]
     assert wrong == []
@@ -176,3 +180,14 @@ def test_every_decision_is_listed_by_its_title() -> None:
     ]
     assert listed == titles
     assert [int(title[3 : title.index(".")]) for title in titles] == list(range(1, len(titles) + 1))
+
+
+def test_what_readme_counts_is_what_there_is() -> None:
+    readme = text_of(PAGES["README.md"])
+    assert f"transformers models in {len(SCHEMES)} schemes" in readme
+    [counted] = re.findall(r"the engine with (\d+) architectures of transformers", readme)
+    assert f"**{counted} architectures count" in text_of(PAGES["docs/architectures.md"])
+    [faster] = re.findall(r"that is ([\d.]+ times) as fast as lm-eval's own engine", readme)
+    assert f"{faster} as fast compiled" in text_of(PAGES["benchmarks/RESULTS.md"])
+    listed = set(re.findall(r"^\| `qeval ([a-z]+)` \|", readme, re.MULTILINE))
+    assert listed == set(options()) - {""}

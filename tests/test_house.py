@@ -62,10 +62,16 @@ def _tree(path: Path) -> ast.Module:
 
 
 @functools.cache
+def _nodes(path: Path) -> tuple[ast.AST, ...]:
+    """Whatever a file holds, at any depth."""
+    return tuple(ast.walk(_tree(path)))
+
+
+@functools.cache
 def _names(path: Path) -> frozenset[str]:
     """Every module, or name in a module, that a file imports anywhere: in functions and for types too."""
     found = set()
-    for node in ast.walk(_tree(path)):
+    for node in _nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -77,7 +83,7 @@ def _names(path: Path) -> frozenset[str]:
 @functools.cache
 def _strings(path: Path) -> frozenset[str]:
     """The modules of qeval that a file names in strings of their own."""
-    constants = (node.value for node in ast.walk(_tree(path)) if isinstance(node, ast.Constant))
+    constants = (node.value for node in _nodes(path) if isinstance(node, ast.Constant))
     words = {text for text in constants if isinstance(text, str) and re.fullmatch(r"qeval(\.\w+)+", text)}
     return frozenset(
         word for word in words if (PACKAGE.parent / word.replace(".", "/")).with_suffix(".py").exists()
@@ -239,7 +245,7 @@ DOOR = "base/reading.py"
 
 def _bare(path: Path) -> Iterable[str]:
     """The functions of a file that open one."""
-    for function in ast.walk(_tree(path)):
+    for function in _nodes(path):
         if isinstance(function, ast.FunctionDef):
             for node in ast.walk(function):
                 name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""

@@ -21,6 +21,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(out.glob("*.whl"))
 
 
+@pytest.mark.slow
 def test_nothing_that_the_package_reads_is_missing(wheel: Path) -> None:
     inside = set(zipfile.ZipFile(wheel).namelist())
     wanted = {f"qeval/{p.relative_to(ROOT / 'qeval')}" for p in (ROOT / "qeval").rglob("*") if p.is_file()}

@@ -235,10 +235,11 @@ def check_tasks(order: Order, known: Collection[str], mine: Collection[str] = ()
         if task.name not in known:
             raise UsageError(
                 f"There is no task {task.name!r}.",
-                _alike(task.name, mine)
-                or did_you_mean(task.name, known, most=3)
-                or "List lm-eval's with: lm-eval ls tasks. --tasks-dir names a folder of your own.",
+                _alike(task.name, mine) or f"{did_you_mean(task.name, known, most=3) or _LIST} {_OWN}",
             )
+
+
+_LIST, _OWN = "List lm-eval's with: lm-eval ls tasks.", "--tasks-dir names a folder of your own."
 
 
 def _alike(name: str, mine: Collection[str]) -> str:

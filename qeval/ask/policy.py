@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from qeval.base import reading
-from qeval.base.errors import UsageError
+from qeval.base.errors import QevalError, UsageError, did_you_mean
 from qeval.base.places import tasks_dir
 from qeval.base.reading import content
 from qeval.base.records import Policy, Rule, Tier
@@ -111,9 +111,15 @@ def load(path: Path) -> Policy:
 def _shipped(path: Path) -> Path:
     """The file that is meant: one that comes with qeval where only its name was given and nothing here has
     it."""
-    ours = tasks_dir() / "policies" / f"{path}.toml"
-    mere = path.name == str(path) and not path.suffix and not path.exists()
-    return ours if mere and ours.is_file() else path
+    if path.name != str(path) or path.suffix or path.exists():
+        return path
+    ours = {file.stem: file for file in (tasks_dir() / "policies").glob("*.toml")}
+    if str(path) not in ours:
+        raise UsageError(
+            f"The policy {path} cannot be read: it is no file here, and none that comes with qeval.",
+            did_you_mean(str(path), ours),
+        )
+    return ours[str(path)]
 
 
 def _from_project(table: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -329,9 +335,21 @@ def demand(**words: Any) -> Policy:
 def _gated_here() -> bool:
     """Whether the pyproject.toml here has a gate's table; one that cannot be read says nothing."""
     try:
-        return b"[tool.qeval.gate" in content(_here())
+        data = content(_here())
     except OSError:
         return False
+    return b"[tool.qeval.gate" in data or (b"qeval" in data and _has_gate())
+
+
+def _has_gate() -> bool:
+    """Whether the table is there in another spelling: gate.max_drop below [tool.qeval]."""
+    try:
+        found: Any = read(_here(), "file")
+    except QevalError:
+        return False
+    for key in ("tool", "qeval"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return isinstance(found, Mapping) and "gate" in found
 
 
 def _here() -> Path:

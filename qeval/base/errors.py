@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 
 _FEW = 60
+_NEAR = 0.15
+"""How much less like a word than the nearest one others may be that are named with it."""
 
 
 class Exit(IntEnum):
@@ -66,11 +68,17 @@ class IncomparableError(QevalError):
 
 
 def did_you_mean(word: str, known: Iterable[str], most: int = 1) -> str:
-    """A hint naming the known words nearest to `word`, or all of them if none is near and they are few."""
-    from difflib import get_close_matches  # costs 10 ms at start-up; needed only on the way to an error
+    """A hint naming the known words nearest to `word`, those that are about as near as the nearest; else the
+    only one that holds it; else all of them if they are few."""
+    from difflib import SequenceMatcher, get_close_matches  # 10 ms at start-up; needed only before an error
 
     names = sorted(known)
     close = get_close_matches(word, names, n=most, cutoff=0.5)
+    holding = [name for name in names if word and word in name]
+    if not close and len(holding) == 1:
+        close = holding
     if close:
-        return f"Did you mean {' or '.join(map(repr, close))}?"
+        near = {name: SequenceMatcher(None, name, word).ratio() for name in close}
+        said = [repr(name) for name in close if near[name] > near[close[0]] - _NEAR]
+        return f"Did you mean {' or '.join(said)}?"
     return f"Known: {', '.join(names)}." if 0 < len(names) <= _FEW else ""

@@ -7,6 +7,7 @@ before the file, the file before what is usual.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,15 +16,13 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from qeval.base.errors import QevalError, UsageError, did_you_mean
+from qeval.base.errors import UsageError, did_you_mean
 from qeval.base.reading import content
 from qeval.base.tables import read
 from qeval.cli import helping
-from qeval.cli.options import check_number
+from qeval.cli.options import Strict, check_number
 from qeval.cli.said import key_option, spelled
 from qeval.cli.speech import width
-from qeval.cli.unbegun import Making, remembered
-from qeval.cli.variables import VARIABLES
 
 PREFIX = "QEVAL_RUN_"
 _NEARLY = 0.85
@@ -37,6 +36,21 @@ _BY_HAND = ("trust_remote_code", "allow_", "quiet")
 nothing that lies here keeps silent on itself."""
 
 
+class Making(Strict):
+    """A command that makes runs: where its words are refused, that is remembered."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """The context. What is refused here was asked for all the same."""
+        if extra.get("resilient_parsing"):
+            return super().make_context(info_name, args, parent, **extra)
+        from qeval.cli.ordering import remembered
+
+        with remembered(list(args)):
+            return super().make_context(info_name, args, parent, **extra)
+
+
 class Configured(Making):
     """A command whose options may stand in a file or in variables too."""
 
@@ -46,12 +60,26 @@ class Configured(Making):
             if option.envvar is None and not by_hand(key):
                 option.envvar = PREFIX + key.upper()
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Raises UsageError for a word that belongs to no option, with where it may belong."""
+        values, stray, _ = self.make_parser(ctx).parse_args(list(args))
+        if stray and not ctx.resilient_parsing and not {"-h", "--help"} & set(args):
+            belongs = (
+                "A list takes commas and no blanks: fp16,gptq"
+                if "model" in values
+                else f"A model is named by --model: --model {stray[0]}"
+            )
+            raise click.UsageError(f"Got unexpected extra argument {stray[0]!r}. {belongs}", ctx)
+        return super().parse_args(ctx, args)
+
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
         """The context, with what the file says as its defaults. Raises UsageError for a key or a variable
         that there is not, and for a value of another kind."""
         if not extra.get("resilient_parsing") and not {"-h", "--help"} & set(args):
+            from qeval.cli.ordering import remembered
+
             with remembered(args):
                 _check_variables(self)
                 extra["default_map"] = _defaults(self)
@@ -88,15 +116,6 @@ def place_of(ctx: click.Context, name: str) -> str:
     if source is ParameterSource.DEFAULT_MAP:
         return _file()[0]
     return ENVIRONMENT if source is ParameterSource.ENVIRONMENT else ""
-
-
-def runs_dir_here() -> str:
-    """Where the file here says that runs are kept; "" where it says nothing that can be read."""
-    try:
-        found = _file()[1]
-    except (QevalError, OSError):
-        return ""
-    return str(found.get("runs_dir") or found.get("runs-dir") or "")
 
 
 def _given(ctx: click.Context) -> dict[str, list[str]]:
@@ -153,6 +172,8 @@ def _check_variables(command: click.Command) -> None:
 
 
 def _refuse_misspelt() -> None:
+    from qeval.cli.variables import VARIABLES
+
     ours = [name for name in VARIABLES if name.startswith("QEVAL_")]
     for name in sorted(name for name in os.environ if name.startswith("QEVAL_") and name not in ours):
         from difflib import get_close_matches  # takes 10 ms, and few have such a variable
@@ -172,6 +193,11 @@ def _defaults(command: click.Command) -> dict[str, Any]:
     for written, value in table.items():
         key = written.replace("-", "_")
         _check_key(command, key, place)
+        if key == "runs_dir":
+            raise UsageError(
+                f"{place} says where `qeval run` keeps runs, and no other command would look there.",
+                "Set QEVAL_RUNS_DIR, which all of them heed.",
+            )
         option = known[key]
         if option.name in found:
             raise UsageError(f"{place} says {key} twice.", "Keep one of them.")
@@ -235,6 +261,8 @@ def _table(path: Path, keys: tuple[str, ...]) -> Mapping[str, Any] | None:
     if path.name == "qeval.toml" and (unknown := sorted(set(table) - {"run"})):
         raise UsageError(f"qeval.toml: there is no table [{unknown[0]}].", did_you_mean(unknown[0], ["run"]))
     for key in keys:
+        if path.name == "pyproject.toml" and key == keys[-1]:
+            _refuse_others(path, table)
         table = table.get(key) if isinstance(table, Mapping) else None
     if table is not None and not isinstance(table, Mapping):
         raise UsageError(
@@ -243,9 +271,26 @@ def _table(path: Path, keys: tuple[str, ...]) -> Mapping[str, Any] | None:
     return table
 
 
+def _refuse_others(path: Path, ours: Any) -> None:
+    """Raise UsageError for a table of [tool.qeval] that there is not: what it says would be passed over."""
+    unknown = sorted(set(ours) - set(_OURS)) if isinstance(ours, Mapping) else []
+    if unknown:
+        raise UsageError(
+            f"{path}: there is no table [tool.qeval.{unknown[0]}].", did_you_mean(unknown[0], _OURS)
+        )
+
+
+_OURS = ("run", "gate")
+"""The tables of [tool.qeval]."""
+
+
 def _mentions(path: Path) -> bool:
-    """Whether a project's file is about us at all: a broken one that is not is none of our business."""
+    """Whether a project's file has anything of us: a broken one that has not is none of our business."""
     try:
-        return b"tool.qeval.run" in content(path)
+        return _TABLE.search(content(path)) is not None
     except OSError:
         return False
+
+
+_TABLE = re.compile(rb"tool[\s\"']*\.[\s\"']*qeval|^[ \t]*qeval\b[\w.\s\"']*[.=]", re.MULTILINE)
+"""[tool.qeval], however it is spaced or quoted, or a key qeval of [tool]."""

@@ -41,6 +41,7 @@ def cost(runs_dir: Path, loudness: int, as_json: bool, **asked: Any) -> None:
     """Measure what variants cost to hold and run: load time, memory, latency and throughput."""
     from qeval.ask import order as orders
     from qeval.cli import progress
+    from qeval.load.toy import is_toy
     from qeval.report.formats import json as document
     from qeval.report.formats import terminal
     from qeval.run import runner
@@ -53,3 +54,5 @@ def cost(runs_dir: Path, loudness: int, as_json: bool, **asked: Any) -> None:
         print_json(document.document(evidence))
     else:
         say(terminal.costs(evidence.run, width()))
+    if is_toy(asked["model"]):
+        say("The toy is no model, so it costs nothing. A small real one is --model demo.", err=True)

@@ -14,8 +14,8 @@ import click
 
 from qeval.base.errors import UsageError
 from qeval.base.garbage import uncollected
-from qeval.cli import options, unbegun
-from qeval.cli.speech import say
+from qeval.cli import configured, options
+from qeval.cli.speech import say, width
 from qeval.exchange.columns import COLUMNS, NEEDED
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ A table has a row for each variant and task. Of its columns, {
 """
 
 
-@click.command("import", cls=unbegun.Making, help=_HELP)
+@click.command("import", cls=configured.Making, help=_HELP)
 @click.argument(
     "paths", nargs=-1, required=True, type=options.Place(path_type=Path, exists=True), metavar="PATH..."
 )
@@ -66,13 +66,27 @@ A table has a row for each variant and task. Of its columns, {
 @options.runs_dir
 def import_(paths: tuple[Path, ...], runs_dir: Path, scores: bool, **asked: Any) -> None:
     """What `_HELP` says."""
-    with uncollected(), unbegun.remembered((), runs_dir):
+    from qeval.cli.ordering import remembered
+
+    with uncollected(), remembered((), runs_dir):
         as_table = scores or all(path.suffix.lower() in _TABLES for path in paths)
         imported = _scores(paths, **asked) if as_table else _lm_eval(paths, **asked)
         place = _keep(imported, runs_dir)
     for note in _told(imported):
         say(note, err=True)
     say(str(place.path))
+    if width(err=True):  # a person reads it; for a program silence means that nothing was left out
+        say(f"Next: {_next(place, imported)}", err=True)
+
+
+def _next(place: RunDir, imported: Imported) -> str:
+    """The commands that render and judge what was imported, one a line."""
+    from qeval.base import next_steps
+
+    steps = [next_steps.report(str(place.path))]
+    if len(imported.run.results) > 1:
+        steps.append(next_steps.gate(str(place.path), imported.run.suite.name))
+    return "\n      ".join(steps)
 
 
 def _scores(

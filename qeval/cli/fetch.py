@@ -70,7 +70,8 @@ def fetch(to: Path, as_json: bool, **asked: Any) -> None:
     if as_json:
         print_json(_document(to, found, remarks, again))
         return
-    for told in (*remarks, *plan.remarks):
+    nothing = () if copies else ("Nothing was fetched: none of it lies on the Hub.",)
+    for told in (*remarks, *plan.remarks, *nothing):
         say(told, err=True)
     if again:
         say(f"To run there, without a network: {again}", err=True)

@@ -17,11 +17,12 @@ from qeval.cli import completing, options
 from qeval.cli.speech import print_json, say, say_json, width
 
 if TYPE_CHECKING:
-    from qeval.base.records import Suite
+    from qeval.base.records import Policy, Suite
     from qeval.cli.forecast import Prediction
     from qeval.cli.memory import Need
     from qeval.compare.evidence import Evidence
     from qeval.compare.margin import Margin
+    from qeval.judge.gate import Outcome
     from qeval.judge.plan import Planned
 
 
@@ -59,18 +60,7 @@ class _WithFiles(options.Strict):
 @options.as_json
 @click.pass_context
 def gate(
-    ctx: click.Context,
-    /,
-    runs: tuple[str, ...],
-    runs_dir: Path,
-    baseline: str | None,
-    allow_different_models: bool,
-    redact: bool,
-    margin: Margin,
-    newer_than: str | None,
-    loudness: int,
-    as_json: bool,
-    **asked: Any,
+    ctx: click.Context, /, runs: tuple[str, ...], redact: bool, loudness: int, as_json: bool, **asked: Any
 ) -> None:
     """Decide whether the loss of a run (the newest, if none is named) is allowed.
 
@@ -78,19 +68,40 @@ def gate(
     are missing or cannot be compared.
     """
     from qeval.ask.policy import demand
-    from qeval.base.redacted import redacted
-    from qeval.cli.ages import begun, refuse_older
-    from qeval.cli.meant import meant
     from qeval.judge import formats
-    from qeval.judge.formats.table import table
     from qeval.judge.gate import conclude
     from qeval.judge.redacted import without_paths
 
-    files = {name: asked.pop(name) for name in _file_formats()}
-    policy = demand(**asked, allow_different_models=allow_different_models)
-    judged = meant(runs, runs_dir, judged=True, told=not redact)
+    files = {name: path for name in _file_formats() if (path := asked.pop(name))}
+    which = {name: asked.pop(name) for name in ("runs_dir", "baseline", "margin", "newer_than")}
+    with formats.never_stale(files):
+        policy = demand(**asked)
+        evidence = _judged(runs, policy, redact=redact, **which)
+        outcome = conclude(evidence, policy)
+        outcome = without_paths(outcome, evidence) if redact else outcome
+        formats.publish(outcome, files)
+    _tell(outcome, loudness, as_json=as_json)
+    ctx.exit(int(outcome.exit))
+
+
+def _judged(
+    runs: tuple[str, ...],
+    policy: Policy,
+    *,
+    runs_dir: Path,
+    baseline: str | None,
+    margin: Margin,
+    newer_than: str | None,
+    redact: bool,
+) -> Evidence:
+    """What is judged, which is told where nobody named it. Raises what refuses a run older than allowed."""
+    from qeval.base.redacted import redacted
+    from qeval.cli.ages import begun, refuse_older
+    from qeval.cli.meant import meant
+
+    names = meant(runs, runs_dir, judged=True, told=not redact)
     evidence, _ = options.open_runs(
-        judged, runs_dir, baseline, allow_different_models=policy.allow_different_models, margin=margin
+        names, runs_dir, baseline, allow_different_models=policy.allow_different_models, margin=margin
     )
     told = redacted(evidence.run) if redact else evidence.run
     if not runs:
@@ -98,9 +109,14 @@ def gate(
     if newer_than is not None:
         for one in (told, *(redacted(run) if redact else run for run in evidence.joined)):
             refuse_older(one, newer_than)
-    outcome = conclude(evidence, policy)
-    outcome = without_paths(outcome, evidence) if redact else outcome
-    formats.publish(outcome, {name: path for name, path in files.items() if path})
+    return evidence
+
+
+def _tell(outcome: Outcome, loudness: int, *, as_json: bool) -> None:
+    """The outcome on the terminal: a table, under --quiet a line a variant, or JSON."""
+    from qeval.judge import formats
+    from qeval.judge.formats.table import table
+
     if as_json:
         say_json(formats.formats()["json"].render(outcome))
     elif loudness < 0:
@@ -108,7 +124,6 @@ def gate(
         say("\n".join([*lines, *outcome.forgiven]), paint=True)
     else:
         say(table(outcome, width(), every=loudness > 0), paint=True)
-    ctx.exit(int(outcome.exit))
 
 
 @click.command(cls=options.Strict)
@@ -157,6 +172,8 @@ def gate(
 @click.option("--revision", metavar="REV", help="Revision of the model on the Hub.")
 @options.placement
 @options.gpus_per_variant
+@click.option("--devices", metavar="LIST", help="As in `qeval run`: also show how many workers would begin.")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="The same on the CPU.")
 @options.gpu_memory
 @click.option(
     "--gpu",
@@ -176,14 +193,15 @@ def plan(ctx: click.Context, /, runs_dir: Path, as_json: bool, from_run: str | N
     """Before you rent a GPU: which limits can this suite decide, does the model fit, and what does it take?
 
     Memory is that of the GPU that --gpu names, else of the first one here, or what --gpu-memory says. Too
-    little of it, on GPU and host together, ends in an error that says what would fit. For the time
-    that --gpu predicts, the questions are built and their tokens counted.
+    little of it, on GPU and host together, ends in an error that says what would fit. Of several workers,
+    only as many are begun as host memory holds weights for; how many is told. For the time that --gpu
+    predicts, the questions are built and their tokens counted.
 
     Exit code 0: every required rule can be decided, or only a run can tell. 4: the items
     cannot decide one of them.
     """
     from qeval.cli import forecast, memory
-    from qeval.cli.planning import refuse_another_suite, refuse_idle
+    from qeval.cli.planning import refuse_another_suite, refuse_idle, refuse_workers
     from qeval.judge import plan as plans
     from qeval.judge.sizing import UnknownSizesError
     from qeval.judge.undecidable import held_to_noise, undecidable
@@ -193,8 +211,12 @@ def plan(ctx: click.Context, /, runs_dir: Path, as_json: bool, from_run: str | N
     wanted = {name: asked.pop(name) for name in words}
     timed = {name: asked.pop(name) for name in ("gpu", "price", "datasets_dir", "tasks_dir")}
     forecast.check(timed["gpu"], timed["price"], wanted["model"])
+    pool = {name: asked.pop(name) for name in ("devices", "workers")}
+    away = timed["gpu"] if forecast.elsewhere(timed["gpu"]) else None
+    refuse_workers(wanted["model"], **pool, gpu=away, gpus=wanted["gpus"])
     wanted["gpu_memory"] = forecast.memory_of(timed["gpu"], wanted["gpu_memory"])
-    variants = memory.needs(**wanted, elsewhere=forecast.elsewhere(timed["gpu"]))
+    variants = memory.needs(**wanted, elsewhere=away is not None, on_cpu=pool["workers"] is not None)
+    seats = None if away else memory.workers_begun([need.variant for need in variants], wanted, **pool)
     measured = options.open_runs([from_run], runs_dir)[0] if from_run else None
     refuse_another_suite(ctx, measured)
     time = _time(variants, asked, wanted, timed, measured)
@@ -209,11 +231,12 @@ def plan(ctx: click.Context, /, runs_dir: Path, as_json: bool, from_run: str | N
     noise = undecidable(rows, measured) if measured else ()
     rows = held_to_noise(rows, measured) if measured else rows
     if as_json:
-        told = {"memory": memory.document(variants)} if variants else {}
+        told = {"memory": memory.document(variants), **memory.workers_document(seats)} if variants else {}
         print_json(plans.document(rows, noise) | told | ({"time": forecast.document(time)} if time else {}))
     else:
         say(plans.table(rows, noise, width()))
         say(f"\n{memory.table(variants, width())}" if variants else "", nl=bool(variants))
+        say(f"\n{seats.note}" if seats and seats.note else "", nl=bool(seats and seats.note))
         say(f"\n{forecast.table(time, width())}" if time else "", nl=bool(time))
     ctx.exit(int(Exit.INCONCLUSIVE if any(row.undecided for row in rows) else Exit.PASS))
 

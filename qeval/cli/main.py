@@ -18,8 +18,8 @@ from typing import Any, NoReturn
 import click
 
 from qeval import __version__, cli
-from qeval.base.errors import Exit, QevalError
-from qeval.cli import helping, stops, streams, surprises, unbegun
+from qeval.base.errors import Exit, QevalError, did_you_mean
+from qeval.cli import helping, stops, streams, surprises
 from qeval.cli.speech import say, width
 
 
@@ -41,12 +41,15 @@ class _Door(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command of the first word; a name that there is not may have been meant to make a run."""
+        """The command of the first word; of a name that there is not, what may be meant. Such a call may have
+        been meant to make a run."""
         words = list(args)
         try:
+            if args and not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
+                ctx.fail(f"No such command {args[0]!r}. {_meant(args[0], self.list_commands(ctx))}".rstrip())
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            unbegun.group_refused(words, error)
+            _remember(words, error)
             raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -67,7 +70,7 @@ class _Door(click.Group):
         try:
             return super().parse_args(ctx, args)
         except click.ClickException as error:
-            unbegun.group_refused(words, error)
+            _remember(words, error)
             _refuse(ctx, error)
 
     def main(self, *args: Any, **more: Any) -> Any:
@@ -106,6 +109,27 @@ class _Door(click.Group):
 
 _WHOLE = 200
 """Characters of a sentence of help that is never cut."""
+
+
+_ELSEWHERE = {
+    "help": "--help",
+    "version": "--version",
+    "compare": "show",
+    "diff": "show",
+    "eval": "run",
+    "score": "run",
+    "runs": "list",
+    "schemes": "list",
+    "suites": "list",
+    "quantise": "quantize",
+}
+"""Words that people type, and what does that here."""
+
+
+def _meant(word: str, commands: Iterable[str]) -> str:
+    """A hint for a word that is no command: the command or option that is like it, or does what it says."""
+    hint = did_you_mean(_ELSEWHERE.get(word, word), [*commands, *_ELSEWHERE.values()])
+    return hint if hint.startswith("Did you mean") else ""
 
 
 def _newest() -> str | None:
@@ -150,6 +174,13 @@ def _refuse(ctx: click.Context, error: click.ClickException) -> NoReturn:
     error.show(said)
     say(said.getvalue(), err=True, nl=False)
     ctx.exit(error.exit_code)
+
+
+def _remember(words: list[str], error: click.ClickException) -> None:
+    """Remember a refusal that may be of a run."""
+    from qeval.cli.ordering import group_refused
+
+    group_refused(words, error)
 
 
 def _modules() -> list[str]:

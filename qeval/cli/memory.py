@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from qeval.base.errors import UsageError
+from qeval.base.errors import QevalError, UsageError
 
 if TYPE_CHECKING:
     from qeval.base.records import Variant
     from qeval.load.placement import Placement, Sizes
+    from qeval.run.seats import Seats
 
 MIB = 2**20
 
@@ -32,9 +34,11 @@ def needs(
     gpu_memory: int | None,
     gpus: int = 1,
     elsewhere: bool = False,
+    on_cpu: bool = False,
 ) -> list[Need]:
     """What each variant takes; nothing without a model. `elsewhere`: on another machine, of which only the
-    GPU's memory is known. Raises QevalError for the first that fits nowhere."""
+    GPU's memory is known; `on_cpu`: whatever GPUs there are. Raises QevalError for the first that fits
+    nowhere."""
     from qeval.load.toy import is_toy
 
     if model is None:
@@ -48,7 +52,7 @@ def needs(
             "--gpus-per-variant and --placement streamed exclude each other.", "Leave one of them out."
         )
     found = [
-        _need(variant, placement, gpu_memory, gpus, elsewhere=elsewhere)
+        _need(variant, placement, gpu_memory, gpus, elsewhere=elsewhere, on_cpu=on_cpu)
         for variant in _variants(model, schemes, revision)
     ]
     for need in found:
@@ -66,16 +70,50 @@ def _variants(model: str, schemes: str, revision: str | None) -> list[Variant]:
     return [Variant(name, model, scheme, revision) for name, scheme in parse_schemes(schemes)]
 
 
-def _need(variant: Variant, asked: str, gpu_memory: int | None, gpus: int, *, elsewhere: bool) -> Need:
+def _need(
+    variant: Variant, asked: str, gpu_memory: int | None, gpus: int, *, elsewhere: bool, on_cpu: bool
+) -> Need:
     from qeval.base.places import cache_dir
     from qeval.load.memory import host_bytes
     from qeval.load.placement import Room, place, sizes_of
 
-    here = None if elsewhere else gpu_here()
-    gpu = min(here or gpu_memory, gpu_memory) if gpu_memory else here
+    here = None if elsewhere or on_cpu else gpu_here()
+    gpu = min(here or gpu_memory, gpu_memory) if gpu_memory and not on_cpu else here
     host = None if elsewhere else host_bytes()
     sizes = sizes_of(variant, "auto", "cuda" if gpu else "cpu", cache_dir())
     return Need(variant, sizes, place(variant, sizes, Room(gpu, host), asked, gpus=gpus))
+
+
+def workers_begun(
+    variants: Sequence[Variant], wanted: Mapping[str, Any], devices: str | None, workers: int | None
+) -> Seats | None:
+    """The workers that `qeval run` would begin here with these words, and what it would say of them, by the
+    very function that it asks. None where no variant is planned, or for variants of several GPUs each, which
+    need not be here. Raises QevalError where the run would, if these words say where."""
+    from qeval.ask.order import Order
+    from qeval.base.places import cache_dir
+    from qeval.base.records import Suite, Task
+    from qeval.base.settings import Settings
+    from qeval.run import room, seats
+
+    if not variants or (wanted["gpus"] > 1 and devices is None):
+        return None
+    order = Order(
+        variants=tuple(variants),
+        baseline=variants[0].name,
+        suite=Suite("", (Task("", ""),)),  # of some task: what asks nothing takes no GPU
+        settings=Settings(**{name: wanted[name] for name in ("placement", "gpu_memory", "gpus")}),
+        runs_dir=Path(),
+        cache_dir=cache_dir(),
+        devices=devices,
+        workers=workers,
+    )
+    try:
+        return room.holding(order, seats.seats(order))
+    except QevalError:
+        if devices is None and workers is None:
+            return None  # a plan need not be of this machine
+        raise
 
 
 def gpu_here() -> int | None:
@@ -128,3 +166,8 @@ def _bytes(need: Need) -> dict[str, int | None]:
         "on_device": where.on_device,
         "in_host": sizes.packed if where.streamed else 0,
     }
+
+
+def workers_document(found: Seats | None) -> dict[str, Any]:
+    """The workers that would be begun as JSON-able data, to stand beside the memory."""
+    return {} if found is None else {"workers": {"begun": len(found.all), "sentence": found.note}}

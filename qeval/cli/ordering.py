@@ -1,15 +1,23 @@
-"""What `qeval run` was asked for, checked as far as that needs no model; a refusal is remembered."""
+"""What `qeval run` was asked for, checked as far as that needs no model; a refusal is remembered.
+
+`qeval run --tpyo; qeval gate` in a script that goes on after errors would else judge the run before, whoever
+refused the words: this module, the file or the variables that say more, or Click.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    import click
+import click
 
+from qeval.base.errors import QevalError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
     from qeval.ask.order import Order
 
 
@@ -20,7 +28,6 @@ def ordered(ctx: click.Context, runs_dir: Path, words: Sequence[str], asked: dic
     Raises what `qeval.ask.order.order` raises, and UsageError for a task that does not exist.
     """
     from qeval.ask.order import order
-    from qeval.base.errors import QevalError
     from qeval.cli.own_tasks import own_tasks
     from qeval.run.executors import slurm
     from qeval.store.newest import not_begun
@@ -44,7 +51,6 @@ def ordered(ctx: click.Context, runs_dir: Path, words: Sequence[str], asked: dic
 def _check_memory(ctx: click.Context, order: Order) -> None:
     """Refuse a limit on a GPU's memory where this machine scores and has no GPU, and say where it stands."""
     from qeval.ask.placing import CLUSTERS
-    from qeval.base.errors import UsageError
     from qeval.cli.configured import ENVIRONMENT, PREFIX, place_of
     from qeval.load.toy import is_toy
     from qeval.run.gpus import visible
@@ -78,3 +84,52 @@ def _check_tasks(order: Order, suite: str | None) -> None:
         check_tasks(order, known, names_at_hand(order.own_tasks, suite))
     if order.own_tasks is not None and is_toy(order.variants[0].model):
         check([task.name for task in order.suite.tasks], order.own_tasks)
+
+
+# --- what was refused before there was an order -------------------------------------------------
+
+MAKERS = ("run", "import")
+"""The commands that make runs."""
+
+
+@contextlib.contextmanager
+def remembered(words: Sequence[str], runs_dir: Path | None = None) -> Iterator[None]:
+    """Where the words of a command are refused, remember that whoever typed them asked for a run; nothing of
+    a dry run, which asks for none."""
+    try:
+        yield
+    except (click.ClickException, QevalError, OSError) as error:
+        if "--dry-run" not in words:
+            _remember(words, runs_dir, error)
+        raise
+
+
+def group_refused(words: Sequence[str], error: click.ClickException) -> None:
+    """Remember a refusal of words before a command's name, or of that name, if a run was likely asked for."""
+    names = [word for word in words if not word.startswith("-")]
+    if any(name in MAKERS or "Did you mean" in did_you_mean(name, MAKERS) for name in names[:1]):
+        with contextlib.suppress(click.ClickException), remembered(words):
+            raise error
+
+
+def _remember(words: Sequence[str], runs_dir: Path | None, error: Exception) -> None:
+    from qeval.store.newest import not_begun
+
+    told = error.format_message() if isinstance(error, click.ClickException) else str(error)
+    why = error.message if isinstance(error, QevalError) else told
+    not_begun(runs_dir or _place(words), _after(words, "--model", "-m"), why)
+
+
+def _place(words: Sequence[str]) -> Path:
+    """Where runs are kept, as far as refused words tell."""
+    found = _after(words, "--runs-dir") or os.environ.get("QEVAL_RUNS_DIR") or "runs"
+    return Path(found).expanduser()
+
+
+def _after(words: Sequence[str], *names: str) -> str:
+    """The value of an option in words that were not parsed; "" where it is not there."""
+    for place, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name in names:
+            return value if equals else next(iter(words[place + 1 :]), "")
+    return ""

@@ -25,6 +25,26 @@ def refuse_idle(ctx: click.Context) -> None:
         raise UsageError(f"--{idle} is about variants of a model, and none is named.", "Add --model.")
 
 
+def refuse_workers(
+    model: str | None, devices: str | None, workers: int | None, gpu: str | None, gpus: int
+) -> None:
+    """Raise UsageError where the words on workers make no sense, together or on this machine; `gpu` is the
+    one of another machine."""
+    from qeval.ask import placing
+
+    named = "--devices" if devices is not None else "--workers" if workers is not None else None
+    if named is None:
+        return
+    if model is None:
+        raise UsageError(f"{named} is about variants of a model, and none is named.", "Add --model.")
+    if gpu is not None:
+        raise UsageError(
+            f"{named} counts what this machine has, and --gpu {gpu} is in another.", "Leave one of them out."
+        )
+    placing.device_of(model, "auto", devices, workers, None)
+    placing.check_spread(model, {"gpus": gpus}, {"--workers": workers is not None})
+
+
 def refuse_another_suite(ctx: click.Context, measured: Evidence | None) -> None:
     """Raise UsageError for a suite that is not the one which a run was asked."""
     from qeval.ask import suites

@@ -82,12 +82,15 @@ def _ship(
     from qeval.base.redirect import libraries_to
     from qeval.load.model import make_checkpoint
     from qeval.load.schemes import parse_schemes
+    from qeval.load.toy import is_toy
 
     if output.exists():
         raise QevalError(f"{output} is there already.", "Name a new directory, or remove that one first.")
     named = parse_schemes(scheme)
     if len(named) != 1:
         raise UsageError("--scheme takes one scheme.", "Run the command once for each.")
+    if is_toy(model):
+        raise UsageError("The toy has no weights to quantise.", "A small real model is --model demo.")
     model, revision = split_revision(model, revision)
     with libraries_to(cache_dir() / "quantize.log") as say:
         made = make_checkpoint(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,9 @@ from qeval.cli.speech import say
 
 if TYPE_CHECKING:
     from qeval.base.records import Decision, Policy
+    from qeval.compare.evidence import Evidence
     from qeval.compare.margin import Margin
+    from qeval.report.context import Context
     from qeval.report.history.series import History
 
 
@@ -55,71 +58,78 @@ class _Outputs(click.Option):
 )
 @click.pass_context
 def report(
-    ctx: click.Context,
-    /,
-    runs: tuple[str, ...],
-    runs_dir: Path,
-    baseline: str | None,
-    allow_different_models: bool,
-    redact: bool,
-    outputs: tuple[Path, ...],
-    title: str | None,
-    short: bool,
-    assets: Path | None,
-    margin: Margin,
-    history: bool,
-    **gate: Any,
+    ctx: click.Context, /, runs: tuple[str, ...], outputs: tuple[Path, ...], history: bool, **asked: Any
 ) -> None:
     """Render a run (the newest, if none is named) as a document."""
     from qeval.ask.policy import choose
-    from qeval.base.files import write_text
-    from qeval.base.redacted import hiding
     from qeval.cli.meant import meant
-    from qeval.judge.gate import conclude
-    from qeval.judge.redacted import without_paths
     from qeval.report.context import build
     from qeval.report.facts import asked_of
-    from qeval.report.formats import Options, render
 
+    drawn = {name: asked.pop(name) for name in ("short", "assets")}
+    title, runs_dir, margin = (asked.pop(name) for name in ("title", "runs_dir", "margin"))
+    baseline, redact = asked.pop("baseline"), asked.pop("redact")
     if history:
         _check_history(runs, outputs, baseline)
-    _check_markdown(outputs, {"--short": short, "--assets": assets is not None})
+    _check_markdown(outputs, {"--short": drawn["short"], "--assets": drawn["assets"] is not None})
 
-    policy = choose(**gate, allow_different_models=allow_different_models)
+    policy, any_model = choose(**asked), asked["allow_different_models"]
     named = meant(runs, runs_dir, judged=policy is not None, told=not redact)
     paths: dict[str, str] | None = {} if redact and history else None
-    opened = partial(
-        options.open_runs,
-        named,
-        runs_dir,
-        baseline,
-        allow_different_models=allow_different_models,
-        paths=paths,
-        margin=margin,
-    )
+    words = {"allow_different_models": any_model, "paths": paths, "margin": margin}
+    opened = partial(options.open_runs, named, runs_dir, baseline, **words)
     evidence, read = opened(redact=redact)
-    decisions: tuple[Decision, ...] = ()
-    forgiven: tuple[str, ...] = ()
-    rules: tuple[str, ...] = ()
-    if policy:
-        judged = opened(redact=False)[0] if redact else evidence
-        outcome = conclude(judged, policy)
-        outcome = without_paths(outcome, judged, paths) if redact else outcome
-        policy, decisions, forgiven = outcome.policy, outcome.decisions, outcome.forgiven
-        rules = _rules(ctx, policy)
-        rules = tuple(map(hiding(judged.run, paths)[1], rules)) if redact else rules
+    judged = _judged(ctx, policy, opened(redact=False)[0] if policy and redact else evidence, paths)
     context = build(
         evidence,
         read.items,
-        decisions,
-        policy,
+        judged.decisions,
+        judged.policy,
         title=title,
-        forgiven=forgiven,
-        asked=asked_of(evidence, baseline, rules, any_model=allow_different_models, history=history),
+        forgiven=judged.forgiven,
+        asked=asked_of(evidence, baseline, judged.rules, any_model=any_model, history=history),
     )
-    earlier = _earlier(named, runs_dir, policy, margin, paths, redact=redact) if history else None
+    earlier = _earlier(named, runs_dir, judged.policy, margin, paths, redact=redact) if history else None
+    _write(context, outputs, history=earlier, **drawn)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A gate's part of a report; nothing where nobody asked for one. `rules` are the words that did."""
+
+    policy: Policy | None = None
+    decisions: tuple[Decision, ...] = ()
+    forgiven: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+
+
+def _judged(
+    ctx: click.Context, policy: Policy | None, evidence: Evidence, paths: dict[str, str] | None
+) -> _Judged:
+    """What the policy makes of the evidence, without its paths where the report is to have none."""
+    from qeval.base.redacted import hiding
+    from qeval.judge.gate import conclude
+    from qeval.judge.redacted import without_paths
+
+    if policy is None:
+        return _Judged()
+    redact = ctx.params["redact"]
+    outcome = conclude(evidence, policy)
+    outcome = without_paths(outcome, evidence, paths) if redact else outcome
+    rules = _rules(ctx, outcome.policy)
+    rules = tuple(map(hiding(evidence.run, paths)[1], rules)) if redact else rules
+    return _Judged(outcome.policy, outcome.decisions, outcome.forgiven, rules)
+
+
+def _write(
+    context: Context, outputs: tuple[Path, ...], *, short: bool, assets: Path | None, history: History | None
+) -> None:
+    """Each output in its format, whose name is told."""
+    from qeval.base.files import write_text
+    from qeval.report.formats import Options, render
+
     for path in outputs:
-        write_text(path, render(context, path, Options(short, assets, history=earlier)))
+        write_text(path, render(context, path, Options(short, assets, history=history)))
         say(str(path))
 
 

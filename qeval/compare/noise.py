@@ -109,7 +109,7 @@ def _why_not(evidence: Evidence) -> str:
     others = [one.variant.name for one in evidence.run.results if one.again and one.again.status == "done"]
     if others:
         return f" for {evidence.run.baseline}; it was for {', '.join(others)}"
-    return f" ({OPTION})" if evidence.run.source == "qeval" else ""
+    return f" (qeval run {OPTION} measures it)" if evidence.run.source == "qeval" else ""
 
 
 def _how(first: Result, again: Result) -> str:

@@ -9,40 +9,24 @@ else is MISSING, or where data cannot mend it INCONCLUSIVE.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from qeval.base import numbers
 from qeval.base.errors import did_you_mean
 from qeval.base.places import tasks_dir
-from qeval.base.records import ENOUGH_QUANTISED, Decision, Policy, Samples
+from qeval.base.records import ENOUGH_QUANTISED, Decision, Policy, Result, Samples
 from qeval.base.rules import describe
 from qeval.compare.evidence import Evidence
 from qeval.compare.pairs import known_of_one
-from qeval.compare.rows import same_model, weights_of
+from qeval.compare.rows import cell_of, same_model, weights_of
 from qeval.judge import fidelity
+from qeval.judge.doubt import Doubt
+from qeval.judge.losing import something_can_be_lost
 from qeval.judge.matching import concerns, is_named, matches_some, only_perplexities
 
 _NAMED = "if it is one, import again with the same model named for both (scores: in a column model)"
-
-
-@dataclass(frozen=True)
-class Doubt:
-    """Why a variant may not pass, in a sentence with its remedy.
-
-    `task` is the row concerned, "" for the variant as a whole; `allowed` the option by which the policy lets
-    it pass all the same, "" where it does not. `status` is what the variant is until then: data are missing,
-    or all are there and decide nothing about the scheme that was named.
-    """
-
-    variant: str
-    text: str
-    task: str = ""
-    allowed: str = ""
-    status: Literal["MISSING", "INCONCLUSIVE"] = "MISSING"
 
 
 _SHOWN = 3
@@ -75,6 +59,7 @@ def every_rule_concerns_somebody(
     del decisions
     names = [result.variant.name for result in evidence.candidates]
     ids = [row.id for row in evidence.rows]
+    absent = []
     for number, rule in enumerate(policy.rules, 1):
         protocols = evidence.fidelity.protocols
         rows = any(concerns(rule, row, ids) for row in evidence.rows) or bool(fidelity.named(rule, protocols))
@@ -88,19 +73,29 @@ def every_rule_concerns_somebody(
             text += "qeval fidelity can measure it now."
             yield from (Doubt(name, text) for name in names)
             continue
+        if not rows and _suite_of(policy):
+            absent.append(what)
+            continue
         metric = "" if rows or rule.metric is None else f" with the metric {rule.metric}"
         text = f"rule {number} ({describe(rule)}) applies to nothing: this run has no {what!r}{metric}. "
         text += f"{did_you_mean(what, known)} {_way_out(policy)}".strip()
         yield from (Doubt(name, text) for name in names)
+    if absent:
+        text = f"this run has no {', '.join(absent)}. That policy is for the suite {_suite_of(policy)}: "
+        text += "judge this run with qeval gate --max-drop 1.0."
+        yield from (Doubt(name, text) for name in names)
+
+
+def _suite_of(policy: Policy) -> str:
+    """The suite for which a policy comes with qeval; "" of another policy."""
+    source = Path(policy.source)
+    return source.stem if source.parent == tasks_dir() / "policies" else ""
 
 
 def _way_out(policy: Policy) -> str:
     """What to do about a rule that nothing is under, by where the rules stand."""
     if policy.source.startswith("--"):
         return "Name something that the run has, or leave that limit out."
-    if Path(policy.source).parent == tasks_dir() / "policies":
-        suite = Path(policy.source).stem
-        return f"That policy is for the suite {suite}: judge this run with qeval gate --max-drop 1.0."
     return "Name something that the run has, or write required = false under the rule."
 
 
@@ -128,8 +123,8 @@ def one_model(evidence: Evidence, policy: Policy, decisions: Sequence[Decision])
 def not_the_baseline_again(
     evidence: Evidence, policy: Policy, decisions: Sequence[Decision]
 ) -> Iterator[Doubt]:
-    """In each task some number of the candidate differs from the baseline's: two schemes never give the same
-    log-likelihoods for all items of a task, while equal answers are common."""
+    """In each task some number of the candidate differs from the baseline's by more than rounding: two
+    schemes never give the same log-likelihoods for all items of a task, while equal answers are common."""
     del decisions
     allowed = "--allow-identical" if policy.allow_identical else ""
     for result in evidence.candidates:
@@ -143,7 +138,9 @@ def not_the_baseline_again(
         if same:
             n = numbers.count(sum(found[task][0] for task in same))
             where = f" of {_listed(same)}" if len(same) < len(found) else ""
-            text = f"the same numbers as the baseline on all {n} items{where}: is this the same model?"
+            exact = all(_equal_numbers(*evidence.samples[name, task], 0.0) for task in same)
+            alike = "the same numbers" if exact else "the same numbers, but for rounding,"
+            text = f"{alike} as the baseline on all {n} items{where}: is this the same model?"
             yield Doubt(name, f"{text} If this is intended, pass --allow-identical.", allowed=allowed)
 
 
@@ -152,13 +149,20 @@ def _listed(names: Sequence[str]) -> str:
     return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
-def _equal_numbers(first: Samples, second: Samples) -> bool | None:
+_ROUNDING = 1e-4
+"""Nats by which log-likelihoods of one model may differ that are fed in another order, in float32; those of
+two schemes differ by hundreds of times as much in some item."""
+
+
+def _equal_numbers(first: Samples, second: Samples, rounding: float = _ROUNDING) -> bool | None:
     """Whether all log-likelihoods of a task are equal; None where there are none to compare."""
-    scored = [bool(one) for one in first.scores]
-    if any(scored):
-        return bool(all(one == two for one, two in zip(first.scores, second.scores, strict=True)))
+    if any(map(len, first.scores)):
+        if any(len(one) != len(two) for one, two in zip(first.scores, second.scores, strict=True)):
+            return False
+        one, two = (np.concatenate([np.asarray(row, float) for row in of.scores]) for of in (first, second))
+        return bool(np.allclose(one, two, rtol=0, atol=rounding))
     if np.all(first.value <= 0) and np.any(first.value < 0):  # log-likelihoods of documents
-        return bool(np.array_equal(first.value, second.value))
+        return bool(np.allclose(first.value, second.value, rtol=0, atol=rounding))
     return None
 
 
@@ -191,6 +195,7 @@ def every_cell_is_proved(
             for cell in (*base.cells, *result.cells)
             for said in cell.unproved
         ]
+        found += [(groups[task], said) for task, said in _cut_otherwise(base, result)]
         for task, what in known_of_one(base, result):
             names = f"{base.variant.name} or {result.variant.name}"
             found.append((groups[task], f"{what} of {task} is recorded for {names} alone: it may differ"))
@@ -198,6 +203,20 @@ def every_cell_is_proved(
             excepted = any(is_named(task, pattern, ids) for pattern in policy.ungated)
             text = f"{said}. Settle it, or exempt the task with --ungated {task}."
             yield Doubt(result.variant.name, text, task, "--ungated" if excepted else "")
+
+
+def _cut_otherwise(base: Result, result: Result) -> Iterator[tuple[str, str]]:
+    """Tasks of which not as many contexts of the one as of the other were cut to fit, and what that means:
+    hashes are of texts before they are cut, so they do not tell."""
+    for cell in base.cells:
+        other = cell_of(result, cell.task)
+        if other is not None and cell.truncated != other.truncated:
+            counts = [numbers.count(one.truncated) for one in (cell, other)]
+            said = (
+                f"contexts of {cell.task.name} were cut to fit {counts[0]} times for {base.variant.name} and"
+            )
+            said += f" {counts[1]} times for {result.variant.name}: they were not shown the same"
+            yield cell.task.name, said
 
 
 def weights_are_quantised(
@@ -223,6 +242,7 @@ CHECKS: tuple[Check, ...] = (
     every_rule_concerns_somebody,
     one_model,
     not_the_baseline_again,
+    something_can_be_lost,
     weights_are_quantised,
 )
 

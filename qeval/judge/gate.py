@@ -17,8 +17,9 @@ from qeval.base.rules import describe
 from qeval.compare.evidence import Evidence
 from qeval.compare.rows import Row, weights_of
 from qeval.judge import fidelity
-from qeval.judge.checks import Doubt, doubts
+from qeval.judge.checks import doubts
 from qeval.judge.deciding import decide, name_culprits
+from qeval.judge.doubt import Doubt
 from qeval.judge.matching import check_limits, rules_for
 from qeval.judge.notes import forgiven, invented, notes
 

@@ -15,10 +15,14 @@ from qeval.compare import noise, stats, wording
 from qeval.compare.evidence import Evidence
 from qeval.compare.pairs import UNPAIRED
 from qeval.judge import fidelity
-from qeval.judge.checks import Doubt
+from qeval.judge.doubt import Doubt
 from qeval.judge.matching import concerns, is_named, matches_some, only_perplexities
 
 _LEAST_CONFIDENCE, _MANY_FLIPS, _GREAT_RATIO = 0.8, 0.5, 2.0
+_FEW_DOCUMENTS = 10
+_FEWSHOT = "--num-fewshot"
+_SURE = 1.645
+"""Standard errors within which 95 % of scores of guessing lie, from above."""
 NOTABLE = 0.01
 """The least gain that is worth a warning: a point, or a hundredth of a nat per word."""
 
@@ -38,6 +42,10 @@ def notes(
         ),
         *_wary(decisions),
         *_toothless(decisions, evidence.titles),
+        *_other_prompts(evidence),
+        *_quantised_baseline(evidence),
+        *_no_better_than_guessing(evidence, decisions),
+        *_few_documents(decisions, evidence.titles),
         *_improbable(evidence),
         *_repeating(evidence),
         *_filtered(evidence, decisions),
@@ -133,6 +141,52 @@ def _improbable(evidence: Evidence) -> Iterator[str]:
             name, gain = evidence.titles.get(one.task, one.task), wording.named(one)
             better = f"{one.variant} is better than its baseline on {name} ({gain})"
             yield f"{better}: are the prompts, versions and weights what you think they are?"
+
+
+def _other_prompts(evidence: Evidence) -> Iterator[str]:
+    """Suites that were asked with another number of examples than they say."""
+    for run in evidence.joined or (evidence.run,):
+        words = (word.partition("=")[0] for word in run.command)
+        shots = {task.num_fewshot for task in run.suite.tasks}
+        if _FEWSHOT in words and len(shots) == 1:
+            yield (
+                f"{run.suite.name} was asked with {shots.pop()} examples in each prompt ({_FEWSHOT}), not its"
+                " own."
+            )
+
+
+def _quantised_baseline(evidence: Evidence) -> Iterator[str]:
+    """A baseline that is itself quantised, as where schemes were typed in another order than meant."""
+    made = evidence.baseline.provenance
+    if made is not None and (made.modules or made.quantised_share):
+        name = evidence.baseline.variant.name
+        yield f"The baseline, {name}, is itself quantised: what it lost is seen in no variant."
+
+
+def _no_better_than_guessing(evidence: Evidence, decisions: Sequence[Decision]) -> Iterator[str]:
+    """Tasks on which the baseline's score may be that of guessing: little can be lost there."""
+    judged = {one.task for one in decisions}
+    for one in evidence.comparisons:
+        chance, name = one.chance, evidence.titles.get(one.task, one.task)
+        if one.task not in judged or one.kind != "accuracy" or not chance or one.level == "subtask":
+            continue
+        if one.baseline <= chance + _SURE * math.sqrt(chance * (1 - chance) / max(1, one.texts or one.n)):
+            score, guessing = numbers.points(one.baseline), numbers.points(chance)
+            who = evidence.baseline.variant.name
+            yield (
+                f"{who}, the baseline, scores {score} on {name}, where guessing scores {guessing}: little can"
+                " be lost there, whatever a scheme does."
+            )
+
+
+def _few_documents(decisions: Sequence[Decision], titles: Mapping[str, str]) -> Iterator[str]:
+    """Perplexities that so few documents decided that one odd document more could decide otherwise."""
+    for one in decisions:
+        found = one.comparison
+        if found is not None and found.kind == "perplexity" and found.n < _FEW_DOCUMENTS:
+            documents = f"{found.n} document{'' if found.n == 1 else 's'}"
+            name = titles.get(one.task, one.task)
+            yield f"{name} is decided by {documents}: how others differ is not seen."
 
 
 def _repeating(evidence: Evidence) -> Iterator[str]:

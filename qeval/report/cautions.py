@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from qeval.base import numbers
 from qeval.base.names import short
-from qeval.base.records import ENOUGH_QUANTISED, Result
+from qeval.base.records import ENOUGH_QUANTISED, Result, Run
 from qeval.compare import noise, spread
 from qeval.compare.evidence import Evidence
 from qeval.compare.margin import listed
 from qeval.compare.rows import result_of, same_model, weights_of
 from qeval.report import scorers
+from qeval.report.facts import OWN
 
 TITLE = "Before you trust these numbers"
 _MOST_NAMES = 4
@@ -42,7 +43,7 @@ def cautions(evidence: Evidence) -> Cautions:
         *shared,
         *(_of_some(note, names) for note, names in by_note.items() if note in graver and note not in shared),
         *_plain_weights(evidence.run.results),
-        *([] if noise.floors(evidence) else [noise.sentence(evidence)]),
+        *([noise.sentence(evidence)] if evidence.candidates and not noise.floors(evidence) else []),
     ]
     more = [
         *([noise.sentence(evidence)] if noise.floors(evidence) else []),
@@ -98,21 +99,39 @@ def _of_the_run(evidence: Evidence) -> Iterable[str]:
     if failed := [result.variant.name for result in run.results if result.status == "failed"]:
         yield f"Did not run: {', '.join(failed)}."
     if unfinished := [result.variant.name for result in run.results if result.status == "partial"]:
-        yield f"Not finished, so some tasks are missing: {', '.join(unfinished)}."
+        yield f"Not finished, so some tasks are missing: {', '.join(unfinished)}.{_goes_on(run)}"
     yield from _lacking(evidence)
     if len(run.results) == 1:
-        yield "There is only one variant: its scores are shown, with nothing to compare them with."
+        yield _alone(run)
     cells = [cell for result in run.results for cell in result.cells]
     if not any(cell.n for cell in cells):
         yield "Nothing was scored."
     if limited := [cell.task.name for cell in cells if cell.limited]:
         of = _some(dict.fromkeys(limited))
-        yield f"Only some of the items were scored ({of}): this is a smoke test, not a measurement."
+        told = f"Only some of the items were scored ({of}): this is a smoke test, not a measurement."
+        yield told + _whole(run)
     if any(cell.aggregate_only for cell in cells):
         yield "Only scores are known, not the items: intervals are conservative, and flips are unknown."
     yield from _of_other_models(evidence)
     yield from _cut(run.results)
     yield from scorers.sentences(run)
+
+
+def _goes_on(run: Run) -> str:
+    return " The same qeval run goes on where it stopped." if run.source == OWN else ""
+
+
+def _alone(run: Run) -> str:
+    told = "There is only one variant: its scores are shown, with nothing to compare them with."
+    if run.source == OWN:
+        return f"{told} Add another one to --schemes and run again."
+    return f"{told} Compare it with another run: qeval report RUN RUN."
+
+
+def _whole(run: Run) -> str:
+    if run.source != OWN or run.settings.limit is None:
+        return ""
+    return " Without --limit, qeval run scores all of them."
 
 
 def _of_other_models(evidence: Evidence) -> Iterable[str]:

@@ -125,11 +125,10 @@ def cost_table(run: Run) -> CostTable | None:
         "Bits per weight",
         *(("Over the model", "Quantised share") if shares else ()),
         "Quantised layers",
-        "Load (s)",
-        "Peak memory",
+        *(title for title, there in _known(run) if there),
         *(_heading(run, n) for n in names),
     )
-    rows = tuple(_row(result, tuple(names), shares) for result in run.results)
+    rows = tuple(_row(result, tuple(names), shares, _known(run)) for result in run.results)
     return CostTable(headers, rows, _notes(run))
 
 
@@ -138,7 +137,18 @@ def _heading(run: Run, name: str) -> str:
     return f"{name.replace('/', ', ')} ({', '.join(sorted(units))})"
 
 
-def _row(result: Result, names: Sequence[str], shares: bool) -> tuple[str, ...]:
+def _known(run: Run) -> tuple[tuple[str, bool], ...]:
+    """The columns of what scoring itself measures, and whether any variant has something there."""
+    costs = [result.cost for result in run.results if result.cost]
+    load, peak = (
+        any(values) for values in zip(*((c.load_seconds, c.peak_bytes) for c in costs), strict=True)
+    )
+    return ("Load (s)", load), ("Peak memory", peak)
+
+
+def _row(
+    result: Result, names: Sequence[str], shares: bool, known: Sequence[tuple[str, bool]]
+) -> tuple[str, ...]:
     made, cost = result.provenance, result.cost
     bits = made.bits_per_weight if made else None
     fixed = (
@@ -147,10 +157,11 @@ def _row(result: Result, names: Sequence[str], shares: bool) -> tuple[str, ...]:
         numbers.significant(bits),
         *(_overall(made) if shares else ()),
         ", ".join(made.modules) if made and made.modules else numbers.NONE,
-        numbers.significant(cost.load_seconds if cost else None),
-        numbers.size(cost.peak_bytes if cost else None),
     )
-    return (*fixed, *(_timing(result, name) for name in names))
+    load = numbers.significant(cost.load_seconds if cost else None)
+    peak = numbers.size(cost.peak_bytes if cost else None)
+    measured = (cell for cell, (_, there) in zip((load, peak), known, strict=True) if there)
+    return (*fixed, *measured, *(_timing(result, name) for name in names))
 
 
 def _overall(made: Provenance | None) -> tuple[str, str]:
@@ -179,7 +190,16 @@ def _notes(run: Run) -> tuple[str, ...]:
         else f"Measured on different hardware, so not comparable: {hardware}."
     )
     notes = (note for result in run.results if result.cost for note in result.cost.notes)
-    return (first, *dict.fromkeys(notes))
+    return (first, *_unmeasured(run), *dict.fromkeys(notes))
+
+
+def _unmeasured(run: Run) -> tuple[str, ...]:
+    """What has no column because it was measured for no variant, and what measures it."""
+    lacks = [title.partition(" (")[0].lower() for title, there in _known(run) if not there]
+    timed = any(result.cost and result.cost.measures for result in run.results)
+    speed = () if timed else ("speed (qeval run --cost measures it)",)
+    told = ", ".join((*lacks, *speed))
+    return (f"Not measured: {told}.",) if told else ()
 
 
 def pareto(points: Sequence[tuple[float, float]], *, lower_is_better: bool) -> list[int]:

@@ -16,6 +16,9 @@ from qeval.compare.margin import Finding
 from qeval.compare.rows import Row, Score, score_of, summary_rows
 from qeval.report.verdicts import WORST_FIRST
 
+PROOFS = {-1: ("▾", "proved loss"), 1: ("▴", "proved gain")}
+"""By what is claimed: a sign for a cell of a table, and what it says."""
+
 
 @dataclass(frozen=True)
 class Bar:
@@ -31,7 +34,8 @@ class Bar:
 @dataclass(frozen=True)
 class Figure:
     """One variant on one row, in words. `status` is the gate's, "" where nothing judged it; `word` the key of
-    what is found. `delta` and what follows are empty for the baseline and where nothing could be compared."""
+    what is found, `claim` -1 where a loss is proved, 1 a gain. `delta` and what follows are empty for the
+    baseline and where nothing could be compared."""
 
     score: str
     n: str
@@ -43,10 +47,21 @@ class Figure:
     status: str = ""
     advisory: bool = False
     word: str = ""
+    claim: int = 0
     bar: Bar | None = None
     notes: tuple[str, ...] = ()
     comparison: Comparison | None = None
     margin: float | None = None
+
+    @property
+    def proved(self) -> str:
+        """What is proved, once all comparisons are corrected for: "proved loss", "proved gain", else ""."""
+        return PROOFS[self.claim][1] if self.claim else ""
+
+    @property
+    def proved_mark(self) -> str:
+        """A sign for it, to be told without colour."""
+        return PROOFS[self.claim][0] if self.claim else ""
 
 
 @dataclass(frozen=True)
@@ -77,6 +92,18 @@ class Material:
     def rows(self) -> tuple[Row, ...]:
         """The rows of the summary."""
         return summary_rows(self.evidence.rows)
+
+
+def proofs(evidence: Evidence) -> str:
+    """What the signs of what is proved mean, of those that occur: "▾: proved loss, corrected for all 24
+    comparisons."; "" where nothing is proved."""
+    found = evidence.findings.values()
+    said = [
+        f"{mark}: {words}" for claim, (mark, words) in PROOFS.items() if claim in {f.claim for f in found}
+    ]
+    among = next((one.among for one in found), 0)
+    corrected = f", corrected for all {among} comparisons" if among > 1 else ""
+    return f"{'; '.join(said)}{corrected}." if said else ""
 
 
 def column(material: Material, row: Row) -> Column:
@@ -144,6 +171,7 @@ def _compared(
         status=deciding.status if deciding else "",
         advisory=deciding is not None and deciding.rule.tier == "advisory",
         word=found.status if found else "",
+        claim=found.claim if found else 0,
         notes=shown.notes,
         comparison=shown,
         margin=margin,

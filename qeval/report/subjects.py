@@ -15,7 +15,7 @@ from qeval.compare.evidence import CONFIDENCE, Evidence
 from qeval.compare.pairs import Pairs
 from qeval.compare.rows import Row, Score, score_of, subject_rows
 from qeval.compare.stats import paired_standard_error
-from qeval.compare.stats.shrink import settled, shrink
+from qeval.compare.stats.shrink import common_mean, settled, shrink
 from qeval.report.figures import n_of
 
 FEW = 5
@@ -27,8 +27,9 @@ _EQUAL = 1e-9
 @dataclass(frozen=True)
 class Subject:
     """One variant on one member of a group. `shrunk`, `low`, `high`, `value` (the difference) are
-    fractions; the other fields are words: `n` the items, `size` them with the texts that they share. `task`
-    is the member's own name. `claim` is -1 where a loss is proved, 1 a gain, 0 neither."""
+    fractions, and so is `mean`, to which a variant's members are pulled; the other fields are words: `n` the
+    items, `size` them with the texts that they share. `task` is the member's own name. `claim` is -1 where a
+    loss is shown, 1 a gain, 0 neither."""
 
     variant: str
     task: str
@@ -47,12 +48,13 @@ class Subject:
     high: float
     value: float
     claim: int = 0
+    mean: float = 0.0
 
 
 @dataclass(frozen=True)
 class Placed:
     """A subject among the most and least harmed, its interval, its measured and its pulled difference (all in
-    per cent of a small picture's width, as zero is)."""
+    per cent of a small picture's width, as zero is and `mean`, to which it is pulled)."""
 
     subject: Subject
     zero: float
@@ -60,12 +62,14 @@ class Placed:
     high: float
     measured: float
     pulled: float
+    mean: float
 
 
 @dataclass(frozen=True)
 class Extremes:
     """One variant's most and least harmed members of a group, the most harmed first; `best` is empty where
-    `worst` has them all. `ends` are the ends of the scale, in words, the same for all variants."""
+    `worst` has them all. `ends` are the ends of the scale, in words, the same for all variants, and `mean`
+    in words that to which they are pulled."""
 
     group: str
     variant: str
@@ -73,6 +77,7 @@ class Extremes:
     worst: tuple[Placed, ...]
     best: tuple[Placed, ...]
     ends: tuple[str, str]
+    mean: str
 
 
 @dataclass(frozen=True)
@@ -124,9 +129,10 @@ def extremes(found: Sequence[Subject], names: Sequence[str]) -> tuple[Extremes, 
         low, high = (reached((0.0, *_finite(shown))) for reached in (min, max))
         ends = (numbers.signed_points(low), numbers.signed_points(high))
         for name, (worst, best) in chosen.items():
-            of = sum(one.variant == name for one in own)
+            means = [one.mean for one in own if one.variant == name]
+            of, mean = len(means), numbers.signed_points(means[0]) if means else numbers.NONE
             first, last = (tuple(_placed(one, low, high) for one in half) for half in (worst, best))
-            made.append(Extremes(group, name, of, first, last, ends))
+            made.append(Extremes(group, name, of, first, last, ends, mean))
     return tuple(one for one in made if one.worst)
 
 
@@ -136,7 +142,7 @@ def _ends(own: Sequence[Subject]) -> tuple[Sequence[Subject], Sequence[Subject]]
 
 
 def _finite(shown: Sequence[Subject]) -> list[float]:
-    values = [value for one in shown for value in (one.low, one.high, one.value, one.shrunk)]
+    values = [value for one in shown for value in (one.low, one.high, one.value, one.shrunk, one.mean)]
     return [value for value in values if math.isfinite(value)]
 
 
@@ -147,7 +153,7 @@ def _placed(one: Subject, low: float, high: float) -> Placed:
         share = (min(max(value, low), high) - low) / (high - low) if high > low else 0.5
         return round(2 + 96 * share, 2)
 
-    return Placed(one, *map(place, (0.0, one.low, one.high, one.value, one.shrunk)))
+    return Placed(one, *map(place, (0.0, one.low, one.high, one.value, one.shrunk, one.mean)))
 
 
 def sentences(found: Sequence[Subject], names: Sequence[str]) -> tuple[str, ...]:
@@ -158,19 +164,21 @@ def sentences(found: Sequence[Subject], names: Sequence[str]) -> tuple[str, ...]
 
 def _sentence(group: str, own: Sequence[Subject], names: Sequence[str]) -> str:
     of = len({one.subject for one in own})
-    told = [words for name in names if (words := _shown(name, [one for one in own if one.variant == name]))]
+    told = [
+        words for name in names if (words := _shown(name, [one for one in own if one.variant == name], of))
+    ]
     if not told:
         whom = "any variant" if len(names) > 1 else names[0]
         least = min(own, key=lambda one: one.value)
         most = f"{short(least.variant)} in {least.subject} ({least.delta}; {least.interval})"
         largest = f" The largest loss measured: {most}." if least.value < 0 else ""
-        return f"{group}: no loss or gain is proved in any of its {of} subjects for {whom}.{largest}"
+        return f"{group}: no loss or gain is shown in any of its {of} subjects for {whom}.{largest}"
     rest = (
         ""
         if len(told) == len(names)
-        else " For the others no loss or gain is proved in any subject, once all are corrected for."
+        else " For the others none is proved in any subject, once all are corrected for."
     )
-    return f"{group}, {of} subjects: {'; '.join(told)}.{rest}"
+    return f"{group}: {'; '.join(told)}.{rest}"
 
 
 def alike(found: Sequence[Subject], names: Sequence[str]) -> tuple[str, ...]:
@@ -193,26 +201,31 @@ def _equal(pulled: Sequence[float]) -> bool:
     return len(pulled) > 1 and max(pulled) - min(pulled) < _EQUAL
 
 
-def _shown(name: str, own: Sequence[Subject]) -> str:
-    lost = sorted((one for one in own if one.claim < 0), key=lambda one: one.value)
-    gained = [one for one in own if one.claim > 0]
+def _shown(name: str, own: Sequence[Subject], of: int) -> str:
+    """In how many of the members a loss or a gain is proved for a variant, and where the largest was
+    measured; "" where in none."""
     words = []
-    if lost:
-        worst = lost[0]
-        words.append(
-            f"loses in {len(lost)} of them, most in {worst.subject} ({worst.delta}; {worst.interval})"
-        )
-    if gained:
-        words.append(f"gains in {len(gained)} of them")
-    return f"{short(name)} {' and '.join(words)}" if words else ""
+    for what, sign in (("loss", -1), ("gain", 1)):
+        found = sorted((one for one in own if one.claim == sign), key=lambda one: -sign * one.value)
+        if found:
+            most = found[0]
+            where = f"{most.subject} ({most.delta} measured; {most.interval})"
+            words.append(f"a {what} is proved in {len(found)} of {of}{_most(len(found), where)}")
+    return f"{short(name)}: {', '.join(words)}" if words else ""
+
+
+def _most(number: int, where: str) -> str:
+    return f": {where}" if number == 1 else f", the largest in {where}"
 
 
 def _shrunken(evidence: Evidence, group: str, name: str, members: Sequence[Row]) -> list[Subject]:
     found = [(row, c) for row in members if (c := evidence.comparison(name, row.id))]
     errors = [_standard_error(evidence.pairs[name, row.id], c) for row, c in found]
     variances = settled(errors, [c.n for _, c in found])
-    shrunk = shrink([c.delta for _, c in found], variances)
-    return [_subject(group, name, row, c, value) for (row, c), value in zip(found, shrunk, strict=True)]
+    deltas = [c.delta for _, c in found]
+    mean = common_mean(deltas, variances) if deltas else 0.0
+    pulled = zip(found, shrink(deltas, variances), strict=True)
+    return [replace(_subject(group, name, row, c, value), mean=mean) for (row, c), value in pulled]
 
 
 def _standard_error(pairs: Pairs, comparison: Comparison) -> float:

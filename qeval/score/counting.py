@@ -21,6 +21,7 @@ from qeval.score.forecast import Phases
 from qeval.score.inputs import questions
 from qeval.score.packing import decide, packing_of
 from qeval.score.verify import Proof
+from qeval.score.worker import import_libraries
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -57,6 +58,8 @@ def tell(asked: Asked) -> Told:
     """The forecasts of the variants, one after the other. Raises what `inputs.questions` raises, and
     QevalError for a model whose files do not tell its size."""
     found, how = [], ""
+    if asked.gpu == rates.HERE:
+        import_libraries()  # as a run's first worker does, so that the clock has seen what that takes here
     for turn, job in enumerate(asked.jobs):
         one, how = _forecast(job, asked, first=turn == 0)
         found.append(one)

@@ -136,9 +136,10 @@ def _scaled(speed: Speed, part: float, how: str) -> Speed:
     return replace(speed, **rates, how=how)
 
 
-def of_cpu(products: float, imports: float, free: float = 1.0) -> Speed:
+def of_cpu(products: float, imports: float, free: float = 1.0, *, further: float | None = None) -> Speed:
     """The speed of this machine's CPU by the rate of bare products on an idle one, by what a worker's imports
-    took, and by the share of it that is `free`."""
+    took, and by the share of it that is `free`. `further`: what a further worker takes before its questions,
+    which imports each library when it is used; None: as much as the first."""
     rate = CPU_SHARE * products * free
     return Speed(
         flops=rate,
@@ -146,7 +147,7 @@ def of_cpu(products: float, imports: float, free: float = 1.0) -> Speed:
         plain=rate,
         attention=2.0,
         imports=imports,
-        further=imports,
+        further=imports if further is None else further,
         opening=1.0,
         bytes_=1e9,
         check=(0.5, 0.5),

@@ -129,4 +129,5 @@ def speed_here(job: Job, model: forecast.Shape, flops: float) -> forecast.Speed:
     little = flops / USUAL_CPU < WORTH_MEASURING
     rate = USUAL_CPU if little else probe.products(device, model.width, model.inner, dtype)
     free = probe.free_share(threads(device))
-    return forecast.of_cpu(rate, CLOCK.spent("starting") + CLOCK.spent("imports"), free)
+    starting = CLOCK.spent("starting")
+    return forecast.of_cpu(rate, starting + CLOCK.spent("imports"), free, further=starting)

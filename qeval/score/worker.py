@@ -179,7 +179,7 @@ def _print_traceback() -> None:
     print(printable(withheld(traceback.format_exc())), file=sys.stderr)  # noqa: T201 - it leads to the log
 
 
-def _import() -> None:
+def import_libraries() -> None:
     """Import what a real model needs. What cannot be imported is told when it is missed."""
     with phase("imports"):
         with _absent("sklearn"):  # which transformers takes a curve from that we never draw, in 1.6 s
@@ -227,7 +227,7 @@ def main() -> None:
     os.dup2(2, 1)  # from here on, whatever is printed goes to the log
     ahead = AHEAD in sys.argv
     if ahead:
-        _import()
+        import_libraries()
     with phase("waiting"):
         told = sys.stdin.buffer.read()
     if ahead and not told:

@@ -219,6 +219,7 @@ class Beating:
         here = Holder(name, socket.gethostname(), machine(), os.getpid(), seconds)
         self.holder = msgspec.structs.replace(here, **told)
         self._guard, self._over = threading.Lock(), threading.Event()
+        self._pen = threading.Lock()
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def tell(self, *, now: bool = False, **told: object) -> None:
@@ -226,7 +227,7 @@ class Beating:
         with self._guard:
             self.holder = msgspec.structs.replace(self.holder, **told)
         if now:
-            self.holders.write(self.holder)
+            self._write()
 
     def end(self, state: State) -> None:
         """The holder has ended so; it is told at once."""
@@ -236,10 +237,15 @@ class Beating:
 
     def _beat(self) -> None:
         while not self._over.wait(self.holder.seconds / _BEATS):
+            with contextlib.suppress(Exception):  # a disk that is full now may not be the next time
+                self._write()
+
+    def _write(self) -> None:
+        """Write what is known now: one after the other, so that nothing older comes after it."""
+        with self._pen:
             with self._guard:
                 holder = self.holder
-            with contextlib.suppress(Exception):  # a disk that is full now may not be the next time
-                self.holders.write(holder)
+            self.holders.write(holder)
 
     def begin(self) -> None:
         """Be heard of from now on. Raises QevalError where the disk refuses."""

@@ -84,6 +84,7 @@ def test_words_go_before_the_environment_and_that_before_the_file(
     ("line", "said"),
     [
         ("shemes = 'fp16'", "Did you mean 'schemes'?"),
+        ("runs_dir = 'out'", "Set QEVAL_RUNS_DIR, which all of them heed."),
         ("trust_remote_code = true", "command line only"),
         ("allow-unused = ['x']", "command line only"),
         ("allow_anything = true", "command line only"),
@@ -114,6 +115,10 @@ def test_what_a_file_may_not_say_is_refused_with_a_remedy(typed, here: Path, lin
         ({"qeval.toml": "run = 3\n"}, "not a table"),
         ({"qeval.toml": "[run\n"}, "qeval.toml"),
         ({"pyproject.toml": "[tool.qeval.run\n"}, "pyproject.toml"),
+        ({"pyproject.toml": "[tool.qeval.runs]\nlimit = 9\n"}, "Did you mean 'run'?"),
+        ({"pyproject.toml": "[tool]\nqeval.runn.limit = 9\n"}, "Did you mean 'run'?"),
+        ({"pyproject.toml": "[tool.qeval]\nrun = {shemes = 'x'}\n"}, "Did you mean 'schemes'?"),
+        ({"pyproject.toml": "[ tool . 'qeval' . run ]\nshemes = 'x'\n"}, "Did you mean 'schemes'?"),
     ],
 )
 def test_files_that_are_no_files_of_ours(typed, here: Path, files: dict[str, str], said: str) -> None:
@@ -171,6 +176,25 @@ def test_help_needs_no_file_and_no_option_escapes_the_rule(here: Path) -> None:
     assert CliRunner().invoke(main, ["run", "--help"]).exit_code == 0
     by_hand = {one.opts[-1] for one in command.params if not one.envvar and one.opts[-1].startswith("--")}
     assert by_hand == {"--trust-remote-code", "--allow-unused"}
+
+
+@pytest.mark.usefixtures("here")
+def test_a_suite_that_was_asked_with_other_examples_is_told_where_it_is_judged(typed, qeval) -> None:
+    words = ("--model", "toy[items=400]", "--schemes", "fp16,bnb4", "--tasks", "qeval_facts")
+    said = "tasks was asked with 2 examples in each prompt (--num-fewshot)"
+    typed(*words, "--num-fewshot", "2")
+    assert said in qeval("gate", "--max-drop", "60", "--allow-identical", code=None).stdout
+    typed(*words)
+    assert said not in qeval("gate", "--max-drop", "60", "--allow-identical", code=None).stdout
+
+
+def test_a_gate_is_found_in_a_project_however_it_is_spelt(typed, qeval, here: Path) -> None:
+    typed("--model", "toy[items=400]", "--schemes", "fp16,bnb4", "--tasks", "qeval_facts")
+    for text in ("[tool.qeval]\ngate.max_drop = 60\n", "[tool.'qeval'.gate]\nmax_drop = 60\n"):
+        (here / "pyproject.toml").write_text(text)
+        assert "by pyproject.toml" in qeval("gate", code=None).stdout
+    (here / "pyproject.toml").write_text("# qeval gate\n[broken")
+    assert "Nothing says what loss is allowed" in qeval("gate", code=2).stderr
 
 
 def test_variables_that_change_what_is_measured_are_part_of_what_makes_the_run_again(

@@ -48,6 +48,7 @@ def test_the_model_alone(hub: Hub, tmp_path) -> None:
     assert (code, out) == (0, f"models/org/name: commit {commit[:12]}, 2 files, 702 B, already there\n")
 
 
+@pytest.mark.slow
 def test_what_the_schemes_read_too(hub: Hub, tmp_path) -> None:
     hub.add("model", "org/name", MODEL)
     hub.add("model", "org/ready", MODEL, branch="act")

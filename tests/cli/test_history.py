@@ -55,6 +55,7 @@ def test_a_limit_of_all_tasks_is_held_against_means_too(qeval, runs_dir):
     assert judged == dict.fromkeys(["arc", "quiz_macro", "quiz", "average"], True)
 
 
+@pytest.mark.slow
 def test_the_report_draws_the_lines_of_earlier_runs(qeval, runs_dir, tmp_path):
     file = tmp_path / "r.html"
     for day in (1, 2, 3):
@@ -148,6 +149,7 @@ def test_redacted_different_models_stay_different_lines(qeval, runs_dir):
         assert len(one["points"]) == 1
 
 
+@pytest.mark.slow
 def test_redacted_lines_of_a_report_are_of_its_model_and_named_as_in_it(qeval, runs_dir, tmp_path):
     for day, adapter in enumerate(("/secret/x", "/secret/y"), 1):
         made = of_model("/secret/a", adapter)

@@ -10,8 +10,13 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner, Result
 
+from qeval.ask import placing
+from qeval.ask.order import Order
+from qeval.base.errors import QevalError
 from qeval.cli import memory
 from qeval.cli.main import main
+from qeval.run import gpus, runner
+from qeval.run.seats import Seats
 
 GIB = 2**30
 
@@ -131,3 +136,89 @@ def test_several_gpus_hold_a_part_of_each_variant(model: Path) -> None:
     assert both.exit_code == 2
     assert "exclude each other" in both.stderr
     assert plan("--gpus-per-variant", 2).exit_code == 2
+
+
+@pytest.fixture
+def large(model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """That model, where there are four cores and four GPUs of 24 GiB."""
+    monkeypatch.setattr(placing, "cores", lambda: 4)
+    monkeypatch.setattr(gpus, "visible", lambda: (gpus.Gpu("GPU-0", "H100", 24 * 1024),) * 4)
+    monkeypatch.setattr(memory, "gpu_here", lambda: 24 * GIB)
+    return model
+
+
+def said_by_a_run(monkeypatch: pytest.MonkeyPatch, *words: object) -> Seats:
+    """The workers that a run of these words would begin."""
+    found: list[Seats] = []
+
+    def execute(order: Order, _listen: object) -> None:
+        found.append(runner._seated(order))
+        raise QevalError("Enough is known.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runner, "execute", execute)
+        CliRunner().invoke(main, ["run", "--tasks", "arc_challenge", *map(str, words)])
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "begun"),
+    [
+        (("--workers", "4"), 1),  # float32 on the CPU
+        (("--devices", "all"), 2),
+        (("--devices", "0,1,2", "--placement", "streamed"), 2),
+    ],
+)
+def test_a_plan_says_of_workers_what_a_run_does(
+    large: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], begun: int
+) -> None:
+    asked = ("--model", large, "--schemes", "fp16,bnb4", *words)
+    said = said_by_a_run(monkeypatch, *asked)
+    done = plan(*asked)
+    assert done.exit_code == 0, done.output
+    assert said.note
+    assert f"\n\n{said.note}\n" in done.stdout
+    found = json.loads(plan(*asked, "--json").stdout)
+    assert found["workers"] == {"begun": len(said.all), "sentence": said.note}
+    assert len(said.all) == begun
+
+
+def test_a_plan_has_nothing_to_say_of_workers_that_fit(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for words in (
+        ("--workers", "1"),
+        ("--devices", "0"),
+        ("--devices", "all", "--gpus-per-variant", "2"),
+        (),
+    ):
+        asked = ("--model", large, "--schemes", "fp16,bnb4", *words)
+        done = plan(*asked)
+        assert done.exit_code == 0, done.output
+        assert "begun" not in done.stdout
+        assert "begun" not in said_by_a_run(monkeypatch, *asked).note
+    placed = json.loads(plan("--model", large, "--schemes", "fp16", "--workers", "1", "--json").stdout)
+    assert placed["memory"][0]["placement"] == "resident"  # on the CPU, whatever GPUs there are
+
+
+def test_gpus_that_nobody_named_need_not_work(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpus, "visible", lambda: (gpus.Gpu("0", dead=True), gpus.Gpu("1", dead=True)))
+    monkeypatch.setattr(gpus, "assigned", lambda: "CUDA_VISIBLE_DEVICES")
+    assert plan("--model", large, "--schemes", "fp16").exit_code == 0
+    named = plan("--model", large, "--schemes", "fp16", "--devices", "all")
+    assert (named.exit_code, "Every GPU here is busy." in named.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--workers", "2"), "--workers is about variants of a model"),
+        (("--devices", "all", "--model", "m", "--gpu", "h100"), "--gpu h100 is in another"),
+        (("--devices", "0", "--workers", "2", "--model", "m"), "exclude each other"),
+        (("--workers", "5", "--model", "m"), "more than the 4 cores here"),
+        (("--workers", "2", "--gpus-per-variant", "2", "--model", "m"), "exclude each other"),
+        (("--devices", "all", "--model", "toy"), "The toy does not use a GPU"),
+    ],
+)
+def test_words_on_workers_that_make_no_sense(large: Path, words: tuple[str, ...], said: str) -> None:
+    words = tuple(str(large) if word == "m" else word for word in words)
+    done = plan(*words)
+    assert (done.exit_code, said in done.stderr) == (2, True), done.stderr

@@ -21,6 +21,7 @@ def commands(text: str) -> list[list[str]]:
     return [shlex.split(line)[1:] for line in found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["my runs", "plain"])
 def test_every_next_and_reproduce_line_works(qeval, tmp_path, monkeypatch, folder: str) -> None:
     monkeypatch.chdir(tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
+import shutil
 import sys
 import threading
 import time
@@ -48,15 +49,21 @@ def keyed(made, tag):
     return run, lambda cell: read(old[cell.key]), lambda cell: items(old[cell.key])
 
 
+@pytest.fixture(scope="module")
+def some_runs(tmp_path_factory):
+    place = tmp_path_factory.mktemp("some") / "runs"
+    store(place, whole(), id="a", created="2026-01-01T00:00:00+00:00")
+    store(place, keyed(whole(churn=0.2), "b"), id="b", created="2026-01-02T00:00:00+00:00")
+    store(place, whole(n_items=100), id="short", created="2026-01-03T00:00:00+00:00")
+    store(place, whole(tasks=(WIKI,)), id="wiki", created="2026-01-04T00:00:00+00:00")
+    store(place, made_of("other/model"), id="other", created="2026-01-05T00:00:00+00:00")
+    put(place / "damaged" / "run.json", "empty")
+    return place
+
+
 @pytest.fixture
-def site(runs_dir):
-    store(runs_dir, whole(), id="a", created="2026-01-01T00:00:00+00:00")
-    store(runs_dir, keyed(whole(churn=0.2), "b"), id="b", created="2026-01-02T00:00:00+00:00")
-    store(runs_dir, whole(n_items=100), id="short", created="2026-01-03T00:00:00+00:00")
-    store(runs_dir, whole(tasks=(WIKI,)), id="wiki", created="2026-01-04T00:00:00+00:00")
-    store(runs_dir, made_of("other/model"), id="other", created="2026-01-05T00:00:00+00:00")
-    put(runs_dir / "damaged" / "run.json", "empty")
-    return Site(runs_dir)
+def site(some_runs, runs_dir):
+    return Site(shutil.copytree(some_runs, runs_dir))
 
 
 def text(page):
@@ -73,11 +80,13 @@ def test_the_list_has_every_run_the_newest_first_and_links(site):
     assert "<script" not in page
 
 
+@pytest.mark.slow
 def test_each_run_leads_to_the_report_that_the_command_writes(site, qeval, tmp_path):
     qeval("report", "a", "-o", tmp_path / "r.html")
     assert site.page("/report/a", {}) == (200, (tmp_path / "r.html").read_text())
 
 
+@pytest.mark.slow
 def test_two_variants_of_two_runs_are_paired(site):
     status, page = site.page("/compare", {"one": "a/fp16", "other": "b/bnb4"})
     assert status == 200
@@ -150,6 +159,7 @@ def test_no_address_leads_anywhere_else(site, path, runs_dir):
     assert site.page("/compare", {})[0] == 404
 
 
+@pytest.mark.slow
 def test_names_with_html_in_them_are_text(runs_dir):
     made = made_of(NASTY)
     made = changed(made, 1, variant=replace(made[0].results[1].variant, name=NASTY))
@@ -202,6 +212,7 @@ def offered(site):
     return list(dict.fromkeys(values)), [dict(parse_qsl(one)) for one in links]
 
 
+@pytest.mark.slow
 def test_redacted_what_the_list_offers_is_found(secret):
     values, links = offered(secret)
     assert len(values) == 6
@@ -216,6 +227,7 @@ def test_redacted_what_the_list_offers_is_found(secret):
     assert not any("secret" in page for _, page in histories)
 
 
+@pytest.mark.slow
 def test_redacted_fidelity_is_shown_of_a_variant_named_by_its_path(secret, monkeypatch):
     stream = toy.stream(Protocol("prose", "prose"))
     one = measured(stream, variant="awq=/secret/a-4bit")
@@ -235,6 +247,7 @@ def test_redacted_fidelity_is_shown_of_a_variant_named_by_its_path(secret, monke
     assert "secret" not in "".join(page for _, page in pages)
 
 
+@pytest.mark.slow
 def test_redacted_a_refusal_names_no_path(secret, runs_dir):
     values, _ = offered(secret)
     cell = next((runs_dir / "secret-2" / "cells").glob("*")) / "samples.parquet"

@@ -14,6 +14,8 @@ from qeval.base.sizes import DEMO_SIZES
 
 pytestmark = pytest.mark.slow
 
+ROOT = Path(__file__).parents[2]
+
 RUN = ("run", "--model", "toy[items=60]", "--schemes", "fp16,bnb4", "--tasks", "arc_easy:acc,piqa:acc")
 
 
@@ -109,3 +111,62 @@ def test_a_limit_on_a_gpu_that_is_not_here_is_refused_first_and_says_where_it_st
     refused = typed("run", *words, code=2).stderr
     assert said in refused
     assert ("Take it out there" in refused) == (not words or words[0] == "--device")
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("gat", "gate"), ("compare", "show"), ("help", "--help"), ("version", "--version"), ("xyzzy", "")],
+)
+def test_a_word_that_is_no_command_says_what_may_be_meant(qeval, word: str, meant: str) -> None:
+    said = qeval(word, code=2).stderr
+    assert f"No such command {word!r}." in said
+    assert ("Did you mean" in said) == bool(meant)
+    assert f"Did you mean {meant!r}?" in said or not meant
+    if meant:
+        qeval(meant, *[] if meant.startswith("--") else ["--help"])
+
+
+def test_stray_words_of_run_say_where_they_belong(qeval) -> None:
+    assert "A model is named by --model: --model toy" in qeval("run", "toy", code=2).stderr
+    assert "Examples:" in qeval("run", "toy", "--help").stdout
+    said = qeval("run", "--model", "toy", "--schemes", "fp16", "gptq", code=2).stderr
+    assert "takes commas and no blanks: fp16,gptq" in said
+    qeval("run", "--model", "toy", "--schemes", "fp16,gptq")
+
+
+def test_a_policy_of_another_suite_is_told_in_one_sentence(qeval) -> None:
+    qeval(*RUN)
+    said = qeval("gate", "--policy", "leaderboard", code=2).stderr
+    assert "Did you mean 'leaderboard-v1'?" in said
+    said = qeval("gate", "--policy", "leaderboard-v1", code=None).stdout
+    assert said.count("this run has no mmlu, hellaswag, arc_challenge, truthfulqa_mc2, wikitext.") == 1
+
+
+def test_a_report_in_no_known_format_names_all(qeval, tmp_path: Path) -> None:
+    qeval(*RUN)
+    said = qeval("report", "-o", tmp_path / "report.pdf", code=2).stderr
+    assert "Known: .html, .json, .md, .txt." in said
+    qeval("report", "-o", tmp_path / "report.txt")
+
+
+def test_an_import_says_what_to_type_next(typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("qeval.cli.exchange.width", lambda err: 80 if err else None)
+    done = typed("import", ROOT / "docs" / "examples" / "llama2-7b-article.csv")
+    first, *rest = done.stderr.partition("Next: ")[2].splitlines()
+    for command in (first, *rest):
+        typed(*shlex.split(command)[1:], code=None)
+    assert [shlex.split(line)[1] for line in (first, *rest)] == ["report", "gate"]
+
+
+def test_a_toy_costs_nothing_and_says_so(qeval) -> None:
+    assert "--model demo" in qeval("cost", "--model", "toy", "--schemes", "fp16").stderr
+
+
+def test_a_fetch_of_nothing_is_not_silent(qeval, tmp_path: Path) -> None:
+    assert "Nothing was fetched" in qeval("fetch", "--model", "toy", "--to", tmp_path / "mirror").stderr
+
+
+def test_a_toy_is_not_quantised(qeval, tmp_path: Path) -> None:
+    said = qeval("quantize", "--model", "toy", "--scheme", "gptq", "--output", tmp_path / "q", code=2).stderr
+    assert "The toy has no weights to quantise." in said

@@ -8,6 +8,7 @@ import pytest
 
 from qeval.base import layout
 
+pytestmark = pytest.mark.slow
 LONG = "gptq[bits=3,group_size=64,act_order=true]"
 SCHEMES = {
     1: "fp16",

@@ -87,6 +87,7 @@ def test_calibration_is_that_of_a_direct_computation(found):
             assert told == [pytest.approx(tuple(means[at])) for at in sorted(bins)]
 
 
+@pytest.mark.slow
 def test_a_model_as_often_right_as_it_is_sure_has_an_error_of_chance_alone():
     rng = np.random.default_rng(0)
     n = 20_000

@@ -4,8 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from statsmodels.stats.meta_analysis import combine_effects
-from statsmodels.stats.proportion import proportion_confint
 
 from qeval.base.errors import QevalError
 from qeval.compare import stats
@@ -17,12 +15,16 @@ VARIANCES = (0.0004, 0.0009, 0.0001, 0.0016, 0.0025, 0.0002)
 
 
 def test_the_spread_between_groups_is_statsmodels_dersimonian_and_laird():
+    from statsmodels.stats.meta_analysis import combine_effects
+
     effects = combine_effects(np.array(DELTAS), np.array(VARIANCES), method_re="dl")
     assert between_variance(DELTAS, VARIANCES) == pytest.approx(effects.tau2)
     assert effects.tau2 > 0
 
 
 def test_shrinking_weighs_a_group_against_the_common_mean_by_precisions():
+    from statsmodels.stats.meta_analysis import combine_effects
+
     effects = combine_effects(np.array(DELTAS), np.array(VARIANCES), method_re="dl")
     own, common = 1 / np.array(VARIANCES), 1 / effects.tau2
     posterior = (own * DELTAS + common * effects.mean_effect_re) / (own + common)
@@ -75,6 +77,8 @@ def test_without_noise_the_unseen_item_decides():
 @pytest.mark.parametrize("score", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("n", [1, 2, 40])
 def test_wilsons_interval_is_statsmodels(score, n):
+    from statsmodels.stats.proportion import proportion_confint
+
     assert stats.wilson_interval(score, n) == pytest.approx(
         proportion_confint(score * n, n, alpha=0.05, method="wilson"), abs=1e-12
     )

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats as scipy_stats
+import scipy
 
 from qeval.compare.stats.divergence import mean_divergence
 
@@ -15,7 +15,7 @@ def test_equal_documents_by_hand():
     """Three documents of two positions: the plain t interval of their means, on the logarithm."""
     values, documents = [0.1, 0.3, 0.2, 0.6, 0.5, 0.7], [0, 0, 1, 1, 2, 2]
     error = np.array([0.2, 0.4, 0.6]).std(ddof=1) / math.sqrt(3)
-    reach = scipy_stats.t.ppf(0.975, 2) * error / 0.4
+    reach = scipy.stats.t.ppf(0.975, 2) * error / 0.4
     mean, low, high = mean_divergence(values, documents)
     assert mean == pytest.approx(0.4)
     assert (low, high) == pytest.approx((0.4 * math.exp(-reach), 0.4 * math.exp(reach)))
@@ -44,10 +44,11 @@ def test_it_is_the_jackknife_of_documents():
     mean, low, high = mean_divergence(values, number)
     squares = np.square(np.array(sizes) / sum(sizes))
     freedom = squares.sum() ** 2 / np.square(squares).sum() - 1
-    reach = scipy_stats.t.ppf(0.975, freedom) * error / mean
+    reach = scipy.stats.t.ppf(0.975, freedom) * error / mean
     assert (low, high) == pytest.approx((mean * math.exp(-reach), mean * math.exp(reach)))
 
 
+@pytest.mark.slow
 @pytest.mark.rare
 @pytest.mark.parametrize("documents", [20, 62])
 @pytest.mark.parametrize(("between", "tail"), [(0.2, 1.5), (0.5, 1.5), (0.8, 2.0)])
@@ -66,6 +67,7 @@ def test_simulated_coverage(documents, between, tail):
     assert 0.92 <= hits / trials <= 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.rare
 @pytest.mark.parametrize("documents", [20, 62])
 def test_where_few_positions_make_up_the_mean_a_bootstrap_is_no_better(documents):

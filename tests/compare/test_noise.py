@@ -16,7 +16,7 @@ from qeval.compare import noise, spread
 from qeval.compare.evidence import gather, with_baseline
 
 UNKNOWN = "How much of a small change is noise of scoring itself is not known."
-UNMEASURED = f"The noise floor was not measured (--repeat-baseline). {UNKNOWN}"
+UNMEASURED = f"The noise floor was not measured (qeval run --repeat-baseline measures it). {UNKNOWN}"
 
 
 def same(_, samples):
@@ -76,6 +76,7 @@ def test_a_drift_that_all_items_share_is_the_floor() -> None:
     assert found.reach == pytest.approx(math.sqrt(((moved * weight) ** 2).sum()) / weight.sum())
 
 
+@pytest.mark.slow
 def test_the_root_is_the_standard_deviation_of_the_mean_of_a_group() -> None:
     """By simulation: members of 30, 60 and 120 items, each item moved by itself."""
     sizes = {"quiz_algebra": 30, "quiz_biology": 60, "quiz_law": 120}

@@ -45,6 +45,7 @@ def test_the_interval_is_that_of_single_texts_clustered_by_item(row, drawn):
     assert alone[1] - alone[0] < 0.8 * (row.high - row.low)
 
 
+@pytest.mark.slow
 def test_the_interval_is_the_one_computed_directly(row, drawn):
     """Gaffke's bound by drawing: each item, and one unseen as bad as can be, with a weight of its own."""
     base, candidate = drawn

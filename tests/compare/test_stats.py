@@ -238,6 +238,7 @@ def test_without_the_correction_it_would():
     assert passes(328, 0.005, 0.0, 0.005, 0.8, stats.tango_interval) > 0.19
 
 
+@pytest.mark.slow
 def test_power_is_a_few_points_below_what_the_plan_says():
     n = stats.required_n(0.0788, 0.03, 0.95, 0.8)
     assert 0.76 < passes(n, 0.0394, 0.0394, 0.03, 0.9, stats.accuracy_interval) < 0.8

@@ -515,12 +515,14 @@ def test_the_filter_that_judges_and_what_another_would_say_are_shown(qeval, tmp_
     junit, summary = tmp_path / "gate.xml", tmp_path / "summary.md"
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    shown = qeval("gate", run.id, *ALL, "--junit", junit, code=0).stdout
+    shown = qeval("gate", run.id, *ALL, "--junit", junit, code=4).stdout
+    assert "the baseline, scored 0 on all 400 items of sums, so nothing can be lost there" in shown
+    qeval("gate", run.id, *ALL, "--ungated", "sums")
     for text in (
         shown,
         junit.read_text(),
         summary.read_text(),
-        qeval("gate", run.id, *ALL, "--json", code=0).stdout,
+        qeval("gate", run.id, *ALL, "--json", code=4).stdout,
     ):
         assert "sums (exact_match, strict-match)" in text.replace("\\", "")
         assert "it would be 50.00 in 400 items" in text

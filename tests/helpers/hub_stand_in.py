@@ -61,6 +61,7 @@ class Hub:
 
 class _Answers(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer in one piece: its second would wait for the first to be acknowledged
     hub: Hub
 
     def log_message(self, *_: Any) -> None:

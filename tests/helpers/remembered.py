@@ -9,7 +9,9 @@ from typing import Any
 
 def remember(put: Callable[[Any, str, Any], None]) -> None:
     """Read the names in lm-eval's own 14 000 files once, and not for every new cache directory; work out a
-    bound once for the same counts, which simulations ask for many thousand times."""
+    bound once for the same counts, which simulations ask for many thousand times; ask git once of what
+    commit this checkout is."""
+    from qeval.base import installed
     from qeval.compare.stats import accuracies
     from qeval.score.harness import catalogue
 
@@ -17,3 +19,6 @@ def remember(put: Callable[[Any, str, Any], None]) -> None:
     scan, stock = catalogue.scan, catalogue._stock_root()
     known = functools.cache(lambda: scan(stock))
     put(catalogue, "scan", lambda root: known() if root == stock else scan(root))
+    git, here = installed._git, str(installed._CHECKOUT)
+    told = functools.cache(functools.partial(git, here))
+    put(installed, "_git", lambda folder, *words: told(*words) if folder == here else git(folder, *words))

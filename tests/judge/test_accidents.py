@@ -462,3 +462,115 @@ def test_a_word_that_would_do_nothing_is_refused(words, said, qeval, runs_dir, m
     store(runs_dir)
     assert said in qeval(*words, code=2).stderr
     assert not list(tmp_path.glob("*.out"))
+
+
+@pytest.mark.parametrize(("shift", "code"), [(2e-5, 5), (0.05, 0)])
+def test_a_variant_that_differs_by_rounding_alone_is_the_baseline_again(shift, code, qeval, tmp_path) -> None:
+    """As where a flag was passed over and the plain model was scored twice, in batches of other sizes."""
+    for place, name in enumerate(("fp16", "bnb4")):
+        args = {"pretrained": "org/m", "dtype": name}
+        folder = letters(tmp_path / "out" / name, "org/m", n=400, args=args)
+        [file] = folder.glob("samples*")
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        for row in rows:
+            for response in row["resps"]:
+                response[0][0] = str(float(response[0][0]) - place * shift * (row["doc_id"] % 3))
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = gate_import(qeval, tmp_path / "out", "m[dtype=fp16]", code=code).stdout
+    said = "the same numbers, but for rounding, as the baseline on all 400 items"
+    assert (said in found) == (code == 5)
+
+
+# --- nothing was measured -----------------------------------------------------------------------
+
+
+def baseline_with(made, **columns):
+    """The made run, with columns of the baseline's samples as functions of them make them."""
+    run, read, items = made
+    new = lambda samples: replace(samples, **{name: make(samples) for name, make in columns.items()})  # noqa: E731
+    return run, lambda cell: new(read(cell)) if cell.key.startswith("fp16") else read(cell), items
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"value": lambda one: one.value * 0}, "scored 0 on all 400 items of arc"),
+        ({"answer": lambda one: np.full(len(one), "1")}, "gives the same answer to all 400 items of arc"),
+    ],
+)
+def test_a_baseline_that_has_nothing_to_lose_lets_nobody_pass(
+    columns, said, qeval, runs_dir, tmp_path
+) -> None:
+    run = store(runs_dir, baseline_with(whole(), **columns))
+    found = qeval("gate", run, *WIDE, "--allow-inconclusive", "--junit", tmp_path / "j.xml", code=4).stdout
+    assert f"fp16, the baseline, {said}, so nothing can be lost there" in found
+    assert said in (tmp_path / "j.xml").read_text()
+    assert "Allowed by --ungated" in qeval("gate", run, *WIDE, "--ungated", "arc").stdout
+    assert "nothing can be lost" not in qeval("gate", run, *WIDE, "--baseline", "bnb4", code=None).stdout
+
+
+def test_a_published_score_of_0_has_nothing_to_lose(qeval, tmp_path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("variant,task,score,n,model\nfp16,a,0,9000,m\nbnb4,a,0.001,9000,m\n")
+    run = qeval("import", "--scores", table, "--baseline", "fp16").stdout.strip()
+    words = ("gate", run, *WIDE, "--ungated", "nothing")
+    assert "has a score of 0 on all items of a, so nothing can be lost" in qeval(*words, code=None).stdout
+
+
+def test_a_baseline_at_the_level_of_guessing_is_told(qeval, runs_dir) -> None:
+    quarter = lambda one: (np.arange(len(one)) % 4 == 0).astype(float)  # noqa: E731
+    run = store(runs_dir, baseline_with(whole(), value=quarter))
+    found = qeval("gate", run, *WIDE, code=None).stdout
+    assert "fp16, the baseline, scores 25.00 on arc, where guessing scores 25.00" in found
+    assert "guessing scores" not in qeval("gate", store(runs_dir, id="run-2"), *WIDE).stdout
+
+
+def test_contexts_that_were_cut_otherwise_are_not_the_same(qeval, runs_dir) -> None:
+    made = whole()
+    cells = tuple(replace(cell, truncated=3) for cell in made[0].results[0].cells)
+    run = store(runs_dir, changed(made, 0, cells=cells))
+    found = qeval("gate", run, *WIDE, code=5).stdout
+    assert "contexts of arc were cut to fit 3 times for fp16 and 0 times for bnb4" in found
+    assert "Allowed by --ungated" in qeval("gate", run, *WIDE, "--ungated", "arc").stdout
+
+
+def test_a_quantised_baseline_is_told(qeval, runs_dir) -> None:
+    made = whole()
+    provenance = replace(made[0].results[0].provenance, modules={"Linear4bit": 9}, linears=9)
+    run = store(runs_dir, changed(made, 0, provenance=provenance))
+    said = "The baseline, fp16, is itself quantised"
+    assert said in qeval("gate", run, *WIDE).stdout
+    assert said not in qeval("gate", run, *WIDE, "--baseline", "bnb4").stdout
+
+
+def test_perplexity_of_a_few_documents_is_told(qeval, runs_dir) -> None:
+    few = store(runs_dir, whole(tasks=(WIKI,), n_items=3))
+    assert "wiki is decided by 3 documents" in qeval("gate", few, "--max-ppl-ratio", "9", code=None).stdout
+
+
+# --- what an earlier gate left ------------------------------------------------------------------
+
+
+def test_files_of_an_earlier_gate_do_not_stay_where_a_later_one_comes_to_no_verdict(
+    qeval, runs_dir, tmp_path
+) -> None:
+    run = store(runs_dir)
+    junit, badge = tmp_path / "j.xml", tmp_path / "b.json"
+    words = ("--junit", junit, "--badge", badge)
+    qeval("gate", run, *WIDE, *words)
+    assert "pass" in badge.read_text()
+    for bad in (
+        ("gate", "nowhere", *WIDE),
+        ("gate", run, "--max-drop", "x"),
+        ("gate", run, *WIDE, "--baseline", "q"),
+    ):
+        assert qeval(*bad, *words, code=None).exit_code in {1, 2}
+        assert "no verdict" in badge.read_text()
+        assert 'errors="1"' in junit.read_text()
+        qeval("gate", run, *WIDE, *words)
+        assert 'errors="0"' in junit.read_text()
+    qeval("gate", "nowhere", *WIDE, "--junit", tmp_path / "new.xml", code=1)
+    assert not (tmp_path / "new.xml").exists()
+    before = badge.read_text()
+    qeval("gate", run, *WIDE, "--junit", badge, "--badge", badge, code=2)
+    assert badge.read_text() == before

@@ -42,6 +42,16 @@ def same_numbers(made):
     return run, lambda cell: read(replace(cell, key=cell.key.replace("bnb4", "fp16"))), items
 
 
+def nothing_right(made):
+    run, read, items = made
+    return run, edited(read, "fp16-arc", value=np.zeros(400)), items
+
+
+def cut(made):
+    cells = tuple(replace(cell, truncated=3) for cell in made[0].results[0].cells)
+    return changed(made, 0, cells=cells)
+
+
 def unproved(made):
     cells = tuple(replace(cell, unproved=("Nobody knows how many.",)) for cell in made[0].results[1].cells)
     return changed(made, 1, cells=cells)
@@ -157,6 +167,20 @@ def case(name: str, runs_dir: Path, tmp_path: Path) -> tuple[str, ...]:
             store(runs_dir, same_numbers(whole())),
             *WIDE,
             "--allow-identical",
+        ),
+        "a baseline that has nothing right in a task, or one answer to all of it": lambda: (
+            store(runs_dir, nothing_right(whole())),
+            *WIDE,
+        ),
+        "the same with `--ungated TASK` (a baseline with nothing to lose)": lambda: (
+            store(runs_dir, nothing_right(whole())),
+            *WIDE,
+            "--ungated",
+            "arc",
+        ),
+        "contexts that were cut to fit for one of two variants alone": lambda: (
+            store(runs_dir, cut(whole())),
+            *WIDE,
         ),
         "a candidate that its scheme left mostly plain": lambda: (store(runs_dir, plain(whole())), *WIDE),
         "the same with `--allow-inconclusive` only": lambda: (

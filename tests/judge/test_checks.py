@@ -80,6 +80,12 @@ CASES = {
         Exit.MISSING,
         "the same numbers as the baseline on all 300 items of arc: is this the same model?",
     ),
+    "something_can_be_lost": (
+        lambda made: (made[0], edited(made[1], "fp16-arc", value=np.zeros(300)), made[2]),
+        {"ungated": ("arc",)},
+        Exit.INCONCLUSIVE,
+        "fp16, the baseline, scored 0 on all 300 items of arc, so nothing can be lost there",
+    ),
     "weights_are_quantised": (
         lambda made: provenance(made, **PLAIN),
         {"allow_unquantised": True},

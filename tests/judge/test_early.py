@@ -59,6 +59,7 @@ def test_the_chance_of_a_false_stop_is_divided_among_the_watches() -> None:
     assert {watch.rule.confidence for watch in state} == {0.95}
 
 
+@pytest.mark.slow
 def test_a_variant_at_every_limit_of_ten_tasks_is_stopped_in_a_twentieth_of_runs() -> None:
     random = np.random.default_rng(11)
     runs, items, margin = 400, 300, 0.02
@@ -187,6 +188,7 @@ def policy_file(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_a_run_with_a_gate_stops_the_ruined_variant_and_the_gate_fails_it(qeval, policy_file: Path) -> None:
     words = (
         "run",

@@ -735,6 +735,7 @@ def drawn_pairs(rng, sizes, loss, gain):
 MANY = pytest.param((5, 20, 100) * 10, marks=pytest.mark.slow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gain", [0.0, 0.06])
 @pytest.mark.parametrize("sizes", [(20,), (100,), (500,), (2000,), (20,) * 3, MANY])
 def test_a_candidate_at_the_margin_passes_no_more_often_than_promised(sizes, gain):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from factories import ARC, QUIZ, WIKI, conclude, make_run, without_cell
 from hypothesis import HealthCheck, given, settings
@@ -27,6 +28,8 @@ FAULTS = (
     "limited",
     "unproved",
     "plain",
+    "nothing to lose",
+    "cut",
 )
 LIMITS = st.sampled_from([{"max_drop": 60.0}, {"max_drop": 0.5}, {"max_ppl_ratio": 1.5}])
 RULES = st.builds(
@@ -69,6 +72,7 @@ def built(n_variants, tasks, fault):
         "model": {"variant": replace(last.variant, model="other")},
         "weights": {"provenance": replace(last.provenance, revision="1" * 40)},
         "plain": {"provenance": replace(last.provenance, quantised_share=0.59)},
+        "cut": {"cells": (replace(last.cells[0], truncated=7), *last.cells[1:])},
         "unproved": {"cells": (replace(last.cells[0], unproved=("Nobody knows.",)), *last.cells[1:])},
     }
     if fault in changes:
@@ -78,7 +82,15 @@ def built(n_variants, tasks, fault):
     if fault in ("identical", "copied"):
         plain, task = read, last.cells[0].task.name if fault == "copied" else ""
         read = lambda cell: plain(replace(cell, key=cell.key.replace(f"{name}-{task}", f"fp16-{task}")))  # noqa: E731
+    if fault == "nothing to lose":
+        whole = read
+        read = lambda cell: nothing_right(whole(cell)) if cell.key.startswith("fp16") else whole(cell)  # noqa: E731
     return run, read
+
+
+def nothing_right(samples):
+    """The samples of a baseline that answers nothing right; perplexities as they are."""
+    return replace(samples, value=np.minimum(samples.value, 0.0))
 
 
 def holds(case) -> bool:
@@ -109,6 +121,8 @@ def holds(case) -> bool:
         "copied": policy.allow_identical and "--allow-identical" in said,
         "limited": policy.allow_limited and "--allow-limited" in said,
         "unproved": bool(policy.ungated) and "--ungated" in said,
+        "nothing to lose": bool(policy.ungated) and "--ungated" in said,
+        "cut": bool(policy.ungated) and "--ungated" in said,
         "plain": policy.allow_unquantised and "--allow-unquantised" in said,
     }
     names = {result.variant.name for result in run.results[1:]}
@@ -147,6 +161,7 @@ WITNESSES = {
     "every_rule_concerns_somebody": (2, (ARC,), "none", Policy((WIDE, replace(WIDE, variants="awq")))),
     "one_model": (2, (ARC,), "model", Policy((WIDE,))),
     "not_the_baseline_again": (2, (ARC,), "identical", Policy((WIDE,))),
+    "something_can_be_lost": (2, (ARC,), "nothing to lose", Policy((WIDE,), allow_inconclusive=True)),
     "weights_are_quantised": (2, (ARC,), "plain", Policy((WIDE,), allow_inconclusive=True)),
 }
 

@@ -153,6 +153,7 @@ def outputs(made):
     return built, {name: one.render(built, Options()) for name, one in formats().items()}
 
 
+@pytest.mark.slow
 def test_every_report_tells_texts_beside_items_and_only_where_some_are_shared():
     built, told = outputs(clustered((ARC, QUIZ, TRUTH)))
     assert all("120 in 30 texts" in text for name, text in told.items() if name != ".json")
@@ -175,6 +176,7 @@ def test_a_run_of_one_variant_tells_the_texts_that_its_cells_store():
     assert " texts" not in told[".txt"]
 
 
+@pytest.mark.slow
 def test_files_for_machines_tell_texts(tmp_path):
     run, read, read_items = clustered((ARC, TRUTH))
     evidence = gather(run, read)

@@ -26,6 +26,7 @@ def unfinished(run, kept):
     return replace(run, results=tuple(results))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "part", [slice(1), slice(1, None), slice(-2)], ids=["one task", "but one", "but two"]
 )

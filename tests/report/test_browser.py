@@ -625,6 +625,45 @@ def test_one_colour_a_variant_everywhere(browser):
     assert len(set(browser.execute_script(script))) == 1
 
 
+def test_bars_of_a_choice_have_the_colour_of_their_variant(browser):
+    browser.execute_script("document.querySelector('details.flip').open = true")
+    settled(browser)
+    colours = browser.execute_script("""const table = document.querySelector('table.choices');
+        const spots = [...table.querySelectorAll('thead .swatch')].map(
+            node => getComputedStyle(node).backgroundColor);
+        const bars = [...table.querySelectorAll('tbody tr:first-child td')].map(
+            cell => cell.querySelector('rect')).map(n => n && getComputedStyle(n).fill);
+        return [spots, bars]""")
+    spots, bars = colours
+    assert len(spots) > 1
+    assert [bar or spot for spot, bar in zip(spots, bars, strict=True)] == spots
+
+
+@pytest.mark.parametrize("width", [360, 900])
+def test_the_average_is_seen_whole_and_a_shadow_says_that_there_is_more(browser, width):
+    look(browser, width, "light")
+    settled(browser)
+    seen = """const box = node => node.getBoundingClientRect();
+        return [...document.querySelectorAll(arguments[0])].filter(node => {
+            if (!node.innerText.trim()) return false;
+            const text = document.createRange(); text.selectNodeContents(node);
+            const [at, place] = [box(text), box(node.closest('.scroll'))];
+            const first = box(node.closest('tr').cells[0]);
+            return at.right > place.right + 0.5 || at.left < first.right - 0.5;
+        }).map(node => node.innerText)"""
+    for shown in ("#decision [data-delta]", ".summary .average .pair"):
+        assert texts(browser, shown)
+        assert browser.execute_script(seen, shown) == []
+    if width > 600:
+        assert browser.execute_script(seen, "#decision [data-worst]") == []
+    more = """const done = arguments[arguments.length - 1];
+        const place = document.querySelector('.summary').closest('.scroll');
+        place.scrollLeft = arguments[0];
+        setTimeout(() => done(place.classList.contains('on')), 200)"""
+    assert browser.execute_async_script(more, 0)
+    assert not browser.execute_async_script(more, 99999)
+
+
 def table_of(browser, selector):
     """What the rows of a table show: variant, verdict, difference, worst task, ratio."""
     script = """return [...document.querySelectorAll(arguments[0] + ' tbody tr')].map(row => [

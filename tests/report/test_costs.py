@@ -41,12 +41,14 @@ def texts(run: Run, context: Context) -> list[str]:
     return [terminal.costs(run), render_markdown(context), render_html(context)]
 
 
+@pytest.mark.slow
 def test_every_form_says_how_costs_were_found():
     for text in texts(*measured("H100", "H100")):
         for note in (*NOTES, "Measured on H100."):
             assert text.count(note) == 1
 
 
+@pytest.mark.slow
 def test_costs_of_different_hardware_are_marked_everywhere():
     for text in texts(*measured("H100", "A10")):
         assert "Measured on different hardware, so not comparable: H100; A10." in text

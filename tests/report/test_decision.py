@@ -69,6 +69,7 @@ def test_all_intervals_share_an_axis_with_the_margin_and_what_is_far_off_is_mark
         assert (entry.span.dot < table.scale.zero) == (one.delta < 0) or entry.span.dot == table.scale.zero
 
 
+@pytest.mark.slow
 def test_the_title_states_what_was_found():
     run, read, items = mixed()
     made = built(run, read, items)
@@ -80,6 +81,7 @@ def test_the_title_states_what_was_found():
     assert "<title>Release 7 · toy</title>" in render_html(named)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", ["done", "partial"])
 def test_a_variant_that_lacks_a_task_is_no_equivalent_one(status):
     run, read, items = make_run(3, (ARC, TRUTH), 4000, seed=1, churn=0.0)
@@ -98,7 +100,8 @@ def test_a_variant_that_lacks_a_task_is_no_equivalent_one(status):
         == {
             "done": "Not scored although the baseline has it, so the variant cannot be summed up:"
             " bnb4 truth.",
-            "partial": "Not finished, so some tasks are missing: bnb4.",
+            "partial": "Not finished, so some tasks are missing: bnb4. The same qeval run goes on where it"
+            " stopped.",
         }[status]
     )
 
@@ -144,6 +147,7 @@ def everything(made):
     )
 
 
+@pytest.mark.slow
 def test_each_caution_is_said_once_in_every_format():
     run, read, items = mixed(n_items=40, n_available=100)
     toy = "This is the toy model: every number here is invented."
@@ -180,7 +184,39 @@ def test_what_did_not_run_or_end_is_a_caution():
     failed = Result(run.results[1].variant, "failed", error="No kernel.")
     partial = replace(run.results[2], status="partial")
     found = cautions(gather(replace(run, results=(run.results[0], failed, partial, run.results[3])), read))
-    assert found.first[:2] == ("Did not run: bnb4.", "Not finished, so some tasks are missing: gptq.")
+    went_on = "Not finished, so some tasks are missing: gptq. The same qeval run goes on where it stopped."
+    assert found.first[:2] == ("Did not run: bnb4.", went_on)
+
+
+@pytest.mark.parametrize(
+    ("source", "remedy"),
+    [("qeval", "Add another one to --schemes and run again."), ("lm-eval", "qeval report RUN RUN.")],
+)
+def test_a_report_on_one_variant_speaks_of_no_difference(source, remedy):
+    run, read, items = make_run(1, (ARC, WIKI), 20)
+    made = built(replace(run, source=source), read, items)
+    assert len(made.cautions.every) == 1
+    assert made.cautions.first[0].endswith(remedy)
+    page = render_html(made)
+    told = page[: page.index('id="reading"')].split("</style>")[1]
+    assert [
+        told.count(words) for words in ("Bars: the interval", "Δ from", "noise floor", "dotted line")
+    ] == [0] * 4
+    assert "<span>Scores. " in told
+
+
+def test_the_limit_of_a_run_is_named_where_it_has_one():
+    run, read, _ = mixed(n_items=40, n_available=100)
+    limited = replace(run, settings=replace(run.settings, limit=40))
+    told = [" ".join(cautions(gather(one, read)).first) for one in (run, limited)]
+    assert ["Without --limit, qeval run scores all of them." in text for text in told] == [False, True]
+
+
+def test_an_option_of_a_sentence_is_not_broken_in_two_on_the_page():
+    run, read, items = make_run(2, (ARC,), 20)
+    assert '(qeval run <span class="keep">--repeat-baseline</span> measures it)' in render_html(
+        built(run, read, items)
+    )
 
 
 @pytest.mark.parametrize("name", ["bnb4", "gptq", "awq"])
@@ -309,6 +345,7 @@ def test_a_failed_baseline_and_a_failed_variant_are_nobodys_reference():
     assert list(against(gather(replace(run, results=(broken, *run.results[1:])), read))) == []
 
 
+@pytest.mark.slow
 def test_the_page_holds_the_report_against_each_reference(monkeypatch):
     monkeypatch.setattr("qeval.report.formats.asides.PLAIN", 10**9)
     run, read, items = make_run(4, TASKS, 120, seed=5, effect=-0.02)
@@ -334,6 +371,7 @@ def test_the_decision_table_is_data_too():
     assert table["gptq"]["worst"]["delta"] == min(tasks[name] for name in ("arc", "quiz", "truth"))
 
 
+@pytest.mark.slow
 def test_of_very_many_variants_no_pairs_are_compared_with_the_page():
     """Their number grows with the square; `--baseline` makes a page against another one."""
     run, read, items = make_run(MOST, (ARC,), 40, seed=5)

@@ -26,12 +26,14 @@ def words(path: Path) -> str:
     return DRAWING.sub("<svg></svg>", path.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_there_is_one_of_published_scores_for_each_model(rendered):
     names = {path.stem for path in rendered[1]}
     assert set(example.MODELS) <= names
     assert ("demo" in names) == (example.EXAMPLES / example.STORED).is_dir()
 
 
+@pytest.mark.slow
 def test_golden_examples_are_committed_as_rendered(rendered):
     for path in rendered[1]:
         committed = example.EXAMPLES / path.name
@@ -39,6 +41,7 @@ def test_golden_examples_are_committed_as_rendered(rendered):
         assert words(path) == words(committed), f"{committed} is out of date: make golden"
 
 
+@pytest.mark.slow
 def test_the_charts_that_the_markdown_shows_are_there(rendered):
     for path in rendered[1]:
         if path.suffix == ".md":
@@ -48,6 +51,7 @@ def test_the_charts_that_the_markdown_shows_are_there(rendered):
                 assert shown == re.findall(r"<text[^>]*>([^<]*)</text>", (path.parent / name).read_text())
 
 
+@pytest.mark.slow
 def test_the_articles_averages_are_in_the_published_example(rendered):
     text = (rendered[0] / "llama2-13b.html").read_text(encoding="utf-8")
     for average in ("58.66", "58.03", "56.90"):

@@ -65,6 +65,7 @@ def context(evidence):
     return build(evidence, lambda _: {})
 
 
+@pytest.mark.slow
 def test_the_page_shows_all_of_it_and_runs_none_of_it(context):
     page = render_html(context)
     assert "<script>alert" not in page

@@ -139,6 +139,7 @@ def test_items_that_only_one_side_has_are_refused():
         explore(gather(run, edited(read, other, key=keys)), items)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", [300_000, 500_000])
 def test_the_budget_holds_and_is_shared_fairly(budget):
     run, read, _ = make_run(3, n_items=3000, churn=0.5, seed=3)

@@ -322,6 +322,7 @@ def test_a_variant_that_never_had_a_number_is_in_every_format():
     assert any(row["variant"] == "gptq" and "did not run" in row["lacks"] for row in documents.rows(found))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [40, 60, 80])
 def test_it_fits_whatever_the_digits_and_however_many_runs(width):
     made = make_run(2, n_items=40, seed=1)

@@ -77,6 +77,7 @@ def embedded(html):
     return json.loads(found[1])
 
 
+@pytest.mark.slow
 def test_the_page_is_well_formed_and_names_no_other_place():
     html = render_html(rendered(leaderboard(0.02)))
     page = Structure(html)
@@ -91,6 +92,7 @@ def test_the_page_is_well_formed_and_names_no_other_place():
     assert not [name for name, _ in page.attributes if name.startswith("on") or name == "style"]
 
 
+@pytest.mark.slow
 def test_every_row_and_variant_stands_in_the_table_with_its_numbers():
     context = rendered(make_run(3, n_items=200, effect=-0.1, seed=4))
     rows = [column.row.id for column in context.columns]
@@ -108,6 +110,7 @@ def test_every_row_and_variant_stands_in_the_table_with_its_numbers():
     assert all(figure.interval in html for figure in line.figures)
 
 
+@pytest.mark.slow
 def test_a_judged_row_shows_its_limit_and_the_reason_names_the_interval_that_decided():
     policy = Policy((Rule(tasks="arc", max_drop=2.0),), source="policy.toml")
     made = make_run(2, n_items=300, effect=-0.05, seed=1)
@@ -123,6 +126,7 @@ def test_a_judged_row_shows_its_limit_and_the_reason_names_the_interval_that_dec
         assert "policy.toml" in text
 
 
+@pytest.mark.slow
 def test_every_interval_of_a_page_has_one_confidence():
     policy = Policy((Rule(tasks="arc", max_drop=2.0),))
     context = rendered(make_run(3, n_items=300, effect=-0.05, seed=1), policy)
@@ -151,6 +155,7 @@ def test_an_advisory_rule_alone_is_marked_as_advice():
     assert "(advisory)</span>" in render_html(context)
 
 
+@pytest.mark.slow
 def test_forgiveness_is_printed():
     policy = Policy((Rule(max_drop=1.0),), allow_limited=True, allow_inconclusive=True)
     context = rendered(make_run(2, n_items=50), policy)
@@ -246,6 +251,7 @@ def bad_runs():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(bad_runs()))
 def test_a_bad_run_gives_a_report_that_says_so(name):
     made, changes, says = bad_runs()[name]
@@ -257,6 +263,7 @@ def test_a_bad_run_gives_a_report_that_says_so(name):
     assert says in render_markdown(context, short=True).replace("\\", "")
 
 
+@pytest.mark.slow
 def test_tasks_that_only_some_variants_have_are_shown_as_missing():
     made = make_run(3, n_items=40)
     run = without_cell(made[0], "bnb4", "arc")
@@ -329,6 +336,7 @@ def test_the_short_form_has_five_columns_at_most_and_keeps_the_worst(variants):
     assert "more rows stand" not in render_markdown(rendered((run, lost, items)))
 
 
+@pytest.mark.slow
 def test_charts_are_written_beside_the_markdown(tmp_path):
     text = render_markdown(rendered(make_run(3, n_items=60)), assets=tmp_path / "assets")
     paths = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)
@@ -336,6 +344,7 @@ def test_charts_are_written_beside_the_markdown(tmp_path):
     assert all((tmp_path / path).read_text().startswith("<svg") for path in paths)
 
 
+@pytest.mark.slow
 def test_the_charts_paths_hold_from_where_the_report_lies(tmp_path):
     (tmp_path / "a b").mkdir()
     (tmp_path / "reports").mkdir()

@@ -75,6 +75,7 @@ def test_every_field_of_a_record_is_a_key_that_is_always_there(made: ModuleType,
     assert set(rules["required"]) == set(rules["properties"])
 
 
+@pytest.mark.slow
 def test_a_variant_that_was_stopped_early_is_valid_and_an_unknown_status_is_not(made: ModuleType) -> None:
     run, read, _ = make_run(2, n_items=10)
     stopped = replace(

@@ -69,8 +69,7 @@ def test_one_sentence_says_that_nothing_is_shown_or_what_is():
     (said,) = sentences(unspoilt, ["bnb4", "gptq"])
     most = min(unspoilt, key=lambda one: one.value)
     assert said == (
-        "quiz: no loss or gain is proved in any of its 3 subjects for any variant. The largest loss "
-        "measured: "
+        "quiz: no loss or gain is shown in any of its 3 subjects for any variant. The largest loss measured: "
         f"{most.variant} in {most.subject} ({most.delta}; {most.interval})."
     )
     cell = next(cell for cell in run.results[2].cells if cell.task.name == "quiz_law")
@@ -81,7 +80,7 @@ def test_one_sentence_says_that_nothing_is_shown_or_what_is():
     spoilt = subjects(gather(run, edited(read, cell.key, answer=answer, value=value)))
     (said,) = sentences(spoilt, ["bnb4", "gptq"])
     (law,) = [one for one in spoilt if (one.variant, one.subject) == ("gptq", "law")]
-    worst = f"most in law ({law.delta}; {law.interval})"
-    others = "For the others no loss or gain is proved in any subject, once all are corrected for."
-    assert said == f"quiz, 3 subjects: gptq loses in 1 of them, {worst}. {others}"
+    worst = f"law ({law.delta} measured; {law.interval})"
+    others = "For the others none is proved in any subject, once all are corrected for."
+    assert said == f"quiz: gptq: a loss is proved in 1 of 3: {worst}. {others}"
     assert [one.claim for one in spoilt if one.variant == "gptq"] == [0, 0, -1]

@@ -14,6 +14,7 @@ from qeval.report.formats import terminal
 from qeval.report.formats.html import render_html
 from qeval.report.formats.markdown import render_markdown
 
+pytestmark = pytest.mark.slow
 POLICY = Policy(
     (
         Rule(max_drop=6.0),

@@ -68,11 +68,13 @@ def test_after_the_fact_and_again_once_something_is_lost(qeval, runs_dir):
     assert {one.key for one in stored.measured(run_of(runs_dir))} == {one.key for one in whole}
 
 
+@pytest.mark.slow
 def test_another_baseline_has_nothing_of_the_firsts(qeval):
     qeval(*TOY, "--fidelity", "prose")
     assert json.loads(qeval("show", "--json", "--baseline", "bnb4").stdout)["fidelity"] == []
 
 
+@pytest.mark.slow
 def test_none_and_words_that_are_no_protocol(qeval):
     qeval(*TOY, "--fidelity", "none")
     assert json.loads(qeval("show", "--json").stdout)["fidelity"] == []
@@ -81,6 +83,7 @@ def test_none_and_words_that_are_no_protocol(qeval):
     assert "is no amount" in qeval(*TOY, "--fidelity", "prose", "--fidelity-cache-limit", "5", code=2).stderr
 
 
+@pytest.mark.slow
 def test_a_run_of_others_is_refused(qeval, runs_dir, tmp_path):
     (tmp_path / "scores.csv").write_text("variant,task,score,n\nfp16,arc,50,100\nbnb4,arc,49,100\n")
     from qeval.ask.fidelity import FidelityWish
@@ -94,6 +97,7 @@ def test_a_run_of_others_is_refused(qeval, runs_dir, tmp_path):
         measure_run(place, FidelityWish(parse("prose")), Places(tmp_path), lambda *_: None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_text("{}")])
 def test_what_nothing_proves_to_be_the_same_is_not_measured(qeval, runs_dir, damage):
     qeval(*TOY)
@@ -105,6 +109,7 @@ def test_what_nothing_proves_to_be_the_same_is_not_measured(qeval, runs_dir, dam
     assert stored.measured(run_of(runs_dir)) == ()
 
 
+@pytest.mark.slow
 def test_a_variant_without_cells_is_not_measured(qeval, runs_dir):
     qeval(*TOY)
     place = Store(runs_dir).open(None)

@@ -179,7 +179,8 @@ def test_the_run_its_report_and_its_gate_state_the_floor(qeval, tmp_path: Path) 
     qeval("report", "-o", tmp_path / "r.md", "--short")
     assert FLOOR in (tmp_path / "r.md").read_text()
     assert (
-        "The noise floor was not measured (--repeat-baseline)." in qeval("show", "--baseline", "rtn").stdout
+        "The noise floor was not measured (qeval run --repeat-baseline measures it)."
+        in qeval("show", "--baseline", "rtn").stdout
     )
 
 
@@ -187,7 +188,7 @@ def test_a_plan_names_margins_below_twice_the_floor(qeval, tmp_path: Path) -> No
     assert "noise" not in qeval("plan", "--tasks", "arc_challenge").stdout
     qeval(*ASKED)
     told = qeval("plan", "--from", "toy", "--max-drop", 3, code=None).stdout
-    assert "The noise floor was not measured (--repeat-baseline)." in told
+    assert "The noise floor was not measured (qeval run --repeat-baseline measures it)." in told
     qeval(*ASKED, "--repeat-baseline")
     reach = {
         one["task"]: one["reach"]

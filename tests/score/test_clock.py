@@ -61,7 +61,7 @@ def test_what_nobody_uses_is_not_imported_and_is_there_all_the_same() -> None:
     code = (
         "import sys\n"
         "from qeval.score import worker\n"
-        "worker._import()\n"
+        "worker.import_libraries()\n"
         "assert 'lm_eval.models.huggingface' in sys.modules\n"
         "assert 'sklearn' not in sys.modules\n"
         "from sklearn.metrics import f1_score\n"  # which lm-eval calls for some metrics

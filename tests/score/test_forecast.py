@@ -16,7 +16,7 @@ from qeval.base.records import Variant
 from qeval.base.work import Counted, Work
 from qeval.load import rates
 from qeval.load.schemes import SCHEMES, parse_schemes
-from qeval.score import forecast, probe, prospect
+from qeval.score import counting, forecast, probe, prospect
 
 LLAMA = forecast.Shape(6.476e9, 4096, 11008, 32, 49152)
 PACKING = Packing("h100", 0, 16384, 16, 4, compiled=True, by_block=True)
@@ -207,6 +207,22 @@ def test_names_that_a_person_writes() -> None:
     assert rates.named("A100_40GB") is rates.GPUS["a100-40gb"]
     with pytest.raises(UsageError, match="No figures are known for a GPU 'h10'"):
         rates.named("h10")
+
+
+def test_what_the_first_worker_imports_is_seen_by_the_clock_and_further_ones_import_as_they_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    imported: list[str] = []
+    monkeypatch.setattr(counting, "import_libraries", lambda: imported.append("all"))
+    counting.tell(counting.Asked((), "h100"))
+    assert not imported  # whose host has figures
+    counting.tell(counting.Asked((), rates.HERE))
+    assert imported == ["all"]
+    speed = forecast.of_cpu(1e11, 7.0, further=2.0)
+    nothing = Counted({}, Work(), Work())
+    begin = [forecast.whole(nothing, 1, speed, {}, first=first)["imports"] for first in (True, False)]
+    assert begin == [7.0, 2.0]
+    assert forecast.of_cpu(1e11, 7.0).further == 7.0
 
 
 @pytest.mark.torch

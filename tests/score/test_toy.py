@@ -41,6 +41,7 @@ def test_an_answer_is_the_best_choice_and_its_value_says_whether_it_is_right() -
     np.testing.assert_array_equal(samples.value == 1, samples.answer == samples.gold)
 
 
+@pytest.mark.slow
 def test_fewer_bits_cost_more() -> None:
     task = Task("hellaswag", "acc_norm")
     means = [

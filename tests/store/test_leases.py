@@ -176,3 +176,32 @@ def test_shards_are_taken_by_leases_where_they_are_given(holders: Holders, tmp_p
     assert not two.begin(5), "it killed too many"
     two.close()
     assert not a_book("three").begin(5), "that somebody looked at it heals nothing"
+
+
+def test_what_is_told_at_once_is_not_written_over_by_an_older_beat(tmp_path: Path) -> None:
+    """A beat that the disk holds up says what it knew before; what is told meanwhile comes after it."""
+    held_up, go = threading.Event(), threading.Event()
+
+    class Slow(Holders):
+        def write(self, holder: Holder) -> None:
+            if threading.current_thread() is one._thread and not held_up.is_set():
+                held_up.set()
+                assert go.wait(120)
+            super().write(holder)
+
+    holders = Slow(tmp_path)
+    one = Beating(holders, 8.0, "me")
+    one.holder = msgspec.structs.replace(one.holder, seconds=0.1)
+    one.begin()
+    assert held_up.wait(120)
+    one.holder = msgspec.structs.replace(one.holder, seconds=8000.0)  # no other beat comes to mend it
+    telling = threading.Thread(target=lambda: one.tell(total=7, now=True))
+    telling.start()
+    telling.join(0.3)  # which it ends within only if it overtakes
+    go.set()
+    telling.join(120)
+    one._over.set()
+    one._thread.join(120)
+    found = holders.read("me")
+    assert found is not None
+    assert found.total == 7

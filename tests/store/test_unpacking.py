@@ -45,6 +45,7 @@ def test_it_is_as_long_as_its_texts(texts: list[str], lists: list[list[str]], mo
         raise AssertionError("a text was overlooked")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["prompt", "choices", "doc"])
 def test_few_bytes_of_a_terabyte_are_told_at_once(name: str) -> None:
     column: pa.Array = repeated("x" * 10_000_000, 100_000)

@@ -18,10 +18,21 @@ def shrink(deltas: Sequence[float], variances: Sequence[float]) -> tuple[float, 
     if len(deltas) <= 1:
         return tuple(deltas)
     between = between_variance(deltas, variances)
-    weights = [1 / (variance + between) for variance in variances]
-    mean = sum(w * d for w, d in zip(weights, deltas, strict=True)) / sum(weights)
+    mean = _mean(deltas, variances, between)
     pairs = zip(deltas, variances, strict=True)
     return tuple(mean + (delta - mean) * between / (between + variance) for delta, variance in pairs)
+
+
+def common_mean(deltas: Sequence[float], variances: Sequence[float]) -> float:
+    """The precision-weighted mean that `shrink` draws these differences to; of one, that one. There must be
+    one at least."""
+    between = between_variance(deltas, variances) if len(deltas) > 1 else 0.0
+    return _mean(deltas, variances, between)
+
+
+def _mean(deltas: Sequence[float], variances: Sequence[float], between: float) -> float:
+    weights = [1 / (variance + between) for variance in variances]
+    return sum(w * d for w, d in zip(weights, deltas, strict=True)) / sum(weights)
 
 
 def settled(errors: Sequence[float], sizes: Sequence[int]) -> tuple[float, ...]:

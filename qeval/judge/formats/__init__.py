@@ -7,17 +7,18 @@ text.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import os
 import pkgutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qeval.base.errors import UsageError
+from qeval.base.errors import QevalError, UsageError
 from qeval.base.files import disk_errors, write_text
 
 if TYPE_CHECKING:
@@ -26,11 +27,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Format:
-    """A way to show a gate. `help` says what its file is for, as an option; "" where it has none."""
+    """A way to show a gate. `help` says what its file is for, as an option; "" where it has none. `unjudged`
+    shows a gate that came to no verdict, and why not, by a sentence."""
 
     name: str
     render: Callable[[Outcome], str]
     help: str = ""
+    unjudged: Callable[[str], str] | None = None
 
 
 @functools.cache
@@ -61,6 +64,22 @@ def publish(outcome: Outcome, files: Mapping[str, Path]) -> None:
 
         for line in github_annotations(outcome):
             print(line, file=sys.stderr)  # noqa: T201 - the runner reads commands from both streams
+
+
+@contextlib.contextmanager
+def never_stale(files: Mapping[str, Path]) -> Iterator[None]:
+    """Where an error comes before a verdict, say so in the files that were asked for: what an earlier gate
+    left there would be read as the verdict of this one."""
+    try:
+        yield
+    except QevalError as error:
+        several = len({path.resolve() for path in files.values()}) < len(files)  # that is the error
+        for name, path in files.items():
+            show = formats()[name].unjudged
+            if show is not None and path.is_file() and not several:
+                with contextlib.suppress(QevalError):  # the first error is the one to be told
+                    write_text(path, show(error.message))
+        raise
 
 
 def _refuse_one_for_two(files: Mapping[str, Path]) -> None:

@@ -9,6 +9,7 @@ from qeval.judge.formats import Format
 from qeval.judge.formats.cells import ORDER
 from qeval.judge.gate import NOT_JUDGED, Outcome
 
+_LABEL = "quantisation"
 _COLOURS = {
     "FAIL": "red",
     "MISSING": "lightgrey",
@@ -18,7 +19,7 @@ _COLOURS = {
 }
 
 
-def badge(outcome: Outcome, label: str = "quantisation") -> str:
+def badge(outcome: Outcome, label: str = _LABEL) -> str:
     """JSON for a shields.io endpoint badge: every variant's verdict, in the colour of the worst."""
     found = outcome.verdicts
     worst = min(found.values(), key=[*ORDER, NOT_JUDGED].index, default=NOT_JUDGED)
@@ -32,9 +33,17 @@ def badge(outcome: Outcome, label: str = "quantisation") -> str:
         message += " (with exceptions)"
     if outcome.invented:
         message += " (invented numbers)"
-    return json.dumps(
-        {"schemaVersion": 1, "label": label, "message": message, "color": _COLOURS[worst]}, ensure_ascii=False
-    )
+    return _document(label, message, _COLOURS[worst])
+
+
+def _document(label: str, message: str, colour: str) -> str:
+    made = {"schemaVersion": 1, "label": label, "message": message, "color": colour}
+    return json.dumps(made, ensure_ascii=False)
+
+
+def _unjudged(_: str) -> str:
+    """A badge where there is no verdict; why is too long for one."""
+    return _document(_LABEL, "no verdict", _COLOURS[NOT_JUDGED])
 
 
 def _excepted(outcome: Outcome) -> bool:
@@ -44,4 +53,4 @@ def _excepted(outcome: Outcome) -> bool:
     return limited or undecided or any(one.startswith("Allowed by") for one in outcome.notes)
 
 
-FORMAT = Format("badge", badge, "Write a shields.io endpoint badge here.")
+FORMAT = Format("badge", badge, "Write a shields.io endpoint badge here.", _unjudged)

@@ -57,9 +57,19 @@ def _junit_case(outcome: Outcome, one: Decision, kind: str) -> ET.Element:
     return case
 
 
+def _unjudged(why: str) -> str:
+    """JUnit XML of a gate without a verdict: one case, which is an error."""
+    root = ET.Element("testsuites", name="No verdict", tests="1", failures="0", errors="1")
+    suite = ET.SubElement(root, "testsuite", name="gate", tests="1", failures="0", errors="1", skipped="0")
+    case = ET.SubElement(suite, "testcase", name="verdict", classname="gate")
+    ET.SubElement(case, "error", type="no verdict", message=_xml(why)).text = _xml(why)
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
 def _xml(text: str) -> str:
     """Text with every character seen: those that XML 1.0 cannot hold at all are among them."""
     return visible(text)
 
 
-FORMAT = Format("junit", junit, "Write JUnit XML here.")
+FORMAT = Format("junit", junit, "Write JUnit XML here.", _unjudged)

@@ -78,6 +78,7 @@ def checkpoint(recipe: Recipe, spec: SchemeSpec, method: int, libraries: Iterabl
     target = recipe.cache_dir / CHECKPOINTS / f"{slug}-{spec.name}-{name}"
     uses.hold(target)
     if target.is_dir():
+        recipe.progress(f"{spec.name}: taking the checkpoint that was quantised earlier")
         return target
     placed = _placed(recipe, spec)
     tokens = _windows(recipe)  # first: what cannot be had is said before a model is loaded

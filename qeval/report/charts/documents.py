@@ -58,7 +58,8 @@ def documents(context: Context) -> Iterable[Chart]:
                 if texts > most
                 else "one tick per document"
             )
-            specs = [_document_spec(context.run, values, told, width) for width in (WIDE, NARROW)]
+            titles = {WIDE: f"perplexity ratio ({told}); above 1 is worse", NARROW: f"ratio ({told})"}
+            specs = [_document_spec(context.run, values, title, width) for width, title in titles.items()]
             yield draw(f"documents-{task}", f"{task}: each text's perplexity ratio", alt, *specs)
 
 
@@ -70,13 +71,13 @@ def spread(documents: Sequence[Document], most: int) -> Sequence[Document]:
     return [documents[round(place * step)] for place in range(most)]
 
 
-def _document_spec(run: Run, values: list[Spec], told: str, width: int) -> Spec:
-    """A line a variant, one tick per document; `told` says of how many."""
+def _document_spec(run: Run, values: list[Spec], title: str, width: int) -> Spec:
+    """A line a variant, one tick per document; the axis' title says of how many."""
     names = list(dict.fromkeys(value["variant"] for value in values))
     wide = width == WIDE
     x = {
         "type": "quantitative",
-        "title": f"perplexity ratio ({told}); above 1 is worse",
+        "title": title,
         "scale": scale([1.0, *(value["ratio"] for value in values)], ratios=True),
         "axis": {"tickCount": 8 if wide else 4, "titleLimit": width},
     }

@@ -145,6 +145,9 @@ _NEEDLESS = re.compile(
     r' (?:role|class|aria-[a-z]+|xmlns|xmlns:xlink|version|font-family)="[^"]*"'
     r'| (?:pointer-events="none"|stroke-miterlimit="10"|opacity="1"|font-weight="normal"|stroke-width="1")'
 )
+_PAINT = COLOURS | VARIANTS
+_PAINTED = re.compile(f'"({"|".join(_PAINT)})"')
+_LONG_NUMBER = re.compile(r"\d+\.\d{3,}")
 _ENDED = re.compile(rf"(<(path|line|rect|circle){_WITHIN})></\2>")
 _CIRCLE = re.compile(
     r'<path transform="translate\(([-\d.]+),([-\d.]+)\)" d="M([\d.]+),0A\3,\3,0,1,1,-\3,0A\3,\3,0,1,1,\3,0"'
@@ -198,9 +201,8 @@ _EMPTY = re.compile(r'<path(?: display="none"| d=""| d="M0,0h0v0h0Z")+ ?(?:/>|><
 
 def _short_tag(tag: str) -> str:
     """The tag without what a drawing in a page needs not, in the page's colours."""
-    for colour, variable in (COLOURS | VARIANTS).items():
-        tag = tag.replace(f'"{colour}"', f'"{variable}"')
-    return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", _NEEDLESS.sub("", tag))
+    painted = _PAINTED.sub(lambda found: f'"{_PAINT[found[1]]}"', tag)
+    return _LONG_NUMBER.sub(lambda number: f"{float(number[0]):.2f}", _NEEDLESS.sub("", painted))
 
 
 _CONFIG: Spec = {

@@ -8,6 +8,7 @@ from qeval.base.names import short
 from qeval.base.records import Run
 from qeval.report.charts.drawing import (
     HOVER,
+    INK,
     LONGEST_NAME,
     ONCE,
     SOFT,
@@ -43,6 +44,7 @@ def _subject_chart(run: Run, group: str, members: Sequence[Subject]) -> Chart:
             "subject": f"{m.subject} ({m.n})",
             "shrunk": 100 * m.shrunk,
             "raw": 100 * m.value,
+            "mean": 100 * m.mean,
             "hover": hover(f"{m.variant}, {m.subject}: {m.shrunk_text}, measured {m.delta} ({m.interval})"),
         }
         for m in members
@@ -74,8 +76,8 @@ def _subjects_axis(order: list[str], room: int) -> Spec:
 
 
 def _subject_panels(run: Run, values: list[Spec], order: list[str]) -> Spec:
-    """A panel a variant: what was measured hollow, what is left of it after shrinking filled; an axis above
-    and one below."""
+    """A panel a variant: what was measured hollow, what is left of it after shrinking filled, the mean
+    to which they are pulled dashed; an axis above and one below."""
     names = list(dict.fromkeys(value["variant"] for value in values))
     columns = min(len(names), 5)
     y = _subjects_axis(order, 230)
@@ -83,6 +85,7 @@ def _subject_panels(run: Run, values: list[Spec], order: list[str]) -> Spec:
     color = {"field": "variant", "type": "nominal", "legend": None, "scale": colour_scale(run, names)}
     hollow = {"type": "point", "size": 16, "opacity": 0.6, "strokeWidth": 1}
     filled = {"type": "point", "filled": True, "size": 38, "opacity": 1}
+    dashed = {"type": "tick", "orient": "vertical", "color": INK, "size": 8, "thickness": 1}
     above = {**x, "axis": {"tickCount": 5, "grid": False, "orient": "top"}}
     return {
         "data": {"values": values},
@@ -99,6 +102,7 @@ def _subject_panels(run: Run, values: list[Spec], order: list[str]) -> Spec:
             "height": {"step": 15},
             "layer": [
                 {**ONCE, "mark": {"type": "rule", "color": SOFT}, "encoding": {"x": {**above, "datum": 0}}},
+                {"mark": dashed, "encoding": {"y": y, "x": {**x, "field": "mean"}}},
                 {"mark": hollow, "encoding": {"y": y, "x": {**x, "field": "raw"}, "color": color}},
                 {
                     "mark": filled,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qeval.base.errors import UsageError, did_you_mean
+from qeval.base.errors import UsageError
 
 if TYPE_CHECKING:
     from qeval.report.context import Context
@@ -57,6 +57,6 @@ def render(context: Context, path: Path, options: Options | None = None) -> str:
     found = formats().get(path.suffix.lower())
     if found is None:
         ending = path.suffix or path.name
-        raise UsageError(f"There is no report format {ending!r}.", did_you_mean(path.suffix, formats()))
+        raise UsageError(f"There is no report format {ending!r}.", f"Known: {', '.join(sorted(formats()))}.")
     wishes = options or Options()
     return found.render(context, replace(wishes, beside=wishes.beside or path.parent))

@@ -20,6 +20,7 @@ from qeval.report.colours import places
 from qeval.report.context import Context
 from qeval.report.explorer import changes, flips_link, payload
 from qeval.report.fidelity import BIN_HEADERS, HEADERS, MORE_HEADERS, PASSAGE_HEADERS, TRACE_HEADERS
+from qeval.report.figures import proofs
 from qeval.report.formats import Format
 from qeval.report.formats.asides import packed
 from qeval.report.glossary import NAMING, glossary
@@ -96,6 +97,10 @@ def _parts(context: Context, drawn: Sequence[Chart]) -> dict[str, Any]:
         "swatch": functools.partial(_swatch, places(context.run)),
         "among": next((one.among for one in context.evidence.findings.values()), 0),
         "group": next((column.row.id for column in context.columns if column.row.level == "macro"), ""),
+        "average_first": sorted(
+            range(len(context.columns)), key=lambda place: context.columns[place].row.level != "average"
+        ),
+        "proofs": proofs(context.evidence),
         "margin": context.evidence.margin.told(),
         "marks": MARKS,
         "words": WORDS,
@@ -203,6 +208,14 @@ def breakable(text: str) -> str:
     return Markup(re.sub(r"(?<=[_/])(?=.)", "<wbr>", str(escape(visible(text)))))  # noqa: S704 - escaped before
 
 
+def whole(text: str) -> str:
+    """An escaped sentence none of whose options is broken behind a hyphen."""
+    from markupsafe import Markup, escape
+
+    kept = re.sub(r"(?<![\w-])--[a-z][a-z-]*", r'<span class="keep">\g<0></span>', str(escape(visible(text))))
+    return Markup(kept)  # noqa: S704 - escaped before
+
+
 def _leading(reference: str, **filters: str) -> str:
     """The address of the explorer so filtered, against this variant; "" for the run's baseline."""
     return flips_link(**filters, **{"with": reference})
@@ -259,7 +272,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    environment.filters.update(count=numbers.count, slug=slugged, breakable=breakable, signs=numbers.signs)
+    environment.filters.update(
+        count=numbers.count, slug=slugged, breakable=breakable, signs=numbers.signs, whole=whole
+    )
     environment.globals.update(svg=_svg, dash=numbers.NONE)
     return environment
 

@@ -26,7 +26,7 @@ from qeval.report.fidelity import (
     Passages,
     Told,
 )
-from qeval.report.figures import Figure
+from qeval.report.figures import Figure, proofs
 from qeval.report.flips import DIRECTIONS, Flip, shorten
 from qeval.report.foremost import foremost
 from qeval.report.formats import Format, Options
@@ -236,7 +236,8 @@ def _scores(context: Context) -> Markdown:
     rows = [
         (_name(line), *(_figure_text(figure, usual) for figure in line.figures)) for line in context.lines
     ]
-    return table(headers, rows)
+    known = proofs(context.evidence)
+    return Markdown(f"{table(headers, rows)}\n\n{escape(known)}" if known else table(headers, rows))
 
 
 _SHORT_COLUMNS = 5
@@ -269,7 +270,8 @@ def _figure_text(figure: Figure | None, usual: str) -> Markdown:
     if not figure.delta:
         return Markdown(figure.score)
     level = "" if figure.confidence == usual else f"{figure.confidence}: "
-    return Markdown(f"{figure.score} **{figure.delta}** <sub>{level}{figure.interval}</sub>")
+    proved = f" {figure.proved_mark}" if figure.proved else ""
+    return Markdown(f"{figure.score} **{figure.delta}**{proved} <sub>{level}{figure.interval}</sub>")
 
 
 def _every_number(context: Context) -> Markdown:

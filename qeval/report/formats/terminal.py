@@ -18,7 +18,7 @@ from qeval.report.cautions import TITLE, cautions
 from qeval.report.costs import cost_table
 from qeval.report.facts import Fact, provenance_facts, run_facts
 from qeval.report.fidelity import terminal as fidelity
-from qeval.report.figures import Figure, Material, figure
+from qeval.report.figures import Figure, Material, figure, proofs
 from qeval.report.formats import Format
 from qeval.report.noise import noise_of
 from qeval.report.verdicts import Verdict, verdict_of
@@ -59,7 +59,8 @@ def _differences(evidence: Evidence, decisions: Sequence[Decision], width: int |
     if not lines:
         return ""
     table = layout.table(columns, lines, width)
-    return "\n".join([table, "", *_sentences(evidence, decisions)]).rstrip()
+    known = [key, ""] if (key := proofs(evidence)) else []
+    return "\n".join([table, "", *known, *_sentences(evidence, decisions)]).rstrip()
 
 
 def costs(run: Run, width: int | None = None) -> str:
@@ -111,7 +112,11 @@ def _line(evidence: Evidence, decisions: Sequence[Decision], result: Result, row
 def _change(found: Figure) -> list[str]:
     """Δ and its interval, then the other statistics that this table has room for."""
     others = [found.statistics[column.id] for column in COLUMNS if column.brief]
-    return [f"{found.delta}  ({found.interval})", *("" if text == numbers.NONE else text for text in others)]
+    proved = f" {found.proved_mark}" if found.proved else ""
+    return [
+        f"{found.delta}  ({found.interval}){proved}",
+        *("" if text == numbers.NONE else text for text in others),
+    ]
 
 
 def _sentences(evidence: Evidence, decisions: Sequence[Decision]) -> list[str]:

@@ -13,6 +13,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 76, 92, 12, 30
 _HEIGHT, _WIDTH = 150, 620
 _STEPS = (22, 72)
 """The least and the most pixels from a run to the next."""
+_DATE = 120
+"""Pixels that a date has room in."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class Mark:
 @dataclass(frozen=True)
 class Strip:
     """The drawing: `paths` are the pieces of the line, `breaks` the places between them, `labels` what stands
-    beside the axis, `dates` the first and the last. `limit` is that of every point, or of the last one
-    judged; where points have different ones, each has its own mark."""
+    beside the axis, `dates` the first and the last, each with its end that is anchored. `limit` is that of
+    every point, or of the last one judged; where points have different ones, each has its own mark."""
 
     width: float
     height: float
@@ -48,7 +50,7 @@ class Strip:
     zero: float | None
     labels: tuple[tuple[float, str], ...]
     limit: tuple[float, str] | None
-    dates: tuple[tuple[float, str], ...]
+    dates: tuple[tuple[float, str, str], ...]
     alt: str
 
 
@@ -91,9 +93,23 @@ def strip(series: Series) -> Strip:
         zero=own[0][0] if own else None,
         labels=tuple(_apart([*own, *((y(end), str(words.number(series, end))) for end in ends)])),
         limit=limit,
-        dates=tuple(dict.fromkeys([(places[0], dates[0]), (places[-1], dates[-1])])),
+        dates=tuple(_ticks(places, dates)),
         alt=_alt(series, marks),
     )
+
+
+def _ticks(places: Sequence[float], dates: Sequence[str]) -> Iterator[tuple[float, str, str]]:
+    """The first and the last date, those of two runs beside each other turned away from each other."""
+    first, last = (places[0], dates[0]), (places[-1], dates[-1])
+    if first == last:
+        yield *first, "middle"
+    elif last[0] - first[0] > _DATE:
+        yield *first, "middle"
+        yield *last, "middle"
+    else:
+        middle = (first[0] + last[0]) / 2
+        yield round(middle - 6, 1), first[1], "end"
+        yield round(middle + 6, 1), last[1], "start"
 
 
 def _apart(labels: Iterable[tuple[float, str]]) -> Iterator[tuple[float, str]]:

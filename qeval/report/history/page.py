@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from qeval.report.history import words
@@ -44,6 +44,34 @@ def entry(series: Series, links: Mapping[str, str] | None = None) -> Entry:
     )
 
 
+_GOOD, _BAD = ("PASS", "EQUIVALENT", "BETTER"), ("FAIL", "WORSE")
+Sign = tuple[str, str, str]
+"""A sign of a drawing: the class of its colour, the sign, and what it means."""
+
+
+def key(entries: Sequence[Entry]) -> tuple[Sign, ...]:
+    """The signs that occur in these drawings."""
+    strips = [one.strip for one in entries]
+    marks = [mark for one in strips for mark in one.marks]
+    drawn = [mark for mark in marks if mark.y is not None]
+    known = {mark.status for mark in drawn}
+    signs = (
+        ("k-good", "●", "passes, or is equivalent or better", bool(known & {*_GOOD})),
+        ("k-bad", "●", "fails, or is worse than the margin", bool(known & {*_BAD})),
+        ("k-plain", "●", "undecided, measurable or not judged", bool(known - {*_GOOD, *_BAD})),
+        ("k-soft", "○", "hollow: not a whole measurement", any(mark.kind == "hollow" for mark in drawn)),
+        ("k-soft", "×", "no number", len(drawn) < len(marks)),
+        ("k-plain", "│", "the interval of a run's Δ", any(mark.low is not None for mark in drawn)),
+        ("k-bad", "╌", "the limit or the margin", any(one.limit for one in strips)),
+        ("k-warn", "┊", "the line is broken: the runs beside it did not ask the same", _broken(strips)),
+    )
+    return tuple((colour, sign, said) for colour, sign, said, there in signs if there)
+
+
+def _broken(strips: Sequence[Strip]) -> bool:
+    return any(one.breaks for one in strips)
+
+
 def page(found: History, links: Mapping[str, str] | None = None, back: str = "") -> str:
     """The history as a page; `back` is where a list of runs is served, "" in a file."""
     from qeval.report.formats.html import small_page
@@ -56,6 +84,7 @@ def page(found: History, links: Mapping[str, str] | None = None, back: str = "")
         summary=f"{found.runs} run{many} in time order",
         groups=groups,
         notes=words.conclusion(found),
+        key_of=key([one for _, lines in groups for one in lines]),
         nothing=words.NOTHING,
         open=len(found.series) <= _MOST_OPEN,
         back=back,
@@ -69,6 +98,7 @@ class Past:
     first: tuple[Entry, ...]
     more: tuple[Entry, ...]
     notes: tuple[str, ...]
+    key: tuple[Sign, ...]
 
 
 def past(found: History) -> Past:
@@ -79,4 +109,5 @@ def past(found: History) -> Past:
         tuple(one for first, one in entries if first),
         tuple(one for first, one in entries if not first),
         tuple(words.conclusion(found)),
+        key([one for _, one in entries]),
     )

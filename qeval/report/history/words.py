@@ -121,11 +121,14 @@ def limit(series: Series, allowed: float) -> str:
 
 
 def dates(points: Sequence[Point]) -> tuple[str, list[str]]:
-    """The heading of dates, and each as short as tells them apart: days, or times of one year, or whole."""
+    """The heading of dates, and each as short as tells them apart: days, or times of one year, or whole;
+    with seconds where two are of one minute."""
     moments = [point.created.replace("T", " ")[:16] for point in points]
     days, years = [one[:10] for one in moments], {one[:4] for one in moments if one}
     if len(set(days)) == len(days):
         return "date", [day or numbers.NONE for day in days]
+    if len(set(moments)) < len(moments):
+        moments = [point.created.replace("T", " ")[:19] for point in points]
     if len(years) == 1:
         return f"in {years.pop()}", [one[5:] or numbers.NONE for one in moments]
     return "date", [one or numbers.NONE for one in moments]

@@ -101,7 +101,9 @@ def _constructed(config: dict[str, Any]) -> Any:
         what = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise QevalError(
             f"lm-eval cannot set up the task {config['task']!r}: {what}.",
-            "Install what it names, or leave the task out.",
+            "Install what it names, or leave the task out."
+            if isinstance(error, ImportError)
+            else "Correct its YAML, or leave the task out.",
         ) from error
     return lm_task
 

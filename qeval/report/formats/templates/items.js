@@ -28,7 +28,7 @@ page.itemParts = function ({ names, prompts, SIGNS, SAID, WORDS, short, label, s
       const cells = shown.map((v) => {
         const value = deciding(v, c), taken = item.answers[v] === String(c);
         const plain = raw[v]?.[c];
-        return make("td", { class: "number" + (taken ? " chosen" : ""), title: plain == null ? false : `${names[v]}: ${fixed(plain, 3)} nats` },
+        return make("td", { class: `number v${v % 12}` + (taken ? " chosen" : ""), title: plain == null ? false : `${names[v]}: ${fixed(plain, 3)} nats` },
           make("span", {}, fixed(value, normal ? 4 : 3)), value == null ? null : bar(value, low, high),
           normal ? make("small", {}, fixed(plain, 3)) : null, taken ? make("small", { class: "taken" }, "chosen") : null);
       });
@@ -41,7 +41,7 @@ page.itemParts = function ({ names, prompts, SIGNS, SAID, WORDS, short, label, s
       : item.way === "plain" ? "What decides is the log-probability of a choice, in nats."
         : `Log-probability of each choice, in nats. The score that decided (${item.metric}) is not stored.`;
     return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Scores of the choices, ${label(item)} ${item.key}` }, make("table", { class: "choices" },
-      make("caption", {}, make("span", {}, how + " Bars run from this item's lowest score to its highest.")), make("thead", {}, head), make("tbody", {}, ...rows)));
+      make("caption", {}, make("span", {}, how + " Bars run from this item's lowest score to its highest, in the colour of their variant, the chosen one full.")), make("thead", {}, head), make("tbody", {}, ...rows)));
   }
 
   function answers(item) {

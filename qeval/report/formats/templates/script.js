@@ -61,6 +61,18 @@ const page = (function () {
     });
   }));
 
+  // --- tables wider than their place ----------------------------------------------------------------
+  // A shadow at the right edge for as long as there is more.
+  function edges() {
+    const open = [...document.querySelectorAll(".scroll")].filter((node) => !node.closest("details:not([open])"));
+    const more = open.map((node) => node.scrollWidth - node.clientWidth - node.scrollLeft > 2);
+    open.forEach((node, place) => node.classList.toggle("on", more[place]));
+  }
+  document.addEventListener("scroll", (event) => {
+    if (event.target.classList?.contains("scroll")) edges();
+  }, { capture: true, passive: true });
+  if (typeof ResizeObserver !== "undefined") new ResizeObserver(edges).observe(document.querySelector("main"));
+
   // --- what is compared with ------------------------------------------------------------------------
   // `name` as long as it is not the run's own baseline; `heard` are called when it changes, `placed` when the
   // page's parts have followed.
