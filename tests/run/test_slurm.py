@@ -102,7 +102,10 @@ def test_a_missing_element_is_an_incomplete_run(call, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "slurm" / "2" / "codes").read_text()) == [1]
 
 
-def test_a_dry_run_prints_what_would_be_submitted_and_does_nothing(call, tmp_path: Path) -> None:
+def test_a_dry_run_prints_what_would_be_submitted_and_does_nothing(
+    call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("QEVAL_DATASETS_DIR", raising=False)  # else its option stands in the command
     said = call(
         *TOY, "--executor", "slurm", "--dry-run", "--sbatch-args", "--partition 'a b'", "--workers", 4
     )
