@@ -246,7 +246,7 @@ def serve() -> None:
     early, listening = _early(os.environ), socket.socket(fileno=os.dup(0))
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)
-    worker._import()
+    worker.import_libraries()
     remember(setattr)
     catalogue.known_tasks()
     gc.freeze()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -21,4 +22,8 @@ def remember(put: Callable[[Any, str, Any], None]) -> None:
     put(catalogue, "scan", lambda root: known() if root == stock else scan(root))
     git, here = installed._git, str(installed._CHECKOUT)
     told = functools.cache(functools.partial(git, here))
-    put(installed, "_git", lambda folder, *words: told(*words) if folder == here else git(folder, *words))
+
+    def asked(folder: str, *words: str) -> str | None:
+        return told(*words) if folder == here and shutil.which("git") else git(folder, *words)
+
+    put(installed, "_git", asked)

@@ -178,10 +178,8 @@ def test_the_run_its_report_and_its_gate_state_the_floor(qeval, tmp_path: Path) 
     assert FLOOR in qeval("gate", "--max-drop", 60, code=None).stdout
     qeval("report", "-o", tmp_path / "r.md", "--short")
     assert FLOOR in (tmp_path / "r.md").read_text()
-    assert (
-        "The noise floor was not measured (qeval run --repeat-baseline measures it)."
-        in qeval("show", "--baseline", "rtn").stdout
-    )
+    told = qeval("show", "--baseline", "rtn").stdout
+    assert "The noise floor was not measured for rtn; it was for fp16." in " ".join(told.split())
 
 
 def test_a_plan_names_margins_below_twice_the_floor(qeval, tmp_path: Path) -> None:

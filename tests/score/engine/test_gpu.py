@@ -39,7 +39,7 @@ def test_a_compiled_body_is_right(requests):
     torch._dynamo.reset()  # a worker has one model; here others came before, whose code would be tried first
     model = tiny_model("llama", "float32", head=64).cuda()
     engine = open_engine(model, sample=requests, budget=256, compiled=True)
-    assert "compiled" in engine.note.partition("(")[0]
+    assert "compiled" in engine.note.partition("(")[0], engine.note
     plain = open_engine(model, "plain", sample=requests, batch_size=1)
     assert sums(engine, requests) == pytest.approx(sums(plain, requests), abs=1e-3)
 
