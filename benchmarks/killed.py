@@ -1,19 +1,22 @@
 """A worker that is killed, and a GPU that is dead: whether the same command still gives the same bytes.
 
     python benchmarks/killed.py --model WEIGHTS --datasets-dir MIRROR --tasks hellaswag:acc_norm --limit 400
-    python benchmarks/killed.py --model demo --datasets-dir DIR --tasks arc_challenge:acc --limit 16 --workers
+    python benchmarks/killed.py --model demo --datasets-dir DIR --tasks arc_challenge:acc --limit 64 --workers
 
-The command runs on two GPUs three times: undisturbed; with one of its workers killed (SIGKILL) once so many
-answers are there; and with the second GPU's number replaced by one that no GPU has. `--workers` takes two
-workers of a CPU instead, and leaves the third out. Tells for each how long it took, what the run notes, and
-how many samples are equal to the undisturbed run's, byte for byte.
+The command runs on two GPUs three times: undisturbed; with the worker that began last killed (SIGKILL) a few
+seconds after the first engine was ready; and with the second GPU's number replaced by one that no GPU has.
+`--workers` takes two workers of a CPU instead, and leaves the third out. Tells for each how long it took, what
+it said of its workers, and how many samples are equal to the undisturbed run's, byte for byte. Exit code 1
+where none was killed, or bytes differ.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -36,11 +39,17 @@ def main() -> None:
         first = _told("undisturbed", _run("undisturbed", place, options), None)
         if not first["digests"]:
             raise SystemExit("Nothing was scored, so there is nothing to compare.")
-        _told("a worker killed", _run("killed", place, options, kill=True), first)
+        found = [_told("a worker killed", _run("killed", place, options, kill=True), first)]
         if not options.workers:
             one = options.gpus.split(",")[0]
             dead = {"CUDA_VISIBLE_DEVICES": f"{one},{DEAD}"}
-            _told("a GPU that is dead", _run("dead", place, options, dead), first)
+            found.append(_told("a GPU that is dead", _run("dead", place, options, dead), first))
+        if not found[0]["killed"]:
+            raise SystemExit(
+                "No worker was killed: the run was over before. Ask more items, or --after less."
+            )
+        if any(one["digests"] != first["digests"] for one in found):
+            raise SystemExit("The samples differ.")
 
 
 def _options() -> argparse.Namespace:
@@ -54,7 +63,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--limit", default="400")
     parser.add_argument("--gpus", default="0,1", help="the numbers of two GPUs")
     parser.add_argument("--workers", action="store_true", help="two workers of a CPU instead")
-    parser.add_argument("--after", type=int, default=8, help="kill once so many messages of progress came")
+    parser.add_argument("--after", type=float, default=3, help="seconds from the first engine to the kill")
     parser.add_argument("--cache", help="a cache that is kept, instead of an empty one")
     parser.add_argument("--work", help="where caches and runs go")
     return parser.parse_args()
@@ -90,18 +99,30 @@ def _run(
         )
         while process.poll() is None:
             time.sleep(0.05)
-            if kill and not ended and _answers(told) >= options.after:
+            if kill and not ended and time.time() - _ready(told) >= options.after:
                 ended = _killed(process.pid)
     found = next(runs.glob("*/run.json"), None)
     if found is None:
         raise SystemExit((place / f"{name}.log").read_text("utf-8"))
     run = json.loads(found.read_text("utf-8"))
-    seconds = time.time() - begun
-    return {"seconds": seconds, "run": run, "digests": _digests(found.parent, run), "killed": ended}
+    words = re.compile(r"given up|killed|lost|no device|takes over")
+    rows = [json.loads(line) for line in told.read_text("utf-8").splitlines()]
+    said = [text for row in rows if words.search(text := row.get("text") or row.get("message") or "")]
+    return {
+        "seconds": time.time() - begun,
+        "run": run,
+        "digests": _digests(found.parent, run),
+        "killed": ended,
+        "said": said,
+    }
 
 
-def _answers(told: Path) -> int:
-    return told.read_text("utf-8").count('"Progress"') if told.exists() else 0
+def _ready(told: Path) -> float:
+    """When the first engine was ready; never, as long as none is."""
+    for line in told.read_text("utf-8").splitlines() if told.exists() else ():
+        if '"Fed"' in line and line.endswith("}"):
+            return float(json.loads(line)["at"])
+    return math.inf
 
 
 def _killed(command: int) -> str:
@@ -120,11 +141,10 @@ def _told(name: str, found: dict[str, Any], first: dict[str, Any] | None) -> dic
     digests = (first or found)["digests"]
     same = sum(found["digests"].get(key) == value for key, value in digests.items())
     status = {one["variant"]["name"]: one["status"] for one in found["run"]["results"]}
-    notes = found["run"].get("notes", [])
     print(
         f"{name}: {found['seconds']:.1f} s, {status}, {same} of {len(digests)} samples equal",
         *([f"killed: process {found['killed']}"] if found["killed"] else []),
-        *notes,
+        *found["said"],
         *(one["error"] for one in found["run"]["results"] if one["error"]),
         sep="\n  ",
         flush=True,
