@@ -5,8 +5,8 @@
 
 The command runs on two GPUs three times: undisturbed; with the worker that began last killed (SIGKILL) a few
 seconds after the first engine was ready; and with the second GPU's number replaced by one that no GPU has.
-`--workers` takes two workers of a CPU instead, and leaves the third out. Tells for each how long it took, what
-it said of its workers, and how many samples are equal to the undisturbed run's, byte for byte. Exit code 1
+`--workers` takes two workers of a CPU instead, and leaves the third out. Tells how long each took, what it
+said of its workers, and how many samples are equal to the undisturbed run's, byte for byte. Exit code 1
 where none was killed, or bytes differ.
 """
 
