@@ -156,6 +156,7 @@ def _settings(run: Run) -> tuple[Fact, ...]:
     )
 
 
+_IMPORTED = " (import the run first, with qeval import: that command is not kept in it)"
 _INCOMPLETE = " (incomplete: --redact left paths out)"
 
 
@@ -199,6 +200,7 @@ def commands(run: Run, asked: Asked = NOTHING_ASKED, joined: Sequence[Run] = ())
     for; without paths that were left out, which is said."""
     runs = joined or (run,)
     made = "\n".join(dict.fromkeys(shlex.join(one.command) for one in runs if one.command))
+    imported = any(one.source != OWN and not one.command for one in runs)
     left_out = any(is_redacted(one) for one in runs)
     where = () if left_out else next_steps.runs_dir_words(run.command)
     name, *others = dict.fromkeys(one.id for one in runs)
@@ -208,7 +210,10 @@ def commands(run: Run, asked: Asked = NOTHING_ASKED, joined: Sequence[Run] = ())
     steps = [
         (f"Install the same version{f' ({note})' if note else ''}", install),
         (f"Make the run{'s' if others else ''}{_INCOMPLETE if left_out else ''}", made),
-        ("Make this report", next_steps.report(name, (*words, *asked.margin, *asked.rules, *earlier))),
+        (
+            f"Make this report{_IMPORTED if imported else ''}",
+            next_steps.report(name, (*words, *asked.margin, *asked.rules, *earlier)),
+        ),
         *(
             [("Judge it", next_steps.gate(name, run.suite.name, (*words, *asked.margin), asked.rules))]
             if len(run.results) > 1

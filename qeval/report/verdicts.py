@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from qeval.base.records import Decision, Result
-from qeval.base.rules import allowed_words, describe
+from qeval.base.rules import allowed_words, describe, limit_of
 from qeval.compare import margin
 from qeval.compare.evidence import Evidence
 
@@ -72,7 +73,7 @@ def verdict_of(result: Result, evidence: Evidence, decisions: Sequence[Decision]
         return _plain(name, "BASELINE", "The others are compared with this one.")
     required = _worst_first(d for d in decisions if d.rule.tier == "required")
     if required:
-        reasons = tuple(d.reason for d in required)
+        reasons = tuple(_reason(d) for d in required)
         advice = tuple(d.reason for d in decisions if d.rule.tier == "advisory")
         status = required[0].status
         by, beside = deciding(required, evidence.titles), beside_rules(evidence, name)
@@ -81,14 +82,22 @@ def verdict_of(result: Result, evidence: Evidence, decisions: Sequence[Decision]
 
 
 def deciding(worst_first: Sequence[Decision], titles: Mapping[str, str]) -> str:
-    """The rule that a verdict comes from, and how many decide with it: "hellaswag, limit -1; and 2 more". Of
-    a pass all rules do."""
+    """The rule that a verdict comes from, and how many decide with it or are open beside it: "hellaswag,
+    limit -1; and 2 more". Of a pass all rules do."""
     worst = worst_first[0]
     same = sum(one.status == worst.status for one in worst_first)
     if worst.status == "PASS" and same > 1:
         return f"all {same} rules"
     more = f"; and {same - 1} more" if same > 1 else ""
-    return f"{_limited(worst, titles)}{more}"
+    beside = f"; and {undecided} more undecided" if (undecided := _open(worst_first)) else ""
+    return f"{_limited(worst, titles)}{more}{beside}"
+
+
+def _open(worst_first: Sequence[Decision]) -> int:
+    """How many rules are undecided beside worse ones, which decide."""
+    if worst_first[0].status == "INCONCLUSIVE":
+        return 0
+    return sum(one.status == "INCONCLUSIVE" for one in worst_first)
 
 
 def _limited(one: Decision, titles: Mapping[str, str]) -> str:
@@ -128,8 +137,30 @@ def capitalised(words: str) -> str:
 
 
 def _worst_first(decisions: Iterable[Decision]) -> list[Decision]:
-    """Worst status first; among equals a proven culprit first, else as they came."""
-    return sorted(decisions, key=lambda d: (WORST_FIRST.index(d.status), not d.culprit))
+    """Worst status first; among equals a proven culprit first, then what most items are needed to decide,
+    else as they came."""
+    return sorted(decisions, key=lambda d: (WORST_FIRST.index(d.status), not d.culprit, -_needed(d)))
+
+
+def _needed(one: Decision) -> float:
+    """How many more items would decide it: infinitely many where no number would; 0 where that is not asked,
+    as of a limited run's good row."""
+    if one.status != "INCONCLUSIVE" or one.comparison is None or one.allowed is None:
+        return 0
+    if one.items_needed is None:
+        return 0 if one.comparison.low > -one.allowed else math.inf
+    return one.items_needed
+
+
+def _reason(one: Decision) -> str:
+    """The rule's own sentence, and where more items would most likely mean failing, that they would."""
+    if one.items_needed is None or one.comparison is None or one.allowed is None:
+        return one.reason
+    if one.comparison.delta >= -one.allowed:
+        return one.reason
+    points = limit_of(one.rule)[0] in ("max_drop", "min_recovery")
+    what = "Δ" if points and one.comparison.kind != "perplexity" else "what was measured"
+    return f"{one.reason.removesuffix('.')}, and it would then fail if {what} stays as it is."
 
 
 def _judged(decisions: Sequence[Decision]) -> str:
@@ -141,4 +172,6 @@ def _judged(decisions: Sequence[Decision]) -> str:
             return worst.reason
         return f"All {same} rules passed."
     beside = f" {same} of {len(decisions)} rules {_TOGETHER[worst.status]}." if same > 1 else ""
-    return f"{worst.reason}{beside}"
+    undecided = _open(decisions)
+    more = f" {undecided} more rule{' is' if undecided == 1 else 's are'} undecided." if undecided else ""
+    return f"{_reason(worst)}{beside}{more}"

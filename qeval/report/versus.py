@@ -29,12 +29,14 @@ class Meeting:
 @dataclass(frozen=True)
 class Versus:
     """`names` are the references, the baseline first; `matrix` has a row a variant and a column a reference,
-    None where the title's row is not compared; `others` are the reports against the names after the first."""
+    None where the title's row is not compared; `others` are the reports against the names after the first.
+    `judged`: a policy judged the run, whose verdicts are not the matrix's."""
 
     title: str
     names: tuple[str, ...]
     matrix: tuple[tuple[Meeting | None, ...], ...]
     others: tuple[Context, ...]
+    judged: bool = False
 
 
 def versus(context: Context) -> Versus | None:
@@ -46,7 +48,7 @@ def versus(context: Context) -> Versus | None:
         return None
     names = tuple(one.run.baseline for one in (context, *others))
     tables = [_about(context.ranking, one) for one in (context, *others)]
-    return Versus(context.ranking.title, names, tuple(_matrix(names, tables)), others)
+    return Versus(context.ranking.title, names, tuple(_matrix(names, tables)), others, context.judged)
 
 
 def _about(own: Ranking, other: Context) -> Ranking:

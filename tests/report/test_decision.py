@@ -9,7 +9,7 @@ import pytest
 from factories import ARC, MEMBERS, QUIZ, TRUTH, WIKI, conclude, context, make_run, with_cell, without_cell
 
 from qeval.base import numbers
-from qeval.base.records import Policy, Result, Rule
+from qeval.base.records import Comparison, Decision, Policy, Result, Rule
 from qeval.compare.against import MOST, against
 from qeval.compare.evidence import gather, with_baseline
 from qeval.report.cautions import cautions
@@ -20,7 +20,7 @@ from qeval.report.formats.html import render_html
 from qeval.report.formats.markdown import render_markdown
 from qeval.report.headline import headline
 from qeval.report.ranking import BEST_FIRST, _by, ranking
-from qeval.report.verdicts import MARKS
+from qeval.report.verdicts import MARKS, verdict_of
 from qeval.report.versus import versus
 
 TASKS = (ARC, QUIZ, TRUTH, WIKI)
@@ -437,3 +437,59 @@ def test_the_title_names_variants_in_the_order_of_the_table():
     assert len(names) > 1
     places = [made.title.index(name) for name in names]
     assert places == sorted(places)
+
+
+def decided(task, status, delta, needed=None):
+    """A decision on gptq: 3 points are allowed."""
+    rule, base = Rule(tasks=task, max_drop=3.0), 0.5
+    low, high = {"FAIL": (delta - 0.01, delta + 0.01), "PASS": (delta, 0.1)}.get(status, (-0.2, 0.1))
+    found = Comparison(
+        variant="gptq", task=task, metric="acc", level="task", kind="accuracy", n=200,
+        n_available=200, baseline=base, candidate=base + delta, delta=delta, low=low, high=high,
+        confidence=0.9, method="Tango",
+    )  # fmt: skip
+    return Decision(rule, "gptq", task, status, f"{task} has a reason.", found, 0.03, needed)
+
+
+def verdict_by(*decisions):
+    run, read, _ = make_run(3, TASKS, 20)
+    return verdict_of(run.results[2], gather(run, read), decisions)
+
+
+def test_beside_a_rule_that_fails_those_that_are_undecided_are_counted():
+    open_ones = (decided("quiz", "INCONCLUSIVE", -0.01, 40), decided("truth", "INCONCLUSIVE", -0.01, 50))
+    made = verdict_by(decided("wiki", "PASS", 0.0), *open_ones, decided("arc", "FAIL", -0.1))
+    assert made.by == "arc, limit -3; and 2 more undecided"
+    assert made.sentence == "arc has a reason. 2 more rules are undecided."
+    assert verdict_by(decided("arc", "FAIL", -0.1), open_ones[0]).sentence.endswith(
+        " 1 more rule is undecided."
+    )
+
+
+def test_of_undecided_rules_the_one_leads_that_needs_most_items():
+    few, many = decided("arc", "INCONCLUSIVE", -0.01, 10), decided("quiz", "INCONCLUSIVE", -0.01, 9000)
+    never, limited = decided("truth", "INCONCLUSIVE", -0.01), decided("wiki", "INCONCLUSIVE", -0.01)
+    good = replace(limited, comparison=replace(limited.comparison, low=-0.02))
+    assert verdict_by(good, few, many).reasons == tuple(one.reason for one in (many, few, good))
+    assert verdict_by(few, many, never).by == "truth, limit -3; and 2 more"
+
+
+def test_where_more_items_would_mean_failing_the_reason_says_so():
+    worse, better = decided("arc", "INCONCLUSIVE", -0.04, 10), decided("quiz", "INCONCLUSIVE", -0.02, 9)
+    made = verdict_by(worse, better)
+    told = "arc has a reason, and it would then fail if Δ stays as it is."
+    assert made.reasons == (told, better.reason)
+    assert made.sentence == f"{told} 2 of 2 rules are undecided."
+    share = replace(worse, rule=Rule(tasks="arc", max_flips=0.03))
+    assert verdict_by(share).sentence.endswith("would then fail if what was measured stays as it is.")
+
+
+def test_under_a_policy_the_matrix_and_the_cells_say_what_they_go_by():
+    made = judged(Policy((Rule(tasks="arc", max_drop=5.0),), ungated=("*",)))
+    page, plain = render_html(made), render_html(mixed_page := built(*mixed()))
+    assert versus(made).judged
+    assert not versus(mixed_page).judged
+    assert "the verdict by the margin, not by the policy that the table above goes by." in page
+    assert "the verdict as in the table above." in plain
+    assert page.count("names with its level, not by the one in the cell") == 1
+    assert "not by the one in the cell" not in plain

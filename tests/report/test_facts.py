@@ -83,3 +83,13 @@ def test_the_command_of_a_report_with_earlier_runs_asks_for_them() -> None:
     made = dict(commands(run, Asked(rules=("--max-drop", "1.0"), history=True)))
     assert "--max-drop 1.0 --history -o report.html" in made["Make this report"]
     assert "--history" not in made["Judge it"]
+
+
+def test_a_run_that_was_imported_is_to_be_imported_first() -> None:
+    run = replace(make_run(2)[0], source="table.csv", command=())
+    labels = [label for label, _ in commands(run)]
+    assert (
+        "Make this report (import the run first, with qeval import: that command is not kept in it)" in labels
+    )
+    known = dict(commands(replace(run, command=("qeval", "import", "table.csv"))))
+    assert (known["Make the run"], "Make this report" in known) == ("qeval import table.csv", True)
