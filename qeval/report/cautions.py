@@ -22,10 +22,12 @@ _MOST_NAMES = 4
 @dataclass(frozen=True)
 class Cautions:
     """Sentences: `first` on the run as a whole and on what changes how numbers are read; `more` how far
-    numbers move by themselves, where that was measured, and how single variants were made."""
+    numbers move by themselves, where that was measured, and how single variants were made. `label` says how
+    many of `more` there are, and on which of the two."""
 
     first: tuple[str, ...]
     more: tuple[str, ...]
+    label: str = ""
 
     @property
     def every(self) -> tuple[str, ...]:
@@ -45,16 +47,18 @@ def cautions(evidence: Evidence) -> Cautions:
         *_plain_weights(evidence.run.results),
         *([noise.sentence(evidence)] if evidence.candidates and not noise.floors(evidence) else []),
     ]
-    more = [
-        *([noise.sentence(evidence)] if noise.floors(evidence) else []),
-        *spread.sentences(evidence),
-        *(
-            _of_some(note, names)
-            for note, names in by_note.items()
-            if note not in shared and note not in graver
-        ),
+    moves = [*([noise.sentence(evidence)] if noise.floors(evidence) else []), *spread.sentences(evidence)]
+    made = [
+        _of_some(note, names) for note, names in by_note.items() if note not in shared and note not in graver
     ]
-    return Cautions(tuple(dict.fromkeys(first)), tuple(dict.fromkeys(more)))
+    more = tuple(dict.fromkeys([*moves, *made]))
+    return Cautions(tuple(dict.fromkeys(first)), more, _label(len(more), bool(moves), bool(made)))
+
+
+def _label(number: int, moves: bool, made: bool) -> str:
+    """What is folded: "3 notes on how single variants were made"."""
+    about = [*(["on noise"] if moves else []), *(["on how single variants were made"] if made else [])]
+    return f"{number} note{'' if number == 1 else 's'} {' and '.join(about)}" if about else ""
 
 
 def _loaded(evidence: Evidence) -> set[str]:

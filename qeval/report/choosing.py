@@ -24,6 +24,11 @@ def lengths(way: str, choices: Sequence[str]) -> tuple[int, ...]:
     return tuple(LENGTHS[way](choice.removeprefix(" ")) for choice in choices)
 
 
+def ways(metric: str) -> tuple[str, ...]:
+    """The ways that may decide by this metric, the first that is proved is taken."""
+    return _FIRST.get(metric, (PLAIN,))
+
+
 def decided_by(metric: str, items: Iterable[Answered]) -> str:
     """The way by which the answers of these items were chosen, as far as they prove it.
 
@@ -32,8 +37,9 @@ def decided_by(metric: str, items: Iterable[Answered]) -> str:
     not stored, and choices cut or altered are never explained by a score that did not decide.
     """
     known = list(items)
-    ways = _FIRST.get(metric, (PLAIN,))
-    return next((way for way in ways if known and all(_explains(way, item) for item in known)), UNKNOWN)
+    return next(
+        (way for way in ways(metric) if known and all(_explains(way, item) for item in known)), UNKNOWN
+    )
 
 
 def _explains(way: str, item: Answered) -> bool:
@@ -47,5 +53,10 @@ def _explains(way: str, item: Answered) -> bool:
 def best(scores: Sequence[float], divisors: Sequence[int]) -> int:
     """The choice whose divided score is the highest, the first of equal ones; -1 where there is none. A
     choice without length has minus infinity."""
-    ranked = [score / by if by else float("-inf") for score, by in zip(scores, divisors, strict=True)]
+    ranked = divided(scores, divisors)
     return ranked.index(max(ranked)) if ranked else -1
+
+
+def divided(scores: Sequence[float], divisors: Sequence[int]) -> list[float]:
+    """The scores by their divisors; minus infinity for a choice without length."""
+    return [score / by if by else float("-inf") for score, by in zip(scores, divisors, strict=True)]

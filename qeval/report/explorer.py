@@ -22,7 +22,19 @@ from qeval.compare.against import references
 from qeval.compare.evidence import Evidence
 from qeval.compare.rows import cell_of, leaves_of, result_of
 from qeval.report import choosing
-from qeval.report.flips import CONTRAST, DIRECTIONS, Count, Flip, count, counted, flips_of, shorten
+from qeval.report.flips import (
+    CONTRAST,
+    DIRECTIONS,
+    Count,
+    Flip,
+    by_length,
+    count,
+    counted,
+    flips_of,
+    most_decided,
+    normalises,
+    shorten,
+)
 from qeval.report.patterns import NOTHING, Asked, Pattern, Sides, asked, patterns, sides_of
 
 BUDGET = 1_300_000  # bytes of JSON: with charts and tables the page stays under 3 MB
@@ -80,6 +92,7 @@ def explore(evidence: Evidence, read_items: ReadItems, budget: int | None = None
     what there is room for."""
     budget = room(evidence) if budget is None else budget
     run, found = evidence.run, _found(evidence)
+    _weigh(run, found, read_items)
     chosen = list(dict.fromkeys(_place(flip) for flip in _in_turn(found.queues)))[:MOST_ITEMS]
     chosen += _contrast(found.same, set(chosen))
     everything = _asked(found, chosen)
@@ -143,6 +156,22 @@ def _found(evidence: Evidence) -> _Found:
         if task.kind == "accuracy":
             found.counted.update(marks)
     return found
+
+
+def _weigh(run: Run, found: _Found, read_items: ReadItems) -> None:
+    """Every queue ordered by the score that decides; the items of one such task in memory at a time."""
+    baseline: Result | None = result_of(run, run.baseline)
+    queues: dict[str, list[int]] = {}
+    for place, queue in enumerate(found.queues):
+        if queue and normalises(queue[0].task):
+            queues.setdefault(queue[0].task.name, []).append(place)
+    for places in queues.values():
+        cell = cell_of(baseline, found.queues[places[0]][0].task)
+        items = read_items(cell) if cell is not None else {}
+        flips = by_length([flip for place in places for flip in found.queues[place]], items)
+        for place in places:
+            variant = found.queues[place][0].variant
+            found.queues[place] = most_decided(flip for flip in flips if flip.variant == variant)
 
 
 def _pairs(evidence: Evidence) -> Iterator[tuple[Task, str, Samples, Samples]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from qeval.base.reading import whole
-from qeval.base.records import Samples, Task
+from qeval.base.records import Item, Samples, Task
+from qeval.report import choosing
 
 DIRECTIONS = ("lost", "gained", "changed", "same")
 """right to wrong; wrong to right; another answer of equal worth; unchanged (a few, for contrast)."""
@@ -19,7 +20,8 @@ CONTRAST = 3  # unchanged items shown per variant and task
 class Flip:
     """One item answered differently. `base_margin` and `margin` are log-probability of the baseline's
     answer less that of the candidate's, in nats, under the baseline and under the candidate: the
-    first is mostly above zero, the second below. Both are 0 where there are no choices. `base_text` and
+    first is mostly above zero, the second below; `by_length` makes them those of the score that decides.
+    Both are 0 where there are no choices. `base_text` and
     `text` are all that was written, "" where that is the answer or was not kept."""
 
     variant: str
@@ -55,9 +57,46 @@ def flips_of(task: Task, variant: str, base: Samples, other: Samples) -> tuple[l
     changed = [_flip(task, variant, base, other, i) for i, moved in enumerate(differ) if moved]
     rest = [i for i, moved in enumerate(differ) if not moved]
     same = [_flip(task, variant, base, other, i) for i in rest[:: max(1, len(rest) // CONTRAST)][:CONTRAST]]
+    return most_decided(changed), same
+
+
+def most_decided(flips: Iterable[Flip]) -> list[Flip]:
+    """Lost and gained ones first, and of each the widest margins first."""
     order = {name: place for place, name in enumerate(DIRECTIONS)}
-    changed.sort(key=lambda flip: (order[flip.direction] // 2, flip.margin, flip.key))
-    return changed, same
+    return sorted(flips, key=lambda flip: (order[flip.direction] // 2, flip.margin, flip.key))
+
+
+def normalises(task: Task) -> bool:
+    """Whether a choice's length may divide the score that decides."""
+    return len(choosing.ways(task.metric)) > 1
+
+
+def by_length(flips: Sequence[Flip], items: Mapping[str, Item]) -> list[Flip]:
+    """Flips of one task with the margins of the score that decides, in nats a character or a byte where
+    choices' lengths divide it; as they are where the answers do not prove that they do."""
+    known = [(items[flip.key].choices, _answered(flip)) for flip in flips if flip.key in items]
+    way = choosing.decided_by(flips[0].task.metric, known) if flips else choosing.UNKNOWN
+    if way in (choosing.UNKNOWN, choosing.PLAIN):
+        return list(flips)
+    return [
+        _divided(flip, choosing.lengths(way, items[flip.key].choices)) if flip.key in items else flip
+        for flip in flips
+    ]
+
+
+def _answered(flip: Flip) -> list[tuple[str, tuple[float, ...]]]:
+    both = ((flip.base_answer, flip.base_scores), (flip.answer, flip.scores))
+    return [(answer, scores) for answer, scores in both if scores]
+
+
+def _divided(flip: Flip, divisors: Sequence[int]) -> Flip:
+    if any(len(scores) != len(divisors) for scores in (flip.base_scores, flip.scores)):
+        return flip
+    base_margin, margin = (
+        _margin(choosing.divided(scores, divisors), flip.base_answer, flip.answer)
+        for scores in (flip.base_scores, flip.scores)
+    )
+    return replace(flip, base_margin=base_margin, margin=margin)
 
 
 def _flip(task: Task, variant: str, base: Samples, other: Samples, i: int) -> Flip:

@@ -11,6 +11,7 @@ from qeval.compare import noise, spread
 from qeval.compare.evidence import Evidence
 
 FLOOR_HEADERS = ("Task", "Items", "Changed", "Share", "Δ")
+_NO_VERDICT = " The floor decides no verdict: a loss may be proved and yet lie within it."
 SEED_HEADERS = ("Variant", "Task", "Seeds", "Least", "Median", "Greatest")
 
 
@@ -32,11 +33,19 @@ def noise_of(evidence: Evidence) -> Noise:
     names = [result.variant.name for result in evidence.candidates]
     return Noise(
         sentence=noise.sentence(evidence),
-        within={name: noise.within_sentence(evidence, name) for name in names},
+        within={name: _within(evidence, name) for name in names},
         floor=tuple(_floor_row(one) for one in noise.floors(evidence)),
         seeds=tuple(_seed_row(one) for one in spread.spreads(evidence)),
         seed_sentences=spread.sentences(evidence),
     )
+
+
+def _within(evidence: Evidence, variant: str) -> str:
+    """Where a variant is within twice the floor; that it decides nothing only beside a proved loss there."""
+    told = noise.within_sentence(evidence, variant)
+    found = (evidence.findings.get((variant, row.id)) for row in noise.within(evidence, variant))
+    proved = any(one is not None and one.claim < 0 for one in found)
+    return told if proved else told.removesuffix(_NO_VERDICT)
 
 
 def _floor_row(floor: noise.Floor) -> tuple[str, ...]:

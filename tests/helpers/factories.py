@@ -189,6 +189,26 @@ def edited(read: Callable[[Cell], Samples], cell_key: str, **columns: Any) -> Ca
     return read_edited
 
 
+def by_characters(
+    run: Run, read: Callable[[Cell], Samples], choices: Sequence[str]
+) -> Callable[[Cell], Samples]:
+    """A reader whose answers are chosen by log-likelihood a character of `choices`; the first is right."""
+    divisors = [len(choice.removeprefix(" ")) for choice in choices]
+    rng = np.random.default_rng(7)
+    made = {}
+    for result in run.results:
+        for cell in result.cells:
+            samples = read(cell)
+            rows = -rng.uniform(0.5, 1.5, (len(samples.key), len(divisors))) * divisors
+            answers = (rows / divisors).argmax(axis=1)
+            scores = np.empty(len(rows), dtype=object)
+            scores[:] = [tuple(row) for row in rows.tolist()]
+            made[cell.key] = replace(
+                samples, answer=answers.astype(str), value=(answers == 0).astype(float), scores=scores
+            )
+    return lambda cell: made[cell.key]
+
+
 def with_cell(run: Run, variant: str, name: str, /, **changes: Any) -> Run:
     """The run with some fields of the cell of the task `name` replaced."""
     results = tuple(

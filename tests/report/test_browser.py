@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from factories import ARC, edited, judge, make_run
+from factories import ARC, by_characters, edited, judge, make_run
 from factories import context as built
 from leaderboard import leaderboard
 
@@ -296,6 +296,36 @@ def test_orders_and_pages(browser):
     press(browser, "flip-back")
     assert texts(browser, ".flip .where") == first
     assert not browser.find_element("id", "flip-back").is_enabled()
+
+
+def test_a_margin_is_of_the_score_that_decides(driver, tmp_path):
+    choices = (" a", " a long choice", " four", " the longest choice of all")
+    run, read, _ = make_run(3, n_items=100, tasks=(ARC,))
+
+    def items(cell):
+        return {str(key): Item(str(key), "Which?", "Which?", choices) for key in range(cell.n)}
+
+    path = tmp_path / "report.html"
+    write_text(path, render_html(built(run, by_characters(run, read, choices), items)))
+    driver.get(path.as_uri())
+    choose(driver, "flip-variant", "bnb4")
+    choose(driver, "flip-sort", "decided")
+    rows = texts(driver, ".flip .margin")
+    assert len(rows) == 20
+    assert all(row.endswith(" nats a character to fp16's answer") for row in rows)
+    margins = [float(row.split()[0].replace("\u2212", "-")) for row in rows]
+    assert margins == sorted(margins)
+    assert max(margins) <= 0  # bnb4 chose another one
+    driver.execute_script("document.querySelector('details.flip').open = true")
+    settled(driver)
+    (told,) = [
+        note for note in texts(driver, ".flip-body .note") if note.startswith("Score of fp16's answer")
+    ]
+    first, second = (
+        float(part.split()[0].replace("\u2212", "-")) for part in told.split(": ")[1].split(", ")
+    )
+    assert "nats a character in fp16" in told
+    assert second == margins[0] < 0 <= first
 
 
 def test_a_deep_link_opens_its_item(browser, page):

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from factories import ARC, QUIZ, TRUTH, compare_run, context, edited, make_run, without_cell
+from factories import ARC, QUIZ, TRUTH, by_characters, compare_run, context, edited, make_run, without_cell
 
 from qeval.base.errors import IncomparableError
 from qeval.base.records import Item, Task
@@ -80,6 +80,35 @@ def test_directions_and_margins():
     assert [found[key].direction for key in "0123"] == ["lost", "gained", "changed", "same"]
     assert (found["0"].base_margin, found["0"].margin) == (2.0, -0.5)
     assert found["3"].margin == 2.0
+
+
+def test_margins_and_their_order_are_of_the_score_that_decides():
+    choices = (" a", " a long choice", " four", " the longest choice of all")
+
+    def sized(cell):
+        return {key: replace(item, choices=choices) for key, item in items(cell).items()}
+
+    run, read, _ = make_run(3, n_items=200, tasks=(ARC,))
+    explorer = explore(gather(run, by_characters(run, read, choices)), sized)
+    assert explorer.decided == {"arc": "characters"}
+    divisors = lengths("characters", choices)
+    changed = [flip for flip in explorer.flips if flip.direction != "same"]
+    raw = [flip.scores[int(flip.base_answer)] - flip.scores[int(flip.answer)] for flip in changed]
+    assert max(raw) > 1  # by the undivided score the wrong one would lead
+    for flip in changed:
+        first, second = int(flip.base_answer), int(flip.answer)
+        told = [
+            row[first] / divisors[first] - row[second] / divisors[second]
+            for row in (flip.base_scores, flip.scores)
+        ]
+        assert [flip.base_margin, flip.margin] == told
+        assert flip.margin <= 0 <= flip.base_margin
+    own = [flip.margin for flip in changed if flip.variant == "bnb4" and flip.direction != "changed"]
+    few = explore(gather(run, by_characters(run, read, choices)), sized, budget=6_000)
+    kept = [flip.margin for flip in few.flips if flip.variant == "bnb4" and flip.direction != "changed"]
+    assert own == sorted(own)
+    assert 0 < few.shown < explorer.shown
+    assert kept[0] == own[0]
 
 
 def column(values):

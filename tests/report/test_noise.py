@@ -11,10 +11,12 @@ import pytest
 from factories import ARC, QUIZ, WIKI, make_run
 from noisy import flipped, repeated
 
-from qeval.compare import noise, spread
+from qeval.compare import spread
 from qeval.compare.evidence import gather
+from qeval.report.cautions import cautions
 from qeval.report.context import build
 from qeval.report.formats import Options, formats
+from qeval.report.noise import noise_of
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "schema" / "run-v1.json"
 UNMEASURED = "The noise floor was not measured (qeval run --repeat-baseline measures it)."
@@ -45,6 +47,40 @@ def rendered(made, ending: str, *, short: bool = False) -> str:
     return formats()[ending].render(build(gather(run, read), items), Options(short=short))
 
 
+def test_that_the_floor_decides_nothing_is_said_only_beside_a_proved_loss_within_it(noisy) -> None:
+    made = make_run(2, (ARC,), n_items=2000, churn=0.0)
+    run, read, items = made
+    key = run.results[1].cells[0].key
+    lossy = flipped(read(run.results[0].cells[0]), 60, 0)
+    proved = repeated(
+        (run, lambda cell: lossy if cell.key == key else read(cell), items),
+        lambda _, one: flipped(one, 60, 0),
+    )
+    caveat = "The floor decides no verdict"
+    assert caveat in noise_of(gather(*proved[:2])).within["bnb4"]
+    told = noise_of(gather(*noisy[:2])).within["bnb4"]
+    assert told.startswith("Within twice the noise floor on ")
+    assert caveat not in told
+
+
+def test_folded_notes_say_what_they_are_on(plain, noisy) -> None:
+    def labelled(made, *notes):
+        run, read = made[:2]
+        first = run.results[1]
+        made_by = replace(first.provenance, notes=notes)
+        return cautions(
+            gather(
+                replace(run, results=(run.results[0], replace(first, provenance=made_by), *run.results[2:])),
+                read,
+            )
+        ).label
+
+    assert labelled(plain) == ""
+    assert labelled(plain, "One way.", "Another.") == "2 notes on how single variants were made"
+    assert labelled(noisy).endswith(" notes on noise")
+    assert labelled(noisy, "One way.").endswith(" notes on noise and on how single variants were made")
+
+
 WAYS = [(".html", False), (".md", False), (".md", True), (".txt", False), (".json", False)]
 
 
@@ -58,7 +94,7 @@ def test_every_format_states_the_floor(plain, noisy, ending: str, short: bool) -
     assert UNMEASURED not in text
     assert "arc 7 of 60 answers changed (11.7%), Δ -3.33 points" in text
     assert "Not covered: another GPU, another library version." in text
-    within = noise.within_sentence(found, "bnb4")
+    within = noise_of(found).within["bnb4"]
     if ending != ".json":
         assert within
         assert within in text

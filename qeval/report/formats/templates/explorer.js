@@ -59,12 +59,22 @@
     return item.changes;
   }
 
-  // The reference's answer less this variant's, in nats, by one of the two; unchanged: the lead over the next.
+  // The scores that decide: divided by the choices' lengths where those decided.
+  const divides = (item) => item.lengths.length > 0;
+  function deciding(item, variant) {
+    const row = scores(item)[variant];
+    if (!row || !divides(item)) return row;
+    return row.map((value, choice) => (value === null || !item.lengths[choice] ? null : value / item.lengths[choice]));
+  }
+  const UNITS = { characters: "nats a character", bytes: "nats a byte" };
+  const unit = (item) => (divides(item) ? UNITS[item.way] : "nats");
+
+  // The reference's answer less this variant's, by the score that decides; unchanged: the lead over the next.
   function margin(item, variant, by) {
-    const row = scores(item)[by];
+    const row = deciding(item, by);
     const [before, after] = [item.answers[base], item.answers[variant]];
     if (!row || row[before] == null) return 0;
-    if (before === after) return row[before] - Math.max(...row.filter((_, place) => String(place) !== before));
+    if (before === after) return row[before] - Math.max(...row.filter((value, place) => value !== null && String(place) !== before));
     return row[after] == null ? 0 : row[before] - row[after];
   }
 
@@ -211,10 +221,11 @@
       return button;
     };
     const lead = item.lead ?? leading(item);
+    const told = (by) => fixed(margin(item, lead, by), divides(item) ? 4 : 3);
     const note = item.choices.length && lead !== base
       ? make("p", { class: "note" }, changes(item)[lead] === 3
-        ? `Lead of the answer over the next choice: ${fixed(margin(item, lead, base), 3)} nats for ${short(names[base])}, ${fixed(margin(item, lead, lead), 3)} for ${short(names[lead])}.`
-        : `Score of ${short(names[base])}'s answer minus that of ${short(names[lead])}'s: ${fixed(margin(item, lead, base), 3)} nats in ${short(names[base])}, ${fixed(margin(item, lead, lead), 3)} in ${short(names[lead])}.`)
+        ? `Lead of the answer over the next choice: ${told(base)} ${unit(item)} for ${short(names[base])}, ${told(lead)} for ${short(names[lead])}.`
+        : `Score of ${short(names[base])}'s answer minus that of ${short(names[lead])}'s: ${told(base)} ${unit(item)} in ${short(names[base])}, ${told(lead)} in ${short(names[lead])}.`)
       : null;
     return make("div", { class: "flip-body" },
       item.question ? make("pre", { class: "question", tabindex: "0" }, item.question) : make("p", { class: "note" }, "The text of this item is not stored."),
@@ -233,7 +244,7 @@
       make("span", { class: "direction d" + kind }, make("span", { "aria-hidden": "true" }, (ARROWS[kind] || "") + " "), / in all$/.test(words) ? WORDS[kind] || words : words),
       make("span", { class: "where" }, `${label(item)} · ${item.key}`),
       make("span", { class: "excerpt" }, first.slice(0, 220)),
-      make("span", { class: "margin" }, item.choices.length ? fixed(margin(item, item.lead, item.lead), 2) + (kind === 3 ? " nats ahead of the next" : ` nats to ${short(names[base])}'s answer`) : ""));
+      make("span", { class: "margin" }, item.choices.length ? `${fixed(margin(item, item.lead, item.lead), divides(item) ? 4 : 2)} ${unit(item)} ` + (kind === 3 ? "ahead of the next" : `to ${short(names[base])}'s answer`) : ""));
     const details = make("details", { class: "flip" }, summary);
     details.item = item;
     details.addEventListener("toggle", () => {
