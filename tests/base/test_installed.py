@@ -176,6 +176,11 @@ def test_a_run_names_the_commit() -> None:
 
     assert keeping.installed is installed
     run = SimpleNamespace(
-        qeval_version="0.1.0+g0123456789ab", command=("qeval", "run"), id="r", results=(), suite=None
+        qeval_version="0.1.0+g0123456789ab",
+        command=("qeval", "run"),
+        id="r",
+        results=(),
+        suite=None,
+        source="qeval",
     )
     assert dict(commands(run))["Install the same version (in a checkout of qeval)"].startswith("git checkout")
