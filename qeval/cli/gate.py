@@ -13,7 +13,7 @@ import click
 from qeval.base.errors import Exit, UsageError, did_you_mean
 from qeval.base.reading import whole
 from qeval.base.text import one_line
-from qeval.cli import completing, options, outdated
+from qeval.cli import completing, options, outdated, own_tasks
 from qeval.cli.speech import print_json, say, say_json, width
 
 if TYPE_CHECKING:
@@ -241,9 +241,11 @@ def plan(ctx: click.Context, /, runs_dir: Path, as_json: bool, from_run: str | N
         rows = _rows(measured=measured, found=time.items if time else {}, **asked)
     except UnknownSizesError as error:
         typed = shlex.join(("qeval", *sys.argv[1:]))
+        near = own_tasks.nearest(error.tasks)
+        meant = f"Did you mean {near!r}? If not, take" if near else "Take"
         raise UsageError(
             error.message,
-            f"Take them from a run with --from RUN, or put the numbers in: {typed} {error.words}",
+            f"{meant} them from a run with --from RUN, or put the numbers in: {typed} {error.words}",
         ) from error
     noise = undecidable(rows, measured) if measured else ()
     rows = held_to_noise(rows, measured) if measured else rows
@@ -268,7 +270,6 @@ def _time(
     """What the variants would take, where that is asked for."""
     from qeval.ask.suites import documents_verified
     from qeval.cli import forecast
-    from qeval.cli.own_tasks import own_tasks
 
     if timed["gpu"] is None or not variants:
         return None
@@ -285,7 +286,7 @@ def _time(
         memory=wanted["gpu_memory"],
         price=timed["price"],
         verify=0 if asked["tasks"] or measured else documents_verified(asked["suite"]),
-        own=own_tasks(timed["tasks_dir"], chosen, None if asked["tasks"] else asked["suite"]),
+        own=own_tasks.own_tasks(timed["tasks_dir"], chosen, None if asked["tasks"] else asked["suite"]),
     )
 
 
