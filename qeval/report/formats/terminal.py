@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from qeval.base import layout, numbers
+from qeval.base import layout, next_steps, numbers
 from qeval.base.layout import Column
 from qeval.base.names import short
 from qeval.base.records import Comparison, Decision, Result, Run
@@ -36,7 +36,8 @@ def summary(evidence: Evidence, decisions: Sequence[Decision] = (), width: int |
         costs(run, width) if measured else "",
         ranking(evidence, decisions),
     )
-    return "\n\n".join(part for part in parts if part) or "Nothing was scored."
+    nothing = " ".join(filter(None, ("Nothing was scored.", next_steps.unfinished(run))))
+    return "\n\n".join(part for part in parts if part) or nothing
 
 
 def _differences(evidence: Evidence, decisions: Sequence[Decision], width: int | None) -> str:
