@@ -155,6 +155,7 @@ class Entry(msgspec.Struct):
     status: str
     task: str | None
     delta: float | None
+    proved_losses: list[str]
     worst: Worst | None
     perplexity_ratio: float | None
     kl: float | None
