@@ -225,8 +225,8 @@ def _noise(evidence: Evidence) -> Iterator[str]:
     """The noise floor, and who is no further from the baseline than twice that. It decides nothing."""
     yield noise.sentence(evidence)
     for result in evidence.candidates:
-        if words := noise.within_sentence(evidence, result.variant.name):
-            yield f"{result.variant.name} is {words[0].lower()}{words[1:]}"
+        if near := noise.near(evidence, result.variant.name):
+            yield f"{result.variant.name} is {near.where[0].lower()}{near.where[1:]} {near.caveat}"
 
 
 def _warnings(evidence: Evidence) -> Iterator[str]:
