@@ -67,8 +67,7 @@ def test_a_failed_variant_is_named_with_its_error():
 def test_decisions_are_told_in_their_own_words():
     run, read, _ = make_run(2, n_items=200, tasks=(ARC,))
     decisions = judge(run, read, Policy((Rule(tasks="arc", max_drop=1.0),)))
-    told = f"{decisions[0].reason.removesuffix('.')}, and it would then fail if Δ stays as it is."
-    assert told in terminal.summary(gather(run, read), decisions)
+    assert decisions[0].reason in terminal.summary(gather(run, read), decisions)
 
 
 def test_limits_and_an_empty_run_are_said():
