@@ -14,7 +14,7 @@ from qeval.base.rules import allowed_words, describe
 from qeval.compare import noise, stats, wording
 from qeval.compare.evidence import Evidence
 from qeval.compare.pairs import UNPAIRED
-from qeval.judge import fidelity
+from qeval.judge import fidelity, floor
 from qeval.judge.doubt import Doubt
 from qeval.judge.matching import concerns, is_named, matches_some, only_perplexities
 
@@ -50,6 +50,7 @@ def notes(
         *_repeating(evidence),
         *_filtered(evidence, decisions),
         *_noise(evidence),
+        *floor.of_gate(decisions, evidence),
         *_warnings(evidence),
     )
     return tuple(dict.fromkeys(found))
