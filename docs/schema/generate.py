@@ -307,6 +307,7 @@ class Point(msgspec.Struct):
     shown: str
     allowed: float
     judged: bool
+    drawn: bool
     status: str | None
     words: str | None
     reason: str | None
