@@ -191,10 +191,12 @@ def _refuse(ctx: click.Context, error: click.ClickException) -> NoReturn:
 
 
 def _remember(words: list[str], error: click.ClickException) -> None:
-    """Remember a refusal that may be of a run."""
+    """Remember a refusal that may be of a run, or of a gate whose files say otherwise."""
     from qeval.cli.ordering import group_refused
+    from qeval.cli.outdated import withdraw
 
     group_refused(words, error)
+    withdraw(words, error)
 
 
 def _modules() -> list[str]:

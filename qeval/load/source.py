@@ -195,9 +195,15 @@ def _no_such_model(model: str) -> QevalError:
 
 
 def _meant(model: str) -> str:
-    """Whether one of the models that are no Hub id is meant; "" where none is."""
-    own = (DEMO, "toy")
-    return "" if "/" in model or model.lower() not in own else did_you_mean(model.lower(), own)
+    """Whether one of the models that are no Hub id is meant, or nearly named; "" where none is."""
+    from difflib import get_close_matches  # takes 10 ms, and is needed only before an error
+
+    own, word = (DEMO, "toy"), model.lower()
+    near = [] if "/" in word else get_close_matches(word, own, n=1, cutoff=_ALIKE)
+    return did_you_mean(near[0], own) if near else ""
+
+
+_ALIKE = 0.75
 
 
 def hub_refusal(

@@ -122,9 +122,17 @@ def _unjudged(result: Result, evidence: Evidence) -> Verdict:
     if result.status == "stopped":
         return _plain(name, "MISSING", "Scoring stopped early, because of a rule about another baseline.")
     if found is None:
-        why = evidence.refused.get(name, "It has no task in common with the baseline.")
-        return _plain(name, "NONE", why)
+        why = evidence.refused.get(name) or _interrupted(result, evidence)
+        return _plain(name, "NONE", why or "It has no task in common with the baseline.")
     return Verdict(name, found.status, capitalised(found.said), found.sentence)
+
+
+def _interrupted(result: Result, evidence: Evidence) -> str:
+    """That a run of qeval's own ended before the variant or its baseline was scored; "" where it did not."""
+    open_ones = [one for one in (evidence.baseline, result) if one.status == "partial"]
+    if not open_ones or evidence.run.source != "qeval":
+        return ""
+    return f"The run was interrupted before {open_ones[0].variant.name} was scored."
 
 
 def _plain(name: str, status: str, sentence: str) -> Verdict:

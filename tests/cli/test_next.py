@@ -99,6 +99,8 @@ def test_the_gate_of_a_run_that_was_interrupted_says_so_and_how_to_go_on(qeval, 
     assert "qeval_facts: the run was interrupted before fp16 was scored on qeval_facts." in judged
     assert "Unfinished: fp16, bnb4. Go on with: qeval run" in judged
     assert "no scored items" not in judged
+    qeval("report", *here, "-o", "r.md")
+    assert "The run was interrupted before fp16 was scored." in Path("r.md").read_text("utf-8")
     shown = qeval("show", *here).stdout
     refused = qeval("export", *here, "--to", "csv", "-o", "tables", code=1).stderr
     (command,) = {GOES_ON.search(text)[1] for text in (judged, shown, refused)}

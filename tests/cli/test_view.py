@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 
 import pytest
+from stored import store, whole
 
 from qeval.base.errors import QevalError
 from qeval.cli import serving as views
@@ -79,6 +80,22 @@ def test_head_is_answered_as_get_but_for_the_page(serving) -> None:
         urllib.request.Request(f"http://127.0.0.1:{serving.server_address[1]}/", method="HEAD")
     ) as answer:
         assert int(answer.headers["Content-Length"]) == len("<p>é</p>".encode())
+
+
+def test_a_baseline_that_no_run_has_is_refused_before_anything_is_served(
+    qeval, runs_dir, monkeypatch
+) -> None:
+    served: list[str] = []
+    monkeypatch.setattr("qeval.cli.view._serve", lambda _page, _port, what: served.append(what))
+    for name in "ab":
+        store(runs_dir, whole(), id=name)
+    for runs in ((), ("a", "b")):
+        said = qeval("view", *runs, "--baseline", "bnb", code=2).stderr
+        assert "No run here has a variant 'bnb' to be the baseline." in said
+        assert "Did you mean 'bnb4'?" in said
+    assert not served
+    qeval("view", "--baseline", "bnb4")
+    assert served == ["the runs"]
 
 
 def test_a_client_that_goes_away_is_no_traceback(capfd) -> None:

@@ -121,6 +121,15 @@ def test_a_damaged_configuration_is_said_so(model) -> None:
         read_config(Source(str(model)))
 
 
+@pytest.mark.parametrize(
+    ("word", "near"), [("toyy", "toy"), ("Demo", "demo"), ("dmeo", "demo"), ("gpt2", "")]
+)
+def test_a_model_that_is_nearly_one_of_ours_is_told_so(word: str, near: str) -> None:
+    with pytest.raises(QevalError, match="is not in the local cache") as caught:
+        resolve_commit(word, None)
+    assert (caught.value.hint == f"Did you mean {near!r}?") == bool(near)
+
+
 @pytest.fixture
 def refusing():
     """The address of a port of our own that nobody listens on."""
