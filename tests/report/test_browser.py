@@ -376,6 +376,14 @@ def lines_of(driver, selector):
     return driver.execute_script(script, selector)
 
 
+@pytest.mark.parametrize("width", [390, 768, 1440])
+def test_units_of_the_decision_table_stand_in_one_line_and_its_worst_task_in_two(browser, width):
+    look(browser, width, "light")
+    settled(browser)
+    assert lines_of(browser, "#decision thead small") == 1
+    assert lines_of(browser, "#decision td.worst") <= 2
+
+
 def test_a_deep_link_opens_its_item(browser, page):
     browser.execute_script("document.querySelectorAll('details.flip')[7].open = true")
     settled(browser)

@@ -32,7 +32,7 @@ from qeval.report.formats.html import render_html
 from qeval.report.formats.markdown import render_markdown
 from qeval.report.headline import headline
 from qeval.report.ranking import BEST_FIRST, _by, ranking
-from qeval.report.verdicts import MARKS, verdict_of
+from qeval.report.verdicts import MARKS, WORDS, verdict_of
 from qeval.report.versus import versus
 
 TASKS = (ARC, QUIZ, TRUTH, WIKI)
@@ -336,6 +336,22 @@ def test_every_reference_has_headings_of_the_rows_that_it_is_compared_on():
         lacks, own = "gptq" in pair, pair[0] == "gptq"  # of gptq arc alone is known
         assert [cell == numbers.NONE for cell in cells] == [lacks and not own, lacks]
     assert [one is None for one in versus(made).matrix[0]] == [True, False, True, False]
+
+
+def test_where_a_pair_has_two_verdicts_the_matrix_gives_each_the_other_one():
+    run, read, items = one_task_lost(27)  # bnb4 lost on one task, and gained far more on average
+    made = built(run, read, items)
+    met = versus(made)
+    places, mirror = range(len(met.names)), {"WORSE": "BETTER", "BETTER": "WORSE"}
+    pairs = [(met.matrix[row][at], met.matrix[at][row]) for row in places for at in places if row != at]
+    for one, other in pairs:
+        same = other.status == mirror.get(one.status, one.status)
+        assert one.reverse == ("" if same else f"{other.mark} {WORDS[other.status]}")
+    told = [one.reverse for one, _ in pairs if one.reverse]
+    assert 0 < len(told) < len(pairs)
+    page = render_html(made)
+    shown = re.findall(r'<small class="reverse">reversed: ([^<]*)</small>', page)
+    assert shown == told
 
 
 def test_a_variant_that_does_not_go_with_a_reference_stays_and_says_why():
