@@ -85,8 +85,8 @@ class Work:
         return self._folder(variant) / "lead"
 
     def result(self, variant: str, mark: str) -> Result | None:
-        """What came of a variant by the plan of this mark; None where nothing did yet. A failure takes no other
-        result's place, whoever came first."""
+        """What came of a variant by the plan of this mark; None where nothing did yet. A failure takes no
+        other result's place, whoever came first."""
         files = (self._result(variant, mark, failed=failed) for failed in (False, True))
         return next(filter(None, (self._read(file, Result) for file in files)), None)
 
