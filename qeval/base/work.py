@@ -33,11 +33,14 @@ class Work:
 @dataclass(frozen=True)
 class Counted:
     """All of a job: `rows` of its suite by name, what the engine's self-check feeds one by one (`checking`),
-    and what lm-eval is to score too (`verifying`)."""
+    what lm-eval is to score too (`verifying`), and what the self-check feeds in batches (`batched`, a request
+    each) and as a `tree`."""
 
     rows: dict[str, Work]
     checking: Work
     verifying: Work
+    batched: Work = Work()
+    tree: Work = Work()
 
     @property
     def scoring(self) -> Work:

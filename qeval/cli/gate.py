@@ -219,9 +219,9 @@ def plan(ctx: click.Context, /, runs_dir: Path, as_json: bool, from_run: str | N
     """
     from qeval.cli import forecast, memory
     from qeval.cli.planning import refuse_another_suite, refuse_idle, refuse_workers
+    from qeval.judge import floor
     from qeval.judge import plan as plans
     from qeval.judge.sizing import UnknownSizesError
-    from qeval.judge.undecidable import held_to_noise, undecidable
 
     refuse_idle(ctx)
     words = ("model", "schemes", "revision", "placement", "gpu_memory", "gpus")
@@ -247,8 +247,7 @@ def plan(ctx: click.Context, /, runs_dir: Path, as_json: bool, from_run: str | N
             error.message,
             f"{meant} them from a run with --from RUN, or put the numbers in: {typed} {error.words}",
         ) from error
-    noise = undecidable(rows, measured) if measured else ()
-    rows = held_to_noise(rows, measured) if measured else rows
+    noise = floor.of_plan(rows, measured) if measured else ()
     if as_json:
         told = {"memory": memory.document(variants), **memory.workers_document(seats)} if variants else {}
         print_json(plans.document(rows, noise) | told | ({"time": forecast.document(time)} if time else {}))

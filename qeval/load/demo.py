@@ -12,6 +12,7 @@ from qeval.base import uses
 from qeval.base.errors import MissingPackageError, QevalError
 from qeval.base.files import build_directory
 from qeval.base.places import MODELS
+from qeval.load.reading.gguf_once import read_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,10 +61,11 @@ def _convert(target: Path, progress: Callable[[str], None]) -> None:
     progress("demo: unpacking SmolLM2-135M-Instruct into a float16 checkpoint")
     file = _gguf_file()
     place, name = str(file.parent), file.name
-    model = AutoModelForCausalLM.from_pretrained(place, gguf_file=name, dtype=torch.float16)
-    _forget_quantizer(model)
-    model.save_pretrained(target)
-    AutoTokenizer.from_pretrained(place, gguf_file=name).save_pretrained(target)
+    with read_once():
+        model = AutoModelForCausalLM.from_pretrained(place, gguf_file=name, dtype=torch.float16)
+        _forget_quantizer(model)
+        model.save_pretrained(target)
+        AutoTokenizer.from_pretrained(place, gguf_file=name).save_pretrained(target)
 
 
 def _gguf_file() -> Path:

@@ -19,7 +19,7 @@ from qeval.run.versions import versions
 from qeval.store.leases import holder_of
 from qeval.store.runs import RunDir
 from qeval.store.shards import forget_tries
-from qeval.store.work import Part, Plan, Work
+from qeval.store.work import PLAN_FILE, Part, Plan, Work
 
 Listener = Callable[[Variant, Event], None]
 
@@ -50,6 +50,14 @@ def taken_up(run: Run, place: RunDir, cost: bool | None) -> Run:
         if result is not None and result.variant == known.variant:
             run = with_result(run, result, cost)
     return learned(run)
+
+
+def withdraw(run: Run, place: RunDir) -> None:
+    """Nothing is planned any more, since this command is about to score the rest itself: workers that come
+    late would score the same. What was taken up of their results is kept first."""
+    if (place.work / PLAN_FILE).exists():
+        place.write(run)
+        forget(place)
 
 
 def forget(place: RunDir) -> None:

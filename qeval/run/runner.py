@@ -160,6 +160,7 @@ def _at_work(
     if order.only == "finish":
         run = planning.followed(order, run, place, listen, hands.alive)
     else:
+        planning.withdraw(run, place)
         run = _all_scored(order, run, jobs, place, hands)
         planning.forget(place)
     _forget_shards(run, place)

@@ -10,7 +10,8 @@ import numpy as np
 
 from qeval.base.packing import Packing
 from qeval.base.work import Counted, Work
-from qeval.score.engine import memory, sample, tree
+from qeval.score.engine import batches, memory, sample, tree
+from qeval.score.engine.tiles import TILE
 from qeval.score.verify import Proof
 
 if TYPE_CHECKING:
@@ -40,11 +41,12 @@ def counted(
         if any(some):
             rows[name] = _unit(parts, some, packing)
     asked = [request for part in prepared if not part.generates for request in part.requests]
-    checked = _checked(asked, on_gpu=not packing.threads, vocabulary=vocabulary)
+    checked, few = _checked(asked, on_gpu=not packing.threads, vocabulary=vocabulary)
     verified = [part for part in prepared if verify is not None and verify.concerns(part)]
     proofs = [verify.documents[part.task.name] for part in verified] if verify is not None else []
     given = [one for part, some in zip(verified, proofs, strict=True) for one in _of_documents(part, some)]
-    return Counted(rows, one_by_one(checked), one_by_one(given))
+    batched, tree_ = _batched(checked[:few], packing.batch_size), _packed(checked, packing)
+    return Counted(rows, one_by_one(checked), one_by_one(given), batched, tree_)
 
 
 def _unit(parts: Sequence[PreparedTask], wanted: Sequence[bool], packing: Packing) -> Work:
@@ -83,9 +85,33 @@ def _packed(requests: Sequence[TokenRequest], packing: Packing) -> Work:
         requests=len(requests),
         tokens=sum(len(request.tokens) for request in requests),
         fed=fed,
-        seen=int(_pairs(lengths).sum() - _pairs(shared).sum()),
+        seen=int(_pairs(lengths).sum() - _pairs(shared).sum())
+        if on_gpu
+        else _tiled(lengths - shared, shared, laid.sizes),
         scored=int(np.minimum(scored, lengths - shared).sum()),
     )
+
+
+def _tiled(new: NDArray[np.int64], shared: NDArray[np.int64], sizes: NDArray[np.int64]) -> int:
+    """Pairs of tokens that a CPU's tiles multiply: each of a tile's with all before its first and with the
+    tile's own. `new` are the tokens that each request adds to those that it has `shared` of its chunk."""
+    starts, ends = np.cumsum(new) - new, np.cumsum(sizes)
+    tiles = [np.arange(end - size, end, TILE) for end, size in zip(ends, sizes, strict=True)]
+    begins = np.concatenate(tiles)
+    queries = np.concatenate([np.minimum(TILE, end - some) for end, some in zip(ends, tiles, strict=True)])
+    owners = np.searchsorted(starts, begins, side="right") - 1
+    depths = shared[owners] + begins - starts[owners]
+    return int((queries * (depths + queries)).sum())
+
+
+def _batched(requests: Sequence[TokenRequest], size: int) -> Work:
+    """Requests in plain batches, filled up to the longest, the head at every place; a request each."""
+    found = Work()
+    for batch in batches.plain_batches(requests, size):
+        rows, length = batch.tokens.shape
+        fed = rows * length
+        found = found.and_(Work(1, fed, fed, rows * int(_pairs(np.array(length))), fed))
+    return found
 
 
 def _pairs(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -101,11 +127,14 @@ def one_by_one(requests: Iterable[TokenRequest]) -> Work:
     return Work(len(fed), total, total, int(_pairs(lengths).sum()) if len(lengths) else 0, total)
 
 
-def _checked(requests: Sequence[TokenRequest], *, on_gpu: bool, vocabulary: int) -> list[TokenRequest]:
-    """The requests that the engine is checked by, but for windows that only a loaded model tells."""
+def _checked(
+    requests: Sequence[TokenRequest], *, on_gpu: bool, vocabulary: int
+) -> tuple[list[TokenRequest], int]:
+    """The requests that the engine is checked by, but for windows that only a loaded model tells, and how
+    many of them, the first ones, are scored in batches too."""
     limits = memory.limits_of("cuda" if on_gpu else "cpu", 0, 0, 1)
     longest = memory.LOGITS_BYTES // (4 * max(vocabulary, 1))
-    return sample.choose(requests, limits.check_tokens, (), longest)[0]
+    return sample.choose(requests, limits.check_tokens, (), longest)
 
 
 def _of_documents(part: PreparedTask, documents: Collection[int]) -> Iterable[TokenRequest]:

@@ -8,37 +8,52 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from math import inf
+from typing import TYPE_CHECKING, Any
 
 from qeval.base.packing import Packing
 from qeval.base.work import Counted, Work
 from qeval.load.rates import GPUS, Gpu
 from qeval.load.spec import SchemeSpec
 
+if TYPE_CHECKING:
+    from qeval.score.probe import Parts
+
 Phases = dict[str, float]
 """Seconds by phase, as `score.clock` calls them."""
 _WIDTH = ("hidden_size", "n_embd", "d_model", "dim")
 _INNER = ("intermediate_size", "ffn_dim", "n_inner")
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+_HEADS = ("num_attention_heads", "n_head", "n_heads")
+_GROUPS = ("num_key_value_heads", "num_kv_heads")
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 
 
 @dataclass(frozen=True)
 class Shape:
     """A model's arithmetic: `body` is the weights that each token is multiplied with, `width` the size of a
-    token's vector, `inner` that within a layer, `vocabulary` how many tokens there are."""
+    token's vector, `inner` that within a layer, `vocabulary` how many tokens there are; `heads` of attention
+    share the keys of `groups`."""
 
     body: float
     width: int
     inner: int
     layers: int
     vocabulary: int
+    heads: int = 1
+    groups: int = 1
 
-    def flops(self, work: Work, *, attention: float = 1.0) -> float:
-        """Operations of some work; those of attention count `attention` times, where they run slower."""
+    @property
+    def passed(self) -> float:
+        """The weights that a pass reads, however few its tokens are."""
+        return self.body + self.width * self.vocabulary
+
+    def flops(self, work: Work, *, attention: float = 1.0, head: float = 1.0) -> float:
+        """Operations of some work; those of attention and of the head count so many times, where they run
+        slower."""
         products = 2.0 * self.body * (work.fed + work.written)
         seen = 4.0 * self.width * self.layers * work.seen
-        return products + attention * seen + 2.0 * self.width * self.vocabulary * work.scored
+        return products + attention * seen + head * 2.0 * self.width * self.vocabulary * work.scored
 
 
 def shape(config: Mapping[str, Any], count: float) -> Shape | None:
@@ -55,7 +70,8 @@ def shape(config: Mapping[str, Any], count: float) -> Shape | None:
     if experts > taken:
         each = 3.0 * width * (_first(text, ("moe_intermediate_size",)) or inner) * layers
         body = max(body - (experts - taken) * each, count / 50)
-    return Shape(body, width, inner, layers, vocabulary)
+    heads = _first(text, _HEADS) or 1
+    return Shape(body, width, inner, layers, vocabulary, heads, _first(text, _GROUPS) or heads)
 
 
 def _first(config: Mapping[str, Any], names: tuple[str, ...]) -> int:
@@ -66,8 +82,10 @@ def _first(config: Mapping[str, Any], names: tuple[str, ...]) -> int:
 @dataclass(frozen=True)
 class Speed:
     """What a device and its host do in a second, and what they take once. `flops` is the engine's rate with
-    its body `compiled` and as it is; `plain` that of batches one after the other. Seconds: `imports` and
-    `further` of a first and a further worker, `opening` of loading beside reading `bytes_` a second, `check`
+    its body `compiled` and as it is; `plain` that of batches one after the other; operations of `attention`
+    and of the `head` take so many times as long. A pass reads weights of `reading` bytes in a second.
+    Seconds: `imports` and `further` of a first and a further worker, `within` of what a further one imports
+    while it reads its questions, `opening` of loading beside reading `bytes_` a second, `check`
     and `compiling` the first time and later, `row` of lm-eval for each row that it verifies, `layer` of
     Python for each layer of a pass. `slow` is how many times longer Python takes than on an idle machine.
     `how` says where the rate comes from."""
@@ -88,6 +106,13 @@ class Speed:
     how: str
     gpu: bool = True
     slow: float = 1.0
+    head: float = 1.0
+    reading: float = inf
+    within: float = 0.0
+
+    def seconds(self, model: Shape, work: Work, rate: float) -> float:
+        """Seconds of some work at a rate, in one pass or in so many that each is long."""
+        return model.flops(work, attention=self.attention, head=self.head) / rate
 
 
 H100 = Speed(
@@ -108,10 +133,12 @@ H100 = Speed(
 )
 """By "Where the time of the main job goes", "What a GPU does while the engine scores" and "The scoring
 engine on an H100"."""
-CPU_SHARE = 0.65
-"""Of what bare products reach on a CPU, what the engine and plain batches do."""
 TREE_OF_CHECK = 0.4
-"""How much of what the self-check feeds one by one its tree does: those requests share a lot."""
+"""How much of what the self-check feeds one by one its tree does on a GPU: those requests share a lot."""
+OPENING_PASSES = 3
+"""Short passes by which the engine finds out where a model's head begins."""
+FLOAT = 4
+"""Bytes of a weight that a CPU calculates with, if nothing else is asked for."""
 GPU_SHARE, GPU_COMPILED = 0.62, 0.82
 """Of what bare products reach on a GPU, what the engine does: 430 and 570 of 695 TFLOP/s on an H100."""
 
@@ -136,21 +163,22 @@ def _scaled(speed: Speed, part: float, how: str) -> Speed:
     return replace(speed, **rates, how=how)
 
 
-def of_cpu(products: float, imports: float, free: float = 1.0, *, further: float | None = None) -> Speed:
-    """The speed of this machine's CPU by the rate of bare products on an idle one, by what a worker's imports
-    took, and by the share of it that is `free`. `further`: what a further worker takes before its questions,
-    which imports each library when it is used; None: as much as the first."""
-    rate = CPU_SHARE * products * free
+def of_cpu(parts: Parts, imports: float, free: float = 1.0, *, further: float | None = None) -> Speed:
+    """The speed of this machine's CPU by the rates of a model's parts on an idle one, by what a worker's
+    imports took, and by the share of it that is `free`. `further`: what a further worker takes before its
+    questions, which imports each library when it is used; None: as much as the first."""
+    rate = parts.body * free
+    further = imports if further is None else further
     return Speed(
         flops=rate,
         compiled=rate,
         plain=rate,
-        attention=2.0,
+        attention=parts.body / parts.attention,
         imports=imports,
-        further=imports if further is None else further,
+        further=further,
         opening=1.0,
         bytes_=1e9,
-        check=(0.5, 0.5),
+        check=(0.0, 0.0),
         compiling=(0.0, 0.0),
         row=0.3,
         layer=0.0,
@@ -158,6 +186,9 @@ def of_cpu(products: float, imports: float, free: float = 1.0, *, further: float
         how="by a short measurement of this CPU, and what else runs on it",
         gpu=False,
         slow=1 / free,
+        head=parts.body / parts.head,
+        reading=parts.reading * free,
+        within=imports - further,
     )
 
 
@@ -194,7 +225,7 @@ def scoring(work: Work, model: Shape, speed: Speed, packing: Packing) -> float:
     rate = speed.compiled if packing.compiled else speed.flops
     passes = work.fed / max(packing.budget, 1)
     written = _STEP * work.written / _TEXTS if speed.gpu else 0.0
-    return model.flops(work, attention=speed.attention) / rate + passes * model.layers * speed.layer + written
+    return speed.seconds(model, work, rate) + passes * model.layers * speed.layer + written
 
 
 def after_questions(
@@ -213,14 +244,12 @@ def after_questions(
     """Seconds of every phase that follows the questions. `weights` are the bytes that are read, and `made`
     tells whether the variant is quantised first, with so many `calibrated` tokens of text."""
     turn = 0 if first else 1
-    check = model.flops(counted.checking, attention=speed.attention)
-    check *= 1 / speed.plain + TREE_OF_CHECK / speed.flops
-    verified = model.flops(counted.verifying, attention=speed.attention) / speed.plain
+    verified = speed.seconds(model, counted.verifying, speed.plain)
     found = {
         "hashing": _HASHING,
         "loading": speed.slow * (speed.opening + weights / speed.bytes_)
         + _quantised(model, speed, spec, calibrated if made else 0),
-        "checking": speed.slow * speed.check[turn] + check,
+        "checking": speed.slow * speed.check[turn] + checking(counted, model, speed),
         "compiling": speed.compiling[turn] if packing.compiled else 0.0,
         "scoring": scoring(counted.scoring, model, speed, packing),
         "verifying": verified + speed.slow * speed.row * len(counted.rows) if counted.verifying.fed else 0.0,
@@ -228,6 +257,18 @@ def after_questions(
         "costs": speed.costs if first else 0.0,
     }
     return {name: seconds for name, seconds in found.items() if seconds}
+
+
+def checking(counted: Counted, model: Shape, speed: Speed) -> float:
+    """Seconds of the passes of the engine's check. On a CPU most are so short that they take what reading
+    all weights takes."""
+    if speed.gpu:
+        share = 1 / speed.plain + TREE_OF_CHECK / speed.flops
+        return speed.seconds(model, counted.checking, 1.0) * share
+    plain = counted.checking.and_(counted.batched)
+    passes = plain.requests + OPENING_PASSES
+    tree = speed.seconds(model, counted.tree, speed.flops)
+    return speed.seconds(model, plain, speed.plain) + tree + passes * FLOAT * model.passed / speed.reading
 
 
 def _quantised(model: Shape, speed: Speed, spec: SchemeSpec, calibrated: int) -> float:
@@ -261,6 +302,7 @@ def whole(
     """Seconds of a worker's whole life; `spent` are phases whose seconds are known already."""
     begin = {
         "imports": speed.imports if first else speed.further,
-        "questions": speed.slow * questions(counted.scoring, leaves, first=first),
+        "questions": speed.slow * questions(counted.scoring, leaves, first=first)
+        + (0.0 if first else speed.within),
     }
     return {**begin, **(spent or {}), **rest}

@@ -26,8 +26,8 @@ from qeval.score.verify import Proof
 if TYPE_CHECKING:
     from qeval.score.harness.prepared import PreparedTask
 
-USUAL_CPU = 1e11
-"""The rate that a CPU is taken to reach where there is so little to do that it is not measured."""
+USUAL_CPU = probe.Parts(body=1e11, attention=1e11, head=1e11, reading=5e9)
+"""What a CPU is taken to reach where there is so little to do that it is not measured."""
 WORTH_MEASURING = 10.0
 """Seconds of scoring at that rate from which on it is."""
 
@@ -126,8 +126,9 @@ def speed_here(job: Job, model: forecast.Shape, flops: float) -> forecast.Speed:
         if known is not None:
             return forecast.of_gpu(known[1])
         return forecast.of_gpu_here(probe.products(device, model.width, model.inner, dtype))
-    little = flops / USUAL_CPU < WORTH_MEASURING
-    rate = USUAL_CPU if little else probe.products(device, model.width, model.inner, dtype)
+    little = flops / USUAL_CPU.body < WORTH_MEASURING
+    shape = (model.width, model.inner, model.heads, model.groups, model.vocabulary)
+    parts = USUAL_CPU if little else probe.parts(*shape, dtype)
     free = probe.free_share(threads(device))
     starting = CLOCK.spent("starting")
-    return forecast.of_cpu(rate, starting + CLOCK.spent("imports"), free, further=starting)
+    return forecast.of_cpu(parts, starting + CLOCK.spent("imports"), free, further=starting)

@@ -13,6 +13,7 @@ in the store suffers from being written twice.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import tempfile
@@ -80,7 +81,7 @@ class Holders:
     def read(self, name: str) -> Holder | None:
         """What a holder told last; None where there is none of that name."""
         try:
-            return msgspec.json.decode(reading.content(self._file(name)), type=Holder)
+            return msgspec.json.decode(_content(self._file(name)), type=Holder)
         except (OSError, msgspec.MsgspecError):
             return None
 
@@ -180,9 +181,21 @@ def _last(place: Path) -> tuple[int, _Held | None]:
 
 def _read(file: Path) -> _Held | None:
     try:
-        return msgspec.json.decode(reading.content(file), type=_Held)
+        return msgspec.json.decode(_content(file), type=_Held)
     except (OSError, msgspec.MsgspecError):
         return None
+
+
+def _content(file: Path) -> bytes:
+    """What a file holds. On NFS, one that is replaced while it is read is stale; then it is opened anew, lest
+    whoever renews it seem dead."""
+    for _ in range(_BEATS):
+        try:
+            return reading.content(file)
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+    return reading.content(file)
 
 
 def _file(place: Path, number: int) -> Path:

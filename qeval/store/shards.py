@@ -74,6 +74,13 @@ class Shards:
         self._mine.add(number)
         return True
 
+    def is_suspect(self, number: int) -> bool:
+        """Whether somebody who had begun a shard, which was taken now, did not come back."""
+        if self.leases is not None:
+            return bool(self.leases.dead(self._place(number)))
+        tries = self._file(number).with_suffix(".tries")
+        return tries.exists() and tries.stat().st_size > 0
+
     def begin(self, number: int) -> bool:
         """Count a try at a shard that was taken; whether it did not kill too many workers before."""
         if self.leases is not None:

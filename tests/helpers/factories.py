@@ -209,6 +209,28 @@ def by_characters(
     return lambda cell: made[cell.key]
 
 
+def several_units(n_items: int) -> tuple[Run, Callable[[Cell], Samples], Callable[[Cell], dict[str, Item]]]:
+    """A run of three variants on a task that is decided by nats a character, one by nats, and one whose
+    answers were written."""
+    choices = (" a", " a long choice", " four", " the longest choice of all")
+    sums, writes = replace(ARC, name="sums", metric="acc"), Task("writes", "exact_match", "strict")
+    run, read, make = make_run(3, n_items=n_items, tasks=(ARC, sums, writes), churn=0.3)
+    divided, nothing = by_characters(run, read, choices), np.empty(n_items, dtype=object)
+    nothing[:] = [()] * n_items
+
+    def samples(cell: Cell) -> Samples:
+        if cell.task.name == "writes":
+            return replace(read(cell), scores=nothing)
+        return divided(cell) if cell.task.name == "arc" else read(cell)
+
+    def items(cell: Cell) -> dict[str, Item]:
+        own = {item.key: item for item in make(cell)}
+        shown = {"arc": choices, "writes": ()}.get(cell.task.name)
+        return own if shown is None else {key: replace(item, choices=shown) for key, item in own.items()}
+
+    return run, samples, items
+
+
 def with_cell(run: Run, variant: str, name: str, /, **changes: Any) -> Run:
     """The run with some fields of the cell of the task `name` replaced."""
     results = tuple(

@@ -272,6 +272,27 @@ def test_a_run_that_this_machine_does_not_see_and_one_that_nobody_planned(qeval,
     assert "Nothing is planned" in qeval("worker", place.path, code=1).stderr
 
 
+def test_a_worker_that_comes_late_finds_nothing_planned_once_a_command_scores_the_rest(
+    qeval, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both would score the same, each by locks of its own that the other does not see."""
+    place = prepared(qeval, *TOY)
+    taker = a_taker(place)
+    taker._keep(Result(taker.plan.parts[1].job.variant, "failed", error="A worker found that."))
+    usual, late = EXECUTORS["local"], []
+
+    def scores(job: Job, listen) -> Result:
+        with pytest.raises(QevalError, match="Nothing is planned"):
+            taking.planned(place)
+        late.append([one.error for one in place.read().results])
+        return usual(job, listen)
+
+    monkeypatch.setitem(EXECUTORS, "local", scores)
+    qeval(*TOY)
+    assert len(late) == 3
+    assert late[0] == [None, "A worker found that.", None], "what workers left was lost"
+
+
 def test_a_command_does_not_disturb_workers(qeval) -> None:
     place = prepared(qeval, *TOY)
     Work(place.work).holders.write(Holder("one", "far", "far/0/1", 1, variant="fp16"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from small_jobs import TASKS, a_job, score
 from tiny_models import save_model
@@ -16,7 +17,10 @@ from qeval.base.records import Variant
 from qeval.base.work import Counted, Work
 from qeval.load import rates
 from qeval.load.schemes import SCHEMES, parse_schemes
-from qeval.score import counting, forecast, probe, prospect
+from qeval.score import counting, counts, forecast, probe, prospect
+from qeval.score.engine import tiles, tree
+from qeval.score.engine.reach import Reach
+from qeval.score.engine.requests import TokenRequest
 
 LLAMA = forecast.Shape(6.476e9, 4096, 11008, 32, 49152)
 PACKING = Packing("h100", 0, 16384, 16, 4, compiled=True, by_block=True)
@@ -41,6 +45,12 @@ VERIFYING = {
     "six": Work(106, 79218, 79218, 72920437, 79218),
 }
 LEAVES = 61
+DEMO = forecast.Shape(1.063e8, 576, 1536, 30, 49152, 9, 3)
+
+
+def even(rate: float) -> probe.Parts:
+    """A CPU that does all parts of a model equally fast."""
+    return probe.Parts(body=rate, attention=rate, head=rate, reading=1e10)
 
 
 def near(predicted: float, measured: float) -> bool:
@@ -103,13 +113,12 @@ def test_making_a_checkpoint_on_an_h100() -> None:
 
 def test_making_a_checkpoint_on_a_cpu() -> None:
     """The demo's, with its 16 samples of 256 tokens: 138 s where others left it a third of two cores."""
-    demo = forecast.Shape(1.063e8, 576, 1536, 30, 49152)
 
     def seconds(scheme: str, tokens: int, free: float = 1.0) -> float:
         found = forecast.after_questions(
             Counted({}, Work(), Work()),
-            demo,
-            forecast.of_cpu(3e11, 5.0, free),
+            DEMO,
+            forecast.of_cpu(even(2e11), 5.0, free),
             Packing("CPU", 2, 4096, 4, 4),
             weights=0,
             spec=SCHEMES[scheme],
@@ -153,11 +162,65 @@ def test_other_gpus_have_the_h100s_share_of_their_peak() -> None:
 
 
 def test_a_cpu_that_others_use_is_as_much_slower() -> None:
-    idle, busy = forecast.of_cpu(1e11, 5.0), forecast.of_cpu(1e11, 5.0, free=0.25)
+    idle, busy = forecast.of_cpu(even(1e11), 5.0), forecast.of_cpu(even(1e11), 5.0, free=0.25)
     work, packing = LEADERBOARD["arc_challenge"], Packing("CPU", 2, 4096, 4, 4)
     took = [forecast.scoring(work, LLAMA, speed, packing) for speed in (idle, busy)]
     assert took[1] == pytest.approx(4 * took[0])
     assert idle.how == busy.how
+
+
+def test_the_parts_of_a_model_are_as_slow_on_a_cpu_as_each_was_measured() -> None:
+    packing, work = Packing("CPU", 2, 4096, 4, 4), Work(1, 100, 100, 2000, 30)
+    whole = forecast.scoring(work, LLAMA, forecast.of_cpu(even(1e11), 5.0), packing)
+    body = 2 * LLAMA.body * 100 / 1e11
+    attention = 4 * LLAMA.width * LLAMA.layers * 2000 / 1e11
+    head = 2 * LLAMA.width * LLAMA.vocabulary * 30 / 1e11
+    assert whole == pytest.approx(body + attention + head)
+    slow = forecast.of_cpu(probe.Parts(body=1e11, attention=2e10, head=5e10, reading=1e10), 5.0)
+    assert forecast.scoring(work, LLAMA, slow, packing) == pytest.approx(body + 5 * attention + 2 * head)
+
+
+def test_short_passes_of_the_check_take_what_reading_all_weights_takes_on_a_cpu() -> None:
+    """Of the demo on two cores, with one thread: 7.2 s, of which 15 passes of 3 to 39 tokens took 2."""
+    measured = probe.Parts(body=1.30e11, attention=6.3e10, head=7.6e10, reading=4.7e9)
+    short, batched, tree = Work(17, 986, 986, 68869, 986), Work(3, 276, 276, 4144, 276), Work(20, 1071, 824)
+    counted = Counted({}, short, Work(), batched, tree)
+    speed = forecast.of_cpu(measured, 5.0)
+    assert near(forecast.checking(counted, DEMO, speed), 7.2)
+    once_more = Counted({}, Work(18, 986, 986, 68869, 986), Work(), batched, tree)
+    further = forecast.checking(once_more, DEMO, speed) - forecast.checking(counted, DEMO, speed)
+    assert further == pytest.approx(4 * DEMO.passed / 4.7e9)
+
+
+def test_tiles_are_counted_as_they_are_laid_out() -> None:
+    generator = np.random.default_rng(0)
+    trunk = generator.integers(0, 50, 300)
+    requests = [
+        TokenRequest(np.append(trunk[: 7 * k % 300], generator.integers(0, 50, 40)).astype(np.int32), 3)
+        for k in range(60)
+    ]
+    for budget in (400, 4096):
+        laid = tree.pack(requests, budget)
+        chunks = [laid.chunk(c) for c in range(len(laid))]
+        pairs = 0
+        for chunk in chunks:
+            for begin in range(0, len(chunk.tokens), tiles.TILE):
+                stop = min(begin + tiles.TILE, len(chunk.tokens))
+                keys, _ = tiles.tile(chunk, Reach(), begin, stop)
+                pairs += len(keys) * (stop - begin)
+        assert counts._packed(requests, Packing("CPU", 1, budget, 4, 4)).seen == pairs
+
+
+def test_batches_of_the_check_are_counted_with_their_padding() -> None:
+    requests = [TokenRequest(np.arange(length, dtype=np.int32), 2) for length in (4, 11, 6, 3, 8)]
+    assert counts._batched(requests, 4) == Work(2, 42, 42, 4 * 55 + 3, 42)
+
+
+@pytest.mark.torch
+def test_the_parts_of_a_model_are_measured_on_this_cpu() -> None:
+    found = probe.parts(64, 128, 4, 2, 1000, "float32")
+    assert min(found.body, found.attention, found.head, found.reading) > 0
+    assert probe.parts(64, 128, 4, 2, 1000, "float32") is found  # for all variants of a plan
 
 
 @pytest.mark.parametrize(
@@ -218,11 +281,15 @@ def test_what_the_first_worker_imports_is_seen_by_the_clock_and_further_ones_imp
     assert not imported  # whose host has figures
     counting.tell(counting.Asked((), rates.HERE))
     assert imported == ["all"]
-    speed = forecast.of_cpu(1e11, 7.0, further=2.0)
+    speed = forecast.of_cpu(even(1e11), 7.0, further=2.0)
     nothing = Counted({}, Work(), Work())
     begin = [forecast.whole(nothing, 1, speed, {}, first=first)["imports"] for first in (True, False)]
     assert begin == [7.0, 2.0]
-    assert forecast.of_cpu(1e11, 7.0).further == 7.0
+    both = [sum(forecast.whole(nothing, 1, speed, {}, first=first).values()) for first in (True, False)]
+    assert both[1] - both[0] == pytest.approx(  # all is imported, though some of it with the questions
+        forecast.questions(Work(), 1, first=False) - forecast.questions(Work(), 1, first=True)
+    )
+    assert forecast.of_cpu(even(1e11), 7.0).further == 7.0
 
 
 @pytest.mark.torch

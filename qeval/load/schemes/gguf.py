@@ -12,6 +12,7 @@ from qeval.base.errors import QevalError
 from qeval.base.records import Scheme
 from qeval.load.packages import ACCELERATE
 from qeval.load.reading import unused
+from qeval.load.reading.gguf_once import read_once
 from qeval.load.reading.opening import ATTENTION, compute_in, open_model
 from qeval.load.source import locate
 from qeval.load.spec import OptionSpec, Package, Recipe, SchemeSpec
@@ -35,12 +36,13 @@ def load(recipe: Recipe) -> Any:
     from transformers import GgufConfig
 
     file = find(recipe)
-    recipe.evidence.update(evidence(file))
     recipe.notes.append(
         f"{file.name} is unpacked into plain weights: its quality, not the speed of llama.cpp."
     )
-    model = open_model(recipe, gguf_file=file.name, quantization_config=GgufConfig(dequantize=True))
-    _check_whole(recipe, model, file)
+    with read_once():
+        recipe.evidence.update(evidence(file))
+        model = open_model(recipe, gguf_file=file.name, quantization_config=GgufConfig(dequantize=True))
+        _check_whole(recipe, model, file)
     return compute_in(model, recipe.compute)
 
 

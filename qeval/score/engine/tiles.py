@@ -106,11 +106,11 @@ def tiled_attention(
         raise UnsupportedError("its attention does something that tiles cannot")
     kv = key.shape[1]
     grouped = query[0].unflatten(0, (kv, -1))  # (kv_heads, heads per kv head, n, d)
-    out = [_attend(grouped[:, :, t.begin : t.end], key[0], value[0], t, scaling, softcap) for t in tiles]
+    out = [attend(grouped[:, :, t.begin : t.end], key[0], value[0], t, scaling, softcap) for t in tiles]
     return torch.cat(out, 2).flatten(0, 1).transpose(0, 1)[None].contiguous(), None
 
 
-def _attend(
+def attend(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
