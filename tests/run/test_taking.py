@@ -487,8 +487,9 @@ def slowly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.rare
 @pytest.mark.usefixtures("slowly")
 def test_several_workers_share_a_variant_and_give_the_bytes_of_one(
-    qeval, llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    qeval_with_workers, llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    qeval = qeval_with_workers
     words = (
         *("run", "--model", llama, "--schemes", "fp32", "--tasks", "qeval_continuations:acc_norm"),
         *("--device", "cpu", "--engine", "plain", "--batch-size", 1, "--limit", 12),
