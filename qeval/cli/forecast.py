@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qeval.base.errors import QevalError, UsageError
 from qeval.base.settings import Settings
+from qeval.base.waiting import briefly
 
 if TYPE_CHECKING:
     from qeval.base.messages import Job
@@ -120,7 +122,7 @@ def _counted(jobs: tuple[Job, ...], gpu: str, memory: int | None) -> Told:
     from qeval.score.counting import Asked, Told
 
     asked = msgspec.json.encode(Asked(jobs, gpu.lower(), memory))
-    done = subprocess.run(_WORKER, input=asked, capture_output=True, check=False)
+    done = subprocess.run(_WORKER, input=asked, capture_output=True, check=False, env=briefly(os.environ))
     if not done.stdout:
         last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["It said nothing."]
         raise QevalError(

@@ -268,6 +268,7 @@ def test_the_limit_of_a_run_is_named_where_it_has_one():
     assert ["Without --limit, qeval run scores all of them." in text for text in told] == [False, True]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_option_of_a_sentence_is_not_broken_in_two_on_the_page():
     run, read, items = make_run(2, (ARC,), 20)
     assert '(qeval run <span class="keep">--repeat-baseline</span> measures it)' in render_html(
@@ -354,6 +355,7 @@ def test_where_a_pair_has_two_verdicts_the_matrix_gives_each_the_other_one():
     assert shown == told
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_variant_that_does_not_go_with_a_reference_stays_and_says_why():
     run, read, items = make_run(4, (ARC,), 150, seed=5)
     versions = (None, "0.4.12", "0.4.13", None)
@@ -379,6 +381,7 @@ def test_a_heading_names_no_limit_where_a_task_is_in_doubt():
     assert [column.allowed for column in made.columns] == ["allowed: -1", "", ""]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_every_bar_has_its_variants_colour():
     html = render_html(built(*make_run(3, (ARC, TRUTH), 60, seed=3)))
     decided = html.partition('id="decision"')[2].partition("</table>")[0]
@@ -465,6 +468,7 @@ def judged(policy, effect=-0.05, seed=2):
     return built(run, read, items, decisions=decisions, policy=policy)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_row_under_a_policy_names_the_rules_that_decide_and_the_margins_words_stand_apart():
     made = judged(
         Policy((Rule(tasks="arc", max_drop=5.0), Rule(tasks="average", max_drop=40.0)), ungated=("*",))
@@ -553,6 +557,7 @@ def test_a_rules_reason_is_told_as_the_gate_gives_it():
     assert made.sentence == f"{worse.reason} 2 of 2 rules are undecided."
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_under_a_policy_the_matrix_and_the_cells_say_what_they_go_by():
     made = judged(Policy((Rule(tasks="arc", max_drop=5.0),), ungated=("*",)))
     page, plain = render_html(made), render_html(mixed_page := built(*mixed()))

@@ -344,6 +344,7 @@ def test_no_data_can_end_its_script_element(value, read):
     text.encode()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_page_that_cannot_hold_all_flips_says_so(monkeypatch):
     run, read, _ = make_run(2, n_items=400, tasks=(ARC,), churn=0.6)
     monkeypatch.setattr(explorers, "MOST_ITEMS", 25)

@@ -216,6 +216,23 @@ def test_batches_of_the_check_are_counted_with_their_padding() -> None:
     assert counts._batched(requests, 4) == Work(2, 42, 42, 4 * 55 + 3, 42)
 
 
+@pytest.mark.parametrize(
+    ("wall", "spent", "counts"), [(1.0, 2.0, 1.0), (8.0, 2.0, 2.0)], ids=["idle", "others are at it"]
+)
+def test_a_step_counts_for_no_more_than_all_threads_spend_on_it(
+    wall: float, spent: float, counts: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = {"wall": 0.0, "spent": 0.0}
+    clock = SimpleNamespace(perf_counter=lambda: now["wall"], process_time=lambda: now["spent"])
+    monkeypatch.setattr(probe, "time", clock)
+
+    def way() -> None:
+        now["wall"], now["spent"] = now["wall"] + wall, now["spent"] + spent
+
+    assert probe._fastest(way, busy=True) == [counts]
+    assert probe._fastest(way) == [wall]  # a GPU's work is none of the processor's
+
+
 @pytest.mark.torch
 def test_the_parts_of_a_model_are_measured_on_this_cpu() -> None:
     found = probe.parts(64, 128, 4, 2, 1000, "float32")
