@@ -125,7 +125,7 @@ def _judged(
         say(f"Judging the newest run, {told.id}, {begun(told.created)}.", err=True)
     if newer_than is not None:
         for one in (told, *(redacted(run) if redact else run for run in evidence.joined)):
-            refuse_older(one, newer_than)
+            refuse_older(one, newer_than, named=bool(runs))
     return evidence
 
 
@@ -252,7 +252,8 @@ def plan(ctx: click.Context, /, runs_dir: Path, as_json: bool, from_run: str | N
         told = {"memory": memory.document(variants), **memory.workers_document(seats)} if variants else {}
         print_json(plans.document(rows, noise) | told | ({"time": forecast.document(time)} if time else {}))
     else:
-        say(plans.table(rows, noise, width()))
+        said = plans.words(rows, asked["power"], measured=measured is not None)
+        say("\n\n".join([plans.table(rows, noise, width()), *said]))
         say(f"\n{memory.table(variants, width())}" if variants else "", nl=bool(variants))
         say(f"\n{seats.note}" if seats and seats.note else "", nl=bool(seats and seats.note))
         say(f"\n{forecast.table(time, width())}" if time else "", nl=bool(time))

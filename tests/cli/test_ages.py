@@ -39,3 +39,12 @@ def test_when_a_run_was_begun_in_words() -> None:
         begun((now + dt.timedelta(days=1, hours=2)).isoformat()) == "begun 1 day from now, by the clock here"
     )
     assert begun("yesterday") == "of no known date"
+
+
+@pytest.mark.parametrize(
+    ("named", "remedy"), [(True, "judge it without --newer-than."), (False, "name the run that is meant.")]
+)
+def test_a_run_that_was_named_is_not_to_be_named(named: bool, remedy: str) -> None:
+    with pytest.raises(IncomparableError, match="before --newer-than 1h") as caught:
+        refuse_older(run_of("2026-04-01T00:00:00Z"), "1h", NOW, named=named)
+    assert caught.value.hint.endswith(f", or {remedy}")

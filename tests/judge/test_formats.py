@@ -135,7 +135,8 @@ def test_the_sentence_of_a_drop():
     one = one_decision(Rule(max_drop=1.0), n_items=2000, effect=-0.02, churn=0.14, seed=5)
     assert re.fullmatch(
         r"arc: Δ -\d\.\d\d points \(90% interval -\d\.\d\d to [-+]?\d\.\d\d\), -1 allowed: undecided; "
-        r"at this churn it needs about \d+ items and has 2000, and it would then fail if Δ stays as it is\.",
+        r"at this difference and churn it needs about \d+ items and has 2000, and it would then fail"
+        r" if Δ stays as it is\.",
         one.reason,
     )
 
@@ -445,3 +446,11 @@ def test_every_output_says_first_that_the_toy_invented_its_numbers(mixed) -> Non
     assert json.loads(badge(outcome))["message"].endswith(" (invented numbers)")
     assert outcome.notes[0] == outcome.forgiven[0] == INVENTED
     assert "invented" not in table(mixed) + badge(mixed)
+
+
+def test_a_rule_that_is_too_close_to_its_limit_is_given_no_number():
+    one = one_decision(Rule(max_drop=2.0), n_items=100, effect=-0.021, churn=0.3, seed=5)
+    far = one_decision(
+        Rule(max_drop=100 * -one.comparison.delta + 0.05), n_items=100, effect=-0.021, churn=0.3, seed=5
+    )
+    assert far.reason.partition(": undecided; ")[2].startswith("it is too close to the limit for any number")
