@@ -53,7 +53,7 @@ demo: install ## A true report about a small real model: fp16, bnb4 and gptq, on
 	@echo "Open file://$(CURDIR)/reports/demo.html"
 	@echo "To type qeval yourself:  . $(BIN)/activate"
 
-demo-fast: install ## The same without gptq, in about a minute
+demo-fast: install ## The same without gptq, in a minute or two
 	@$(QEVAL) run --model demo --suite demo --schemes fp16,bnb4
 	@$(QEVAL) report -o reports/demo-fast.html
 	@echo "Open file://$(CURDIR)/reports/demo-fast.html"

@@ -9,6 +9,7 @@ from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import jsonschema
+import numpy as np
 import pytest
 from factories import ARC, TRUTH, WIKI, conclude, judge, make_run, with_cell, without_cell
 
@@ -454,3 +455,18 @@ def test_a_rule_that_is_too_close_to_its_limit_is_given_no_number():
         Rule(max_drop=100 * -one.comparison.delta + 0.05), n_items=100, effect=-0.021, churn=0.3, seed=5
     )
     assert far.reason.partition(": undecided; ")[2].startswith("it is too close to the limit for any number")
+
+
+def test_a_task_whose_baseline_has_nothing_to_lose_has_one_row():
+    run, read, _ = make_run(2, (ARC,), 200, churn=0.1, seed=5)
+    alike = {cell.key: replace(read(cell), answer=np.full(200, "A")) for r in run.results for cell in r.cells}
+    made = conclude(run, lambda cell: alike[cell.key], Policy((Rule(max_drop=0.5),)))
+    assert [one.task for one in made.decisions] == ["arc", "arc"]
+    [row] = [line for line in table(made, every=True).splitlines() if line.startswith("bnb4  ")]
+    assert row.split()[:4] == ["bnb4", "arc", "62.00", "62.50"]
+    assert github.github_summary(made).count("| bnb4 | arc |") == 1
+    assert table(made, every=True).count("so nothing can be lost there") == 1
+
+
+def test_junit_says_that_the_margin_of_a_report_judges_nothing(mixed):
+    assert "By the margin of a report, which judges nothing here: " in junit(mixed)
