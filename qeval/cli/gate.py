@@ -238,7 +238,8 @@ def plan(ctx: click.Context, /, runs_dir: Path, as_json: bool, from_run: str | N
     refuse_another_suite(ctx, measured)
     time = _time(variants, asked, wanted, timed, measured)
     try:
-        rows = _rows(measured=measured, found=time.items if time else {}, **asked)
+        here = {} if measured else _items_here(asked, timed["tasks_dir"])
+        rows = _rows(measured=measured, found=here | (dict(time.items) if time else {}), **asked)
     except UnknownSizesError as error:
         typed = shlex.join(("qeval", *sys.argv[1:]))
         near = own_tasks.nearest(error.tasks)
@@ -258,6 +259,13 @@ def plan(ctx: click.Context, /, runs_dir: Path, as_json: bool, from_run: str | N
         say(f"\n{seats.note}" if seats and seats.note else "", nl=bool(seats and seats.note))
         say(f"\n{forecast.table(time, width())}" if time else "", nl=bool(time))
     ctx.exit(int(Exit.INCONCLUSIVE if any(row.undecided for row in rows) else Exit.PASS))
+
+
+def _items_here(asked: dict[str, Any], tasks_dir: Path | None) -> dict[str, int]:
+    """The items of tasks of one's own, where they lie in files here."""
+    chosen = _suite(asked["suite"], asked["tasks"], asked["limit"], None)
+    named = None if asked["tasks"] else asked["suite"]
+    return own_tasks.items_here(own_tasks.own_tasks(tasks_dir, chosen, named), chosen)
 
 
 def _time(
