@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import itertools
 import os
 import re
 import subprocess
@@ -49,33 +50,54 @@ def _own_places(tmp_path_factory: pytest.TempPathFactory):
         yield
 
 
+@pytest.fixture(scope="session")
+def shared_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that all processes of this session of tests share, and no other session."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _remembered():
+def _remembered(shared_place: Path):
     with pytest.MonkeyPatch.context() as patch:
-        remember(patch.setattr)
+        remember(patch.setattr, shared_place)
         yield
 
 
-@pytest.fixture(autouse=True)
-def _schemes_are_recorded(request: pytest.FixtureRequest, record_property):
+class SchemesAreRecorded:
     """With --junitxml, a test's record names the schemes that it loaded, each with its device: what `make
     verified` tells on what a scheme truly ran by."""
-    if not request.config.getoption("xmlpath"):
-        yield
-        return
-    from qeval.load import model
 
-    load = model._loaded
+    @pytest.fixture(autouse=True)
+    def _schemes_are_recorded(self, record_property):
+        from qeval.load import model
 
-    def recorded(variant, meant, recipe):
-        found = load(variant, meant, recipe)
-        how = " unpacked" if recipe.options.get("unpack") else ""
-        record_property("scheme", f"{variant.scheme.kind}{how} on {recipe.device.partition(':')[0]}")
-        return found
+        load = model._loaded
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model, "_loaded", recorded)
-        yield
+        def recorded(variant, meant, recipe):
+            found = load(variant, meant, recipe)
+            how = " unpacked" if recipe.options.get("unpack") else ""
+            record_property("scheme", f"{variant.scheme.kind}{how} on {recipe.device.partition(':')[0]}")
+            return found
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(model, "_loaded", recorded)
+            yield
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("xmlpath"):
+        config.pluginmanager.register(SchemesAreRecorded())
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As pytest's own, but no link names the newest: making that anew takes longer than the directory."""
+    name = re.sub(r"\W", "_", request.node.name)[:30]
+    return tmp_path_factory.mktemp(f"{name}{next(_numbers)}", numbered=False)
 
 
 LONG = (
@@ -110,18 +132,30 @@ LONG = (
 """Files of tests that take longest, in tests/, in the order of their seconds in `make test` (--durations)."""
 
 
-_ALL_NEED_TORCH = re.compile(r"^pytestmark = (?:\[[^\]]*)?(?:pytest\.mark\.torch\b|QUIET\b)", re.MULTILINE)
+_OF_ALL = re.compile(r"^pytestmark = (\[[^\]]*\]|.*)$", re.MULTILINE)
+_MARK = re.compile(r"pytest\.mark\.(\w+)")
+
+
+def _unwanted(config: pytest.Config) -> frozenset[str]:
+    """The marks of which none is asked for."""
+    words = config.option.markexpr.split(" and ")
+    return frozenset(word.removeprefix("not ") for word in words if word.startswith("not "))
 
 
 def _without_torch(config: pytest.Config) -> bool:
-    return "not torch" in config.option.markexpr.split(" and ")
+    return "torch" in _unwanted(config)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Do not take up a file of tests that all need torch where those are deselected: it imports torch."""
-    if not _without_torch(config) or collection_path.suffix != ".py":
+    """Do not take up a file of tests that all bear a mark that is deselected: of torch, they import it."""
+    unwanted = _unwanted(config)
+    if not unwanted or collection_path.suffix != ".py":
         return None
-    return bool(_ALL_NEED_TORCH.search(collection_path.read_text("utf-8"))) or None
+    of_all = _OF_ALL.search(collection_path.read_text("utf-8"))
+    if not of_all:
+        return None
+    marks = {*_MARK.findall(of_all[1]), *(["torch"] if "QUIET" in of_all[1] else [])}
+    return not unwanted.isdisjoint(marks) or None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -133,15 +167,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Let the collector of garbage not go through all that was imported and collected again and again, and
-    seldom through the rest where no model waits for it."""
-    gc.collect()
+    look for none where no model waits for it: what tests leave is little."""
     gc.freeze()
-    if _without_torch(session.config):
-        gc.set_threshold(50_000)
+    if not _without_torch(session.config):
+        gc.enable()
+
+
+def pytest_sessionfinish() -> None:
+    """Look once for what tests left open: pytest looks ten times, among all that is still in use."""
+    if gc.isenabled():
+        gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """With --junitxml, a record tells the device, the versions, and the last commit that changed qeval/."""
+    """Look for no garbage while tests are collected. With --junitxml, a record tells the device, the
+    versions, and the last commit that changed qeval/."""
+    gc.disable()
     record = session.config.stash.get(xml_key, None)
     if record is None:
         return
@@ -162,14 +204,22 @@ def _last_commit() -> str:
 
 
 @pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every chart is an empty picture: for tests of a page's words, which would take most of their time to
+    draw what they do not look at."""
+    empty = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9" viewBox="0 0 9 9"></svg>'
+    monkeypatch.setattr("qeval.report.charts.drawing._drawn", lambda _: empty)
+
+
+@pytest.fixture
 def runs_dir(tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
 @pytest.fixture(scope="session")
-def nursery():
+def nursery(shared_place: Path):
     """Where workers are forked that need not import anything any more: `nursery.command()` starts one."""
-    made = Nursery()
+    made = Nursery(shared_place)
     yield made
     made.close()
 

@@ -155,6 +155,7 @@ class Entry(msgspec.Struct):
     status: str
     task: str | None
     delta: float | None
+    proved_losses: list[str]
     worst: Worst | None
     perplexity_ratio: float | None
     kl: float | None
@@ -306,6 +307,7 @@ class Point(msgspec.Struct):
     shown: str
     allowed: float
     judged: bool
+    drawn: bool
     status: str | None
     words: str | None
     reason: str | None

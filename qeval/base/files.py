@@ -9,7 +9,7 @@ import re
 import shutil
 import stat
 import tempfile
-import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -84,7 +84,8 @@ def _mode(path: Path) -> int:
     return 0o666 & ~_UMASK
 
 
-_STALE_SECONDS = 60.0
+_STALE_SECONDS = 600.0
+"""Far more than a file server that is busy takes to put a file on its disk."""
 _RANDOM = "[a-z0-9_]{8}"
 """What tempfile makes names different by."""
 _TEMPORARY = re.compile(
@@ -95,13 +96,15 @@ _TEMPORARY = re.compile(
 
 
 def _remove_left_over(path: Path) -> None:
-    """Remove what a process that was killed had begun of this file, a minute ago or more: whoever writes now
-    is quicker."""
+    """Remove what a process that was killed had begun of this file, ten minutes ago or more: whoever writes
+    now is quicker. The time is that of this file, for machines that share a disk may have other clocks."""
     begun = re.compile(rf"\.{re.escape(path.name)}\.{_RANDOM}")
-    with contextlib.suppress(OSError):
-        for other in os.scandir(path.parent):
-            if begun.fullmatch(other.name) and other.stat().st_mtime < time.time() - _STALE_SECONDS:
-                Path(other).unlink()
+    with contextlib.suppress(OSError), os.scandir(path.parent) as found:
+        now = path.stat().st_mtime
+        for other in found:
+            with contextlib.suppress(OSError):  # its writer was done with it
+                if begun.fullmatch(other.name) and other.stat().st_mtime < now - _STALE_SECONDS:
+                    Path(other).unlink()
 
 
 def remove_begun(folder: Path) -> None:
@@ -139,7 +142,7 @@ def link_or_copy(source: Path, target: Path) -> None:
     if target.is_dir() and not target.is_symlink():
         target.rmdir()
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")  # of this very call
     try:
         os.link(source, temporary)
     except OSError:

@@ -73,8 +73,9 @@ class Job(msgspec.Struct, frozen=True):
     own_tasks: str | None = None
 
 
-Lost = Literal["", "process", "memory", "device"]
-"""What failed where another worker may well do the same work; of memory that ran out, with less at once."""
+Lost = Literal["", "process", "memory", "gpu", "device"]
+"""What failed where another worker may well do the same work; of memory that ran out, with less at once; of
+a "gpu" that gave up in the middle, rather on another one, for it may do so again; a "device" is gone."""
 
 
 class Stage(msgspec.Struct, frozen=True, tag="stage"):

@@ -5,9 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from qeval.base.records import Run
+
 _POLICIES = {"leaderboard-v1": "--policy leaderboard-v1"}
 """Suites with a policy that comes with qeval, whose limits their items can decide."""
 _RUNS_DIR = "--runs-dir"
+_BY_OTHERS = ("--prepare", "--finish")
+_FEW = 5
 
 
 def rule_words(suite: str) -> str:
@@ -33,3 +37,21 @@ def runs_dir_words(command: Sequence[str]) -> tuple[str, ...]:
         if word.startswith(f"{_RUNS_DIR}="):
             return (word,)
     return ()
+
+
+def go_on(run: Run) -> str:
+    """The command that goes on with an unfinished run: its own, without what leaves scoring to others; "" for
+    a run of which it is not known, or that qeval did not make."""
+    mine = run.command if run.source == "qeval" else ()
+    return shlex.join(word for word in mine if word not in _BY_OTHERS)
+
+
+def unfinished(run: Run) -> str:
+    """That a run of qeval's own was interrupted, with the command that goes on with it; "" where each variant
+    came to its end. A run that is still at work looks the same."""
+    names = [result.variant.name for result in run.results if result.status == "partial"]
+    if not names or run.source != "qeval":
+        return ""
+    more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
+    told = f"The run was interrupted, or is still at work. Unfinished: {', '.join(names[:_FEW])}{more}."
+    return f"{told} Go on with: {go_on(run) or 'the same qeval run'}"

@@ -110,7 +110,9 @@ def content(path: Path, most: int | None = DOCUMENT) -> bytes:
     """
     with opened(path) as file:
         size = os.fstat(file.fileno()).st_size
-        data = b"" if most is not None and size > most else file.read(-1 if most is None else most + 1)
+        data = b"" if most is not None and size > most else file.read(size + 1)
+        if len(data) > size:  # it grew, or is of a system that tells no sizes
+            data += file.read(-1 if most is None else most + 1 - len(data))
     size = max(size, len(data))
     if most is not None and size > most:
         raise UnreadableError(

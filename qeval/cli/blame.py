@@ -10,6 +10,7 @@ import click
 from qeval.base.waiting import wait_briefly
 from qeval.cli import options
 from qeval.cli.speech import print_json, say, width
+from qeval.cli.unknown import OneOf
 
 if TYPE_CHECKING:
     from qeval.base.protocols import Protocol
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--by",
-    type=click.Choice(["layer", "kind", "module"]),
+    type=OneOf(["layer", "kind", "module"]),
     default="layer",
     show_default=True,
     help="What is swapped at a time: a layer, a kind of module in all layers, or a single module.",

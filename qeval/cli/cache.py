@@ -12,6 +12,7 @@ import click
 
 from qeval.cli import ages, options
 from qeval.cli.speech import print_json, say, width
+from qeval.cli.unknown import OneOf
 
 if TYPE_CHECKING:
     from qeval.store.cache import Entry
@@ -24,7 +25,7 @@ KINDS = ("checkpoints", "models", "inputs", "requests", "compiled")
 @click.option(
     "--kind",
     "kinds",
-    type=click.Choice(KINDS),
+    type=OneOf(KINDS),
     multiple=True,
     help="Only this kind; repeatable. Without it, --prune leaves compiled alone.",
 )

@@ -6,10 +6,11 @@ import click
 
 from qeval.cli import options
 from qeval.cli.speech import say
+from qeval.cli.unknown import OneOf
 
 
 @click.command(cls=options.Strict)
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", type=OneOf(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
     """Print the script that lets a shell complete commands, options, schemes, suites and runs."""

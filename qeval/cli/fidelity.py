@@ -9,6 +9,7 @@ import click
 from qeval.ask.placing import CLUSTERS
 from qeval.cli import completing, options
 from qeval.cli.speech import print_json, say, width
+from qeval.cli.unknown import OneOf
 from qeval.run.executors import EXECUTORS
 
 
@@ -17,7 +18,7 @@ from qeval.run.executors import EXECUTORS
 @options.fidelity
 @click.option(
     "--executor",
-    type=click.Choice(tuple(name for name in EXECUTORS if name not in CLUSTERS)),
+    type=OneOf(tuple(name for name in EXECUTORS if name not in CLUSTERS)),
     default="local",
     show_default=True,
     help="As in `qeval run`.",

@@ -13,7 +13,7 @@ import click
 from qeval.base.errors import Exit, UsageError, did_you_mean
 from qeval.base.reading import whole
 from qeval.base.text import one_line
-from qeval.cli import completing, options
+from qeval.cli import completing, options, outdated, own_tasks
 from qeval.cli.speech import print_json, say, say_json, width
 
 if TYPE_CHECKING:
@@ -34,7 +34,20 @@ def _file_formats() -> dict[str, str]:
 
 
 class _WithFiles(options.Strict):
-    """A command with an option for each format that is written to a file, found when it is used."""
+    """A command with an option for each format that is written to a file, found when it is used. Where its
+    words are refused, files of an earlier gate that they name say so."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """The context, which knows the words as they were typed."""
+        words = list(args)
+        if extra.get("resilient_parsing"):
+            return super().make_context(info_name, args, parent, **extra)
+        with outdated.withdrawn(words):
+            ctx = super().make_context(info_name, args, parent, **extra)
+        ctx.meta[_TYPED] = words
+        return ctx
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """The command's own parameters, and those options before --help."""
@@ -45,6 +58,10 @@ class _WithFiles(options.Strict):
         ]
         *own, last = super().get_params(ctx)
         return [*own, *files, last]
+
+
+_TYPED = "qeval.gate"
+"""Under which a context keeps the words as they were typed."""
 
 
 @click.command(cls=_WithFiles)
@@ -74,7 +91,7 @@ def gate(
 
     files = {name: path for name in _file_formats() if (path := asked.pop(name))}
     which = {name: asked.pop(name) for name in ("runs_dir", "baseline", "margin", "newer_than")}
-    with formats.never_stale(files):
+    with formats.never_stale([*files.items(), *outdated.files_in(ctx.meta.get(_TYPED, ()))]):
         policy = demand(**asked)
         evidence = _judged(runs, policy, redact=redact, **which)
         outcome = conclude(evidence, policy)
@@ -202,9 +219,9 @@ def plan(ctx: click.Context, /, runs_dir: Path, as_json: bool, from_run: str | N
     """
     from qeval.cli import forecast, memory
     from qeval.cli.planning import refuse_another_suite, refuse_idle, refuse_workers
+    from qeval.judge import floor
     from qeval.judge import plan as plans
     from qeval.judge.sizing import UnknownSizesError
-    from qeval.judge.undecidable import held_to_noise, undecidable
 
     refuse_idle(ctx)
     words = ("model", "schemes", "revision", "placement", "gpu_memory", "gpus")
@@ -224,12 +241,13 @@ def plan(ctx: click.Context, /, runs_dir: Path, as_json: bool, from_run: str | N
         rows = _rows(measured=measured, found=time.items if time else {}, **asked)
     except UnknownSizesError as error:
         typed = shlex.join(("qeval", *sys.argv[1:]))
+        near = own_tasks.nearest(error.tasks)
+        meant = f"Did you mean {near!r}? If not, take" if near else "Take"
         raise UsageError(
             error.message,
-            f"Take them from a run with --from RUN, or put the numbers in: {typed} {error.words}",
+            f"{meant} them from a run with --from RUN, or put the numbers in: {typed} {error.words}",
         ) from error
-    noise = undecidable(rows, measured) if measured else ()
-    rows = held_to_noise(rows, measured) if measured else rows
+    noise = floor.of_plan(rows, measured) if measured else ()
     if as_json:
         told = {"memory": memory.document(variants), **memory.workers_document(seats)} if variants else {}
         print_json(plans.document(rows, noise) | told | ({"time": forecast.document(time)} if time else {}))
@@ -252,7 +270,6 @@ def _time(
     from qeval.ask.fidelity import wish
     from qeval.ask.suites import documents_verified
     from qeval.cli import forecast
-    from qeval.cli.own_tasks import own_tasks
 
     if timed["gpu"] is None or not variants:
         return None
@@ -269,7 +286,7 @@ def _time(
         memory=wanted["gpu_memory"],
         price=timed["price"],
         verify=0 if asked["tasks"] or measured else documents_verified(asked["suite"]),
-        own=own_tasks(timed["tasks_dir"], chosen, None if asked["tasks"] else asked["suite"]),
+        own=own_tasks.own_tasks(timed["tasks_dir"], chosen, None if asked["tasks"] else asked["suite"]),
         fidelity=wish(
             None,
             None,

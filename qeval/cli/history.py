@@ -55,7 +55,7 @@ def history(
     """Show a variant and task over runs, in time order, against a limit or, without one, the margin.
 
     A line continues only to a run that asked the same items in the same way; otherwise it is broken, and
-    the reason is stated. Nothing is judged: the exit code is always 0.
+    the reason is stated. Nothing is judged: no verdict changes the exit code.
     """
     from qeval.ask.policy import choose
     from qeval.base.files import write_text

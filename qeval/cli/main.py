@@ -21,6 +21,7 @@ from qeval import __version__, cli
 from qeval.base.errors import Exit, QevalError, did_you_mean
 from qeval.cli import helping, stops, streams, surprises
 from qeval.cli.speech import say, width
+from qeval.cli.unknown import near_option
 
 
 class _Door(click.Group):
@@ -71,7 +72,18 @@ class _Door(click.Group):
             return super().parse_args(ctx, args)
         except click.ClickException as error:
             _remember(words, error)
-            _refuse(ctx, error)
+            _refuse(ctx, self._belonging(ctx, error) if isinstance(error, click.NoSuchOption) else error)
+
+    def _belonging(self, ctx: click.Context, error: click.NoSuchOption) -> click.UsageError:
+        """The refusal of an option before the command's name, with the first command that has it."""
+        names = sorted(self.list_commands(ctx), key=lambda name: (name not in _FIRST, name != _FIRST[0]))
+        for name in names:
+            command = self.get_command(ctx, name)
+            if command and any(error.option_name in one.opts for one in command.get_params(ctx)):
+                where = f"It stands behind a command: qeval {name} {error.option_name}"
+                return click.UsageError(f"No such option {error.option_name!r} here. {where}", ctx)
+        near = near_option(error.option_name, [name for one in self.get_params(ctx) for name in one.opts])
+        return click.UsageError(f"No such option {error.option_name!r}. {near}".rstrip(), ctx)
 
     def main(self, *args: Any, **more: Any) -> Any:
         """Click's own, from the first word on: help is printed before any command is called."""
@@ -107,6 +119,8 @@ class _Door(click.Group):
             ctx.exit(int(found.exit_code if found else Exit.ERROR))
 
 
+_FIRST = ("run", "gate", "report")
+"""The commands that an option is looked for in before the others."""
 _WHOLE = 200
 """Characters of a sentence of help that is never cut."""
 
@@ -177,10 +191,12 @@ def _refuse(ctx: click.Context, error: click.ClickException) -> NoReturn:
 
 
 def _remember(words: list[str], error: click.ClickException) -> None:
-    """Remember a refusal that may be of a run."""
+    """Remember a refusal that may be of a run, or of a gate whose files say otherwise."""
     from qeval.cli.ordering import group_refused
+    from qeval.cli.outdated import withdraw
 
     group_refused(words, error)
+    withdraw(words, error)
 
 
 def _modules() -> list[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from qeval.cli import completing, helping
+from qeval.cli.unknown import OneOf, check_number, retold
 
 if TYPE_CHECKING:
     from qeval.base.fidelity import Measured, Positions, Stream
@@ -37,8 +38,8 @@ class Place(click.Path):
 
 class Strict(click.Command):
     """A command that refuses an option given twice where one value is meant (which of them was?) and numbers
-    that Python alone reads, 1_0 for ten. Its help is in groups, where there are many options, and ends with
-    examples."""
+    that Python alone reads, 1_0 for ten; of a word that it does not know it names the nearest. Its help is in
+    groups, where there are many options, and ends with examples."""
 
     context_class = helping.Page
 
@@ -65,6 +66,13 @@ class Strict(click.Command):
         super().format_epilog(ctx, formatter)
         helping.write_examples(formatter, self.name or "")
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """The context; what Click does not know is told in our words."""
+        with retold(self):
+            return super().make_context(info_name, args, parent, **extra)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Look at the order of the words, then parse them as ever."""
         values, _, order = self.make_parser(ctx).parse_args(list(args))
@@ -74,19 +82,6 @@ class Strict(click.Command):
                 raise click.UsageError(f"{names} is given {order.count(parameter)} times.", ctx)
             check_number(parameter, values.get(parameter.name or ""), ctx)
         return super().parse_args(ctx, args)
-
-
-def check_number(parameter: click.Parameter, words: Any, ctx: click.Context | None) -> None:
-    """Raises UsageError for a number in other than a few ASCII digits, where an option wants one."""
-    whole = isinstance(parameter.type, type(click.INT))
-    if not isinstance(words, str) or not (whole or isinstance(parameter.type, type(click.FLOAT))):
-        return
-    if "_" in words or not words.isascii() or (whole and len(words) > _LONGEST):
-        raise click.BadParameter(f"{words[:_LONGEST]!r} is no plain number.", ctx, parameter)
-
-
-_LONGEST = 15
-"""Characters of a whole number."""
 
 
 def _repeats(option: click.Option) -> bool:
@@ -297,7 +292,7 @@ def placement(command: Command) -> Command:
     """Where weights lie while they are scored."""
     return click.option(
         "--placement",
-        type=click.Choice(["auto", "resident", "streamed"]),
+        type=OneOf(["auto", "resident", "streamed"]),
         default="auto",
         show_default=True,
         help="Whether weights lie on the GPU or are streamed from host memory layer by layer; auto streams"

@@ -42,7 +42,7 @@ def ordered(ctx: click.Context, runs_dir: Path, words: Sequence[str], asked: dic
         _check_tasks(made, asked["suite"])
     except (QevalError, OSError, KeyboardInterrupt) as error:
         if not asked["dry_run"]:
-            why = error.message if isinstance(error, QevalError) else str(error) or "it was stopped"
+            why = error.message if isinstance(error, QevalError) else str(error) or "it was interrupted"
             not_begun(runs_dir, asked["model"], why)
         raise
     return made

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
@@ -79,6 +79,26 @@ def harness_is_here() -> bool:
         return find_spec("lm_eval") is not None
     except ImportError:  # a finder that forbids it
         return False
+
+
+def nearest(tasks: Sequence[str]) -> str:
+    """The task that is nearly named by the first of these names that is none; "" where all are tasks, or none
+    is nearly named."""
+    from difflib import get_close_matches  # takes 10 ms, and is needed only before an error
+
+    from qeval.base.places import cache_dir, tasks_dir
+    from qeval.base.sizes import DEMO_SIZES, MMLU_SUBJECTS, TASK_SIZES
+    from qeval.score.harness.catalogue import known_tasks
+
+    known = {"mmlu", *TASK_SIZES, *MMLU_SUBJECTS, *DEMO_SIZES}
+    if harness_is_here():
+        known |= known_tasks(tasks_dir(), cache_dir())
+    wrong = [name for name in tasks if name not in known]
+    near = get_close_matches(wrong[0], sorted(known), n=1, cutoff=_ALIKE) if wrong else []
+    return near[0] if near else ""
+
+
+_ALIKE = 0.75
 
 
 def _unknown(order: Order) -> list[str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qeval.base.errors import IncomparableError, QevalError, UsageError, did_you_mean
 from qeval.cli import options
+from qeval.cli.naming import Names
 
 if TYPE_CHECKING:
     from qeval.base.records import Decision, Policy, Run
@@ -64,8 +65,8 @@ def history(
     begun up to a moment, where one is given. `redact`: without the paths of models, each called the same in
     all runs, and as in `paths`, where that is given; what is wanted may be named as it is or as it is shown.
 
-    Raises UsageError where a rule's limit means nothing for the rows that it names, and for a required rule
-    that names nothing in any run: it would seem to be kept.
+    Raises UsageError where a rule's limit means nothing for the rows that it names, for a required rule
+    that names nothing in any run: it would seem to be kept, and for a name that no run has.
     """
     from qeval.base.redacted import without_paths
     from qeval.report.history.lines import history as lines
@@ -77,10 +78,13 @@ def history(
     if hidden is not None:
         unread = [(f"[run {at}]", without_paths(why, hidden)) for at, (_, why) in enumerate(unread, 1)]
         limit = without_paths(limit, hidden)
-    idle = _Idle(policy)
-    sources = (idle.without(_source(*one, policy, margin, hidden)) for one in _chosen(kept, wanted, hidden))
+    idle, names = _Idle(policy), Names(wanted)
+    chosen = [one for one in kept if names.of_run(one[1], hidden)]
+    sources = (names.noted(idle.without(_source(*one, policy, margin, hidden))) for one in chosen)
     made = lines(sources, wanted, limit, unread)
     idle.refuse()
+    if not made.series:
+        names.refuse()
     return made
 
 
@@ -135,19 +139,6 @@ def _with_means(policy: Policy) -> Policy:
         for name in ("average", "*_macro")
     ]
     return replace(policy, rules=(*means, *policy.rules))
-
-
-def _chosen(
-    runs: Sequence[tuple[RunDir, Run]], wanted: Wanted, hidden: dict[str, str] | None
-) -> list[tuple[RunDir, Run]]:
-    from qeval.base.redacted import redacted
-    from qeval.report.history.series import meant
-
-    def is_meant(run: Run) -> bool:
-        models = {run.model} if hidden is None else {run.model, redacted(run, hidden).model}
-        return any(meant(name, wanted.model) for name in models) and meant(run.suite.name, wanted.suite)
-
-    return [(place, run) for place, run in runs if is_meant(run)]
 
 
 def _source(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 import click
 
 from qeval.cli import options
+from qeval.cli.unknown import OneOf
 from qeval.run.executors import SUMMARIES
 
 
@@ -15,7 +16,7 @@ def executor(names: Iterable[str]) -> Callable[[options.Command], options.Comman
     known = ". ".join(f"{name}: {SUMMARIES[name]}" for name in names)
     return click.option(
         "--executor",
-        type=click.Choice(tuple(names)),
+        type=OneOf(tuple(names)),
         default="local",
         show_default=True,
         help=f"Where variants are scored. {known}.",

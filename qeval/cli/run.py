@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from qeval.base.errors import Exit
 from qeval.cli import completing, configured, options, own_tasks, placing, submitting
 from qeval.cli.speech import print_json, say, width
+from qeval.cli.unknown import OneOf
 from qeval.run.executors import SUMMARIES
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, default=1234, show_default=True, help="Seed for drawing few-shot examples.")
 @click.option(
     "--engine",
-    type=click.Choice(["tree", "plain", "lm-eval"]),
+    type=OneOf(["tree", "plain", "lm-eval"]),
     default="tree",
     show_default=True,
     help="How log-likelihoods are computed; lm-eval is the harness's own code.",

@@ -14,6 +14,7 @@ from qeval.base.layout import Column
 from qeval.base.text import one_line
 from qeval.cli import completing, options
 from qeval.cli.speech import print_json, say, width
+from qeval.cli.unknown import OneOf
 
 if TYPE_CHECKING:
     from qeval.compare.margin import Margin
@@ -115,7 +116,7 @@ LISTS: dict[str, Callable[[Path], list[Entry]]] = {"schemes": _schemes, "suites"
 
 
 @click.command("list", cls=options.Strict)
-@click.argument("what", type=click.Choice(tuple(LISTS)))
+@click.argument("what", type=OneOf(tuple(LISTS)))
 @options.runs_dir
 @options.as_json
 @click.pass_context

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from qeval.cli.speech import say
 if TYPE_CHECKING:
     from qeval.cli.serving import Pages
     from qeval.compare.margin import Margin
+    from qeval.store.runs import RunDir
 
 _USUAL_PORT = 8000
 
@@ -46,10 +48,24 @@ def view(
     from qeval.store.runs import Store
 
     store = Store(runs_dir)
-    for name in runs or (() if store.runs() else (None,)):
+    places = store.runs()
+    for name in runs or (() if places else (None,)):
         store.open(name)  # what is not there is said before anything is served
+    if baseline is not None:
+        _check_baseline(baseline, [store.open(name) for name in runs] or places)
     site = Site(runs_dir, runs, baseline, any_model=allow_different_models, redact=redact, margin=margin)
     _serve(site.page, port, "the runs")
+
+
+def _check_baseline(name: str, places: Sequence[RunDir]) -> None:
+    """Raise UsageError for a baseline that none of the runs has."""
+    from qeval.base.errors import UsageError, did_you_mean
+    from qeval.cli.past import readable
+
+    found, _ = readable(places)
+    known = {result.variant.name for _, run in found for result in run.results}
+    if found and name not in known:
+        raise UsageError(f"No run here has a variant {name!r} to be the baseline.", did_you_mean(name, known))
 
 
 def _report(name: str, runs_dir: Path, baseline: str | None, margin: Margin, *, redact: bool) -> str:

@@ -141,15 +141,25 @@ def share(floor: Floor) -> numbers.Numeral:
     return numbers.percent(floor.flips / floor.n if floor.flips is not None and floor.n else None)
 
 
-def within_sentence(evidence: Evidence, variant: str) -> str:
-    """On which tasks, and whether on average, a variant is within twice the noise floor, with what that is;
-    "" where on none."""
+@dataclass(frozen=True)
+class Near:
+    """That a variant is within twice the noise floor, in sentences: `where` names the rows with their floors,
+    `caveat` says that this decides nothing; `proved` is whether a loss is proved on such a row."""
+
+    where: str
+    caveat: str
+    proved: bool
+
+
+def near(evidence: Evidence, variant: str) -> Near | None:
+    """On which rows (tasks, the average) a variant is within twice the noise floor; None where on none."""
     found = {row.id for row in within(evidence, variant)}
     if not found:
-        return ""
+        return None
     own = [_reach(floor) for floor in floors(evidence) if floor.row.id in found]
     where = ", ".join(own[:_MOST_ROWS]) + (f" and {len(own) - _MOST_ROWS} more" * (len(own) > _MOST_ROWS))
-    return f"Within twice the noise floor on {where}. {_NO_VERDICT}"
+    proved = any((one := evidence.findings.get((variant, row))) and one.claim < 0 for row in found)
+    return Near(f"Within twice the noise floor on {where}.", _NO_VERDICT, proved)
 
 
 def _reach(floor: Floor) -> str:

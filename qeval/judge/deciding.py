@@ -10,7 +10,7 @@ from statistics import NormalDist
 from qeval.base import numbers
 from qeval.base.records import Comparison, Decision, Policy, Rule, Verdict
 from qeval.base.rules import limit_of
-from qeval.compare import stats
+from qeval.compare import stats, wording
 from qeval.compare.interval import compare, compare_agreement, compare_recovery
 from qeval.compare.margin import Margin
 from qeval.compare.pairs import UNPAIRED, Pairs
@@ -40,7 +40,7 @@ def decide(
     needed, ending = None, ""
     if status == "INCONCLUSIVE":
         needed = more_items(rule, comparison, allowed)
-        ending = _what_would_decide(comparison, needed)
+        ending = _what_would_decide(comparison, needed) + _and_then(rule, comparison, allowed, needed)
     elif status == "PASS" and comparison.limited:
         of = f"{numbers.count(comparison.n)} of {numbers.count(comparison.n_available)} items"
         if policy.allow_limited:
@@ -126,6 +126,14 @@ def _what_would_decide(comparison: Comparison, needed: int | None) -> str:
         f"; at this churn it needs about {numbers.roughly(whole)} items and has "
         f"{numbers.count(comparison.n_available)}"
     )
+
+
+def _and_then(rule: Rule, comparison: Comparison, allowed: float, needed: int | None) -> str:
+    """That more items would most likely mean failing, where they would."""
+    if needed is None or comparison.delta >= -allowed:
+        return ""
+    points = limit_of(rule)[0] in ("max_drop", "min_recovery") and comparison.kind != "perplexity"
+    return f", and it would then fail if {wording.DELTA if points else 'what was measured'} stays as it is"
 
 
 def name_culprits(decisions: list[Decision], pairs: Mapping[tuple[str, str], Pairs]) -> list[Decision]:

@@ -234,5 +234,8 @@ def _why_missing(evidence: Evidence, result: Result, row: Row) -> str:
         lacking = [task.name for task in row.members if task.name not in scored]
         if lacking:
             more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+            if one.status == "partial" and evidence.run.source == "qeval":
+                before = f"before {one.variant.name} was scored on {lacking[0]}{more}"
+                return f"{row.title}: the run was interrupted {before}."
             return f"{row.title}: {one.variant.name} has no scored items of {lacking[0]}{more}."
     return f"{row.title}: not all of its parts were scored, so it is not judged."

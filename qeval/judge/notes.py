@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from qeval.base import numbers
+from qeval.base import next_steps, numbers
 from qeval.base.invented import INVENTED
 from qeval.base.records import Decision, Policy, Rule, Samples
 from qeval.base.rules import allowed_words, describe
 from qeval.compare import noise, stats, wording
 from qeval.compare.evidence import Evidence
 from qeval.compare.pairs import UNPAIRED
-from qeval.judge import fidelity
+from qeval.judge import fidelity, floor
 from qeval.judge.doubt import Doubt
 from qeval.judge.matching import concerns, is_named, matches_some, only_perplexities
 
@@ -34,6 +34,7 @@ def notes(
     found = (
         *invented(evidence),
         *forgiven(policy, doubts),
+        *filter(None, map(next_steps.unfinished, evidence.joined or (evidence.run,))),
         *_idle(evidence, policy, decisions),
         *(
             f"--ungated {pattern} matches no task in this run."
@@ -50,6 +51,7 @@ def notes(
         *_repeating(evidence),
         *_filtered(evidence, decisions),
         *_noise(evidence),
+        *floor.of_gate(decisions, evidence),
         *_warnings(evidence),
     )
     return tuple(dict.fromkeys(found))
@@ -225,8 +227,8 @@ def _noise(evidence: Evidence) -> Iterator[str]:
     """The noise floor, and who is no further from the baseline than twice that. It decides nothing."""
     yield noise.sentence(evidence)
     for result in evidence.candidates:
-        if words := noise.within_sentence(evidence, result.variant.name):
-            yield f"{result.variant.name} is {words[0].lower()}{words[1:]}"
+        if near := noise.near(evidence, result.variant.name):
+            yield f"{result.variant.name} is {near.where[0].lower()}{near.where[1:]} {near.caveat}"
 
 
 def _warnings(evidence: Evidence) -> Iterator[str]:

@@ -30,16 +30,15 @@ from qeval.judge.margins import (
 from qeval.judge.matching import check_rules, rules_for
 from qeval.judge.sizing import Churn, Size, rows_of_sizes
 
-Answer = Literal["provable", "below noise", "too few items", "impossible", "unknown"]
-"""below noise: the items would do, but scoring the same weights twice differs by as much (`undecidable`). too
-few items: a candidate that loses nothing passes with less than `power`. impossible: not even the baseline
-itself would pass. unknown: a run is needed to tell (`measure`)."""
+Answer = Literal["provable", "too few items", "impossible", "unknown"]
+"""too few items: a candidate that loses nothing passes with less than `power`. impossible: not even the
+baseline itself would pass. unknown: a run is needed to tell (`measure`)."""
 CHURN = 0.1
 EVEN = 0.5
 """The least power that is worth planning for: no more than a coin promises."""
 """The share of answers that change between right and wrong, where no run tells: 8 to 14% is usual for
 4-bit schemes on multiple choice."""
-UNDECIDED: frozenset[Answer] = frozenset({"below noise", "too few items", "impossible"})
+UNDECIDED: frozenset[Answer] = frozenset({"too few items", "impossible"})
 """The answers on rules that cannot be decided; of what is unknown, a run tells."""
 MARGINS = (0.5, 1.0, 2.0)
 """Points of which a plan without a policy speaks."""
@@ -269,7 +268,7 @@ def table(rows: Sequence[Planned], noise: Sequence[str] = (), width: int | None 
         ]
         cells = [[row.task, *_numbers(row), *_all_needed(row)] for row in rows]
     text = layout.table([*map(_column, headers)], cells, width)
-    told = [row for row in rows if row.answer not in ("provable", "below noise")]
+    told = [row for row in rows if row.answer != "provable"]
     reasons = [f"{row.task}: {row.reason}" for row in told if row.reason]
     below = ["\n".join(lines) for lines in (reasons, noise) if lines]
     return "\n\n".join([text, *below, *_plainly(rows)])

@@ -24,9 +24,10 @@ _MORE = 1 + 1e-9
 class UnknownSizesError(UsageError):
     """Tasks whose size is nowhere to be found; `words` are the options that would tell them."""
 
-    def __init__(self, message: str, hint: str, words: str) -> None:
+    def __init__(self, message: str, hint: str, words: str, tasks: Sequence[str] = ()) -> None:
         super().__init__(message, hint)
         self.words = words
+        self.tasks = tuple(tasks)
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,7 @@ def _check_known(suite: Suite, run: Run | None, known: Mapping[str, int]) -> Non
             f"It is not known how many items {', '.join(missing)} {has}.",
             f"Say it with: {words} (1000 stands for the number), or take a run's with: --from RUN",
             words,
+            missing,
         )
 
 

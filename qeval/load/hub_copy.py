@@ -334,9 +334,19 @@ def explained(wanted: Wanted, to: Path, error: Exception) -> QevalError:
     system = next((one for one in causes if isinstance(one, OSError) and one.errno is not None), None)
     if isinstance(system, OSError) and (is_full(system) or system.filename is not None):
         return _unwritable(to, system)
-    told = " ".join(str(causes[-1]).split())[:200]
+    return _broken(wanted, causes)
+
+
+def _broken(wanted: Wanted, causes: Sequence[BaseException]) -> QevalError:
+    """A connection that was never made, or that did not last."""
+    told = " ".join(str(causes[-1]).split())[:200] or type(causes[0]).__name__
+    if any(type(one).__name__ == "ConnectError" for one in causes):  # whichever library speaks HTTP
+        return QevalError(
+            f"The Hub cannot be reached ({told}), so {wanted.repo} was not fetched.",
+            "Check the network, and HF_ENDPOINT where it is set, then run the same command again.",
+        )
     return QevalError(
-        f"The connection to the Hub broke while {wanted.repo} was fetched ({told or type(error).__name__}).",
+        f"The connection to the Hub broke while {wanted.repo} was fetched ({told}).",
         "Run the same command again: complete files are not fetched again.",
     )
 

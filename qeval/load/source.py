@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -194,9 +195,15 @@ def _no_such_model(model: str) -> QevalError:
 
 
 def _meant(model: str) -> str:
-    """Whether one of the models that are no Hub id is meant; "" where none is."""
-    own = (DEMO, "toy")
-    return "" if "/" in model or model.lower() not in own else did_you_mean(model.lower(), own)
+    """Whether one of the models that are no Hub id is meant, or nearly named; "" where none is."""
+    from difflib import get_close_matches  # takes 10 ms, and is needed only before an error
+
+    own, word = (DEMO, "toy"), model.lower()
+    near = [] if "/" in word else get_close_matches(word, own, n=1, cutoff=_ALIKE)
+    return did_you_mean(near[0], own) if near else ""
+
+
+_ALIKE = 0.75
 
 
 def hub_refusal(
@@ -269,11 +276,12 @@ def locate(source: Source, name: str) -> Path | None:
     if source.local:
         path = Path(source.place) / name
         return path if path.is_file() else None
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError
 
+    cached = constants.is_offline_mode() or not hub_answers(source.path)
     try:
-        return Path(hf_hub_download(source.path, name, revision=source.revision))
+        return Path(hf_hub_download(source.path, name, revision=source.revision, local_files_only=cached))
     except LocalEntryNotFoundError:
         _cached_commit(source.path, source.revision)  # says what is missing where the whole model is
         return None
@@ -283,6 +291,49 @@ def locate(source: Source, name: str) -> Path | None:
         raise _no_such_model(source.path) from error
     except Exception as error:
         raise hub_refusal(source.path, source.revision, error) or error from error
+
+
+def hub_answers(repo: str, kind: str = "model") -> bool:
+    """Whether the Hub says anything of a model (or a "dataset"), be it a refusal, within a few seconds; the
+    Hub is asked once a process. Its library would go on asking for half a minute, file by file, and print
+    each attempt."""
+    from huggingface_hub import constants
+
+    endpoint = constants.ENDPOINT
+    if endpoint not in _ANSWERED:
+        _ANSWERED[endpoint] = _answers(endpoint, repo, kind)
+    return _ANSWERED[endpoint]
+
+
+_ANSWERED: dict[str, bool] = {}
+"""Hubs that were asked by this process, and whether they answered."""
+
+
+def _answers(endpoint: str, repo: str, kind: str) -> bool:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    for pause in _PAUSES:
+        time.sleep(pause)
+        try:
+            HfApi(endpoint=endpoint).repo_info(repo, repo_type=kind, timeout=_PATIENCE)
+        except HFValidationError:
+            return True
+        except HfHubHTTPError as error:
+            if getattr(getattr(error, "response", None), "status_code", None) not in _DOWN:
+                return True
+        except Exception:  # noqa: BLE001, S112 - whatever keeps a connection from being made
+            continue
+        else:
+            return True
+    return False
+
+
+_PATIENCE = 4.0
+_PAUSES = (0.0, 1.0)
+"""Seconds that one answer is waited for, and before each time that the Hub is asked."""
+_DOWN = (500, 502, 503, 504)
+"""What a Hub or a proxy before it answers while it cannot answer."""
 
 
 def weight_files_bytes(source: Source, file: str = "") -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 
 import numpy as np
 
@@ -64,6 +65,35 @@ def most_decided(flips: Iterable[Flip]) -> list[Flip]:
     """Lost and gained ones first, and of each the widest margins first."""
     order = {name: place for place, name in enumerate(DIRECTIONS)}
     return sorted(flips, key=lambda flip: (order[flip.direction] // 2, flip.margin, flip.key))
+
+
+def largest_first(flips: Iterable[Flip], ways: Mapping[str, str]) -> list[Flip]:
+    """Flips of several tasks, lost ones first, and of each the largest margins first, as multiples of what is
+    typical of their task: nats and nats a character cannot be compared. `ways` says how a task's answers were
+    chosen. Answers without scores of choices stand last."""
+    known = list(flips)
+    typical = typical_margins(known, ways)
+    return sorted(
+        known,
+        key=lambda flip: (
+            DIRECTIONS.index(flip.direction),
+            not flip.scores,
+            flip.margin / typical.get(_scale(flip, ways), 1.0),
+        ),
+    )
+
+
+def typical_margins(flips: Iterable[Flip], ways: Mapping[str, str]) -> dict[tuple[str, str], float]:
+    """The median size of the margins of changed answers, by task (a group's members together) and way."""
+    sizes: dict[tuple[str, str], list[float]] = {}
+    for flip in flips:
+        if flip.direction != "same" and flip.margin:
+            sizes.setdefault(_scale(flip, ways), []).append(abs(flip.margin))
+    return {scale: median(found) for scale, found in sizes.items()}
+
+
+def _scale(flip: Flip, ways: Mapping[str, str]) -> tuple[str, str]:
+    return flip.task.group or flip.task.name, ways.get(flip.task.name, choosing.UNKNOWN)
 
 
 def normalises(task: Task) -> bool:

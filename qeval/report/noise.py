@@ -11,7 +11,6 @@ from qeval.compare import noise, spread
 from qeval.compare.evidence import Evidence
 
 FLOOR_HEADERS = ("Task", "Items", "Changed", "Share", "Δ")
-_NO_VERDICT = " The floor decides no verdict: a loss may be proved and yet lie within it."
 SEED_HEADERS = ("Variant", "Task", "Seeds", "Least", "Median", "Greatest")
 
 
@@ -42,10 +41,10 @@ def noise_of(evidence: Evidence) -> Noise:
 
 def _within(evidence: Evidence, variant: str) -> str:
     """Where a variant is within twice the floor; that it decides nothing only beside a proved loss there."""
-    told = noise.within_sentence(evidence, variant)
-    found = (evidence.findings.get((variant, row.id)) for row in noise.within(evidence, variant))
-    proved = any(one is not None and one.claim < 0 for one in found)
-    return told if proved else told.removesuffix(_NO_VERDICT)
+    near = noise.near(evidence, variant)
+    if near is None:
+        return ""
+    return f"{near.where} {near.caveat}" if near.proved else near.where
 
 
 def _floor_row(floor: noise.Floor) -> tuple[str, ...]:

@@ -24,6 +24,9 @@ BEST_FIRST = (
     *("PASS", "BETTER", "EQUIVALENT", "MEASURABLE", "INCONCLUSIVE", "UNDECIDED", "MISSING"),
     *("WORSE", "FAIL", "NONE", "BROKEN"),
 )
+ORDER = ("verdict", "proved loss")
+"""What variants are ordered by, before Δ: of two with one verdict, the one without a proved loss ships first,
+though it may be the other whose Δ, not known as surely, looks better."""
 _FAR = 4
 """How many times as far as the middle variant, and the margin, the axis goes: one ruined variant hides no
 other."""
@@ -53,7 +56,8 @@ class Entry:
     """A variant against the reference, in words. `finding` is that on the row that the table is about, `word`
     says why its verdict is so, `sums_up` is the finding that sums it up by the margin, and `by` its
     difference where it is on another row; `ratio` is that of the first perplexity, `ratio_of` the finding
-    on it. `fixed` are the cells of the columns that no reference changes."""
+    on it. `fixed` are the cells of the columns that no reference changes, `losses` the ids of the rows on
+    which a loss is proved."""
 
     variant: str
     verdict: Verdict
@@ -68,6 +72,7 @@ class Entry:
     ratio_of: Finding | None = None
     span: Span | None = None
     fixed: tuple[str, ...] = ()
+    losses: tuple[str, ...] = ()
 
     @property
     def short(self) -> str:
@@ -93,6 +98,11 @@ class Ranking:
     ratio_of: str
     scale: Scale | None
     heads: Heads = (None, None)
+
+    @property
+    def order(self) -> str:
+        """What the entries are ordered by, in words: "verdict, then by proved loss, then by Δ"."""
+        return ", then by ".join((*ORDER, wording.DELTA))
 
 
 def _heads(evidence: Evidence) -> Heads:
@@ -138,9 +148,11 @@ def with_fixed(table: Ranking, own: Ranking) -> Ranking:
     return replace(table, entries=entries, reference=reference, fixed=own.fixed)
 
 
-def _rank(entry: Entry) -> tuple[int, float]:
+def _rank(entry: Entry) -> tuple[int, bool, bool, float]:
+    """By what ORDER names, then by Δ; of one verdict, those that lack a task or that Δ stand last."""
     delta = entry.finding.comparison.delta if entry.finding else -math.inf
-    return BEST_FIRST.index(entry.verdict.status), -delta
+    lacks = entry.finding is None or bool(entry.sums_up and entry.sums_up.missing)
+    return BEST_FIRST.index(entry.verdict.status), lacks, bool(entry.losses), -delta
 
 
 def _entry(
@@ -168,7 +180,13 @@ def _entry(
         sums_up=sums_up,
         ratio_of=ratio,
         fixed=tuple(cells.get(name, numbers.NONE) for cells in columns),
+        losses=_losses(evidence, name),
     )
+
+
+def _losses(evidence: Evidence, variant: str) -> tuple[str, ...]:
+    """The rows on which a loss is proved, however small, in their order."""
+    return tuple(row for (name, row), one in evidence.findings.items() if name == variant and one.claim < 0)
 
 
 def _because(verdict: Verdict, sums_up: Finding | None, *, judged: bool) -> str:
@@ -232,6 +250,7 @@ def _data(evidence: Evidence, result: Result, entry: Entry) -> dict[str, Any]:
         "status": entry.verdict.status,
         "task": found.comparison.task if found else None,
         "delta": found.comparison.delta if found else None,
+        "proved_losses": list(entry.losses),
         "worst": {"task": worst.comparison.task, "delta": worst.comparison.delta} if worst else None,
         "perplexity_ratio": numbers.exp(-ratio.comparison.delta) if ratio else None,
         "kl": moved.kl.value if moved else None,

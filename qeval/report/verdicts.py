@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from qeval.base.records import Decision, Result
-from qeval.base.rules import allowed_words, describe, limit_of
+from qeval.base.rules import allowed_words, describe
 from qeval.compare import margin
 from qeval.compare.evidence import Evidence
 
@@ -73,7 +73,7 @@ def verdict_of(result: Result, evidence: Evidence, decisions: Sequence[Decision]
         return _plain(name, "BASELINE", "The others are compared with this one.")
     required = _worst_first(d for d in decisions if d.rule.tier == "required")
     if required:
-        reasons = tuple(_reason(d) for d in required)
+        reasons = tuple(d.reason for d in required)
         advice = tuple(d.reason for d in decisions if d.rule.tier == "advisory")
         status = required[0].status
         by, beside = deciding(required, evidence.titles), beside_rules(evidence, name)
@@ -122,9 +122,17 @@ def _unjudged(result: Result, evidence: Evidence) -> Verdict:
     if result.status == "stopped":
         return _plain(name, "MISSING", "Scoring stopped early, because of a rule about another baseline.")
     if found is None:
-        why = evidence.refused.get(name, "It has no task in common with the baseline.")
-        return _plain(name, "NONE", why)
+        why = evidence.refused.get(name) or _interrupted(result, evidence)
+        return _plain(name, "NONE", why or "It has no task in common with the baseline.")
     return Verdict(name, found.status, capitalised(found.said), found.sentence)
+
+
+def _interrupted(result: Result, evidence: Evidence) -> str:
+    """That a run of qeval's own ended before the variant or its baseline was scored; "" where it did not."""
+    open_ones = [one for one in (evidence.baseline, result) if one.status == "partial"]
+    if not open_ones or evidence.run.source != "qeval":
+        return ""
+    return f"The run was interrupted before {open_ones[0].variant.name} was scored."
 
 
 def _plain(name: str, status: str, sentence: str) -> Verdict:
@@ -152,17 +160,6 @@ def _needed(one: Decision) -> float:
     return one.items_needed
 
 
-def _reason(one: Decision) -> str:
-    """The rule's own sentence, and where more items would most likely mean failing, that they would."""
-    if one.items_needed is None or one.comparison is None or one.allowed is None:
-        return one.reason
-    if one.comparison.delta >= -one.allowed:
-        return one.reason
-    points = limit_of(one.rule)[0] in ("max_drop", "min_recovery")
-    what = "Δ" if points and one.comparison.kind != "perplexity" else "what was measured"
-    return f"{one.reason.removesuffix('.')}, and it would then fail if {what} stays as it is."
-
-
 def _judged(decisions: Sequence[Decision]) -> str:
     """The decisive rule's own sentence, and how many rules stand beside it."""
     worst = decisions[0]
@@ -174,4 +171,4 @@ def _judged(decisions: Sequence[Decision]) -> str:
     beside = f" {same} of {len(decisions)} rules {_TOGETHER[worst.status]}." if same > 1 else ""
     undecided = _open(decisions)
     more = f" {undecided} more rule{' is' if undecided == 1 else 's are'} undecided." if undecided else ""
-    return f"{_reason(worst)}{beside}{more}"
+    return f"{worst.reason}{beside}{more}"

@@ -7,23 +7,30 @@ the page shows against a variant is what a report with that baseline shows.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qeval.compare.against import FEWEST, against, references
 from qeval.report import context as reports
 from qeval.report.context import Context
 from qeval.report.ranking import Entry, Ranking, ranking
+from qeval.report.verdicts import WORDS
 
 
 @dataclass(frozen=True)
 class Meeting:
     """A variant against a reference in the matrix: a key of `verdicts.MARKS`, its mark, and words. The status
-    is that which sums the variant up, as in the decision table; the difference is that of the table's row."""
+    is that which sums the variant up, as in the decision table; the difference is that of the table's row.
+    `reverse` is the reference's verdict against the variant, "? Undecided", where it is not the mirror image
+    of this one."""
 
     status: str
     mark: str
     delta: str
     words: str
+    reverse: str = ""
+
+
+Matrix = tuple[tuple[Meeting | None, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Versus:
 
     title: str
     names: tuple[str, ...]
-    matrix: tuple[tuple[Meeting | None, ...], ...]
+    matrix: Matrix
     others: tuple[Context, ...]
     judged: bool = False
 
@@ -48,13 +55,30 @@ def versus(context: Context) -> Versus | None:
         return None
     names = tuple(one.run.baseline for one in (context, *others))
     tables = [_about(context.ranking, one) for one in (context, *others)]
-    return Versus(context.ranking.title, names, tuple(_matrix(names, tables)), others, context.judged)
+    matrix = _with_reverse(tuple(_matrix(names, tables)))
+    return Versus(context.ranking.title, names, matrix, others, context.judged)
 
 
 def _about(own: Ranking, other: Context) -> Ranking:
     """The table of a report, about the row that the run's own is about: a matrix has one."""
     same = other.ranking.heads[0] == own.heads[0]
     return other.ranking if same else ranking(other.evidence, heads=own.heads)
+
+
+_MIRRORED = {"WORSE": "BETTER", "BETTER": "WORSE"}
+"""What a verdict is from the other side of its pair; every other one is itself."""
+
+
+def _with_reverse(matrix: Matrix) -> Matrix:
+    """The matrix, each cell with what the other direction says where that differs."""
+    places = range(len(matrix))
+    return tuple(tuple(_reversed(matrix[row][at], matrix[at][row]) for at in places) for row in places)
+
+
+def _reversed(one: Meeting | None, other: Meeting | None) -> Meeting | None:
+    if one is None or other is None or other.status == _MIRRORED.get(one.status, one.status):
+        return one
+    return replace(one, reverse=f"{other.mark} {WORDS[other.status]}")
 
 
 def _matrix(names: Sequence[str], rankings: Sequence[Ranking]) -> Iterable[tuple[Meeting | None, ...]]:

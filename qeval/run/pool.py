@@ -21,6 +21,7 @@ from qeval.base.packing import Packing
 from qeval.base.records import Result
 from qeval.run import sharing
 from qeval.run.ahead import read_ahead
+from qeval.run.broken import Broken
 from qeval.run.executors import End, Execute, Prepare
 from qeval.run.seats import Seat
 
@@ -65,9 +66,16 @@ class Crew:
     helped: dict[int, int] = field(default_factory=dict)
     deaths: int = 0
     undone: int = 0
+    mourned: int = 0  # helpers that died
+    mourned_undone: int = 0  # before they answered anything
     halved: bool = False  # memory ran out, and it was tried again with half as much at once
     shared_out: bool = False  # a helper found nothing that nobody is at
     over: bool = False
+
+    @property
+    def name(self) -> str:
+        """The variant's."""
+        return self.job.variant.name
 
     @property
     def shown(self) -> int:
@@ -95,6 +103,7 @@ class Pool:
         self.waiting = [Crew(job, packing=job.packing) for job in jobs]
         self.first = self.waiting[0] if self.waiting else None
         self.free, self.hands, self.gated, self.helps = list(seats), hands, gated, helps
+        self.broken = Broken(seats)
         self.at_work: dict[int, Worker] = {}
         self.told: queue.Queue[tuple[int, Event | Result | BaseException]] = queue.Queue()
         self.numbers = itertools.count()
@@ -114,6 +123,11 @@ class Pool:
                 self._over(crew, Failed(message), Result(crew.job.variant, "failed", error=message))
         finally:
             self._stop()
+
+    @property
+    def best(self) -> Seat | None:
+        """A seat that is free, rather one whose GPU never gave up; None where all are lost."""
+        return min(self.free, key=lambda seat: (self.broken.times(seat), seat.number), default=None)
 
     def _tell(self) -> None:
         """Take one message, if there is one soon."""
@@ -135,31 +149,31 @@ class Pool:
     # --- who does what
 
     def _fill(self) -> None:
-        """Give every free seat something to do, if there is anything."""
-        while self.free:
-            crew = self._next()
-            if crew is not None:
-                self._begin(self.free.pop(0), crew, helps=False)
-                continue
-            crew = self._in_need()
-            if crew is None:
-                return
-            self._begin(self.free.pop(0), crew, helps=True)
+        """Give every free seat something to do, if there is anything: to lead a variant, else to help."""
+        for helps, found in ((False, self._next), (True, self._in_need)):
+            for seat in list(self.free):
+                if (crew := found(seat)) is not None:
+                    self.free.remove(seat)
+                    self._begin(seat, crew, helps=helps)
 
-    def _next(self) -> Crew | None:
+    def _next(self, seat: Seat) -> Crew | None:
+        """The first variant that waits, but for those under which the GPU here gave up, where it waits for
+        another one."""
         ready = [crew for crew in self.waiting if self.opened or crew is self.first]
-        if not ready:
+        here = [crew for crew in ready if not self.broken.shuns(crew.name, seat)]
+        if not here:
             return None
-        self.waiting.remove(ready[0])
-        return ready[0]
+        self.waiting.remove(here[0])
+        return here[0]
 
-    def _in_need(self) -> Crew | None:
+    def _in_need(self, seat: Seat) -> Crew | None:
         """The variant of which most is left, if a further worker is worth its while."""
         if not self.helps:
             return None
         now = time.monotonic()
         crews = {id(one.crew): one.crew for one in self.at_work.values() if one.crew.wants_help(now)}
-        return max(crews.values(), key=lambda crew: crew.total - crew.shown, default=None)
+        here = [crew for crew in crews.values() if not self.broken.under(crew.name, seat)]
+        return max(here, key=lambda crew: crew.total - crew.shown, default=None)
 
     def _begin(self, seat: Seat, crew: Crew, *, helps: bool) -> None:
         number = next(self.numbers)
@@ -217,43 +231,63 @@ class Pool:
 
     def _heard_helper(self, number: int, helper: Worker, event: Event) -> None:
         crew = helper.crew
+        if crew.over:
+            self._end_helpers()  # it may only have started when the variant had its end
+            return
         match event:
             case Progress(task=task, done=done):
                 crew.helped[number] = done
-                if not crew.over:
-                    self.hands.hear(crew.job, Progress(task, crew.shown, crew.taken))
+                self.hands.hear(crew.job, Progress(task, crew.shown, crew.taken))
             case Done():
                 crew.shared_out = True
-            case Failed(message=message) if not crew.over:
+            case Failed():
                 helper.failed = event
-                self.hands.hear(crew.job, Note(f"A further worker ended early: {message}"))
 
     # --- how they end
 
     def _ended(self, number: int, worker: Worker, result: Result) -> None:
         del self.at_work[number]
         crew, failed = worker.crew, worker.failed
-        if failed.lost == "device":
-            self.lost = failed.message
-            gone = f"Worker {worker.seat.number + 1} is given up: {failed.message}"
-            self.hands.hear(crew.job, Note(gone))
-        else:
+        helped = crew.helped.get(number, 0) > 0
+        gone = self._gone(worker, idle=worker.first is None and not helped)
+        if not gone:
             self.free.append(worker.seat)
         if worker is not crew.lead:
             crew.helpers.remove(worker)
-            crew.shared_out = crew.shared_out or (failed.message != "" and not failed.lost)
+            if failed.message and not gone and not crew.over:
+                self._helper_failed(crew, failed, idle=not helped)
             return
         crew.lead = None
-        if failed.lost and self._goes_on(crew, worker, failed):
+        if failed.lost and (gone or self._goes_on(crew, worker, failed)):
             self.waiting.insert(0, crew)
             return
         self._over(crew, failed if failed.lost else None, result)
 
+    def _gone(self, worker: Worker, *, idle: bool) -> bool:
+        """Whether a worker's seat is given up, which is told: its device is lost, or it is the GPU there that
+        gives up, whatever is calculated. `idle`: nothing was answered there."""
+        crew, failed = worker.crew, worker.failed
+        broke = failed.lost == "gpu" or (failed.lost == "process" and idle)
+        if failed.lost != "device" and not (broke and self.broken.at_fault(worker.seat, crew.name)):
+            return False
+        self.lost = failed.message
+        self.broken.give_up(worker.seat)
+        gone = f"Worker {worker.seat.number + 1} is given up: {failed.message}"
+        self.hands.hear(crew.job, Note(gone))
+        return True
+
+    def _helper_failed(self, crew: Crew, failed: Failed, *, idle: bool) -> None:
+        """A helper ended early; where that is too often, as of those who lead, the leader goes on alone."""
+        crew.mourned += 1
+        crew.mourned_undone += idle
+        too_many = sharing.too_many(crew.mourned, crew.mourned_undone)
+        crew.shared_out = crew.shared_out or not failed.lost or too_many
+        self.hands.hear(crew.job, Note(f"A further worker ended early: {failed.message}"))
+
     def _goes_on(self, crew: Crew, worker: Worker, failed: Failed) -> bool:
         """Whether another worker takes over from one that was lost."""
         crew.deaths += 1
-        if failed.lost in {"process", "memory"}:
-            crew.undone = 0 if worker.first is not None else crew.undone + 1
+        crew.undone = 0 if worker.first is not None else crew.undone + 1
         if sharing.too_many(crew.deaths, crew.undone):
             return False
         less = ""
@@ -272,6 +306,7 @@ class Pool:
             self.opened = True
         self._end_helpers()
         if failed is not None:
+            self.broken.forgive(crew.name)
             self.hands.hear(crew.job, failed)
         self.hands.done(crew.job, result)
 
@@ -283,7 +318,7 @@ class Pool:
 
     def _stop(self) -> None:
         """End every worker, and wait until nobody follows one any more."""
-        while any(thread.is_alive() for thread in self.threads):
+        while alive := [thread for thread in self.threads if thread.is_alive()]:  # one may never have begun
             self.hands.end(lambda _: True)
-            for thread in self.threads:
-                thread.join(_TICK_SECONDS / len(self.threads))
+            for thread in alive:
+                thread.join(_TICK_SECONDS / len(alive))

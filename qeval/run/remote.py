@@ -86,7 +86,7 @@ def _in_the_store(given: Sent) -> Iterator[bytes]:
     try:
         for event in _events(_here(job, given.gpus)):
             yield _said(event)
-            if isinstance(event, Failed) and event.lost == "process":
+            if isinstance(event, Failed) and event.lost in {"process", "gpu"}:
                 beat.end("died")
     finally:
         if beat.holder.state == "at work":

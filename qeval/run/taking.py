@@ -23,7 +23,7 @@ from qeval.run import gpus, sharing
 from qeval.run.executors import EXECUTORS
 from qeval.run.seats import Seat
 from qeval.run.versions import check_same
-from qeval.store.leases import SECONDS, Beating, Holder, Leases, beating, holder_of
+from qeval.store.leases import SECONDS, Beating, Holder, Leases, beating, holder_of, machine
 from qeval.store.runs import RunDir
 from qeval.store.work import Part, Plan, Work
 
@@ -43,6 +43,7 @@ def work(place: RunDir, listen: Listener, seconds: float = SECONDS, device: str 
     seat = _seat(plan, device)
     taker = Taker(place, plan, seat, listen, seconds)
     with beating(taker.work.holders, seconds) as one:  # it is at work between two leases too
+        taker.beat = one
         while left := taker.left():
             if not (taker.lead(left) or taker.help(left)):
                 time.sleep(LOOK_SECONDS)
@@ -141,9 +142,11 @@ class Taker:
         self.place, self.plan, self.seat = place, plan, seat
         self.listen, self.seconds = listen, seconds
         self.work = Work(place.work)
+        self.beat: Beating | None = None
         self.exhausted: set[str] = set()  # leaders of whom nothing is left that nobody is at
         self.deaths: Counter[str] = Counter()  # of helpers here, by their leaders
         self.idle_deaths: Counter[str] = Counter()  # of those that had answered nothing
+        self.broken: set[str] = set()  # variants under which the GPU here gave up, or a process at its start
         self.seen: dict[str, Result] = {}  # by variant
 
     def left(self) -> list[Part]:
@@ -177,6 +180,9 @@ class Taker:
 
     def _keep(self, result: Result) -> None:
         self.work.keep(result, self.plan.mark)
+        if self.beat is not None:
+            kept = (self.plan.mark, result.variant.name)
+            self.beat.tell(kept=(*self.beat.holder.kept, kept))
         self._result(result.variant.name)
 
     def lead(self, left: list[Part]) -> bool:
@@ -185,6 +191,8 @@ class Taker:
         for part in left:
             name = part.job.variant.name
             if part.after in waiting or holder_of(self.work.holders, self.work.lead(name)) is not None:
+                continue
+            if name in self.broken and self._is_for_others(name):
                 continue
             with beating(self.work.holders, self.seconds, variant=name, part="lead") as beat:
                 leases = Leases(self.work.holders, beat.holder.name)
@@ -209,6 +217,7 @@ class Taker:
             raise LostDeviceError(
                 ear.failed.message, "The other workers go on; start this one where there is a device."
             )
+        self._look_at_itself(ear)
         if ear.failed.lost:
             beat.end("died")
             self.listen(job.variant, Note(f"{ear.failed.message} It is taken up again."))
@@ -227,7 +236,8 @@ class Taker:
                 _, ear = self._carried_out(part.job, beat, "help")
             except _OverError:
                 return True
-            if ear.failed.lost == "process":
+            self._look_at_itself(ear)
+            if ear.failed.lost in {"process", "gpu"}:
                 beat.end("died")
                 self._mourn(leader, idle=not beat.holder.done)
             elif ear.failed.lost:
@@ -235,6 +245,35 @@ class Taker:
             if ear.finished or (ear.failed.message and not ear.failed.lost):
                 self.exhausted.add(leader)
         return True
+
+    def _look_at_itself(self, ear: _Ear) -> None:
+        """Raise LostDeviceError where it is this machine that fails, and not a variant: under two of them the
+        GPU gave up here, or the process died before it answered anything, and others are at work who did not
+        see that. Else this machine would take variant after variant, until each has failed too often."""
+        lost = ear.failed.lost
+        if lost != "gpu" and not (lost == "process" and ear.first is None):
+            return
+        self.broken.add(ear.job.variant.name)
+        others, me = self._others(), {_process()}
+        if others and sum(self._died_of(name) <= me for name in self.broken) > 1:
+            raise LostDeviceError(
+                f"{socket.gethostname()} is given up: {ear.failed.message}",
+                "The other workers go on; start this one again once the machine is in order.",
+            )
+
+    def _is_for_others(self, name: str) -> bool:
+        """Whether a variant that this worker led and died of is to be tried by others first, who did not."""
+        died = self._died_of(name)
+        return _process() in died and bool(self._others() - died)
+
+    def _others(self) -> set[tuple[str, int]]:
+        """The processes of other workers, as `_process`."""
+        return {(one.machine, one.pid) for one in self.work.holders.at_work()} - {_process()}
+
+    def _died_of(self, name: str) -> set[tuple[str, int]]:
+        """The processes of workers that led a variant, and died of it."""
+        dead = Leases(self.work.holders, "").dead(self.work.lead(name))
+        return {(one.machine, one.pid) for one in dead if one is not None}
 
     def _mourn(self, leader: str, *, idle: bool) -> None:
         """A helper died; the leader goes on without help where that is too often, as of those who lead."""
@@ -246,6 +285,8 @@ class Taker:
     def _wanting(self, part: Part) -> tuple[float, Part, str] | None:
         """How many requests are left of a variant, if a further worker is worth its while."""
         name = part.job.variant.name
+        if name in self.broken:
+            return None
         leader = holder_of(self.work.holders, self.work.lead(name))
         packing = self.work.packing(name)
         if leader is None or leader.name in self.exhausted or packing is None or not packing.rung:
@@ -272,6 +313,11 @@ class Taker:
         job = self.seat.seated(job, None if on_gpu else job.threads)
         ear = _Ear(job, self.work, self.plan.mark, beat, self.listen)
         return EXECUTORS["local"](job, ear), ear
+
+
+def _process() -> tuple[str, int]:
+    """What tells this process from all others."""
+    return machine(), os.getpid()
 
 
 def _too_many(dead: list[Holder | None]) -> Failed | None:

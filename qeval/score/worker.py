@@ -171,7 +171,7 @@ def answer(job: Job, say: Say) -> None:
 def _lost(error: QevalError) -> Lost:
     """Where another worker may succeed: what this one had lost."""
     if isinstance(error, BrokenDeviceError):
-        return "process"
+        return "gpu"
     return "device" if isinstance(error, LostDeviceError) else ""
 
 

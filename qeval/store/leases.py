@@ -13,6 +13,7 @@ in the store suffers from being written twice.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import tempfile
@@ -40,7 +41,7 @@ State = Literal["at work", "stopped", "died"]
 class Holder(msgspec.Struct, frozen=True):
     """A process that holds leases: where it runs (`machine` tells containers of one host apart), how far it
     has come, and how it ended. `first` and `spent` are seconds: until its first requests were answered, and
-    since then."""
+    since then. `kept` are the results that it has kept, each by the mark of its plan and its variant."""
 
     name: str
     host: str
@@ -56,6 +57,7 @@ class Holder(msgspec.Struct, frozen=True):
     taken: int = 0
     first: float | None = None
     spent: float = 0.0
+    kept: tuple[tuple[str, str], ...] = ()
 
 
 class _Held(msgspec.Struct, frozen=True):
@@ -80,7 +82,7 @@ class Holders:
     def read(self, name: str) -> Holder | None:
         """What a holder told last; None where there is none of that name."""
         try:
-            return msgspec.json.decode(reading.content(self._file(name)), type=Holder)
+            return msgspec.json.decode(_content(self._file(name)), type=Holder)
         except (OSError, msgspec.MsgspecError):
             return None
 
@@ -97,11 +99,17 @@ class Holders:
 
     def at_work(self) -> list[Holder]:
         """Those that live."""
+        return [one for one in self._all() if one.state == "at work" and self._lives(one)]
+
+    def kept(self, mark: str) -> set[str]:
+        """The variants of whose results holders say that they kept them, by the plan of this mark."""
+        return {name for one in self._all() for of, name in one.kept if of == mark}
+
+    def _all(self) -> list[Holder]:
         names: list[str] = []
         with contextlib.suppress(FileNotFoundError):  # all may be forgotten while this looks
             names = sorted(file.stem for file in self.folder.glob("*.json"))
-        found = filter(None, map(self.read, names))
-        return [one for one in found if one.state == "at work" and self._lives(one)]
+        return list(filter(None, map(self.read, names)))
 
     def _lives(self, holder: Holder) -> bool:
         if holder.machine == machine() and not _there(holder.pid):
@@ -180,9 +188,21 @@ def _last(place: Path) -> tuple[int, _Held | None]:
 
 def _read(file: Path) -> _Held | None:
     try:
-        return msgspec.json.decode(reading.content(file), type=_Held)
+        return msgspec.json.decode(_content(file), type=_Held)
     except (OSError, msgspec.MsgspecError):
         return None
+
+
+def _content(file: Path) -> bytes:
+    """What a file holds. On NFS, one that is replaced while it is read is stale; then it is opened anew, lest
+    whoever renews it seem dead."""
+    for _ in range(_BEATS):
+        try:
+            return reading.content(file)
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+    return reading.content(file)
 
 
 def _file(place: Path, number: int) -> Path:

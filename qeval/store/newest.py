@@ -74,15 +74,15 @@ def marked(root: Path) -> Mark | None:
 
 @contextlib.contextmanager
 def beginning(root: Path, model: str) -> Iterator[None]:
-    """Remember that a run of a model is beginning, and, where an error comes before it has an id, why it did
-    not begin."""
+    """Remember that a run of a model is beginning, and why it did not begin, where an error or Ctrl-C comes
+    before it has an id."""
     mark(root, "", model)
     try:
         yield
-    except QevalError as error:
+    except (QevalError, KeyboardInterrupt) as error:
         found = marked(root)
         if found and not found.run:
-            not_begun(root, model, error.message)
+            not_begun(root, model, error.message if isinstance(error, QevalError) else "it was interrupted")
         raise
 
 
@@ -177,5 +177,7 @@ def _with_results(runs: Iterator[RunDir] | list[RunDir]) -> RunDir | None:
 def _without_results(run: Run, *, told: bool) -> str:
     failed = next((result for result in run.results if result.error), None)
     why = f": {failed.variant.name if told else 'a variant'} failed" if failed else ""
+    if failed is None and any(result.status == "partial" for result in run.results):
+        why = ": it was interrupted, or is still at work"
     said = f" ({one_line(failed.error or '')[:_LONGEST].rstrip('.')})" if failed and told else ""
     return f"The newest run, {run.id}, has no results{why}{said}."

@@ -5,6 +5,7 @@
 <runs>/<run id>/work/<variant>/lead.1.lease  who leads the variant, in turn
 <runs>/<run id>/work/<variant>/packing.json  how it is fed, as the first who led it found
 <runs>/<run id>/work/<variant>/result.<mark>.json   what came of it, by the plan of that mark
+<runs>/<run id>/work/<variant>/failed.<mark>.json   the same, where that is a failure
 """
 
 from __future__ import annotations
@@ -84,16 +85,16 @@ class Work:
         return self._folder(variant) / "lead"
 
     def result(self, variant: str, mark: str) -> Result | None:
-        """What came of a variant by the plan of this mark; None where nothing did yet."""
-        return self._read(self._result(variant, mark), Result)
+        """What came of a variant by the plan of this mark; None where nothing did yet. A failure takes no
+        other result's place, whoever came first."""
+        files = (self._result(variant, mark, failed=failed) for failed in (False, True))
+        return next(filter(None, (self._read(file, Result) for file in files)), None)
 
     def keep(self, result: Result, mark: str) -> None:
-        """A variant has its result by the plan of this mark; a failure takes no other result's place."""
-        name = result.variant.name
-        if result.status == "failed" and self.result(name, mark) is not None:
-            return
+        """A variant has its result by the plan of this mark."""
+        file = self._result(result.variant.name, mark, failed=result.status == "failed")
         with disk_errors(self.path):
-            write_atomic(self._result(name, mark), msgspec.json.encode(result))
+            write_atomic(file, msgspec.json.encode(result))
 
     def packing(self, variant: str) -> Packing | None:
         """How a variant is fed, as far as a worker found out."""
@@ -109,7 +110,9 @@ class Work:
         return [one for one in self.holders.at_work() if one.variant == variant and one.part == "help"]
 
     def forget(self) -> None:
-        """Nothing is planned any more."""
+        """Nothing is planned any more: the plan goes first, lest it be found without what was done of it."""
+        with disk_errors(self.path):
+            (self.path / PLAN_FILE).unlink(missing_ok=True)
         shutil.rmtree(self.path, ignore_errors=True)
 
     def clear_after(self, holder: str) -> None:
@@ -122,8 +125,8 @@ class Work:
             with contextlib.suppress(OSError):  # others are there too
                 folder.rmdir()
 
-    def _result(self, variant: str, mark: str) -> Path:
-        return self._folder(variant) / f"result.{mark}.json"
+    def _result(self, variant: str, mark: str, *, failed: bool) -> Path:
+        return self._folder(variant) / f"{'failed' if failed else 'result'}.{mark}.json"
 
     def _folder(self, variant: str) -> Path:
         return self.path / slugged(variant)

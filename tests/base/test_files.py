@@ -14,7 +14,7 @@ import pytest
 
 from qeval.base import files
 from qeval.base.errors import QevalError
-from qeval.base.files import build_directory, remove_begun, write_atomic, write_text
+from qeval.base.files import build_directory, link_or_copy, remove_begun, write_atomic, write_text
 
 
 def test_a_failed_build_leaves_nothing_and_the_next_one_works(tmp_path) -> None:
@@ -44,7 +44,7 @@ def test_of_several_builders_one_builds(tmp_path) -> None:
 
     def build(partial):
         built.append(partial)
-        time.sleep(0.2)
+        time.sleep(0.05)
         (partial / "whole").write_text("y")
 
     threads = [threading.Thread(target=build_directory, args=(tmp_path / "d", build)) for _ in range(4)]
@@ -154,6 +154,75 @@ def test_what_a_killed_process_had_begun_goes_with_the_next_write(tmp_path: Path
     begun[1].write_text("another process is at it")
     write_atomic(tmp_path / "x.json", b"{}")
     assert {file for file in (*begun, *others) if file.exists()} == {begun[1], *others}
+
+
+def test_what_another_machine_is_writing_stays_though_its_clock_is_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk's clock tells how old it is, and not that of whoever looks."""
+    (tmp_path / ".x.json.abcd_123").write_text("half")
+    monkeypatch.setattr(time, "time", lambda: 4e9)
+    write_atomic(tmp_path / "x.json", b"{}")
+    assert (tmp_path / ".x.json.abcd_123").exists()
+
+
+def test_what_goes_while_the_remains_are_looked_at_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = [tmp_path / f".x.json.{end}" for end in ("abcd_123", "00000000", "11111111")]
+    for file in begun:
+        file.write_text("half")
+        os.utime(file, (1_000_000_000, 1_000_000_000))
+    usual, closed = os.scandir, []
+
+    class Scanned:
+        """The entries, the first of which is gone when it is looked at."""
+
+        def __enter__(self):
+            self.all = usual(tmp_path)
+            entries = sorted((one for one in self.all if one.name != "x.json"), key=lambda one: one.name)
+            Path(entries[0]).unlink()
+            return iter(entries)
+
+        def __exit__(self, *_: object) -> None:
+            self.all.close()
+            closed.append(True)
+
+    monkeypatch.setattr(os, "scandir", lambda _: Scanned())
+    write_atomic(tmp_path / "x.json", b"{}")
+    monkeypatch.undo()
+    assert [file.name for file in tmp_path.iterdir()] == ["x.json"]
+    assert closed == [True]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_of_two_who_take_over_a_file_at_once_both_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    """Threads of one process, or processes of two machines with the same number: the second one comes while
+    the first has not yet given the file its name."""
+    sources = [tmp_path / "one", tmp_path / "two"]
+    for source in sources:
+        source.write_text("the same")
+    usual, left = os.link, sources[1:]
+
+    def link(source: Path, name: Path) -> None:
+        if not links:
+            raise PermissionError
+        usual(source, name)
+        while left:
+            link_or_copy(left.pop(), tmp_path / "there" / "x")
+
+    def copy(source: Path, name: Path) -> None:
+        Path(name).write_bytes(Path(source).read_bytes())
+        while left:
+            link_or_copy(left.pop(), tmp_path / "there" / "x")
+
+    monkeypatch.setattr(os, "link", link)
+    monkeypatch.setattr(files.shutil, "copyfile", copy)
+    link_or_copy(sources[0], tmp_path / "there" / "x")
+    assert [file.name for file in (tmp_path / "there").iterdir()] == ["x"]
+    assert {file.read_text() for file in (*sources, tmp_path / "there" / "x")} == {"the same"}
 
 
 def test_what_is_begun_in_a_run_is_removed_and_nothing_that_is_a_persons(tmp_path: Path) -> None:

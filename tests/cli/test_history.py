@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -48,11 +49,14 @@ def test_the_margin_is_said_and_another_is_taken(qeval):
     assert "pass" in said
 
 
-def test_a_limit_of_all_tasks_is_held_against_means_too(qeval, runs_dir):
+def test_a_limit_of_all_tasks_is_drawn_in_for_means_which_only_a_rule_that_names_them_judges(qeval, runs_dir):
     store(runs_dir, whole(tasks=(ARC, QUIZ)))
     found = json.loads(qeval("history", "--max-drop", "60", "--variant", "bnb4", "--json").stdout)
-    judged = {one["task"]: one["points"][0]["judged"] for one in found["series"]}
-    assert judged == dict.fromkeys(["arc", "quiz_macro", "quiz", "average"], True)
+    points = {one["task"]: one["points"][0] for one in found["series"]}
+    assert {one["allowed"] for one in points.values()} == {0.6}
+    drawn = {"arc": False, "quiz_macro": True, "quiz": False, "average": True}
+    assert {name: one["drawn"] for name, one in points.items()} == drawn
+    assert {name: not one["judged"] for name, one in points.items()} == drawn
 
 
 @pytest.mark.slow
@@ -88,8 +92,40 @@ def test_files_of_every_format(qeval, tmp_path):
     table = list(csv.DictReader(files[3].read_text().splitlines()))
     assert {row["run"] for row in table} == {"a", "b", "c"}
     assert json.loads(files[2].read_text())["schema"] == 1
-    qeval("history", "--task", "nothing", "-o", files[3])
+    (tmp_path / "none").mkdir()
+    qeval("history", "--runs-dir", tmp_path / "none", "-o", files[3])
     assert files[3].read_text().startswith("model,suite,")
+    assert len(files[3].read_text().splitlines()) == 1
+
+
+@pytest.mark.usefixtures("runs")
+@pytest.mark.parametrize(
+    ("kind", "word", "nearest"),
+    [
+        ("task", "arv", "arc"),
+        ("task", "averag*", None),
+        ("variant", "bnb", "bnb4"),
+        ("model", "tooy", "toy"),
+        ("suite", "ty", "toy"),
+    ],
+)
+def test_a_name_that_no_run_has_is_refused_with_the_nearest(qeval, tmp_path, kind, word, nearest):
+    table = tmp_path / "h.csv"
+    words = ("history", "-o", table, f"--{kind}")
+    if nearest is None:
+        qeval(*words, word)
+        return
+    said = qeval(*words, word, code=2).stderr
+    assert f"No run here has a {kind} {word!r}." in said
+    assert f"Did you mean {nearest!r}?" in said
+    assert not table.exists()
+    qeval(*words, nearest)
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_name_like_none_there_is_is_told_all(qeval):
+    assert re.search(r"Known: .*\barc\b", qeval("history", "--task", "xyzzy", code=2).stderr)
+    qeval("history", "--task", "arc", "--variant", "fp16")
 
 
 @pytest.mark.usefixtures("runs")
@@ -145,6 +181,8 @@ def test_redacted_different_models_stay_different_lines(qeval, runs_dir):
     assert found == {"[path 1]": ["2026-01-01", "2026-01-03"], "[path 2]": ["2026-01-02"]}
     assert "secret" not in said
     assert all(not point["broken"] for one in json.loads(said)["series"] for point in one["points"])
+    refused = qeval(*words, "--model", "nobody", code=2).stderr
+    assert "Known: [path 1], [path 2]." in refused
     for model in ("/secret/b", "[path 2]"):
         (one,) = json.loads(qeval(*words, "--model", model).stdout)["series"]
         assert len(one["points"]) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 import sys
@@ -63,3 +64,72 @@ def test_a_suite_with_a_policy_of_its_own_is_judged_by_it() -> None:
 )
 def test_where_a_command_keeps_runs(command, words) -> None:
     assert next_steps.runs_dir_words(command) == words
+
+
+@pytest.fixture
+def interrupted(qeval, tmp_path, monkeypatch):
+    """A run of two variants that is ended by Ctrl-C when the first word of one of them comes."""
+
+    def run(variant: str, *more: str) -> None:
+        @contextlib.contextmanager
+        def display(*_args, **_more):
+            def hear(spoken, _event):
+                if spoken.name == variant:
+                    raise KeyboardInterrupt
+
+            yield hear
+
+        words = [*RUN, "--schemes", "fp16,bnb4", *more]
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["qeval", *words])
+        with monkeypatch.context() as patch:
+            patch.setattr("qeval.cli.progress.display", display)
+            assert "the same command resumes" in qeval(*words, code=130).stderr
+
+    return run
+
+
+GOES_ON = re.compile(r"Go on with: qeval (run .*)$", re.MULTILINE)
+
+
+def test_the_gate_of_a_run_that_was_interrupted_says_so_and_how_to_go_on(qeval, interrupted) -> None:
+    interrupted("fp16", "--runs-dir", "kept")
+    here = ("--runs-dir", "kept")
+    judged = qeval("gate", *here, "--max-drop", "90", code=5).stdout
+    assert "qeval_facts: the run was interrupted before fp16 was scored on qeval_facts." in judged
+    assert "Unfinished: fp16, bnb4. Go on with: qeval run" in judged
+    assert "no scored items" not in judged
+    qeval("report", *here, "-o", "r.md")
+    assert "The run was interrupted before fp16 was scored." in Path("r.md").read_text("utf-8")
+    shown = qeval("show", *here).stdout
+    refused = qeval("export", *here, "--to", "csv", "-o", "tables", code=1).stderr
+    (command,) = {GOES_ON.search(text)[1] for text in (judged, shown, refused)}
+    qeval(*shlex.split(command))
+    after = qeval("gate", *here, "--max-drop", "90", code=None)
+    assert after.exit_code in VERDICTS[:3]
+    assert "interrupted" not in after.stdout
+
+
+def test_a_run_that_was_prepared_or_got_half_way_is_gone_on_with_here(
+    qeval, interrupted, monkeypatch
+) -> None:
+    interrupted("bnb4")
+    judged = qeval("gate", "--max-drop", "90", code=5).stdout
+    assert "the run was interrupted before bnb4 was scored" in judged
+    assert "Unfinished: bnb4. Go on with" in judged
+    command = shlex.split(GOES_ON.search(judged)[1])
+    prepared = [*command, "--limit", "20", "--prepare"]
+    monkeypatch.setattr(sys, "argv", ["qeval", *prepared])
+    qeval(*prepared)
+    again = GOES_ON.search(qeval("gate", "--max-drop", "90", code=5).stdout)[1]
+    assert again == shlex.join([*command, "--limit", "20"])
+    qeval(*shlex.split(again))
+
+
+def test_a_run_that_was_interrupted_before_it_had_a_name_is_told_so(qeval, monkeypatch) -> None:
+    qeval(*RUN, "--schemes", "fp16,bnb4")
+    with monkeypatch.context() as patch:
+        patch.setattr("qeval.run.runner.check", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        qeval(*RUN, "--schemes", "fp16,rtn", code=130)
+    refused = qeval("gate", "--max-drop", "90", code=5).stderr
+    assert "did not get far enough to have results (it was interrupted)" in refused

@@ -116,6 +116,7 @@ def test_what_cannot_be_compared_is_refused_and_says_why(site, runs_dir, one, ot
     assert says in text(page)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_different_models_are_compared_where_that_is_ticked(site):
     asked = {"one": "a/fp16", "other": "other/bnb4"}
     assert "tick that their models may differ" in text(site.page("/compare", asked)[1])
@@ -273,6 +274,7 @@ def test_named_runs_alone_are_shown(site):
     assert replace(site, names=("a", "b")).page("/report/other", {})[0] == 404
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_over_http_it_answers_its_own_name_and_runs_by_theirs(site, runs_dir):
     odd = "no\udcff utf-8?#&%2f"
     store(runs_dir, whole(), id="odd")

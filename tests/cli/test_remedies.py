@@ -55,6 +55,14 @@ def test_a_plan_names_every_size_that_is_missing_in_one_command(typed) -> None:
     assert "two" in typed(*shlex.split(command)[1:]).stdout
 
 
+def test_a_plan_of_a_task_that_there_is_not_names_the_nearest(typed) -> None:
+    said = typed("plan", "--tasks", "arc_challenge,hellswag", code=2).stderr
+    assert "how many items hellswag has" in said
+    assert "Did you mean 'hellaswag'? If not, take them from a run" in said
+    typed("plan", "--tasks", "arc_challenge,hellaswag", code=None)
+    assert "Did you mean" not in typed("plan", "--tasks", "xyzzy_of_ours", code=2).stderr
+
+
 def test_a_plan_knows_the_sizes_of_our_own_tasks(typed) -> None:
     for task, n in DEMO_SIZES.items():
         lines = (tasks_dir() / "demo" / f"{task.removeprefix('qeval_')}.jsonl").read_text().splitlines()

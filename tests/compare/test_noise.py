@@ -42,7 +42,7 @@ def test_without_a_second_scoring_there_is_no_floor() -> None:
     found = evidence(make_run(3))
     assert noise.floors(found) == ()
     assert noise.sentence(found) == UNMEASURED
-    assert noise.within_sentence(found, "bnb4") == ""
+    assert noise.near(found, "bnb4") is None
     imported = replace(found.run, source="lm-eval 0.4.13")
     assert noise.sentence(replace(found, run=imported)) == f"The noise floor was not measured. {UNKNOWN}"
 
@@ -155,9 +155,9 @@ def test_who_is_within_twice_the_floor(candidate, inside: bool) -> None:
     key = run.results[1].cells[0].key
     made = repeated((run, lambda cell: changed if cell.key == key else read(cell), items), arc(4, 1, 1))
     assert floors(made)["arc"].reach == pytest.approx(0.015)
-    found = noise.within_sentence(evidence(made), "bnb4")
-    told = "Within twice the noise floor on arc (floor ±1.50 points). The floor decides no verdict: "
-    assert found == (f"{told}a loss may be proved and yet lie within it." if inside else "")
+    told = "Within twice the noise floor on arc (floor ±1.50 points)."
+    caveat = "The floor decides no verdict: a loss may be proved and yet lie within it."
+    assert noise.near(evidence(made), "bnb4") == (noise.Near(told, caveat, proved=False) if inside else None)
 
 
 def test_it_is_said_task_by_task_or_of_every_task() -> None:
@@ -168,12 +168,12 @@ def test_it_is_said_task_by_task_or_of_every_task() -> None:
 
     run, read, items = make_run(2, n_items=100, churn=0.05)
     found = evidence(repeated((run, read, items), noisy))
-    told = noise.within_sentence(found, "bnb4")
+    told = noise.near(found, "bnb4").where
     assert all(f"{row} (floor " in told for row in ("arc", "truth", "average", "wiki"))
     only = evidence(
         repeated((run, read, items), lambda task, one: noisy(task, one) if task == "arc" else one)
     )
-    alone = noise.within_sentence(only, "bnb4")
+    alone = noise.near(only, "bnb4").where
     assert alone.startswith("Within twice the noise floor on arc (floor ")
     assert "truth" not in alone
 

@@ -27,7 +27,7 @@ BYTES = {
     "digits": b'{"n": ' + b"9" * 5000 + b"}",
     "TOML digits": b"n = " + b"9" * 5000,
     "TOML hex": b"n = 0x" + b"f" * 6000,
-    "gzip bomb": gzip.compress(b"0" * (64 << 20)),
+    "gzip bomb": gzip.compress(b"0" * (1 << 20)) * 64,  # members that follow one another are one file
     "Latin-1": '{"é": "ü"}'.encode("latin-1"),
     "UTF-16": '{"a": 1}'.encode("utf-16"),
     "NUL": b'{"a":\x00 1}',

@@ -65,7 +65,7 @@ def scored(model: Path, text: str, place: Path, device: str, settings: Mapping[s
 def main() -> None:
     """Score the schemes of a list in JSON, and print for each what was told, or why it failed."""
     given = json.loads(sys.argv[1])
-    remember(setattr)
+    remember(setattr, Path(given["place"]))
     cut_off()
     for number, text in enumerate(given["schemes"]):
         place = Path(given["place"]) / f"runs-{number}"

@@ -42,9 +42,11 @@ _SET = "/tmp/tokenicer_hf_home"
 
 
 class Nursery:
-    """Where workers are forked; it is begun with the first command that is asked for."""
+    """Where workers are forked; it is begun with the first command that is asked for. `remembered` is where
+    it finds what other processes of the tests worked out."""
 
-    def __init__(self) -> None:
+    def __init__(self, remembered: Path) -> None:
+        self.remembered = remembered
         self.server: subprocess.Popen[bytes] | None = None
 
     def command(self, *script: str) -> tuple[str, ...]:
@@ -64,7 +66,7 @@ class Nursery:
             listening.bind(self.path)
             listening.listen(64)
             self.server = subprocess.Popen(
-                (sys.executable, __file__, "serve"), stdin=listening, env=briefly(os.environ)
+                (sys.executable, __file__, "serve", self.remembered), stdin=listening, env=briefly(os.environ)
             )
 
     def close(self) -> None:
@@ -236,7 +238,7 @@ def _early(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def serve() -> None:
+def serve(remembered: Path) -> None:
     """Import what a worker needs, and fork workers until the parent is gone."""
     from remembered import remember
 
@@ -247,7 +249,7 @@ def serve() -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)
     worker.import_libraries()
-    remember(setattr)
+    remember(setattr, remembered)
     catalogue.known_tasks()
     gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -257,6 +259,6 @@ def serve() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
-        serve()
+        serve(Path(sys.argv[2]))
     else:
         start(sys.argv[2], sys.argv[3:])

@@ -207,4 +207,5 @@ def asked_by_this_process(patch: pytest.MonkeyPatch, hub: Hub, cache: Any) -> No
     patch.setattr(constants, "HF_HUB_CACHE", str(cache))
     patch.setattr(constants, "HF_TOKEN_PATH", str(cache / "token"))
     patch.delenv("HF_TOKEN", raising=False)
+    patch.setattr("qeval.load.source._ANSWERED", {})
     patch.setattr("time.sleep", lambda _: None)

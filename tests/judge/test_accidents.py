@@ -571,6 +571,5 @@ def test_files_of_an_earlier_gate_do_not_stay_where_a_later_one_comes_to_no_verd
         assert 'errors="0"' in junit.read_text()
     qeval("gate", "nowhere", *WIDE, "--junit", tmp_path / "new.xml", code=1)
     assert not (tmp_path / "new.xml").exists()
-    before = badge.read_text()
     qeval("gate", run, *WIDE, "--junit", badge, "--badge", badge, code=2)
-    assert badge.read_text() == before
+    assert json.loads(badge.read_text())["message"] == "no verdict"  # as what it was

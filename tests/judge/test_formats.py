@@ -135,9 +135,31 @@ def test_the_sentence_of_a_drop():
     one = one_decision(Rule(max_drop=1.0), n_items=2000, effect=-0.02, churn=0.14, seed=5)
     assert re.fullmatch(
         r"arc: Δ -\d\.\d\d points \(90% interval -\d\.\d\d to [-+]?\d\.\d\d\), -1 allowed: undecided; "
-        r"at this churn it needs about \d+ items and has 2000\.",
+        r"at this churn it needs about \d+ items and has 2000, and it would then fail if Δ stays as it is\.",
         one.reason,
     )
+
+
+@pytest.mark.parametrize(
+    ("rule", "effect", "what"),
+    [
+        (Rule(max_drop=3.0), -0.05, "Δ"),
+        (Rule(max_drop=3.0), -0.01, None),
+        (Rule(min_recovery=0.92), -0.05, "Δ"),
+        (Rule(max_flips=0.12), 0.0, "what was measured"),
+    ],
+)
+def test_where_more_items_would_mean_failing_every_format_says_so(rule, effect, what):
+    run, read, _ = make_run(2, (ARC,), n_items=200, effect=effect, churn=0.1, seed=4)
+    outcome = conclude(run, read, Policy((rule,)))
+    (one,) = [one for one in outcome.decisions if one.rule == rule]
+    assert one.status == "INCONCLUSIVE"
+    assert ("would then fail" in one.reason) == (what is not None) == (one.comparison.delta < -one.allowed)
+    if what:
+        assert one.reason.endswith(f", and it would then fail if {what} stays as it is.")
+    for name, form in formats.formats().items():
+        if name != "badge":
+            assert ("would then fail if" in form.render(outcome)) == (what is not None)
 
 
 def test_the_sentence_of_a_gain():

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from factories import ARC, MEMBERS, QUIZ, TRUTH, WIKI, compare_run, judge, make_run, pair
+from factories import ARC, MEMBERS, QUIZ, TRUTH, WIKI, compare_run, conclude, judge, make_run, pair
 from noisy import flipped, repeated
 
 from qeval.ask import policy, suites
@@ -18,8 +18,7 @@ from qeval.base.records import Policy, Rule, Suite, Task
 from qeval.base.sizes import Shared
 from qeval.compare import stats
 from qeval.compare.evidence import gather
-from qeval.judge import plan, sizing
-from qeval.judge.undecidable import held_to_noise, undecidable
+from qeval.judge import floor, plan, sizing
 
 
 def suite_of(*tasks, average=()):
@@ -363,31 +362,37 @@ def test_the_reach_of_documents_is_that_of_their_interval():
 
 
 @pytest.mark.parametrize("limit", [{"max_drop": 3.0}, {"max_flips": 0.05}])
-def test_no_limit_below_twice_the_noise_floor_is_called_provable(limit):
+def test_a_limit_below_twice_the_noise_floor_is_decided_and_named_by_plan_and_gate_alike(limit):
     """The same weights lose no, few or many answers of 2000 when scored again; the candidate changes none."""
     made = make_run(2, (ARC, TRUTH), 2000, churn=0.0)
     rules = Policy((Rule(**limit),) if "max_flips" not in limit else (Rule(tasks="arc", **limit),))
-    for flips, answer in ((0, "provable"), (20, "provable"), (700, "below noise")):
+    for flips, named in ((0, False), (20, False), (700, True)):
         run, read, _ = repeated(made, lambda task, one, k=flips: flipped(one, k, 0) if task == "arc" else one)
         evidence = gather(run, read)
         rows = plan.plan(
             run.suite, sizing.sizes(run.suite, run=run), rules, measured=sizing.measure(evidence)
         )
+        outcome = conclude(run, read, rules)
         assert {row.answer for row in rows} == {"provable"}
-        held = {row.task: row.answer for row in held_to_noise(rows, evidence)}
-        assert held["arc"] == answer
-        assert set(held.values()) <= {"provable", answer}
-        told = plan.table(held_to_noise(rows, evidence), undecidable(rows, evidence))
-        assert (answer == "below noise") == ("arc: " in told and "so it cannot be decided" in told)
+        assert {one.status for one in outcome.decisions if one.task == "arc" and one.comparison} == {"PASS"}
+        told = [one for one in floor.of_plan(rows, evidence) if one.startswith("arc: ")]
+        assert bool(told) == named
+        assert told == [
+            one for one in outcome.notes if "is below twice the noise floor" in one and "arc" in one
+        ]
+        assert all("the gate decides it all the same" in one for one in told)
+        assert all(one in plan.table(rows, told) for one in told)
 
 
-def test_too_few_items_stay_too_few_whatever_the_noise():
+def test_the_floor_changes_no_answer_of_a_plan():
     run, read, _ = repeated(make_run(2, (ARC,), 200), lambda _, one: flipped(one, 60, 0))
     evidence = gather(run, read)
     rows = plan.plan(run.suite, sizing.sizes(run.suite, run=run), Policy((Rule(max_drop=0.5),)))
-    assert [row.answer for row in held_to_noise(rows, evidence)] == [row.answer for row in rows]
+    assert {row.answer for row in rows} <= {"too few items", "impossible"}
+    assert floor.of_plan(rows, evidence)[0].startswith("arc: a drop of 0.5")
     alone = gather(*make_run(2, (ARC,), 200)[:2])
-    assert held_to_noise(rows, alone) == rows
+    assert [one[:33] for one in floor.of_plan(rows, alone)] == ["The noise floor was not measured "]
+    assert floor.of_gate(judge(*make_run(2, (ARC,), 200)[:2], Policy((Rule(max_drop=0.5),))), alone) == ()
 
 
 # --- bad input, outputs -------------------------------------------------------------------------

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 
 import pytest
+from hub_stand_in import asked_by_this_process, serving
 from tiny_models import to_hub_cache
 
 from qeval.base.errors import QevalError
-from qeval.load.source import Source, fingerprint, model_identity, read_config, resolve_commit
+from qeval.load.source import Source, fingerprint, locate, model_identity, read_config, resolve_commit
 
 
 @pytest.fixture
@@ -117,3 +119,52 @@ def test_a_damaged_configuration_is_said_so(model) -> None:
     (model / "config.json").write_text("{")
     with pytest.raises(QevalError, match=r"config.json of .* is damaged"):
         read_config(Source(str(model)))
+
+
+@pytest.mark.parametrize(
+    ("word", "near"), [("toyy", "toy"), ("Demo", "demo"), ("dmeo", "demo"), ("gpt2", "")]
+)
+def test_a_model_that_is_nearly_one_of_ours_is_told_so(word: str, near: str) -> None:
+    with pytest.raises(QevalError, match="is not in the local cache") as caught:
+        resolve_commit(word, None)
+    assert (caught.value.hint == f"Did you mean {near!r}?") == bool(near)
+
+
+@pytest.fixture
+def refusing():
+    """The address of a port of our own that nobody listens on."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("status", [None, 503])
+def test_a_hub_that_does_not_answer_is_asked_twice_and_not_file_by_file(
+    status: int | None, refusing: str, model, tmp_path, monkeypatch
+) -> None:
+    cache = tmp_path / "hub"
+    to_hub_cache(cache, "org/name", {"main": model})
+    with serving() as hub:
+        monkeypatch.setattr("hub_stand_in._Answers._api", lambda self, *_: self._send(status or 404))
+        hub.address = hub.address if status else refusing
+        asked_by_this_process(monkeypatch, hub, cache)
+        waited: list[float] = []
+        monkeypatch.setattr("time.sleep", waited.append)
+        with pytest.raises(QevalError, match="the Hub cannot be reached") as caught:
+            read_config(Source("org/absent"))
+        assert "hf download org/absent" in caught.value.hint
+        assert read_config(Source("org/name")) == {}
+        assert locate(Source("org/name"), "quantize_config.json") is None
+        assert hub.asked == ["GET /api/models/org/absent"] * (2 if status else 0)
+        assert sum(waited) <= 2  # its library waits for 23 seconds
+
+
+def test_what_a_hub_that_answers_does_not_have_is_its_own_refusal(tmp_path, monkeypatch) -> None:
+    with serving() as hub:
+        asked_by_this_process(monkeypatch, hub, tmp_path / "hub")
+        hub.add("model", "org/name", {"config.json": b'{"model_type": "llama"}'})
+        assert read_config(Source("org/name")) == {"model_type": "llama"}
+        assert locate(Source("org/name"), "quantize_config.json") is None
+        with pytest.raises(QevalError, match="There is no model org/other on the Hub"):
+            read_config(Source("org/other"))
+        assert sum(one.startswith("GET /api/") for one in hub.asked) == 1  # it is asked once, and answers

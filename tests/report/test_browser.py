@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from factories import ARC, by_characters, edited, judge, make_run
+from factories import ARC, by_characters, edited, judge, make_run, several_units
 from factories import context as built
 from leaderboard import leaderboard
 
@@ -286,16 +286,25 @@ def test_filters_and_search_leave_what_matches(browser):
 def test_orders_and_pages(browser):
     choose(browser, "flip-variant", "gptq")
     choose(browser, "flip-sort", "decided")
-    margins = [
-        float(text.split()[0].replace("\u2212", "-")) for text in texts(browser, ".flip .margin") if text
-    ]
-    assert margins == sorted(margins)
+    sizes = [float(text.removesuffix("× typical")) for text in texts(browser, ".flip .typical")]
+    assert len(sizes) == 20
+    assert sizes == sorted(sizes, reverse=True)
+    assert "multiples of what is typical" in texts(browser, "#flip-unit")[0]
+    choose(browser, "flip-task", "mmlu")
+    assert margins(browser) == sorted(margins(browser))
+    assert texts(browser, ".flip .typical") == texts(browser, "#flip-unit:not([hidden])") == []
     first = texts(browser, ".flip .where")
     press(browser, "flip-next")
     assert texts(browser, ".flip .where") != first
     press(browser, "flip-back")
     assert texts(browser, ".flip .where") == first
     assert not browser.find_element("id", "flip-back").is_enabled()
+
+
+def margins(driver):
+    """The margins of the cards, in their own units."""
+    found = (text.split()[0] for text in texts(driver, ".flip .margin") if text)
+    return [float(number.replace("\u2212", "-")) for number in found]
 
 
 def test_a_margin_is_of_the_score_that_decides(driver, tmp_path):
@@ -312,10 +321,10 @@ def test_a_margin_is_of_the_score_that_decides(driver, tmp_path):
     choose(driver, "flip-sort", "decided")
     rows = texts(driver, ".flip .margin")
     assert len(rows) == 20
-    assert all(row.endswith(" nats a character to fp16's answer") for row in rows)
-    margins = [float(row.split()[0].replace("\u2212", "-")) for row in rows]
-    assert margins == sorted(margins)
-    assert max(margins) <= 0  # bnb4 chose another one
+    assert {" ".join(row.split()[1:]) for row in rows} == {"nats/char to fp16's answer"}
+    found = margins(driver)
+    assert found == sorted(found)
+    assert max(found) <= 0  # bnb4 chose another one
     driver.execute_script("document.querySelector('details.flip').open = true")
     settled(driver)
     (told,) = [
@@ -325,7 +334,54 @@ def test_a_margin_is_of_the_score_that_decides(driver, tmp_path):
         float(part.split()[0].replace("\u2212", "-")) for part in told.split(": ")[1].split(", ")
     )
     assert "nats a character in fp16" in told
-    assert second == margins[0] < 0 <= first
+    assert second == found[0] < 0 <= first
+
+
+def test_tasks_of_several_units_are_ranked_by_what_is_typical_of_each(driver, tmp_path):
+    """Nats a character are far smaller than nats: ranked as they are, one task would hide the other."""
+    run, read, items = several_units(60)
+    path = tmp_path / "report.html"
+    write_text(path, render_html(built(run, read, items)))
+    look(driver, 1280, "light")
+    driver.get(path.as_uri())
+    for order in ("decided", "moved", "close"):
+        choose(driver, "flip-sort", order)
+        shown = texts(driver, ".flip .typical")
+        sizes = [float(text.removeprefix("moved ").removesuffix("× typical")) for text in shown]
+        assert sizes == sorted(sizes, reverse=order != "close")
+        units = {row.split()[1] for row in texts(driver, ".flip .margin")}
+        assert units == {"nats", "nats/char"}
+        assert all(text.startswith("moved ") == (order == "moved") for text in shown)
+    for width in (
+        390,
+        768,
+        1440,
+    ):  # what a margin is of stands in two lines: the number with its unit, its rank
+        look(driver, width, "light")
+        assert lines_of(driver, ".flip .margin") <= 2
+        choose(driver, "flip-task", "arc")
+        assert lines_of(driver, ".flip .margin") <= 2
+        choose(driver, "flip-task", "")
+    for _ in range(20):
+        press(driver, "flip-next")
+    assert texts(driver, ".flip .margin")[-1] == ""  # what was written has no margin, and is last
+
+
+def lines_of(driver, selector):
+    """The lines that the highest of these takes."""
+    script = """return Math.max(...[...document.querySelectorAll(arguments[0])].map((node) => {
+        const range = document.createRange(); range.selectNodeContents(node);
+        const high = parseFloat(getComputedStyle(node).lineHeight);
+        return Math.round(range.getBoundingClientRect().height / high); }))"""
+    return driver.execute_script(script, selector)
+
+
+@pytest.mark.parametrize("width", [390, 768, 1440])
+def test_units_of_the_decision_table_stand_in_one_line_and_its_worst_task_in_two(browser, width):
+    look(browser, width, "light")
+    settled(browser)
+    assert lines_of(browser, "#decision thead small") == 1
+    assert lines_of(browser, "#decision td.worst") <= 2
 
 
 def test_a_deep_link_opens_its_item(browser, page):

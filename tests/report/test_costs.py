@@ -73,6 +73,7 @@ def test_a_share_is_shown_beside_the_bits_where_one_is_known():
     assert bits.value(result) == 14.2  # charts are drawn by what was loaded
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_share_and_its_warning_stand_in_every_form():
     run, read, _ = make_run(2, (ARC,), n_items=40)
     warning = "ONLY 9% OF THE WEIGHTS ARE QUANTISED"
@@ -94,6 +95,7 @@ def test_the_share_and_its_warning_stand_in_every_form():
     assert found["provenance"]["bits_overall"] == 14.2
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(("hardware", "comparable"), [(("H100", "H100"), True), (("H100", "A10"), False)])
 def test_only_costs_of_the_same_hardware_are_laid_out_against_each_other(hardware, comparable):
     run, context = measured(*hardware)

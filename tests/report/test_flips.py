@@ -8,7 +8,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from factories import ARC, QUIZ, TRUTH, by_characters, compare_run, context, edited, make_run, without_cell
+from factories import (
+    ARC,
+    QUIZ,
+    TRUTH,
+    by_characters,
+    compare_run,
+    context,
+    edited,
+    make_run,
+    several_units,
+    without_cell,
+)
 
 from qeval.base.errors import IncomparableError
 from qeval.base.records import Item, Task
@@ -17,7 +28,7 @@ from qeval.compare.evidence import gather, with_baseline
 from qeval.report import explorer as explorers
 from qeval.report.choosing import best, decided_by, lengths
 from qeval.report.explorer import BUDGET, changes, explore, flips_link, payload
-from qeval.report.flips import shorten
+from qeval.report.flips import largest_first, shorten, typical_margins
 from qeval.report.formats import Options, formats
 from qeval.report.formats.html import as_script_data
 from qeval.report.patterns import patterns as patterns_of
@@ -109,6 +120,30 @@ def test_margins_and_their_order_are_of_the_score_that_decides():
     assert own == sorted(own)
     assert 0 < few.shown < explorer.shown
     assert kept[0] == own[0]
+
+
+def test_margins_of_several_units_are_ranked_by_what_is_typical_of_their_task():
+    run, read, texts = several_units(60)
+    explorer = explore(gather(run, read), texts)
+    assert explorer.decided == {"arc": "characters", "sums": "plain", "writes": ""}
+    typical = typical_margins(explorer.flips, explorer.decided)
+    assert typical["sums", "plain"] > 4 * typical["arc", "characters"] > 0
+    ranked = [one for one in largest_first(explorer.flips, explorer.decided) if one.direction == "lost"]
+    scored = [one for one in ranked if one.scores]
+    assert ranked == scored + [one for one in ranked if one.task.name == "writes"]
+    sizes = [one.margin / typical[one.task.name, explorer.decided[one.task.name]] for one in scored]
+    assert sizes == sorted(sizes)
+    by_size = sorted(scored, key=lambda one: one.margin)
+    assert (
+        {one.task.name for one in scored[:10]} == {"arc", "sums"} != {one.task.name for one in by_size[:10]}
+    )
+    report = FORMATS[".md"].render(context(run, read, texts), Options())
+    assert "of these the largest margins, as multiples of their task's median." in report
+    one_task, read_one, one_text = make_run(2, tasks=(ARC,), churn=0.3)
+    report = FORMATS[".md"].render(
+        context(one_task, read_one, lambda cell: {one.key: one for one in one_text(cell)}), Options()
+    )
+    assert "multiples of their task's median" not in report
 
 
 def column(values):
@@ -309,6 +344,7 @@ def test_no_data_can_end_its_script_element(value, read):
     text.encode()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_page_that_cannot_hold_all_flips_says_so(monkeypatch):
     run, read, _ = make_run(2, n_items=400, tasks=(ARC,), churn=0.6)
     monkeypatch.setattr(explorers, "MOST_ITEMS", 25)

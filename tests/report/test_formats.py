@@ -70,6 +70,7 @@ def test_every_format_shows_every_statistic(ending):
         assert shown in text or (ending == ".txt" and not column.brief)
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("ending", sorted(FORMATS))
 def test_every_format_says_what_the_gate_found(ending):
     text = FORMATS[ending].render(built(runs()["whole"], POLICY), Options())

@@ -413,5 +413,31 @@ def test_a_limit_that_the_gate_does_not_judge_by_says_so_at_its_chart():
     decisions = conclude(evidence, _with_means(policy)).decisions
     made = history([Source(run, read, evidence, decisions, drawn=drawn)], Wanted(), "--max-drop 1.0")
     told = {one.key.task: words.about(one) for one in made.series if not one.own}
-    assert "limit -1, of the tasks, drawn here for this mean: the gate does not judge it" in told["average"]
+    assert (
+        "limit -1, of the tasks, drawn here for this mean, which the gate does not judge" in told["average"]
+    )
     assert told["arc"].endswith("limit -1")
+
+
+def test_a_mean_never_fails_by_a_limit_that_the_gate_does_not_judge_it_by():
+    run, read, _ = make_run(2, (ARC, TRUTH), 3000, effect=-0.06, churn=0.06, seed=3)
+    every, average = Rule(max_drop=3.0), Rule(tasks="average", max_drop=3.0)
+    evidence = gather(run, read)
+
+    def point(policy):
+        decisions = conclude(evidence, _with_means(policy)).decisions
+        source = Source(run, read, evidence, decisions, drawn=_drawn(evidence, policy))
+        made = history([source], Wanted(task="average"), "--max-drop 3.0")
+        (found,) = [one for one in made.series if not one.own]
+        return replace(made, series=(found,)), found, found.points[0]
+
+    shown, line, mean = point(Policy((every,)))
+    assert (mean.judged, mean.drawn, mean.status, mean.allowed) == (False, True, "WORSE", 0.03)
+    assert mean.words == "by the margin: worse than 1 point"
+    assert words.about(line).endswith("which the gate does not judge: marks go by the margin")
+    assert "✕" not in terminal.text(shown) + documents.markdown(shown) + page(shown)
+    assert "▼" in terminal.text(shown)
+    assert documents.document(shown)["series"][0]["points"][0]["drawn"]
+    _, judged_line, judged = point(Policy((every, average)))
+    assert (judged.judged, judged.drawn, judged.status) == (True, False, "FAIL")
+    assert words.about(judged_line).endswith("limit -3")

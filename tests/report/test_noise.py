@@ -11,7 +11,7 @@ import pytest
 from factories import ARC, QUIZ, WIKI, make_run
 from noisy import flipped, repeated
 
-from qeval.compare import spread
+from qeval.compare import noise, spread
 from qeval.compare.evidence import gather
 from qeval.report.cautions import cautions
 from qeval.report.context import build
@@ -58,6 +58,10 @@ def test_that_the_floor_decides_nothing_is_said_only_beside_a_proved_loss_within
     )
     caveat = "The floor decides no verdict"
     assert caveat in noise_of(gather(*proved[:2])).within["bnb4"]
+    near = noise.near(gather(*proved[:2]), "bnb4")
+    assert near.proved
+    assert near.caveat.startswith(caveat)
+    assert not noise.near(gather(*noisy[:2]), "bnb4").proved
     told = noise_of(gather(*noisy[:2])).within["bnb4"]
     assert told.startswith("Within twice the noise floor on ")
     assert caveat not in told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from factories import ARC, context, edited, make_run
 
 from qeval.compare.evidence import gather
@@ -22,6 +23,7 @@ def spoilt():
     return run, edited(read, cell.key, value=value), items
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_proved_loss_has_a_sign_and_the_sign_a_key_in_every_form():
     run, read, items = spoilt()
     evidence = gather(run, read)

@@ -231,6 +231,49 @@ def test_a_person_who_stops_it_ends_every_worker(tmp_path: Path) -> None:
     assert stage.results == {}
 
 
+@pytest.mark.parametrize("why", [RuntimeError("can't start new thread"), KeyboardInterrupt()])
+def test_a_thread_that_never_began_keeps_no_other_worker_alive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: BaseException
+) -> None:
+    """A thread that never began cannot be waited for."""
+    begun: list[threading.Thread] = []
+
+    class Unlucky(threading.Thread):
+        def start(self) -> None:
+            begun.append(self)
+            if len(begun) > 1:
+                raise why
+            super().start()
+
+    def play(job: Job, listen: Callable[[Event], None]) -> Result:
+        listen(Todo((("task", 10),), 0))
+        assert stage.ended.wait(300)
+        return Result(job.variant, "failed")
+
+    stage = Stage(tmp_path, play)
+    monkeypatch.setattr(threading, "Thread", Unlucky)
+    with pytest.raises(type(why)):
+        stage.run("base", "a")
+    assert len(begun) == 2
+    assert stage.ended.is_set()
+    assert stage.results == {}
+
+
+def test_a_helper_that_only_starts_when_the_variant_has_its_end_is_ended_as_soon_as_it_speaks(
+    tmp_path: Path,
+) -> None:
+    """There is no quiet moment in which to look for it while others speak."""
+    stage = Stage(tmp_path, done)
+    hands = pool.Hands(stage.execute, stage.end, stage.prepared.append, stage.hear, stage.done)
+    one = pool.Pool([], SEATS, hands, gated=False)
+    crew = a_crew(tmp_path, over=True)
+    helper = pool.Worker(SEATS[1], crew, crew.job, began=0.0)
+    one.at_work[7] = helper
+    one._heard_helper(7, helper, Progress("task", 3))
+    assert stage.ended.is_set()
+    assert stage.said == []
+
+
 def test_what_an_executor_raises_is_raised(tmp_path: Path) -> None:
     def play(*_: object) -> Result:
         raise ZeroDivisionError

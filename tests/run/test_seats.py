@@ -237,7 +237,7 @@ def test_a_run_keeps_the_threads_that_it_began_with(
         (("--threads", "2"), "--threads applies to the CPU only"),
         (("--workers", "4096"), "4096 workers of 1 threads are more than the"),
         (("--devices", "all"), "The toy does not use a GPU"),
-        (("--workers", "0"), "0 is not in the range"),
+        (("--workers", "0"), "'0' is too small; it must be at least 1"),
     ],
 )
 def test_words_that_exclude_each_other_are_refused(qeval, words: tuple[str, ...], says: str) -> None:

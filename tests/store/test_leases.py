@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from qeval.base import reading
 from qeval.base.errors import QevalError
 from qeval.store import leases
 from qeval.store.leases import Beating, Holder, Holders, Leases, beating, holder_of, machine
@@ -97,6 +99,29 @@ def test_the_clock_is_the_one_of_the_files(holders: Holders, monkeypatch: pytest
     monkeypatch.setattr(time, "time", lambda: 4e9)  # this machine's is wrong
     assert holders.state("one") == "at work"
     assert not list(holders.folder.glob(".clock*"))
+
+
+@pytest.mark.parametrize("times", [1, 4])
+def test_a_file_that_is_replaced_while_it_is_read_makes_nobody_dead(
+    holders: Holders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """NFS says that it is stale. Elsewhere is a holder that renews its file, and leaves a lease."""
+    usual, left = reading.content, [times]
+
+    def stale(file: Path, *limits: object) -> bytes:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(file))
+        return usual(file, *limits)
+
+    one, two = a_holder(holders, "one", **ELSEWHERE), a_holder(holders, "two")
+    assert one.take(tmp_path / "4")
+    monkeypatch.setattr(leases.reading, "content", stale)
+    assert holders.state("one") == "at work"
+    left[0] = times
+    assert not two.take(tmp_path / "4")
+    left[0] = 10**6
+    assert holders.state("nobody") == "died"  # where it is stale for ever
 
 
 def test_one_of_many_gets_each(holders: Holders, tmp_path: Path) -> None:
@@ -197,7 +222,7 @@ def test_what_is_told_at_once_is_not_written_over_by_an_older_beat(tmp_path: Pat
     one.holder = msgspec.structs.replace(one.holder, seconds=8000.0)  # no other beat comes to mend it
     telling = threading.Thread(target=lambda: one.tell(total=7, now=True))
     telling.start()
-    telling.join(0.3)  # which it ends within only if it overtakes
+    telling.join(0.1)  # which it ends within only if it overtakes
     go.set()
     telling.join(120)
     one._over.set()

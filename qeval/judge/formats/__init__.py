@@ -13,11 +13,12 @@ import importlib
 import os
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qeval.base import reading
 from qeval.base.errors import QevalError, UsageError
 from qeval.base.files import disk_errors, write_text
 
@@ -28,12 +29,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Format:
     """A way to show a gate. `help` says what its file is for, as an option; "" where it has none. `unjudged`
-    shows a gate that came to no verdict, and why not, by a sentence."""
+    shows a gate that came to no verdict, and why not, by a sentence; `sign` is what every file of this format
+    has near its beginning."""
 
     name: str
     render: Callable[[Outcome], str]
     help: str = ""
     unjudged: Callable[[str], str] | None = None
+    sign: str = ""
 
 
 @functools.cache
@@ -67,19 +70,45 @@ def publish(outcome: Outcome, files: Mapping[str, Path]) -> None:
 
 
 @contextlib.contextmanager
-def never_stale(files: Mapping[str, Path]) -> Iterator[None]:
-    """Where an error comes before a verdict, say so in the files that were asked for: what an earlier gate
-    left there would be read as the verdict of this one."""
+def never_stale(files: Sequence[tuple[str, Path]]) -> Iterator[None]:
+    """Where an error, or Ctrl-C, comes before a verdict, say so in the files that were asked for, by format:
+    what an earlier gate left there would be read as the verdict of this one."""
     try:
         yield
     except QevalError as error:
-        several = len({path.resolve() for path in files.values()}) < len(files)  # that is the error
-        for name, path in files.items():
-            show = formats()[name].unjudged
-            if show is not None and path.is_file() and not several:
-                with contextlib.suppress(QevalError):  # the first error is the one to be told
-                    write_text(path, show(error.message))
+        withdraw(files, error.message)
         raise
+    except (Exception, KeyboardInterrupt) as error:
+        stopped = isinstance(error, KeyboardInterrupt)
+        withdraw(files, "The gate was interrupted." if stopped else str(error))
+        raise
+
+
+def withdraw(files: Iterable[tuple[str, Path]], why: str) -> None:
+    """Say in those of the files that are there, by format, that a gate came to no verdict, and why not. Of
+    several formats for one file it is the one that stands in it."""
+    asked: dict[Path, list[str]] = {}
+    for name, path in files:
+        asked.setdefault(path, []).append(name)
+    for path, names in asked.items():
+        with contextlib.suppress(QevalError, OSError):  # the first error is the one to be told
+            fitting = names if len(set(names)) == 1 else [name for name in names if is_of(path, name)]
+            show = formats()[fitting[0]].unjudged if fitting else None
+            if show is not None and path.is_file():
+                write_text(path, show(why))
+
+
+def is_of(path: Path, name: str) -> bool:
+    """Whether a file looks as one of that format does. Raises OSError where it cannot be read."""
+    sign = formats()[name].sign
+    if not sign or not path.is_file():
+        return False
+    with reading.opened(path) as file:
+        return sign.encode() in file.read(_NEAR)
+
+
+_NEAR = 1 << 12
+"""The bytes of a file that are looked at for its format's sign."""
 
 
 def _refuse_one_for_two(files: Mapping[str, Path]) -> None:

@@ -53,4 +53,4 @@ def _excepted(outcome: Outcome) -> bool:
     return limited or undecided or any(one.startswith("Allowed by") for one in outcome.notes)
 
 
-FORMAT = Format("badge", badge, "Write a shields.io endpoint badge here.", _unjudged)
+FORMAT = Format("badge", badge, "Write a shields.io endpoint badge here.", _unjudged, '"schemaVersion"')

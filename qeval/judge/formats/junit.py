@@ -72,4 +72,4 @@ def _xml(text: str) -> str:
     return visible(text)
 
 
-FORMAT = Format("junit", junit, "Write JUnit XML here.", _unjudged)
+FORMAT = Format("junit", junit, "Write JUnit XML here.", _unjudged, "<testsuites")

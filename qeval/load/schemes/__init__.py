@@ -94,7 +94,23 @@ def spec_of(name: str) -> SchemeSpec:
     try:
         return SCHEMES[name]
     except KeyError:
-        raise UsageError(f"There is no scheme {name!r}.", did_you_mean(name, SCHEMES.names())) from None
+        raise UsageError(f"There is no scheme {name!r}.", _meant(name.lower())) from None
+
+
+CALLED = {
+    **dict.fromkeys(("nf4", "4bit", "int4", "bitsandbytes", "load_in_4bit"), "bnb4"),
+    **dict.fromkeys(("8bit", "int8", "llm.int8", "load_in_8bit"), "bnb8"),
+    "fp4": "bnb4[quant_type=fp4]",
+    **dict.fromkeys(("none", "half", "base", "baseline", "full"), "fp16"),
+    **dict.fromkeys(("w4a16", "w8a8", "w8a16", "llmcompressor"), "compressed-tensors"),
+    **dict.fromkeys(("q4_0", "q4_k_m", "q5_k_m", "q8_0", "llama.cpp"), "gguf"),
+}
+"""What others call a scheme, in small letters, and what it is here."""
+
+
+def _meant(word: str) -> str:
+    """A hint for a word that is no scheme's name."""
+    return f"Did you mean {CALLED[word]!r}?" if word in CALLED else did_you_mean(word, SCHEMES.names(), 2)
 
 
 def parse_schemes(text: str) -> tuple[NamedScheme, ...]:

@@ -27,7 +27,7 @@ from qeval.report.fidelity import (
     Told,
 )
 from qeval.report.figures import Figure, proofs
-from qeval.report.flips import DIRECTIONS, Flip, shorten
+from qeval.report.flips import DIRECTIONS, Flip, largest_first, shorten
 from qeval.report.foremost import foremost
 from qeval.report.formats import Format, Options
 from qeval.report.formats.pieces import Markdown, as_html, fenced, table
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 SHORT_BYTES = 60_000  # GitHub takes comments of 65 536 characters
 _MOST_FLIPS = 5  # shown for each variant
+_RANKED = Markdown("Lost ones first, and of these the largest margins, as multiples of their task's median.")
 _WORDS = {
     "lost": "right → wrong",
     "gained": "wrong → right",
@@ -126,10 +127,7 @@ def _folds(context: Context) -> list[tuple[str, Markdown]]:
         ("Cost", _costs(context.cost) if context.cost else Markdown("")),
         ("By category", _categories(context)),
         ("By subject, Δ pulled towards the mean", _subjects(context)),
-        (
-            "Examples of changed answers",
-            Markdown("\n\n".join(_flip_block(context, f) for f in _examples(context))),
-        ),
+        ("Examples of changed answers", _told_examples(context)),
         ("Provenance", _provenance(context)),
         (
             "Reproduce",
@@ -319,12 +317,20 @@ def _subjects(context: Context) -> Markdown:
 
 def _examples(context: Context) -> list[Flip]:
     """The most decided lost answers of each variant, those with a text."""
-    found = []
+    explorer, found = context.explorer, []
+    ranked = largest_first(explorer.flips, explorer.decided)
     for line in context.candidates:
-        own = [f for f in context.explorer.flips if f.variant == line.name and f.direction in DIRECTIONS[:2]]
-        own.sort(key=lambda flip: (DIRECTIONS.index(flip.direction), flip.margin))
-        found += [flip for flip in own if (flip.task.name, flip.key) in context.explorer.items][:_MOST_FLIPS]
+        own = [one for one in ranked if one.variant == line.name and one.direction in DIRECTIONS[:2]]
+        found += [flip for flip in own if (flip.task.name, flip.key) in explorer.items][:_MOST_FLIPS]
     return found
+
+
+def _told_examples(context: Context) -> Markdown:
+    """The same as blocks, and where they are of several tasks, what their order goes by."""
+    found = _examples(context)
+    several = len({flip.task.group or flip.task.name for flip in found if flip.scores}) > 1
+    blocks = [_RANKED] * several + [_flip_block(context, flip) for flip in found]
+    return Markdown("\n\n".join(blocks))
 
 
 def _flip_block(context: Context, flip: Flip) -> Markdown:

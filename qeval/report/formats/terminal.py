@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from qeval.base import layout, numbers
+from qeval.base import layout, next_steps, numbers
 from qeval.base.layout import Column
 from qeval.base.names import short
 from qeval.base.records import Comparison, Decision, Result, Run
@@ -13,7 +13,7 @@ from qeval.base.text import one_line
 from qeval.compare import wording
 from qeval.compare.columns import COLUMNS
 from qeval.compare.evidence import Evidence
-from qeval.compare.rows import Row, rows_of, score_of, summary_rows
+from qeval.compare.rows import Row, rows_of, summary_rows
 from qeval.report.cautions import TITLE, cautions
 from qeval.report.costs import cost_table
 from qeval.report.facts import Fact, provenance_facts, run_facts
@@ -21,6 +21,8 @@ from qeval.report.fidelity import terminal as fidelity
 from qeval.report.figures import Figure, Material, figure, proofs
 from qeval.report.formats import Format
 from qeval.report.noise import noise_of
+from qeval.report.ranking import ORDER
+from qeval.report.ranking import ranking as decided
 from qeval.report.verdicts import Verdict, verdict_of
 
 
@@ -36,7 +38,8 @@ def summary(evidence: Evidence, decisions: Sequence[Decision] = (), width: int |
         costs(run, width) if measured else "",
         ranking(evidence, decisions),
     )
-    return "\n\n".join(part for part in parts if part) or "Nothing was scored."
+    nothing = " ".join(filter(None, ("Nothing was scored.", next_steps.unfinished(run))))
+    return "\n\n".join(part for part in parts if part) or nothing
 
 
 def _differences(evidence: Evidence, decisions: Sequence[Decision], width: int | None) -> str:
@@ -134,37 +137,29 @@ def _verdict(made: Verdict) -> str:
 
 
 def ranking(evidence: Evidence, decisions: Sequence[Decision] = ()) -> str:
-    """One line: the variants from the best to the worst by the row that sums the run up, the average where
-    there is one; "" where nothing is to be ranked."""
-    row = _summing(evidence)
-    scores = {
-        result.variant.name: score.score
-        for result in (evidence.baseline, *evidence.candidates)
-        if row and (score := score_of(evidence.run, result, row))
-    }
-    if row is None or len(scores) < 2:  # noqa: PLR2004 - one is no order
+    """One line: the variants in the order of the decision table, with their scores on the row that it is of,
+    and the baseline's; "" where nothing is compared."""
+    table = decided(evidence, decisions)
+    row, results = table.heads[0], {result.variant.name: result for result in evidence.run.results}
+    if row is None:
         return ""
-    best_first = sorted(scores, key=lambda name: -scores[name])
-    results = {result.variant.name: result for result in evidence.run.results}
-    told = ", ".join(_ranked(evidence, decisions, row, results[name]) for name in best_first)
-    lost = [result.variant.name for result in evidence.run.results if result.variant.name not in scores]
+    material = Material(evidence, decisions)
+    told = {one.variant: _ranked(material, row, results[one.variant]) for one in table.entries}
+    order = "; ".join(filter(None, (", ".join(filter(None, told.values())), _reference(material, row))))
+    lost = [name for name, words in told.items() if not words]
     without = f" Not ranked: {', '.join(map(short, lost))}." if lost else ""
-    return one_line(f"Best first by {row.title}: {told}.{without}")
+    return one_line(f"Best first by {', '.join(ORDER)} and {row.title}: {order}.{without}")
 
 
-def _summing(evidence: Evidence) -> Row | None:
-    """The row that sums a run up: its average, else the first row that is no perplexity, else the first."""
-    rows = summary_rows(evidence.rows)
-    ranked = sorted(rows, key=lambda row: (row.level != "average", row.kind == "perplexity"))
-    return ranked[0] if ranked else None
+def _ranked(material: Material, row: Row, result: Result) -> str:
+    """A variant's score and Δ; "" where it was not compared on the row."""
+    found = figure(material, result, row)
+    return f"{short(result.variant.name)} {found.score} ({found.delta})" if found and found.delta else ""
 
 
-def _ranked(evidence: Evidence, decisions: Sequence[Decision], row: Row, result: Result) -> str:
-    name, found = result.variant.name, figure(Material(evidence, decisions), result, row)
-    told = f"{short(name)} {found.score if found else numbers.NONE}"
-    if found is None or not found.delta:
-        return told + (" (baseline)" if name == evidence.run.baseline else "")
-    return f"{told} ({found.delta})"
+def _reference(material: Material, row: Row) -> str:
+    found = figure(material, material.evidence.baseline, row)
+    return f"baseline {short(material.run.baseline)} {found.score}" if found else ""
 
 
 def details(run: Run, width: int | None = None) -> str:

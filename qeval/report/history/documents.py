@@ -75,6 +75,7 @@ def _point(series: Series, point: Point) -> dict[str, Any]:
         "shown": str(words.value(series, point)),
         "allowed": point.allowed,
         "judged": point.judged,
+        "drawn": point.drawn,
         "status": point.status or None,
         "words": point.words or None,
         "reason": point.reason or None,

@@ -71,8 +71,7 @@ def strip(series: Series) -> Strip:
     )
     known = [point.allowed for point in points if point.allowed is not None]
     own = [] if series.own else [(y(0.0), str(words.number(series, 0.0)))]
-    kind = "limit" if any(point.judged for point in points) else "margin"
-    limit = (y(-known[-1]), f"{kind} {words.limit(series, known[-1])}") if known else None
+    limit = (y(-known[-1]), f"{words.kind_of(points)} {words.limit(series, known[-1])}") if known else None
     ends = _reach(series)
     right = _LEFT + step * len(points)
     return Strip(

@@ -47,12 +47,14 @@ def _on_row(
     found = _comparison(source, result, row) if source.evidence and not own else None
     mine = [one for one in judged if one.variant == result.variant.name]
     decided = _deciding([one for one in mine if one.task == row.id])
-    point = _judged(
-        _found(_point(source, result, score, row), source, found), mine, row.id, drawn=row.id in source.drawn
-    )
-    if decided and decided.comparison and found:
-        found = decided.comparison
-        point = replace(point, allowed=decided.allowed)
+    point = _found(_point(source, result, score, row), source, found)
+    if row.id in source.drawn:
+        point = _drawn(point, decided)
+    else:
+        point = _judged(point, mine, row.id)
+        if decided and decided.comparison and found:
+            found = decided.comparison
+            point = replace(point, allowed=decided.allowed)
     value = (score.score if score else None) if own else (found.delta if found else None)
     point = replace(
         point,
@@ -90,7 +92,15 @@ def _deciding(decisions: Sequence[Decision]) -> Decision | None:
     return min(known, key=lambda one: WORST_FIRST.index(one.status), default=None)
 
 
-def _judged(point: Point, decisions: Sequence[Decision], task: str, *, drawn: bool = False) -> Point:
+def _drawn(point: Point, decided: Decision | None) -> Point:
+    """The point with a limit to look at, which the gate does not judge it by: its mark stays the margin's."""
+    if decided is None:
+        return point
+    words = f"by the margin: {point.words}" if point.words else ""
+    return replace(point, drawn=True, allowed=decided.allowed, words=words)
+
+
+def _judged(point: Point, decisions: Sequence[Decision], task: str) -> Point:
     """The point with the worst verdict on its row, which a doubt of the whole variant may worsen."""
     on_row = [one for one in decisions if one.task == task]
     if not on_row:
@@ -98,7 +108,7 @@ def _judged(point: Point, decisions: Sequence[Decision], task: str, *, drawn: bo
     doubts = [one for one in decisions if one.task == _WHOLE_VARIANT]
     worst = min((*on_row, *doubts), key=lambda one: WORST_FIRST.index(one.status))
     words = WORDS[worst.status].lower()
-    return replace(point, judged=True, drawn=drawn, status=worst.status, words=words, reason=worst.reason)
+    return replace(point, judged=True, status=worst.status, words=words, reason=worst.reason)
 
 
 def _key(run: Run, result: Result, row: Row) -> Key:

@@ -72,7 +72,7 @@ class Point:
     perplexities in nats, of fidelity the divergence below zero; None where there is none, as `lacks` then
     says. `allowed` is the loss allowed, or the margin, in the same unit; `status` is a gate's where it is
     `judged`, else what the evidence finds against the margin, `words` says it, `reason` with figures.
-    `drawn`: the gate judges no such row, its limit is drawn in. `apart` says
+    `drawn`: the gate judges no such row; a limit is drawn in, and the status is the margin's. `apart` says
     why the line is broken before it."""
 
     run: str

@@ -12,7 +12,7 @@ from qeval.report.history.series import History, Point, Series
 from qeval.report.verdicts import MARKS
 
 _REVISION, _RUN = 7, 9
-_DRAWN = "of the tasks, drawn here for this mean: the gate does not judge it, so a mark here is no verdict"
+_DRAWN = "of the tasks, drawn here for this mean, which the gate does not judge: marks go by the margin"
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,15 @@ def about(series: Series) -> str:
     return f"{what} against {series.baseline}{level}{f'; {limit}' if limit else ''}"
 
 
+def kind_of(points: Sequence[Point]) -> str:
+    """What is drawn in: a limit that somebody gave, or the margin."""
+    return "limit" if any(point.judged or point.drawn for point in points) else "margin"
+
+
 def limits(series: Series) -> str:
     """The limits of a line in words, "limit -1", or its margin; "" where it has none."""
     found = dict.fromkeys(point.allowed for point in series.points if point.allowed is not None)
-    kind = "limit" if any(point.judged for point in series.points) else "margin"
+    kind = kind_of(series.points)
     told = f"{kind} {' and '.join(limit(series, one) for one in found)}" if found else ""
     return f"{told}, {_DRAWN}" if told and any(point.drawn for point in series.points) else told
 

@@ -120,6 +120,9 @@ class _Sharing:
             self.book.leave(part.number)
             yield from self._taken(part, found)
             return
+        suspect = self.book.is_suspect(part.number)
+        if suspect:  # it is scored alone, lest what is begun beside it die, and be counted, with it
+            yield from self._end()
         if not self.book.begin(part.number):
             self.lost.append(part)
             return
@@ -132,6 +135,8 @@ class _Sharing:
         self.begun = _Begun(part, scored, self.engine.tokens_fed - tokens)
         if before is not None:
             yield from self._finish(before)
+        if suspect:
+            yield from self._end()
 
     def _end(self) -> Iterator[tuple[int, Answer]]:
         begun, self.begun = self.begun, None

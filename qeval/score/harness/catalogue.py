@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from importlib import metadata, util
 from pathlib import Path
 
@@ -156,10 +156,15 @@ def _merged(path: str, raw: dict[str, dict[str, bytes]], seen: frozenset[str]) -
     if "include" not in own or path in seen:
         return own
     merged: dict[str, bytes] = {}
-    for target in _items(own["include"]):
-        included = os.path.normpath(os.path.join(os.path.dirname(path), target))  # noqa: PTH118, PTH120 - as above
+    for included in _included(os.path.dirname(path), own["include"]):  # noqa: PTH120 - as above
         merged.update(_merged(included, raw, seen | {path}))
     return {**merged, **own}
+
+
+@lru_cache(maxsize=4096)
+def _included(folder: str, value: bytes) -> tuple[str, ...]:
+    """The paths that an `include` names; the files of a folder mostly include the same."""
+    return tuple(os.path.normpath(os.path.join(folder, target)) for target in _items(value))  # noqa: PTH118 - as above
 
 
 def _name(keys: dict[str, bytes]) -> str | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from glob import glob
 from pathlib import Path
@@ -18,7 +19,7 @@ from qeval.base.hashing import digest
 from qeval.base.reading import text
 from qeval.load.hub_book import known, whole
 from qeval.load.hub_copy import MODELS
-from qeval.load.source import offline_by
+from qeval.load.source import hub_answers, offline_by
 from qeval.score.harness.catalogue import is_stock
 from qeval.score.harness.leaves import Leaf
 
@@ -51,11 +52,31 @@ def opener(leaf: Leaf, datasets_dir: Path | None) -> Callable[..., Any]:
             local = _local_files(str(place or path), options)
             if local:
                 options = {**options, "cache_dir": _shelf(local)}
-            return load_dataset(path=str(place or path) if local else path, name=name, **options)
+            with contextlib.nullcontext() if local else _without_patience(str(path)):
+                return load_dataset(path=str(place or path) if local else path, name=name, **options)
         except Exception as error:
             raise _explained(error, leaf.task.name, str(path), name, datasets_dir) from error
 
     return load
+
+
+@contextlib.contextmanager
+def _without_patience(path: str) -> Iterator[None]:
+    """Within it, a Hub that does not answer is not asked for a data set, and the cache is read at once;
+    `datasets` would go on asking for half a minute for each."""
+    from datasets import config
+    from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
+    from huggingface_hub import constants
+
+    if config.HF_HUB_OFFLINE or path in _PACKAGED_DATASETS_MODULES or hub_answers(path, "dataset"):
+        yield
+        return
+    before = constants.HF_HUB_OFFLINE
+    config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = False, before
 
 
 def _local_files(path: str, options: dict[str, Any]) -> tuple[Path, ...]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from qeval.base.errors import UsageError
 from qeval.base.names import scheme_text
 from qeval.base.records import Scheme
-from qeval.load.schemes import SCHEMES, parse_schemes
+from qeval.load.schemes import CALLED, SCHEMES, parse_schemes
 
 
 def one(text: str) -> Scheme:
@@ -77,6 +77,11 @@ def test_options_take_their_own_types() -> None:
     ("text", "message", "hint"),
     [
         ("fp61", "There is no scheme 'fp61'.", "Did you mean 'fp16'?"),
+        ("GPTQ", "There is no scheme 'GPTQ'.", "Did you mean 'gptq'?"),
+        ("bnb", "There is no scheme 'bnb'.", "Did you mean 'bnb8' or 'bnb4'?"),
+        ("nf4", "There is no scheme 'nf4'.", "Did you mean 'bnb4'?"),
+        ("fp4", "There is no scheme 'fp4'.", "Did you mean 'bnb4[quant_type=fp4]'?"),
+        ("xyzzy", "There is no scheme 'xyzzy'.", "Known: aqlm, "),
         ("gptq[bit=3]", "gptq has no option 'bit'.", "Did you mean 'bits'?"),
         ("gptq[bits=5]", "gptq[bits=...] cannot be '5'.", "Choose from: 2, 3, 4, 8."),
         ("gptq[bits=four]", "gptq[bits=...] cannot be 'four'.", "Choose from: 2, 3, 4, 8."),
@@ -105,6 +110,14 @@ def test_what_is_refused_and_the_remedy(text: str, message: str, hint: str) -> N
         parse_schemes(text)
     assert message in caught.value.message
     assert hint in caught.value.hint
+
+
+def test_what_others_call_a_scheme_leads_to_one() -> None:
+    assert not set(CALLED) & set(SCHEMES.names())
+    for here in set(CALLED.values()):
+        kind = here.partition("[")[0]
+        needs_one = SCHEMES[kind].checkpoint == "required"
+        assert one(f"{here}@org/name" if needs_one else here).kind == kind
 
 
 def test_the_remedy_for_a_name_used_twice_works() -> None:

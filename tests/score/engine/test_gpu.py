@@ -33,6 +33,7 @@ def sums(engine, requests):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:TensorFloat32")  # the compiler's advice, which as an error ends compiling
 def test_a_compiled_body_is_right(requests):
     import torch
 

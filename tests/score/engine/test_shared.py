@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from architectures import VOCABULARY, tiny_model
@@ -12,6 +14,7 @@ from qeval.score.engine.body import NonFiniteError
 from qeval.score.engine.engine import open_engine
 from qeval.score.engine.requests import TokenRequest
 from qeval.score.engine.shared import GivenUpError
+from qeval.store.leases import Holder, Holders, Leases, machine
 from qeval.store.shards import TRIES, Shards
 
 pytestmark = pytest.mark.torch
@@ -144,6 +147,58 @@ def test_a_shard_that_killed_three_workers_is_given_up_after_all_others(requests
         gather()
     assert lost.value.requests.tolist() == cut[1].tolist()
     assert found == {index: answer for index, answer in plain.items() if index not in cut[1]}
+
+
+class Died(BaseException):
+    """A process ends here."""
+
+
+@pytest.mark.parametrize("when", ["at once", "when it is fetched"])
+@pytest.mark.parametrize("leased", [True, False])
+def test_of_the_shards_that_a_worker_had_begun_only_the_one_that_kills_is_given_up(
+    requests, tmp_path, monkeypatch, when, leased
+):
+    """The one before is not fetched yet when a shard begins, the one after has begun when it is fetched."""
+    plain = dict(an_engine("tree", requests).score(requests))
+    cut = shards_of(an_engine("tree", requests), requests)
+    killer, fetched, found, deaths = set(cut[2].tolist()), shards.fetched, {}, 0
+    given_up = []
+    holders = Holders(tmp_path / "holders")
+    while deaths <= TRIES:
+        me = f"worker-{deaths}"
+        holders.write(Holder(me, "here", machine(), os.getpid()))
+        book = Shards(tmp_path / "shards", helps=False, leases=Leases(holders, me) if leased else None)
+        engine = an_engine("tree", requests, book)
+        whole = engine.whole
+
+        def die(members, now, book=book, me=me):
+            if now == when and killer & set(np.asarray(members).tolist()):
+                holders.write(Holder(me, "here", machine(), os.getpid(), state="died"))
+                book.leave = lambda _: None
+                raise Died
+
+        def begun(asked, shard, want, whole=whole, die=die):
+            die(shards.members(shard), "at once")
+            return whole(asked, shard, want)
+
+        def told(scored, want, die=die):
+            die(np.concatenate([one.requests for one in scored]), "when it is fetched")
+            return fetched(scored, want)
+
+        try:
+            with monkeypatch.context() as patch:
+                patch.setattr(engine, "whole", begun)
+                patch.setattr(shards, "fetched", told)
+                for index, answer in engine.score(requests):
+                    found[index] = answer  # noqa: PERF403 - kept although it raises
+        except Died:
+            deaths += 1
+        except GivenUpError as lost:
+            given_up = lost.requests.tolist()
+            break
+    assert deaths == TRIES
+    assert given_up == cut[2].tolist()
+    assert found == {index: answer for index, answer in plain.items() if index not in killer}
 
 
 def test_an_error_is_no_death_and_what_is_not_finite_is_not_kept(requests, tmp_path, monkeypatch):

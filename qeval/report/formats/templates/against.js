@@ -50,7 +50,7 @@
     document.title = place ? parts.get("masthead").dataset.title : title;
     for (const node of document.querySelectorAll("[data-stays]")) node.hidden = !place;
     note.textContent = place
-      ? `Everything on this page compares with ${names[place]} now, but for the notes on top, the noise floor (${names[0]}'s), fidelity, costs, earlier runs, and the commands below: those need --baseline and this name.${judged} Seen from the other side a pair may have another verdict, as each is corrected for its own comparisons.` : "";
+      ? `Everything on this page compares with ${names[place]} now, but for the notes on top, the noise floor (${names[0]}'s), fidelity, costs, earlier runs, and the commands below: those need --baseline and this name.${judged} Where a pair has another verdict seen from the other side, the matrix below gives it as “reversed”.` : "";
     for (const placed of reference.placed) placed();
   }
 

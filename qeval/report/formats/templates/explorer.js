@@ -67,15 +67,40 @@
     return row.map((value, choice) => (value === null || !item.lengths[choice] ? null : value / item.lengths[choice]));
   }
   const UNITS = { characters: "nats a character", bytes: "nats a byte" };
+  const BRIEF = { characters: "nats/char", bytes: "nats/byte" };
   const unit = (item) => (divides(item) ? UNITS[item.way] : "nats");
 
-  // The reference's answer less this variant's, by the score that decides; unchanged: the lead over the next.
-  function margin(item, variant, by) {
+  // The reference's answer less this variant's, by the score that decides; unchanged: the lead over the next; null where
+  // no score tells, as of texts that were written.
+  function known(item, variant, by) {
     const row = deciding(item, by);
     const [before, after] = [item.answers[base], item.answers[variant]];
-    if (!row || row[before] == null) return 0;
+    if (!row || row[before] == null) return null;
     if (before === after) return row[before] - Math.max(...row.filter((value, place) => value !== null && String(place) !== before));
-    return row[after] == null ? 0 : row[before] - row[after];
+    return row[after] == null ? null : row[before] - row[after];
+  }
+  const margin = (item, variant, by) => known(item, variant, by) ?? 0;
+
+  // Nats and nats a character are no one unit, and tasks differ: over several tasks margins are compared as multiples of
+  // what is typical of theirs, the median margin of the answers that changed.
+  const scale = (item) => `${item.group} ${unit(item)}`;
+  let typical = null;
+  function typicals() {
+    const sizes = new Map();
+    for (const item of items) changes(item).forEach((kind, v) => {
+      const size = kind < 0 || kind === 3 ? 0 : Math.abs(margin(item, v, v));
+      if (!size) return;
+      if (!sizes.has(scale(item))) sizes.set(scale(item), []);
+      sizes.get(scale(item)).push(size);
+    });
+    return new Map([...sizes].map(([name, found]) => {
+      const sorted = Float64Array.from(found).sort(), middle = sorted.length >> 1;
+      return [name, sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2];
+    }));
+  }
+  function standardised(item, amount) {
+    typical ??= typicals();
+    return known(item, item.lead, item.lead) === null ? Infinity : amount / (typical.get(scale(item)) || 1);
   }
 
   const controls = {
@@ -139,12 +164,14 @@
     close: (e) => Math.abs(margin(e, e.lead, e.lead)),
   };
 
-  let found = [], page = 0, tally = new Map();
+  let found = [], page = 0, tally = new Map(), mixed = false;
 
   function order() {
     const sort = controls.sort.value;
     const rank = RANKS[sort] || RANKS.decided;
-    for (const e of found) { e.lead = leading(e); e.rank = rank(e); }
+    for (const e of found) { e.lead = leading(e); e.rank = standardised(e, rank(e)); }
+    mixed = sort !== "task" && new Set(found.filter((e) => e.rank < Infinity).map(scale)).size > 1;
+    $("flip-unit").hidden = !mixed;
     const byRank = (a, b) => a.rank - b.rank || a.place - b.place;
     if (sort === "task") {
       const collator = new Intl.Collator(undefined, { numeric: true });
@@ -234,6 +261,18 @@
         make("a", { href: address.of("flips", { item: itemAddress(item) }), class: "permalink" }, "Link to this item")));
   }
 
+  // A margin in its unit, and where tasks are mixed what it is ranked by.
+  function size(item, kind) {
+    const value = known(item, item.lead, item.lead);
+    if (value === null) return [];
+    const what = controls.sort.value === "moved" ? "moved " : "";
+    return [
+      make("span", { class: "one", title: unit(item) }, `${fixed(value, divides(item) ? 4 : 2)} ${divides(item) ? BRIEF[item.way] : "nats"}`), " ",
+      mixed ? make("span", { class: "one typical" }, `${what}${fixed(Math.abs(item.rank), 1)}× typical`)
+        : make("span", {}, kind === 3 ? "ahead of the next" : `to ${short(names[base])}'s answer`),
+    ];
+  }
+
   function card(item) {
     const first = item.question.trim().split("\n").filter(Boolean).slice(-2).join(" ") || item.key;
     const kind = changes(item)[item.lead];
@@ -244,7 +283,7 @@
       make("span", { class: "direction d" + kind }, make("span", { "aria-hidden": "true" }, (ARROWS[kind] || "") + " "), / in all$/.test(words) ? WORDS[kind] || words : words),
       make("span", { class: "where" }, `${label(item)} · ${item.key}`),
       make("span", { class: "excerpt" }, first.slice(0, 220)),
-      make("span", { class: "margin" }, item.choices.length ? `${fixed(margin(item, item.lead, item.lead), divides(item) ? 4 : 2)} ${unit(item)} ` + (kind === 3 ? "ahead of the next" : `to ${short(names[base])}'s answer`) : ""));
+      make("span", { class: "margin" }, ...size(item, kind)));
     const details = make("details", { class: "flip" }, summary);
     details.item = item;
     details.addEventListener("toggle", () => {
@@ -287,6 +326,7 @@
     if (base === chosenBase()) return;
     base = chosenBase();
     for (const item of items) item.changes = null;
+    typical = null;
     const kept = controls.variant.value;
     fillVariants();
     controls.variant.value = kept === names[base] ? "" : kept;
