@@ -85,9 +85,9 @@ def parts(width: int, inner: int, heads: int, groups: int, vocabulary: int, dtyp
 
 
 def _fastest(*ways: Way, threads: int = 0) -> list[float]:
-    """The seconds of each way, the fastest of some turns. Where so many `threads` of the processor share a way
-    and even the fastest turn took longer than all they spent, others kept it waiting: then a thread's part of
-    the least that was spent counts."""
+    """The seconds of each way, the fastest of some turns. Where so many `threads` of the processor share a
+    way and even the fastest turn took longer than all they spent, others kept it waiting: then a thread's
+    part of the least that was spent counts."""
     found = [(float("inf"), float("inf"))] * len(ways)
     turns, end = 0, time.perf_counter() + SECONDS
     while turns < LEAST_ROUNDS or time.perf_counter() < end:
