@@ -297,7 +297,8 @@ class RunDir:
         try:
             yield folder
             if os.path.lexists(self._cell_dir(key)) and self.whole(key) is None:
-                self._cell_dir(key).rename(folder.with_name(f"{folder.name}.damaged"))
+                with contextlib.suppress(FileNotFoundError):  # another moved it away, for the same reason
+                    self._cell_dir(key).rename(folder.with_name(f"{folder.name}.damaged"))
             try:
                 folder.rename(self._cell_dir(key))
             except OSError as error:

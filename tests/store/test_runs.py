@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from factories import make_run
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -484,3 +485,18 @@ def test_a_cell_that_cannot_tell_its_texts_is_scored_anew_and_read_meanwhile(tmp
     assert Store(tmp_path).find("k1") == (place, new)
     assert RunDir(tmp_path / "r").samples(new).cluster.tolist() == ["0", "0", "0", "3", "3", "3"]
     assert [path.name for path in (place.path / "cells").iterdir()] == ["k1"]
+
+
+def test_a_damaged_cell_that_another_moved_away_first_is_made_all_the_same(tmp_path: Path, monkeypatch) -> None:
+    run, read, items = make_run(2, n_items=5)
+    kept, [cell] = RunDir(tmp_path / "r"), run.results[0].cells[:1]
+    cell = kept.add(cell, read(cell), items(cell))
+
+    def moved(self: RunDir, key: str) -> None:
+        self._cell_dir(key).rename(tmp_path / "moved")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDir, "whole", moved)
+        kept.add(cell, read(cell), items(cell))
+    assert kept.whole(cell.key) == cell
+    assert [path.name for path in (tmp_path / "r" / "cells").iterdir()] == [cell.key]
