@@ -13,7 +13,7 @@ import click
 from qeval.base.errors import Exit, UsageError, did_you_mean
 from qeval.base.reading import whole
 from qeval.base.text import one_line
-from qeval.cli import completing, options, outdated, own_tasks
+from qeval.cli import completing, options, ordering, own_tasks
 from qeval.cli.speech import print_json, say, say_json, width
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class _WithFiles(options.Strict):
         words = list(args)
         if extra.get("resilient_parsing"):
             return super().make_context(info_name, args, parent, **extra)
-        with outdated.withdrawn(words):
+        with ordering.withdrawn(words):
             ctx = super().make_context(info_name, args, parent, **extra)
         ctx.meta[_TYPED] = words
         return ctx
@@ -91,7 +91,7 @@ def gate(
 
     files = {name: path for name in _file_formats() if (path := asked.pop(name))}
     which = {name: asked.pop(name) for name in ("runs_dir", "baseline", "margin", "newer_than")}
-    with formats.never_stale([*files.items(), *outdated.files_in(ctx.meta.get(_TYPED, ()))]):
+    with formats.never_stale([*files.items(), *ordering.files_in(ctx.meta.get(_TYPED, ()))]):
         policy = demand(**asked)
         evidence = _judged(runs, policy, redact=redact, **which)
         outcome = conclude(evidence, policy)

@@ -20,8 +20,8 @@ import click
 from qeval import __version__, cli
 from qeval.base.errors import Exit, QevalError, did_you_mean
 from qeval.cli import helping, stops, streams, surprises
+from qeval.cli.meant import near_option
 from qeval.cli.speech import say, width
-from qeval.cli.unknown import near_option
 
 
 class _Door(click.Group):
@@ -192,8 +192,7 @@ def _refuse(ctx: click.Context, error: click.ClickException) -> NoReturn:
 
 def _remember(words: list[str], error: click.ClickException) -> None:
     """Remember a refusal that may be of a run, or of a gate whose files say otherwise."""
-    from qeval.cli.ordering import group_refused
-    from qeval.cli.outdated import withdraw
+    from qeval.cli.ordering import group_refused, withdraw
 
     group_refused(words, error)
     withdraw(words, error)
