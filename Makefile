@@ -11,6 +11,8 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 # Tests run in two processes of small models: more threads than cores would wait for one another.
 ONE_THREAD := OMP_NUM_THREADS=1
+# Hypothesis would import trio, which no test uses, for what may be registered with it.
+export HYPOTHESIS_NO_PLUGINS ?= 1
 # Each process that tests start would compile the project anew, and each session rewrite all tests.
 unexport PYTHONDONTWRITEBYTECODE
 

@@ -138,7 +138,7 @@ def _tell(outcome: Outcome, loudness: int, *, as_json: bool) -> None:
         say_json(formats.formats()["json"].render(outcome))
     elif loudness < 0:
         lines = [f"{status}: {one_line(name)}" for name, status in outcome.verdicts.items()]
-        say("\n".join([*lines, *outcome.forgiven]), paint=True)
+        say("\n".join([*lines, *map(one_line, outcome.forgiven)]), paint=True)
     else:
         say(table(outcome, width(), every=loudness > 0), paint=True)
 

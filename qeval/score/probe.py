@@ -47,9 +47,7 @@ Way = Callable[[], object]
 @cache
 def parts(width: int, inner: int, heads: int, groups: int, vocabulary: int, dtype: str) -> Parts:
     """The parts of a model of such a shape, whose `heads` share the keys of so many `groups`: each step by
-    the fastest of its turns, which is what the machine does when nothing else is at it. Where something is,
-    threads wait for one another in every turn; all of them together spend no less than an idle machine would
-    take, so that a step counts for no more than that."""
+    the fastest of its turns, which is what the machine does when nothing else is at it."""
     import torch
 
     wide, kind = min(width, WIDEST), getattr(torch, dtype)
@@ -73,7 +71,7 @@ def parts(width: int, inner: int, heads: int, groups: int, vocabulary: int, dtyp
             lambda: _chosen(linear(given, many[:words])),
             lambda: _beside(linear(given[:SOME], many[:words]), linear(given[:SOME], many[:words])),
             lambda: linear(few, many),
-            busy=True,
+            threads=torch.get_num_threads(),
         )
     crosses = 2 + 2 * groups / heads
     products = 2.0 * ROWS_CPU * wide * (crosses * wide + 3 * deep)
@@ -86,19 +84,20 @@ def parts(width: int, inner: int, heads: int, groups: int, vocabulary: int, dtyp
     )
 
 
-def _fastest(*ways: Way, busy: bool = False) -> list[float]:
-    """The seconds of each way, the fastest of some turns; `busy`: what the processor spent on it, where that
-    is less."""
-    found = [float("inf")] * len(ways)
+def _fastest(*ways: Way, threads: int = 0) -> list[float]:
+    """The seconds of each way, the fastest of some turns. Where so many `threads` of the processor share a
+    way and even the fastest turn took longer than all they spent, others kept it waiting: then a thread's
+    part of the least that was spent counts."""
+    found = [(float("inf"), float("inf"))] * len(ways)
     turns, end = 0, time.perf_counter() + SECONDS
     while turns < LEAST_ROUNDS or time.perf_counter() < end:
         for at, way in enumerate(ways):
-            begun, spent = time.perf_counter(), time.process_time()
+            begun, before = time.perf_counter(), time.process_time()
             way()
-            took = time.perf_counter() - begun
-            found[at] = min(found[at], took, time.process_time() - spent if busy else took)
+            took, spent = time.perf_counter() - begun, time.process_time() - before
+            found[at] = min(found[at][0], took), min(found[at][1], spent)
         turns += 1
-    return found
+    return [spent / threads if threads and took > spent else took for took, spent in found]
 
 
 def _between(given: torch.Tensor, middle: torch.Tensor) -> object:

@@ -39,7 +39,15 @@ from qeval.base.files import changed, disk_errors, link_or_copy, remove, shared,
 from qeval.base.names import inside, is_file_name, slug
 from qeval.base.records import Cell, Item, Run, Samples
 from qeval.store import newest
-from qeval.store.checking import SAMPLES_FILE, check_cell, check_run, check_samples, made_of, table_of
+from qeval.store.checking import (
+    SAMPLES_FILE,
+    check_cell,
+    check_run,
+    check_samples,
+    check_score,
+    made_of,
+    table_of,
+)
 from qeval.store.checksums import (
     damaged,
     decode,
@@ -175,13 +183,13 @@ class RunDir:
         """The items of a cell, with their clusters, which a cell of an older version gets from its stored
         texts.
 
-        Raises QevalError where the items are missing or were changed.
+        Raises QevalError where the items are missing or were changed, or have another score than the cell.
         """
         if cell.aggregate_only:
             raise QevalError(f"{cell.task.name} has a published score but no items.", "")
         file = self._cell_dir(cell.key) / SAMPLES_FILE
         columns = table_of(file, cell.files[SAMPLES_FILE], lambda data: samples_from_parquet(data, cell.n))
-        samples = check_samples(columns, file)
+        samples = check_score(check_samples(columns, file), cell, file)
         if cell.texts is not None or (samples.cluster != "").any():
             return samples
         return replace(samples, cluster=self._found_clusters(cell, samples))
