@@ -199,10 +199,14 @@ def _remember(words: list[str], error: click.ClickException) -> None:
     withdraw(words, error)
 
 
-@functools.cache
 def _modules() -> tuple[str, ...]:
     """The other modules of this folder, by name."""
-    return tuple(name for _, name, _ in pkgutil.iter_modules(cli.__path__) if name != "main")
+    return _in(tuple(cli.__path__))
+
+
+@functools.cache
+def _in(folders: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for _, name, _ in pkgutil.iter_modules(folders) if name != "main")
 
 
 def _commands(modules: Iterable[str]) -> dict[str, click.Command]:

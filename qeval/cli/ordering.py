@@ -167,16 +167,6 @@ def _nearly(option: str, file: Path, options: dict[str, str]) -> Iterator[tuple[
                 yield name, file
 
 
-@contextlib.contextmanager
-def withdrawn(words: Sequence[str]) -> Iterator[None]:
-    """Within it, where the words are refused, the files that they name tell of no verdict."""
-    try:
-        yield
-    except (click.ClickException, QevalError, OSError) as error:
-        withdraw(words, error)
-        raise
-
-
 def withdraw(words: Sequence[str], error: Exception) -> None:
     """Let the files that these words name tell that a gate came to no verdict for this error."""
     from qeval.judge import formats
