@@ -7,13 +7,16 @@ import contextlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from click.core import ParameterSource
 
 from qeval.base.errors import did_you_mean
 from qeval.cli.speech import say
+
+if TYPE_CHECKING:
+    from qeval.store.newest import Shown
 
 
 def meant(
@@ -35,11 +38,17 @@ def meant(
     found = newest.shown(Store(runs_dir), told=told)
     if found.passed_over:
         run = found.place.read()
-        say(
-            f"Note: {found.passed_over} This is the newest that has results: {run.id}, {begun(run.created)}.",
-            err=True,
-        )
+        told_of = f"This is the newest that has results: {run.id}, {begun(run.created)}."
+        say(f"Note: {found.passed_over} {told_of}{_only_shown(found)}", err=True)
     return (str(found.place.path),)
+
+
+def _only_shown(found: Shown) -> str:
+    """Why the older run is shown here and judged nowhere."""
+    if not found.remedy:
+        return ""
+    make = f"{found.remedy[0].lower()}{found.remedy[1:]}"
+    return f" It may be shown, not judged: for qeval gate, {make}, or name a run."
 
 
 def refuse_nowhere(ctx: click.Context, runs_dir: Path) -> None:
