@@ -39,7 +39,15 @@ from qeval.base.files import changed, disk_errors, link_or_copy, remove, shared,
 from qeval.base.names import inside, is_file_name, slug
 from qeval.base.records import Cell, Item, Run, Samples
 from qeval.store import newest
-from qeval.store.checking import SAMPLES_FILE, check_cell, check_run, check_samples, made_of, table_of
+from qeval.store.checking import (
+    SAMPLES_FILE,
+    check_cell,
+    check_run,
+    check_samples,
+    check_version,
+    made_of,
+    table_of,
+)
 from qeval.store.checksums import (
     damaged,
     decode,
@@ -99,6 +107,7 @@ class RunDir:
                 f"{self.path} is not a run: it has no readable {RUN_FILE} ({reading.told(error)}).",
                 "List the runs there are with: qeval list runs",
             ) from error
+        check_version(data, file)
         return check_run(decode(data, Run, file), file)
 
     def write(self, run: Run) -> None:
