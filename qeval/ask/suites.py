@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from qeval.ask import harness_config
+from qeval.ask.suite_files import no_suite
 from qeval.base.errors import UsageError, did_you_mean
 from qeval.base.names import MACRO, is_file_name
 from qeval.base.places import tasks_dir
@@ -93,7 +94,7 @@ def _table(name: str) -> tuple[Path, SuiteTable]:
     path = Path(name).expanduser() if name.endswith(".toml") else tasks_dir() / f"{name}.toml"
     known = name.endswith(".toml") or is_file_name(name)
     if not known or not path.is_file() or path == tasks_dir() / SIZES:
-        raise UsageError(f"There is no suite {name!r}.", did_you_mean(name, names()))
+        raise no_suite(name, names())
     return path, typed(read(path, "suite"), SuiteTable, f"The suite {path}")
 
 

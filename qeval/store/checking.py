@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -85,6 +86,10 @@ def check_run(run: Run, file: Path) -> Run:
 
 
 def _check_result(result: Result, file: Path) -> None:
+    names = [cell.task.name for cell in result.cells]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise damaged(file, f"has two scores of {_short(twice)} of {_short(result.variant.name)}")
     timings = result.cost.measures.values() if result.cost else ()
     for record in (result.provenance, result.cost, result.packing, result.stop, *timings):
         _check_ranges(record, file)
@@ -136,6 +141,25 @@ def check_samples(samples: Samples, file: Path) -> Samples:
     compared. Raises QevalError."""
     if len(set(samples.key.tolist())) != len(samples):
         raise damaged(file, "has an item twice")
+    return samples
+
+
+_ROUNDING = 1e-9
+"""How far two sums of the same items may lie apart, as a share of the sum of their sizes."""
+
+
+def check_score(samples: Samples, cell: Cell, file: Path) -> Samples:
+    """The samples, if the header's score is theirs: a report shows the one beside what was made of the other.
+    What is no number has no score, and is refused where it is compared. Raises QevalError."""
+    import numpy as np
+
+    with np.errstate(all="ignore"):
+        value, weight = samples.value, float(samples.weight.sum())
+        size = float(np.abs(value).sum()) / (weight or 1.0)
+        found = float(value.sum()) / weight if weight else 0.0
+    if math.isfinite(size) and abs(found - cell.score) > _ROUNDING * size:
+        of, said = _short(cell.task.name), f"{cell.score:.6g}"
+        raise damaged(file, f"holds items of {of} that score {found:.6g}, not {said} as their header says")
     return samples
 
 

@@ -44,6 +44,7 @@ from qeval.store.checking import (
     check_cell,
     check_run,
     check_samples,
+    check_score,
     check_version,
     made_of,
     table_of,
@@ -184,13 +185,13 @@ class RunDir:
         """The items of a cell, with their clusters, which a cell of an older version gets from its stored
         texts.
 
-        Raises QevalError where the items are missing or were changed.
+        Raises QevalError where the items are missing or were changed, or have another score than the cell.
         """
         if cell.aggregate_only:
             raise QevalError(f"{cell.task.name} has a published score but no items.", "")
         file = self._cell_dir(cell.key) / SAMPLES_FILE
         columns = table_of(file, cell.files[SAMPLES_FILE], lambda data: samples_from_parquet(data, cell.n))
-        samples = check_samples(columns, file)
+        samples = check_score(check_samples(columns, file), cell, file)
         if cell.texts is not None or (samples.cluster != "").any():
             return samples
         return replace(samples, cluster=self._found_clusters(cell, samples))

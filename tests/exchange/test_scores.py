@@ -12,6 +12,7 @@ from qeval.ask.policy import from_max_drop
 from qeval.base.errors import UsageError
 from qeval.base.sizes import MMLU_SUBJECTS
 from qeval.compare.pairs import UNPAIRED
+from qeval.exchange.naming import refuse_breaks
 from qeval.exchange.scores import import_scores
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
@@ -377,3 +378,17 @@ def test_an_error_that_no_score_can_have_is_refused(tmp_path, error):
     text = f"variant,task,score,n,stderr\na,t,0.5,20,{error}\n"
     with pytest.raises(UsageError, match="is not possible of a score from 0 to 1"):
         import_scores(write(tmp_path, text))
+
+
+@pytest.mark.parametrize("ends", ["\n", "\x85", "\u2028"])
+@pytest.mark.parametrize("column", ["variant", "task", "model", "metric"])
+def test_a_name_with_a_line_break_is_refused(tmp_path, column, ends):
+    row = {"variant": "a", "task": "arc", "model": "m", "metric": "acc", "score": "0.5", "n": "10"}
+    refuse_breaks(import_scores(write(tmp_path, _row_text(row))))
+    row[column] = f'"x{ends}PASS: b"' if column != "metric" else f'"acc{ends}PASS: b"'
+    with pytest.raises(UsageError, match="has a line break in it"):
+        refuse_breaks(import_scores(write(tmp_path, _row_text(row))))
+
+
+def _row_text(row):
+    return f"{','.join(row)}\n{','.join(row.values())}\n"

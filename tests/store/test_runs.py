@@ -77,6 +77,7 @@ def test_any_text_and_any_number_come_back(fresh, text: str, value: float) -> No
     place = fresh()
     cell, samples, _ = a_cell(n=2)
     samples = replace(samples, answer=np.array([text, "b"]), value=np.array([value, 1.0]))
+    cell = replace(cell, score=float(samples.value.sum()) / 2)
     stored = place.add(cell, samples, [Item("0", text, text, (text,), text)])
     assert place.samples(stored).answer.tolist() == [text, "b"]
     assert place.samples(stored).value.tolist() == [value, 1.0]
@@ -167,6 +168,32 @@ def test_a_scored_result_without_its_items_is_refused(tmp_path: Path) -> None:
         check_run(run, tmp_path / "run.json")
     with pytest.raises(QevalError, match="an id that is no name of a directory"):
         check_run(replace(run, id="../r"), tmp_path / "run.json")
+
+
+def test_a_score_that_its_items_deny_is_refused_and_made_anew(tmp_path: Path) -> None:
+    place = RunDir(tmp_path / "r")
+    stored = place.add(*a_cell())
+    last_bit = replace(stored, score=np.nextafter(stored.score, 1.0))
+    lying = replace(stored, score=stored.score + 1e-6)
+    read = reader([(place, a_run(stored))])
+    assert len(read.samples(stored)) == len(place.samples(last_bit)) == stored.n
+    for reading in (place.samples, read.samples):
+        with pytest.raises(QevalError, match=r"holds items of 'arc_challenge' that score 0\.\d+, not 0\."):
+            reading(lying)
+    weighed = replace(a_cell()[1], value=np.array([-3.0, -1, -4, -1, -5]), weight=np.arange(1.0, 6))
+    assert len(place.samples(place.add(replace(stored, key="k2", score=-14 / 15), weighed, ()))) == stored.n
+    lie, samples, items = a_cell("k3")
+    place.add(replace(lie, score=0.99), samples, items)
+    assert place.whole("k1") is not None
+    assert place.whole("k3") is None
+
+
+def test_two_scores_of_one_task_are_refused(tmp_path: Path) -> None:
+    place = RunDir(tmp_path / "r")
+    stored = place.add(*a_cell())
+    check_run(a_run(stored), tmp_path / "run.json")
+    with pytest.raises(QevalError, match="has two scores of 'arc_challenge' of 'fp16'"):
+        check_run(a_run(stored, replace(stored, key="k2")), tmp_path / "run.json")
 
 
 @pytest.mark.parametrize("keep", [0, 1, 20, -1])
