@@ -130,4 +130,6 @@ def _of_call(results: ResultsFile, task: str, output_type: str) -> dict[str, Any
 def _as_text(value: Any) -> str:
     """As JSON, without what is each process's own (the address of a function), or is compared elsewhere."""
     kept = {k: v for k, v in value.items() if k != "aggregation"} if isinstance(value, dict) else value
+    if kept is None:
+        return "none"
     return re.sub(r" at 0x[0-9a-f]+", "", json.dumps(kept, sort_keys=True, default=str))
