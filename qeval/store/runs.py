@@ -45,6 +45,7 @@ from qeval.store.checking import (
     check_run,
     check_samples,
     check_score,
+    check_version,
     made_of,
     table_of,
 )
@@ -107,6 +108,7 @@ class RunDir:
                 f"{self.path} is not a run: it has no readable {RUN_FILE} ({reading.told(error)}).",
                 "List the runs there are with: qeval list runs",
             ) from error
+        check_version(data, file)
         return check_run(decode(data, Run, file), file)
 
     def write(self, run: Run) -> None:

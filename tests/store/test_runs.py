@@ -105,6 +105,21 @@ def test_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert place.read() == run
 
 
+@pytest.mark.parametrize("versions", ["9.1", "1.0, 9.1"])
+def test_a_run_of_a_newer_qeval_is_refused_with_its_version(tmp_path: Path, versions: str) -> None:
+    place = RunDir(tmp_path / "r")
+    place.path.mkdir()
+    place.write(replace(a_run(), schema=Run.schema + 1, qeval_version=versions))
+    with pytest.raises(
+        QevalError, match=r"was written by a newer qeval \(9\.1, form 2; this one reads form 1\)"
+    ):
+        place.read()
+    (place.path / "run.json").write_text(f'{{"schema": 7, "what": [], "qeval_version": "{versions}"}}')
+    with pytest.raises(QevalError, match=r"newer qeval \(9\.1, form 7") as caught:
+        place.read()
+    assert "pip install --upgrade qeval" in caught.value.hint
+
+
 def test_a_run_that_nobody_could_read_is_not_written() -> None:
     cell, *_ = a_cell()
     check_readable(a_run(cell))
