@@ -157,9 +157,11 @@ def _keep(imported: Imported, runs_dir: Path) -> RunDir:
 
     Raises QevalError where it cannot; then nothing is written.
     """
+    from qeval.exchange.naming import refuse_breaks
     from qeval.store.lock import LockedError, held
     from qeval.store.runs import Store, check_readable
 
+    refuse_breaks(imported.run)
     check_readable(imported.run)
     store = Store(runs_dir)
     place = store.run_dir(imported.run.id)

@@ -14,7 +14,8 @@ from qeval.base.settings import Settings
 from qeval.base.waiting import briefly
 
 if TYPE_CHECKING:
-    from qeval.base.messages import Job
+    from qeval.ask.fidelity import FidelityWish
+    from qeval.base.messages import FidelityJob, Job
     from qeval.base.records import Suite, Variant
     from qeval.score.counting import Forecast, Told
 
@@ -87,15 +88,34 @@ def predict(
     price: float | None,
     verify: int,
     own: Path | None = None,
+    fidelity: FidelityWish | None = None,
 ) -> Prediction:
-    """What the variants would take. Raises QevalError where tokens cannot be counted."""
-    jobs = tuple(_job(variant, suite, settings, verify, own) for variant in variants)
+    """What the variants would take, the baseline first. Raises QevalError where tokens cannot be counted."""
+    beside = _beside(fidelity, variants[0])
+    jobs = tuple(_job(variant, suite, settings, verify, own, beside) for variant in variants)
     told = _counted(jobs, gpu, memory)
     disk = {job.variant.name: _disk(job) for job in jobs}
     return Prediction(told, disk, gpu, price)
 
 
-def _job(variant: Variant, suite: Suite, settings: Settings, verify: int, own: Path | None) -> Job:
+def _beside(wish: FidelityWish | None, baseline: Variant) -> FidelityJob | None:
+    """What is measured of fidelity, as the jobs of a run have it."""
+    from qeval.base.messages import FidelityJob
+    from qeval.store.inputs import LIMIT
+
+    if wish is None or not wish.protocols:
+        return None
+    return FidelityJob(wish.protocols, wish.on_gpu, baseline.name, {}, wish.cache_limit or LIMIT)
+
+
+def _job(
+    variant: Variant,
+    suite: Suite,
+    settings: Settings,
+    verify: int,
+    own: Path | None,
+    beside: FidelityJob | None,
+) -> Job:
     from qeval.base.messages import Job
     from qeval.base.places import cache_dir, tasks_dir
 
@@ -112,6 +132,7 @@ def _job(variant: Variant, suite: Suite, settings: Settings, verify: int, own: P
         log="",
         verify=verify,
         own_tasks=str(own) if own else None,
+        fidelity=beside,
     )
 
 
@@ -190,7 +211,7 @@ def table(found: Prediction, width: int | None = None) -> str:
 
 def _before(one: Forecast) -> float:
     """Seconds before the first answer."""
-    later = ("scoring", "verifying", "storing", "costs")
+    later = ("scoring", "verifying", "storing", "costs", "fidelity")
     return sum(seconds for name, seconds in one.seconds.items() if name not in later)
 
 

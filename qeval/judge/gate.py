@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from qeval.base.errors import Exit, IncomparableError
 from qeval.base.records import Decision, Policy, Result, Rule
 from qeval.base.rules import describe
+from qeval.base.text import one_line
 from qeval.compare.evidence import Evidence
 from qeval.compare.rows import Row, weights_of
 from qeval.judge import fidelity
@@ -68,11 +69,11 @@ class Outcome:
 
     @property
     def headline(self) -> str:
-        """The verdict, and what it is about: the first line of every output."""
+        """The verdict, and what it is about: the first line of every output, whatever a name holds."""
         candidates = ", ".join(self.verdicts)
         by = self.policy.source or "a policy"
         about = f"{self.model}, run {self.run} of {self.created or 'no known date'}"
-        return f"{self.verdict}: {about}: {candidates} against {self.baseline}, by {by}"
+        return one_line(f"{self.verdict}: {about}: {candidates} against {self.baseline}, by {by}")
 
 
 def judge(evidence: Evidence, policy: Policy) -> tuple[Decision, ...]:

@@ -30,6 +30,7 @@ from qeval.base.text import printable
 from qeval.load.toy import is_toy, parse
 from qeval.score.cells import JobCells, Say, StoppedEarly
 from qeval.score.clock import CLOCK, phase
+from qeval.score.once import refuse_twice
 from qeval.store.clusters import count_texts
 
 AHEAD = "--ahead"
@@ -46,6 +47,7 @@ def score_toy(job: Job, say: Say) -> None:
     cells = JobCells(job, say)
     settings = parse(job.variant.model)
     tasks = tuple(toy.leaf_tasks(job.tasks))
+    refuse_twice(tasks)
     found = {task.name: cells.recall(task) for task in tasks}
     todo = [task for task in tasks if found[task.name] is None]
     for known in found.values():

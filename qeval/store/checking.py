@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from qeval.base import reading
 from qeval.base.costs import Cost, Timing
+from qeval.base.errors import QevalError
 from qeval.base.names import is_file_name
 from qeval.base.packing import Packing
 from qeval.base.records import Cell, Provenance, Result, Run, Samples, Stop, Task
@@ -45,6 +49,28 @@ _AT_LEAST: dict[type, dict[str, float]] = {
 """The least that a number in a record can be, by its field; none is as great as `_MOST`."""
 
 
+class _Version(msgspec.Struct):
+    """What tells of a run's file who can read it, whatever else stands in it."""
+
+    schema: int = 1
+    qeval_version: str = ""
+
+
+def check_version(data: bytes, file: Path) -> None:
+    """Raises QevalError for a run in a form that is newer than this version's."""
+    try:
+        told = msgspec.json.decode(data, type=_Version)
+    except (msgspec.MsgspecError, RecursionError):
+        return  # damaged, as whoever reads the rest says
+    if told.schema > Run.schema:
+        version = told.qeval_version.rpartition(",")[2].strip() or "a later version"
+        raise QevalError(
+            f"{file} was written by a newer qeval ({version}, form {told.schema}; this one reads form "
+            f"{Run.schema}).",
+            "Update qeval here: pip install --upgrade qeval",
+        )
+
+
 def check_run(run: Run, file: Path) -> Run:
     """The run, if it can be one: its id is a name, its numbers are in range, and what was scored has items.
 
@@ -60,6 +86,10 @@ def check_run(run: Run, file: Path) -> Run:
 
 
 def _check_result(result: Result, file: Path) -> None:
+    names = [cell.task.name for cell in result.cells]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise damaged(file, f"has two scores of {_short(twice)} of {_short(result.variant.name)}")
     timings = result.cost.measures.values() if result.cost else ()
     for record in (result.provenance, result.cost, result.packing, result.stop, *timings):
         _check_ranges(record, file)
@@ -111,6 +141,25 @@ def check_samples(samples: Samples, file: Path) -> Samples:
     compared. Raises QevalError."""
     if len(set(samples.key.tolist())) != len(samples):
         raise damaged(file, "has an item twice")
+    return samples
+
+
+_ROUNDING = 1e-9
+"""How far two sums of the same items may lie apart, as a share of the sum of their sizes."""
+
+
+def check_score(samples: Samples, cell: Cell, file: Path) -> Samples:
+    """The samples, if the header's score is theirs: a report shows the one beside what was made of the other.
+    What is no number has no score, and is refused where it is compared. Raises QevalError."""
+    import numpy as np
+
+    with np.errstate(all="ignore"):
+        value, weight = samples.value, float(samples.weight.sum())
+        size = float(np.abs(value).sum()) / (weight or 1.0)
+        found = float(value.sum()) / weight if weight else 0.0
+    if math.isfinite(size) and abs(found - cell.score) > _ROUNDING * size:
+        of, said = _short(cell.task.name), f"{cell.score:.6g}"
+        raise damaged(file, f"holds items of {of} that score {found:.6g}, not {said} as their header says")
     return samples
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from qeval.base.records import Cell, Item, Run, Samples
 from qeval.base.repeats import scorings
+from qeval.store.checking import check_score
 from qeval.store.runs import RunDir
 
 
@@ -18,10 +19,11 @@ class Reader:
     _samples: dict[str, Samples] = field(default_factory=dict, compare=False, repr=False)
 
     def samples(self, cell: Cell) -> Samples:
-        """The items of a cell; see RunDir.samples."""
+        """The items of a cell; see RunDir.samples. Two runs may share a cell and tell two scores of it."""
+        place = self.places[cell.key]
         if cell.key not in self._samples:
-            self._samples[cell.key] = self.places[cell.key].samples(cell)
-        return self._samples[cell.key]
+            self._samples[cell.key] = place.samples(cell)
+        return check_score(self._samples[cell.key], cell, place.path)
 
     def items(self, cell: Cell) -> Mapping[str, Item]:
         """The texts of a cell's items; see RunDir.items."""

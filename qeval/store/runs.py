@@ -39,7 +39,16 @@ from qeval.base.files import changed, disk_errors, link_or_copy, remove, shared,
 from qeval.base.names import inside, is_file_name, slug
 from qeval.base.records import Cell, Item, Run, Samples
 from qeval.store import newest
-from qeval.store.checking import SAMPLES_FILE, check_cell, check_run, check_samples, made_of, table_of
+from qeval.store.checking import (
+    SAMPLES_FILE,
+    check_cell,
+    check_run,
+    check_samples,
+    check_score,
+    check_version,
+    made_of,
+    table_of,
+)
 from qeval.store.checksums import (
     damaged,
     decode,
@@ -99,6 +108,7 @@ class RunDir:
                 f"{self.path} is not a run: it has no readable {RUN_FILE} ({reading.told(error)}).",
                 "List the runs there are with: qeval list runs",
             ) from error
+        check_version(data, file)
         return check_run(decode(data, Run, file), file)
 
     def write(self, run: Run) -> None:
@@ -175,13 +185,13 @@ class RunDir:
         """The items of a cell, with their clusters, which a cell of an older version gets from its stored
         texts.
 
-        Raises QevalError where the items are missing or were changed.
+        Raises QevalError where the items are missing or were changed, or have another score than the cell.
         """
         if cell.aggregate_only:
             raise QevalError(f"{cell.task.name} has a published score but no items.", "")
         file = self._cell_dir(cell.key) / SAMPLES_FILE
         columns = table_of(file, cell.files[SAMPLES_FILE], lambda data: samples_from_parquet(data, cell.n))
-        samples = check_samples(columns, file)
+        samples = check_score(check_samples(columns, file), cell, file)
         if cell.texts is not None or (samples.cluster != "").any():
             return samples
         return replace(samples, cluster=self._found_clusters(cell, samples))
@@ -289,7 +299,8 @@ class RunDir:
         try:
             yield folder
             if os.path.lexists(self._cell_dir(key)) and self.whole(key) is None:
-                self._cell_dir(key).rename(folder.with_name(f"{folder.name}.damaged"))
+                with contextlib.suppress(FileNotFoundError):  # another moved it away, for the same reason
+                    self._cell_dir(key).rename(folder.with_name(f"{folder.name}.damaged"))
             try:
                 folder.rename(self._cell_dir(key))
             except OSError as error:

@@ -6,7 +6,7 @@ import click
 import pytest
 
 from qeval.cli.main import main
-from qeval.cli.unknown import OneOf, near_option
+from qeval.cli.meant import OneOf, near_option
 
 TOY = ("run", "--model", "toy")
 

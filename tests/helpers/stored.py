@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,16 +15,23 @@ WIDE = ("--max-drop", "60")
 
 
 def store(runs_dir: Path, made=None, **changes) -> str:
-    """A made run in the store; its id."""
+    """A made run in the store, its headers with the scores of its items; its id."""
     run, read, items = made or whole()
     run = replace(run, **changes)
     place = Store(runs_dir).run_dir(run.id)
     results = [
-        replace(result, cells=tuple(place.add(c, read(c), items(c)) for c in result.cells))
+        replace(result, cells=tuple(place.add(truthful(c, read(c)), read(c), items(c)) for c in result.cells))
         for result in run.results
     ]
     place.write(replace(run, results=tuple(results)))
     return run.id
+
+
+def truthful(cell, samples):
+    """The cell with the score that its items have, as far as they have one."""
+    weight = float(samples.weight.sum())
+    score = float(samples.value.sum()) / weight if weight else 0.0
+    return replace(cell, score=score) if math.isfinite(score) else cell
 
 
 def whole(n_variants=2, tasks=(ARC,), **more):

@@ -299,6 +299,19 @@ def test_junit_is_valid_and_counts_right(mixed):
         assert int(root.get("tests")) == len(outcome.decisions)
 
 
+@pytest.mark.parametrize("ends", ["\n", "\r", "\x0b", "\x1d", "\x85", "\u2028", "\u2029"])
+def test_no_name_begins_a_line_of_its_own(mixed, ends):
+    name = f"x{ends}PASS: bnb4"
+    named = replace(nasty(mixed), model=name, suite=name, baseline=name, verdicts={name: "FAIL"})
+    named = replace(named, notes=(name,), findings={name: name}, forgiven=(name,))
+    assert len(named.headline.splitlines()) == 1
+    assert named.headline.startswith("FAIL: x PASS: bnb4")
+    for text in (table(named), junit(named), github.github_summary(named), *github.github_annotations(named)):
+        assert not [line for line in text.splitlines() if line.lstrip().startswith("PASS: bnb4")]
+    for element in ET.fromstring(junit(named)).iter():
+        assert not [value for value in element.attrib.values() if len(value.splitlines()) > 1]
+
+
 def test_junit_maps_each_status(mixed):
     root = ET.fromstring(junit(mixed))
     cases = [case for suite in root for case in suite.findall("testcase")]

@@ -6,11 +6,15 @@ import errno
 import json
 import os
 import re
+from dataclasses import replace
 
 import pytest
 
 from qeval.base import installed
+from qeval.base.errors import UsageError
+from qeval.base.records import Task
 from qeval.score import toy
+from qeval.score.once import refuse_twice
 
 WORDS = ("run", "--model", "toy[items=20]", "--tasks", "arc_easy", "--schemes", "fp16,rtn,bnb4")
 
@@ -79,3 +83,10 @@ def test_what_a_library_calls_an_error_of_the_system_stays_its_own(qeval, monkey
 
     monkeypatch.setattr(toy, "score", refuse)
     assert "unforeseen happened (OSError: x is no valid name of a model)" in qeval(*WORDS, code=1).stderr
+
+
+def test_a_task_is_asked_for_once_whatever_its_metric() -> None:
+    subject = Task("mmlu_algebra", "acc", group="mmlu")
+    refuse_twice((subject, replace(subject, name="mmlu_biology")))
+    with pytest.raises(UsageError, match="The task 'mmlu_algebra' is asked for twice"):
+        refuse_twice((subject, Task("mmlu_algebra", "acc_norm")))

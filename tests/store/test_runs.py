@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from factories import make_run
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -77,6 +78,7 @@ def test_any_text_and_any_number_come_back(fresh, text: str, value: float) -> No
     place = fresh()
     cell, samples, _ = a_cell(n=2)
     samples = replace(samples, answer=np.array([text, "b"]), value=np.array([value, 1.0]))
+    cell = replace(cell, score=float(samples.value.sum()) / 2)
     stored = place.add(cell, samples, [Item("0", text, text, (text,), text)])
     assert place.samples(stored).answer.tolist() == [text, "b"]
     assert place.samples(stored).value.tolist() == [value, 1.0]
@@ -101,6 +103,21 @@ def test_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:
     run = a_run(place.add(*a_cell()))
     place.write(run)
     assert place.read() == run
+
+
+@pytest.mark.parametrize("versions", ["9.1", "1.0, 9.1"])
+def test_a_run_of_a_newer_qeval_is_refused_with_its_version(tmp_path: Path, versions: str) -> None:
+    place = RunDir(tmp_path / "r")
+    place.path.mkdir()
+    place.write(replace(a_run(), schema=Run.schema + 1, qeval_version=versions))
+    with pytest.raises(
+        QevalError, match=r"was written by a newer qeval \(9\.1, form 2; this one reads form 1\)"
+    ):
+        place.read()
+    (place.path / "run.json").write_text(f'{{"schema": 7, "what": [], "qeval_version": "{versions}"}}')
+    with pytest.raises(QevalError, match=r"newer qeval \(9\.1, form 7") as caught:
+        place.read()
+    assert "pip install --upgrade qeval" in caught.value.hint
 
 
 def test_a_run_that_nobody_could_read_is_not_written() -> None:
@@ -152,6 +169,32 @@ def test_a_scored_result_without_its_items_is_refused(tmp_path: Path) -> None:
         check_run(run, tmp_path / "run.json")
     with pytest.raises(QevalError, match="an id that is no name of a directory"):
         check_run(replace(run, id="../r"), tmp_path / "run.json")
+
+
+def test_a_score_that_its_items_deny_is_refused_and_made_anew(tmp_path: Path) -> None:
+    place = RunDir(tmp_path / "r")
+    stored = place.add(*a_cell())
+    last_bit = replace(stored, score=np.nextafter(stored.score, 1.0))
+    lying = replace(stored, score=stored.score + 1e-6)
+    read = reader([(place, a_run(stored))])
+    assert len(read.samples(stored)) == len(place.samples(last_bit)) == stored.n
+    for reading in (place.samples, read.samples):
+        with pytest.raises(QevalError, match=r"holds items of 'arc_challenge' that score 0\.\d+, not 0\."):
+            reading(lying)
+    weighed = replace(a_cell()[1], value=np.array([-3.0, -1, -4, -1, -5]), weight=np.arange(1.0, 6))
+    assert len(place.samples(place.add(replace(stored, key="k2", score=-14 / 15), weighed, ()))) == stored.n
+    lie, samples, items = a_cell("k3")
+    place.add(replace(lie, score=0.99), samples, items)
+    assert place.whole("k1") is not None
+    assert place.whole("k3") is None
+
+
+def test_two_scores_of_one_task_are_refused(tmp_path: Path) -> None:
+    place = RunDir(tmp_path / "r")
+    stored = place.add(*a_cell())
+    check_run(a_run(stored), tmp_path / "run.json")
+    with pytest.raises(QevalError, match="has two scores of 'arc_challenge' of 'fp16'"):
+        check_run(a_run(stored, replace(stored, key="k2")), tmp_path / "run.json")
 
 
 @pytest.mark.parametrize("keep", [0, 1, 20, -1])
@@ -457,3 +500,20 @@ def test_a_cell_that_cannot_tell_its_texts_is_scored_anew_and_read_meanwhile(tmp
     assert Store(tmp_path).find("k1") == (place, new)
     assert RunDir(tmp_path / "r").samples(new).cluster.tolist() == ["0", "0", "0", "3", "3", "3"]
     assert [path.name for path in (place.path / "cells").iterdir()] == ["k1"]
+
+
+def test_a_damaged_cell_that_another_moved_away_first_is_made_all_the_same(
+    tmp_path: Path, monkeypatch
+) -> None:
+    run, read, items = make_run(2, n_items=5)
+    kept, [cell] = RunDir(tmp_path / "r"), run.results[0].cells[:1]
+    cell = kept.add(cell, read(cell), items(cell))
+
+    def moved(self: RunDir, key: str) -> None:
+        self._cell_dir(key).rename(tmp_path / "moved")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDir, "whole", moved)
+        kept.add(cell, read(cell), items(cell))
+    assert kept.whole(cell.key) == cell
+    assert [path.name for path in (tmp_path / "r" / "cells").iterdir()] == [cell.key]

@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 
 from qeval.base.records import Decision
 from qeval.base.rules import describe
-from qeval.base.text import visible
+from qeval.base.text import one_line
 from qeval.judge.formats import Format
 from qeval.judge.formats.cells import status_words
 from qeval.judge.gate import Outcome
@@ -30,7 +30,7 @@ def junit(outcome: Outcome) -> str:
         told = outcome.findings.get(variant)
         found = (f"By the margin of a report, which judges nothing here: {told}",) if told else ()
         said = (outcome.verdicts[variant], *found, *outcome.notes)
-        ET.SubElement(suite, "system-out").text = _xml("\n".join(said))
+        ET.SubElement(suite, "system-out").text = "\n".join(map(_xml, said))
     for attribute in ("tests", "failures", "errors"):
         root.set(attribute, str(sum(int(suite.get(attribute, "0")) for suite in root)))
     ET.indent(root)
@@ -69,8 +69,9 @@ def _unjudged(why: str) -> str:
 
 
 def _xml(text: str) -> str:
-    """Text with every character seen: those that XML 1.0 cannot hold at all are among them."""
-    return visible(text)
+    """Text on one line, which begins with what qeval says and not with what a name holds, every character
+    of it seen: those that XML 1.0 cannot hold at all are among them."""
+    return one_line(text)
 
 
 FORMAT = Format("junit", junit, "Write JUnit XML here.", _unjudged, "<testsuites")

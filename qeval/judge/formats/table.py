@@ -30,14 +30,19 @@ def table(outcome: Outcome, width: int | None = None, *, every: bool = False) ->
             f"{status}: {one_line(name)}" + _because(outcome, name)
             for name, status in outcome.verdicts.items()
         ],
-        *([chr(10).join(outcome.notes)] if outcome.notes else []),
+        *([chr(10).join(map(one_line, outcome.notes))] if outcome.notes else []),
     ]
     return "\n\n".join(parts)
 
 
 def _rows(outcome: Outcome, shown: Sequence[Decision], width: int | None) -> str:
     columns = [
-        Column(title, "left" if place < _NAMES or title == "verdict" else "right", goes, leads=place < _NAMES)
+        Column(
+            one_line(title),
+            "left" if place < _NAMES or title == "verdict" else "right",
+            goes,
+            leads=place < _NAMES,
+        )
         for place, (title, goes) in enumerate(zip(headers(outcome), _GOES, strict=True))
     ]
     return layout.table(columns, [[one_line(cell) for cell in cells(outcome, one)] for one in shown], width)

@@ -12,6 +12,7 @@ from qeval.base.records import Task
 from qeval.score.harness.catalogue import Catalogue, catalogue
 from qeval.score.harness.parsed import unreadable
 from qeval.score.harness.tame import code_from_source
+from qeval.score.once import refuse_twice
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,20 +39,8 @@ def expand(
     with code_from_source(tasks_dir), code_from_source(own):
         registry = _registry([task.name for task in tasks], known)
         leaves = [leaf for task in tasks for leaf in _leaves(task, registry)]
-    _once(leaves)
+    refuse_twice([leaf.task for leaf in leaves])
     return leaves
-
-
-def _once(leaves: Sequence[Leaf]) -> None:
-    seen: set[tuple[str, str, str]] = set()
-    for leaf in leaves:
-        key = (leaf.task.name, leaf.task.metric, leaf.task.filter)
-        if key in seen:
-            raise UsageError(
-                f"The task {leaf.task.name!r} is asked for twice.",
-                "Name it once, either on its own or through a group.",
-            )
-        seen.add(key)
 
 
 def _registry(names: Sequence[str], known: Catalogue) -> dict[str, Any]:
