@@ -11,6 +11,8 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 # Tests run in two processes of small models: more threads than cores would wait for one another.
 ONE_THREAD := OMP_NUM_THREADS=1
+# Hypothesis would import trio, which no test uses, for what may be registered with it.
+export HYPOTHESIS_NO_PLUGINS ?= 1
 # Each process that tests start would compile the project anew, and each session rewrite all tests.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -53,7 +55,7 @@ demo: install ## A true report about a small real model: fp16, bnb4 and gptq, on
 	@echo "Open file://$(CURDIR)/reports/demo.html"
 	@echo "To type qeval yourself:  . $(BIN)/activate"
 
-demo-fast: install ## The same without gptq, in about a minute
+demo-fast: install ## The same without gptq, in one to two minutes on two idle cores
 	@$(QEVAL) run --model demo --suite demo --schemes fp16,bnb4
 	@$(QEVAL) report -o reports/demo-fast.html
 	@echo "Open file://$(CURDIR)/reports/demo-fast.html"
@@ -102,7 +104,7 @@ verified-gpu: install ## The same with every test that wants a GPU
 fuzz: install ## Feed invented and damaged files to every reader for about a minute, others each time; CI runs it too
 	@$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 --dist worksteal -m fuzz --hypothesis-profile fuzz
 
-kills: install ## Kill the demo a hundred times and other commands ten times each, at random moments; an hour
+kills: install ## Kill the demo a hundred times and other commands ten times each, at random moments; half an hour or more
 	@$(ONE_THREAD) nice -n 19 $(BIN)/python -m pytest -q -s tests/run/test_kills.py
 
 test-fast: install ## The tests that need no torch, with 25 examples of each property: 20 to 25 s on two idle cores

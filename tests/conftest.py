@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import html
 import itertools
 import os
 import re
@@ -204,11 +205,15 @@ def _last_commit() -> str:
 
 
 @pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every chart is an empty picture: for tests of a page's words, which would take most of their time to
-    draw what they do not look at."""
-    empty = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9" viewBox="0 0 9 9"></svg>'
-    monkeypatch.setattr("qeval.report.charts.drawing._drawn", lambda _: empty)
+def undrawn():
+    """Every chart is what it was to be drawn from, in words: for tests of a page's words, which would take
+    most of their time to draw what they do not look at."""
+    picture = (
+        '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9" viewBox="0 0 9 9"><desc>{}</desc></svg>'
+    )
+    with pytest.MonkeyPatch.context() as patch:  # which stays where a test undoes its own
+        patch.setattr("qeval.report.charts.drawing._drawn", lambda spec: picture.format(html.escape(spec)))
+        yield
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import click
+import pytest
 
 from qeval.base.errors import QevalError
 from qeval.cli.main import main
@@ -187,7 +188,47 @@ def test_what_readme_counts_is_what_there_is() -> None:
     assert f"transformers models in {len(SCHEMES)} schemes" in readme
     [counted] = re.findall(r"the engine with (\d+) architectures of transformers", readme)
     assert f"**{counted} architectures count" in text_of(PAGES["docs/architectures.md"])
-    [faster] = re.findall(r"that is ([\d.]+ times) as fast as lm-eval's own engine", readme)
-    assert f"{faster} as fast compiled" in text_of(PAGES["benchmarks/RESULTS.md"])
     listed = set(re.findall(r"^\| `qeval ([a-z]+)` \|", readme, re.MULTILINE))
     assert listed == set(options()) - {""}
+
+
+FASTER = r"\*\*The verdict comes"
+MEASURED = {
+    r"scoring is ([\d.]+) times as fast as by lm-eval's own": r"\*\*([\d.]+) times as fast compiled",
+    r"with ([\d.]+) times its memory": r"suite was (14\.1) GiB against (37\.8) GiB",
+    r"share nothing, gain ([\d.]+) times": r"\| long texts \|.*\| ([\d.]+) \|\n",
+    r"`gate` were ([\d.]+) times as fast as lm-eval's own": rf"{FASTER} ([\d.]+) times sooner\.",
+    r"7B shape, (\d+) s against (\d+)": r"\*\*whole\*\* \| 73.0 \| 57.5 \| ([\d.]+) \| ([\d.]+) \|",
+    r"and (3\.\d) and (3\.\d) times with a model of 135 M": rf"{FASTER} (3\.\d) and (3\.\d) times sooner",
+    r"about three times as long, (\d+) s against": r"scoring takes about (\d+) s",
+    r"took ([\d.]+) to ([\d.]+) times as long on an H100": r"\| fp16 \| compiled .*\| (1\.00) \|[\s\S]*"
+    r"\| gptq \| eager .*\| (1\.03) \|",
+    r"and ([\d.]+) to ([\d.]+) times on an H200": r"\((1\.18)\), compiled 0.646 and 0.795 \((1\.23)\)",
+    r"took (\d+) s on two H200s": r"`fp16,bnb4` \| 2 \| (129\.\d)",
+    r"H200s and (\d+) s on one of another": r"`fp16,bnb4` \| 1 \| (269\.\d)",
+    r"sixteen variants (\d+), (\d+) and (\d+) s": r"\| 1 \| (468\.\d) [\s\S]*"
+    r"\| 2 \| (231\.\d) [\s\S]*\| 4 \| (109\.\d) ",
+    r"other work had most of the two cores, it took (\d+)": r"fidelity included \| (671) \|",
+    r"leaves GPTQ out, and took ([\d:]+) of a core": r"fp16 and bnb4 alone .*\| 243 \| (\d+) \|",
+    r"Quantising and scoring took ([\d:]+) minutes": r"fidelity included \| 671 \| (\d+) \|",
+}
+"""Figures of time and speed in README, and where they stand in the results."""
+
+
+@pytest.mark.parametrize("said", MEASURED)
+def test_a_figure_of_speed_in_readme_is_one_of_the_results(said: str) -> None:
+    """As it is there, or rounded; minutes there may be seconds, and a ratio may be of two figures."""
+    readme = " ".join(text_of(PAGES["README.md"]).split())
+    [found] = re.finditer(said, readme)
+    measured = list(re.finditer(MEASURED[said], text_of(PAGES["benchmarks/RESULTS.md"])))
+    assert measured, "the results say no such thing"
+    figures = [float(one) for one in measured[0].groups()]
+    told = set(found.groups())
+    if len(figures) == 2 and len(told) == 1:
+        figures = [figures[0] / figures[1]]
+    ways = [
+        {f"{one:.{digits}f}" for digits in range(3)}
+        | {f"{one / 60:.0f}", f"{one // 60:.0f}:{one % 60:02.0f}"}
+        for one in figures
+    ]
+    assert all(any(word in way for way in ways) for word in told), (told, figures)

@@ -415,9 +415,10 @@ def scripted(qeval, tmp_path: Path, monkeypatch):
     return qeval
 
 
-def test_golden_end_of_a_run(scripted, runs_dir: Path, tmp_path: Path, golden) -> None:
+def test_golden_end_of_a_run(scripted, runs_dir: Path, tmp_path: Path, golden, monkeypatch) -> None:
     schemes = f"fp16,bnb4,{STOPPED},{FAILED},{KILLED}"
     words = ("run", "--model", "toy", "--schemes", schemes, "--suite", "toy.toml", "--gate", "policy.toml")
+    monkeypatch.setattr("sys.argv", ["qeval", *words])
     ended = scripted(*words, code=1)
     [place] = runs_dir.glob("*/")
     said = _said(ended).replace(place.name, "RUN").replace(str(tmp_path), ".")

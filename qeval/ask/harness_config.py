@@ -9,6 +9,7 @@ from typing import Any
 
 from qeval.ask import model_args
 from qeval.ask.model_args import Asked
+from qeval.ask.suite_files import no_file, refuse_task
 from qeval.base import reading
 from qeval.base.errors import UsageError, did_you_mean
 from qeval.base.records import Suite, Task
@@ -83,6 +84,9 @@ def suite_of(path: Path) -> Suite:
 
     Raises UsageError where the file cannot be read, names no task or has a key that would not act.
     """
+    if not path.exists():
+        raise no_file(path)
+    refuse_task(path)
     table = _read(path)
     _check_keys(path, table)
     shots = _whole(path, "num_fewshot", table.get("num_fewshot"), 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,9 @@ import msgspec
 from msgspec import Meta
 
 from qeval.ask import harness_config
+from qeval.ask.suite_files import no_suite
 from qeval.base.errors import UsageError, did_you_mean
-from qeval.base.names import is_file_name
+from qeval.base.names import MACRO, is_file_name
 from qeval.base.places import tasks_dir
 from qeval.base.records import Kind, Suite, Task
 from qeval.base.sizes import FILE as SIZES
@@ -65,6 +67,7 @@ def load(name: str) -> Suite:
         return harness_config.suite_of(Path(name).expanduser())
     path, table = _table(name)
     _distinct([task.name for task in table.task], f"The suite {path}")
+    _check_average(table, path)
     return Suite(
         name=table.name or path.stem,
         tasks=tuple(Task(**msgspec.to_builtins(task)) for task in table.task),
@@ -91,7 +94,7 @@ def _table(name: str) -> tuple[Path, SuiteTable]:
     path = Path(name).expanduser() if name.endswith(".toml") else tasks_dir() / f"{name}.toml"
     known = name.endswith(".toml") or is_file_name(name)
     if not known or not path.is_file() or path == tasks_dir() / SIZES:
-        raise UsageError(f"There is no suite {name!r}.", did_you_mean(name, names()))
+        raise no_suite(name, names())
     return path, typed(read(path, "suite"), SuiteTable, f"The suite {path}")
 
 
@@ -99,6 +102,32 @@ def _distinct(task_names: Sequence[str], who: str) -> None:
     for name in task_names:
         if task_names.count(name) > 1:
             raise UsageError(f"{who} names the task {name!r} twice.", "Name it once.")
+
+
+def _check_average(table: SuiteTable, path: Path) -> None:
+    """Raises UsageError where the average names no row of the suite (a task, or the unweighted mean of a
+    group, which may be any of its tasks), or a perplexity, which has no mean with scores."""
+    rows = {row: task for task in table.task for row in (task.name, task.name + MACRO)}
+    _distinct(table.average, f"The average of the suite {path}")
+    for name in table.average:
+        if name not in rows:
+            hint = did_you_mean(name, [task.name for task in table.task])
+            raise UsageError(f"The suite {path}: average names no task {name!r}.", hint)
+        if _is_perplexity(rows[name]):
+            raise UsageError(
+                f"The suite {path}: average names {name!r}, a perplexity, which has no mean with scores.",
+                "Leave it out of average: it is compared on its own.",
+            )
+
+
+_PERPLEXITY = re.compile(r"perplexity|ppl\b|bits_per_byte")
+_DOCUMENTS = re.compile(r"wikitext|c4\b|pile_|paloma_|qeval_prose")
+"""How tasks of lm-eval and of qeval begin that have nothing but a perplexity, whatever is written of them."""
+
+
+def _is_perplexity(task: TaskTable) -> bool:
+    documents = not task.metric and _DOCUMENTS.match(task.name)
+    return task.kind == "perplexity" or bool(documents or _PERPLEXITY.search(task.metric))
 
 
 def from_tasks(text: str) -> Suite:

@@ -9,6 +9,8 @@ from pathlib import Path
 from qeval.base.errors import QevalError
 from qeval.base.records import Scheme
 
+MACRO = "_macro"
+"""What stands behind a group's name where the row is the unweighted mean of its members."""
 PATH = re.compile(r"[/~\\]|\.{1,2}[/\\]|\.{1,2}$|[A-Za-z]:[/\\]")
 """How a checkpoint begins that is a path, not a Hub id: colons in it are its own."""
 QUOTED = re.compile(r'"(?:[^"]|"")*"')

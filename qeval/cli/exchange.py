@@ -19,7 +19,9 @@ from qeval.cli.speech import say, width
 from qeval.exchange.columns import COLUMNS, NEEDED
 
 if TYPE_CHECKING:
+    from qeval.compare.evidence import Evidence
     from qeval.exchange.lm_eval.reading import Imported
+    from qeval.exchange.source import Said
     from qeval.store.runs import RunDir
 
 
@@ -237,8 +239,25 @@ def export(
             runs, runs_dir, baseline, allow_different_models=allow_different_models, redact=redact
         )
         told: list[str] = []
-        paths = write(evidence, read.samples, read.items, to, output, url=url, tell=told.append)
+        paths = write(
+            evidence, read.samples, read.items, to, output, url=url, tell=told.append, said=_said(evidence)
+        )
     for remark in told:
         say(remark, err=True)
     for path in paths:
         say(str(path))
+
+
+def _said(evidence: Evidence) -> dict[str, Said]:
+    """What a report says of each variant."""
+    from qeval.exchange.source import Said
+    from qeval.report.cautions import of_variant
+    from qeval.report.verdicts import verdict_of
+
+    found = {}
+    for result in evidence.run.results:
+        name = result.variant.name
+        verdict = verdict_of(result, evidence, ())
+        words = "" if verdict.status == "BASELINE" else f"{verdict.word}. {verdict.sentence}"
+        found[name] = Said(words, of_variant(evidence, name))
+    return found

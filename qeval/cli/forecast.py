@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from qeval.ask.fidelity import NOTHING, FidelityWish
 from qeval.base.errors import QevalError, UsageError
 from qeval.base.settings import Settings
+from qeval.base.waiting import briefly
 
 if TYPE_CHECKING:
-    from qeval.base.messages import Job
+    from qeval.base.messages import FidelityJob, Job
     from qeval.base.records import Suite, Variant
     from qeval.score.counting import Forecast, Told
 
@@ -85,15 +88,34 @@ def predict(
     price: float | None,
     verify: int,
     own: Path | None = None,
+    fidelity: FidelityWish = NOTHING,
 ) -> Prediction:
-    """What the variants would take. Raises QevalError where tokens cannot be counted."""
-    jobs = tuple(_job(variant, suite, settings, verify, own) for variant in variants)
+    """What the variants would take, the baseline first. Raises QevalError where tokens cannot be counted."""
+    beside = _beside(fidelity, variants[0])
+    jobs = tuple(_job(variant, suite, settings, verify, own, beside) for variant in variants)
     told = _counted(jobs, gpu, memory)
     disk = {job.variant.name: _disk(job) for job in jobs}
     return Prediction(told, disk, gpu, price)
 
 
-def _job(variant: Variant, suite: Suite, settings: Settings, verify: int, own: Path | None) -> Job:
+def _beside(wish: FidelityWish, baseline: Variant) -> FidelityJob | None:
+    """What is measured of fidelity, as the jobs of a run have it."""
+    from qeval.base.messages import FidelityJob
+    from qeval.store.inputs import LIMIT
+
+    if not wish.protocols:
+        return None
+    return FidelityJob(wish.protocols, wish.on_gpu, baseline.name, {}, wish.cache_limit or LIMIT)
+
+
+def _job(
+    variant: Variant,
+    suite: Suite,
+    settings: Settings,
+    verify: int,
+    own: Path | None,
+    beside: FidelityJob | None,
+) -> Job:
     from qeval.base.messages import Job
     from qeval.base.places import cache_dir, tasks_dir
 
@@ -110,6 +132,7 @@ def _job(variant: Variant, suite: Suite, settings: Settings, verify: int, own: P
         log="",
         verify=verify,
         own_tasks=str(own) if own else None,
+        fidelity=beside,
     )
 
 
@@ -120,7 +143,7 @@ def _counted(jobs: tuple[Job, ...], gpu: str, memory: int | None) -> Told:
     from qeval.score.counting import Asked, Told
 
     asked = msgspec.json.encode(Asked(jobs, gpu.lower(), memory))
-    done = subprocess.run(_WORKER, input=asked, capture_output=True, check=False)
+    done = subprocess.run(_WORKER, input=asked, capture_output=True, check=False, env=briefly(os.environ))
     if not done.stdout:
         last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["It said nothing."]
         raise QevalError(
@@ -188,7 +211,7 @@ def table(found: Prediction, width: int | None = None) -> str:
 
 def _before(one: Forecast) -> float:
     """Seconds before the first answer."""
-    later = ("scoring", "verifying", "storing", "costs")
+    later = ("scoring", "verifying", "storing", "costs", "fidelity")
     return sum(seconds for name, seconds in one.seconds.items() if name not in later)
 
 

@@ -267,6 +267,7 @@ def _time(
     measured: Evidence | None,
 ) -> Prediction | None:
     """What the variants would take, where that is asked for."""
+    from qeval.ask.fidelity import wish
     from qeval.ask.suites import documents_verified
     from qeval.cli import forecast
 
@@ -286,6 +287,12 @@ def _time(
         price=timed["price"],
         verify=0 if asked["tasks"] or measured else documents_verified(asked["suite"]),
         own=own_tasks.own_tasks(timed["tasks_dir"], chosen, None if asked["tasks"] else asked["suite"]),
+        fidelity=wish(
+            None,
+            None,
+            wanted["model"],
+            None if asked["tasks"] or asked["limit"] or measured else asked["suite"],
+        ),
     )
 
 

@@ -5,6 +5,7 @@ A command is any Click command in a module of this folder; a new one needs no li
 
 from __future__ import annotations
 
+import functools
 import importlib
 import io
 import os
@@ -199,9 +200,10 @@ def _remember(words: list[str], error: click.ClickException) -> None:
     withdraw(words, error)
 
 
-def _modules() -> list[str]:
+@functools.cache
+def _modules() -> tuple[str, ...]:
     """The other modules of this folder, by name."""
-    return [name for _, name, _ in pkgutil.iter_modules(cli.__path__) if name != "main"]
+    return tuple(name for _, name, _ in pkgutil.iter_modules(cli.__path__) if name != "main")
 
 
 def _commands(modules: Iterable[str]) -> dict[str, click.Command]:

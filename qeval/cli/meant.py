@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
 from qeval.cli.speech import say
+
+if TYPE_CHECKING:
+    from qeval.store.newest import Shown
 
 
 def meant(
@@ -30,11 +34,17 @@ def meant(
     found = newest.shown(Store(runs_dir), told=told)
     if found.passed_over:
         run = found.place.read()
-        say(
-            f"Note: {found.passed_over} This is the newest that has results: {run.id}, {begun(run.created)}.",
-            err=True,
-        )
+        told_of = f"This is the newest that has results: {run.id}, {begun(run.created)}."
+        say(f"Note: {found.passed_over} {told_of}{_only_shown(found)}", err=True)
     return (str(found.place.path),)
+
+
+def _only_shown(found: Shown) -> str:
+    """Why the older run is shown here and judged nowhere."""
+    if not found.remedy:
+        return ""
+    make = f"{found.remedy[0].lower()}{found.remedy[1:]}"
+    return f" It may be shown, not judged: for qeval gate, {make}, or name a run."
 
 
 def refuse_nowhere(ctx: click.Context, runs_dir: Path) -> None:

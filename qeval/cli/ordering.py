@@ -30,7 +30,7 @@ def ordered(ctx: click.Context, runs_dir: Path, words: Sequence[str], asked: dic
     from qeval.ask.order import order
     from qeval.cli.own_tasks import own_tasks
     from qeval.run.executors import slurm
-    from qeval.store.newest import not_begun
+    from qeval.store.newest import INTERRUPTED, not_begun
 
     try:
         folder = asked.pop("tasks_dir")
@@ -42,7 +42,7 @@ def ordered(ctx: click.Context, runs_dir: Path, words: Sequence[str], asked: dic
         _check_tasks(made, asked["suite"])
     except (QevalError, OSError, KeyboardInterrupt) as error:
         if not asked["dry_run"]:
-            why = error.message if isinstance(error, QevalError) else str(error) or "it was interrupted"
+            why = error.message if isinstance(error, QevalError) else str(error) or INTERRUPTED
             not_begun(runs_dir, asked["model"], why)
         raise
     return made

@@ -19,8 +19,10 @@ class Pace:
     def __init__(self, expected: Expected, now: float) -> None:
         self.scoring = sum(expected.seconds.get(name, 0.0) for name in ("scoring", "verifying", "storing"))
         self.whole, self.told = sum(expected.seconds.values()), now
+        self.after = expected.seconds.get("fidelity", 0.0)
         self.tasks = expected.tasks
         self.began: float | None = None
+        self.answered: float | None = None  # when all was; what follows says nothing of its scoring's pace
 
     def share(self, asked: Sequence[tuple[str, int]], done: int) -> float:
         """The share of all work that the first `done` requests of those `asked`, by task, are."""
@@ -35,13 +37,17 @@ class Pace:
         """Seconds to its end where such a share of its work is done; `others` is how many times as long as
         predicted the scoring of other variants takes, which counts until there is a pace of its own."""
         if self.began is None or not share:
-            return max(self.whole - (now - self.told), self.scoring) + (others - 1) * self.scoring
-        return max(0.0, self.slower(now, share, others) * self.scoring - (now - self.began))
+            least = self.scoring + self.after
+            return max(self.whole - (now - self.told), least) + (others - 1) * least
+        slower = self.slower(now, share, others)
+        return max(0.0, slower * (self.scoring + self.after) - (now - self.began))
 
     def slower(self, now: float, share: float, others: float = 1.0) -> float:
         """How many times as long as predicted its scoring takes: as the others', then by its own pace."""
         if self.began is None or not share or not self.scoring:
             return others
+        if share >= 1:
+            self.answered = now = now if self.answered is None else self.answered
         weight = min(1.0, _TRUSTED * share)
         return (1 - weight) * others + weight * (now - self.began) / share / self.scoring
 
@@ -110,7 +116,10 @@ class Total:
         if self.paces:
             known = [self.left_of(name) or 0.0 for name in self.paces]
             ahead = self.variants - len(self.paces) - len(self.over - set(self.paces))
-            usual = sum(pace.whole + (self.usually() - 1) * pace.scoring for pace in self.paces.values())
+            usual = sum(
+                pace.whole + (self.usually() - 1) * (pace.scoring + pace.after)
+                for pace in self.paces.values()
+            )
             usual /= len(self.paces)
             at_once = len(set(self.paces) - self.over)
             return (sum(known) + usual * max(0, ahead)) / max(1, at_once)

@@ -123,9 +123,13 @@ LISTS: dict[str, Callable[[Path], list[Entry]]] = {"schemes": _schemes, "suites"
 def list_(ctx: click.Context, /, what: str, runs_dir: Path, as_json: bool) -> None:
     """List the schemes, the suites or the runs."""
     from qeval.cli.meant import refuse_nowhere
+    from qeval.store import newest
+    from qeval.store.runs import Store
 
     refuse_nowhere(ctx, runs_dir)
     rows = LISTS[what](runs_dir)
+    if what == "runs" and (refused := newest.refused(Store(runs_dir))):
+        say(f"Note: {refused}", err=True)
     if as_json:
         print_json(rows)
     else:

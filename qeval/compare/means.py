@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qeval.base.names import MACRO
 from qeval.compare.pairs import UNPAIRED, Pairs, Values
-from qeval.compare.rows import MACRO, Row
+from qeval.compare.rows import Row
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

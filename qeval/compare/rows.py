@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from qeval.base.errors import UsageError, did_you_mean
+from qeval.base.names import MACRO
 from qeval.base.records import Cell, Kind, Level, Result, Run, Task
 
 AVERAGE = "average"
-MACRO = "_macro"
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from qeval.exchange.source import Source
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from qeval.exchange.source import File
+    from qeval.exchange.source import File, Said
 
 EXPORTS: Mapping[str, Callable[[Source], Iterator[File]]] = {
     "lm-eval": to_lm_eval,
@@ -46,10 +46,11 @@ def export(
     *,
     url: str = "",
     tell: Callable[[str], None] = lambda _: None,
+    said: Mapping[str, Said] | None = None,
 ) -> tuple[Path, ...]:
     """Write a run in the form `to` (a key of `EXPORTS`) below the directory `out`; returns the files.
 
-    `out` is made where only it itself is missing. `url` and `tell` are those of `Source`.
+    `out` is made where only it itself is missing. `url`, `tell` and `said` are those of `Source`.
 
     Raises:
         UsageError: there is no such form.
@@ -63,7 +64,7 @@ def export(
             f"Nothing was scored in {evidence.run.id}, so there is nothing to export.",
             next_steps.unfinished(evidence.run) or "Make the run again.",
         )
-    files = list(make(Source(evidence, read, read_items, url, tell)))
+    files = list(make(Source(evidence, read, read_items, url, tell, said or {})))
     return tuple(_put(out, name, content) for name, content in files)
 
 

@@ -18,9 +18,10 @@ from qeval.base.names import file_name
 from qeval.base.records import Cell, Provenance, Result, Run, Scheme, Suite, Task, Variant
 from qeval.base.sizes import size_of
 from qeval.base.tables import read, typed
+from qeval.exchange.agreeing import check_average, check_metrics, of_model
 from qeval.exchange.choosing import chosen_baseline
 from qeval.exchange.columns import COLUMNS, NEEDED, PERCENT, grouped, plain
-from qeval.exchange.units import Published, is_perplexity, stored
+from qeval.exchange.units import Published, is_perplexity, rises, stored
 from qeval.store.checking import PUBLISHED
 
 
@@ -69,18 +70,20 @@ def import_scores(
     models; `model` chooses one.
 
     Raises UsageError for a wrong or missing column, a number out of range, a metric on another scale, a
-    variant or task said twice, an unknown baseline or none, or several models where none is chosen.
+    number of right answers of a metric of which less is better, a variant or task said twice, an unknown
+    baseline or none, several models where none is chosen, and for what `qeval.exchange.agreeing` refuses.
     """
     head, raw = _score_rows(path)
     head, rows = {**head, "percent": percent or bool(head.get("percent"))}, [plain(row) for row in raw]
     checked = [_score(row, head, f"{path}, score {at}") for at, row in enumerate(rows, 1)]
     _refuse_fractions(rows, head, path)
-    checked = _of_model(checked, model, path)
+    checked = list(of_model(checked, model, path))
     seen: set[tuple[str, str]] = set()
     for row in checked:
         if (row["variant"], row["task"]) in seen:
             raise UsageError(f"{path} says {row['variant']} on {row['task']} twice.", "Keep one of them.")
         seen.add((row["variant"], row["task"]))
+    check_metrics(checked, path)
     names = list(dict.fromkeys(row["variant"] for row in checked))
     chosen = chosen_baseline(names, baseline or _marked(head, checked, path), str(path))
     return _scores_run(path, head, checked, chosen)
@@ -185,10 +188,16 @@ def _score(row: Mapping[str, Any], head: Mapping[str, Any], where: str) -> dict[
     whole = size_of(found["task"])
     if whole is not None and found["n"] < whole:
         found.setdefault("n_available", whole)
-    rises, percent = _yes_or_no("higher_is_better", row, where), bool(head.get("percent") or row.get(PERCENT))
+    percent = bool(head.get("percent") or row.get(PERCENT))
     if PERCENT in row and is_perplexity(found["metric"]):
         raise UsageError(f"{where}: a {found['metric']} is not in per cent.", "Leave the sign out.")
-    published = Published(found["metric"], _fraction(found, percent), found["n"], rises, where)
+    told = _yes_or_no("higher_is_better", row, where)
+    published = Published(found["metric"], _fraction(found, percent), found["n"], told, where)
+    if "right" in found and not rises(published):
+        raise UsageError(
+            f"{where} counts right answers, of which more is better, and less {found['metric']} is better.",
+            "Write the value itself in a column `score`; or leave `metric` out, and it is the accuracy.",
+        )
     kept = asdict(stored(published, _error(found, percent)))
     found.pop("stderr", None)
     return found | {name: value for name, value in kept.items() if value is not None}
@@ -259,24 +268,6 @@ def _error(row: Mapping[str, Any], percent: bool) -> float | None:
     return float(row["stderr"]) / (100 if in_percent else 1)
 
 
-def _of_model(rows: list[dict[str, Any]], model: str | None, path: Path) -> list[dict[str, Any]]:
-    models = list(dict.fromkeys(row["model"] for row in rows))
-    if model is None:
-        if len(models) > 1:
-            raise UsageError(
-                f"{path} has scores of {len(models)} models: {', '.join(models)}.", "Choose one with --model."
-            )
-        return rows
-    if not any(models):
-        raise UsageError(
-            f"{path} does not say which model its scores are from.",
-            "Add a column `model` to it, or leave out --model.",
-        )
-    if model not in models:
-        raise UsageError(f"{path} has no scores of {model!r}.", did_you_mean(model, models))
-    return [row for row in rows if row["model"] == model]
-
-
 def _scores_run(path: Path, head: Mapping[str, Any], rows: Sequence[dict[str, Any]], baseline: str) -> Run:
     cells: dict[str, list[Cell]] = {}
     for row in rows:
@@ -297,9 +288,7 @@ def _scores_run(path: Path, head: Mapping[str, Any], rows: Sequence[dict[str, An
     )
     tasks = {cell.task.name: cell.task for some in cells.values() for cell in some}
     average = tuple(str(name) for name in head.get("average", ()))
-    lacking = [name for name in average if name not in tasks]
-    if lacking:
-        raise UsageError(f"{path}: average names no task {lacking[0]!r}.", did_you_mean(lacking[0], tasks))
+    check_average(average, rows, path)
     name = str(head.get("name") or path.stem)
     return Run(
         id=f"{file_name(name)}-{digest([_as_it_was(row) for row in rows], spaced=True)[:8]}",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from qeval.base import numbers
@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Said:
+    """What a report says of a variant: its verdict in a sentence or two, "" of the baseline, and what must be
+    known before its numbers are trusted."""
+
+    verdict: str = ""
+    cautions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Source:
     """Everything that an export is made from."""
 
@@ -29,6 +38,8 @@ class Source:
     """Where the run can be seen, for those who ask where a number is from; "" where nobody said."""
     tell: Callable[[str], None] = lambda _: None
     """Takes sentences for the person who exports, on what is left out."""
+    said: Mapping[str, Said] = field(default_factory=dict)
+    """What a report says, by variant."""
 
     @property
     def run(self) -> Run:

@@ -45,11 +45,10 @@ def is_perplexity(metric: str) -> bool:
     return "perplexity" in metric.lower() or "ppl" in words or metric.lower() in _BITS
 
 
-def stored(found: Published, stderr: float | None = None) -> Stored:
-    """What is kept of a number and its standard error.
+def rises(found: Published) -> bool:
+    """Whether more of a published number is better.
 
-    Raises UsageError where its metric and `rises` contradict each other or neither says whether more is
-    better, or it is on a scale that is not compared.
+    Raises UsageError where its metric and `rises` contradict each other, or neither says it.
     """
     falls = less_is_better(found.metric) or is_perplexity(found.metric)
     told = has_a_direction(found.metric) or is_perplexity(found.metric)
@@ -65,6 +64,16 @@ def stored(found: Published, stderr: float | None = None) -> Stored:
             f"{found.where}: nothing says whether more {found.metric} is better, or less.",
             "Add a column higher_is_better with true or false.",
         )
+    return not (falls or found.rises is False)
+
+
+def stored(found: Published, stderr: float | None = None) -> Stored:
+    """What is kept of a number and its standard error.
+
+    Raises UsageError where nothing tells whether more is better (see `rises`), or it is on a scale that is
+    not compared.
+    """
+    falls = not rises(found)
     if is_perplexity(found.metric):
         return _perplexity(found, stderr)
     if found.score > 1:
@@ -74,7 +83,6 @@ def stored(found: Published, stderr: float | None = None) -> Stored:
             "If it is in per cent, write it as 65.2%, or say so of the whole table with --percent. What is "
             "on another scale cannot be compared: leave it out.",
         )
-    falls = falls or found.rises is False
     score = 1 - found.score if falls else found.score
     return Stored(f"1 - {found.metric}" if falls else found.metric, score, "accuracy", _worth(found, stderr))
 

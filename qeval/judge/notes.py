@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from qeval.base.rules import allowed_words, describe
 from qeval.compare import noise, stats, wording
 from qeval.compare.evidence import Evidence
 from qeval.compare.pairs import UNPAIRED
+from qeval.compare.rows import summary_rows
 from qeval.judge import fidelity, floor
 from qeval.judge.doubt import Doubt
 from qeval.judge.matching import concerns, is_named, matches_some, only_perplexities
@@ -45,7 +46,7 @@ def notes(
         *_toothless(decisions, evidence.titles),
         *_other_prompts(evidence),
         *_quantised_baseline(evidence),
-        *_no_better_than_guessing(evidence, decisions),
+        *_no_better_than_guessing(evidence, {one.task for one in decisions}),
         *_few_documents(decisions, evidence.titles),
         *_improbable(evidence),
         *_repeating(evidence),
@@ -54,6 +55,13 @@ def notes(
         *floor.of_gate(decisions, evidence),
         *_warnings(evidence),
     )
+    return tuple(dict.fromkeys(found))
+
+
+def of_baseline(evidence: Evidence) -> tuple[str, ...]:
+    """What makes the baseline a poor one to be compared with: it is quantised, or guesses."""
+    rows = {row.id for row in summary_rows(evidence.rows)}
+    found = (*_quantised_baseline(evidence), *_no_better_than_guessing(evidence, rows))
     return tuple(dict.fromkeys(found))
 
 
@@ -165,9 +173,8 @@ def _quantised_baseline(evidence: Evidence) -> Iterator[str]:
         yield f"The baseline, {name}, is itself quantised: what it lost is seen in no variant."
 
 
-def _no_better_than_guessing(evidence: Evidence, decisions: Sequence[Decision]) -> Iterator[str]:
-    """Tasks on which the baseline's score may be that of guessing: little can be lost there."""
-    judged = {one.task for one in decisions}
+def _no_better_than_guessing(evidence: Evidence, judged: Collection[str]) -> Iterator[str]:
+    """Rows on which the baseline's score may be that of guessing: little can be lost there."""
     for one in evidence.comparisons:
         chance, name = one.chance, evidence.titles.get(one.task, one.task)
         if one.task not in judged or one.kind != "accuracy" or not chance or one.level == "subtask":

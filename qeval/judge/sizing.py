@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from qeval.base.errors import UsageError
+from qeval.base.names import MACRO
 from qeval.base.records import Run, Suite, Task
 from qeval.base.sizes import DEMO_SIZES, MMLU_SUBJECTS, TASK_SIZES, TASK_TEXTS, Shared
 from qeval.compare import stats
 from qeval.compare.evidence import Evidence
 from qeval.compare.interval import interval
 from qeval.compare.pairs import Pairs
-from qeval.compare.rows import AVERAGE, MACRO, Group, Row, groups_of, make_rows
+from qeval.compare.rows import AVERAGE, Group, Row, groups_of, make_rows
 
 _MORE = 1 + 1e-9
 

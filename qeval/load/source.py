@@ -12,6 +12,7 @@ from typing import Any
 
 from qeval.base import contents, reading
 from qeval.base.errors import QevalError, did_you_mean
+from qeval.base.nearby import nearest
 
 DEMO = "demo"
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
@@ -194,10 +195,20 @@ def _no_such_model(model: str) -> QevalError:
     )
 
 
+def _beside(model: str) -> str:
+    """The directory of a model whose path is nearly this one, as it is typed; "" where there is none."""
+    path = Path(model).expanduser()
+    found = nearest(path, lambda one: any((one / name).is_file() for name in CONFIGS))
+    return "" if found is None else f"{'' if found.is_absolute() else './'}{found}"
+
+
 def _meant(model: str) -> str:
-    """Whether one of the models that are no Hub id is meant, or nearly named; "" where none is."""
+    """Whether a directory or one of the models that are no Hub id is meant, or nearly named; "" where none
+    is."""
     from difflib import get_close_matches  # takes 10 ms, and is needed only before an error
 
+    if beside := _beside(model):
+        return f"Did you mean {beside}?"
     own, word = (DEMO, "toy"), model.lower()
     near = [] if "/" in word else get_close_matches(word, own, n=1, cutoff=_ALIKE)
     return did_you_mean(near[0], own) if near else ""
@@ -245,8 +256,10 @@ def _cached_commit(model: str, revision: str | None) -> str:
         return Path(found[0]).parent.name
     at = f" at revision {revision}" if revision else ""
     variable = offline_by()
+    beside = _beside(model)
+    where = f"neither a directory here (did you mean {beside}?) nor" if beside else "not"
     raise QevalError(
-        f"{model}{at} is not in the local cache, and"
+        f"{model}{at} is {where} in the local cache, and"
         f" {f'{variable} is set' if variable else 'the Hub cannot be reached'}.",
         _meant(model)
         or f"{f'Unset {variable}' if variable else 'Check the network'}, or fetch it where there is a network"

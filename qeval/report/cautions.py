@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qeval.base import numbers
 from qeval.base.names import short
@@ -12,6 +12,7 @@ from qeval.compare import noise, spread
 from qeval.compare.evidence import Evidence
 from qeval.compare.margin import listed
 from qeval.compare.rows import result_of, same_model, weights_of
+from qeval.judge.notes import of_baseline
 from qeval.report import scorers
 from qeval.report.facts import OWN
 
@@ -53,6 +54,24 @@ def cautions(evidence: Evidence) -> Cautions:
     ]
     more = tuple(dict.fromkeys([*moves, *made]))
     return Cautions(tuple(dict.fromkeys(first)), more, _label(len(more), bool(moves), bool(made)))
+
+
+def of_variant(evidence: Evidence, name: str) -> tuple[str, ...]:
+    """Those that concern one variant or the baseline that it is compared with, as where only that one is
+    shown."""
+    kept = tuple(
+        result for result in evidence.run.results if result.variant.name in (name, evidence.run.baseline)
+    )
+    part = replace(
+        evidence,
+        run=replace(evidence.run, results=kept),
+        pairs={place: pairs for place, pairs in evidence.pairs.items() if place[0] == name},
+        seeds={variant: made for variant, made in evidence.seeds.items() if variant == name},
+        _compared={},
+    )
+    alone = {_alone(part.run)} if len(evidence.run.results) > 1 else set()
+    told = (*cautions(part).every, *of_baseline(part))
+    return tuple(one for one in dict.fromkeys(told) if one not in alone)
 
 
 def _label(number: int, moves: bool, made: bool) -> str:

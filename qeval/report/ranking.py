@@ -25,8 +25,8 @@ BEST_FIRST = (
     *("WORSE", "FAIL", "NONE", "BROKEN"),
 )
 ORDER = ("verdict", "proved loss")
-"""What variants are ordered by, before Δ: of two with one verdict, the one without a proved loss ships first,
-though it may be the other whose Δ, not known as surely, looks better."""
+"""What variants are ordered by, before Δ: of two with one verdict, the one without a proved loss that may be
+as large as the margin ships first, though it may be the other whose Δ, not known as surely, looks better."""
 _FAR = 4
 """How many times as far as the middle variant, and the margin, the axis goes: one ruined variant hides no
 other."""
@@ -57,7 +57,7 @@ class Entry:
     says why its verdict is so, `sums_up` is the finding that sums it up by the margin, and `by` its
     difference where it is on another row; `ratio` is that of the first perplexity, `ratio_of` the finding
     on it. `fixed` are the cells of the columns that no reference changes, `losses` the ids of the rows on
-    which a loss is proved."""
+    which a loss is proved, and `may_exceed` whether one of these may be as large as the margin."""
 
     variant: str
     verdict: Verdict
@@ -73,6 +73,7 @@ class Entry:
     span: Span | None = None
     fixed: tuple[str, ...] = ()
     losses: tuple[str, ...] = ()
+    may_exceed: bool = False
 
     @property
     def short(self) -> str:
@@ -152,7 +153,7 @@ def _rank(entry: Entry) -> tuple[int, bool, bool, float]:
     """By what ORDER names, then by Δ; of one verdict, those that lack a task or that Δ stand last."""
     delta = entry.finding.comparison.delta if entry.finding else -math.inf
     lacks = entry.finding is None or bool(entry.sums_up and entry.sums_up.missing)
-    return BEST_FIRST.index(entry.verdict.status), lacks, bool(entry.losses), -delta
+    return BEST_FIRST.index(entry.verdict.status), lacks, entry.may_exceed, -delta
 
 
 def _entry(
@@ -167,6 +168,7 @@ def _entry(
     found = _on(evidence, decisions, name, first)
     ratio = _on(evidence, decisions, name, ratio_of)
     sums_up = evidence.finding(name)
+    lost = _lost(evidence, name)
     return Entry(
         variant=name,
         verdict=(verdict := verdict_of(result, evidence, decisions)),
@@ -180,13 +182,14 @@ def _entry(
         sums_up=sums_up,
         ratio_of=ratio,
         fixed=tuple(cells.get(name, numbers.NONE) for cells in columns),
-        losses=_losses(evidence, name),
+        losses=tuple(row for row, _ in lost),
+        may_exceed=any(one.status != "MEASURABLE" for _, one in lost),
     )
 
 
-def _losses(evidence: Evidence, variant: str) -> tuple[str, ...]:
+def _lost(evidence: Evidence, variant: str) -> list[tuple[str, Finding]]:
     """The rows on which a loss is proved, however small, in their order."""
-    return tuple(row for (name, row), one in evidence.findings.items() if name == variant and one.claim < 0)
+    return [(row, one) for (name, row), one in evidence.findings.items() if name == variant and one.claim < 0]
 
 
 def _because(verdict: Verdict, sums_up: Finding | None, *, judged: bool) -> str:

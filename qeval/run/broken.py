@@ -32,6 +32,10 @@ class Broken:
         """Whether the GPU of a seat gave up under a variant."""
         return variant in self._under.get(seat.number, ())
 
+    def times(self, seat: Seat) -> int:
+        """Under how many variants the GPU of a seat gave up."""
+        return len(self._under.get(seat.number, ()))
+
     def shuns(self, variant: str, seat: Seat) -> bool:
         """Whether a variant waits for another GPU than that of a seat, which gave up under it."""
         return self.under(variant, seat) and any(variant not in found for found in self._others(seat))

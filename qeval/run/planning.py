@@ -22,6 +22,8 @@ from qeval.store.shards import forget_tries
 from qeval.store.work import PLAN_FILE, Part, Plan, Work
 
 Listener = Callable[[Variant, Event], None]
+_UNSEEN_LOOKS = 120
+"""How often a result is looked for that a worker says it has kept: NFS may show a new file a minute late."""
 
 
 def plan(order: Order, run: Run, jobs: Sequence[Job], place: RunDir) -> None:
@@ -103,6 +105,12 @@ class Followed:
                 self._tell_end(variant, result)
         return left
 
+    def kept(self, left: Sequence[str]) -> bool:
+        """Whether a worker kept a result of these that is not seen here."""
+        work = Work(self.place.work)
+        planned = work.plan()
+        return planned is not None and not work.holders.kept(planned.mark).isdisjoint(left)
+
     def _tell_progress(self, work: Work, variant: Variant) -> None:
         leader = holder_of(work.holders, work.lead(variant.name))
         if leader is None or not leader.total:
@@ -140,12 +148,15 @@ def followed(
     """
     work = Work(place.work)
     following = Followed(run, place, order.cost, listen)
+    unseen = _UNSEEN_LOOKS
     while True:
         coming = alive() if alive else order.wait
         at_work = bool(work.holders.at_work())
         left = following.look()
         if not at_work and not (left and coming):
-            break
+            if not unseen or not following.kept(left):
+                break
+            unseen -= 1
         time.sleep(LOOK_SECONDS)
     for result in following.run.results:
         if result.status == "partial":

@@ -124,6 +124,11 @@ class Pool:
         finally:
             self._stop()
 
+    @property
+    def best(self) -> Seat | None:
+        """A seat that is free, rather one whose GPU never gave up; None where all are lost."""
+        return min(self.free, key=lambda seat: (self.broken.times(seat), seat.number), default=None)
+
     def _tell(self) -> None:
         """Take one message, if there is one soon."""
         try:

@@ -161,15 +161,16 @@ def _at_work(
         run = planning.followed(order, run, place, listen, hands.alive)
     else:
         planning.withdraw(run, place)
-        run = _all_scored(order, run, jobs, place, hands)
+        run, seat = _all_scored(order, run, jobs, place, hands)
         planning.forget(place)
+        seated = partial(seat.seated, threads=seats.threads(order, run))
     _forget_shards(run, place)
     for variant in order.variants:
         if why := nothing_to_repeat(order, refused).get(variant.name):
             listen(variant, Note(f"Nothing to repeat: {why}."))
     for repeat in more:
         run = _repeated(order, run, repeat, context, place, listen, seated)
-    fidelity.measure(order, run, place, jobs, listen)
+    fidelity.measure(order, run, place, [seated(job) for job in jobs], listen)
     store.mark_newest(place.path.name)
     return place
 
@@ -184,19 +185,25 @@ def _scored(order: Order, run: Run, job: Job, place: RunDir, listen: Listener) -
     return run
 
 
-def _all_scored(order: Order, run: Run, jobs: Sequence[Job], place: RunDir, hands: _Hands) -> Run:
-    """The run with all variants' results: one after the other, or by several workers at once."""
+def _all_scored(
+    order: Order, run: Run, jobs: Sequence[Job], place: RunDir, hands: _Hands
+) -> tuple[Run, Seat]:
+    """The run with all variants' results, one after the other, or by several workers at once; and a seat for
+    what comes after."""
     for job in jobs:
         forget_tries(place.shards(job.variant.name))
     if len(hands.seats) > 1 or order.executor in CLUSTERS:
         return _scored_at_once(order, run, jobs, place, hands)
     for job in jobs:
         run = _scored(order, run, job, place, hands.listen)
-    return run
+    return run, hands.seats[0]
 
 
-def _scored_at_once(order: Order, run: Run, jobs: Sequence[Job], place: RunDir, hands: _Hands) -> Run:
-    """The run with all variants' results, scored by several workers where they are not settled."""
+def _scored_at_once(
+    order: Order, run: Run, jobs: Sequence[Job], place: RunDir, hands: _Hands
+) -> tuple[Run, Seat]:
+    """The run with all variants' results, scored by several workers where they are not settled; and a seat
+    whose device was not lost meanwhile, if there is one."""
 
     def hear(job: Job, event: Event) -> None:
         nonlocal run
@@ -213,13 +220,14 @@ def _scored_at_once(order: Order, run: Run, jobs: Sequence[Job], place: RunDir, 
     todo = [job for job in jobs if not _settled(order, run, job, place, hands.listen)]
     work = pool.Hands(EXECUTORS[order.executor], end_of(order.executor), hands.prepare, hear, done)
     gated = order.policy is not None and bool(todo) and todo[0].variant.name == order.baseline
+    workers = pool.Pool(todo, hands.seats, work, gated=gated, helps=order.shared_store)
     try:
-        pool.Pool(todo, hands.seats, work, gated=gated, helps=order.shared_store).work()
+        workers.work()
     except KeyboardInterrupt:
         place.write(run)
         raise
     _forget_shards(run, place)
-    return run
+    return run, workers.best or hands.seats[0]
 
 
 def _turn(order: Order, workers: int, variant: Variant) -> tuple[bool, bool]:

@@ -43,6 +43,7 @@ def work(place: RunDir, listen: Listener, seconds: float = SECONDS, device: str 
     seat = _seat(plan, device)
     taker = Taker(place, plan, seat, listen, seconds)
     with beating(taker.work.holders, seconds) as one:  # it is at work between two leases too
+        taker.beat = one
         while left := taker.left():
             if not (taker.lead(left) or taker.help(left)):
                 time.sleep(LOOK_SECONDS)
@@ -141,6 +142,7 @@ class Taker:
         self.place, self.plan, self.seat = place, plan, seat
         self.listen, self.seconds = listen, seconds
         self.work = Work(place.work)
+        self.beat: Beating | None = None
         self.exhausted: set[str] = set()  # leaders of whom nothing is left that nobody is at
         self.deaths: Counter[str] = Counter()  # of helpers here, by their leaders
         self.idle_deaths: Counter[str] = Counter()  # of those that had answered nothing
@@ -178,6 +180,9 @@ class Taker:
 
     def _keep(self, result: Result) -> None:
         self.work.keep(result, self.plan.mark)
+        if self.beat is not None:
+            kept = (self.plan.mark, result.variant.name)
+            self.beat.tell(kept=(*self.beat.holder.kept, kept))
         self._result(result.variant.name)
 
     def lead(self, left: list[Part]) -> bool:

@@ -17,6 +17,7 @@ from qeval.load.device import resolve_device
 from qeval.load.placement import Room, place, sizes_of
 from qeval.score import forecast, prospect
 from qeval.score.counts import counted
+from qeval.score.fidelity import prospect as fidelity
 from qeval.score.forecast import Phases
 from qeval.score.inputs import questions
 from qeval.score.packing import decide, packing_of
@@ -88,6 +89,8 @@ def _forecast(job: Job, asked: Asked, *, first: bool) -> tuple[Forecast, str]:
     rest = prospect.after_questions(
         job, work, model, speed, packing, leaves, first=first, elsewhere=elsewhere
     )
+    if beside := fidelity.expected(job, model, speed):
+        rest["fidelity"] = beside
     rows = {name: forecast.scoring(row, model, speed, packing) for name, row in work.rows.items()}
     whole = forecast.whole(work, leaves, speed, rest, first=first)
     items = {part.task.name: part.n_available for part in prepared}

@@ -83,7 +83,8 @@ def _first(config: Mapping[str, Any], names: tuple[str, ...]) -> int:
 class Speed:
     """What a device and its host do in a second, and what they take once. `flops` is the engine's rate with
     its body `compiled` and as it is; `plain` that of batches one after the other; operations of `attention`
-    and of the `head` take so many times as long. A pass reads weights of `reading` bytes in a second.
+    and of the `head` take so many times as long. A pass reads weights of `reading` bytes in a second, and
+    fidelity does so many operations of heads whose logits are `compared`.
     Seconds: `imports` and `further` of a first and a further worker, `within` of what a further one imports
     while it reads its questions, `opening` of loading beside reading `bytes_` a second, `check`
     and `compiling` the first time and later, `row` of lm-eval for each row that it verifies, `layer` of
@@ -108,6 +109,7 @@ class Speed:
     slow: float = 1.0
     head: float = 1.0
     reading: float = inf
+    compared: float = inf
     within: float = 0.0
 
     def seconds(self, model: Shape, work: Work, rate: float) -> float:
@@ -188,6 +190,7 @@ def of_cpu(parts: Parts, imports: float, free: float = 1.0, *, further: float | 
         slow=1 / free,
         head=parts.body / parts.head,
         reading=parts.reading * free,
+        compared=parts.compared * free,
         within=imports - further,
     )
 

@@ -22,18 +22,22 @@ WIDEST, MOST_WORDS = 2048, 8192
 second must do, and a product of larger ones is no faster."""
 FEW, READ_BYTES = 16, 2**27
 """The tokens of a short pass, and the weights that one reads to tell how fast: more than a core's caches."""
+SOME = 64
+"""The positions whose logits are compared at a time, nearly as many as fidelity takes."""
 LEAST_ROUNDS = 3
 
 
 @dataclass(frozen=True)
 class Parts:
     """What a CPU does in a second of each part of a model: operations of the `body`'s products, with what is
-    done between them, of `attention` by tiles, and of the `head`'s products, normalised; `reading`: bytes of
-    weights in a pass of so few tokens that it waits for nothing else."""
+    done between them, of `attention` by tiles, of the `head`'s products, normalised, and of those of two
+    heads whose logits are `compared`; `reading`: bytes of weights in a pass of so few tokens that it waits
+    for nothing else."""
 
     body: float
     attention: float
     head: float
+    compared: float
     reading: float
 
 
@@ -58,14 +62,16 @@ def parts(width: int, inner: int, heads: int, groups: int, vocabulary: int, dtyp
     attend, attending = _attention(some, max(1, some * groups // heads), size, kind)
     linear = torch.nn.functional.linear
     with torch.no_grad():
-        across, wider, back, between, attended, headed, read = _fastest(
+        across, wider, back, between, attended, headed, beside, read = _fastest(
             lambda: linear(given, square),
             lambda: linear(given, up),
             lambda: linear(middle, down),
             lambda: _between(given, middle),
             attend,
             lambda: _chosen(linear(given, many[:words])),
+            lambda: _beside(linear(given[:SOME], many[:words]), linear(given[:SOME], many[:words])),
             lambda: linear(few, many),
+            threads=torch.get_num_threads(),
         )
     crosses = 2 + 2 * groups / heads
     products = 2.0 * ROWS_CPU * wide * (crosses * wide + 3 * deep)
@@ -73,21 +79,25 @@ def parts(width: int, inner: int, heads: int, groups: int, vocabulary: int, dtyp
         body=products / (crosses * across + 2 * wider + back + between),
         attention=attending / attended,
         head=2.0 * ROWS_CPU * wide * min(words, len(many)) / headed,
+        compared=4.0 * SOME * wide * min(words, len(many)) / beside,
         reading=many.nbytes / read,
     )
 
 
-def _fastest(*ways: Way) -> list[float]:
-    """The seconds of each way, the fastest of some turns."""
-    found = [float("inf")] * len(ways)
+def _fastest(*ways: Way, threads: int = 0) -> list[float]:
+    """The seconds of each way, the fastest of some turns. Where so many `threads` of the processor share a
+    way and even the fastest turn took longer than all they spent, others kept it waiting: then a thread's
+    part of the least that was spent counts."""
+    found = [(float("inf"), float("inf"))] * len(ways)
     turns, end = 0, time.perf_counter() + SECONDS
     while turns < LEAST_ROUNDS or time.perf_counter() < end:
         for at, way in enumerate(ways):
-            begun = time.perf_counter()
+            begun, before = time.perf_counter(), time.process_time()
             way()
-            found[at] = min(found[at], time.perf_counter() - begun)
+            took, spent = time.perf_counter() - begun, time.process_time() - before
+            found[at] = min(found[at][0], took), min(found[at][1], spent)
         turns += 1
-    return found
+    return [spent / threads if threads and took > spent else took for took, spent in found]
 
 
 def _between(given: torch.Tensor, middle: torch.Tensor) -> object:
@@ -125,6 +135,15 @@ def _chosen(logits: torch.Tensor) -> object:
     import torch
 
     return torch.log_softmax(logits.float(), -1), logits.argmax(-1)
+
+
+def _beside(first: torch.Tensor, second: torch.Tensor) -> object:
+    """What fidelity makes of two models' logits."""
+    import torch
+
+    from qeval.score.fidelity.divergence import compare
+
+    return compare(first, second, torch.zeros(len(first), dtype=torch.int64))
 
 
 def products(device: str, width: int, inner: int, dtype: str) -> float:

@@ -21,12 +21,13 @@ from qeval.load.source import read_config, weight_files_bytes
 from qeval.score import forecast, probe
 from qeval.score.clock import CLOCK
 from qeval.score.counts import counted
+from qeval.score.fidelity import prospect as fidelity
 from qeval.score.verify import Proof
 
 if TYPE_CHECKING:
     from qeval.score.harness.prepared import PreparedTask
 
-USUAL_CPU = probe.Parts(body=1e11, attention=1e11, head=1e11, reading=5e9)
+USUAL_CPU = probe.Parts(body=1e11, attention=1e11, head=1e11, compared=5e10, reading=5e9)
 """What a CPU is taken to reach where there is so little to do that it is not measured."""
 WORTH_MEASURING = 10.0
 """Seconds of scoring at that rate from which on it is."""
@@ -44,6 +45,8 @@ def expected(
     speed = speed_here(job, model, model.flops(work.scoring))
     rows = {name: forecast.scoring(row, model, speed, packing) for name, row in work.rows.items()}
     phases = after_questions(job, work, model, speed, packing, len(wanted))
+    if beside := fidelity.expected(job, model, speed):
+        phases["fidelity"] = beside
     return Expected(
         phases, speed.how, _by_leaf(rows, [part for part in prepared if part.task.name in wanted])
     )

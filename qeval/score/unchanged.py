@@ -1,4 +1,4 @@
-"""Whether a variant's files are still those that its key tells of, while it is loaded and scored."""
+"""Whether a variant's files, and the packages, are still those that its key tells of, while it is scored."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from qeval.base.errors import QevalError
 from qeval.base.hashing import digest
 from qeval.base.messages import Job
 from qeval.load import resolve
+from qeval.load.versions import version_of
 from qeval.score.clock import phase
 
 
@@ -17,6 +18,7 @@ class Unchanged:
 
     def __init__(self, job: Job) -> None:
         self.job = job
+        _refuse_other_versions(job)
         with phase("hashing"):
             self.seen = self._stamps()
             if self.seen:
@@ -49,3 +51,21 @@ class Unchanged:
                 f"The files of {variant.name} changed while it was scored: nothing more of it is kept.",
                 "Run the same command again when they are complete.",
             )
+
+
+def _refuse_other_versions(job: Job) -> None:
+    """Raise QevalError where a package is of another version than the job's key tells: it was installed anew
+    since the run began, for a worker is a process of its own."""
+    told = job.identity.get("versions", {})
+    if job.context.get("lm_eval") is not None:
+        told = {**told, "lm_eval": job.context["lm_eval"]}
+    here = {name: version_of(name) for name in told}
+    others = [
+        f"{name} {here[name] or 'is missing'} instead of {told[name]}"
+        for name in told
+        if here[name] != told[name]
+    ]
+    if others:
+        raise QevalError(
+            f"Packages changed since the run began: {', '.join(others)}.", "Run the same command again."
+        )

@@ -41,7 +41,7 @@ State = Literal["at work", "stopped", "died"]
 class Holder(msgspec.Struct, frozen=True):
     """A process that holds leases: where it runs (`machine` tells containers of one host apart), how far it
     has come, and how it ended. `first` and `spent` are seconds: until its first requests were answered, and
-    since then."""
+    since then. `kept` are the results that it has kept, each by the mark of its plan and its variant."""
 
     name: str
     host: str
@@ -57,6 +57,7 @@ class Holder(msgspec.Struct, frozen=True):
     taken: int = 0
     first: float | None = None
     spent: float = 0.0
+    kept: tuple[tuple[str, str], ...] = ()
 
 
 class _Held(msgspec.Struct, frozen=True):
@@ -98,11 +99,17 @@ class Holders:
 
     def at_work(self) -> list[Holder]:
         """Those that live."""
+        return [one for one in self._all() if one.state == "at work" and self._lives(one)]
+
+    def kept(self, mark: str) -> set[str]:
+        """The variants of whose results holders say that they kept them, by the plan of this mark."""
+        return {name for one in self._all() for of, name in one.kept if of == mark}
+
+    def _all(self) -> list[Holder]:
         names: list[str] = []
         with contextlib.suppress(FileNotFoundError):  # all may be forgotten while this looks
             names = sorted(file.stem for file in self.folder.glob("*.json"))
-        found = filter(None, map(self.read, names))
-        return [one for one in found if one.state == "at work" and self._lives(one)]
+        return list(filter(None, map(self.read, names)))
 
     def _lives(self, holder: Holder) -> bool:
         if holder.machine == machine() and not _there(holder.pid):

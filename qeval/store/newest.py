@@ -23,6 +23,7 @@ _MOST = 1 << 12
 """The most bytes of the file that names the newest run."""
 _LONGEST = 400
 """The most characters that are kept of a model's name, and of why its run did not begin."""
+INTERRUPTED = "it was interrupted"
 _MAKE_ONE = "Make one with: qeval run --model demo"
 
 
@@ -43,12 +44,20 @@ class Mark(NamedTuple):
         why = f" ({self.why.rstrip('.')})" if self.why else ""
         return f"The newest run{of} did not get far enough to have results{why}"
 
+    @property
+    def remedy(self) -> str:
+        """What makes that run after all: the same command, corrected where it was refused."""
+        refused = self.why and self.why != INTERRUPTED
+        return "Correct that command and run it again" if refused else "Run it again"
+
 
 class Shown(NamedTuple):
-    """A run that is shown where none was named, and why a newer one is passed over, "" where none is."""
+    """A run that is shown where none was named, why a newer one is passed over, "" where none is, and what
+    makes that one after all, "" where it is there."""
 
     place: RunDir
     passed_over: str = ""
+    remedy: str = ""
 
 
 def mark(root: Path, run: str, model: str = "", why: str = "") -> None:
@@ -82,7 +91,7 @@ def beginning(root: Path, model: str) -> Iterator[None]:
     except (QevalError, KeyboardInterrupt) as error:
         found = marked(root)
         if found and not found.run:
-            not_begun(root, model, error.message if isinstance(error, QevalError) else "it was interrupted")
+            not_begun(root, model, error.message if isinstance(error, QevalError) else INTERRUPTED)
         raise
 
 
@@ -121,7 +130,7 @@ def shown(store: Store, *, told: bool = True) -> Shown:
         older = _with_results(runs)
         if older is None:
             raise _not_begun(found, "no older one has any", told=told)
-        return Shown(older, f"{(found if told else Mark('')).sentence}.")
+        return Shown(older, f"{(found if told else Mark('')).sentence}.", found.remedy)
     first = _newest(store, found, runs)
     run = first.read()
     if has_results(run):
@@ -156,8 +165,15 @@ def _newest(store: Store, found: Mark | None, runs: list[RunDir]) -> RunDir:
 def _not_begun(found: Mark, then: str, which: str = "", *, told: bool) -> IncomparableError:
     what = (found if told else Mark("")).sentence
     return IncomparableError(
-        f"{what}; {then}.", f"Run it again, or name a run{which}; list them with: qeval list runs"
+        f"{what}; {then}.", f"{found.remedy}, or name a run{which}; list them with: qeval list runs"
     )
+
+
+def refused(store: Store) -> str:
+    """That the newest run was never made, with the reason and the remedy; "" where it was."""
+    found = marked(store.root)
+    none = found and not found.run and not found.unread
+    return f"{found.sentence}. {found.remedy}." if found and none else ""
 
 
 def has_results(run: Run) -> bool:

@@ -11,6 +11,8 @@ that holds it, however that ends. Once the cells are stored the folder is remove
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -21,6 +23,8 @@ from qeval.base import reading
 from qeval.base.files import disk_errors, write_atomic
 from qeval.store.leases import Leases
 
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+"""What a file system answers that knows no locks, or whose server has none to give."""
 TRIES = 3
 """Workers that may die of one shard."""
 _SUM = hashlib.sha256().digest_size
@@ -71,6 +75,9 @@ class Shards:
             fcntl.lockf(self._opened(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
         except (BlockingIOError, PermissionError):
             return False
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise  # else it is anybody's: what two workers score is the same file
         self._mine.add(number)
         return True
 
@@ -110,7 +117,8 @@ class Shards:
 
         self._file(number).with_suffix(".tries").unlink(missing_ok=True)
         if self._lock is not None:
-            fcntl.lockf(self._lock, fcntl.LOCK_UN, 1, number)
+            with contextlib.suppress(OSError):  # where there are no locks
+                fcntl.lockf(self._lock, fcntl.LOCK_UN, 1, number)
 
     def close(self) -> None:
         """Leave what was taken."""

@@ -44,6 +44,11 @@ def test_the_leaderboard_is_the_leaderboard() -> None:
         ("[[task]]\nname=''", "a name in quotes"),
         ("average='a'\n[[task]]\nname='a'", "a list, each entry text in quotes"),
         ("average=[1]\n[[task]]\nname='a'", "average 1 = 1 is not allowed"),
+        ("average=['b']\n[[task]]\nname='a'", "average names no task 'b'"),
+        ("average=['a','a']\n[[task]]\nname='a'", "names the task 'a' twice"),
+        ("average=['a']\n[[task]]\nname='a'\nkind='perplexity'", "average names 'a', a perplexity"),
+        ("average=['a']\n[[task]]\nname='a'\nmetric='byte_perplexity'", "average names 'a', a perplexity"),
+        ("average=['wikitext']\n[[task]]\nname='wikitext'", "average names 'wikitext', a perplexity"),
         ("task='a'", "a list of tables"),
         ("[task]\nname='a'", "a list of tables"),
         ("task=[]", "a list of tables"),
@@ -59,6 +64,12 @@ def test_a_mistake_in_a_suite_is_named(tmp_path: Path, text: str, says: str) -> 
         suites.load(str(file))
     assert str(file) in caught.value.message
     assert caught.value.hint
+
+
+def test_an_average_may_name_a_groups_mean(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("average=['mmlu_macro', 'arc_easy']\n[[task]]\nname='mmlu'\n[[task]]\nname='arc_easy'")
+    assert suites.load(str(file)).average == ("mmlu_macro", "arc_easy")
 
 
 def test_an_unknown_suite_gets_a_suggestion() -> None:

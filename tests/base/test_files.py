@@ -44,7 +44,7 @@ def test_of_several_builders_one_builds(tmp_path) -> None:
 
     def build(partial):
         built.append(partial)
-        time.sleep(0.2)
+        time.sleep(0.05)
         (partial / "whole").write_text("y")
 
     threads = [threading.Thread(target=build_directory, args=(tmp_path / "d", build)) for _ in range(4)]

@@ -186,6 +186,24 @@ def test_one_variant_tells_its_time_left_too() -> None:
     assert total.time_of("fp16") == (0.0, 600.0)
 
 
+def test_time_left_counts_fidelity_until_its_variant_is_over() -> None:
+    now = [0.0]
+    total = Total(1, lambda: now[0])
+    total.hear("fp16", Todo((("a", 100),), 0))
+    total.hear("fp16", Expected({"loading": 10.0, "scoring": 100.0, "fidelity": 50.0}))
+    assert total.left() == 160
+    now[0] = 10.0
+    total.hear("fp16", Progress("a", 0))
+    now[0] = 110.0  # half is answered: twice as slow as predicted, and fidelity will be too
+    total.hear("fp16", Progress("a", 50))
+    assert total.left() == 200
+    now[0] = 210.0
+    total.hear("fp16", Progress("a", 100))
+    assert total.left() == 100
+    now[0] = 250.0
+    assert total.left() == 60  # the pace of its scoring is over
+
+
 def test_the_prediction_in_words() -> None:
     told = Expected({"loading": 3.0, "scoring": 6000.0, "storing": 0.2}, "measured on an H100")
     assert sentence(told) == "about 1 h 40 min to go: scoring 1 h 40 min, loading 3 s (measured on an H100)"

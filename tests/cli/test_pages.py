@@ -182,6 +182,7 @@ def test_names_with_html_in_them_are_text(runs_dir):
     assert quote(name, safe="") in listed
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_redacted_nothing_names_a_path(runs_dir):
     store(runs_dir, made_of("/secret/model"), id="secret-model-1")
     site = Site(runs_dir, redact=True)
@@ -304,6 +305,7 @@ def test_over_http_it_answers_its_own_name_and_runs_by_theirs(site, runs_dir):
         thread.join()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_view_serves_the_list_unless_one_run_is_named(qeval, runs_dir, monkeypatch):
     from qeval.cli import view
 
@@ -362,6 +364,7 @@ def test_what_is_unforeseen_is_told_on_both_sides(monkeypatch):
     assert "ZeroDivisionError" in printed.getvalue()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_fidelity_of_two_runs_is_not_mixed(site, monkeypatch):
     monkeypatch.setattr(pages.options, "_fidelity", lambda *_: "what was measured against another baseline")
     assert site.page("/compare", {"one": "a/fp16", "other": "b/bnb4"})[0] == 200

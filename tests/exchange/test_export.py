@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from qeval.base.records import Item, Run, Samples, Scheme, Suite, Task
 from qeval.compare.evidence import gather
 from qeval.exchange.export import EXPORTS, export
 from qeval.exchange.lm_eval.reading import import_lm_eval
+from qeval.store.runs import Store
 
 NASTY = 'a, "quoted" <b>text</b>\nwith | lines \u202e\u2028 and 🏴‍☠️'
 
@@ -452,3 +454,32 @@ def test_hostile_variant_names_stay_below_the_directory(tmp_path):
     for to in ("lm-eval", "model-card"):
         for path in export(gather(run, read), read, keyed, to, tmp_path / to):
             assert path.resolve().is_relative_to(tmp_path / to)
+
+
+def test_a_card_of_a_simulated_scheme_says_that_there_is_nothing_to_load(tmp_path):
+    card = card_of(tmp_path, scheme=Scheme("rtn"))
+    assert "from_pretrained" not in card.text
+    assert "Nothing can be saved or loaded: rtn is simulated." in card.text
+
+
+def test_a_card_says_what_a_report_says_before_its_numbers_are_trusted(tmp_path, runs_dir, qeval):
+    run, read, _ = make_run(3, n_items=40, limit=40, n_available=400)
+    place = Store(runs_dir).run_dir("limited")
+    loaded = replace(run.results[0].provenance, modules={"Linear4bit": 2})
+    results = tuple(
+        replace(one, cells=tuple(place.add(replace(c, truncated=2), read(c), ()) for c in one.cells))
+        for one in run.results
+    )
+    results = (replace(results[0], provenance=loaded), *results[1:])
+    place.write(replace(run, id="limited", results=results))
+    qeval("export", "limited", "--to", "model-card", "-o", tmp_path / "out")
+    base, first, _ = (path.read_text() for path in sorted((tmp_path / "out").glob("*/README.md")))
+    for card in (base, first):
+        told = card.partition("## Before you trust these numbers")[2].partition("\n## ")[0]
+        assert "Only some of the items were scored" in told
+        assert "Contexts were truncated on the left" in told
+        assert "The baseline, fp16, is itself quantised" in told
+        assert "gptq" not in told
+        assert "only one variant" not in told
+    assert re.search(r"Against fp16: \S.*\. ", first)
+    assert "Against fp16" not in base

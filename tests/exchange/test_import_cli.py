@@ -114,11 +114,11 @@ def test_a_published_perplexity_under_any_name_does_not_pass_by_being_worse(
     head = "model,variant,task,metric,score,n,stderr,baseline\n"
     file.write_text(f"{head}m,a,x,{metric},{first},62,0.01,true\nm,b,x,{metric},{second},62,0.01,\n")
     place = runs(qeval("import", file, "--scores"))
-    qeval("gate", place, "--max-ppl-ratio", "1.05", code=3)
+    assert "FAIL: b\n" in qeval("gate", place, "--max-ppl-ratio", "1.05", code=3).stdout
     head = "model,variant,task,metric,score,n\n"
     file.write_text(f"{head}m,a,x,{metric},{first},62\nm,b,x,{metric},{second},62\n")
     place = runs(qeval("import", file, "--scores", "--baseline", "a"))
-    qeval("gate", place, "--max-ppl-ratio", "1.05", code=4)
+    assert "INCONCLUSIVE: b\n" in qeval("gate", place, "--max-ppl-ratio", "1.05", code=4).stdout
 
 
 @pytest.mark.parametrize("metric", ["wer", "ter", "mean_absolute_error", "loss"])
@@ -235,13 +235,20 @@ def test_items_of_minus_one_that_the_tasks_own_mean_leaves_out_are_not_judged(qe
     assert [task.name for task in run.suite.tasks] == ["words", "letters"]
 
 
-@pytest.mark.parametrize("pairs", [[[1, 0], [0, 1]], [[0, 1], [0, 1]]])
-def test_pairs_of_answers_are_no_log_likelihoods(qeval, tmp_path, runs_dir, pairs):
+@pytest.mark.parametrize(
+    ("pairs", "why"),
+    [
+        ([[1, 0], [0, 1]], "letters, item 0 is [1, 0], which is no mcc."),
+        ([[0, 1], [0, 1]], "the mean of mcc,none is 1, and results_"),
+    ],
+)
+def test_pairs_of_answers_are_no_log_likelihoods(qeval, tmp_path, runs_dir, pairs, why):
     rows = [sample(at, True, metrics=["mcc"], mcc=value) for at, value in enumerate(pairs)]
     table = results("letters")
     table["configs"]["letters"]["metric_list"] = [{"metric": "mcc", "aggregation": "weighted_perplexity"}]
     table["results"]["letters"]["mcc,none"] = 0.3
-    refused(qeval, runs_dir, write(tmp_path / "out", table, samples={"letters": rows}))
+    told = refused(qeval, runs_dir, write(tmp_path / "out", table, samples={"letters": rows}))
+    assert why in told
 
 
 # --- what nobody knows --------------------------------------------------------------------------

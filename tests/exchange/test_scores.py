@@ -205,6 +205,22 @@ def test_a_byte_order_mark_and_spaces_are_forgiven(tmp_path):
         ),
         ("variant,task,metric,score,n\na,x,ppl,0.5,10\n", "a perplexity of 0.5"),
         ("variant,model,task,score,n\na,x,arc,0.5,9\na,y,arc,0.5,9\n", "scores of 2 models: x, y"),
+        ("variant,model,task,score,n\na,x,arc,0.5,9\na,,arc,0.5,9\n", "score 2 names no model where others"),
+        ("variant,task,metric,right,n\na,x,wer,9,10\n", "counts right answers, of which more is better"),
+        ("variant,task,metric,right,n\na,x,brier_score,9,10\n", "and less brier_score is better"),
+        ("variant,task,metric,right,n\na,x,toxicity,9,10\n", "and less toxicity is better"),
+        ("variant,task,metric,right,n\na,x,word_perplexity,10,10\n", "and less word_perplexity is better"),
+        ("variant,task,metric,right,n\na,x,bits_per_byte,9,10\n", "and less bits_per_byte is better"),
+        ("variant,task,metric,right,n,higher_is_better\na,x,regret,9,10,false\n", "less regret is better"),
+        ("variant,task,metric,right,n\na,x,regret,9,10\n", "nothing says whether more regret is better"),
+        (
+            "variant,task,metric,score,n,higher_is_better\na,x,my,0.5,9,false\nb,x,my,0.5,9,true\n",
+            "x is judged by 1 - my for a and by my for b",
+        ),
+        (
+            "variant,task,metric,score,n\na,x,acc,0.5,9\nb,x,acc_norm,0.5,9\n",
+            "x is judged by acc for a and by acc_norm for b",
+        ),
     ],
 )
 def test_slips_in_a_csv(tmp_path, text, says):
@@ -233,6 +249,11 @@ ROW = '[[score]]\nvariant = "a"\ntask = "arc"\nscore = 0.5\nn = 10\n'
         (ROW.replace("10", "1.5"), "n = 1.5 is not possible"),
         (f"{ROW}nn = 3\n", "score 1: there is no key 'nn'. Did you mean 'n'?"),
         (f'average = ["arcc"]\n{ROW}', "average names no task 'arcc'. Did you mean 'arc'?"),
+        (f'average = ["arc", "arc"]\n{ROW}', "average names 'arc' twice"),
+        (
+            f'average = ["arc", "w"]\n{ROW}{ROW.replace("arc", "w").replace("0.5", "8.0")}metric = "ppl"\n',
+            "average names 'w', a perplexity",
+        ),
         (f'baseline = "b"\n{ROW}', "no variant 'b' to be the baseline"),
         (ROW.replace('"a"', '""'), "has no variant"),
     ],
@@ -241,6 +262,21 @@ def test_slips_in_a_toml(tmp_path, text, says):
     with pytest.raises(UsageError) as caught:
         import_scores(write(tmp_path, text, "scores.toml"))
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("refused", "mended"),
+    [
+        ("metric,right,n\na,x,wer,9,10\n", "metric,score,n\na,x,wer,0.1,10\n"),
+        ("metric,right,n\na,x,wer,9,10\n", "right,n\na,x,9,10\n"),
+        ("model,score,n\na,x,m,0.9,10\nb,x,,0.9,10\n", "model,score,n\na,x,m,0.9,10\nb,x,m,0.9,10\n"),
+    ],
+)
+def test_what_a_refused_table_is_told_to_say_is_read(tmp_path, refused, mended):
+    with pytest.raises(UsageError):
+        import_scores(write(tmp_path, f"variant,task,{refused}"), baseline="a")
+    run = import_scores(write(tmp_path, f"variant,task,{mended}"), baseline="a")
+    assert run.results[0].cells[0].score == 0.9
 
 
 def test_another_ending_or_no_file(tmp_path):

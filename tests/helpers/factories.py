@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,25 +48,49 @@ def make_run(
     `n_items` is the number of items of every leaf task, or a number per task name. Each candidate's
     true difference from the baseline is `effect` (a fraction; nats per word for perplexities), and
     a share `churn` of the accuracy items changes between right and wrong. `n_available` defaults to
-    the number of items; a greater one makes the cells limited.
+    the number of items; a greater one makes the cells limited. What was made is kept for the next who asks.
     """
+    many = n_items if isinstance(n_items, int) else tuple(n_items.items())
+    return _made(n_variants, tuple(tasks), many, effect, seed, churn, limit, n_available)
+
+
+@functools.lru_cache(maxsize=64)
+def _made(
+    n_variants: int,
+    tasks: tuple[Task, ...],
+    n_items: int | tuple[tuple[str, int], ...],
+    effect: float,
+    seed: int,
+    churn: float,
+    limit: int | None,
+    n_available: int | None,
+) -> tuple[Run, Callable[[Cell], Samples], Callable[[Cell], tuple[Item, ...]]]:
     rng = np.random.default_rng(seed)
     samples: dict[str, Samples] = {}
     names = [SCHEMES[i] if i < len(SCHEMES) else f"v{i}" for i in range(n_variants)]
     leaves = [replace(leaf, limit=limit) for task in tasks for leaf in (MEMBERS if task == QUIZ else (task,))]
     cells: dict[str, list[Cell]] = {name: [] for name in names}
     for task in leaves:
-        n = n_items if isinstance(n_items, int) else n_items.get(task.name, 100)
+        n = n_items if isinstance(n_items, int) else dict(n_items).get(task.name, 100)
         base = first_samples(task, n, rng)
         for index, name in enumerate(names):
             made = base if index == 0 else candidate_samples(task, base, effect, churn, rng)
             cell = make_cell(f"{name}-{task.name}", task, made, n_available)
-            samples[cell.key] = made
+            samples[cell.key] = _kept(made)
             cells[name].append(cell)
     suite = Suite("toy", tuple(replace(task, limit=limit) for task in tasks), average_rows(tasks))
     results = tuple(make_result(name, cells[name]) for name in names)
     run = Run("run-1", "2026-01-02T03:04:05Z", "toy", suite, names[0], results, Settings(limit=limit))
     return run, lambda cell: samples[cell.key], lambda cell: make_items(cell, samples[cell.key])
+
+
+def _kept(samples: Samples) -> Samples:
+    """The same, of which nobody can change what others get too."""
+    for field in fields(samples):
+        column = getattr(samples, field.name)
+        if isinstance(column, np.ndarray):
+            column.flags.writeable = False
+    return samples
 
 
 def average_rows(tasks: Sequence[Task]) -> tuple[str, ...]:
@@ -137,13 +161,12 @@ def first_samples(task: Task, n: int, rng: np.random.Generator) -> Samples:
 def choice_scores(answer: Any, rng: np.random.Generator) -> Any:
     """(n,) object: for each item the log-likelihoods of four choices, the answer's the greatest."""
     falling = np.sort(-rng.exponential(2.0, (len(answer), 4)))[:, ::-1]
-    out = np.empty(len(answer), dtype=object)
     if "" in answer:
-        out[:] = [()] * len(answer)
-        return out
-    turned = (np.arange(4) - answer.astype(int)[:, None]) % 4
-    out[:] = [tuple(row) for row in np.take_along_axis(falling, turned, axis=1).tolist()]
-    return out
+        rows: list[list[float]] = [[]] * len(answer)
+    else:
+        turned = (np.arange(4) - answer.astype(int)[:, None]) % 4
+        rows = np.take_along_axis(falling, turned, axis=1).tolist()
+    return np.fromiter(map(tuple, rows), dtype=object, count=len(rows))
 
 
 def candidate_samples(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,16 +11,20 @@ from typing import Any
 
 from filelock import FileLock
 
+MOST = 100_000
+"""Bounds that are remembered at a time."""
+
 
 def remember(put: Callable[[Any, str, Any], None], place: Path) -> None:
     """Read the names in lm-eval's own 14 000 files once for all processes that share `place`, and not for
-    every new cache directory; work out a bound once for the same counts, which simulations ask for many
-    thousand times; ask git once of what commit this checkout is."""
+    every new cache directory; work out a bound once for the same counts or the same data, which simulations
+    and reports ask for many times; ask git once of what commit this checkout is."""
     from qeval.base import installed
-    from qeval.compare.stats import accuracies
+    from qeval.compare.stats import accuracies, paired
     from qeval.score.harness import catalogue
 
     put(accuracies, "_score_bound", functools.cache(accuracies._score_bound))
+    put(paired, "lowest_mean", _once(paired.lowest_mean))
     scan, stock = catalogue.scan, catalogue._stock_root()
     note = place / "tasks.json"
 
@@ -38,3 +43,21 @@ def remember(put: Callable[[Any, str, Any], None], place: Path) -> None:
         return told(*words) if folder == here and shutil.which("git") else git(folder, *words)
 
     put(installed, "_git", asked)
+
+
+def _once(bound: Callable[..., float]) -> Callable[..., float]:
+    """A function of arrays and numbers that remembers what it found for the same ones."""
+    found: dict[bytes, float] = {}
+
+    def remembered(*given: Any) -> float:
+        key = hashlib.blake2b(repr(given[2:]).encode(), digest_size=16)
+        for array in given[:2]:
+            key.update(array.tobytes())
+        digest = key.digest()
+        if digest not in found:
+            if len(found) == MOST:
+                found.clear()
+            found[digest] = bound(*given)
+        return found[digest]
+
+    return remembered

@@ -327,11 +327,19 @@ def test_every_output_begins_with_verdict_model_run_and_date(qeval, runs_dir, tm
 
 
 @pytest.mark.parametrize(
-    ("age", "code"), [("1d", 5), ("2020-01-01", 0), ("400000w", 2), ("soon", 2), ("99999d", 0)]
+    ("age", "code", "told"),
+    [
+        ("1d", 5, "Error: The run run-1 was begun "),
+        ("2020-01-01", 0, "PASS: bnb4\n"),
+        ("400000w", 2, "Error: --newer-than '400000w' is neither an age nor a date.\n"),
+        ("soon", 2, "Error: --newer-than 'soon' is neither an age nor a date.\n"),
+        ("99999d", 0, "PASS: bnb4\n"),
+    ],
 )
-def test_how_old_a_run_may_be(age, code, qeval, runs_dir) -> None:
+def test_how_old_a_run_may_be(age, code, told, qeval, runs_dir) -> None:
     store(runs_dir)
-    qeval("gate", *WIDE, "--newer-than", age, code=code)
+    result = qeval("gate", *WIDE, "--newer-than", age, code=code)
+    assert told in result.output
 
 
 def test_a_gated_run_judges_at_its_end(qeval, tmp_path) -> None:

@@ -635,7 +635,7 @@ def tiled(run, read, n):
         ({"max_drop": 3.0}, ARC, 1),
         ({"max_drop": 3.0}, ARC, 4),
         pytest.param({"max_drop": 0.5}, TRUTH, 7, marks=pytest.mark.slow),
-        ({"max_ppl_ratio": 1.005}, WIKI, 1),
+        pytest.param({"max_ppl_ratio": 1.005}, WIKI, 1, marks=pytest.mark.slow),
         ({"max_flips": 0.1}, ARC, 0),
         ({"min_recovery": 0.97}, ARC, 2),
     ],

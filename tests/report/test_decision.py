@@ -24,6 +24,7 @@ from qeval.base import numbers
 from qeval.base.records import Comparison, Decision, Policy, Result, Rule
 from qeval.compare.against import MOST, against
 from qeval.compare.evidence import gather, with_baseline
+from qeval.compare.margin import Margin
 from qeval.report.cautions import cautions
 from qeval.report.foremost import foremost
 from qeval.report.formats import json as document
@@ -99,6 +100,18 @@ def test_of_two_verdicts_alike_the_one_without_a_proved_loss_ships_first_in_ever
     assert re.findall(r"^\| \*\*(\w+)\*\*", text, re.MULTILINE)[:3] == ["gptq", "bnb4", "fp16"]
     last = terminal.summary(made.evidence, decisions).splitlines()[-1]
     assert re.match(r"Best first by verdict, proved loss and average: gptq .*, bnb4 .*; baseline fp16", last)
+
+
+def test_a_loss_that_is_proved_to_be_smaller_than_the_margin_keeps_nobody_from_standing_first():
+    run, read, _ = one_task_lost()
+    decisions = judge(run, read, Policy((Rule(max_drop=30.0),)))
+    evidence = gather(run, read)
+    near, wide = (
+        ranking(replace(evidence, margin=margin), decisions).entries for margin in (Margin(), Margin(15.0))
+    )
+    assert [(one.variant, one.may_exceed) for one in near] == [("gptq", False), ("bnb4", True)]
+    assert [(one.variant, one.may_exceed) for one in wide] == [("bnb4", False), ("gptq", False)]
+    assert wide[0].losses == ("arc",)
 
 
 def test_what_lacks_a_task_ships_after_what_lost_a_little_on_one():

@@ -48,6 +48,7 @@ def made():
     return evidence, decisions, context
 
 
+@pytest.mark.slow
 def test_golden_html(made, golden):
     golden("report.html.txt", outline(render_html(made[2])))
 

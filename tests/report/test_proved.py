@@ -40,6 +40,7 @@ def test_a_proved_loss_has_a_sign_and_the_sign_a_key_in_every_form():
     assert KEY in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_anything_proved_there_is_neither():
     run, read, items = make_run(2, (ARC,), n_items=100, churn=0.02)
     assert proofs(gather(run, read)) == ""

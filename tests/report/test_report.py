@@ -395,6 +395,7 @@ def test_a_directory_is_no_place_for_a_report(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_where_no_answers_can_change_nothing_is_said_of_changes():
     html = render_html(rendered(make_run(2, n_items=40, tasks=(WIKI,)))).partition("<script>")[0]
     assert "flips:" not in html

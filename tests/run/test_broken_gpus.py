@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,11 +15,12 @@ from qeval.base.errors import BrokenDeviceError, LostDeviceError
 from qeval.base.messages import Done, Event, Failed, Fed, Finished, Job, Note, Progress, Todo
 from qeval.base.packing import Packing
 from qeval.base.records import Cell, Result, Samples, Scheme, Task, Variant
+from qeval.base.repeats import scorings
 from qeval.base.settings import Settings
-from qeval.run import pool, taking
+from qeval.run import pool, runner, taking
 from qeval.run.broken import Broken
 from qeval.run.executors import EXECUTORS
-from qeval.run.seats import Seat
+from qeval.run.seats import Seat, Seats
 from qeval.score import toy, worker
 from qeval.store.leases import Holder, Leases
 from qeval.store.runs import RunDir
@@ -250,6 +252,39 @@ def test_helpers_that_fail_are_not_started_for_ever(
     assert next(helped) == most
     assert [result.status for result in results] == ["done"]
     assert notes == [f"A further worker ended early: {CUDA}"] * most
+
+
+def test_what_comes_after_the_variants_sits_where_the_device_is_not_lost(
+    qeval: Any, runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Repeats, and what is measured of fidelity, had the first seat."""
+    usual, sat = EXECUTORS["local"], list[tuple[str, str]]()
+
+    def execute(job: Job, listen: Listen) -> Result:
+        sat.append((job.variant.name, job.environment["SEAT"]))
+        if job.environment["SEAT"] == "0":
+            listen(Failed("There is no device 'cuda:0' here.", lost="device"))
+            return Result(job.variant, "failed", error="There is no device 'cuda:0' here.")
+        return usual(job, listen)
+
+    monkeypatch.setattr(runner, "_seated", lambda _: Seats(GPUS[:2]))
+    monkeypatch.setitem(EXECUTORS, "local", execute)
+    words = ("--model", "toy[items=5]", "--schemes", "fp16,rtn", "--tasks", "arc_easy")
+    qeval("run", *words, "--repeat-baseline")
+    assert [seat for _, seat in sat].count("0") == 1
+    assert len({name for name, _ in sat}) == 3, "nothing was repeated"
+    [file] = runs_dir.glob("*/run.json")
+    assert {one.status for one in scorings(RunDir(file.parent).read())} == {"done"}
+
+
+def test_the_best_seat_is_one_whose_gpu_never_gave_up(tmp_path: Path) -> None:
+    hands = pool.Hands(lambda *_: Result(a_job("a", tmp_path).variant, "done"), *[lambda *_: None] * 4)
+    one = pool.Pool([], GPUS, hands, gated=False)
+    assert one.best == GPUS[0]
+    one.broken.at_fault(GPUS[0], "a")
+    assert one.best == GPUS[1]
+    one.free.clear()
+    assert one.best is None
 
 
 def test_a_gpu_that_gave_up_is_told_from_one_that_is_not_there() -> None:

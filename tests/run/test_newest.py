@@ -44,8 +44,11 @@ def test_a_run_that_is_found_finished_is_the_newest(qeval, runs_dir: Path) -> No
 @pytest.mark.parametrize("words", [("--model", "toy[fail=fp16]"), ("--model", "toy[items=60,fail=bnb4]")])
 def test_a_newest_run_that_broke_off_does_not_pass(qeval, words) -> None:
     qeval(*GOOD)
+    good = judged(qeval(*GATE))
     qeval("run", *words, "--schemes", "fp16,bnb4", *TASKS, code=1)
-    qeval(*GATE, code=5)
+    result = qeval(*GATE, code=5)
+    assert judged(result) != good
+    assert "MISSING: bnb4\n" in result.stdout
 
 
 def test_an_older_run_is_not_taken_for_one_that_did_not_begin(qeval, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -172,7 +173,8 @@ def test_what_is_finished_is_not_submitted_again(call, tmp_path: Path) -> None:
     [("--wait",), ("--dry-run",), ("--sbatch-args", "-n1"), ("--executor", "slurm", "--devices", "all")],
 )
 def test_words_without_a_use_are_refused(qeval, words: tuple[str, ...]) -> None:
-    qeval(*TOY, *words, code=Exit.USAGE)
+    told = qeval(*TOY, *words, code=Exit.USAGE).stderr
+    assert re.match(rf"Error: {words[-2] if 'all' in words else words[0]} .*--executor slurm", told)
 
 
 def test_words_that_only_the_workers_need_are_left_out_of_what_finishes() -> None:

@@ -293,6 +293,26 @@ def test_a_worker_that_comes_late_finds_nothing_planned_once_a_command_scores_th
     assert late[0] == [None, "A worker found that.", None], "what workers left was lost"
 
 
+@pytest.mark.parametrize(("late", "status"), [(3, "done"), (10**6, "partial")])
+def test_a_result_that_its_worker_kept_is_waited_for_where_it_is_not_seen_yet(
+    qeval, monkeypatch: pytest.MonkeyPatch, late: int, status: str
+) -> None:
+    """NFS shows a new file a minute late, and a file that is known already, as its worker's, at once."""
+    place = prepared(qeval, *TOY)
+    taking.work(place, lambda *_: None)
+    assert Work(place.work).holders.kept("another") == set()
+    usual, looks = Work.result, [0]
+
+    def result(work: Work, name: str, mark: str) -> Result | None:
+        looks[0] += name == "rtn"
+        return None if name == "rtn" and looks[0] <= late else usual(work, name, mark)
+
+    monkeypatch.setattr(Work, "result", result)
+    monkeypatch.setattr(planning, "LOOK_SECONDS", 0)
+    qeval(*TOY, "--finish", code=0 if status == "done" else 1)
+    assert [one.status for one in place.read().results] == ["done", status, "done"]
+
+
 def test_a_command_does_not_disturb_workers(qeval) -> None:
     place = prepared(qeval, *TOY)
     Work(place.work).holders.write(Holder("one", "far", "far/0/1", 1, variant="fp16"))
@@ -467,8 +487,9 @@ def slowly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.rare
 @pytest.mark.usefixtures("slowly")
 def test_several_workers_share_a_variant_and_give_the_bytes_of_one(
-    qeval, llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    qeval_with_workers, llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    qeval = qeval_with_workers
     words = (
         *("run", "--model", llama, "--schemes", "fp32", "--tasks", "qeval_continuations:acc_norm"),
         *("--device", "cpu", "--engine", "plain", "--batch-size", 1, "--limit", 12),

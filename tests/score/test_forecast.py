@@ -50,7 +50,7 @@ DEMO = forecast.Shape(1.063e8, 576, 1536, 30, 49152, 9, 3)
 
 def even(rate: float) -> probe.Parts:
     """A CPU that does all parts of a model equally fast."""
-    return probe.Parts(body=rate, attention=rate, head=rate, reading=1e10)
+    return probe.Parts(body=rate, attention=rate, head=rate, compared=rate, reading=1e10)
 
 
 def near(predicted: float, measured: float) -> bool:
@@ -176,13 +176,15 @@ def test_the_parts_of_a_model_are_as_slow_on_a_cpu_as_each_was_measured() -> Non
     attention = 4 * LLAMA.width * LLAMA.layers * 2000 / 1e11
     head = 2 * LLAMA.width * LLAMA.vocabulary * 30 / 1e11
     assert whole == pytest.approx(body + attention + head)
-    slow = forecast.of_cpu(probe.Parts(body=1e11, attention=2e10, head=5e10, reading=1e10), 5.0)
+    slow = forecast.of_cpu(
+        probe.Parts(body=1e11, attention=2e10, head=5e10, compared=1e11, reading=1e10), 5.0
+    )
     assert forecast.scoring(work, LLAMA, slow, packing) == pytest.approx(body + 5 * attention + 2 * head)
 
 
 def test_short_passes_of_the_check_take_what_reading_all_weights_takes_on_a_cpu() -> None:
     """Of the demo on two cores, with one thread: 7.2 s, of which 15 passes of 3 to 39 tokens took 2."""
-    measured = probe.Parts(body=1.30e11, attention=6.3e10, head=7.6e10, reading=4.7e9)
+    measured = probe.Parts(body=1.30e11, attention=6.3e10, head=7.6e10, compared=4e10, reading=4.7e9)
     short, batched, tree = Work(17, 986, 986, 68869, 986), Work(3, 276, 276, 4144, 276), Work(20, 1071, 824)
     counted = Counted({}, short, Work(), batched, tree)
     speed = forecast.of_cpu(measured, 5.0)
@@ -216,10 +218,27 @@ def test_batches_of_the_check_are_counted_with_their_padding() -> None:
     assert counts._batched(requests, 4) == Work(2, 42, 42, 4 * 55 + 3, 42)
 
 
+@pytest.mark.parametrize(
+    ("wall", "spent", "counts"), [(1.25, 2.0, 1.25), (8.0, 2.0, 1.0)], ids=["idle", "others are at it"]
+)
+def test_a_step_that_others_keep_waiting_counts_by_what_its_threads_spend(
+    wall: float, spent: float, counts: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = {"wall": 0.0, "spent": 0.0}
+    clock = SimpleNamespace(perf_counter=lambda: now["wall"], process_time=lambda: now["spent"])
+    monkeypatch.setattr(probe, "time", clock)
+
+    def way() -> None:
+        now["wall"], now["spent"] = now["wall"] + wall, now["spent"] + spent
+
+    assert probe._fastest(way, threads=2) == [counts]
+    assert probe._fastest(way) == [wall]  # a GPU's work is none of the processor's
+
+
 @pytest.mark.torch
 def test_the_parts_of_a_model_are_measured_on_this_cpu() -> None:
     found = probe.parts(64, 128, 4, 2, 1000, "float32")
-    assert min(found.body, found.attention, found.head, found.reading) > 0
+    assert min(found.body, found.attention, found.head, found.compared, found.reading) > 0
     assert probe.parts(64, 128, 4, 2, 1000, "float32") is found  # for all variants of a plan
 
 

@@ -222,7 +222,7 @@ def test_what_is_told_at_once_is_not_written_over_by_an_older_beat(tmp_path: Pat
     one.holder = msgspec.structs.replace(one.holder, seconds=8000.0)  # no other beat comes to mend it
     telling = threading.Thread(target=lambda: one.tell(total=7, now=True))
     telling.start()
-    telling.join(0.3)  # which it ends within only if it overtakes
+    telling.join(0.1)  # which it ends within only if it overtakes
     go.set()
     telling.join(120)
     one._over.set()

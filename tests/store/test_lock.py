@@ -176,7 +176,7 @@ def test_of_two_that_find_a_dead_ones_lock_one_takes_it(tmp_path: Path, monkeypa
     def slowly(file: Path):
         found = holder(file)
         looked.set()
-        time.sleep(0.2)
+        time.sleep(0.05)
         return found
 
     def take() -> None:

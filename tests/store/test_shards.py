@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +72,34 @@ def test_a_shard_is_one_processs_until_it_leaves_or_dies(tmp_path: Path) -> None
     other.stdin.close()
     assert book.take(1)
     book.close()
+
+
+@pytest.mark.parametrize("error", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_where_a_disk_knows_no_locks_a_shard_is_anybodys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    """As many clusters mount theirs. Both score it, and what they keep is the same."""
+
+    def refused(*_: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(fcntl, "lockf", refused)
+    one, two = a_book(tmp_path), a_book(tmp_path)
+    for book in (one, two):
+        assert book.take(3)
+        assert book.begin(3)
+        book.write(3, SOME)
+        book.leave(3)
+        book.close()
+    assert one.read(3, "name") == SOME
+    monkeypatch.setattr(fcntl, "lockf", lambda *_: _full())
+    with pytest.raises(OSError, match="space"):
+        one.take(4)
+    one.close()
+
+
+def _full() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_a_shard_may_kill_three_workers(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from qeval.base.records import Provenance, Result
 from qeval.base.text import visible
 from qeval.compare.rows import Row, score_of
 from qeval.exchange.hub import dataset_of, is_hub_id, note_of, revision_of, value_of, yaml_text
-from qeval.exchange.source import Source
+from qeval.exchange.source import Said, Source
 
 if TYPE_CHECKING:
     from qeval.exchange.source import File
@@ -24,6 +24,12 @@ _PLAIN = {"fp32", "fp16", "bf16"}
 """Schemes that quantise nothing."""
 _IMPORTED = {"imported", "published"}
 """Schemes of what others measured, which tell nothing of weights."""
+_SIMULATED = {"rtn"}
+"""Schemes that are always simulated; others say so in their notes."""
+_NOTHING_TO_LOAD = (
+    "Nothing can be saved or loaded: {} is simulated. The weights were rounded to its grid and scored in"
+    " plain numbers, to learn what packing them would cost; there is no file of them."
+)
 _GROUPS = ("group_size", "q_group_size", "blocksize", "weights_block_size")
 """What libraries call the weights that share a scale."""
 _BITS = {"load_in_4bit": 4, "load_in_8bit": 8}
@@ -51,6 +57,7 @@ def _card(source: Source, result: Result) -> str:
     parts = [
         f"# {escape(variant.name)}",
         escape(intro),
+        *_trust(source, result),
         *_how(result),
         "## Scores",
         "\n".join(
@@ -65,6 +72,16 @@ def _card(source: Source, result: Result) -> str:
     return f"---\n{_metadata(source, result, rows)}---\n\n" + "\n\n".join(parts) + "\n"
 
 
+def _trust(source: Source, result: Result) -> Iterator[str]:
+    """The verdict, and what is to be known before the numbers are trusted, as a report says them."""
+    said = source.said.get(result.variant.name, Said())
+    if said.verdict:
+        yield escape(f"Against {source.run.baseline}: {said.verdict}")
+    if said.cautions:
+        yield "## Before you trust these numbers"
+        yield "\n".join(f"- {escape(one)}" for one in said.cautions)
+
+
 def _how(result: Result) -> Iterator[str]:
     """What the weights are, and how they are loaded."""
     facts = [(label, text) for label, text in _facts(result) if text]
@@ -72,10 +89,20 @@ def _how(result: Result) -> Iterator[str]:
         yield "## Quantisation" if quantised(result) else "## Weights"
         rows = "\n".join(f"| {label} | {escape(text)} |" for label, text in facts)
         yield f"| what | as it was loaded |\n|---|---|\n{rows}"
-    if quantised(result) or is_hub_id(result.variant.model):
+    if _simulated(result):
+        yield "## How to load it"
+        yield escape(_NOTHING_TO_LOAD.format(result.variant.scheme.kind))
+    elif quantised(result) or is_hub_id(result.variant.model):
         yield "## How to load it"
         yield _LOAD
         yield from _needs(result.provenance)
+
+
+def _simulated(result: Result) -> bool:
+    """Whether weights were rounded and held in plain numbers, so that there is no checkpoint of them."""
+    kind, found = result.variant.scheme.kind, result.provenance
+    notes = found.notes if found else ()
+    return kind in _SIMULATED or any(note.startswith(f"{kind} is simulated:") for note in notes)
 
 
 def quantised(result: Result) -> bool:

@@ -1,0 +1,105 @@
+"""What the first mistakes of a newcomer are answered with: the command to correct, the file that is meant."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from factories import make_run
+
+from qeval.base.errors import QevalError
+from qeval.load.source import resolve_commit
+from qeval.store.newest import mark
+from qeval.store.runs import Store
+
+
+@pytest.fixture
+def kept(runs_dir: Path) -> str:
+    """A whole run, and after it the mark of a command that was refused."""
+    run, read, _ = make_run()
+    place = Store(runs_dir).run_dir(run.id)
+    whole = [
+        replace(one, cells=tuple(place.add(cell, read(cell), ()) for cell in one.cells))
+        for one in run.results
+    ]
+    place.write(replace(run, results=tuple(whole)))
+    mark(runs_dir, "", "toy", "There is no suite 'quikc'.")
+    return run.id
+
+
+AGAIN = "Correct that command and run it again"
+
+
+def test_after_a_refused_command_the_gate_asks_for_its_correction(qeval, kept: str) -> None:
+    said = qeval("gate", "--max-drop", "1.0", code=5).stderr
+    assert "of toy, did not get far enough to have results (There is no suite 'quikc')" in said
+    assert f"{AGAIN}, or name a run ({kept} is the newest that has results)" in said
+
+
+def test_the_runs_are_listed_with_the_refused_command_that_is_the_newest(qeval, kept: str) -> None:
+    listed = qeval("list", "runs")
+    assert kept in listed.stdout
+    assert f"(There is no suite 'quikc'). {AGAIN}." in listed.stderr
+
+
+def test_what_shows_says_why_the_older_run_may_be_shown_and_not_judged(qeval, kept: str, tmp_path) -> None:
+    for words in (("show",), ("report", "-o", tmp_path / "r.md")):
+        said = qeval(*words).stderr
+        assert f"the newest that has results: {kept}" in said
+        assert "It may be shown, not judged: for qeval gate, correct that command and run it again" in said
+
+
+def test_a_run_that_was_interrupted_needs_no_correction(qeval, kept: str, runs_dir: Path) -> None:
+    mark(runs_dir, "", "toy", "it was interrupted")
+    said = qeval("gate", "--max-drop", "1.0", code=5).stderr
+    assert f"Run it again, or name a run ({kept} is" in said
+
+
+# --- files and folders that are not there, or are something else ---------------------------------
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch) -> Path:
+    """A folder with a suite and its task, in the folder that commands are typed in."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "sums.toml").write_text('average = []\n[[task]]\nname = "my_sums"\n')
+    (folder / "my_sums.yaml").write_text("task: my_sums\ndataset_path: json\nprocess_docs: !function a.b\n")
+    (folder / "my_group.yaml").write_text("group: my_group\ntask:\n  - my_sums\n")
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("suite", "said"),
+    [
+        ("own/my_sums.yaml", "is a task, not a suite.\nName it with: --tasks my_sums --tasks-dir own"),
+        ("own/my_group.yaml", "is a group, not a suite.\nName it with: --tasks my_group --tasks-dir own"),
+        ("own/sum.toml", "There is no file own/sum.toml.\nDid you mean own/sums.toml?"),
+        ("own/sums", "There is no file own/sums.\nDid you mean own/sums.toml?"),
+        ("own/sums.yaml", "There is no file own/sums.yaml.\nDid you mean own/sums.toml?"),
+        ("onw/sums.toml", "There is no folder onw.\nDid you mean own/sums.toml?"),
+        ("own", "own is a folder, and a suite is a file.\nName a file in it: own/sums.toml."),
+        ("own/nothing.toml", "There is no file own/nothing.toml.\nName one of: qeval list suites."),
+        ("quikc", "There is no suite 'quikc'.\nDid you mean 'quick'?"),
+    ],
+)
+def test_a_suite_that_is_none_is_told_what_is_meant(qeval, own, suite: str, said: str) -> None:
+    assert own.is_dir()
+    assert said in qeval("run", "--model", "toy", "--suite", suite, code=2).stderr
+
+
+def test_a_model_that_is_nearly_a_directory_here_is_told_so(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").write_text("{}")
+    (tmp_path / "mines").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        QevalError, match=r"mien is neither .* \(did you mean ./mine\?\) nor in the"
+    ) as caught:
+        resolve_commit("mien", None)
+    assert caught.value.hint == "Did you mean ./mine?"
+    with pytest.raises(QevalError, match="is neither a directory here nor a Hub id") as caught:
+        resolve_commit(str(tmp_path / "mien"), None)
+    assert caught.value.hint == f"Did you mean {tmp_path / 'mine'}?"
