@@ -443,6 +443,18 @@ def test_publishing_writes_files_and_githubs(mixed, tmp_path, monkeypatch, capsy
     assert capsys.readouterr().err.splitlines() == list(github.github_annotations(mixed))
 
 
+@pytest.mark.parametrize("place", ["", "nowhere/summary.md", "file/summary.md"])
+def test_a_summary_that_cannot_be_written_costs_no_verdict(mixed, tmp_path, monkeypatch, capsys, place):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / place))
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    formats.publish(mixed, {"badge": tmp_path / "b.json"})
+    assert (tmp_path / "b.json").read_text(encoding="utf-8") == badge(mixed)
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("Warning: the step summary was not written. ")
+    assert said.endswith("Set GITHUB_STEP_SUMMARY to a file, or unset it.")
+
+
 def test_publishing_elsewhere_is_silent(mixed, monkeypatch, capsys):
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
