@@ -131,7 +131,7 @@ def _judged(
         say(f"Judging the newest run, {told.id}, {begun(told.created)}.", err=True)
     if newer_than is not None:
         for one in (told, *(redacted(run) if redact else run for run in evidence.joined)):
-            refuse_older(one, newer_than)
+            refuse_older(one, newer_than, named=bool(runs))
     return evidence
 
 
@@ -244,7 +244,8 @@ def plan(ctx: click.Context, /, runs_dir: Path, as_json: bool, from_run: str | N
     refuse_another_suite(ctx, measured)
     time = _time(variants, asked, wanted, timed, measured)
     try:
-        rows = _rows(measured=measured, found=time.items if time else {}, **asked)
+        here = {} if measured else _items_here(asked, timed["tasks_dir"])
+        rows = _rows(measured=measured, found=here | (dict(time.items) if time else {}), **asked)
     except UnknownSizesError as error:
         typed = shlex.join(("qeval", *sys.argv[1:]))
         near = own_tasks.nearest(error.tasks)
@@ -258,11 +259,19 @@ def plan(ctx: click.Context, /, runs_dir: Path, as_json: bool, from_run: str | N
         told = {"memory": memory.document(variants), **memory.workers_document(seats)} if variants else {}
         print_json(plans.document(rows, noise) | told | ({"time": forecast.document(time)} if time else {}))
     else:
-        say(plans.table(rows, noise, width()))
+        said = plans.words(rows, asked["power"], measured=measured is not None)
+        say("\n\n".join([plans.table(rows, noise, width()), *said]))
         say(f"\n{memory.table(variants, width())}" if variants else "", nl=bool(variants))
         say(f"\n{seats.note}" if seats and seats.note else "", nl=bool(seats and seats.note))
         say(f"\n{forecast.table(time, width())}" if time else "", nl=bool(time))
     ctx.exit(int(Exit.INCONCLUSIVE if any(row.undecided for row in rows) else Exit.PASS))
+
+
+def _items_here(asked: dict[str, Any], tasks_dir: Path | None) -> dict[str, int]:
+    """The items of tasks of one's own, where they lie in files here."""
+    chosen = _suite(asked["suite"], asked["tasks"], asked["limit"], None)
+    named = None if asked["tasks"] else asked["suite"]
+    return own_tasks.items_here(own_tasks.own_tasks(tasks_dir, chosen, named), chosen)
 
 
 def _time(

@@ -111,10 +111,16 @@ def _no_such_option(error: click.NoSuchOption, known: Iterable[str]) -> click.No
     return click.NoSuchOption(error.option_name, told, ctx=error.ctx)
 
 
+_SAYS = {"to": "output", "into": "output", "dest": "output", "destination": "output", "save-to": "output"}
+"""Options that people type elsewhere, and what says it here."""
+
+
 def near_option(name: str, known: Iterable[str]) -> str:
     """A hint that names the long options nearest to one that there is not; "" where none is near."""
     bare = {one[2:] for one in known if one.startswith("--")}
-    hint = did_you_mean(name.lstrip("-").replace("_", "-"), bare) if name.startswith("--") else ""
+    word = name.lstrip("-").replace("_", "-")
+    word = _SAYS[word] if _SAYS.get(word) in bare else word
+    hint = did_you_mean(word, bare) if name.startswith("--") else ""
     return re.sub(r"'([^']+)'", r"'--\1'", hint) if hint.startswith("Did you mean") else ""
 
 

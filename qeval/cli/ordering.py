@@ -77,12 +77,15 @@ def _check_tasks(order: Order, suite: str | None) -> None:
     from qeval.base.places import tasks_dir
     from qeval.cli.own_tasks import harness_is_here, names_at_hand
     from qeval.load.toy import is_toy
-    from qeval.score.harness.catalogue import known_tasks
+    from qeval.score.harness import written
+    from qeval.score.harness.catalogue import catalogue
     from qeval.score.harness.parsed import check
 
     if harness_is_here() or not is_toy(order.variants[0].model):
-        known = known_tasks(tasks_dir(), order.cache_dir, order.own_tasks)
-        check_tasks(order, known, names_at_hand(order.own_tasks, suite))
+        known = catalogue(tasks_dir(), order.cache_dir, order.own_tasks)
+        check_tasks(order, known.names, names_at_hand(order.own_tasks, suite))
+        if not is_toy(order.variants[0].model):
+            written.check(order.suite.tasks, known.files, order.own_tasks)
     if order.own_tasks is not None and is_toy(order.variants[0].model):
         check([task.name for task in order.suite.tasks], order.own_tasks)
 
