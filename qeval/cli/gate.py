@@ -269,6 +269,8 @@ def plan(ctx: click.Context, /, runs_dir: Path, as_json: bool, from_run: str | N
 
 def _items_here(asked: dict[str, Any], tasks_dir: Path | None) -> dict[str, int]:
     """The items of tasks of one's own, where they lie in files here."""
+    from qeval.cli import own_tasks
+
     chosen = _suite(asked["suite"], asked["tasks"], asked["limit"], None)
     named = None if asked["tasks"] else asked["suite"]
     return own_tasks.items_here(own_tasks.own_tasks(tasks_dir, chosen, named), chosen)
