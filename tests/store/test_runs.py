@@ -153,6 +153,14 @@ def test_what_lm_eval_verified_is_told_of_these_very_numbers_alone(tmp_path: Pat
         ({"files": {"items.parquet": "0" * 64}}, "no samples.parquet among its files"),
         ({"files": {"samples.parquet": "../../etc/passwd"}}, "a SHA-256 of 'samples.parquet' that is none"),
         ({"metrics": {"stderr": 0.0}}, "stderr = 0.0"),
+        ({"score": 1.5}, "a score of 1.5 of the kind accuracy"),
+        ({"score": -0.1}, "a score of -0.1 of the kind accuracy"),
+        ({"task": replace(TASK, kind="perplexity")}, "of the kind perplexity"),
+        (
+            {"task": replace(TASK, kind="score"), "score": 1.01, "files": {}},
+            "a score of 1.01 of the kind score",
+        ),
+        ({"task": replace(TASK, kind="score"), "score": float("inf")}, "a score of inf of the kind score"),
         ({"n": -1}, "says what cannot be: n = -1"),
     ],
 )
@@ -517,3 +525,11 @@ def test_a_damaged_cell_that_another_moved_away_first_is_made_all_the_same(
         kept.add(cell, read(cell), items(cell))
     assert kept.whole(cell.key) == cell
     assert [path.name for path in (tmp_path / "r" / "cells").iterdir()] == [cell.key]
+
+
+def test_a_directory_of_runs_is_none_itself(tmp_path: Path) -> None:
+    RunDir(tmp_path / "all of them" / "r").write(a_run())
+    with pytest.raises(QevalError, match="holds runs, and is none itself") as caught:
+        Store(tmp_path).open(str(tmp_path / "all of them"))
+    assert caught.value.hint == f"Say where they are: --runs-dir '{tmp_path / 'all of them'}'"
+    assert Store(tmp_path / "all of them").open(None).path.name == "r"
