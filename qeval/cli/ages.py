@@ -49,8 +49,9 @@ def in_words(age: dt.timedelta) -> str:
     return "0 seconds"
 
 
-def refuse_older(run: Run, newer_than: str, now: dt.datetime | None = None) -> None:
+def refuse_older(run: Run, newer_than: str, now: dt.datetime | None = None, *, named: bool = False) -> None:
     """Refuse a run that was begun before `newer_than`, an age (90m, 6h, 2d) or an ISO 8601 date.
+    `named`: whether somebody said which run is meant, and needs not be told to.
 
     Raises UsageError for anything else, IncomparableError for an older run, and for one that lies in the
     future: a clock was wrong, so nobody knows how old it is.
@@ -66,7 +67,7 @@ def refuse_older(run: Run, newer_than: str, now: dt.datetime | None = None) -> N
     if created < limit:
         raise IncomparableError(
             f"The run {run.id} was begun {in_words(now - created)} ago, before --newer-than {newer_than}.",
-            f"{_ANEW}, or name the run that is meant.",
+            f"{_ANEW}, or {'judge it without --newer-than' if named else 'name the run that is meant'}.",
         )
     if created > now + _SKEW:
         raise IncomparableError(

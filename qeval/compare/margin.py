@@ -218,8 +218,15 @@ class Finding:
         if not self.claim and (one.high < 0 or one.low > 0):
             what = "loss" if one.high < 0 else "gain"
             own = f"The interval is this row's own: corrected for all {self.among} comparisons"
-            return f". {own} no {what} is proved."
+            return f". {own} no {what} is proved{self._there}."
         return "."
+
+    @property
+    def _there(self) -> str:
+        """Of which row alone that is said, where a variant has several."""
+        if not self.of:
+            return ""
+        return " on average" if self.comparison.level == "average" else " there"
 
 
 def listed(tasks: Sequence[str]) -> str:

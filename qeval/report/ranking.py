@@ -55,9 +55,10 @@ class Scale:
 class Entry:
     """A variant against the reference, in words. `finding` is that on the row that the table is about, `word`
     says why its verdict is so, `sums_up` is the finding that sums it up by the margin, and `by` its
-    difference where it is on another row; `ratio` is that of the first perplexity, `ratio_of` the finding
-    on it. `fixed` are the cells of the columns that no reference changes, `losses` the ids of the rows on
-    which a loss is proved, and `may_exceed` whether one of these may be as large as the margin."""
+    difference where it is on another row; `worst_of` is the finding on the worst task; `ratio` is that of the
+    first perplexity, `ratio_of` the finding on it. `fixed` are the cells of the columns that no reference
+    changes, `losses` the ids of the rows on which a loss is proved, and `may_exceed` whether one of these may
+    be as large as the margin."""
 
     variant: str
     verdict: Verdict
@@ -69,6 +70,7 @@ class Entry:
     by: str = ""
     finding: Finding | None = None
     sums_up: Finding | None = None
+    worst_of: Finding | None = None
     ratio_of: Finding | None = None
     span: Span | None = None
     fixed: tuple[str, ...] = ()
@@ -79,6 +81,13 @@ class Entry:
     def short(self) -> str:
         """The name, its middle left out where it would be too long."""
         return short(self.variant)
+
+    @property
+    def of_another(self) -> bool:
+        """Whether the verdict is that of another row than the table's Δ, which it then names."""
+        if self.sums_up is None or self.finding is None:
+            return False
+        return self.sums_up.comparison.task != self.finding.comparison.task
 
 
 Heads = tuple[Row | None, Row | None]
@@ -175,11 +184,12 @@ def _entry(
         word=_because(verdict, sums_up, judged=bool(decisions)),
         delta=found.delta_text if found else numbers.NONE,
         interval=found.interval_text if found else "",
-        worst=_worst(evidence, decisions, name, first),
+        worst=_worst(decisions, worst := worst_of(evidence, name, first)),
         ratio=ratio.delta_text if ratio else numbers.NONE,
         by="" if decisions else _by(sums_up, first),
         finding=found,
         sums_up=sums_up,
+        worst_of=worst,
         ratio_of=ratio,
         fixed=tuple(cells.get(name, numbers.NONE) for cells in columns),
         losses=tuple(row for row, _ in lost),
@@ -226,11 +236,10 @@ def worst_of(evidence: Evidence, variant: str, first: Row | None) -> Finding | N
     return min(found, key=lambda one: one.comparison.delta, default=None) if len(rows) > 1 else None
 
 
-def _worst(evidence: Evidence, decisions: Sequence[Decision], variant: str, first: Row | None) -> str:
-    found = worst_of(evidence, variant, first)
+def _worst(decisions: Sequence[Decision], found: Finding | None) -> str:
     if found is None:
         return numbers.NONE
-    limits = rule_limits(judging(decisions, variant, found.comparison.task))
+    limits = rule_limits(judging(decisions, found.comparison.variant, found.comparison.task))
     return f"{found.name} {replace(found, limits=limits).delta_text}"
 
 

@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from qeval.base import reading
 from qeval.base.costs import Cost, Timing
+from qeval.base.errors import QevalError
 from qeval.base.names import is_file_name
 from qeval.base.packing import Packing
 from qeval.base.records import Cell, Provenance, Result, Run, Samples, Stop, Task
@@ -44,6 +47,28 @@ _AT_LEAST: dict[type, dict[str, float]] = {
     Stop: {"items": 0, "of": 0},
 }
 """The least that a number in a record can be, by its field; none is as great as `_MOST`."""
+
+
+class _Version(msgspec.Struct):
+    """What tells of a run's file who can read it, whatever else stands in it."""
+
+    schema: int = 1
+    qeval_version: str = ""
+
+
+def check_version(data: bytes, file: Path) -> None:
+    """Raises QevalError for a run in a form that is newer than this version's."""
+    try:
+        told = msgspec.json.decode(data, type=_Version)
+    except (msgspec.MsgspecError, RecursionError):
+        return  # damaged, as whoever reads the rest says
+    if told.schema > Run.schema:
+        version = told.qeval_version.rpartition(",")[2].strip() or "a later version"
+        raise QevalError(
+            f"{file} was written by a newer qeval ({version}, form {told.schema}; this one reads form "
+            f"{Run.schema}).",
+            "Update qeval here: pip install --upgrade qeval",
+        )
 
 
 def check_run(run: Run, file: Path) -> Run:

@@ -46,6 +46,7 @@ from qeval.store.checking import (
     check_run,
     check_samples,
     check_score,
+    check_version,
     made_of,
     table_of,
 )
@@ -108,6 +109,7 @@ class RunDir:
                 f"{self.path} is not a run: it has no readable {RUN_FILE} ({reading.told(error)}).",
                 "List the runs there are with: qeval list runs",
             ) from error
+        check_version(data, file)
         return check_run(decode(data, Run, file), file)
 
     def write(self, run: Run) -> None:
@@ -298,7 +300,8 @@ class RunDir:
         try:
             yield folder
             if os.path.lexists(self._cell_dir(key)) and self.whole(key) is None:
-                self._cell_dir(key).rename(folder.with_name(f"{folder.name}.damaged"))
+                with contextlib.suppress(FileNotFoundError):  # another moved it away, for the same reason
+                    self._cell_dir(key).rename(folder.with_name(f"{folder.name}.damaged"))
             try:
                 folder.rename(self._cell_dir(key))
             except OSError as error:

@@ -54,3 +54,12 @@ def test_an_age_is_of_plain_digits_and_no_longer_than_time(newer_than, said) -> 
     with pytest.raises(UsageError, match=said):
         refuse_older(run_of("2026-05-01T11:59:00Z"), newer_than, NOW)
     refuse_older(run_of("2026-05-01T11:59:00Z"), f"{'0' * 20}2d", NOW)
+
+
+@pytest.mark.parametrize(
+    ("named", "remedy"), [(True, "judge it without --newer-than."), (False, "name the run that is meant.")]
+)
+def test_a_run_that_was_named_is_not_to_be_named(named: bool, remedy: str) -> None:
+    with pytest.raises(IncomparableError, match="before --newer-than 1h") as caught:
+        refuse_older(run_of("2026-04-01T00:00:00Z"), "1h", NOW, named=named)
+    assert caught.value.hint.endswith(f", or {remedy}")

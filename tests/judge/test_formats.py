@@ -9,6 +9,7 @@ from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import jsonschema
+import numpy as np
 import pytest
 from factories import ARC, TRUTH, WIKI, conclude, judge, make_run, with_cell, without_cell
 
@@ -135,7 +136,8 @@ def test_the_sentence_of_a_drop():
     one = one_decision(Rule(max_drop=1.0), n_items=2000, effect=-0.02, churn=0.14, seed=5)
     assert re.fullmatch(
         r"arc: Δ -\d\.\d\d points \(90% interval -\d\.\d\d to [-+]?\d\.\d\d\), -1 allowed: undecided; "
-        r"at this churn it needs about \d+ items and has 2000, and it would then fail if Δ stays as it is\.",
+        r"at this difference and churn it needs about \d+ items and has 2000, and it would then fail"
+        r" if Δ stays as it is\.",
         one.reason,
     )
 
@@ -485,3 +487,26 @@ def test_every_output_says_first_that_the_toy_invented_its_numbers(mixed) -> Non
     assert json.loads(badge(outcome))["message"].endswith(" (invented numbers)")
     assert outcome.notes[0] == outcome.forgiven[0] == INVENTED
     assert "invented" not in table(mixed) + badge(mixed)
+
+
+def test_a_rule_that_is_too_close_to_its_limit_is_given_no_number():
+    one = one_decision(Rule(max_drop=2.0), n_items=100, effect=-0.021, churn=0.3, seed=5)
+    far = one_decision(
+        Rule(max_drop=100 * -one.comparison.delta + 0.05), n_items=100, effect=-0.021, churn=0.3, seed=5
+    )
+    assert far.reason.partition(": undecided; ")[2].startswith("it is too close to the limit for any number")
+
+
+def test_a_task_whose_baseline_has_nothing_to_lose_has_one_row():
+    run, read, _ = make_run(2, (ARC,), 200, churn=0.1, seed=5)
+    alike = {cell.key: replace(read(cell), answer=np.full(200, "A")) for r in run.results for cell in r.cells}
+    made = conclude(run, lambda cell: alike[cell.key], Policy((Rule(max_drop=0.5),)))
+    assert [one.task for one in made.decisions] == ["arc", "arc"]
+    [row] = [line for line in table(made, every=True).splitlines() if line.startswith("bnb4  ")]
+    assert row.split()[:4] == ["bnb4", "arc", "62.00", "62.50"]
+    assert github.github_summary(made).count("| bnb4 | arc |") == 1
+    assert table(made, every=True).count("so nothing can be lost there") == 1
+
+
+def test_junit_says_that_the_margin_of_a_report_judges_nothing(mixed):
+    assert "By the margin of a report, which judges nothing here: " in junit(mixed)

@@ -334,6 +334,17 @@ def test_a_verdict_of_another_row_stands_beside_its_change_with_its_sign():
     assert by("arc", -0.08, -0.0307, 0.02, 0) == by(first.id, -0.08, -0.0307, -0.02, -1) == ""
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_that_a_verdict_names_another_row_is_explained_only_where_one_does():
+    said = "A verdict is about the average. Where it names another row, that one's own verdict is graver."
+    run, read, items = one_task_lost()
+    named, plain = built(run, read, items), built(*mixed())
+    assert [any(e.of_another for e in made.ranking.entries) for made in (named, plain)] == [True, False]
+    assert said in render_html(named).split('id="reading"')[0]
+    assert said not in render_html(plain)
+    assert all("then undecided with a proved loss" in render_html(made) for made in (named, plain))
+
+
 def test_every_reference_has_headings_of_the_rows_that_it_is_compared_on():
     run, read, items = make_run(4, (ARC, TRUTH, WIKI), 150, seed=5)
     made = built(without_cell(without_cell(run, "gptq", "truth"), "gptq", "wiki"), read, items)

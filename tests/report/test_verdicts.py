@@ -30,7 +30,7 @@ def test_a_loss_that_stands_out_alone_may_be_chance_among_many():
     (line,) = [one for one in lines(many) if one.name == alone]
     assert line.verdict.status in {"UNDECIDED", "EQUIVALENT"}
     assert line.verdict.sentence.endswith(
-        "The interval is this row's own: corrected for all 25 comparisons no loss is proved."
+        "The interval is this row's own: corrected for all 25 comparisons no loss is proved on average."
     )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from factories import make_run
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -102,6 +103,21 @@ def test_a_run_comes_back_as_it_was_written(tmp_path: Path) -> None:
     run = a_run(place.add(*a_cell()))
     place.write(run)
     assert place.read() == run
+
+
+@pytest.mark.parametrize("versions", ["9.1", "1.0, 9.1"])
+def test_a_run_of_a_newer_qeval_is_refused_with_its_version(tmp_path: Path, versions: str) -> None:
+    place = RunDir(tmp_path / "r")
+    place.path.mkdir()
+    place.write(replace(a_run(), schema=Run.schema + 1, qeval_version=versions))
+    with pytest.raises(
+        QevalError, match=r"was written by a newer qeval \(9\.1, form 2; this one reads form 1\)"
+    ):
+        place.read()
+    (place.path / "run.json").write_text(f'{{"schema": 7, "what": [], "qeval_version": "{versions}"}}')
+    with pytest.raises(QevalError, match=r"newer qeval \(9\.1, form 7") as caught:
+        place.read()
+    assert "pip install --upgrade qeval" in caught.value.hint
 
 
 def test_a_run_that_nobody_could_read_is_not_written() -> None:
@@ -492,6 +508,23 @@ def test_a_cell_that_cannot_tell_its_texts_is_scored_anew_and_read_meanwhile(tmp
     assert Store(tmp_path).find("k1") == (place, new)
     assert RunDir(tmp_path / "r").samples(new).cluster.tolist() == ["0", "0", "0", "3", "3", "3"]
     assert [path.name for path in (place.path / "cells").iterdir()] == ["k1"]
+
+
+def test_a_damaged_cell_that_another_moved_away_first_is_made_all_the_same(
+    tmp_path: Path, monkeypatch
+) -> None:
+    run, read, items = make_run(2, n_items=5)
+    kept, [cell] = RunDir(tmp_path / "r"), run.results[0].cells[:1]
+    cell = kept.add(cell, read(cell), items(cell))
+
+    def moved(self: RunDir, key: str) -> None:
+        self._cell_dir(key).rename(tmp_path / "moved")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDir, "whole", moved)
+        kept.add(cell, read(cell), items(cell))
+    assert kept.whole(cell.key) == cell
+    assert [path.name for path in (tmp_path / "r" / "cells").iterdir()] == [cell.key]
 
 
 def test_a_directory_of_runs_is_none_itself(tmp_path: Path) -> None:

@@ -20,10 +20,10 @@ from qeval.report.colours import places
 from qeval.report.context import Context
 from qeval.report.explorer import changes, flips_link, payload
 from qeval.report.fidelity import BIN_HEADERS, HEADERS, MORE_HEADERS, PASSAGE_HEADERS, TRACE_HEADERS
-from qeval.report.figures import proofs
+from qeval.report.figures import PROOFS, proofs
 from qeval.report.formats import Format
 from qeval.report.formats.asides import packed
-from qeval.report.glossary import NAMING, glossary
+from qeval.report.glossary import glossary
 from qeval.report.history.page import past
 from qeval.report.noise import FLOOR_HEADERS, SEED_HEADERS
 from qeval.report.patterns import COMMONEST
@@ -101,10 +101,10 @@ def _parts(context: Context, drawn: Sequence[Chart]) -> dict[str, Any]:
             range(len(context.columns)), key=lambda place: context.columns[place].row.level != "average"
         ),
         "proofs": proofs(context.evidence),
+        "signs_of_proof": PROOFS,
         "margin": context.evidence.margin.told(),
         "marks": MARKS,
         "words": WORDS,
-        "naming": NAMING,
     }
 
 

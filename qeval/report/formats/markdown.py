@@ -14,6 +14,7 @@ from qeval.base import numbers
 from qeval.base.markdown import escape
 from qeval.base.names import slugged
 from qeval.compare.columns import COLUMNS
+from qeval.compare.margin import Finding
 from qeval.report.choices import ToldChoices
 from qeval.report.context import Context, Detail, Line
 from qeval.report.costs import CostTable
@@ -26,7 +27,7 @@ from qeval.report.fidelity import (
     Passages,
     Told,
 )
-from qeval.report.figures import Figure, proofs
+from qeval.report.figures import PROOFS, Figure, proofs
 from qeval.report.flips import DIRECTIONS, Flip, largest_first, shorten
 from qeval.report.foremost import foremost
 from qeval.report.formats import Format, Options
@@ -213,16 +214,23 @@ def _decision(context: Context, *, short: bool) -> Markdown:
     ]
     most = _SHORT_COLUMNS if short else len(headers)
     rows = [_decided(told, entry)[:most] for entry in (*told.entries, told.reference)]
-    return table(headers[:most], rows, words=2)
+    known = proofs(context.evidence)
+    cells = table(headers[:most], rows, words=2)
+    return Markdown(f"{cells}\n\n{escape(known)}") if known else cells
 
 
 def _decided(told: Ranking, entry: Entry) -> tuple[str, ...]:
     name = Markdown(f"**{escape(entry.short)}**")
     by = f" ({entry.by})" if entry.by else ""
     verdict = f"{entry.verdict.mark} {entry.verdict.word}{by}"
-    worst = (entry.worst,) if told.has_worst else ()
-    ratio = (entry.ratio,) if told.ratio_of else ()
-    return (name, verdict, entry.delta, entry.interval, *worst, *ratio, *entry.fixed)
+    worst = (_proved(entry.worst, entry.worst_of),) if told.has_worst else ()
+    ratio = (_proved(entry.ratio, entry.ratio_of),) if told.ratio_of else ()
+    return (name, verdict, _proved(entry.delta, entry.finding), entry.interval, *worst, *ratio, *entry.fixed)
+
+
+def _proved(text: str, found: Finding | None) -> str:
+    """A cell with the sign of what is proved of it."""
+    return f"{text} {PROOFS[found.claim][0]}" if found and found.claim else text
 
 
 def _scores(context: Context) -> Markdown:
@@ -234,8 +242,7 @@ def _scores(context: Context) -> Markdown:
     rows = [
         (_name(line), *(_figure_text(figure, usual) for figure in line.figures)) for line in context.lines
     ]
-    known = proofs(context.evidence)
-    return Markdown(f"{table(headers, rows)}\n\n{escape(known)}" if known else table(headers, rows))
+    return table(headers, rows)
 
 
 _SHORT_COLUMNS = 5

@@ -67,7 +67,7 @@
     let above = null;
     while (walker.nextNode()) {
       const node = walker.currentNode, block = node.parentElement.closest("small, .pair, .gate, .score, .delta, p, li, th, td");
-      if (node.parentElement.closest("svg, .swatch, .csv")) continue;
+      if (node.parentElement.closest("svg, .swatch, .csv, .decision .proved")) continue;
       if (!cell.matches(".range") && node.parentElement.closest(".range")) continue;
       const text = ascii(node.data.replace(/[^\S\u202f]+/g, " ").trim());
       if (!text) continue;
