@@ -108,8 +108,8 @@ class Context:
     @property
     def summary(self) -> str:
         """What the report is of, in a line."""
-        number = len(self.run.results)
-        variants = f"{number} variant{'' if number == 1 else 's'}"
+        number = len(self.run.results) - 1
+        variants = f"{number or 'no'} variant{'' if number == 1 else 's'} and the baseline"
         reference = f"{'compared with' if self.aside else 'baseline'} {self.run.baseline}"
         parts = (self.run.suite.name, reference, variants, self.run.created[:10])
         return " · ".join(part for part in parts if part)
