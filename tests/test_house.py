@@ -203,6 +203,7 @@ OPENS_IN_FULL = {"np.load", "torch.load", "yaml.load", "json.load", "tomllib.loa
 """What opens or parses a file from outside without a look at what it is."""
 BARE = {
     "ask/harness_config.py:_read": "text that came in by the door",
+    "score/harness/written.py:written": "text that came in by the door",
     "base/contents.py:_block": "hashes a file of any size in blocks, which `stamp` has looked at",
     "base/elsewhere.py:_places": "parses YAML whose text came in by the door",
     "base/files.py:_write_through": "writes",

@@ -38,6 +38,16 @@ def own_tasks(
     return folder
 
 
+def items_here(folder: Path | None, suite: Suite) -> dict[str, int]:
+    """How many items tasks in a folder of one's own have, by task, as far as their own files tell."""
+    from qeval.score.harness.catalogue import scan
+    from qeval.score.harness.written import items_of
+
+    files = scan(folder).files if folder is not None else {}
+    counts = {task.name: items_of(Path(files[task.name])) for task in suite.tasks if task.name in files}
+    return {name: count for name, count in counts.items() if count}
+
+
 def names_at_hand(folder: Path | None, name: str | None) -> frozenset[str]:
     """The tasks in a folder of one's own, or beside the suite's file `name`: those that a misspelt one most
     likely means."""

@@ -150,11 +150,19 @@ def _chosen_baseline(runs: Sequence[Run], named: Sequence[tuple[str, Result]], w
             f"The runs have no variant {min(wishes)!r} to be the baseline.", did_you_mean(min(wishes), names)
         )
     if len(found) > 1:
-        raise UsageError(
-            f"There are {len(found)} baselines: {', '.join(found)}.",
-            f"Choose one with --baseline {found[0]}.",
-        )
+        told = f"here are {len(found)} baselines: {', '.join(found)}."
+        if not _shared_tasks(runs):
+            raise UsageError(
+                f"The runs share no task, so nothing of one can be compared with the other; and t{told}",
+                "Name one of them alone, or runs that were asked the same.",
+            )
+        raise UsageError(f"T{told}", f"Choose one with --baseline {found[0]}.")
     return found[0]
+
+
+def _shared_tasks(runs: Sequence[Run]) -> set[str]:
+    """The tasks that every run scored."""
+    return set.intersection(*({cell.task.name for one in run.results for cell in one.cells} for run in runs))
 
 
 def _joined_suite(suites: Sequence[Suite]) -> Suite:

@@ -130,14 +130,16 @@ def _group_rows(task: Task, group: Group) -> list[Row]:
 
 
 def _average(rows: Sequence[Row], average: Sequence[str]) -> list[Row]:
-    """The suite's mean; of the kind of its parts, if they are of one kind."""
+    """The suite's mean; of the kind of its parts, if they are of one kind. Scores and perplexities have none:
+    the row is then not whole."""
     if not average:
         return []
     parts = [row for row in rows if row.id in average]
     kinds = {row.kind for row in parts}
     members = tuple(task for row in parts for task in row.members)
     kind: Kind = kinds.pop() if len(kinds) == 1 else "score"
-    whole = len(parts) == len(average) and all(row.whole for row in parts)
+    mixed = len({row.kind == "perplexity" for row in parts}) > 1
+    whole = len(parts) == len(average) and all(row.whole for row in parts) and not mixed
     return [Row(AVERAGE, "average", kind, "mean", members, tuple(average), whole)]
 
 

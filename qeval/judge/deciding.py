@@ -21,6 +21,9 @@ POWER = 0.8
 
 
 _MOST_ITEMS = 10_000_000
+_TINY = 1e-12
+_BEYOND = 100
+"""How many times the items that there are is beyond reach: a number of them would say nothing more."""
 
 
 def decide(
@@ -87,12 +90,24 @@ def more_items(rule: Rule, comparison: Comparison, allowed: float) -> int | None
     if unknown or _few_texts(comparison) or not distance:
         return None
     mean = comparison.level in ("macro", "average")
-    if rule.max_drop is not None and not mean and comparison.losses is not None and comparison.texts is None:
+    if rule.max_drop is not None and not mean and comparison.losses is not None:
         changed = comparison.losses + (comparison.gains or 0)
         total = stats.required_n(changed / comparison.n, min(distance, 0.99), rule.confidence, POWER)
+        if not _as_alone(comparison, rule.confidence):
+            total = max(total, math.ceil(_items_for(comparison, distance, rule.confidence, mean=False)))
     else:
         total = math.ceil(_items_for(comparison, distance, rule.confidence, mean=mean))
     return None if total > _MOST_ITEMS else max(total - comparison.n, 1)
+
+
+def _as_alone(comparison: Comparison, confidence: float) -> bool:
+    """Whether the interval is the one that the items would have if none shared a text: few of them do then,
+    and the items that are needed are as many as if none did."""
+    if comparison.texts is None:
+        return True
+    lost, won = comparison.losses or 0, comparison.gains or 0
+    low, high = stats.accuracy_interval(lost, won, comparison.n, 2 * confidence - 1)
+    return comparison.low >= low - _TINY and comparison.high <= high + _TINY
 
 
 def _items_for(comparison: Comparison, distance: float, confidence: float, *, mean: bool) -> float:
@@ -102,8 +117,10 @@ def _items_for(comparison: Comparison, distance: float, confidence: float, *, me
     bounded = comparison.kind == "score" or (comparison.kind == "accuracy" and comparison.texts is not None)
     if mean or not bounded:
         return comparison.n * (reach * half / distance) ** 2
-    units = comparison.texts or comparison.n
-    return stats.bounded_n(half, units, distance / reach, confidence) * comparison.n / units
+    units: float = comparison.texts or comparison.n
+    if comparison.losses == comparison.gains == 0:  # all of it is what may be unseen: one text as it weighs
+        units, half = math.log(1 - confidence) / math.log1p(-half), 0.0
+    return stats.bounded_n(half, units, distance, confidence, luck=reach - 1) * comparison.n / units
 
 
 def _few_texts(comparison: Comparison) -> bool:
@@ -121,16 +138,23 @@ def _what_would_decide(comparison: Comparison, needed: int | None) -> str:
         return "; no practicable number of items would decide it"
     whole = comparison.n + needed
     if whole <= comparison.n_available:
-        return f"; about {numbers.roughly(needed)} more items would decide it at this churn"
+        return f"; about {numbers.roughly(needed)} more items would decide it at this difference and churn"
+    if _beyond(comparison, needed):
+        return "; it is too close to the limit for any number of items at hand"
     return (
-        f"; at this churn it needs about {numbers.roughly(whole)} items and has "
+        f"; at this difference and churn it needs about {numbers.roughly(whole)} items and has "
         f"{numbers.count(comparison.n_available)}"
     )
 
 
+def _beyond(comparison: Comparison, needed: int) -> bool:
+    """Whether so many more items are needed that their number would say nothing."""
+    return comparison.n + needed > _BEYOND * comparison.n_available
+
+
 def _and_then(rule: Rule, comparison: Comparison, allowed: float, needed: int | None) -> str:
     """That more items would most likely mean failing, where they would."""
-    if needed is None or comparison.delta >= -allowed:
+    if needed is None or _beyond(comparison, needed) or comparison.delta >= -allowed:
         return ""
     points = limit_of(rule)[0] in ("max_drop", "min_recovery") and comparison.kind != "perplexity"
     return f", and it would then fail if {wording.DELTA if points else 'what was measured'} stays as it is"

@@ -274,6 +274,23 @@ def table(rows: Sequence[Planned], noise: Sequence[str] = (), width: int | None 
     return "\n\n".join([text, *below, *_plainly(rows)])
 
 
+def words(rows: Sequence[Planned], power: float, *, measured: bool) -> list[str]:
+    """What the numbers of the table are for, and where churn is from, where a run tells it."""
+    found = []
+    if any(row.needed for row in rows):
+        found.append(
+            "Items needed: so many that a variant which loses nothing passes with a probability"
+            f" of {100 * power:.0f}%. (The number beside an undecided rule of qeval gate is another: what"
+            " decides it if the difference stays as it was measured.)"
+        )
+    if measured and any(row.kind == "accuracy" and row.churn for row in rows):
+        found.append(
+            "Churn: of the variant that changes most, the share of answers that changed less the square of"
+            " the difference, as only their spread about it takes items."
+        )
+    return found
+
+
 def _column(title: str) -> Column:
     """A column, with its turn to give way on a narrow terminal."""
     goes = {"churn": 4, "for 0.5 points": 3, "for 2 points": 2, "smallest limit": 1}.get(title, 0)

@@ -124,6 +124,16 @@ def sentences(found: FidelityRows) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*lines, *notes]))
 
 
+def _itself(row: Row) -> bool:
+    """Whether this is the baseline beside itself and every token stayed: of a thing that is compared with
+    itself an interval from nought to all of it says nothing."""
+    return row.role != "candidate" and row.same_top.value == 1
+
+
+def _shares(estimate: Estimate) -> str:
+    return f"{numbers.percent(estimate.low, 2)} to {numbers.percent(estimate.high, 2)}"
+
+
 def _row(row: Row) -> tuple[str, ...]:
     return (
         row.protocol.name,
@@ -143,7 +153,7 @@ def _more(row: Row) -> tuple[str, ...]:
         name_of(row),
         *(nats(value) for value in row.quantiles),
         nats(row.kl_reverse),
-        f"{numbers.percent(row.same_top.low, 2)} to {numbers.percent(row.same_top.high, 2)}",
+        "" if _itself(row) else _shares(row.same_top),
         numbers.percent(row.ordered, 2),
         numbers.percent(row.delta_p[0], 3) if row.delta_p[0] else numbers.percent(0.0, 3),
         numbers.percent(row.delta_p[1], 3),

@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from qeval.base import reading
 from qeval.base.costs import Cost, Timing
+from qeval.base.errors import QevalError
 from qeval.base.names import is_file_name
 from qeval.base.packing import Packing
 from qeval.base.records import Cell, Provenance, Result, Run, Samples, Stop, Task
@@ -44,6 +47,28 @@ _AT_LEAST: dict[type, dict[str, float]] = {
     Stop: {"items": 0, "of": 0},
 }
 """The least that a number in a record can be, by its field; none is as great as `_MOST`."""
+
+
+class _Version(msgspec.Struct):
+    """What tells of a run's file who can read it, whatever else stands in it."""
+
+    schema: int = 1
+    qeval_version: str = ""
+
+
+def check_version(data: bytes, file: Path) -> None:
+    """Raises QevalError for a run in a form that is newer than this version's."""
+    try:
+        told = msgspec.json.decode(data, type=_Version)
+    except (msgspec.MsgspecError, RecursionError):
+        return  # damaged, as whoever reads the rest says
+    if told.schema > Run.schema:
+        version = told.qeval_version.rpartition(",")[2].strip() or "a later version"
+        raise QevalError(
+            f"{file} was written by a newer qeval ({version}, form {told.schema}; this one reads form "
+            f"{Run.schema}).",
+            "Update qeval here: pip install --upgrade qeval",
+        )
 
 
 def check_run(run: Run, file: Path) -> Run:
@@ -100,11 +125,20 @@ def _claims(cell: Cell) -> Iterator[tuple[bool, str]]:
     yield cell.n <= cell.n_available, f"{cell.n} of {cell.n_available} items"
     yield cell.texts is None or cell.texts <= cell.n, f"{cell.texts} texts behind {cell.n} items"
     yield cell.task.chance is None or cell.task.chance <= 1, f"a chance of {cell.task.chance}"
+    yield _possible(cell), f"a score of {cell.score:g} of the kind {cell.task.kind}"
     yield not cell.files or SAMPLES_FILE in cell.files, f"no {SAMPLES_FILE} among its files"
     for name in ("n_effective", "stderr"):
         yield cell.metrics.get(name, 1.0) > 0, f"{name} = {cell.metrics.get(name)}"
     for name, sha in cell.files.items():
         yield bool(_HASH.fullmatch(sha)), f"a SHA-256 of {_short(name)} that is none"
+
+
+def _possible(cell: Cell) -> bool:
+    """Whether a score can be one of its kind; without items it is a share of 1, as an import demands."""
+    if cell.task.kind == "perplexity":
+        return -math.inf < cell.score <= 0
+    share = cell.aggregate_only or cell.task.kind == "accuracy"
+    return 0 <= cell.score <= 1 if share else math.isfinite(cell.score)
 
 
 def _short(name: str) -> str:

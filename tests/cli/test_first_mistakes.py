@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from factories import make_run
 
-from qeval.base.errors import QevalError
+from qeval.base.errors import QevalError, UsageError
+from qeval.base.records import Task
 from qeval.load.source import resolve_commit
+from qeval.score.harness import sources
+from qeval.score.harness.written import check, items_of
 from qeval.store.newest import mark
 from qeval.store.runs import Store
 
@@ -103,3 +107,44 @@ def test_a_model_that_is_nearly_a_directory_here_is_told_so(tmp_path: Path, monk
     with pytest.raises(QevalError, match="is neither a directory here nor a Hub id") as caught:
         resolve_commit(str(tmp_path / "mien"), None)
     assert caught.value.hint == f"Did you mean {tmp_path / 'mine'}?"
+
+
+# --- what would fail for each variant ---------------------------------------------------------------
+
+
+def test_a_plan_counts_the_items_that_lie_beside_a_suite(qeval, own: Path) -> None:
+    (own / "my_sums.yaml").write_text(
+        "task: my_sums\ndataset_path: json\ndataset_kwargs: {data_files: sums.jsonl}\ntest_split: train\n"
+        "metric_list: [{metric: acc}, {metric: acc_norm}]\n"
+    )
+    (own / "sums.jsonl").write_text('{"question": "1 + 1"}\n\n' * 37)
+    [row] = json.loads(qeval("plan", "--suite", "own/sums.toml", "--json").stdout)["rows"]
+    assert row["n"] == 37
+    (own / "sums.jsonl").write_text(json.dumps([{"question": "1 + 1"}] * 5))
+    assert items_of(own / "my_sums.yaml") == 5
+    with (own / "my_sums.yaml").open("a") as file:
+        file.write("process_docs: !function other.choose\n")
+    assert items_of(own / "my_sums.yaml") is None
+
+
+def test_a_metric_and_a_file_that_are_not_there_are_refused_before_a_model_is_loaded(own: Path) -> None:
+    path = own / "my_sums.yaml"
+    path.write_text(
+        "task: my_sums\ndataset_path: json\ndataset_kwargs: {data_files: {test: sums.jsonl}}\n"
+        "metric_list: [{metric: acc}, {metric: acc_norm}]\n"
+    )
+    files = {"my_sums": str(path)}
+    with pytest.raises(UsageError, match="The task 'my_sums' has no metric 'acc_nrom'") as caught:
+        check([Task("my_sums", "acc_nrom")], files, own)
+    assert caught.value.hint == "Did you mean 'acc_norm'?"
+    with pytest.raises(QevalError, match="The data of the task 'my_sums' are not there"):
+        check([Task("my_sums", "acc")], files, own)
+    (own / "sums.jsonl").touch()
+    check([Task("my_sums", "acc"), Task("unknown", "acc")], files, own)
+
+
+def test_a_mirror_that_lies_one_folder_deeper_is_named(tmp_path: Path) -> None:
+    (tmp_path / "datasets" / "org" / "set").mkdir(parents=True)
+    hint = sources._mirror_hint("org/set", tmp_path)
+    assert hint == f"Did you mean --datasets-dir {tmp_path / 'datasets'}? It holds org/set."
+    assert "Put the repository in" in sources._mirror_hint("org/other", tmp_path)

@@ -6,7 +6,7 @@ import click
 import pytest
 
 from qeval.cli.main import main
-from qeval.cli.unknown import OneOf
+from qeval.cli.meant import OneOf, near_option
 
 TOY = ("run", "--model", "toy")
 
@@ -58,3 +58,8 @@ def test_a_variable_is_held_to_the_same_numbers(qeval, monkeypatch) -> None:
     assert "'0' is too small; it must be at least 1." in qeval(*TOY, code=2).stderr
     monkeypatch.setenv("QEVAL_RUN_LIMIT", "20")
     qeval(*TOY, "--schemes", "fp16", "--tasks", "qeval_facts")
+
+
+def test_where_to_write_is_found_by_other_words_for_it() -> None:
+    assert near_option("--to", ["--output", "--model"]) == "Did you mean '--output'?"
+    assert near_option("--to", ["--model"]) == ""

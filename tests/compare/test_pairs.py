@@ -578,3 +578,20 @@ def test_a_value_that_no_item_can_have_is_refused(task, column, value, variant):
     words = f"{variant}: {task.name}, item 7 has the value .* impossible for an item of kind {task.kind}"
     with pytest.raises(QevalError, match=words):
         pair(run, edited(read, cell.key, **{column: column_of}))
+
+
+def test_runs_that_share_no_task_are_told_so_before_a_baseline_is_asked_for(toy):
+    run, _ = toy
+
+    def part(name, *, arc):
+        results = [
+            replace(one, cells=tuple(cell for cell in one.cells if (cell.task.name == "arc") == arc))
+            for one in run.results
+        ]
+        return replace(run, id=name, results=tuple(results))
+
+    with pytest.raises(
+        UsageError, match=r"share no task, .* and there are 2 baselines: fp16@run-1"
+    ) as caught:
+        merge([part("run-1", arc=True), part("run-2", arc=False)])
+    assert "--baseline" not in caught.value.hint

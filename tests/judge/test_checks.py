@@ -211,3 +211,14 @@ def test_what_is_left_out_changes_no_verdict() -> None:
     assert "mine.txt" not in repr(shown)
     assert "prompts:[file 1]" in repr(shown)
     assert np.isfinite([one.comparison.low for one in shown.decisions if one.comparison]).all()
+
+
+@pytest.mark.parametrize("average", [("arc", "wiki"), ("arc", "nobody")])
+def test_an_average_that_cannot_be_is_missing_where_a_rule_asks_for_it(average):
+    """A mean of a score and a log-likelihood says nothing, whatever its interval."""
+    run, read, _ = passing()
+    run = replace(run, suite=replace(run.suite, average=average))
+    policy = Policy((*WIDE.rules, Rule(tasks="average", max_drop=60.0)), source="rules.toml")
+    assert conclude(run, read, policy).verdicts == {"bnb4": "MISSING"}
+    plain = replace(run, suite=replace(run.suite, average=("arc",)))
+    assert conclude(plain, read, policy).verdicts == {"bnb4": "PASS"}

@@ -9,6 +9,7 @@ from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import jsonschema
+import numpy as np
 import pytest
 from factories import ARC, TRUTH, WIKI, conclude, judge, make_run, with_cell, without_cell
 
@@ -135,7 +136,8 @@ def test_the_sentence_of_a_drop():
     one = one_decision(Rule(max_drop=1.0), n_items=2000, effect=-0.02, churn=0.14, seed=5)
     assert re.fullmatch(
         r"arc: Δ -\d\.\d\d points \(90% interval -\d\.\d\d to [-+]?\d\.\d\d\), -1 allowed: undecided; "
-        r"at this churn it needs about \d+ items and has 2000, and it would then fail if Δ stays as it is\.",
+        r"at this difference and churn it needs about \d+ items and has 2000, and it would then fail"
+        r" if Δ stays as it is\.",
         one.reason,
     )
 
@@ -310,16 +312,31 @@ def test_no_name_begins_a_line_of_its_own(mixed, ends):
         assert not [value for value in element.attrib.values() if len(value.splitlines()) > 1]
 
 
-def test_junit_maps_each_status(mixed):
-    root = ET.fromstring(junit(mixed))
+@pytest.mark.parametrize(("allowed", "undecided"), [(False, "failure"), (True, "skipped")])
+def test_junit_maps_each_status(mixed, allowed, undecided):
+    told = replace(mixed, policy=replace(mixed.policy, allow_inconclusive=allowed))
+    root = ET.fromstring(junit(told))
     cases = [case for suite in root for case in suite.findall("testcase")]
-    expected = {"PASS": None, "FAIL": "failure", "INCONCLUSIVE": "skipped", "MISSING": "error"}
+    expected = {"PASS": None, "FAIL": "failure", "INCONCLUSIVE": undecided, "MISSING": "error"}
     assert len({case.get("classname") + case.get("name") for case in cases}) == len(cases)
-    for case, one in zip(cases, mixed.decisions, strict=True):
+    for case, one in zip(cases, told.decisions, strict=True):
         tag = expected[one.status] if one.rule.tier == "required" or one.status == "PASS" else "skipped"
         assert [child.tag for child in case] == ([tag] if tag else [])
         if tag:
             assert case[0].get("message") == one.reason
+            assert case[0].get("type").startswith(one.status)
+
+
+@pytest.mark.parametrize("limit", [None, 100])
+@pytest.mark.parametrize("allow_limited", [False, True])
+@pytest.mark.parametrize("allow_inconclusive", [False, True])
+@pytest.mark.parametrize("drop", [2.0, 60.0])
+def test_junit_is_red_exactly_where_the_exit_code_is(drop, allow_inconclusive, allow_limited, limit):
+    run, read, _ = make_run(2, (ARC,), 100, seed=3, limit=limit, n_available=1000 if limit else None)
+    policy_ = Policy((Rule(max_drop=drop),), allow_limited, allow_inconclusive)
+    outcome = conclude(run, read, policy_)
+    root = ET.fromstring(junit(outcome))
+    assert (int(root.get("failures")) + int(root.get("errors")) > 0) == (outcome.exit != Exit.PASS)
 
 
 # --- GitHub and badges --------------------------------------------------------------------------
@@ -428,6 +445,18 @@ def test_publishing_writes_files_and_githubs(mixed, tmp_path, monkeypatch, capsy
     assert capsys.readouterr().err.splitlines() == list(github.github_annotations(mixed))
 
 
+@pytest.mark.parametrize("place", ["", "nowhere/summary.md", "file/summary.md"])
+def test_a_summary_that_cannot_be_written_costs_no_verdict(mixed, tmp_path, monkeypatch, capsys, place):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / place))
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    formats.publish(mixed, {"badge": tmp_path / "b.json"})
+    assert (tmp_path / "b.json").read_text(encoding="utf-8") == badge(mixed)
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("Warning: the step summary was not written. ")
+    assert said.endswith("Set GITHUB_STEP_SUMMARY to a file, or unset it.")
+
+
 def test_publishing_elsewhere_is_silent(mixed, monkeypatch, capsys):
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
@@ -458,3 +487,26 @@ def test_every_output_says_first_that_the_toy_invented_its_numbers(mixed) -> Non
     assert json.loads(badge(outcome))["message"].endswith(" (invented numbers)")
     assert outcome.notes[0] == outcome.forgiven[0] == INVENTED
     assert "invented" not in table(mixed) + badge(mixed)
+
+
+def test_a_rule_that_is_too_close_to_its_limit_is_given_no_number():
+    one = one_decision(Rule(max_drop=2.0), n_items=100, effect=-0.021, churn=0.3, seed=5)
+    far = one_decision(
+        Rule(max_drop=100 * -one.comparison.delta + 0.05), n_items=100, effect=-0.021, churn=0.3, seed=5
+    )
+    assert far.reason.partition(": undecided; ")[2].startswith("it is too close to the limit for any number")
+
+
+def test_a_task_whose_baseline_has_nothing_to_lose_has_one_row():
+    run, read, _ = make_run(2, (ARC,), 200, churn=0.1, seed=5)
+    alike = {cell.key: replace(read(cell), answer=np.full(200, "A")) for r in run.results for cell in r.cells}
+    made = conclude(run, lambda cell: alike[cell.key], Policy((Rule(max_drop=0.5),)))
+    assert [one.task for one in made.decisions] == ["arc", "arc"]
+    [row] = [line for line in table(made, every=True).splitlines() if line.startswith("bnb4  ")]
+    assert row.split()[:4] == ["bnb4", "arc", "62.00", "62.50"]
+    assert github.github_summary(made).count("| bnb4 | arc |") == 1
+    assert table(made, every=True).count("so nothing can be lost there") == 1
+
+
+def test_junit_says_that_the_margin_of_a_report_judges_nothing(mixed):
+    assert "By the margin of a report, which judges nothing here: " in junit(mixed)

@@ -436,3 +436,11 @@ def test_the_document_is_json():
 def test_a_small_limit_is_not_shown_as_none() -> None:
     (row,) = planned((ARC,), (Rule(max_drop=0.0001),), 100)
     assert row.reason.startswith("100 items cannot rule out a drop of 0.0001 points:")
+
+
+def test_a_plan_says_what_its_numbers_are_for():
+    rows = plan.plan(*leaderboard())
+    items, churn = plan.words(rows, 0.8, measured=True)
+    assert "loses nothing passes with a probability of 80%" in items
+    assert "less the square of the difference" in churn
+    assert plan.words(rows, 0.8, measured=False) == [items]

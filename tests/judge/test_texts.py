@@ -212,3 +212,26 @@ def test_a_limit_that_nobody_wrote_says_whose_it_is():
         run, read, Policy((Rule(max_drop=60.0), Rule(metric="word_perplexity", max_ppl_ratio=1.1)))
     )
     assert "x1.10 allowed: fails." in gate_formats()["table"].render(written)
+
+
+# --- items needed ---------------------------------------------------------------------------------
+
+
+def needed(duplicates: int, effect: float = 0.0, churn: float = 0.0) -> int:
+    """The items that decide a limit of a point where so many pairs of items share a text."""
+    run, read, _ = make_run(2, (ARC,), N, effect, seed=3, churn=churn)
+    names = np.arange(N)
+    names[: 2 * duplicates] //= 2
+    [one] = judge(
+        run, lambda cell: replace(read(cell), cluster=names.astype(str)), Policy((Rule(max_drop=1.0),))
+    )
+    assert one.comparison.texts == (N - duplicates if duplicates else None)
+    assert one.status == "INCONCLUSIVE", one.reason
+    return one.items_needed + N
+
+
+@pytest.mark.parametrize("duplicates", [1, 2, 6])
+def test_the_items_needed_hardly_change_where_few_items_share_a_text(duplicates):
+    alone = needed(0)
+    assert needed(duplicates) == pytest.approx(alone, rel=0.2)
+    assert needed(duplicates, 0.02, 0.1) == pytest.approx(needed(0, 0.02, 0.1), rel=0.4)

@@ -140,3 +140,15 @@ def test_a_row_of_equal_models_has_numbers_too(evidence):
     made = summarise(row.measured, same, stream)
     assert (made.kl.value, made.kl.high, made.ratio.value, made.same_top.value) == (0, 0, 1, 1)
     assert made.traced.diverged == 0
+
+
+def test_what_is_compared_with_itself_has_no_interval_of_equal_tokens(evidence):
+    rows = [
+        replace(row, same_top=replace(row.same_top, value=1.0, low=0.0, high=1.0))
+        for row in evidence.fidelity.rows
+    ]
+    told = fidelity.told(replace(evidence.fidelity, rows=tuple(rows))).more
+    place = fidelity.MORE_HEADERS.index("Same top-1, interval")
+    shown = {row.role: line[place] for row, line in zip(rows, told, strict=True)}
+    assert shown["packing"] == ""
+    assert shown["candidate"] == "0.00% to 100.00%"

@@ -8,6 +8,8 @@ from statistics import NormalDist
 from qeval.compare.stats.accuracies import HALF_ITEM
 from qeval.compare.stats.columns import checked_level
 
+_HALVINGS = 60
+
 
 def required_n(discordance: float, margin: float, confidence: float = 0.95, power: float = 0.8) -> int:
     """How many items let a candidate as good as the baseline pass, with probability `power`.
@@ -45,13 +47,22 @@ def smallest_margin(n: float, discordance: float, confidence: float = 0.95, powe
     return min(max(reach * math.sqrt(discordance / n), floor), 1.0)
 
 
-def bounded_n(half: float, n: float, wanted: float, confidence: float = 0.95) -> float:
+def bounded_n(half: float, n: float, wanted: float, confidence: float = 0.95, *, luck: float = 0.0) -> float:
     """How many items bring the half-width of a bounded mean's interval from `half`, with `n` items, to
     `wanted`: noise falls as 1 / sqrt(n), the share that may be unseen as 1 / n, and squares add. They do so
-    only roughly: the half-width counts 3% more, which gives up to twice too many items, not too few."""
+    only roughly: the half-width counts 3% more, which gives up to twice too many items, not too few.
+
+    `luck` is how much an unlucky draw adds, in half-widths of the noise: what may be unseen has none of it,
+    so that without noise as many items do as where every item stands alone.
+    """
     unseen = -math.log(1 - checked_level(confidence))
     noise = max((1.03 * half) ** 2 - (unseen / n) ** 2, 0.0) * n
-    return (noise + math.sqrt(noise**2 + (2 * unseen * wanted) ** 2)) / (2 * wanted**2)
+    low, high = 0.0, math.sqrt(wanted / unseen)  # of 1 / sqrt(n): there, what is unseen alone is wanted
+    for _ in range(_HALVINGS):
+        root = (low + high) / 2
+        reach = math.hypot(math.sqrt(noise) * root, unseen * root**2) + luck * math.sqrt(noise) * root
+        low, high = (low, root) if reach > wanted else (root, high)
+    return 1 / high**2
 
 
 def _one_sided(confidence: float, power: float) -> tuple[float, float]:

@@ -1,17 +1,19 @@
-"""Whether samples agree with the results beside them: as many items, the same mean, finite numbers."""
+"""Whether samples agree with the results beside them, and with themselves: as many items as the limit lets,
+the same mean, finite numbers, right where the log-likelihoods say it."""
 
 from __future__ import annotations
 
-import json
 import math
-import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from qeval.base import numbers
 from qeval.base.errors import QevalError
+from qeval.base.reading import whole
+from qeval.base.records import Samples
 from qeval.exchange.lm_eval.judging import Judge
-from qeval.exchange.lm_eval.results import AGAIN
+from qeval.exchange.lm_eval.lines import Line
+from qeval.exchange.lm_eval.results import AGAIN, UNFILTERED
+from qeval.exchange.lm_eval.samples import SCORED
 from qeval.exchange.lm_eval.survey import Survey
 from qeval.exchange.readers import inspect
 from qeval.exchange.readers.shape import UNPROVED
@@ -19,6 +21,8 @@ from qeval.score.harness.rules import PERPLEXITIES
 
 _TOLERANCE = 1e-6
 """What sums in another order, and files of fewer digits, may differ by."""
+_TIE = 1e-6
+"""Log-likelihoods that are nearer to each other, relatively, count as alike."""
 _OTHER_RUN = (
     "Lay the samples of that very run beside its results, or move them away: without them the results are "
     "read as scores."
@@ -45,14 +49,29 @@ def check(survey: Survey, judge: Judge) -> tuple[str, ...]:
 def _check_count(survey: Survey, judge: Judge) -> None:
     n, count = survey.items[judge.filter], survey.said.count
     valued = max(column.n for (_, name), column in survey.columns.items() if name == judge.filter)
-    whole, scored = count.get("original"), count.get("effective")
-    if whole is not None and n > whole:
+    size, scored = count.get("original"), count.get("effective")
+    if size is not None and n > size:
         raise QevalError(
-            f"{survey.path} has {n} items, and {survey.task} has only {whole}.", _remedy(survey, AGAIN)
+            f"{survey.path} has {n} items, and {survey.task} has only {size}.", _remedy(survey, AGAIN)
         )
     if scored is not None and scored not in (n, valued):
         raise QevalError(
             f"{survey.path} has {n} items, and {survey.results.path.name} says that {scored} were scored.",
+            _remedy(survey, _OTHER_RUN),
+        )
+    _check_limit(survey, n)
+
+
+def _check_limit(survey: Survey, n: int) -> None:
+    """Raises QevalError for more items than the recorded limit lets: a part would pass for the whole."""
+    limit, size = survey.results.config.get("limit"), survey.said.count.get("original")
+    if survey.results.ours or not isinstance(limit, int | float) or isinstance(limit, bool):
+        return
+    most = int(limit) if limit >= 1 else None if size is None else math.ceil(limit * size)
+    if most is not None and n > most:
+        raise QevalError(
+            f"{survey.path} has {n} items of {survey.task}, and {survey.results.path.name} says that a limit "
+            f"of {limit:g} was set, which lets {most}.",
             _remedy(survey, _OTHER_RUN),
         )
 
@@ -83,40 +102,6 @@ def _check_mean(survey: Survey, judge: Judge) -> Iterator[str]:
         )
 
 
-def differing(survey: Survey, baseline: Survey, judge: Judge) -> Iterator[str]:
-    """A sentence for each part of a task's configuration that neither hashes nor names prove to be the
-    baseline's: how texts were generated, what a filter does, what a metric ignores."""
-    first, second = (_deciding(one, judge) for one in (baseline, survey))
-    for name in first:
-        if name in second and first[name] != second[name]:
-            yield (
-                f"{survey.task}: {name} is {second[name]} where the baseline has {first[name]}, so nothing "
-                "proves that they did the same."
-            )
-
-
-def _deciding(survey: Survey, judge: Judge) -> dict[str, str]:
-    """What decides a value besides the prompt, by name; only what the file tells. qeval's own files say of
-    it what they need, which is less."""
-    if survey.results.ours:
-        return {}
-    config = survey.said.config
-    known = {name: config[name] for name in ("output_type", "generation_kwargs", "repeats") if name in config}
-    for name, entries, mine in (
-        ("filter", config.get("filter_list"), {"name": judge.filter}),
-        ("metric", config.get("metric_list"), {"metric": judge.metric}),
-    ):
-        found = [entry for entry in entries or () if mine.items() <= entry.items()]
-        known |= {f"the {name} {next(iter(mine.values()))}": found[0] for _ in found[:1]}
-    return {name: _as_text(value) for name, value in known.items()}
-
-
-def _as_text(value: Any) -> str:
-    """As JSON, without what is each process's own (the address of a function), or is compared elsewhere."""
-    kept = {k: v for k, v in value.items() if k != "aggregation"} if isinstance(value, dict) else value
-    return re.sub(r" at 0x[0-9a-f]+", "", json.dumps(kept, sort_keys=True, default=str))
-
-
 def as_lm_eval_says(score: float, aggregation: str) -> float:
     """A score in lm-eval's own measure."""
     if aggregation == "bits_per_byte":
@@ -134,3 +119,40 @@ def _unknown_size(survey: Survey) -> Iterator[str]:
         yield f"{survey.task}: scored with a limit or nobody knows, and of how many items is not recorded."
     if survey.copies:
         yield f"{survey.task}: {survey.copies} items are copies of others, and of how many is not recorded."
+
+
+def contradicted(
+    survey: Survey, judge: Judge, samples: Samples, lines: Sequence[Line], choices: Sequence[Sequence[str]]
+) -> Iterator[str]:
+    """A sentence where items count as right or wrong against their own log-likelihoods. `choices` are the
+    texts of each item's.
+
+    Only of lm-eval's plain `acc` of one right choice, which is the most likely one whatever its length; where
+    two are alike either may be it. What a task's own function makes of the answers is not looked at.
+    """
+    config = survey.said.config
+    plain = (judge.metric, judge.filter, config.get("output_type")) == ("acc", UNFILTERED, SCORED[0])
+    if not plain or "process_results" in config or survey.results.writer != "lm-eval":
+        return
+    wrong = [
+        str(line["doc_id"])
+        for at, line in enumerate(lines)
+        if _against(float(samples.value[at]), samples.scores[at], str(line.get("target", "")), choices[at])
+    ]
+    if wrong:
+        yield (
+            f"{survey.task}: acc is not what the log-likelihoods beside it say, of item {wrong[0]} first and "
+            f"of {len(wrong)} in all, so nothing proves that it was measured."
+        )
+
+
+def _against(value: float, scores: Sequence[float], target: str, choices: Sequence[str]) -> bool:
+    """Whether an item is right though another choice is surely likelier than the right one, or wrong though
+    none is."""
+    gold = whole(target)
+    known = gold is not None and str(gold) == target and target not in choices and len(scores) == len(choices)
+    if not known or gold is None or not 0 <= gold < len(scores) or value not in (0, 1):
+        return False
+    others = max((score for at, score in enumerate(scores) if at != gold), default=-math.inf)
+    apart = _TIE * max(1.0, abs(others)) if math.isfinite(others) else 0.0
+    return scores[gold] < others - apart if value else scores[gold] > others + apart

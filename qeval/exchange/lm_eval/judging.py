@@ -12,11 +12,14 @@ from qeval.exchange.lm_eval.groups import Groups, around
 from qeval.exchange.lm_eval.samples import Format
 from qeval.exchange.lm_eval.survey import Survey
 from qeval.score.harness.rules import (
+    MEANS,
     PERPLEXITIES,
     has_a_direction,
     judging_filter,
     judging_metric,
     kind_of,
+    less_is_better,
+    more_is_better,
 )
 
 _NOISE = 1e-9
@@ -112,12 +115,48 @@ def _metric(wanted: Task, surveys: Sequence[Survey], wishes: Wishes) -> tuple[st
         or (everywhere if everywhere in shared else "")
         or (_told(first)[0] if _told(first)[0] in shared else "")
     )
-    falling = {name: False for survey in surveys for name, more in survey.rises.items() if not more}
-    metric = judging_metric(wanted.name, wish, shared, first.rises | falling)
-    told = metric in first.rises | falling or shared[metric] in PERPLEXITIES or has_a_direction(metric)
-    if not told:
-        raise QevalError(f"nothing says whether more {metric} is better, or less", "")
-    return metric, shared[metric]
+    wrong = {name: why for name, how in shared.items() if (why := _wrong_way(name, how, surveys))}
+    right = {name: how for name, how in shared.items() if name not in wrong}
+    if wish in wrong:
+        raise QevalError(
+            f"The metric {wish!r} of task {wanted.name!r} cannot be compared item by item: {wrong[wish]}.",
+            f"Metrics of this task that can: {', '.join(right) or 'none'}.",
+        )
+    if wrong and wrong.keys() == _items_judged(shared):
+        raise QevalError("; ".join(wrong.values()), "")
+    metric = judging_metric(wanted.name, wish, right, {})
+    return metric, right[metric]
+
+
+def _items_judged(shared: Mapping[str, str]) -> set[str]:
+    """The metrics that are means of what they say of each item."""
+    return {name for name, how in shared.items() if how in MEANS or how in PERPLEXITIES}
+
+
+def _wrong_way(metric: str, how: str, surveys: Sequence[Survey]) -> str:
+    """Why a mean is not known to be one of which more is better, "" where it is: what the files of all
+    variants and the metric's name say must agree, and one of them must say it."""
+    if how not in MEANS:
+        return ""
+    said = {survey.rises[metric]: survey.results.path for survey in surveys if metric in survey.rises}
+    more, falls = next(iter(said), None), less_is_better(metric)
+    reasons = (
+        (len(said) > 1, f"more {metric} is better in {said.get(True)}, and less in {said.get(False)}"),
+        (
+            more is False and more_is_better(metric),
+            f"{said.get(False)} says that less {metric} is better, where its name says that more is",
+        ),
+        (
+            more is True and falls,
+            f"{said.get(True)} says that more {metric} is better, where its name says that less is",
+        ),
+        (more is False or falls, f"less {metric} is better"),
+        (
+            more is None and not has_a_direction(metric),
+            f"nothing says whether more {metric} is better, or less",
+        ),
+    )
+    return next((why for found, why in reasons if found), "")
 
 
 def _filter(wanted: Task, surveys: Sequence[Survey], wishes: Wishes) -> str:

@@ -18,8 +18,9 @@ from qeval.base.errors import QevalError
 from qeval.base.records import Cell, Item, Provenance, Result, Run, Samples, Scheme, Suite, Task, Variant
 from qeval.base.settings import Settings
 from qeval.exchange.choosing import chosen_baseline
+from qeval.exchange.lm_eval.alike import differing
 from qeval.exchange.lm_eval.apart import Each, each
-from qeval.exchange.lm_eval.checking import check, differing
+from qeval.exchange.lm_eval.checking import check, contradicted
 from qeval.exchange.lm_eval.drafting import Draft, by_reason, count_by_others, judge, listed, look_through
 from qeval.exchange.lm_eval.groups import groups_in
 from qeval.exchange.lm_eval.judging import Judge, Wishes, other_filters
@@ -33,7 +34,7 @@ from qeval.exchange.lm_eval.results import (
     strange,
     unclaimed,
 )
-from qeval.exchange.lm_eval.samples import read_items, read_samples
+from qeval.exchange.lm_eval.samples import choices_of, read_items, read_samples
 from qeval.exchange.lm_eval.settings import settings_of
 from qeval.exchange.lm_eval.survey import Survey, by_filter
 from qeval.exchange.lm_eval.texts import clusters_of
@@ -206,6 +207,8 @@ def _read(name: str, found: Survey, baseline: Survey, task: Task, judged: Judge)
     samples, lines = read_samples(path, parts, judged.filter, how), parts[judged.filter]
     items, n = read_items(lines, how), len(lines)
     samples = replace(samples, cluster=clusters_of(samples, lines, items, how))
+    texts = [choices_of(line, how) for line in lines] if how.output_type == "multiple_choice" else []
+    unproved += tuple(contradicted(found, judged, samples, lines, texts))
     key = f"{name}\0{task.name}\0{task.metric}\0{task.filter}\0".encode() + data
     cell = Cell(
         key=hashlib.sha256(key).hexdigest(),

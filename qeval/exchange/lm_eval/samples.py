@@ -51,6 +51,8 @@ _FIXED = {
 """The fields of a line that are no metrics."""
 SCORED = ("multiple_choice", "loglikelihood")
 """The output types whose continuations are given and scored, not made by the model."""
+_ROUNDING = 1e-3
+"""How far above 0 a backend's rounding may lift a log-likelihood."""
 # Some readers of JSON lines take these for the end of a line too.
 _LINE_ENDS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 
@@ -201,19 +203,43 @@ def _answer(path: Path, line: Line, how: Format) -> tuple[str, tuple[float, ...]
     if how.output_type == "loglikelihood_rolling":
         return "", ()
     scores = tuple(float(response[0][0]) for response in line["resps"])
-    bad = next((score for score in scores if math.isnan(score) or score == math.inf), None)
-    if bad is not None:
-        raise QevalError(
-            f"{path}: item {line['doc_id']} has a log-likelihood that is not a number ({bad}).",
-            "The model gave none there: run lm_eval again, for instance with another dtype.",
-        )
+    _check_likelihoods(path, line, scores)
+    _check_likelihoods(path, line, _filtered_scores(line))
     if "answer" in line and how.judged:
         return str(line["answer"]), scores[: len(line["doc"].get("choices") or scores)]
     if how.output_type == "loglikelihood":
         greedy = str(line["resps"][0][0][1]) == "True"
         return (_logs(line).asked[0][1] if greedy else ""), scores
-    choices = _choices(line, how)
+    choices = choices_of(line, how)
     return str(answered_choice(how.metric, choices, scores)), scores[: len(choices)]
+
+
+def _filtered_scores(line: Line) -> list[float]:
+    """The log-likelihoods that a filter left, which lm-eval's metrics judge; none where it left
+    other things."""
+    left = line.get("filtered_resps") or ()
+    pairs = [one for one in left if isinstance(one, list) and len(one) == 2]  # noqa: PLR2004 - a pair
+    try:
+        return [float(one[0]) for one in pairs]
+    except (TypeError, ValueError):
+        return []
+
+
+def _check_likelihoods(path: Path, line: Line, scores: Sequence[float]) -> None:
+    """Raises QevalError for a log-likelihood that cannot be, and where no choice has any."""
+    bad = next((score for score in scores if math.isnan(score) or score == math.inf), None)
+    if bad is not None:
+        what = f"a log-likelihood that is not a number ({bad})"
+    elif max(scores, default=0.0) > _ROUNDING:
+        what = f"a log-likelihood above 0 ({max(scores):g})"
+    elif len(scores) > 1 and max(scores) == -math.inf:
+        what = "no finite log-likelihood, so nothing tells its choices apart"
+    else:
+        return
+    raise QevalError(
+        f"{path}: item {line['doc_id']} has {what}.",
+        "The model gave none there: run lm_eval again, for instance with another dtype.",
+    )
 
 
 def _logs(line: Line) -> Logs:
@@ -232,7 +258,7 @@ def _continuations(line: Line, how: Format) -> list[str]:
     return list(texts)
 
 
-def _choices(line: Line, how: Format) -> list[str]:
+def choices_of(line: Line, how: Format) -> list[str]:
     """The choices themselves, without the delimiter in front."""
     return [text.removeprefix(how.target_delimiter) for text in _continuations(line, how)]
 
@@ -246,7 +272,7 @@ def _gold(line: Line, how: Format) -> str:
     if how.output_type != "multiple_choice":
         return gold_text(read_target(target) if target.startswith("[") else target)
     choice = read_target(target)
-    return gold_text(choice, _choices(line, how) if isinstance(choice, str) else ())
+    return gold_text(choice, choices_of(line, how) if isinstance(choice, str) else ())
 
 
 def sample_lines(samples: Samples, items: Mapping[str, Item], how: Format, chosen: str) -> Iterator[Line]:

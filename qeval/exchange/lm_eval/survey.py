@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from qeval.base.errors import QevalError
+from qeval.base.logged import listed_arguments
 from qeval.exchange.lm_eval.lines import HASHES, Line, read_lines, sample_bytes
 from qeval.exchange.lm_eval.results import AGAIN, JUDGED_BY, UNFILTERED, ResultsFile, TaskResults
 from qeval.exchange.lm_eval.samples import metric_names
@@ -36,7 +39,8 @@ class Survey:
     """One task of one variant. `aggregations` are the metrics with a score for each item, and how lm-eval
     aggregates each; `items` counts the lines of each filter, in the order of the task's filters; `copies`
     are those of the first filter that are in all hashes what another is, under another number. `published`:
-    there are no samples, and the columns hold what the results say."""
+    there are no samples, and the columns hold what the results say. `asked` has of each document a digest of
+    all that the model was given, prompts and choices; empty where the samples do not hold that."""
 
     results: ResultsFile
     task: str
@@ -47,6 +51,7 @@ class Survey:
     columns: Mapping[tuple[str, str], Column]
     copies: int = 0
     published: bool = False
+    asked: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def judged_by(self) -> tuple[str, str] | None:
@@ -56,12 +61,10 @@ class Survey:
 
     @property
     def rises(self) -> dict[str, bool]:
-        """Whether more of a metric is better, of the metrics of which the files say it."""
-        listed = (entry for entry in metric_list(self.said) if "higher_is_better" in entry)
-        return {
-            **{str(entry["metric"]): bool(entry["higher_is_better"]) for entry in listed},
-            **{str(name): bool(more) for name, more in self.said.rises.items()},
-        }
+        """Whether more of a metric is better, of those of which the files say it; a null says nothing."""
+        listed = [(entry["metric"], entry.get("higher_is_better")) for entry in metric_list(self.said)]
+        told = (*listed, *self.said.rises.items())
+        return {str(name): bool(more) for name, more in told if more is not None}
 
 
 def survey(results: ResultsFile, task: str) -> Survey:
@@ -76,7 +79,22 @@ def survey(results: ResultsFile, task: str) -> Survey:
         for name, some in parts.items()
     }
     items = {name: len(some) for name, some in parts.items()}
-    return Survey(results, task, path, said, aggregations, items, columns, _copies(parts))
+    asked = {} if results.ours else _asked(next(iter(parts.values()), ()))
+    return Survey(results, task, path, said, aggregations, items, columns, _copies(parts), asked=asked)
+
+
+def _asked(lines: Sequence[Line]) -> dict[str, bytes]:
+    """A digest of what the model was given of each document; none where any of them lacks it."""
+    if not all(line.get("arguments") for line in lines):
+        return {}
+    return {str(line["doc_id"]): _digest(listed_arguments(line["arguments"])) for line in lines}
+
+
+def _digest(asked: Sequence[Sequence[Any]]) -> bytes:
+    """Of a context that several choices follow once."""
+    first = asked[0][0] if asked and asked[0] else None
+    short = [[None, *some[1:]] if some and some[0] == first else some for some in asked]
+    return hashlib.blake2b(json.dumps([first, short], sort_keys=True).encode(), digest_size=8).digest()
 
 
 def _copies(parts: Mapping[str, Sequence[Line]]) -> int:

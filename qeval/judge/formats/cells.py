@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from qeval.base import numbers
 from qeval.base.records import Decision
 from qeval.base.rules import allowed_words, describe, limit_of
@@ -11,6 +14,27 @@ from qeval.judge.gate import Outcome
 
 _OF = {"max_flips": " (flips)", "max_kl": " (KL)", "min_top1_agreement": " (top-1)"}
 ORDER = ("FAIL", "MISSING", "INCONCLUSIVE", "PASS")
+
+
+def in_rows(decisions: Sequence[Decision]) -> list[Decision]:
+    """The decisions as a table has them: what a check found of a row that a required rule judged is no row of
+    its own, which would be empty, but the worse status of that one."""
+    rows: list[Decision] = []
+    ruled: dict[tuple[str, str], int] = {}
+    for one in decisions:
+        at = ruled.get((one.variant, one.task)) if _checked(one) else None
+        if at is None:
+            if one.comparison is not None and one.rule.tier == "required":
+                ruled.setdefault((one.variant, one.task), len(rows))
+            rows.append(one)
+        else:
+            rows[at] = replace(rows[at], status=min(rows[at].status, one.status, key=ORDER.index))
+    return rows
+
+
+def _checked(one: Decision) -> bool:
+    """Whether a check beside the rules found this, which has no numbers."""
+    return one.comparison is None and not describe(one.rule)
 
 
 def headers(outcome: Outcome) -> tuple[str, ...]:

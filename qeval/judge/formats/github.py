@@ -8,7 +8,7 @@ from qeval.base.markdown import escape
 from qeval.base.records import Decision
 from qeval.base.text import visible
 from qeval.judge.formats import Format
-from qeval.judge.formats.cells import ORDER, cells, headers
+from qeval.judge.formats.cells import ORDER, cells, headers, in_rows
 from qeval.judge.gate import Outcome
 
 SUMMARY_BYTES = 1024 * 1024
@@ -25,7 +25,7 @@ _ANNOTATION_LEVELS = {"FAIL": "error", "MISSING": "error", "INCONCLUSIVE": "warn
 def github_summary(outcome: Outcome, most_bytes: int = SUMMARY_BYTES) -> str:
     """Markdown for $GITHUB_STEP_SUMMARY, of at most `most_bytes` in UTF-8: what did not pass stands open, the
     worst first; what passed is folded, and dropped first."""
-    ordered = sorted(outcome.decisions, key=lambda one: ORDER.index(one.status))
+    ordered = sorted(in_rows(outcome.decisions), key=lambda one: ORDER.index(one.status))
     rows = [_markdown_row(cells(outcome, one)) for one in ordered]
     n_open = sum(one.status != "PASS" for one in ordered)
     head = "\n".join(_summary_head(outcome))

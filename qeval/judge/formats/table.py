@@ -9,7 +9,7 @@ from qeval.base.layout import Column
 from qeval.base.records import Decision
 from qeval.base.text import one_line
 from qeval.judge.formats import Format
-from qeval.judge.formats.cells import ORDER, cells, headers
+from qeval.judge.formats.cells import ORDER, cells, headers, in_rows
 from qeval.judge.gate import Outcome
 
 _GOES = (0, 0, 2, 2, 0, 1, 0)
@@ -20,11 +20,12 @@ _NAMES = 2
 def table(outcome: Outcome, width: int | None = None, *, every: bool = False) -> str:
     """What the terminal shows, in so many columns: the verdict and the model, a row for each decision that
     did not pass (or for `every` one), the variants' verdicts with the reasons, and the notes."""
-    shown = [one for one in outcome.decisions if every or one.status != "PASS"]
+    rows = in_rows(outcome.decisions)
+    shown = [one for one in rows if every or one.status != "PASS"]
     parts = [
         outcome.headline,
         *([_rows(outcome, shown, width)] if shown else []),
-        *([_closed(outcome, shown)] if len(shown) < len(outcome.decisions) else []),
+        *([_closed(len(rows) - len(shown), len(shown))] if len(shown) < len(rows) else []),
         *[
             f"{status}: {one_line(name)}" + _because(outcome, name)
             for name, status in outcome.verdicts.items()
@@ -47,8 +48,7 @@ def _rows(outcome: Outcome, shown: Sequence[Decision], width: int | None) -> str
     return layout.table(columns, [[one_line(cell) for cell in cells(outcome, one)] for one in shown], width)
 
 
-def _closed(outcome: Outcome, shown: Sequence[Decision]) -> str:
-    passed = len(outcome.decisions) - len(shown)
+def _closed(passed: int, shown: int) -> str:
     which = (
         "All rules passed"
         if not shown

@@ -157,9 +157,18 @@ def _offline_by() -> str | None:
 
 def _mirror_hint(path: str, datasets_dir: Path | None, variable: str | None = None) -> str:
     online = f"unset {variable} once" if variable else "go online once"
+    if deeper := _deeper(path, datasets_dir):
+        return f"Did you mean --datasets-dir {deeper}? It holds {path}."
     if datasets_dir is None:
         return f"Give a mirror with --datasets-dir DIR that holds DIR/{path}, or {online}."
     return f"Put the repository in {datasets_dir / path}, or {online}."
+
+
+def _deeper(path: str, datasets_dir: Path | None) -> Path | None:
+    """The folder in a mirror that is one itself and holds a repository that the mirror does not."""
+    if datasets_dir is None or "/" not in path or not datasets_dir.is_dir():
+        return None
+    return next((one for one in sorted(datasets_dir.iterdir()) if (one / path).is_dir()), None)
 
 
 def identity(leaf: Leaf, datasets_dir: Path | None) -> str | None:

@@ -1,0 +1,119 @@
+"""What the YAML of a task says, read without lm-eval and without importing the Python that it names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from qeval.base import reading
+from qeval.base.errors import QevalError, UsageError, did_you_mean
+from qeval.base.records import Task
+
+_DEEP = 8
+_LARGEST = 1 << 28
+"""The most bytes of a file whose items are counted here."""
+
+
+def written(path: Path, deep: int = 0) -> dict[str, Any]:
+    """The keys of a task's file over those of the files that it includes, a function as None; {} where one of
+    them cannot be read, which whoever builds the task explains."""
+    import yaml
+
+    class Plain(yaml.SafeLoader):
+        """Reads functions as None."""
+
+    Plain.add_multi_constructor("!", lambda *_: None)
+    try:
+        table = yaml.load(reading.text(path, reading.TABLE), Plain)  # noqa: S506 - a safe loader
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        return {}
+    if not isinstance(table, dict) or deep > _DEEP:
+        return {}
+    found: dict[str, Any] = {}
+    for name in _listed(table.get("include")):
+        more = written(path.parent / str(name), deep + 1)
+        if not more:
+            return {}
+        found |= more
+    return found | table
+
+
+def check(tasks: Iterable[Task], files: dict[str, str], own: Path | None) -> None:
+    """Refuse what would fail for each variant once its model is loaded: a metric that a task's YAML does not
+    list, and data files of one's `own` tasks that are not there. `files` are those of tasks by name; what a
+    file leaves open is left to lm-eval.
+
+    Raises UsageError for a metric, QevalError for a file.
+    """
+    for task in tasks:
+        path = Path(files[task.name]) if task.name in files else None
+        table = written(path) if path is not None else {}
+        known = _metrics(table)
+        if task.metric and known and task.metric not in known:
+            raise UsageError(
+                f"The task {task.name!r} has no metric {task.metric!r}.", did_you_mean(task.metric, known)
+            )
+        if path is not None and own is not None and path.is_relative_to(own):
+            _check_files(task.name, path, table)
+
+
+def items_of(path: Path) -> int | None:
+    """How many items a task asks of a JSON or JSONL file that lies here; None where the file does not tell:
+    its documents are chosen by a function, or there is none."""
+    table = written(path)
+    split = table.get("test_split") or table.get("validation_split")
+    if table.get("dataset_path") != "json" or {"process_docs", "custom_dataset", "class"} & table.keys():
+        return None
+    files = (table.get("dataset_kwargs") or {}).get("data_files")
+    named = files.get(split) if isinstance(files, dict) else files if split == "train" else None
+    counts = [_count(place) for place in _places(path, named)]
+    known = [count for count in counts if count is not None]
+    return sum(known) if known and len(known) == len(counts) else None
+
+
+def _metrics(table: dict[str, Any]) -> list[str]:
+    """The metrics that a task's table lists; none where it is a group's, or a function is among them."""
+    listed = table.get("metric_list")
+    if {"group", "class"} & table.keys() or not isinstance(listed, list):
+        return []
+    names = [one.get("metric") if isinstance(one, dict) else None for one in listed]
+    return [str(name) for name in names] if all(isinstance(name, str) for name in names) else []
+
+
+def _check_files(name: str, path: Path, table: dict[str, Any]) -> None:
+    files = (table.get("dataset_kwargs") or {}).get("data_files")
+    if table.get("dataset_path") not in ("json", "csv", "parquet", "text"):
+        return
+    parts = files.values() if isinstance(files, dict) else [files]
+    for place in (place for part in parts for place in _places(path, part)):
+        if not place.exists() and "*" not in place.name:
+            raise QevalError(
+                f"The data of the task {name!r} are not there: {place}.",
+                f"Put the file there, or correct data_files in {path}.",
+            )
+
+
+def _places(path: Path, named: Any) -> Iterator[Path]:
+    """Where files are that a task's YAML names: beside it, else where the command was typed."""
+    for name in _listed(named):
+        if isinstance(name, str) and "://" not in name:
+            yield (
+                path.parent / name if (path.parent / name).exists() or not Path(name).exists() else Path(name)
+            )
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _count(place: Path) -> int | None:
+    """The items of a JSON array, or the lines of JSONL that hold something."""
+    try:
+        text = reading.text(place, _LARGEST)
+        if not text.lstrip().startswith("["):
+            return sum(1 for line in text.splitlines() if line.strip())
+        return len(json.loads(text))
+    except (OSError, ValueError, RecursionError):
+        return None
