@@ -101,15 +101,13 @@ class Context:
     @property
     def told(self) -> tuple[Line, ...]:
         """The lines whose verdict is told in a sentence, in the order of the decision table."""
-        order = {entry.variant: place for place, entry in enumerate(self.ranking.entries)}
-        lines = [line for line in self.lines if not line.is_baseline or line.status == "failed"]
-        return tuple(sorted(lines, key=lambda line: order.get(line.name, -1)))
+        return tuple(line for line in self.lines if not line.is_baseline or line.status == "failed")
 
     @property
     def summary(self) -> str:
         """What the report is of, in a line."""
-        number = len(self.run.results)
-        variants = f"{number} variant{'' if number == 1 else 's'}"
+        number = len(self.run.results) - 1
+        variants = f"{number or 'no'} variant{'' if number == 1 else 's'} and the baseline"
         reference = f"{'compared with' if self.aside else 'baseline'} {self.run.baseline}"
         parts = (self.run.suite.name, reference, variants, self.run.created[:10])
         return " · ".join(part for part in parts if part)
@@ -189,9 +187,12 @@ def build(
         decisions=decisions,
         run_facts=run_facts(run),
         columns=tuple(column(material, row) for row in material.rows),
-        lines=tuple(replace(line, noise=noise.within.get(line.name, "")) for line in lines_of(material)),
+        lines=tuple(
+            replace(line, noise=noise.within.get(line.name, ""))
+            for line in _ranked(lines_of(material), ranked)
+        ),
         subjects=subjects(evidence),
-        categories=categories(evidence),
+        categories=categories(evidence, [entry.variant for entry in ranked.entries]),
         documents=documents(evidence),
         explorer=explore(evidence, read_items),
         cost=cost_table(run),
@@ -219,9 +220,9 @@ def against(context: Context, evidence: Evidence) -> Context:
         evidence=evidence,
         decisions=(),
         columns=tuple(column(material, row) for row in material.rows),
-        lines=lines_of(material),
+        lines=_ranked(lines_of(material), ranked),
         subjects=subjects(evidence),
-        categories=categories(evidence),
+        categories=categories(evidence, [entry.variant for entry in ranked.entries]),
         documents=documents(evidence),
         explorer=recounted(context.explorer, evidence),
         ranking=with_fixed(ranked, context.ranking),
@@ -258,6 +259,12 @@ def lines_of(material: Material) -> tuple[Line, ...]:
         _line(material, place, result, with_bars(figures[result.variant.name], scales))
         for place, result in enumerate(ordered)
     )
+
+
+def _ranked(lines: Sequence[Line], ranked: Ranking) -> tuple[Line, ...]:
+    """The baseline first, then the variants in the order of the decision table: a page has one order."""
+    order = {entry.variant: place for place, entry in enumerate(ranked.entries)}
+    return tuple(sorted(lines, key=lambda line: order.get(line.name, -1)))
 
 
 def _line(material: Material, place: int, result: Result, figures: tuple[Figure | None, ...]) -> Line:

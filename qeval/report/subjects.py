@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 from qeval.base import numbers
 from qeval.base.names import short
-from qeval.base.records import Comparison
+from qeval.base.records import Comparison, Result
 from qeval.compare import stats
 from qeval.compare.evidence import CONFIDENCE, Evidence
 from qeval.compare.pairs import Pairs
@@ -261,20 +261,26 @@ def _subject(group: str, name: str, row: Row, c: Comparison, shrunk: float) -> S
     )
 
 
-def categories(evidence: Evidence) -> tuple[Category, ...]:
-    """Scores by category within each group, items weighted equally, deltas in the order of candidates."""
+def categories(evidence: Evidence, names: Sequence[str]) -> tuple[Category, ...]:
+    """Scores by category within each group, items weighted equally, deltas in the order of these names."""
+    known = {result.variant.name: result for result in evidence.candidates}
+    others = [known[name] for name in names]
     rows = [row for row in subject_rows(evidence.rows) if row.members[0].category]
     places: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         task = row.members[0]
         places.setdefault((task.group or "", task.category or ""), []).append(row)
-    return tuple(_category(evidence, group, name, members) for (group, name), members in places.items())
+    return tuple(
+        _category(evidence, others, group, name, members) for (group, name), members in places.items()
+    )
 
 
-def _category(evidence: Evidence, group: str, name: str, members: Sequence[Row]) -> Category:
+def _category(
+    evidence: Evidence, candidates: Sequence[Result], group: str, name: str, members: Sequence[Row]
+) -> Category:
     joined = Row(name, "pooled", "accuracy", "", tuple(row.members[0] for row in members))
     base = score_of(evidence.run, evidence.baseline, joined)
-    others = [score_of(evidence.run, result, joined) for result in evidence.candidates]
+    others = [score_of(evidence.run, result, joined) for result in candidates]
     deltas = tuple(
         numbers.signed_points(other.score - base.score) if other and base else numbers.NONE
         for other in others

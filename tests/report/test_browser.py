@@ -782,7 +782,7 @@ def test_compare_with_shows_what_the_matrix_says_and_goes_back(browser):
     assert texts(browser, "h1")[0].startswith(f"Against {name}: ")
     assert browser.title.startswith(f"Against {name}: ")
     assert f"ECE minus {name}'s" in " ".join(texts(browser, ".told th"))
-    assert f"Kept: the share of {name}'s score." in texts(browser, "[data-part=scores] .key li")
+    assert any(f" of {name}'s score" in one for one in texts(browser, ".summary td small"))
     compare_with(browser, "0")
     assert shown() == before
 
@@ -927,6 +927,30 @@ def test_what_stays_with_the_baseline_says_so_in_place(browser):
     rows = browser.execute_script("return page.csv(document.querySelector('#decision'))")
     assert "Reference" in rows
     assert "Everything on this page compares with" in texts(browser, "#versus-note")[0]
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_names_stay_where_a_table_is_scrolled_and_a_change_stands_under_its_heading(browser, width):
+    look(browser, width, "light")
+    browser.execute_script("document.querySelector('[data-part=numbers] details').open = true")
+    settled(browser)
+    moved = """const place = document.querySelector('.every').closest('.scroll');
+        place.scrollLeft = 150;
+        const at = node => node.getBoundingClientRect().left - place.getBoundingClientRect().left;
+        return ['.every tbody th', '.every thead th'].map(one => at(place.querySelector(one)))"""
+    assert browser.execute_script(moved) == [0, 0]
+    ends = """const right = (node) => {
+            const text = document.createRange(); text.selectNode(node);
+            return text.getBoundingClientRect().right; };
+        const first = (cell) => [...cell.childNodes].find(node => node.data && node.data.trim());
+        const head = document.querySelector('#decision .delta-head');
+        return [head, ...document.querySelectorAll('#decision tr:not(.s-BASELINE) [data-delta]')]
+            .map(cell => [right(first(cell)), right(cell.querySelector('.range'))])"""
+    head, *cells = browser.execute_script(ends)
+    assert cells
+    for number, interval in cells:
+        assert abs(number - head[0]) < 24
+        assert abs(interval - head[1]) < 2
 
 
 def test_the_decision_stands_on_the_first_screen(driver, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -21,6 +22,7 @@ from factories import (
     without_cell,
 )
 
+from qeval.base import numbers
 from qeval.base.errors import IncomparableError
 from qeval.base.records import Item, Task
 from qeval.compare.against import against
@@ -30,7 +32,7 @@ from qeval.report.choosing import best, decided_by, lengths
 from qeval.report.explorer import BUDGET, changes, explore, flips_link, payload
 from qeval.report.flips import largest_first, shorten, typical_margins
 from qeval.report.formats import Options, formats
-from qeval.report.formats.html import as_script_data
+from qeval.report.formats.html import as_script_data, render_html
 from qeval.report.patterns import patterns as patterns_of
 
 FORMATS = formats()
@@ -292,6 +294,19 @@ def test_links_lead_to_counts_that_agree_with_the_flips():
     link = flips_link(variant="a&b c", task="", pattern="1?0")
     assert link == "#flips?variant=a%26b%20c&pattern=1%3F0"
     assert flips_link(variant="a\u200bb") == "#flips?variant=a%E2%9F%A8U%2B200B%E2%9F%A9b"  # as it is shown
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_where_changed_answers_are_counted_the_page_gives_their_share():
+    run, read, _ = make_run(2, n_items=80, tasks=(ARC,), churn=0.4)
+    made = context(run, read, items)
+    (one,) = [row.figure.comparison for row in made.details if row.figure.comparison.level == "task"]
+    share = f"of 80 ({numbers.percent(one.flips / 80)})"
+    page = render_html(made)
+    assert len(re.findall(rf"{one.flips}(?:</a>)? flips? {re.escape(share)}: ", page)) == 1
+    assert f'<small class="share">{one.flips} {share}</small>' in page
+    kept = made.details[0].figure.statistics["kept"]
+    assert f"kept {kept} of fp16's score" in page
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_no_table_counts_a_repeat_among_the_variants(plain, noisy) -> None:
     assert one.pop("cautions") != two.pop("cautions")
     assert one == two
     text = rendered(noisy, ".md")
-    assert "4 variants" in text
+    assert "3 variants and the baseline" in text
     assert "| gptq (seed 1)" not in text
 
 

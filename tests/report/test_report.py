@@ -138,6 +138,12 @@ def test_every_interval_of_a_page_has_one_confidence():
 
 
 @pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(("number", "said"), [(1, "no variants"), (2, "1 variant"), (3, "2 variants")])
+def test_variants_are_counted_beside_the_baseline(number, said):
+    run, read, _ = make_run(number, (ARC,), 40)
+    assert f" · {said} and the baseline · " in context_of(run, read, lambda _: {}).summary
+
+
 def test_an_advisory_rule_changes_no_verdict():
     rules = (Rule(tasks="arc", max_drop=50.0), Rule(tasks="arc", max_drop=0.001, tier="advisory"))
     context = rendered(make_run(2, n_items=300, effect=-0.05, seed=1), Policy(rules))

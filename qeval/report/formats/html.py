@@ -88,6 +88,8 @@ def _parts(context: Context, drawn: Sequence[Chart]) -> dict[str, Any]:
         "commonest": COMMONEST,
         "commonest_patterns": context.explorer.patterns[:COMMONEST],
         "flips_link": (link := functools.partial(_leading, context.run.baseline if context.aside else "")),
+        "paired": {(one.variant, one.task): one.n for one in context.evidence.comparisons},
+        "of_all": of_all,
         "counted": functools.partial(_counted, known, link),
         "subject_sentences": sentences(context.subjects, names),
         "subjects_alike": alike(context.subjects, names),
@@ -239,6 +241,11 @@ def _counted(
         return text
     link = leading(variant=variant, task=group, change=change)
     return Markup('<a href="{}">{}</a>').format(link, numbers.typographic(numbers.count(n)))
+
+
+def of_all(number: int, n: int) -> str:
+    """Of how many items a number of changed answers is, and its share: "of 200 (7.5%)"."""
+    return f"of {numbers.typographic(numbers.count(n))} ({numbers.percent(number / n)})"
 
 
 def _swatch(known: Mapping[str, int], name: str) -> str:
