@@ -138,11 +138,11 @@ def _what_would_decide(comparison: Comparison, needed: int | None) -> str:
         return "; no practicable number of items would decide it"
     whole = comparison.n + needed
     if whole <= comparison.n_available:
-        return f"; about {numbers.roughly(needed)} more items would decide it at this difference and churn"
+        return f"; about {numbers.roughly(needed)} more items would decide it at this Δ and churn"
     if _beyond(comparison, needed):
         return "; it is too close to the limit for any number of items at hand"
     return (
-        f"; at this difference and churn it needs about {numbers.roughly(whole)} items and has "
+        f"; at this Δ and churn it needs about {numbers.roughly(whole)} items and has "
         f"{numbers.count(comparison.n_available)}"
     )
 

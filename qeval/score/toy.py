@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _SHIFT = 0.01
 """How far a scheme moves the log-likelihoods of an item that it does not change, as every real one does."""
+_HIGHEST = -0.001
+"""No log-likelihood is above 0."""
 PATH, OTHER_PATH = "toy", "toy-again"
 """The names of its two ways to answer."""
 _CHOICES = 4
@@ -102,7 +104,7 @@ def by_another_path(task: Task, samples: Samples, seed: int) -> Samples:
     for item in np.flatnonzero(noise.random(len(samples)) < _SWAPPED):
         second, best = np.argsort(scores[item])[-2:]
         scores[item, [best, second]] = scores[item, [second, best]]
-    scores = scores + noise.normal(0.0, _MOVED, size=scores.shape)
+    scores = np.minimum(scores + noise.normal(0.0, _MOVED, size=scores.shape), _HIGHEST)
     gold = samples.gold.astype(int)
     answer = scores.argmax(axis=1)
     rows = np.empty(len(samples), dtype=object)
@@ -140,6 +142,7 @@ def _choices(task: Task, scheme: Scheme, n: int, seed: int) -> tuple[Samples, tu
     _prefer(scores, gold, right, changed & (noise.integers(2, size=n) == 1))
     _prefer(scores, gold, np.zeros(n, dtype=bool), right & (noise.random(n) < loss))
     scores += _generator("shift", task.name, seed, scheme.kind, scheme.options).normal(0.0, _SHIFT, (n, 1))
+    np.minimum(scores, _HIGHEST, out=scores)
     answer = scores.argmax(axis=1)
     value = (answer == gold).astype(float) if task.kind == "accuracy" else _probability(scores, gold)
     samples = _samples(task, value, np.ones(n), [str(a) for a in answer], [str(g) for g in gold], scores)

@@ -136,7 +136,7 @@ def test_the_sentence_of_a_drop():
     one = one_decision(Rule(max_drop=1.0), n_items=2000, effect=-0.02, churn=0.14, seed=5)
     assert re.fullmatch(
         r"arc: Δ -\d\.\d\d points \(90% interval -\d\.\d\d to [-+]?\d\.\d\d\), -1 allowed: undecided; "
-        r"at this difference and churn it needs about \d+ items and has 2000, and it would then fail"
+        r"at this Δ and churn it needs about \d+ items and has 2000, and it would then fail"
         r" if Δ stays as it is\.",
         one.reason,
     )

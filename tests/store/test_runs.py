@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from factories import make_run
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -513,6 +512,8 @@ def test_a_cell_that_cannot_tell_its_texts_is_scored_anew_and_read_meanwhile(tmp
 def test_a_damaged_cell_that_another_moved_away_first_is_made_all_the_same(
     tmp_path: Path, monkeypatch
 ) -> None:
+    from factories import make_run
+
     run, read, items = make_run(2, n_items=5)
     kept, [cell] = RunDir(tmp_path / "r"), run.results[0].cells[:1]
     cell = kept.add(cell, read(cell), items(cell))
