@@ -118,7 +118,8 @@ def _line(drawn: Drawn, at: int, values: np.ndarray, task: str) -> dict[str, Any
         said = {"word_perplexity": [value, float(drawn.weights[at])], "metrics": ["word_perplexity"]}
         request = {"arguments": {"gen_args_0": {"arg_0": f"Page {at} {task}"}}, "resps": [[str(value)]]}
         return {**line, **request, "filtered_resps": [str(value)], **said}
-    scores = [[str(-1.0), "False"], [str(-2.0 + value), "False"]]
+    other = -2.0 if value > 0 else -0.5  # the first is right, and chosen where the item counts
+    scores = [[str(-1.0), "False"], [str(other), "False"]]
     request = {f"gen_args_{i}": {"arg_0": asked, "arg_1": choice} for i, choice in enumerate((" no", " yes"))}
     resps = {"resps": [[score] for score in scores], "filtered_resps": scores}
     return {**line, "arguments": request, **resps, "metrics": ["acc"], "acc": value}

@@ -18,7 +18,11 @@ WORD_PERPLEXITY, BYTE_PERPLEXITY, BYTES_PER_WORD = 1.10, 1.018, 5.35
 to x1.06. Per byte it is the same, 1.10 ** (1 / 5.35), WikiText having 5.35 bytes a word."""
 
 
-PERPLEXITY_LIMITS = {"word_perplexity": WORD_PERPLEXITY, "byte_perplexity": BYTE_PERPLEXITY}
+PERPLEXITY_LIMITS = {
+    "word_perplexity": WORD_PERPLEXITY,
+    "byte_perplexity": BYTE_PERPLEXITY,
+    "bits_per_byte": BYTE_PERPLEXITY,  # its logarithm: what is compared is the same
+}
 """The ratios that are allowed where points alone were spoken of (`--max-drop`), by metric."""
 
 

@@ -24,7 +24,7 @@ from qeval.compare.rows import cell_of, same_model, weights_of
 from qeval.judge import fidelity
 from qeval.judge.doubt import Doubt
 from qeval.judge.losing import something_can_be_lost
-from qeval.judge.matching import concerns, is_named, matches_some, only_perplexities
+from qeval.judge.matching import concerns, is_named, matches_some, only_perplexities, unnamed
 
 _NAMED = "if it is one, import again with the same model named for both (scores: in a column model)"
 
@@ -76,9 +76,11 @@ def every_rule_concerns_somebody(
         if not rows and _suite_of(policy):
             absent.append(what)
             continue
-        metric = "" if rows or rule.metric is None else f" with the metric {rule.metric}"
-        text = f"rule {number} ({describe(rule)}) applies to nothing: this run has no {what!r}{metric}. "
-        text += f"{did_you_mean(what, known)} {_way_out(policy)}".strip()
+        lacking, meant = (
+            (repr(what), did_you_mean(what, known)) if rows else unnamed(rule, evidence.rows, protocols)
+        )
+        text = f"rule {number} ({describe(rule)}) applies to nothing: this run has no {lacking}. "
+        text += f"{meant} {_way_out(policy)}".strip()
         yield from (Doubt(name, text) for name in names)
     if absent:
         text = f"this run has no {', '.join(absent)}. That policy is for the suite {_suite_of(policy)}: "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from qeval.base.errors import UsageError, did_you_mean
@@ -89,12 +90,26 @@ def check_rules(policy: Policy, rows: Sequence[Row]) -> None:
     for number, rule in enumerate(policy.rules, 1):
         of_fidelity = limit_of(rule)[0] in FIDELITY_LIMITS or names_protocol(rule.tasks)
         if rule.required and not of_fidelity and not names_a_row(rule, rows):
-            metric = f" with the metric {rule.metric}" if rule.metric else ""
+            what, meant = unnamed(rule, rows)
             raise UsageError(
-                f"Rule {number} ({describe(rule)}) names no task of this run: {rule.tasks!r}{metric}.",
-                did_you_mean(rule.tasks, [row.id for row in rows]),
+                f"Rule {number} ({describe(rule)}) names no task of this run: it has no {what}.",
+                meant or "Name a task that the run has, or leave that limit out.",
             )
     check_limits(policy, rows)
+
+
+def unnamed(rule: Rule, rows: Sequence[Row], more: Sequence[str] = ()) -> tuple[str, str]:
+    """What a rule names that is not among these rows (nor among `more` ids), and what may be meant instead:
+    the metric is to blame where the tasks alone would match."""
+    ids = [row.id for row in rows]
+    what = "task that it is for" if rule.tasks == "*" else repr(rule.tasks)
+    if rule.metric is None:
+        return what, "" if rule.tasks == "*" else did_you_mean(rule.tasks, [*ids, *more])
+    what = f"{'task' if rule.tasks == '*' else what} with the metric {rule.metric}"
+    named = [row.metric for row in rows if concerns(replace(rule, metric=None), row, ids) and row.metric]
+    if named:
+        return what, did_you_mean(rule.metric, sorted(set(named)))
+    return what, did_you_mean(rule.tasks, [*ids, *more])
 
 
 def names_a_row(rule: Rule, rows: Sequence[Row]) -> bool:

@@ -165,11 +165,16 @@ def _other_prompts(evidence: Evidence) -> Iterator[str]:
             )
 
 
+_NOT_QUANTISED = frozenset({"fp32", "bf16", "fp16", "imported", "published"})
+"""The kinds of schemes that quantise nothing, or of which nobody knows whether they do."""
+
+
 def _quantised_baseline(evidence: Evidence) -> Iterator[str]:
     """A baseline that is itself quantised, as where schemes were typed in another order than meant."""
-    made = evidence.baseline.provenance
-    if made is not None and (made.modules or made.quantised_share):
-        name = evidence.baseline.variant.name
+    made, name = evidence.baseline.provenance, evidence.baseline.variant.name
+    known = made is not None and bool(made.linears or made.modules or made.quantization)
+    found = made is not None and bool(made.modules or made.quantised_share or made.quantization)
+    if found or not (known or evidence.baseline.variant.scheme.kind in _NOT_QUANTISED):
         yield f"The baseline, {name}, is itself quantised: what it lost is seen in no variant."
 
 
@@ -179,13 +184,16 @@ def _no_better_than_guessing(evidence: Evidence, judged: Collection[str]) -> Ite
         chance, name = one.chance, evidence.titles.get(one.task, one.task)
         if one.task not in judged or one.kind != "accuracy" or not chance or one.level == "subtask":
             continue
-        if one.baseline <= chance + _SURE * math.sqrt(chance * (1 - chance) / max(1, one.texts or one.n)):
-            score, guessing = numbers.points(one.baseline), numbers.points(chance)
-            who = evidence.baseline.variant.name
-            yield (
-                f"{who}, the baseline, scores {score} on {name}, where guessing scores {guessing}: little can"
-                " be lost there, whatever a scheme does."
-            )
+        above, apart = one.baseline - chance, _SURE * math.sqrt(chance * (1 - chance))
+        score, guessing = numbers.points(one.baseline), numbers.points(chance)
+        told = (
+            f"{evidence.baseline.variant.name}, the baseline, scores {score} on {name}, where guessing scores"
+        )
+        if above <= apart / math.sqrt(max(1, one.n)):
+            yield f"{told} {guessing}: little can be lost there, whatever a scheme does."
+        elif above <= apart / math.sqrt(max(1, one.texts or one.n)):
+            texts = "one text stands" if one.texts == 1 else f"{numbers.count(one.texts)} texts stand"
+            yield f"{told} {guessing}; {texts} behind all items: too little to tell the two apart."
 
 
 def _few_documents(decisions: Sequence[Decision], titles: Mapping[str, str]) -> Iterator[str]:

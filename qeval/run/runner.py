@@ -350,8 +350,9 @@ def _is_of(job: Job, result: Result, place: RunDir) -> bool:
 
 
 def _whole(place: RunDir, cell: Cell) -> bool:
-    """Whether nothing of a cell was lost, and what its key is made of is there to be read."""
-    return place.whole(cell.key) is not None and place.tells_key(cell.key)
+    """Whether nothing of a cell was lost, the run tells its score, and what its key is made of is there."""
+    found = place.whole(cell.key)
+    return found is not None and found.score == cell.score and place.tells_key(cell.key)
 
 
 def _job(

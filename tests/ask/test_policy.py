@@ -146,6 +146,7 @@ def test_the_short_form():
         Rule(tasks="mmlu", max_drop=0.5, confidence=0.9),
         Rule(metric="word_perplexity", max_ppl_ratio=1.10, confidence=0.9, required=False),
         Rule(metric="byte_perplexity", max_ppl_ratio=1.018, confidence=0.9, required=False),
+        Rule(metric="bits_per_byte", max_ppl_ratio=1.018, confidence=0.9, required=False),
     )
     assert found.source == "--max-drop mmlu=0.5 --max-drop 1.0"
 

@@ -150,6 +150,11 @@ def test_perplexities_alone_can_be_the_baselines_own_and_scores_without_numbers_
         ),
         (Rule("arc", variants="gptq*", max_drop=60.0), "rules.toml", "this run has no 'gptq*'"),
         (Rule("arc", metric="f1", max_drop=60.0), "rules.toml", "this run has no 'arc' with the metric f1."),
+        (
+            Rule("*", metric="f1", max_drop=60.0),
+            "rules.toml",
+            "no task with the metric f1. Known: acc_norm. Name",
+        ),
         (Rule("prose", max_kl=0.1), "rules.toml", "qeval fidelity can measure it now."),
     ],
 )

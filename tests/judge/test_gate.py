@@ -22,8 +22,9 @@ from factories import (
     without_cell,
 )
 
+from qeval.ask.policy import from_max_drop
 from qeval.base.errors import Exit, IncomparableError, UsageError
-from qeval.base.records import Comparison, Decision, Policy, Rule
+from qeval.base.records import Comparison, Decision, Policy, Rule, Scheme
 from qeval.base.rules import describe
 from qeval.compare import means, pairs, stats
 from qeval.compare.interval import compare
@@ -420,6 +421,39 @@ def test_flips_are_not_counted_on_means():
     run, read, _ = make_run(2, (QUIZ,), 300)
     with pytest.raises(UsageError, match="means nothing for quiz_macro"):
         judge(run, read, rules({"tasks": "quiz_macro", "max_flips": 0.1}))
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [(1, "one text stands behind all items"), (3, "3 texts stand behind all items"), (400, "")],
+)
+def test_texts_that_are_too_few_do_not_make_a_baseline_guess(texts, said):
+    run, read, _ = make_run(2, (ARC,), 400, seed=1)
+    shared = np.array([f"t{at % texts}" for at in range(400)])
+    both = edited(edited(read, "fp16-arc", cluster=shared), "bnb4-arc", cluster=shared)
+    told = [
+        note for note in conclude(run, both, rules({"max_drop": 90.0})).notes if "guessing scores" in note
+    ]
+    assert not any("little can be lost" in note for note in told)
+    assert [said in note for note in told] == ([True] if said else [])
+
+
+@pytest.mark.parametrize(("kind", "noted"), [("bnb4", True), ("fp16", False), ("published", False)])
+def test_a_baseline_of_a_quantising_scheme_is_told_where_nothing_else_tells(kind, noted):
+    run, read, _ = make_run(2, (ARC,), 400, seed=1)
+    base = replace(run.results[0], variant=replace(run.results[0].variant, scheme=Scheme(kind)))
+    found = conclude(replace(run, results=(base, run.results[1])), read, rules({"max_drop": 90.0})).notes
+    assert any("is itself quantised" in note for note in found) == noted
+    loaded = replace(base, provenance=replace(base.provenance, quantization={"load_in_8bit": "True"}))
+    found = conclude(replace(run, results=(loaded, run.results[1])), read, rules({"max_drop": 90.0})).notes
+    assert any("is itself quantised" in note for note in found)
+
+
+def test_bits_per_byte_alone_have_the_limit_that_points_bring_with_them():
+    run, read, _ = make_run(2, (replace(WIKI, metric="bits_per_byte"),), 60, seed=1)
+    outcome = conclude(run, read, from_max_drop(["1.0"]))
+    assert [one.rule.max_ppl_ratio for one in outcome.decisions if one.rule.metric] == [1.018]
+    assert outcome.exit != Exit.MISSING
 
 
 def test_a_limit_that_lets_guessing_through_is_named():

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import json
 import os
 import shutil
 from pathlib import Path
@@ -298,3 +299,30 @@ def test_what_stands_in_the_place_of_a_directory_is_healed_or_named(whole, copy,
         place.unlink()
         assert copy(*RUN)[:2] == whole[1][:2]
     assert copy.tree() == whole[0].tree()
+
+
+def _lies(result: dict) -> None:
+    result["cells"][0]["score"] = 0.99
+
+
+def _says_twice(result: dict) -> None:
+    result["cells"] *= 2
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"), [(_lies, "not 0.99 as their"), (_says_twice, "has two scores of")]
+)
+def test_a_run_that_tells_another_score_or_two_is_mended_by_the_same_command(
+    qeval, runs_dir: Path, damage, said: str
+) -> None:
+    words = ("run", "--model", "toy[items=20]", "--schemes", "fp16,bnb4", "--tasks", "arc_easy")
+    qeval(*words)
+    (file,) = runs_dir.glob("*/run.json")
+    before = qeval("gate", *GATE).stdout.splitlines()[1:]  # the first has the date
+    found = json.loads(file.read_text())
+    found.pop("checksum")  # as in a run of an older version
+    damage(found["results"][1])
+    file.write_text(json.dumps(found))
+    assert said in qeval("gate", *GATE, code=1).stderr
+    qeval(*words)
+    assert qeval("gate", *GATE).stdout.splitlines()[1:] == before

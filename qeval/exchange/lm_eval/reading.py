@@ -45,6 +45,8 @@ from qeval.store.checking import PUBLISHED
 from qeval.store.clusters import count_texts
 
 SCHEME = "imported"
+_QUANTISED = ("load_in_8bit", "load_in_4bit")
+"""The arguments of a model by which transformers quantises it while it is loaded."""
 _LONG, _BEGINNING = 200, 40
 _NO_WISHES = Wishes()
 _UNKNOWN = "what was truly loaded is not known here"
@@ -281,6 +283,7 @@ def _provenance(variant: Measured, notes: Sequence[str]) -> Provenance:
         model=variant.model,
         revision=revision_of(results),
         dtype=str(config.get("model_dtype") or ""),
+        quantization={name: asked[name] for name in _QUANTISED if asked.get(name, "").lower() == "true"},
         device=str(config.get("device") or ""),
         engine=results.writer,
         batch_size=str(config.get("batch_size") or ""),
