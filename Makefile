@@ -107,7 +107,7 @@ fuzz: install ## Feed invented and damaged files to every reader for about a min
 kills: install ## Kill the demo a hundred times and other commands ten times each, at random moments; half an hour or more
 	@$(ONE_THREAD) nice -n 19 $(BIN)/python -m pytest -q -s tests/run/test_kills.py
 
-test-fast: install ## The tests that need no torch, with 25 examples of each property: 20 to 25 s on two idle cores
+test-fast: install ## The tests that need no torch, with 25 examples of each property: less than 20 s on two idle cores
 	@$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 --dist worksteal --hypothesis-profile quick \
 		-m 'not torch and not gpu and not slow and not browser'
 

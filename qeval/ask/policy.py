@@ -96,6 +96,9 @@ class PolicyTable(msgspec.Struct, forbid_unknown_fields=True):
     rule: tuple[RuleTable, ...] = ()
 
 
+_PROJECT = "pyproject.toml"
+
+
 def load(path: Path) -> Policy:
     """Read a policy file, or the table [tool.qeval.gate] where the file is called pyproject.toml; a mere name
     that is no file here may be that of a policy which comes with qeval.
@@ -105,7 +108,12 @@ def load(path: Path) -> Policy:
     """
     path = _shipped(path)
     table = read(path, "policy")
-    return parse(_from_project(table, path) if path.name == "pyproject.toml" else table, str(path))
+    if path.name != _PROJECT and "tool" in table:
+        raise UsageError(
+            f"{path} has a table [tool], as a {_PROJECT} has; the file's name decides, and this is none.",
+            f"Call the file {_PROJECT}, or write [gate] for [tool.qeval.gate] in it.",
+        )
+    return parse(_from_project(table, path) if path.name == _PROJECT else table, str(path))
 
 
 def _shipped(path: Path) -> Path:

@@ -16,6 +16,7 @@ _MOST_DIGITS = 12
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _MINUTES, _HOURS = 90, 100
 """Seconds, and minutes, from which on a length of time is told in the next larger unit."""
+_ALL, _NEXT_TO_ALL = 100, f"99.{'9' * _MOST_DIGITS}"
 _READABLE = (1e-4, 1e6)  # numbers between these are written without powers of ten
 _LARGE_PERPLEXITY = 10
 _SMALL_P = 0.001
@@ -167,7 +168,8 @@ def level(confidence: float) -> Numeral:
     """A confidence as people name it: "95%", "97.5%"; what is not certain is never 100%."""
     value = 100 * confidence
     digits = digits_to_keep(value, (0.0, 50.0, 100.0))
-    return Numeral(f"{as_written(round(value, digits), 0)}%")
+    shown = as_written(round(value, digits), 0)
+    return Numeral(f"{shown if confidence >= 1 or float(shown) < _ALL else _NEXT_TO_ALL}%")
 
 
 def p_value(p: float | None) -> Numeral:

@@ -12,6 +12,9 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 _SKEW = dt.timedelta(minutes=5)
 """How far two clocks may be apart: a run of another machine may seem to begin so much later than now."""
 
+_MOST_DIGITS, _SHOWN = 15, 30
+"""The digits of an age that is not longer than time, and how many characters of a longer one are shown."""
+
 _ANEW = "Make it anew with `qeval run --runs-dir` and another directory (in the old one it keeps its date)"
 
 
@@ -81,15 +84,26 @@ def length(text: str, option: str) -> dt.timedelta:
 
 
 def _limit(text: str, now: dt.datetime) -> dt.datetime:
-    match = re.fullmatch(r"(\d+)\s*([smhdw])", text.strip())
+    match = re.fullmatch(r"([0-9]+)\s*([smhdw])", text.strip())
     try:
         if match:
-            return now - dt.timedelta(**{_UNITS[match[2]]: int(match[1])})
+            return now - dt.timedelta(**{_UNITS[match[2]]: _number(match[1])})
         return _moment(text)
-    except (ValueError, OverflowError) as error:
+    except OverflowError as error:
+        raise UsageError(
+            f"--newer-than {text[:_SHOWN]} reaches back before the first year.",
+            "Leave it out: every run is newer.",
+        ) from error
+    except ValueError as error:
         raise UsageError(
             f"--newer-than {text!r} is neither an age nor a date.", "Write e.g. 90m, 6h, 2d or 2026-01-31."
         ) from error
+
+
+def _number(digits: str) -> int:
+    if len(digits.lstrip("0")) > _MOST_DIGITS:
+        raise OverflowError(digits)
+    return int(digits)
 
 
 def _moment(text: str) -> dt.datetime:

@@ -9,8 +9,8 @@ import click
 
 from qeval.base.waiting import wait_briefly
 from qeval.cli import options
+from qeval.cli.meant import OneOf
 from qeval.cli.speech import print_json, say, width
-from qeval.cli.unknown import OneOf
 
 if TYPE_CHECKING:
     from qeval.base.protocols import Protocol

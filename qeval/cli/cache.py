@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qeval.cli import ages, options
+from qeval.cli.meant import OneOf
 from qeval.cli.speech import print_json, say, width
-from qeval.cli.unknown import OneOf
 
 if TYPE_CHECKING:
     from qeval.store.cache import Entry

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from qeval.cli import options
+from qeval.cli.meant import OneOf
 from qeval.cli.speech import say
-from qeval.cli.unknown import OneOf
 
 
 @click.command(cls=options.Strict)

@@ -20,10 +20,10 @@ from qeval.base.errors import UsageError, did_you_mean
 from qeval.base.reading import content
 from qeval.base.tables import read
 from qeval.cli import helping
+from qeval.cli.meant import check_number
 from qeval.cli.options import Strict
 from qeval.cli.said import key_option, spelled
 from qeval.cli.speech import width
-from qeval.cli.unknown import check_number
 
 PREFIX = "QEVAL_RUN_"
 _NEARLY = 0.85

@@ -8,8 +8,8 @@ import click
 
 from qeval.ask.placing import CLUSTERS
 from qeval.cli import completing, options
+from qeval.cli.meant import OneOf
 from qeval.cli.speech import print_json, say, width
-from qeval.cli.unknown import OneOf
 from qeval.run.executors import EXECUTORS
 
 

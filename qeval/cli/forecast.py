@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from qeval.ask.fidelity import NOTHING, FidelityWish
 from qeval.base.errors import QevalError, UsageError
 from qeval.base.settings import Settings
 from qeval.base.waiting import briefly
 
 if TYPE_CHECKING:
+    from qeval.ask.fidelity import FidelityWish
     from qeval.base.messages import FidelityJob, Job
     from qeval.base.records import Suite, Variant
     from qeval.score.counting import Forecast, Told
@@ -88,7 +88,7 @@ def predict(
     price: float | None,
     verify: int,
     own: Path | None = None,
-    fidelity: FidelityWish = NOTHING,
+    fidelity: FidelityWish | None = None,
 ) -> Prediction:
     """What the variants would take, the baseline first. Raises QevalError where tokens cannot be counted."""
     beside = _beside(fidelity, variants[0])
@@ -98,12 +98,12 @@ def predict(
     return Prediction(told, disk, gpu, price)
 
 
-def _beside(wish: FidelityWish, baseline: Variant) -> FidelityJob | None:
+def _beside(wish: FidelityWish | None, baseline: Variant) -> FidelityJob | None:
     """What is measured of fidelity, as the jobs of a run have it."""
     from qeval.base.messages import FidelityJob
     from qeval.store.inputs import LIMIT
 
-    if not wish.protocols:
+    if wish is None or not wish.protocols:
         return None
     return FidelityJob(wish.protocols, wish.on_gpu, baseline.name, {}, wish.cache_limit or LIMIT)
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qeval.base.errors import Exit, UsageError, did_you_mean
+from qeval.base.errors import Exit, QevalError, UsageError, did_you_mean
 from qeval.base.reading import whole
 from qeval.base.text import one_line
-from qeval.cli import completing, options, outdated, own_tasks
+from qeval.cli import completing, options
 from qeval.cli.speech import print_json, say, say_json, width
 
 if TYPE_CHECKING:
@@ -44,8 +44,13 @@ class _WithFiles(options.Strict):
         words = list(args)
         if extra.get("resilient_parsing"):
             return super().make_context(info_name, args, parent, **extra)
-        with outdated.withdrawn(words):
+        try:
             ctx = super().make_context(info_name, args, parent, **extra)
+        except (click.ClickException, QevalError, OSError) as error:
+            from qeval.cli.ordering import withdraw
+
+            withdraw(words, error)
+            raise
         ctx.meta[_TYPED] = words
         return ctx
 
@@ -85,13 +90,14 @@ def gate(
     are missing or cannot be compared.
     """
     from qeval.ask.policy import demand
+    from qeval.cli import ordering
     from qeval.judge import formats
     from qeval.judge.gate import conclude
     from qeval.judge.redacted import without_paths
 
     files = {name: path for name in _file_formats() if (path := asked.pop(name))}
     which = {name: asked.pop(name) for name in ("runs_dir", "baseline", "margin", "newer_than")}
-    with formats.never_stale([*files.items(), *outdated.files_in(ctx.meta.get(_TYPED, ()))]):
+    with formats.never_stale([*files.items(), *ordering.files_in(ctx.meta.get(_TYPED, ()))]):
         policy = demand(**asked)
         evidence = _judged(runs, policy, redact=redact, **which)
         outcome = conclude(evidence, policy)
@@ -217,7 +223,7 @@ def plan(ctx: click.Context, /, runs_dir: Path, as_json: bool, from_run: str | N
     Exit code 0: every required rule can be decided, or only a run can tell. 4: the items
     cannot decide one of them.
     """
-    from qeval.cli import forecast, memory
+    from qeval.cli import forecast, memory, own_tasks
     from qeval.cli.planning import refuse_another_suite, refuse_idle, refuse_workers
     from qeval.judge import floor
     from qeval.judge import plan as plans
@@ -269,7 +275,7 @@ def _time(
     """What the variants would take, where that is asked for."""
     from qeval.ask.fidelity import wish
     from qeval.ask.suites import documents_verified
-    from qeval.cli import forecast
+    from qeval.cli import forecast, own_tasks
 
     if timed["gpu"] is None or not variants:
         return None

@@ -21,8 +21,8 @@ import click
 from qeval import __version__, cli
 from qeval.base.errors import Exit, QevalError, did_you_mean
 from qeval.cli import helping, stops, streams, surprises
+from qeval.cli.meant import near_option
 from qeval.cli.speech import say, width
-from qeval.cli.unknown import near_option
 
 
 class _Door(click.Group):
@@ -193,17 +193,20 @@ def _refuse(ctx: click.Context, error: click.ClickException) -> NoReturn:
 
 def _remember(words: list[str], error: click.ClickException) -> None:
     """Remember a refusal that may be of a run, or of a gate whose files say otherwise."""
-    from qeval.cli.ordering import group_refused
-    from qeval.cli.outdated import withdraw
+    from qeval.cli.ordering import group_refused, withdraw
 
     group_refused(words, error)
     withdraw(words, error)
 
 
-@functools.cache
 def _modules() -> tuple[str, ...]:
     """The other modules of this folder, by name."""
-    return tuple(name for _, name, _ in pkgutil.iter_modules(cli.__path__) if name != "main")
+    return _in(tuple(cli.__path__))
+
+
+@functools.cache
+def _in(folders: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for _, name, _ in pkgutil.iter_modules(folders) if name != "main")
 
 
 def _commands(modules: Iterable[str]) -> dict[str, click.Command]:

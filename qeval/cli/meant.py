@@ -1,14 +1,18 @@
-"""Which runs a person means: those that are named, else the newest; a newer one is not passed over unsaid."""
+"""What a person means: runs that are named, else the newest, and no newer one is passed over unsaid; of words
+that Click does not know, the nearest; and numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from click.core import ParameterSource
 
+from qeval.base.errors import did_you_mean
 from qeval.cli.speech import say
 
 if TYPE_CHECKING:
@@ -52,3 +56,87 @@ def refuse_nowhere(ctx: click.Context, runs_dir: Path) -> None:
     typed = ctx.get_parameter_source("runs_dir") is ParameterSource.COMMANDLINE
     if typed and not runs_dir.is_dir():
         raise click.BadParameter(f"There is no directory {str(runs_dir)!r}.", ctx, param_hint="'--runs-dir'")
+
+
+# --- words that Click does not know ------------------------------------------------------------------
+
+LONGEST = 15
+"""Characters of a whole number."""
+
+
+class OneOf(click.Choice):  # type: ignore[type-arg,unused-ignore]
+    """One of a few words."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The word as it is; fails for another one, with what may be meant."""
+        if isinstance(value, str) and value not in self.choices:
+            known = [str(choice) for choice in self.choices]
+            self.fail(f"{value[:60]!r} is not one of the choices. {did_you_mean(value, known)}", param, ctx)
+        return super().convert(value, param, ctx)
+
+    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        """What there is to choose from, on one line."""
+        del param, ctx
+        return f"Choose from: {', '.join(map(str, self.choices))}."
+
+
+@contextlib.contextmanager
+def retold(command: click.Command, ctx: click.Context | None = None) -> Iterator[None]:
+    """Within it, what Click says of an option that there is not, or that lacks its value, is said by us."""
+    try:
+        yield
+    except click.NoSuchOption as error:
+        raise _no_such_option(error, _options(command, error.ctx or ctx)) from error
+    except click.BadOptionUsage as error:
+        option = _options(command, error.ctx or ctx).get(error.option_name)
+        if option is None or not option.metavar or option.is_flag:
+            raise
+        told = f"{error.option_name} needs a value: {error.option_name} {option.metavar}"
+        raise click.BadOptionUsage(error.option_name, told, error.ctx) from error
+
+
+def _options(command: click.Command, ctx: click.Context | None) -> dict[str, click.Option]:
+    """The options of a command by each of their names."""
+    every = command.get_params(ctx) if ctx is not None else command.params
+    return {
+        name: option
+        for option in every
+        if isinstance(option, click.Option) and not option.hidden
+        for name in (*option.opts, *option.secondary_opts)
+    }
+
+
+def _no_such_option(error: click.NoSuchOption, known: Iterable[str]) -> click.NoSuchOption:
+    told = f"No such option {error.option_name!r}. {near_option(error.option_name, known)}".rstrip()
+    return click.NoSuchOption(error.option_name, told, ctx=error.ctx)
+
+
+def near_option(name: str, known: Iterable[str]) -> str:
+    """A hint that names the long options nearest to one that there is not; "" where none is near."""
+    bare = {one[2:] for one in known if one.startswith("--")}
+    hint = did_you_mean(name.lstrip("-").replace("_", "-"), bare) if name.startswith("--") else ""
+    return re.sub(r"'([^']+)'", r"'--\1'", hint) if hint.startswith("Did you mean") else ""
+
+
+def check_number(parameter: click.Parameter, words: Any, ctx: click.Context | None) -> None:
+    """Raises BadParameter for what is no number in a few ASCII digits where an option wants one, and for one
+    that is too small or too large."""
+    whole = isinstance(parameter.type, type(click.INT))
+    if not isinstance(words, str) or not (whole or isinstance(parameter.type, type(click.FLOAT))):
+        return
+
+    def refuse(why: str) -> NoReturn:
+        raise click.BadParameter(f"{words[:LONGEST]!r} is {why}.", ctx, parameter)
+
+    if "_" in words or not words.isascii() or (whole and len(words) > LONGEST):
+        refuse("no plain number")
+    try:
+        number = int(words) if whole else float(words)
+    except ValueError:
+        refuse("no whole number" if whole else "no number")
+    low, high = (getattr(parameter.type, name, None) for name in ("min", "max"))
+    if low is not None and (number < low or (number == low and getattr(parameter.type, "min_open", False))):
+        least = f"more than {low}" if getattr(parameter.type, "min_open", False) else f"at least {low}"
+        refuse(f"too small; it must be {least}")
+    if high is not None and number > high:
+        refuse(f"too large; it must be at most {high}")

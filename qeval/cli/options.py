@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from qeval.cli import completing, helping
-from qeval.cli.unknown import OneOf, check_number, retold
+from qeval.cli.meant import OneOf, check_number, retold
 
 if TYPE_CHECKING:
     from qeval.base.fidelity import Measured, Positions, Stream

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qeval.base.errors import QevalError, UsageError, did_you_mean
+from qeval.cli.meant import near_option
 
 if TYPE_CHECKING:
     from qeval.ask.order import Order
@@ -133,3 +134,44 @@ def _after(words: Sequence[str], *names: str) -> str:
         if name in names:
             return value if equals else next(iter(words[place + 1 :]), "")
     return ""
+
+
+# --- files of an earlier gate, which say so where the words of a later one are refused ---------------
+
+
+def files_in(words: Sequence[str]) -> list[tuple[str, Path]]:
+    """The files that words of `qeval gate` name, by format; of an option that is nearly one of them only a
+    file that looks as its format does."""
+    from qeval.judge.formats import formats
+
+    options = {f"--{name}": name for name, found in formats().items() if found.help}
+    ahead = list(words[: words.index("--")] if "--" in words else words)
+    found = []
+    for place, word in enumerate(ahead):
+        option, equals, value = word.partition("=")
+        file = value if equals else next(iter(ahead[place + 1 :]), "")
+        if option in options and file:
+            found.append((options[option], Path(file).expanduser()))
+        elif option.startswith("--") and file:
+            found += _nearly(option, Path(file).expanduser(), options)
+    return found
+
+
+def _nearly(option: str, file: Path, options: dict[str, str]) -> Iterator[tuple[str, Path]]:
+    from qeval.judge.formats import is_of
+
+    near = near_option(option, options)
+    for one, name in options.items():
+        with contextlib.suppress(OSError):
+            if repr(one) in near and is_of(file, name):
+                yield name, file
+
+
+def withdraw(words: Sequence[str], error: Exception) -> None:
+    """Let the files that these words name tell that a gate came to no verdict for this error."""
+    from qeval.judge import formats
+
+    if not any(word.startswith("--") for word in words):
+        return
+    why = error.format_message() if isinstance(error, click.ClickException) else str(error)
+    formats.withdraw(files_in(words), why)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from qeval.base.errors import IncomparableError, QevalError, UsageError, did_you_mean
 from qeval.cli import options
-from qeval.cli.naming import Names
 
 if TYPE_CHECKING:
     from qeval.base.records import Decision, Policy, Run
@@ -70,6 +69,7 @@ def history(
     """
     from qeval.base.redacted import without_paths
     from qeval.report.history.lines import history as lines
+    from qeval.report.history.naming import Names
 
     found, unread = readable(places)
     kept = [(place, run) for place, run in found if upto is None or begun(run) <= upto]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import click
 
 from qeval.cli import options
-from qeval.cli.unknown import OneOf
+from qeval.cli.meant import OneOf
 from qeval.run.executors import SUMMARIES
 
 

@@ -11,8 +11,8 @@ from click.core import ParameterSource
 
 from qeval.base.errors import Exit
 from qeval.cli import completing, configured, options, own_tasks, placing, submitting
+from qeval.cli.meant import OneOf
 from qeval.cli.speech import print_json, say, width
-from qeval.cli.unknown import OneOf
 from qeval.run.executors import SUMMARIES
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from qeval.base.errors import QevalError
 from qeval.base.layout import Column
 from qeval.base.text import one_line
 from qeval.cli import completing, options
+from qeval.cli.meant import OneOf
 from qeval.cli.speech import print_json, say, width
-from qeval.cli.unknown import OneOf
 
 if TYPE_CHECKING:
     from qeval.compare.margin import Margin

@@ -184,11 +184,12 @@ def exit_code(decisions: Sequence[Decision], policy: Policy) -> Exit:
     required = [decision for decision in decisions if decision.rule.tier == "required"]
     if not required:
         return Exit.MISSING
-    worst = min((_status_to_exit(decision, policy) for decision in required), key=_RANK.index)
+    worst = min((counts_as(decision, policy) for decision in required), key=_RANK.index)
     return _EXITS[worst]
 
 
-def _status_to_exit(decision: Decision, policy: Policy) -> str:
+def counts_as(decision: Decision, policy: Policy) -> str:
+    """What a required decision counts as in the exit code: its status, PASS where the policy forgives it."""
     comparison = decision.comparison
     limited = comparison is not None and comparison.limited and not policy.allow_limited
     undecided = decision.status == "INCONCLUSIVE" and comparison is not None

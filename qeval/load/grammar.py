@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import NamedTuple
 
 from qeval.base.errors import UsageError, did_you_mean
@@ -40,11 +41,13 @@ def parse(text: str, spec_of: SpecOf) -> tuple[NamedScheme, ...]:
     """The schemes that `text` names, in its order; raises UsageError saying what is wrong and the remedy."""
     found = tuple(_entry(part.strip(), spec_of) for part in _split(text))
     names = [named.name for named in found]
-    for name in names:
-        if names.count(name) > 1:
+    for at, name in enumerate(names):
+        if name in names[:at]:
+            plain = name.split("[")[0].split("@")[0]
+            free = next(other for n in count(2) if (other := f"{plain}-{n}") not in names)
             raise UsageError(
                 f"Two schemes are named {name!r}.",
-                f"Name one of them, for instance: {name.split('[')[0]}-2={name}",
+                f"Name one of them, for instance: {free}={scheme_text(found[at].scheme)}",
             )
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -160,11 +161,11 @@ def followed(
         time.sleep(LOOK_SECONDS)
     for result in following.run.results:
         if result.status == "partial":
-            listen(result.variant, Note(_LEFT))
+            listen(result.variant, Note(_LEFT.format(shlex.quote(str(place.path)))))
     if not left:
         work.forget()
         remove_begun(place.path)  # by workers that were killed; none is left
     return following.run
 
 
-_LEFT = "No worker finished it; the same command resumes it."
+_LEFT = "No worker finished it. Go on with the same command without --finish, or with: qeval worker {}"

@@ -125,11 +125,20 @@ def _claims(cell: Cell) -> Iterator[tuple[bool, str]]:
     yield cell.n <= cell.n_available, f"{cell.n} of {cell.n_available} items"
     yield cell.texts is None or cell.texts <= cell.n, f"{cell.texts} texts behind {cell.n} items"
     yield cell.task.chance is None or cell.task.chance <= 1, f"a chance of {cell.task.chance}"
+    yield _possible(cell), f"a score of {cell.score:g} of the kind {cell.task.kind}"
     yield not cell.files or SAMPLES_FILE in cell.files, f"no {SAMPLES_FILE} among its files"
     for name in ("n_effective", "stderr"):
         yield cell.metrics.get(name, 1.0) > 0, f"{name} = {cell.metrics.get(name)}"
     for name, sha in cell.files.items():
         yield bool(_HASH.fullmatch(sha)), f"a SHA-256 of {_short(name)} that is none"
+
+
+def _possible(cell: Cell) -> bool:
+    """Whether a score can be one of its kind; without items it is a share of 1, as an import demands."""
+    if cell.task.kind == "perplexity":
+        return -math.inf < cell.score <= 0
+    share = cell.aggregate_only or cell.task.kind == "accuracy"
+    return 0 <= cell.score <= 1 if share else math.isfinite(cell.score)
 
 
 def _short(name: str) -> str:

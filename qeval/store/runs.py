@@ -29,6 +29,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -299,7 +300,8 @@ class RunDir:
         try:
             yield folder
             if os.path.lexists(self._cell_dir(key)) and self.whole(key) is None:
-                self._cell_dir(key).rename(folder.with_name(f"{folder.name}.damaged"))
+                with contextlib.suppress(FileNotFoundError):  # another moved it away, for the same reason
+                    self._cell_dir(key).rename(folder.with_name(f"{folder.name}.damaged"))
             try:
                 folder.rename(self._cell_dir(key))
             except OSError as error:
@@ -378,8 +380,13 @@ class Store:
         if starts:
             names = ", ".join(run.path.name for run in starts)
             raise QevalError(f"{name!r} is the start of several runs' names.", f"Write one of: {names}.")
-        if Path(name).expanduser().is_dir():
-            return RunDir(Path(name).expanduser())  # reading it will say what is wrong with it
+        folder = Path(name).expanduser()
+        if folder.is_dir() and Store(folder).runs():
+            raise QevalError(
+                f"{name} holds runs, and is none itself.", f"Say where they are: --runs-dir {quote(name)}"
+            )
+        if folder.is_dir():
+            return RunDir(folder)  # reading it will say what is wrong with it
         known = [run.path.name for run in self.runs()]
         hint = did_you_mean(name, known) or "Make one with: qeval run --model demo"
         raise QevalError(f"There is no run {name!r} in {self.root}.", hint)

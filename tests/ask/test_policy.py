@@ -69,6 +69,19 @@ def test_a_pyproject_table_says_the_same(tmp_path):
     assert project.allow_inconclusive
 
 
+def test_the_name_of_a_file_decides_whether_it_is_a_pyproject(tmp_path):
+    table = "[tool.qeval.gate]\nmax_drop = 1.0\n"
+    (tmp_path / "ours.toml").write_text(table)
+    with pytest.raises(
+        UsageError, match=r"ours.toml has a table \[tool\], as a pyproject.toml has"
+    ) as caught:
+        policy.load(tmp_path / "ours.toml")
+    assert caught.value.hint.startswith("Call the file pyproject.toml, or write [gate] for [tool.qeval.gate]")
+    (tmp_path / "pyproject.toml").write_text(table)
+    (tmp_path / "ours.toml").write_text(table.replace("tool.qeval.gate", "gate"))
+    assert policy.load(tmp_path / "ours.toml").rules == policy.load(tmp_path / "pyproject.toml").rules
+
+
 def test_a_pyproject_without_the_table(tmp_path):
     with pytest.raises(UsageError, match=r"no table \[tool.qeval.gate\]"):
         policy.load(write(tmp_path, "[project]\nname = 'x'\n", "pyproject.toml"))

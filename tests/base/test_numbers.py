@@ -155,6 +155,7 @@ def test_a_confidence_as_people_name_it(confidence, told):
     assert numbers.level(confidence) == told
 
 
-@pytest.mark.parametrize("confidence", [1 - 1e-6, 1 - 1e-9])
+@pytest.mark.parametrize("confidence", [1 - 1e-6, 1 - 1e-9, 1 - 1e-13, 0.9999999999999999])
 def test_what_is_not_certain_is_never_100_per_cent(confidence):
     assert numbers.level(confidence).startswith("99.99")
+    assert float(numbers.level(confidence).rstrip("%")) < 100

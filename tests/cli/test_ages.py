@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from factories import make_run
 
-from qeval.base.errors import IncomparableError
+from qeval.base.errors import IncomparableError, UsageError
 from qeval.base.records import Run
 from qeval.cli.ages import begun, refuse_older
 
@@ -39,3 +39,18 @@ def test_when_a_run_was_begun_in_words() -> None:
         begun((now + dt.timedelta(days=1, hours=2)).isoformat()) == "begun 1 day from now, by the clock here"
     )
     assert begun("yesterday") == "of no known date"
+
+
+@pytest.mark.parametrize(
+    ("newer_than", "said"),
+    [
+        ("٣d", "neither an age nor a date"),
+        ("³d", "neither an age nor a date"),
+        ("9999999d", "--newer-than 9999999d reaches back before the first year"),
+        (f"{'9' * 5000}d", "999 reaches back before the first year"),
+    ],
+)
+def test_an_age_is_of_plain_digits_and_no_longer_than_time(newer_than, said) -> None:
+    with pytest.raises(UsageError, match=said):
+        refuse_older(run_of("2026-05-01T11:59:00Z"), newer_than, NOW)
+    refuse_older(run_of("2026-05-01T11:59:00Z"), f"{'0' * 20}2d", NOW)

@@ -6,7 +6,7 @@ import click
 import pytest
 
 from qeval.cli.main import main
-from qeval.cli.unknown import OneOf
+from qeval.cli.meant import OneOf
 
 TOY = ("run", "--model", "toy")
 

@@ -331,7 +331,7 @@ def test_every_output_begins_with_verdict_model_run_and_date(qeval, runs_dir, tm
     [
         ("1d", 5, "Error: The run run-1 was begun "),
         ("2020-01-01", 0, "PASS: bnb4\n"),
-        ("400000w", 2, "Error: --newer-than '400000w' is neither an age nor a date.\n"),
+        ("400000w", 2, "Error: --newer-than 400000w reaches back before the first year.\n"),
         ("soon", 2, "Error: --newer-than 'soon' is neither an age nor a date.\n"),
         ("99999d", 0, "PASS: bnb4\n"),
     ],

@@ -310,16 +310,31 @@ def test_no_name_begins_a_line_of_its_own(mixed, ends):
         assert not [value for value in element.attrib.values() if len(value.splitlines()) > 1]
 
 
-def test_junit_maps_each_status(mixed):
-    root = ET.fromstring(junit(mixed))
+@pytest.mark.parametrize(("allowed", "undecided"), [(False, "failure"), (True, "skipped")])
+def test_junit_maps_each_status(mixed, allowed, undecided):
+    told = replace(mixed, policy=replace(mixed.policy, allow_inconclusive=allowed))
+    root = ET.fromstring(junit(told))
     cases = [case for suite in root for case in suite.findall("testcase")]
-    expected = {"PASS": None, "FAIL": "failure", "INCONCLUSIVE": "skipped", "MISSING": "error"}
+    expected = {"PASS": None, "FAIL": "failure", "INCONCLUSIVE": undecided, "MISSING": "error"}
     assert len({case.get("classname") + case.get("name") for case in cases}) == len(cases)
-    for case, one in zip(cases, mixed.decisions, strict=True):
+    for case, one in zip(cases, told.decisions, strict=True):
         tag = expected[one.status] if one.rule.tier == "required" or one.status == "PASS" else "skipped"
         assert [child.tag for child in case] == ([tag] if tag else [])
         if tag:
             assert case[0].get("message") == one.reason
+            assert case[0].get("type").startswith(one.status)
+
+
+@pytest.mark.parametrize("limit", [None, 100])
+@pytest.mark.parametrize("allow_limited", [False, True])
+@pytest.mark.parametrize("allow_inconclusive", [False, True])
+@pytest.mark.parametrize("drop", [2.0, 60.0])
+def test_junit_is_red_exactly_where_the_exit_code_is(drop, allow_inconclusive, allow_limited, limit):
+    run, read, _ = make_run(2, (ARC,), 100, seed=3, limit=limit, n_available=1000 if limit else None)
+    policy_ = Policy((Rule(max_drop=drop),), allow_limited, allow_inconclusive)
+    outcome = conclude(run, read, policy_)
+    root = ET.fromstring(junit(outcome))
+    assert (int(root.get("failures")) + int(root.get("errors")) > 0) == (outcome.exit != Exit.PASS)
 
 
 # --- GitHub and badges --------------------------------------------------------------------------
@@ -426,6 +441,18 @@ def test_publishing_writes_files_and_githubs(mixed, tmp_path, monkeypatch, capsy
     assert (tmp_path / "b.json").read_text(encoding="utf-8") == badge(mixed)
     assert (tmp_path / "summary.md").read_text(encoding="utf-8") == "before\n" + github.github_summary(mixed)
     assert capsys.readouterr().err.splitlines() == list(github.github_annotations(mixed))
+
+
+@pytest.mark.parametrize("place", ["", "nowhere/summary.md", "file/summary.md"])
+def test_a_summary_that_cannot_be_written_costs_no_verdict(mixed, tmp_path, monkeypatch, capsys, place):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / place))
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    formats.publish(mixed, {"badge": tmp_path / "b.json"})
+    assert (tmp_path / "b.json").read_text(encoding="utf-8") == badge(mixed)
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("Warning: the step summary was not written. ")
+    assert said.endswith("Set GITHUB_STEP_SUMMARY to a file, or unset it.")
 
 
 def test_publishing_elsewhere_is_silent(mixed, monkeypatch, capsys):

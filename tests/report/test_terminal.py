@@ -6,13 +6,13 @@ import re
 from dataclasses import replace
 
 import pytest
-from factories import ARC, WIKI, judge, make_run
+from factories import ARC, WIKI, conclude, context, judge, make_run
 
 from qeval.base import layout
 from qeval.base.costs import Cost, Timing
 from qeval.base.records import Policy, Result, Rule
 from qeval.compare.evidence import gather
-from qeval.report.formats import terminal
+from qeval.report.formats import Options, terminal
 from qeval.report.ranking import ranking
 
 
@@ -159,3 +159,20 @@ def test_all_of_it_fits_the_terminal(width, names, long):
         words = max(map(len, fitted.split()))
         assert layout.widest(fitted) <= max(width, words + 4)
         assert fitted.split() == text.split()
+
+
+@pytest.mark.parametrize(
+    ("effect", "limit", "said"),
+    [(-0.3, 3.0, "bnb4 fails"), (-0.01, 1.0, "bnb4 is undecided"), (0.0, 10.0, "bnb4 passes")],
+)
+def test_a_text_file_begins_with_the_verdict_of_a_gate(effect, limit, said):
+    run, read, items = make_run(2, (ARC,), 400, effect=effect, churn=0.05, seed=5)
+    policy = Policy((Rule(max_drop=limit),), allow_inconclusive=True, source="wide.toml")
+    outcome = conclude(run, read, policy)
+    whole = context(run, read, lambda cell: {one.key: one for one in items(cell)}, outcome.decisions, policy)
+    first, _, judged, *_ = terminal.as_text(whole, Options()).splitlines()
+    assert first.startswith(said)
+    assert judged.startswith("Judged by wide.toml. ")
+    assert "(--allow-inconclusive)" in judged
+    plain = context(run, read, lambda cell: {one.key: one for one in items(cell)})
+    assert terminal.as_text(plain, Options()) == terminal.summary(gather(run, read)) + "\n"

@@ -87,7 +87,7 @@ class Machine:
             return found
         samples: Samples
         samples, items = toy.score(task, Scheme("rtn"), toy_settings(), 1)
-        cell = Cell(key, task, len(samples), len(samples), 0.5, texts=len(samples))
+        cell = Cell(key, task, len(samples), len(samples), float(samples.value.mean()), texts=len(samples))
         return store.add(cell, samples, items)
 
     def run(self, *names: str, seats: tuple[Seat, ...] = GPUS[:2]) -> dict[str, str]:

@@ -152,7 +152,14 @@ def test_a_cell_that_was_kept_and_not_told_of_is_found_by_the_next(tmp_path: Pat
             return found
         scored.append(name)
         samples, items = toy.score(Task(name, "acc"), Scheme("rtn"), parse("toy[items=5]"), 1)
-        cell = Cell(name, Task(name, "acc"), len(samples), len(samples), 0.5, texts=len(samples))
+        cell = Cell(
+            name,
+            Task(name, "acc"),
+            len(samples),
+            len(samples),
+            float(samples.value.mean()),
+            texts=len(samples),
+        )
         return kept.add(cell, samples, items)
 
     def execute(job: Job, listen: Listen) -> Result:

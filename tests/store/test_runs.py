@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from factories import make_run
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -152,6 +153,14 @@ def test_what_lm_eval_verified_is_told_of_these_very_numbers_alone(tmp_path: Pat
         ({"files": {"items.parquet": "0" * 64}}, "no samples.parquet among its files"),
         ({"files": {"samples.parquet": "../../etc/passwd"}}, "a SHA-256 of 'samples.parquet' that is none"),
         ({"metrics": {"stderr": 0.0}}, "stderr = 0.0"),
+        ({"score": 1.5}, "a score of 1.5 of the kind accuracy"),
+        ({"score": -0.1}, "a score of -0.1 of the kind accuracy"),
+        ({"task": replace(TASK, kind="perplexity")}, "of the kind perplexity"),
+        (
+            {"task": replace(TASK, kind="score"), "score": 1.01, "files": {}},
+            "a score of 1.01 of the kind score",
+        ),
+        ({"task": replace(TASK, kind="score"), "score": float("inf")}, "a score of inf of the kind score"),
         ({"n": -1}, "says what cannot be: n = -1"),
     ],
 )
@@ -499,3 +508,26 @@ def test_a_cell_that_cannot_tell_its_texts_is_scored_anew_and_read_meanwhile(tmp
     assert Store(tmp_path).find("k1") == (place, new)
     assert RunDir(tmp_path / "r").samples(new).cluster.tolist() == ["0", "0", "0", "3", "3", "3"]
     assert [path.name for path in (place.path / "cells").iterdir()] == ["k1"]
+
+
+def test_a_damaged_cell_that_another_moved_away_first_is_made_all_the_same(tmp_path: Path, monkeypatch) -> None:
+    run, read, items = make_run(2, n_items=5)
+    kept, [cell] = RunDir(tmp_path / "r"), run.results[0].cells[:1]
+    cell = kept.add(cell, read(cell), items(cell))
+
+    def moved(self: RunDir, key: str) -> None:
+        self._cell_dir(key).rename(tmp_path / "moved")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDir, "whole", moved)
+        kept.add(cell, read(cell), items(cell))
+    assert kept.whole(cell.key) == cell
+    assert [path.name for path in (tmp_path / "r" / "cells").iterdir()] == [cell.key]
+
+
+def test_a_directory_of_runs_is_none_itself(tmp_path: Path) -> None:
+    RunDir(tmp_path / "all of them" / "r").write(a_run())
+    with pytest.raises(QevalError, match="holds runs, and is none itself") as caught:
+        Store(tmp_path).open(str(tmp_path / "all of them"))
+    assert caught.value.hint == f"Say where they are: --runs-dir '{tmp_path / 'all of them'}'"
+    assert Store(tmp_path / "all of them").open(None).path.name == "r"

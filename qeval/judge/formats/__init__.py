@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from qeval.base import reading
 from qeval.base.errors import QevalError, UsageError
 from qeval.base.files import disk_errors, write_text
+from qeval.base.text import visible
 
 if TYPE_CHECKING:
     from qeval.judge.gate import Outcome
@@ -52,16 +53,16 @@ def formats() -> Mapping[str, Format]:
 def publish(outcome: Outcome, files: Mapping[str, Path]) -> None:
     """Write what files were asked for, by format, and GitHub's summary and annotations where it runs us.
 
-    $GITHUB_STEP_SUMMARY is appended to; annotations go to stderr, which GitHub reads too, only
-    under $GITHUB_ACTIONS. Raises QevalError where a file cannot be written, UsageError for one file that is
-    asked for twice.
+    $GITHUB_STEP_SUMMARY is appended to, and where it cannot be, that is a warning: nobody typed it, and the
+    verdict stands. Annotations go to stderr, which GitHub reads too, only under $GITHUB_ACTIONS.
+    Raises QevalError where a file cannot be written, UsageError for one file that is asked for twice.
     """
     _refuse_one_for_two(files)
     for name, path in files.items():
         write_text(path, formats()[name].render(outcome))
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if summary:
-        _append(Path(summary), formats()["github"].render(outcome))
+        _summarise(Path(summary), outcome)
     if os.environ.get("GITHUB_ACTIONS") == "true":
         from qeval.judge.formats.github import github_annotations
 
@@ -118,6 +119,14 @@ def _refuse_one_for_two(files: Mapping[str, Path]) -> None:
         other = names.setdefault(path.resolve(), name)
         if other != name and (path.is_file() or not path.exists()):
             raise UsageError(f"--{other} and --{name} name one file, {path}.", "Name two.")
+
+
+def _summarise(path: Path, outcome: Outcome) -> None:
+    try:
+        _append(path, formats()["github"].render(outcome))
+    except QevalError as error:
+        told = f"Warning: the step summary was not written. {error.message}"
+        print(visible(f"{told} Set GITHUB_STEP_SUMMARY to a file, or unset it."), file=sys.stderr)  # noqa: T201 - as below
 
 
 def _append(path: Path, text: str) -> None:

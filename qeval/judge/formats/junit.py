@@ -9,19 +9,19 @@ from qeval.base.rules import describe
 from qeval.base.text import one_line
 from qeval.judge.formats import Format
 from qeval.judge.formats.cells import status_words
-from qeval.judge.gate import Outcome
+from qeval.judge.gate import Outcome, counts_as
 
 
 def junit(outcome: Outcome) -> str:
     """JUnit XML, valid against Jenkins' junit-10.xsd: a suite per variant, a case per rule and row.
 
-    A required FAIL is a failure, INCONCLUSIVE is skipped, MISSING an error; an advisory rule that did not
-    pass is skipped, since it fails no build.
+    A required FAIL or INCONCLUSIVE is a failure, MISSING an error: red wherever the exit code is not 0. What
+    the policy forgives is skipped, and so is an advisory rule that did not pass: neither fails a build.
     """
     root = ET.Element("testsuites", name=_xml(outcome.headline))
     for variant in outcome.verdicts:
         cases = [one for one in outcome.decisions if one.variant == variant]
-        kinds = [_junit_kind(one) for one in cases]
+        kinds = [_junit_kind(outcome, one) for one in cases]
         suite = ET.SubElement(root, "testsuite", name=_xml(variant), tests=str(len(cases)))
         for attribute, kind in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
             suite.set(attribute, str(kinds.count(kind)))
@@ -36,12 +36,12 @@ def junit(outcome: Outcome) -> str:
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _junit_kind(one: Decision) -> str:
+def _junit_kind(outcome: Outcome, one: Decision) -> str:
     if one.status == "PASS":
         return ""
-    if one.status == "INCONCLUSIVE" or one.rule.tier == "advisory":
+    if one.rule.tier == "advisory" or counts_as(one, outcome.policy) == "PASS":
         return "skipped"
-    return "failure" if one.status == "FAIL" else "error"
+    return "error" if one.status == "MISSING" else "failure"
 
 
 def _junit_case(outcome: Outcome, one: Decision, kind: str) -> ET.Element:

@@ -4,6 +4,7 @@ loaded."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from qeval.base import layout, next_steps, numbers
 from qeval.base.layout import Column
@@ -19,11 +20,14 @@ from qeval.report.costs import cost_table
 from qeval.report.facts import Fact, provenance_facts, run_facts
 from qeval.report.fidelity import terminal as fidelity
 from qeval.report.figures import Figure, Material, figure, proofs
-from qeval.report.formats import Format
+from qeval.report.formats import Format, Options
 from qeval.report.noise import noise_of
 from qeval.report.ranking import ORDER
 from qeval.report.ranking import ranking as decided
 from qeval.report.verdicts import Verdict, verdict_of
+
+if TYPE_CHECKING:
+    from qeval.report.context import Context
 
 
 def summary(evidence: Evidence, decisions: Sequence[Decision] = (), width: int | None = None) -> str:
@@ -188,4 +192,11 @@ def _facts(facts: Iterable[Fact], width: int | None) -> str:
     return layout.facts([(label, one_line(value)) for label, value in facts], width)
 
 
-FORMAT = Format("text", (".txt",), lambda context, _: summary(context.evidence, context.decisions) + "\n")
+def as_text(context: Context, _: Options) -> str:
+    """What `qeval run` prints at its end; where a gate judged, behind its verdict and what it let pass."""
+    judged = (context.title, context.about, " ".join((context.gate, *context.forgiven)))
+    head = [*map(one_line, filter(None, judged)), ""] if context.gate else []
+    return "\n".join((*head, summary(context.evidence, context.decisions), ""))
+
+
+FORMAT = Format("text", (".txt",), as_text)

@@ -101,6 +101,8 @@ def test_options_take_their_own_types() -> None:
         ('gptq@"a"b', "names no checkpoint", "Write kind"),
         ("fp16@org/name", "fp16 reads no ready checkpoints.", "Leave out @org/name."),
         ("fp16,fp16", "Two schemes are named 'fp16'.", "fp16-2=fp16"),
+        ("fp16,x=bnb4,x=gptq", "Two schemes are named 'x'.", "x-2=gptq"),
+        ("x-2=fp16,x=bnb4,x=gptq[bits=3]", "Two schemes are named 'x'.", "x-3=gptq[bits=3]"),
         ("a b=fp16", "'a b' is not a valid name for a scheme.", "Use letters"),
         ("=fp16", "'' is not a valid name for a scheme.", "Use letters"),
     ],
