@@ -509,9 +509,7 @@ def test_a_cell_that_cannot_tell_its_texts_is_scored_anew_and_read_meanwhile(tmp
     assert [path.name for path in (place.path / "cells").iterdir()] == ["k1"]
 
 
-def test_a_damaged_cell_that_another_moved_away_first_is_made_all_the_same(
-    tmp_path: Path, monkeypatch
-) -> None:
+def test_a_damaged_cell_that_another_moved_away_first_is_made(tmp_path: Path, monkeypatch) -> None:
     from factories import make_run
 
     run, read, items = make_run(2, n_items=5)

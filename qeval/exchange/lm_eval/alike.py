@@ -39,11 +39,15 @@ _MACHINE = re.compile(
     "device|device_map.*|parallelize|max_(cpu_)?memory.*|offload.*|low_cpu_mem_usage|attn_implementation"
     "|(max_)?batch_size|backend|trust_remote_code|(tensor|data|pipeline)_parallel_size|num_gpus|gpus"
     "|gpu_memory_utilization|swap_space|cpu_offload_gb|enforce_eager|num_concurrent|base_url|timeout"
+    "|max_num_(seqs|batched_tokens)|enable_chunked_prefill|enable_prefix_caching|block_size"
+    "|distributed_executor_backend|disable_log_.*|(tp|dp|pp)_size|mem_fraction_static|use_flash_attention_2"
+    "|verify_certificate|api_key|auth_token|header"
     "|max_retries|cache_dir|use_cache|logits_cache|compile|nthreads|n_gpu_layers|seed|token|use_auth_token"
 )
 """Arguments that say where and how fast it is calculated."""
 _USUAL = {"add_bos_token": "False", "truncation": "False", "use_fast_tokenizer": "True"}
 """What arguments are where nobody gave them; others have no value then."""
+_LONG = 120
 _ALSO_CALLED = {"max_model_len": "max_length"}
 
 
@@ -56,9 +60,14 @@ def differing(survey: Survey, baseline: Survey, judge: Judge) -> Iterator[str]:
     called = tuple(arguments_of(one.results.config.get("model_args")) for one in (baseline, survey))
     for name, one, two in (*known, *_arguments(*called)):
         if one != two:
-            known_to = f"{name} is {two} where the baseline has {one}"
+            known_to = f"{name} is {_short(two)} where the baseline has {_short(one)}"
             yield f"{survey.task}: {known_to}, so nothing proves that they did the same."
     yield from _other_items(survey, baseline)
+
+
+def _short(value: str) -> str:
+    """A value in a sentence: functions are there by their source, and some harnesses record whole files."""
+    return value if len(value) <= _LONG else f"{value[: _LONG - 3]}..."
 
 
 def _arguments(first: Mapping[str, str], second: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:

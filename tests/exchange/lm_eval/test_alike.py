@@ -94,6 +94,36 @@ def test_what_results_say_of_the_task_is_compared(tmp_path, first, second, says)
     assert says in unproved(tmp_path, first, second)
 
 
+def test_a_long_value_is_cut_in_its_sentence(tmp_path):
+    own = {"letters": {**LETTERS, "process_results": f"def mine(doc, results):{' ' * 500}return 1"}}
+    said = unproved(tmp_path, {}, {"configs": own})
+    assert "process_results is" in said
+    assert "where the baseline has none" in said
+    assert len(said) < 300
+
+
+@pytest.mark.parametrize(
+    ("place", "told", "says"),
+    [
+        (
+            "configs",
+            {"letters": {**LETTERS, "doc_to_text": "A: {{question}}"}},
+            'doc_to_text is "A: {{question}}"',
+        ),
+        ("configs", {"letters": {**LETTERS, "fewshot_split": "train"}}, 'fewshot_split is "train"'),
+        ("config", {"model_args": {**PACKED, "max_length": 64}}, "model_args max_length is 64"),
+    ],
+)
+def test_without_samples_what_shapes_the_prompts_is_compared_too(tmp_path, place, told, says):
+    for name, args, changes in (("fp16", PLAIN, {}), ("int4", PACKED, {place: told})):
+        table = results("letters", **{**called(args), **changes})
+        write(tmp_path / name, table)
+        for samples in (tmp_path / name).glob("samples_*"):
+            samples.unlink()
+    found = import_lm_eval(tmp_path, baseline="tiny[2]")
+    assert says in " ".join(said for one in found.run.results for cell in one.cells for said in cell.unproved)
+
+
 def test_how_texts_are_generated_is_compared_where_texts_are(tmp_path):
     warm = called(PACKED, gen_kwargs={"temperature": 1.0})
     lines = [line for at in range(6) for line in generated(at, none=True)]
