@@ -380,7 +380,8 @@ def _fidelity(run: Run, opened: Sequence[tuple[RunDir, Run]]) -> FidelityRows:
     from qeval.compare.fidelity import rows_of
     from qeval.store import fidelity
 
-    told = [(place, one) for place, of in opened for one in fidelity.of_run(place, of)]
+    found = [(place, *fidelity.of_run(place, of)) for place, of in opened]
+    told = [(place, one) for place, whole, _ in found for one in whole]
     places = {one.key: place.path for place, one in told}
     kept: dict[str, tuple[Positions, Stream]] = {}
 
@@ -391,4 +392,5 @@ def _fidelity(run: Run, opened: Sequence[tuple[RunDir, Run]]) -> FidelityRows:
         return kept[one.key]
 
     order = [result.variant.name for result in run.results]
-    return rows_of([one for _, one in told], read, order, run.baseline)
+    rows = rows_of([one for _, one in told], read, order, run.baseline)
+    return replace(rows, damaged=tuple(text for _, _, broken in found for text in broken))

@@ -110,11 +110,13 @@ class Row:
 @dataclass(frozen=True, eq=False)
 class FidelityRows:
     """The rows of a run, the baseline's own before the variants' in each protocol, and what reads their
-    positions. `floors` are, by protocol, the greatest mean divergence of the baseline from itself."""
+    positions. `floors` are, by protocol, the greatest mean divergence of the baseline from itself. `damaged`
+    says of each file that is damaged, and so left out, which it is and what to do."""
 
     rows: tuple[Row, ...] = ()
     floors: Mapping[str, float] | None = None
     read: Read | None = None
+    damaged: tuple[str, ...] = ()
 
     @property
     def protocols(self) -> tuple[str, ...]:

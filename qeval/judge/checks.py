@@ -62,15 +62,16 @@ def every_rule_concerns_somebody(
     absent = []
     for number, rule in enumerate(policy.rules, 1):
         protocols = evidence.fidelity.protocols
-        rows = any(concerns(rule, row, ids) for row in evidence.rows) or bool(fidelity.named(rule, protocols))
-        if only_perplexities(rule, policy, evidence.rows):
+        tasks = any(concerns(rule, row, ids) for row in evidence.rows)
+        rows = tasks or bool(fidelity.named(rule, protocols))
+        if only_perplexities(rule, policy, evidence.rows) or rule.tier != "required" or not rule.required:
             continue
-        if rule.tier != "required" or not rule.required or (rows and matches_some(rule.variants, names)):
+        lacking = "" if tasks else fidelity.lacking(rule, evidence.fidelity)
+        if rows and not lacking and matches_some(rule.variants, names):
             continue
         what, known = (rule.variants, names) if rows else (rule.tasks, [*ids, *protocols])
-        if not rows and fidelity.is_about(rule):
-            text = f"rule {number} ({describe(rule)}) is about fidelity, which was not measured by {what!r}: "
-            text += "qeval fidelity can measure it now."
+        if lacking:
+            text = f"rule {number} ({describe(rule)}) is about fidelity, {lacking}"
             yield from (Doubt(name, text) for name in names)
             continue
         if not rows and _suite_of(policy):

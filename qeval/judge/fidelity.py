@@ -38,6 +38,18 @@ def is_about(rule: Rule) -> bool:
     return limit in FIDELITY_LIMITS or (limit == "max_ppl_ratio" and names_protocol(rule.tasks))
 
 
+def lacking(rule: Rule, found: FidelityRows) -> str:
+    """Why a rule about fidelity cannot be judged, for all variants alike: nothing that it names was measured,
+    or what it names by a pattern may be among what is damaged. Empty where it can."""
+    if not is_about(rule) or rule.tasks in found.protocols:
+        return ""
+    if found.damaged:
+        return f"and what was measured is damaged: {' '.join(found.damaged)}"
+    if named(rule, found.protocols):
+        return ""
+    return f"which was not measured by {rule.tasks!r}: qeval fidelity can measure it now."
+
+
 def decisions(
     found: FidelityRows, policy: Policy, variant: str, variants: Sequence[str]
 ) -> Iterator[Decision]:
@@ -59,6 +71,8 @@ def _decided(found: FidelityRows, rule: Rule, variant: str, name: str, policy: P
     row = found.row(variant, name)
     if row is None or found.read is None:
         why = f"{name}: {variant} was not measured by it, so nothing is judged."
+        if found.damaged:
+            why = f"{name}: what was measured is damaged, so nothing is judged: {' '.join(found.damaged)}"
         return Decision(rule, variant, name, "MISSING", why)
     comparison, allowed = _measured(found, rule, row)
     status = "PASS" if comparison.low > -allowed else "FAIL" if comparison.high < -allowed else "INCONCLUSIVE"

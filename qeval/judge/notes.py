@@ -53,6 +53,10 @@ def notes(
         *_filtered(evidence, decisions),
         *_noise(evidence),
         *floor.of_gate(decisions, evidence),
+        *(
+            f"What was measured of fidelity is damaged and left out: {one}"
+            for one in evidence.fidelity.damaged
+        ),
         *_warnings(evidence),
     )
     return tuple(dict.fromkeys(found))

@@ -38,9 +38,11 @@ def asked(order: Order, identities: dict[str, dict[str, Any]]) -> FidelityJob | 
 
 
 def measure(order: Order, run: Run, place: RunDir, jobs: Sequence[Job], listen: Listen) -> None:
-    """Measure what is missing: first see that the baseline's inputs are there, then each variant."""
-    missing = lacking(order.fidelity, run, place, jobs)
-    if not missing:
+    """Measure what is missing or damaged: first see that the baseline's inputs are there, then variants."""
+    wish = order.fidelity
+    missing = lacking(wish, run, place, jobs)
+    noise = bool(wish.protocols or wish.on_gpu) and bool(stored.sound(place.path)[1])  # it may be of that
+    if not missing and not noise:
         return
     mine = [job for job in jobs if job.variant.name in {order.baseline, *missing}]
     mine.sort(key=lambda job: job.variant.name != order.baseline)
@@ -66,7 +68,7 @@ def lacking(wish: FidelityWish, run: Run, place: RunDir, jobs: Sequence[Job] = (
     known = {job.variant.name: digest(job.identity) for job in jobs}
     found = [
         one
-        for one in stored.measured(place.path)
+        for one in stored.sound(place.path)[0]
         if known.get(one.variant, one.variant_digest) == one.variant_digest
         and known.get(one.baseline, one.baseline_digest) == one.baseline_digest
     ]

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -42,30 +44,63 @@ HEADER, POSITIONS, STREAM = "measured.json", "positions.parquet", "stream.parque
 
 
 def measured(run: Path) -> tuple[Measured, ...]:
-    """Everything that was measured in a run's directory and is whole, in the order in which it was
-    measured."""
-    found = []
-    for file in sorted((run / FOLDER).glob(f"*/{HEADER}")):
-        with contextlib.suppress(QevalError, OSError):
-            one = decode(reading.content(file), Measured, file)
-            if one.key == file.parent.name:
-                found.append(one)
+    """Everything that was measured in a run's directory and whose header is whole, in the order in which it
+    was measured."""
+    found = [one for one in map(_header, _headers(run)) if isinstance(one, Measured)]
     return tuple(sorted(found, key=lambda one: (one.created, one.key)))
 
 
-def of_run(place: RunDir, run: Run) -> tuple[Measured, ...]:
+def sound(run: Path) -> tuple[tuple[Measured, ...], tuple[str, ...]]:
+    """What was measured in a run's directory and can be read to its last position, and a sentence with its
+    remedy for each damaged file, which is named from the run's own name on."""
+    broken = [one for one in map(_header, _headers(run)) if isinstance(one, QevalError)]
+    whole_ones = []
+    for one in measured(run):
+        try:
+            positions(run, one)
+            stream(run, one)
+        except QevalError as error:
+            broken.append(error)
+        else:
+            whole_ones.append(one)
+    told = (str(error).replace(f"{run.parent}{os.sep}", "") for error in broken)
+    return tuple(whole_ones), tuple(dict.fromkeys(told))
+
+
+def _headers(run: Path) -> list[Path]:
+    """The headers in a run's directory, but for those that are being written."""
+    found = sorted((run / FOLDER).glob(f"*/{HEADER}"))
+    return [file for file in found if not file.parent.name.startswith(".")]
+
+
+def _header(file: Path) -> Measured | QevalError | None:
+    """A header, or what is wrong with it; None where it is gone by now or of another directory."""
+    try:
+        one = decode(reading.content(file), Measured, file)
+    except FileNotFoundError:
+        return None
+    except QevalError as error:
+        return error
+    except OSError as error:
+        return damaged(file, f"cannot be read: {reading.told(error)}")
+    return one if one.key == file.parent.name else None
+
+
+def of_run(place: RunDir, run: Run) -> tuple[tuple[Measured, ...], tuple[str, ...]]:
     """What was measured of the very variants that a run's cells are of, as far as the cells tell: not what
-    others of the same name left there."""
+    others of the same name left there. With it what is damaged, see `sound`."""
     known = {result.variant.name: identities(place, result) for result in run.results}
 
     def is_of(name: str, sha256: str) -> bool:
         return known.get(name, frozenset()) <= {sha256}
 
-    return tuple(
+    found, broken = sound(place.path)
+    mine = (
         one
-        for one in measured(place.path)
+        for one in found
         if is_of(one.variant, one.variant_digest) and is_of(one.baseline, one.baseline_digest)
     )
+    return tuple(mine), broken
 
 
 def identities(place: RunDir, result: Result) -> frozenset[str]:
@@ -123,7 +158,24 @@ def add(run: Path, one: Measured, columns: Positions, tokens: Stream) -> Measure
         for old in before:
             if old.key != one.key:
                 shutil.rmtree(inside(run / FOLDER, old.key), ignore_errors=True)
+        for folder in _damaged_of(run, one):
+            shutil.rmtree(folder, ignore_errors=True)
     return one
+
+
+def _damaged_of(run: Path, one: Measured) -> list[Path]:
+    """The directories whose damaged headers still say that they are of what `one` now takes the place of."""
+    broken = [file for file in _headers(run) if isinstance(_header(file), QevalError)]
+    return [file.parent for file in broken if _place_told(file) == _place(one)]
+
+
+def _place_told(file: Path) -> tuple[str, str, str] | None:
+    """What a damaged header says that it is of; None where that cannot be told."""
+    try:
+        told = json.JSONDecoder().raw_decode(reading.content(file).decode(errors="replace"))[0]
+        return told["protocol"]["name"], told["variant"], told["role"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError, QevalError):
+        return None
 
 
 def _place(one: Measured) -> tuple[str, str, str]:

@@ -120,6 +120,42 @@ def test_a_rule_on_what_was_not_measured_lets_nobody_pass(evidence, rule):
     assert any("qeval fidelity can measure it now" in one.reason for one in outcome.decisions)
 
 
+DAMAGED = "r/fidelity/k/measured.json is not what was written. Run it again."
+
+
+@pytest.mark.parametrize(
+    ("rule", "only", "code"),
+    [
+        ({"max_kl": 0.1}, None, Exit.MISSING),  # what is damaged may be of another protocol that it is for
+        ({"max_kl": 0.1, "tasks": "pro*"}, None, Exit.MISSING),
+        ({"max_kl": 0.1, "tasks": "wikitext-2048"}, None, Exit.MISSING),
+        ({"max_ppl_ratio": 1.5, "tasks": "wikitext-2048"}, None, Exit.MISSING),
+        ({"max_kl": 0.1, "tasks": "prose"}, None, Exit.PASS),
+        ({"max_kl": 0.1, "tasks": "prose"}, set(), Exit.MISSING),
+        ({"max_kl": 0.1, "tier": "advisory"}, None, Exit.PASS),
+        ({"max_drop": 90.0}, set(), Exit.PASS),
+    ],
+)
+def test_what_is_damaged_is_named_and_blocks_only_rules_on_it(evidence, rule, only, code):
+    found = replace(measured(evidence.run, only=only), damaged=(DAMAGED,))
+    outcome = conclude(replace(evidence, fidelity=found), parse({**TASKS, "rule": [rule]}))
+    assert outcome.exit == code
+    assert f"What was measured of fidelity is damaged and left out: {DAMAGED}" in outcome.notes
+    reasons = [one.reason for one in outcome.decisions]
+    assert any(f"what was measured is damaged: {DAMAGED}" in one for one in reasons) == (code == Exit.MISSING)
+    assert not any("not measured" in one for one in reasons)
+
+
+def test_a_variant_whose_measure_may_be_the_damaged_one_is_missing():
+    run, read, _ = make_run(3, n_items=100, effect=0.0)
+    first, second = (result.variant.name for result in run.results[1:])
+    found = replace(measured(run, only={first}), damaged=(DAMAGED,))
+    policy = parse({**TASKS, "rule": [{"max_kl": 0.1, "tasks": "prose"}]})
+    outcome = conclude(replace(gather(run, read), fidelity=found), policy)
+    assert outcome.verdicts == {first: "PASS", second: "MISSING"}
+    assert any(DAMAGED in one.reason for one in outcome.decisions if one.variant == second)
+
+
 def test_a_variant_that_was_not_measured_is_missing():
     run, read, _ = make_run(3, n_items=100, effect=0.0)
     three = gather(run, read)

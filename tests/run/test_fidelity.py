@@ -69,6 +69,26 @@ def test_after_the_fact_and_again_once_something_is_lost(qeval, runs_dir):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("role", "name"),
+    [("candidate", stored.HEADER), ("candidate", stored.POSITIONS), ("plain", stored.HEADER)],
+)
+def test_what_is_damaged_is_told_and_measured_again_by_the_same_command(qeval, runs_dir, role, name):
+    qeval("run", "--model", "toy[items=20]", "--schemes", "fp16,bnb4", "--fidelity", "prose")
+    whole = {one.key for one in stored.measured(run_of(runs_dir))}
+    lost = next(one for one in stored.measured(run_of(runs_dir)) if one.role == role)
+    file = run_of(runs_dir) / stored.FOLDER / lost.key / name
+    with file.open("ab") as more:
+        more.write(b" ")
+    told = f"{file.relative_to(runs_dir)} is not what was written"
+    said = " ".join(qeval("gate", "--max-drop", "90", "--json", code=None).stdout.split())
+    assert f"damaged and left out: {told}" in said
+    qeval("fidelity", "--fidelity", "prose")
+    assert {one.key for one in stored.sound(run_of(runs_dir))[0]} == whole
+    assert told not in qeval("gate", "--max-drop", "90", "--json", code=None).stdout
+
+
+@pytest.mark.slow
 def test_another_baseline_has_nothing_of_the_firsts(qeval):
     qeval(*TOY, "--fidelity", "prose")
     assert json.loads(qeval("show", "--json", "--baseline", "bnb4").stdout)["fidelity"] == []

@@ -111,3 +111,28 @@ def test_another_stream_in_the_place_of_one_is_found_out(tmp_path):
     file.write_bytes(stream_to_parquet(STREAM.beginning(3)))
     with pytest.raises(QevalError, match="its SHA-256 differs"):
         stored.stream(tmp_path, one)
+
+
+@pytest.mark.parametrize("name", [stored.HEADER, stored.POSITIONS])
+def test_what_is_damaged_is_named_until_it_is_measured_again(tmp_path, name):
+    run = tmp_path / "a-run"
+    one = stored.add(run, a_measure(), POSITIONS, STREAM)
+    other = stored.add(run, a_measure("b" * 64, variant="bnb8"), POSITIONS, STREAM)
+    assert stored.sound(run) == ((one, other), ())
+    with (run / stored.FOLDER / one.key / name).open("ab") as file:
+        file.write(b" ")
+    whole, [told] = stored.sound(run)
+    assert whole == (other,)
+    assert told.startswith(f"a-run/fidelity/{one.key}/{name} is not what was written")
+    assert "what is damaged is made again" in told
+    again = stored.add(run, a_measure("c" * 64), POSITIONS, STREAM)  # by another version, so of another key
+    assert stored.sound(run) == ((other, again), ())
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff", b"{}"])
+def test_a_header_that_says_nothing_is_damaged(tmp_path, data):
+    one = stored.add(tmp_path, a_measure(), POSITIONS, STREAM)
+    (tmp_path / stored.FOLDER / one.key / stored.HEADER).write_bytes(data)
+    assert len(stored.sound(tmp_path)[1]) == 1
+    other = stored.add(tmp_path, a_measure("b" * 64), POSITIONS, STREAM)
+    assert stored.measured(tmp_path) == (other,)
