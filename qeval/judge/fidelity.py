@@ -47,7 +47,16 @@ def lacking(rule: Rule, found: FidelityRows) -> str:
         return f"and what was measured is damaged: {' '.join(found.damaged)}"
     if named(rule, found.protocols):
         return ""
-    return f"which was not measured by {rule.tasks!r}: qeval fidelity can measure it now."
+    by = "" if rule.tasks == "*" else f" by {rule.tasks!r}"
+    return f"which was not measured{by}{_only_by(found.rows)}: qeval fidelity can measure it now."
+
+
+def _only_by(rows: Sequence[Row]) -> str:
+    """By which protocols there are rows of candidates, and which of those in part; empty where there are
+    none."""
+    measured = {row.protocol.name: row.measured for row in rows if row.role == "candidate"}
+    names = [f"{name} (in part)" if one.limited else name for name, one in measured.items()]
+    return f", only by {' and '.join(names)}" if names else ""
 
 
 def decisions(
@@ -70,7 +79,8 @@ def decisions(
 def _decided(found: FidelityRows, rule: Rule, variant: str, name: str, policy: Policy) -> Decision:
     row = found.row(variant, name)
     if row is None or found.read is None:
-        why = f"{name}: {variant} was not measured by it, so nothing is judged."
+        others = _only_by([one for one in found.rows if one.variant == variant])
+        why = f"{name}: {variant} was not measured by it{others}, so nothing is judged."
         if found.damaged:
             why = f"{name}: what was measured is damaged, so nothing is judged: {' '.join(found.damaged)}"
         return Decision(rule, variant, name, "MISSING", why)

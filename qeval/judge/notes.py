@@ -100,6 +100,9 @@ def _idle(evidence: Evidence, policy: Policy, decisions: Sequence[Decision]) -> 
         rows = rows or bool(fidelity.named(rule, evidence.fidelity.protocols))
         if only_perplexities(rule, policy, evidence.rows):
             yield f"{where} has nothing to judge: all tasks in this run are perplexities."
+        elif not rows and fidelity.is_about(rule):
+            if not (rule.required and rule.tier == "required"):
+                yield f"{where} is about fidelity, {fidelity.lacking(rule, evidence.fidelity)}"
         elif not (rows and matches_some(rule.variants, names)):
             general = rule.tasks == rule.variants == "*"  # such as those that --max-drop brings with it
             if not (rule.required and rule.tier == "required") and not general:

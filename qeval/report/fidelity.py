@@ -105,6 +105,7 @@ def sentences(found: FidelityRows) -> tuple[str, ...]:
     out."""
     alike = [row for row in found.rows if within_noise(row)]
     lines = [
+        *(f"Damaged and left out: {one}" for one in found.damaged),
         *floor_sentence(found),
         *(f"{short(row.variant)} by {row.protocol.name}: {NOT_TOLD_APART}." for row in alike),
     ]
@@ -223,7 +224,7 @@ def _passages(row: Row) -> Passages:
 def terminal(found: FidelityRows, width: int | None = None) -> str:
     """The table and its sentences for so many columns; a sentence where nothing was measured."""
     if not found.rows:
-        return "No fidelity was measured."
+        return "\n".join(map(one_line, sentences(found))) or "No fidelity was measured."
     lines = [[one_line(cell) for cell in _row(row)] for name in found.protocols for row in found.of(name)]
     names = [line[0] for line in lines]
     for at, line in enumerate(lines):

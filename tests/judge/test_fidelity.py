@@ -156,6 +156,42 @@ def test_a_variant_whose_measure_may_be_the_damaged_one_is_missing():
     assert any(DAMAGED in one.reason for one in outcome.decisions if one.variant == second)
 
 
+@pytest.mark.parametrize("changes", [{}, {"tier": "advisory"}, {"required": False}])
+@pytest.mark.parametrize("limit", [{"max_kl": 0.1}, {"max_ppl_ratio": 1.5}])
+def test_what_was_measured_in_part_is_named_where_a_rule_finds_nothing(evidence, limit, changes):
+    part = replace(PROSE, name="prose[windows=2]", windows=2)
+    found = replace(evidence, fidelity=measured(evidence.run, protocol=part, n_available=10**6))
+    outcome = conclude(found, parse({**TASKS, "rule": [{"tasks": "prose", **limit, **changes}]}))
+    said = [*(one.reason for one in outcome.decisions), *outcome.notes]
+    told = "not measured by 'prose', only by prose[windows=2] (in part): qeval fidelity can measure it now."
+    assert any(told in one for one in said)
+    assert outcome.exit == (Exit.PASS if changes else Exit.MISSING)
+
+
+@pytest.mark.parametrize("changes", [{}, {"tier": "advisory"}, {"required": False}, {"variants": "*4"}])
+def test_no_pattern_for_everything_is_named_where_nothing_was_measured(evidence, changes):
+    outcome = conclude(evidence, parse({**TASKS, "rule": [{"max_kl": 0.1, **changes}]}))
+    said = [*(one.reason for one in outcome.decisions), *outcome.notes]
+    told = [one for one in said if "is about fidelity, which was not measured: qeval fidelity" in one]
+    assert told
+    assert not any("'*'" in one for one in said)
+
+
+def test_a_variant_that_was_measured_in_part_alone_says_so():
+    run, read, _ = make_run(3, n_items=100, effect=0.0)
+    first, second = (result.variant.name for result in run.results[1:])
+    part = replace(PROSE, name="prose[windows=2]", windows=2)
+    whole = measured(run, only={first})
+    some = measured(run, protocol=part, only={second}, n_available=10**6)
+    found = replace(whole, rows=(*whole.rows, *some.rows))
+    policy = parse({**TASKS, "rule": [{"max_kl": 0.1, "tasks": "prose"}]})
+    outcome = conclude(replace(gather(run, read), fidelity=found), policy)
+    [reason] = [one.reason for one in outcome.decisions if one.task == "prose" and one.variant == second]
+    assert reason == (
+        f"prose: {second} was not measured by it, only by prose[windows=2] (in part), so nothing is judged."
+    )
+
+
 def test_a_variant_that_was_not_measured_is_missing():
     run, read, _ = make_run(3, n_items=100, effect=0.0)
     three = gather(run, read)

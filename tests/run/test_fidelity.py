@@ -83,6 +83,7 @@ def test_what_is_damaged_is_told_and_measured_again_by_the_same_command(qeval, r
     told = f"{file.relative_to(runs_dir)} is not what was written"
     said = " ".join(qeval("gate", "--max-drop", "90", "--json", code=None).stdout.split())
     assert f"damaged and left out: {told}" in said
+    assert f"Damaged and left out: {told}" in qeval("show").stdout
     qeval("fidelity", "--fidelity", "prose")
     assert {one.key for one in stored.sound(run_of(runs_dir))[0]} == whole
     assert told not in qeval("gate", "--max-drop", "90", "--json", code=None).stdout

@@ -35,7 +35,8 @@ def summary(evidence: Evidence, decisions: Sequence[Decision] = (), width: int |
     columns; and a line that ranks the variants."""
     run = evidence.run
     measured = any(result.cost and result.cost.measures for result in run.results)
-    moved = fidelity(evidence.fidelity, width) if evidence.fidelity.rows else ""
+    told = evidence.fidelity.rows or evidence.fidelity.damaged
+    moved = fidelity(evidence.fidelity, width) if told else ""
     parts = (
         _differences(evidence, decisions, width),
         moved,
