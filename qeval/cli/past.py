@@ -15,6 +15,7 @@ from qeval.cli import options
 if TYPE_CHECKING:
     from qeval.base.records import Decision, Policy, Run
     from qeval.compare.evidence import Evidence
+    from qeval.compare.fidelity import FidelityRows
     from qeval.compare.margin import Margin
     from qeval.report.history.series import History, Source, Wanted
     from qeval.store.reader import Reader
@@ -96,6 +97,7 @@ class _Idle:
         self.rules = {number: rule for number, rule in rules if rule.required and rule.tier == "required"}
         self.rows: set[str] = set()
         self.variants: set[str] = set()
+        self.moved: list[FidelityRows] = []
 
     def without(self, source: Source) -> Source:
         """The source as it is; what it has is looked at."""
@@ -108,6 +110,7 @@ class _Idle:
         protocols = evidence.fidelity.protocols
         self.rows.update(row.id for row in evidence.rows)
         self.rows.update(protocols)
+        self.moved.append(replace(evidence.fidelity, read=None))  # the positions need not be kept
         self.variants |= variants
         for number, rule in list(self.rules.items()):
             rows = names_a_row(rule, evidence.rows) or named(rule, protocols)
@@ -118,9 +121,17 @@ class _Idle:
     def refuse(self) -> None:
         """Raise UsageError for the first rule that is left, where there was anything to name."""
         from qeval.base.rules import describe
+        from qeval.compare.fidelity import FidelityRows
+        from qeval.judge.fidelity import lacking
         from qeval.judge.matching import matches_some
 
+        rows = tuple(row for one in self.moved for row in one.rows)
+        damaged = tuple(dict.fromkeys(text for one in self.moved for text in one.damaged))
         for number, rule in self.rules.items() if self.rows and self.variants else ():
+            if why := lacking(rule, FidelityRows(rows, damaged=damaged)):
+                raise UsageError(
+                    f"Rule {number} ({describe(rule)}) is about fidelity, {why}", "Or leave that limit out."
+                )
             task = rule.tasks == "*" or matches_some(rule.tasks, self.rows)
             what, known = (rule.variants, self.variants) if task else (rule.tasks, self.rows)
             raise UsageError(

@@ -136,6 +136,9 @@ def test_slips_are_sentences(qeval, tmp_path):
     qeval("history", "--max-drop", "much", code=2)
     assert "means nothing" in qeval("history", "--max-ppl-ratio", "1.1", code=2).stderr
     assert "names nothing in these runs: 'nope'" in qeval("history", "--max-drop", "nope=1", code=2).stderr
+    (tmp_path / "p.toml").write_text("[[rule]]\ntasks = 'prose'\nmax_kl = 0.1\n")
+    unmeasured = qeval("history", "--policy", tmp_path / "p.toml", code=2).stderr
+    assert "Rule 1 (max_kl 0.1) is about fidelity, which was not measured by 'prose':" in unmeasured
     (tmp_path / "p.toml").write_text("[[rule]]\nvariants = 'bnb5'\nmax_drop = 1\n")
     assert "Did you mean 'bnb4'?" in qeval("history", "--policy", tmp_path / "p.toml", code=2).stderr
     for words in (("history",), ("list", "runs")):

@@ -73,7 +73,9 @@ def test_after_the_fact_and_again_once_something_is_lost(qeval, runs_dir):
     ("role", "name"),
     [("candidate", stored.HEADER), ("candidate", stored.POSITIONS), ("plain", stored.HEADER)],
 )
-def test_what_is_damaged_is_told_and_measured_again_by_the_same_command(qeval, runs_dir, role, name):
+def test_what_is_damaged_is_told_and_measured_again_by_the_same_command(
+    qeval, runs_dir, tmp_path, role, name
+):
     qeval("run", "--model", "toy[items=20]", "--schemes", "fp16,bnb4", "--fidelity", "prose")
     whole = {one.key for one in stored.measured(run_of(runs_dir))}
     lost = next(one for one in stored.measured(run_of(runs_dir)) if one.role == role)
@@ -84,6 +86,10 @@ def test_what_is_damaged_is_told_and_measured_again_by_the_same_command(qeval, r
     said = " ".join(qeval("gate", "--max-drop", "90", "--json", code=None).stdout.split())
     assert f"damaged and left out: {told}" in said
     assert f"Damaged and left out: {told}" in qeval("show").stdout
+    if (role, name) == ("candidate", stored.HEADER):  # no row is left to stand above the sentence
+        qeval("report", "-o", tmp_path / "report.md", "-o", tmp_path / "report.html")
+        assert "Damaged and left out: " in (tmp_path / "report.md").read_text()
+        assert "<li>Damaged and left out: " in (tmp_path / "report.html").read_text()
     qeval("fidelity", "--fidelity", "prose")
     assert {one.key for one in stored.sound(run_of(runs_dir))[0]} == whole
     assert told not in qeval("gate", "--max-drop", "90", "--json", code=None).stdout

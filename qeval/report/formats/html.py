@@ -144,7 +144,7 @@ def sections(context: Context, drawn: tuple[Chart, ...], *, past: bool = False) 
         ("differences", "Δ by task", "forest" in kinds),
         ("subjects", "By subject", bool(context.subjects)),
         ("perplexity", "Perplexity", bool(context.documents)),
-        ("fidelity", "Fidelity", bool(context.fidelity.rows)),
+        ("fidelity", "Fidelity", bool(context.fidelity.sentences)),
         ("choices", "Letters", bool(context.choices)),
         ("flips", "Flips", bool(context.explorer.counts)),
         ("past", "Over time", past),
