@@ -20,7 +20,7 @@ import msgspec
 from qeval.base import reading
 from qeval.base.errors import QevalError
 from qeval.base.files import disk_errors, remove_begun
-from qeval.store.leases import SECONDS, machine
+from qeval.store.leases import MOST_SECONDS, SECONDS, machine
 from qeval.store.work import PLAN_FILE
 
 LOCK_FILE = ".lock"
@@ -154,7 +154,7 @@ def _lives(holder: Holder, file: Path) -> bool:
     if same_host and holder.machine == machine():
         return _began(holder.pid) == holder.began
     if holder.seconds:
-        return not _is_silent(file, holder.seconds)
+        return holder.seconds <= MOST_SECONDS and not _is_silent(file, holder.seconds)
     return not (same_host and _created(holder.pid) != holder.began)  # an older version's
 
 
