@@ -165,6 +165,7 @@ def test_every_key_that_lm_eval_knows_is_known_here():
     assert fields <= known
 
 
+@pytest.mark.slow
 def test_a_run_of_it(qeval, tmp_path, runs_dir):
     text = "tasks: [arc_challenge]\nlimit: 5\nmodel: hf\nseed: 7\n"
     path = config(tmp_path, f"{text}model_args: {{dtype: bfloat16}}\n")

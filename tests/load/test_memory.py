@@ -91,6 +91,8 @@ def test_the_hub_tells_the_sizes_of_files_that_are_not_here(monkeypatch: pytest.
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", no_index)
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", tell)
+    monkeypatch.setattr("qeval.load.source._PAUSES", (0, 0))
+    monkeypatch.setattr("qeval.load.source._ANSWERED", {})
     source = Source("org/files", "v2")
     assert weight_files_bytes(source) is None  # offline
     monkeypatch.setattr("huggingface_hub.constants.is_offline_mode", lambda: False)
