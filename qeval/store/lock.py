@@ -75,6 +75,12 @@ def held(folder: Path) -> Iterator[None]:
             file.unlink(missing_ok=True)
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a command is at work on the run in `folder`. Raises OSError where that cannot be told."""
+    holder = _holder(folder / LOCK_FILE)
+    return holder is not None and _lives(holder, folder / LOCK_FILE)
+
+
 def _renew(file: Path, mine: Holder, over: threading.Event) -> None:
     """Show others that this process lives, until it is over."""
     while not over.wait(mine.seconds / _BEATS):
