@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 from qeval.base.records import Run
 
@@ -46,12 +47,47 @@ def go_on(run: Run) -> str:
     return shlex.join(word for word in mine if word not in _BY_OTHERS)
 
 
-def unfinished(run: Run) -> str:
-    """That a run of qeval's own was interrupted, with the command that goes on with it; "" where each variant
-    came to its end. A run that is still at work looks the same."""
+class Standing(NamedTuple):
+    """How an unfinished run stands, "" where that is not known, and its directory as it is to be typed, ""
+    where it is not to be told."""
+
+    state: Literal["", "at work", "prepared", "interrupted"] = ""
+    place: str = ""
+
+
+UNKNOWN = Standing()
+
+
+def unfinished(run: Run, standing: Standing = UNKNOWN) -> str:
+    """How a run of qeval's own stands that has not come to its end, with the command that goes on with it; ""
+    where each variant has."""
     names = [result.variant.name for result in run.results if result.status == "partial"]
     if not names or run.source != "qeval":
         return ""
     more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
-    told = f"The run was interrupted, or is still at work. Unfinished: {', '.join(names[:_FEW])}{more}."
-    return f"{told} Go on with: {go_on(run) or 'the same qeval run'}"
+    told = f"{_TOLD[standing.state]} Unfinished: {', '.join(names[:_FEW])}{more}."
+    if standing.state == "at work":
+        return f"{told} Wait for it."
+    command = go_on(run)
+    if standing.state == "prepared":
+        worker = f"qeval worker {shlex.quote(standing.place) if standing.place else 'RUN'}"
+        return f"{told} Go on with: {worker}, then: {command or 'the same qeval run'} --finish"
+    return f"{told} Go on with: {command or 'the same qeval run'}"
+
+
+_TOLD = {
+    "": "The run was interrupted, or is still at work.",
+    "at work": "The run is still at work.",
+    "prepared": "The run is prepared, and nobody is at work on it.",
+    "interrupted": "The run was interrupted.",
+}
+
+
+def not_yet(variant: str, where: str, standing: Standing) -> str:
+    """Why an unfinished run has nothing of a variant (`where`: " on such a task", or ""), the begin of a
+    sentence in lower case."""
+    if standing.state == "at work":
+        return f"the run is still at work, and {variant} is not scored{where} yet."
+    if standing.state == "prepared":
+        return f"the run is prepared, and {variant} is not scored{where} yet."
+    return f"the run was interrupted before {variant} was scored{where}."

@@ -362,6 +362,7 @@ def evidence_of(
     from qeval.compare.evidence import gather
     from qeval.compare.fidelity import renamed, without_files
     from qeval.store.reader import reader
+    from qeval.store.standing import standings
 
     read = reader(opened)
     shown = redacted(run, paths) if redact else run
@@ -372,7 +373,9 @@ def evidence_of(
         called = [result.variant.name for result in shown.results]
         moved = without_files(renamed(moved, dict(zip(names, called, strict=True))))
     joined = tuple(redacted(one, paths) if redact else one for _, one in opened) if len(opened) > 1 else ()
-    return replace(evidence, fidelity=moved, margin=margin or evidence.margin, joined=joined), read
+    stands = standings(joined or (shown,), opened, told=not redact)
+    margin = margin or evidence.margin
+    return replace(evidence, fidelity=moved, margin=margin, joined=joined, standing=stands), read
 
 
 def _fidelity(run: Run, opened: Sequence[tuple[RunDir, Run]]) -> FidelityRows:

@@ -7,14 +7,14 @@ from pathlib import Path
 import click
 
 from qeval.cli import options
-from qeval.store.leases import SECONDS
+from qeval.store.leases import MOST_SECONDS, SECONDS
 
 
 @click.command(cls=options.Strict)
 @click.argument("run", type=options.Place(path_type=Path), metavar="RUN")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=2),
+    type=click.FloatRange(min=2, max=MOST_SECONDS),
     default=SECONDS,
     show_default=True,
     metavar="SECONDS",

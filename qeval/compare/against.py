@@ -42,7 +42,7 @@ def against(evidence: Evidence) -> Iterator[Evidence]:
         if result.status == "failed" or not any(variant == name for variant, _ in evidence.pairs):
             continue
         found = _gathered(with_baseline(run, name), read, evidence)
-        yield replace(found, margin=evidence.margin, _compared={})
+        yield replace(found, margin=evidence.margin, standing=evidence.standing, _compared={})
 
 
 def _gathered(run: Run, read: Read, evidence: Evidence) -> Evidence:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from qeval.base.errors import IncomparableError
+from qeval.base.next_steps import UNKNOWN, Standing, unfinished
 from qeval.base.records import Cell, Comparison, Read, Result, Run, Samples
 from qeval.compare import stats
 from qeval.compare.fidelity import FidelityRows
@@ -30,7 +31,7 @@ class Evidence:
     baseline with each further checkpoint of a variant; both tell of noise, and no candidate is among them.
     `fidelity` is how far distributions moved, as far as that was measured; `margin` what difference matters.
     `refused` says of variants that are no experiment with the baseline why not. `joined` are the runs that
-    were made one, where there are several.
+    were made one, where there are several; `standing` is, by a run's id, how it stands if it is unfinished.
     """
 
     run: Run
@@ -43,6 +44,7 @@ class Evidence:
     margin: Margin = field(default_factory=Margin)
     refused: Mapping[str, str] = field(default_factory=dict)
     joined: tuple[Run, ...] = ()
+    standing: Mapping[str, Standing] = field(default_factory=dict)
     _compared: dict[tuple[str, str], Comparison] = field(default_factory=dict, repr=False)
 
     @property
@@ -54,6 +56,17 @@ class Evidence:
     def candidates(self) -> tuple[Result, ...]:
         """The other results, in the run's order."""
         return tuple(result for result in self.run.results if result.variant.name != self.run.baseline)
+
+    @property
+    def unfinished(self) -> tuple[str, ...]:
+        """How each run stands that has not come to its end, and what goes on with it."""
+        told = (unfinished(run, self.standing.get(run.id, UNKNOWN)) for run in self.joined or (self.run,))
+        return tuple(filter(None, told))
+
+    def standing_of(self, variant: str) -> Standing:
+        """How the run stands that has yet to score a variant."""
+        runs = (run for run in self.joined or (self.run,) if variant in _unscored(run))
+        return next((self.standing[run.id] for run in runs if run.id in self.standing), UNKNOWN)
 
     @property
     def one_model(self) -> bool:
@@ -197,6 +210,10 @@ def gather(run: Run, read: Read, rows: tuple[Row, ...] | None = None) -> Evidenc
 
 def _both_done(base: Result, repeat: Result) -> bool:
     return base.status == repeat.status == "done"
+
+
+def _unscored(run: Run) -> set[str]:
+    return {result.variant.name for result in run.results if result.status == "partial"}
 
 
 def _refuse_namesakes(names: Sequence[str]) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qeval.base import next_steps
 from qeval.base.errors import QevalError, UsageError, did_you_mean
 from qeval.base.files import write_bytes, write_text
 from qeval.base.records import Read, ReadItems
@@ -62,7 +61,7 @@ def export(
     if not any(result.cells for result in evidence.run.results):
         raise QevalError(
             f"Nothing was scored in {evidence.run.id}, so there is nothing to export.",
-            next_steps.unfinished(evidence.run) or "Make the run again.",
+            " ".join(evidence.unfinished) or "Make the run again.",
         )
     files = list(make(Source(evidence, read, read_items, url, tell, said or {})))
     return tuple(_put(out, name, content) for name, content in files)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from qeval.base.errors import Exit, IncomparableError
+from qeval.base.next_steps import not_yet
 from qeval.base.records import Decision, Policy, Result, Rule
 from qeval.base.rules import describe
 from qeval.base.text import one_line
@@ -237,7 +238,8 @@ def _why_missing(evidence: Evidence, result: Result, row: Row) -> str:
         if lacking:
             more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
             if one.status == "partial" and evidence.run.source == "qeval":
-                before = f"before {one.variant.name} was scored on {lacking[0]}{more}"
-                return f"{row.title}: the run was interrupted {before}."
+                name = one.variant.name
+                why = not_yet(name, f" on {lacking[0]}{more}", evidence.standing_of(name))
+                return f"{row.title}: {why}"
             return f"{row.title}: {one.variant.name} has no scored items of {lacking[0]}{more}."
     return f"{row.title}: not all of its parts were scored, so it is not judged."

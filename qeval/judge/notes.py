@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from qeval.base import next_steps, numbers
+from qeval.base import numbers
 from qeval.base.invented import INVENTED
 from qeval.base.records import Decision, Policy, Rule, Samples
 from qeval.base.rules import allowed_words, describe
@@ -35,7 +35,7 @@ def notes(
     found = (
         *invented(evidence),
         *forgiven(policy, doubts),
-        *filter(None, map(next_steps.unfinished, evidence.joined or (evidence.run,))),
+        *evidence.unfinished,
         *_idle(evidence, policy, decisions),
         *(
             f"--ungated {pattern} matches no task in this run."

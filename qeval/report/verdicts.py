@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from qeval.base.next_steps import not_yet
 from qeval.base.records import Decision, Result
 from qeval.base.rules import allowed_words, describe
 from qeval.compare import margin
@@ -132,7 +133,8 @@ def _interrupted(result: Result, evidence: Evidence) -> str:
     open_ones = [one for one in (evidence.baseline, result) if one.status == "partial"]
     if not open_ones or evidence.run.source != "qeval":
         return ""
-    return f"The run was interrupted before {open_ones[0].variant.name} was scored."
+    name = open_ones[0].variant.name
+    return capitalised(not_yet(name, "", evidence.standing_of(name)))
 
 
 def _plain(name: str, status: str, sentence: str) -> Verdict:

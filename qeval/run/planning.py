@@ -14,6 +14,7 @@ from qeval.base.errors import QevalError
 from qeval.base.files import remove_begun
 from qeval.base.messages import Done, Event, Failed, Job, Note, Progress, Stopped, Todo
 from qeval.base.records import Result, Run, Variant
+from qeval.run.awaited import Awaited, Listener
 from qeval.run.keeping import learned, with_result
 from qeval.run.taking import LOOK_SECONDS, shown_of
 from qeval.run.versions import versions
@@ -22,7 +23,6 @@ from qeval.store.runs import RunDir
 from qeval.store.shards import forget_tries
 from qeval.store.work import PLAN_FILE, Part, Plan, Work
 
-Listener = Callable[[Variant, Event], None]
 _UNSEEN_LOOKS = 120
 """How often a result is looked for that a worker says it has kept: NFS may show a new file a minute late."""
 
@@ -149,6 +149,8 @@ def followed(
     """
     work = Work(place.work)
     following = Followed(run, place, order.cost, listen)
+    awaited = Awaited(work.holders, listen, follows=True)
+    variants = [result.variant for result in run.results]
     unseen = _UNSEEN_LOOKS
     while True:
         coming = alive() if alive else order.wait
@@ -158,6 +160,7 @@ def followed(
             if not unseen or not following.kept(left):
                 break
             unseen -= 1
+        awaited.say(variants)
         time.sleep(LOOK_SECONDS)
     for result in following.run.results:
         if result.status == "partial":

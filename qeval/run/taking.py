@@ -7,7 +7,6 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,9 +16,10 @@ from qeval.ask.placing import cores
 from qeval.base.errors import LostDeviceError, QevalError
 from qeval.base.messages import Done, Event, Failed, Fed, Job, Note, Progress, Todo
 from qeval.base.places import cache_dir, tasks_dir
-from qeval.base.records import Result, Variant
+from qeval.base.records import Result
 from qeval.load.toy import is_toy
 from qeval.run import gpus, sharing
+from qeval.run.awaited import Awaited, Listener
 from qeval.run.executors import EXECUTORS
 from qeval.run.seats import Seat
 from qeval.run.versions import check_same
@@ -29,7 +29,6 @@ from qeval.store.work import Part, Plan, Work
 
 LOOK_SECONDS = 1.0
 """How often a worker that found nothing to do looks again."""
-Listener = Callable[[Variant, Event], None]
 
 
 def work(place: RunDir, listen: Listener, seconds: float = SECONDS, device: str | None = None) -> bool:
@@ -42,10 +41,12 @@ def work(place: RunDir, listen: Listener, seconds: float = SECONDS, device: str 
     check_same(plan.versions)
     seat = _seat(plan, device)
     taker = Taker(place, plan, seat, listen, seconds)
+    awaited = Awaited(taker.work.holders, listen, follows=False)
     with beating(taker.work.holders, seconds) as one:  # it is at work between two leases too
         taker.beat = one
         while left := taker.left():
             if not (taker.lead(left) or taker.help(left)):
+                awaited.say([part.job.variant for part in left])
                 time.sleep(LOOK_SECONDS)
     taker.work.clear_after(one.holder.name)
     return "failed" not in taker.outcomes()

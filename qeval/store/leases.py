@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import socket
 import tempfile
@@ -33,6 +34,8 @@ SECONDS = 120.0
 """After which a holder that says nothing is taken for dead. NFS may show a file to others a minute late."""
 _BEATS = 8
 """How often a holder says that it lives within that time."""
+MOST_SECONDS = 24 * 3600.0
+"""No holder is silent for longer and lives: what says so of itself is damaged."""
 _CLOCK_SECONDS = 60.0
 
 State = Literal["at work", "stopped", "died"]
@@ -80,11 +83,12 @@ class Holders:
             write_atomic(self._file(holder.name), msgspec.json.encode(holder))
 
     def read(self, name: str) -> Holder | None:
-        """What a holder told last; None where there is none of that name."""
+        """What a holder told last; None where there is none of that name, or it is damaged."""
         try:
-            return msgspec.json.decode(_content(self._file(name)), type=Holder)
+            holder = msgspec.json.decode(_content(self._file(name)), type=Holder)
         except (OSError, msgspec.MsgspecError):
             return None
+        return holder if holder.seconds <= MOST_SECONDS else None
 
     def forget(self, name: str) -> None:
         """Nothing is known any more of a holder that has ended."""
@@ -114,11 +118,15 @@ class Holders:
     def _lives(self, holder: Holder) -> bool:
         if holder.machine == machine() and not _there(holder.pid):
             return False
+        return self.silent(holder) < holder.seconds
+
+    def silent(self, holder: Holder) -> float:
+        """For how many seconds a holder has not been heard of; without end where its file is gone."""
         try:
             told = self._file(holder.name).stat().st_mtime
         except OSError:
-            return False
-        return self._now() - told < holder.seconds
+            return math.inf
+        return max(0.0, self._now() - told)
 
     def _now(self) -> float:
         """The time by the clock of whoever keeps the files: those of machines differ."""

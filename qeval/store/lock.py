@@ -20,7 +20,7 @@ import msgspec
 from qeval.base import reading
 from qeval.base.errors import QevalError
 from qeval.base.files import disk_errors, remove_begun
-from qeval.store.leases import SECONDS, machine
+from qeval.store.leases import MOST_SECONDS, SECONDS, machine
 from qeval.store.work import PLAN_FILE
 
 LOCK_FILE = ".lock"
@@ -73,6 +73,12 @@ def held(folder: Path) -> Iterator[None]:
         over.set()
         if _holder(file) == mine:  # not another's, where a person deleted ours
             file.unlink(missing_ok=True)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a command is at work on the run in `folder`. Raises OSError where that cannot be told."""
+    holder = _holder(folder / LOCK_FILE)
+    return holder is not None and _lives(holder, folder / LOCK_FILE)
 
 
 def _renew(file: Path, mine: Holder, over: threading.Event) -> None:
@@ -154,7 +160,7 @@ def _lives(holder: Holder, file: Path) -> bool:
     if same_host and holder.machine == machine():
         return _began(holder.pid) == holder.began
     if holder.seconds:
-        return not _is_silent(file, holder.seconds)
+        return holder.seconds <= MOST_SECONDS and not _is_silent(file, holder.seconds)
     return not (same_host and _created(holder.pid) != holder.began)  # an older version's
 
 

@@ -13,6 +13,7 @@ from qeval.base.files import disk_errors, write_atomic
 from qeval.base.names import is_file_name
 from qeval.base.private import private
 from qeval.base.text import one_line
+from qeval.store.standing import standing
 
 if TYPE_CHECKING:
     from qeval.base.records import Run
@@ -24,6 +25,13 @@ _MOST = 1 << 12
 _LONGEST = 400
 """The most characters that are kept of a model's name, and of why its run did not begin."""
 INTERRUPTED = "it was interrupted"
+_STANDS = {
+    "": "it was interrupted, or is still at work",
+    "at work": "it is still at work",
+    "prepared": "it is prepared, and nobody is at work on it",
+    "interrupted": INTERRUPTED,
+}
+"""Why a run has no results yet, by how it stands."""
 _MAKE_ONE = "Make one with: qeval run --model demo"
 
 
@@ -136,7 +144,7 @@ def shown(store: Store, *, told: bool = True) -> Shown:
     if has_results(run):
         return Shown(first, lost)
     older = _with_results(one for one in runs if one.path != first.path)
-    return Shown(older, _without_results(run, told=told)) if older else Shown(first)
+    return Shown(older, _without_results(first, run, told=told)) if older else Shown(first)
 
 
 def _lost(store: Store, found: Mark | None, runs: int, *, told: bool) -> str:
@@ -190,10 +198,10 @@ def _with_results(runs: Iterator[RunDir] | list[RunDir]) -> RunDir | None:
     return None
 
 
-def _without_results(run: Run, *, told: bool) -> str:
+def _without_results(place: RunDir, run: Run, *, told: bool) -> str:
     failed = next((result for result in run.results if result.error), None)
     why = f": {failed.variant.name if told else 'a variant'} failed" if failed else ""
     if failed is None and any(result.status == "partial" for result in run.results):
-        why = ": it was interrupted, or is still at work"
+        why = f": {_STANDS[standing(place, run).state]}"
     said = f" ({one_line(failed.error or '')[:_LONGEST].rstrip('.')})" if failed and told else ""
     return f"The newest run, {run.id}, has no results{why}{said}."

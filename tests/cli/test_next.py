@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from qeval.base import next_steps
+from qeval.store import lock
 
 RUN = ("run", "--model", "toy[items=40]", "--tasks", "qeval_facts")
 VERDICTS = (0, 3, 4, 5)
@@ -89,6 +90,7 @@ def interrupted(qeval, tmp_path, monkeypatch):
     return run
 
 
+WORKERS = re.compile(r"Go on with: qeval worker (\S+), then: qeval (run .*)$", re.MULTILINE)
 GOES_ON = re.compile(r"Go on with: qeval (run .*)$", re.MULTILINE)
 
 
@@ -97,8 +99,15 @@ def test_the_gate_of_a_run_that_was_interrupted_says_so_and_how_to_go_on(qeval, 
     here = ("--runs-dir", "kept")
     judged = qeval("gate", *here, "--max-drop", "90", code=5).stdout
     assert "qeval_facts: the run was interrupted before fp16 was scored on qeval_facts." in judged
-    assert "Unfinished: fp16, bnb4. Go on with: qeval run" in judged
+    assert "The run was interrupted. Unfinished: fp16, bnb4. Go on with: qeval run" in judged
     assert "no scored items" not in judged
+    (place,) = (file.parent for file in Path("kept").glob("*/run.json"))
+    with lock.held(place):
+        at_work = qeval("gate", *here, "--max-drop", "90", code=5).stdout
+        qeval("report", *here, "-o", "w.md")
+    assert "qeval_facts: the run is still at work, and fp16 is not scored on qeval_facts yet." in at_work
+    assert "The run is still at work. Unfinished: fp16, bnb4. Wait for it." in at_work
+    assert "The run is still at work, and fp16 is not scored yet." in Path("w.md").read_text("utf-8")
     qeval("report", *here, "-o", "r.md")
     assert "The run was interrupted before fp16 was scored." in Path("r.md").read_text("utf-8")
     shown = qeval("show", *here).stdout
@@ -121,9 +130,14 @@ def test_a_run_that_was_prepared_or_got_half_way_is_gone_on_with_here(
     prepared = [*command, "--limit", "20", "--prepare"]
     monkeypatch.setattr(sys, "argv", ["qeval", *prepared])
     qeval(*prepared)
-    again = GOES_ON.search(qeval("gate", "--max-drop", "90", code=5).stdout)[1]
-    assert again == shlex.join([*command, "--limit", "20"])
-    qeval(*shlex.split(again))
+    judged = qeval("gate", "--max-drop", "90", code=5).stdout
+    assert "the run is prepared, and fp16 is not scored" in judged
+    assert "The run is prepared, and nobody is at work on it. Unfinished: fp16, bnb4. Go on with" in judged
+    worker, finish = WORKERS.search(judged).groups()
+    assert finish == shlex.join([*command, "--limit", "20", "--finish"])
+    qeval("worker", *shlex.split(worker))
+    qeval(*shlex.split(finish))
+    assert qeval("gate", "--max-drop", "90", code=None).exit_code in VERDICTS[:3]
 
 
 def test_a_run_that_was_interrupted_before_it_had_a_name_is_told_so(qeval, monkeypatch) -> None:

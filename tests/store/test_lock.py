@@ -71,6 +71,12 @@ def test_of_other_machines_processes_nothing_is_known(tmp_path: Path, seconds: f
     assert remedy in refused.value.hint
 
 
+def test_a_lock_that_nobody_needs_to_renew_within_a_day_is_damaged(tmp_path: Path) -> None:
+    write(tmp_path, host="elsewhere", machine="elsewhere/0/1", pid=7, seconds=1e9)
+    with lock.held(tmp_path):
+        pass
+
+
 @pytest.mark.parametrize(
     "where", [{"host": "elsewhere", "machine": "elsewhere/0/1"}, {"machine": "here/0/1"}]
 )

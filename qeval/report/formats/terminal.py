@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from qeval.base import layout, next_steps, numbers
+from qeval.base import layout, numbers
 from qeval.base.layout import Column
 from qeval.base.names import short
 from qeval.base.records import Comparison, Decision, Result, Run
@@ -43,7 +43,7 @@ def summary(evidence: Evidence, decisions: Sequence[Decision] = (), width: int |
         costs(run, width) if measured else "",
         ranking(evidence, decisions),
     )
-    nothing = " ".join(filter(None, ("Nothing was scored.", next_steps.unfinished(run))))
+    nothing = " ".join(("Nothing was scored.", *evidence.unfinished))
     return "\n\n".join(part for part in parts if part) or nothing
 
 
