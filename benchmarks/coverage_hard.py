@@ -173,7 +173,8 @@ def shared_flips(sizes: np.ndarray, together: float, allowed: float) -> Draw:
 
     def draw(random: Random) -> Drawn:
         changed = (changes(random, sizes, together, allowed, 0.0) < 0).astype(float)
-        return Drawn(np.zeros(len(texts)), changed, allowed, clusters=texts, flips=True)
+        right = np.arange(len(texts)) % 2.0  # a baseline that has nothing right is refused
+        return Drawn(right, np.abs(right - changed), allowed, clusters=texts, flips=True)
 
     return draw
 

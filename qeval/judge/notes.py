@@ -180,7 +180,10 @@ def _quantised_baseline(evidence: Evidence) -> Iterator[str]:
     """A baseline that is itself quantised, as where schemes were typed in another order than meant."""
     made, name = evidence.baseline.provenance, evidence.baseline.variant.name
     known = made is not None and bool(made.linears or made.modules or made.quantization)
-    found = made is not None and bool(made.modules or made.quantised_share or made.quantization)
+    plain = made is not None and made.quantization.get("scheme") in _NOT_QUANTISED  # as the toy tells it
+    found = made is not None and bool(
+        made.modules or made.quantised_share or (made.quantization and not plain)
+    )
     if found or not (known or evidence.baseline.variant.scheme.kind in _NOT_QUANTISED):
         yield f"The baseline, {name}, is itself quantised: what it lost is seen in no variant."
 

@@ -543,6 +543,14 @@ def test_a_quantised_baseline_is_told(qeval, runs_dir) -> None:
     assert said not in qeval("gate", run, *WIDE, "--baseline", "bnb4").stdout
 
 
+@pytest.mark.parametrize(
+    ("schemes", "told"), [("fp16,bnb4", False), ("fp32,bnb4", False), ("bnb4,gptq", True)]
+)
+def test_the_toy_tells_whether_its_baseline_is_quantised(qeval, schemes: str, told: bool) -> None:
+    qeval("run", "--model", "toy[items=200]", "--tasks", "arc_easy", "--schemes", schemes)
+    assert ("is itself quantised" in qeval("gate", *WIDE).stdout) == told
+
+
 def test_perplexity_of_a_few_documents_is_told(qeval, runs_dir) -> None:
     few = store(runs_dir, whole(tasks=(WIKI,), n_items=3))
     assert "wiki is decided by 3 documents" in qeval("gate", few, "--max-ppl-ratio", "9", code=None).stdout
