@@ -55,7 +55,7 @@ demo: install ## A true report about a small real model: fp16, bnb4 and gptq, on
 	@echo "Open file://$(CURDIR)/reports/demo.html"
 	@echo "To type qeval yourself:  . $(BIN)/activate"
 
-demo-fast: install ## The same without gptq, in one to two minutes on two idle cores
+demo-fast: install ## The same without gptq, in a good minute on two idle cores
 	@$(QEVAL) run --model demo --suite demo --schemes fp16,bnb4
 	@$(QEVAL) report -o reports/demo-fast.html
 	@echo "Open file://$(CURDIR)/reports/demo-fast.html"

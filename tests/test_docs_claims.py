@@ -208,9 +208,9 @@ MEASURED = {
     r"H200s and (\d+) s on one of another": r"`fp16,bnb4` \| 1 \| (269\.\d)",
     r"sixteen variants (\d+), (\d+) and (\d+) s": r"\| 1 \| (468\.\d) [\s\S]*"
     r"\| 2 \| (231\.\d) [\s\S]*\| 4 \| (109\.\d) ",
-    r"other work had most of the two cores, it took (\d+)": r"fidelity included \| (671) \|",
-    r"leaves GPTQ out, and took ([\d:]+) of a core": r"fp16 and bnb4 alone .*\| 243 \| (\d+) \|",
-    r"Quantising and scoring took ([\d:]+) minutes": r"fidelity included \| 671 \| (\d+) \|",
+    r"two idle cores, and (\d+) while other work": r"the three variants took (671) s",
+    r"leaves GPTQ out, and took ([\d:]+)\.": r"fp16 and bnb4 alone .*\| (75) \|",
+    r"Quantising and scoring took ([\d:]+) minutes": r"fidelity included \| (148) \|",
 }
 """Figures of time and speed in README, and where they stand in the results."""
 
