@@ -233,7 +233,7 @@ def test_redacted_what_the_list_offers_is_found(secret):
 def test_redacted_fidelity_is_shown_of_a_variant_named_by_its_path(secret, monkeypatch):
     stream = toy.stream(Protocol("prose", "prose"))
     one = measured(stream, variant="awq=/secret/a-4bit")
-    monkeypatch.setattr(fidelity, "of_run", lambda *_: [one])
+    monkeypatch.setattr(fidelity, "of_run", lambda *_: ((one,), ()))
     monkeypatch.setattr(fidelity, "positions", lambda *_: toy.invented(stream, 0.03, "x"))
     monkeypatch.setattr(fidelity, "stream", lambda *_: stream)
     values = offered(secret)[0]
