@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from qeval.base.errors import UsageError
+from qeval.base.places import at_home
 from qeval.load.source import DEMO
 from qeval.load.toy import is_toy
 
 
 def split_revision(model: str, revision: str | None) -> tuple[str, str | None]:
     """`org/name@revision` in two; a local directory may have an @ in its name."""
-    if is_toy(model) or "@" not in model or Path(model).expanduser().exists():
+    if is_toy(model) or "@" not in model or at_home(model).exists():
         return model, revision
     name, _, written = model.rpartition("@")
     if revision and revision != written:

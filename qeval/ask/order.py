@@ -16,7 +16,7 @@ from qeval.ask.policy import load as load_policy
 from qeval.ask.words import Words, read
 from qeval.base.errors import QevalError, UsageError, did_you_mean
 from qeval.base.files import disk_errors
-from qeval.base.places import cache_dir
+from qeval.base.places import at_home, cache_dir
 from qeval.base.private import homeless, private
 from qeval.base.records import Policy, Suite, Variant
 from qeval.base.settings import Settings
@@ -117,7 +117,7 @@ def _suite(words: Words, variants: tuple[Variant, ...]) -> Suite:
             words.settings.get("dtype", "auto"),
             words.settings.get("think_end"),
         )
-        harness_config.check_settings(Path(words.suite).expanduser(), words.settings, asked)
+        harness_config.check_settings(at_home(words.suite), words.settings, asked)
     return suites.adjust(chosen, limit=words.limit, num_fewshot=words.num_fewshot)
 
 

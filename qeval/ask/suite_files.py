@@ -11,6 +11,7 @@ from pathlib import Path
 from qeval.base import reading
 from qeval.base.errors import UsageError, did_you_mean
 from qeval.base.nearby import nearest
+from qeval.base.places import at_home
 
 _ENDINGS = (".toml", ".yaml", ".yml")
 _NAMED = re.compile(r"^(task|group)[ \t]*:[ \t]*[\"']?([\w./-]+)[\"']?[ \t\r]*(?:#.*)?$", re.MULTILINE)
@@ -20,7 +21,7 @@ _WRITE = "Name one of: qeval list suites."
 
 def no_suite(name: str, known: Sequence[str]) -> UsageError:
     """That there is no suite of a name; of a path, what is there instead."""
-    path = Path(name).expanduser()
+    path = at_home(name)
     if path.is_dir() and name not in known:
         found = [str(one) for one in sorted(path.glob("*.toml"))]
         inside = f"Name a file in it: {', '.join(found)}." if found else _WRITE

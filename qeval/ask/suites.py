@@ -15,7 +15,7 @@ from qeval.ask import harness_config
 from qeval.ask.suite_files import no_suite
 from qeval.base.errors import UsageError, did_you_mean
 from qeval.base.names import MACRO, is_file_name
-from qeval.base.places import tasks_dir
+from qeval.base.places import at_home, tasks_dir
 from qeval.base.records import Kind, Suite, Task
 from qeval.base.sizes import FILE as SIZES
 from qeval.base.tables import read, typed
@@ -64,7 +64,7 @@ def load(name: str) -> Suite:
     Raises UsageError where there is none, or where the file has a key that means nothing.
     """
     if harness_config.is_config(name):
-        return harness_config.suite_of(Path(name).expanduser())
+        return harness_config.suite_of(at_home(name))
     path, table = _table(name)
     _distinct([task.name for task in table.task], f"The suite {path}")
     _check_average(table, path)
@@ -91,7 +91,7 @@ def fidelity_of(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _table(name: str) -> tuple[Path, SuiteTable]:
-    path = Path(name).expanduser() if name.endswith(".toml") else tasks_dir() / f"{name}.toml"
+    path = at_home(name) if name.endswith(".toml") else tasks_dir() / f"{name}.toml"
     known = name.endswith(".toml") or is_file_name(name)
     if not known or not path.is_file() or path == tasks_dir() / SIZES:
         raise no_suite(name, names())

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from qeval.base.places import at_home
 from qeval.base.reading import content, text
 
 _READ = ("include", "dataset_path", "data_files", "data_dir", "dataset_kwargs")
@@ -78,7 +79,7 @@ def _places(path: Path) -> Iterator[Path]:
 def _resolved(path: Path, names: Iterator[str]) -> Iterator[Path]:
     for name in names:
         for root in (path.parent, Path.cwd()):
-            place = root / Path(name).expanduser()
+            place = root / at_home(name)
             many = place.parent.glob(place.name) if "*" in place.name else (place,)
             yield from (found.resolve() for found in many)
 

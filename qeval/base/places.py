@@ -8,6 +8,11 @@ import tempfile
 from pathlib import Path
 
 
+def at_home(path: str | Path) -> Path:
+    """The path with a leading ~ replaced by the home directory; as it is where nobody is meant."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - that of a Path raises RuntimeError then
+
+
 def tasks_dir() -> Path:
     """Where suites and the project's own tasks lie: inside the package, or beside it in a checkout."""
     package = Path(__file__).parents[1]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from qeval.base.errors import QevalError
+from qeval.base.places import at_home
 
 Kind = Literal["wikitext", "llama.cpp", "prose", "text", "prompts", "trace"]
 FIXED: dict[str, Kind] = {"wikitext-2048": "wikitext", "llama.cpp-512": "llama.cpp", "prose": "prose"}
@@ -46,7 +46,7 @@ def file_text(protocol: Protocol) -> str:
     """The text of a protocol's file. Raises QevalError where it cannot be read, is empty or no text."""
     from qeval.base import reading  # not needed to name a protocol
 
-    path = Path(protocol.file).expanduser()
+    path = at_home(protocol.file)
     try:
         text = reading.text(path, LONGEST)
     except OSError as error:

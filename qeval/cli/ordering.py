@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qeval.base.errors import QevalError, UsageError, did_you_mean
+from qeval.base.places import at_home
 from qeval.cli.meant import near_option
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def _remember(words: Sequence[str], runs_dir: Path | None, error: Exception) -> 
 def _place(words: Sequence[str]) -> Path:
     """Where runs are kept, as far as refused words tell."""
     found = _after(words, "--runs-dir") or os.environ.get("QEVAL_RUNS_DIR") or "runs"
-    return Path(found).expanduser()
+    return at_home(found)
 
 
 def _after(words: Sequence[str], *names: str) -> str:
@@ -154,9 +155,9 @@ def files_in(words: Sequence[str]) -> list[tuple[str, Path]]:
         option, equals, value = word.partition("=")
         file = value if equals else next(iter(ahead[place + 1 :]), "")
         if option in options and file:
-            found.append((options[option], Path(file).expanduser()))
+            found.append((options[option], at_home(file)))
         elif option.startswith("--") and file:
-            found += _nearly(option, Path(file).expanduser(), options)
+            found += _nearly(option, at_home(file), options)
     return found
 
 

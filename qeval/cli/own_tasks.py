@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
 from qeval.base.errors import UsageError
+from qeval.base.places import at_home
 
 if TYPE_CHECKING:
     from qeval.ask.order import Order
@@ -55,7 +56,7 @@ def names_at_hand(folder: Path | None, name: str | None) -> frozenset[str]:
 
     if folder is not None:
         return scan(folder).names
-    return names_in(Path(name).expanduser().parent) if _is_file(name) else frozenset()
+    return names_in(at_home(name).parent) if _is_file(name) else frozenset()
 
 
 def told(order: Order) -> Iterator[str]:
@@ -129,7 +130,7 @@ def _beside(suite: Suite, name: str | None) -> Path | None:
 
     if not _is_file(name):
         return None
-    folder = Path(name).expanduser().parent
+    folder = at_home(name).parent
     return folder if names_in(folder) & {task.name for task in suite.tasks} else None
 
 

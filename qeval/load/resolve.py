@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qeval.base.places import at_home
 from qeval.base.records import Variant
 from qeval.load import adapter
 from qeval.load.making import calibration, checkpoint
@@ -101,7 +102,7 @@ def local_files(variant: Variant, datasets_dir: Path | None = None) -> tuple[Pat
     parts = [meant.model, *filter(None, (meant.ready,))]
     parts += [adapter.split(variant.adapter)[0]] if variant.adapter else []
     text = _calibration(variant, meant)
-    named = [Path(text.name).expanduser()] if text else []
+    named = [at_home(text.name)] if text else []
     found = [path for part in parts if part.local for path in model_files(Path(part.place))]
     drawn = calibration.mirrored_files(text, datasets_dir) if text else []
     return (*found, *(path for path in named if path.is_file()), *drawn)

@@ -13,6 +13,7 @@ from typing import Any
 from qeval.base import contents, reading
 from qeval.base.errors import QevalError, did_you_mean
 from qeval.base.nearby import nearest
+from qeval.base.places import at_home
 
 DEMO = "demo"
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
@@ -56,12 +57,12 @@ class Source:
     @property
     def local(self) -> bool:
         """Whether `path` is a directory here."""
-        return Path(self.path).expanduser().is_dir()
+        return at_home(self.path).is_dir()
 
     @property
     def place(self) -> str:
         """What from_pretrained is given: the directory with `~` resolved, or the Hub id."""
-        return str(Path(self.path).expanduser()) if self.local else self.path
+        return str(at_home(self.path)) if self.local else self.path
 
 
 def model_identity(model: str, revision: str | None, cache_dir: Path) -> dict[str, Any]:
@@ -197,7 +198,7 @@ def _no_such_model(model: str) -> QevalError:
 
 def _beside(model: str) -> str:
     """The directory of a model whose path is nearly this one, as it is typed; "" where there is none."""
-    path = Path(model).expanduser()
+    path = at_home(model)
     found = nearest(path, lambda one: any((one / name).is_file() for name in CONFIGS))
     return "" if found is None else f"{'' if found.is_absolute() else './'}{found}"
 

@@ -15,7 +15,7 @@ import msgspec
 from qeval.ask.placing import cores
 from qeval.base.errors import LostDeviceError, QevalError
 from qeval.base.messages import Done, Event, Failed, Fed, Job, Note, Progress, Todo
-from qeval.base.places import cache_dir, tasks_dir
+from qeval.base.places import at_home, cache_dir, tasks_dir
 from qeval.base.records import Result
 from qeval.load.toy import is_toy
 from qeval.run import gpus, sharing
@@ -348,4 +348,4 @@ def shown_of(leader: Holder, helpers: list[Holder]) -> int:
 
 def store_of(run: Path) -> RunDir:
     """The run that a worker was sent to, by its directory."""
-    return RunDir(Path(os.path.abspath(run.expanduser())))  # noqa: PTH100 - a link keeps its name
+    return RunDir(Path(os.path.abspath(at_home(run))))  # noqa: PTH100 - a link keeps its name

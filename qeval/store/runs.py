@@ -38,6 +38,7 @@ from qeval.base import reading
 from qeval.base.errors import QevalError, did_you_mean
 from qeval.base.files import changed, disk_errors, link_or_copy, remove, shared, write_atomic
 from qeval.base.names import inside, is_file_name, slug
+from qeval.base.places import at_home
 from qeval.base.records import Cell, Item, Run, Samples
 from qeval.store import newest
 from qeval.store.checking import (
@@ -367,7 +368,7 @@ class Store:
         """
         if name is None:
             return newest.strictly(self)
-        for path in (Path(name).expanduser(), self.root / name):
+        for path in (at_home(name), self.root / name):
             if (path / RUN_FILE).exists():
                 return RunDir(path)
         if is_file_name(name) and (self.root / name).is_dir():
@@ -380,7 +381,7 @@ class Store:
         if starts:
             names = ", ".join(run.path.name for run in starts)
             raise QevalError(f"{name!r} is the start of several runs' names.", f"Write one of: {names}.")
-        folder = Path(name).expanduser()
+        folder = at_home(name)
         if folder.is_dir() and Store(folder).runs():
             raise QevalError(
                 f"{name} holds runs, and is none itself.", f"Say where they are: --runs-dir {quote(name)}"

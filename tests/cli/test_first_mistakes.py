@@ -148,3 +148,23 @@ def test_a_mirror_that_lies_one_folder_deeper_is_named(tmp_path: Path) -> None:
     hint = sources._mirror_hint("org/set", tmp_path)
     assert hint == f"Did you mean --datasets-dir {tmp_path / 'datasets'}? It holds org/set."
     assert "Put the repository in" in sources._mirror_hint("org/other", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("gate", "~0", "--max-drop", "3"),
+        ("gate", "--max-drop", "~0"),
+        ("gate", "--policy", "~0"),
+        ("run", "--model", "toy", "--suite", "~0"),
+        ("run", "--model", "toy", "--suite", "~0.toml"),
+        ("run", "--model", "toy", "--suite", "~0.yaml"),
+        ("plan", "--model", "~0/x", "--suite", "quick"),
+        ("worker", "~0"),
+    ],
+)
+def test_the_home_of_nobody_is_a_path_that_is_not_there(qeval, words) -> None:
+    said = qeval(*words, code=None)
+    assert said.exit_code not in (0, 70)
+    assert "unforeseen" not in said.stderr
+    assert "~0" in said.stderr

@@ -423,6 +423,16 @@ def test_what_lm_eval_never_writes_is_a_sentence(qeval, tmp_path, change):
         assert qeval("show", runs(result)).stdout
 
 
+def test_a_word_of_yes_or_no_is_no_number_of_examples(qeval, tmp_path):
+    place = write(tmp_path / "out", results("letters"), samples={"letters": letters()})
+    (file,) = place.glob("results*.json")
+    told = json.loads(file.read_text())
+    told["configs"]["letters"].pop("num_fewshot", None)
+    file.write_text(json.dumps({**told, "n-shot": {"letters": False}}))
+    run = runs(qeval("import", place))
+    assert json.loads((run / "run.json").read_text())["suite"]["tasks"][0]["num_fewshot"] is None
+
+
 @pytest.mark.parametrize(
     "arguments", ["x" * 300_000, ["x" * 300_000], {"gen_args_0": "x" * 300_000}, {"a": 3}]
 )

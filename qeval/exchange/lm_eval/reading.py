@@ -238,7 +238,7 @@ def _score(samples: Samples) -> float:
 
 def _num_fewshot(task: Task, found: Survey) -> int | None:
     for said in (found.said.num_fewshot, found.said.config.get("num_fewshot")):
-        if isinstance(said, int):
+        if isinstance(said, int) and not isinstance(said, bool):
             return said
     return task.num_fewshot
 

@@ -149,7 +149,7 @@ def cell_of(name: str, found: Survey, task: Task, judge: Judge, unproved: tuple[
 
 def _available(found: Survey, n: int) -> int:
     told = found.said.count.get("original")
-    if isinstance(told, int):
+    if isinstance(told, int) and not isinstance(told, bool):
         return told
     return size_of(found.task) or n
 

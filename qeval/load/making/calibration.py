@@ -12,6 +12,7 @@ from typing import Any
 
 from qeval.base import contents, elsewhere
 from qeval.base.errors import QevalError
+from qeval.base.places import at_home
 from qeval.base.reading import text as text_of
 
 OWN = "own"
@@ -175,7 +176,7 @@ def _own_text() -> str:
 
 def _file_text(name: str) -> str:
     try:
-        return text_of(Path(name).expanduser(), _LONGEST_TEXT)
+        return text_of(at_home(name), _LONGEST_TEXT)
     except (OSError, RuntimeError) as error:  # no home directory is a RuntimeError
         raise QevalError(
             f"There is no calibration text {name!r}: it is neither a set nor a text file that can be read.",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qeval.base.markdown import code, escape
+from qeval.base.places import at_home
 from qeval.base.private import private
 from qeval.load.making.calibration import Calibration
 
@@ -50,7 +51,7 @@ def write_card(
     (directory / "qeval.json").write_text(f"{told}\n", "utf-8")
     seen = {"calibration": text.name, "samples": made_of["samples"], "length": text.length}
     settings = sorted({**made_of["options"], **made_of["plan"], **seen}.items())
-    local = Path(model).expanduser().is_dir()
+    local = at_home(model).is_dir()
     card = TEXT.format(
         data=ModelCardData(
             base_model=None if local else model,
@@ -59,7 +60,7 @@ def write_card(
             pipeline_tag="text-generation",
             tags=[scheme, "quantized"],
         ).to_yaml(),
-        model=escape(Path(model).expanduser().resolve().name if local else model),
+        model=escape(at_home(model).resolve().name if local else model),
         scheme=escape(scheme),
         versions=", ".join(f"{name} {version}" for name, version in made_of["versions"].items()),
         rows="\n".join(f"| {escape(str(name))} | {escape(str(value))} |" for name, value in settings),

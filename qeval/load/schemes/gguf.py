@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qeval.base.errors import QevalError
+from qeval.base.places import at_home
 from qeval.base.records import Scheme
 from qeval.load.packages import ACCELERATE
 from qeval.load.reading import unused
@@ -78,7 +79,7 @@ def _check_whole(recipe: Recipe, model: Any, file: Path) -> None:
 def settle(scheme: Scheme) -> Scheme:
     """`gguf@DIR/NAME.gguf`, as a file manager shows it, is `gguf[file=NAME.gguf]@DIR`; others stay."""
     found = re.fullmatch(r"(?s:(.*)[/\\])?([^/\\]+\.gguf)", scheme.checkpoint or "", re.IGNORECASE)
-    if found is None or "file" in scheme.options or Path(found[0]).expanduser().is_dir():
+    if found is None or "file" in scheme.options or at_home(found[0]).is_dir():
         return scheme
     place = "." if found[1] is None else found[1] or "/"
     return replace(scheme, options={**scheme.options, "file": found[2]}, checkpoint=place)

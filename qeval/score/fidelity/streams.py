@@ -14,7 +14,7 @@ import numpy as np
 from qeval.base import reading
 from qeval.base.errors import QevalError
 from qeval.base.fidelity import Stream
-from qeval.base.places import tasks_dir
+from qeval.base.places import at_home, tasks_dir
 from qeval.base.protocols import OWN, Protocol, file_text
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def prompts(protocol: Protocol) -> list[str]:
 
 
 def _prompts_of_objects(protocol: Protocol) -> list[str]:
-    path = Path(protocol.file).expanduser()
+    path = at_home(protocol.file)
     try:
         rows = list(reading.json_lines(path, file_text(protocol).encode()))
     except OSError as error:
