@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from qeval.base.errors import QevalError
-from qeval.base.places import at_home
 
 Kind = Literal["wikitext", "llama.cpp", "prose", "text", "prompts", "trace"]
 FIXED: dict[str, Kind] = {"wikitext-2048": "wikitext", "llama.cpp-512": "llama.cpp", "prose": "prose"}
@@ -45,6 +44,7 @@ def names_protocol(text: str) -> bool:
 def file_text(protocol: Protocol) -> str:
     """The text of a protocol's file. Raises QevalError where it cannot be read, is empty or no text."""
     from qeval.base import reading  # not needed to name a protocol
+    from qeval.base.places import at_home
 
     path = at_home(protocol.file)
     try:

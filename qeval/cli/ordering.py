@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qeval.base.errors import QevalError, UsageError, did_you_mean
-from qeval.base.places import at_home
 from qeval.cli.meant import near_option
 
 if TYPE_CHECKING:
@@ -127,6 +126,8 @@ def _remember(words: Sequence[str], runs_dir: Path | None, error: Exception) -> 
 
 def _place(words: Sequence[str]) -> Path:
     """Where runs are kept, as far as refused words tell."""
+    from qeval.base.places import at_home
+
     found = _after(words, "--runs-dir") or os.environ.get("QEVAL_RUNS_DIR") or "runs"
     return at_home(found)
 
@@ -146,6 +147,7 @@ def _after(words: Sequence[str], *names: str) -> str:
 def files_in(words: Sequence[str]) -> list[tuple[str, Path]]:
     """The files that words of `qeval gate` name, by format; of an option that is nearly one of them only a
     file that looks as its format does."""
+    from qeval.base.places import at_home
     from qeval.judge.formats import formats
 
     options = {f"--{name}": name for name, found in formats().items() if found.help}

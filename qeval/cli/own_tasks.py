@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
 from qeval.base.errors import UsageError
-from qeval.base.places import at_home
 
 if TYPE_CHECKING:
     from qeval.ask.order import Order
@@ -52,6 +51,7 @@ def items_here(folder: Path | None, suite: Suite) -> dict[str, int]:
 def names_at_hand(folder: Path | None, name: str | None) -> frozenset[str]:
     """The tasks in a folder of one's own, or beside the suite's file `name`: those that a misspelt one most
     likely means."""
+    from qeval.base.places import at_home
     from qeval.score.harness.catalogue import names_in, scan
 
     if folder is not None:
@@ -126,6 +126,7 @@ def _unknown(order: Order) -> list[str]:
 
 
 def _beside(suite: Suite, name: str | None) -> Path | None:
+    from qeval.base.places import at_home
     from qeval.score.harness.catalogue import names_in
 
     if not _is_file(name):
