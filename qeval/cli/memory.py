@@ -18,11 +18,13 @@ MIB = 2**20
 
 
 class Need(NamedTuple):
-    """A variant, its sizes (None where its files do not tell) and its placement."""
+    """A variant, its sizes (None where its files do not tell) and its placement. `chunk`: the bytes that
+    scoring takes of a GPU beside the weights; None where there is none."""
 
     variant: Variant
     sizes: Sizes | None
     placement: Placement
+    chunk: int | None = None
 
 
 def needs(
@@ -81,7 +83,27 @@ def _need(
     gpu = min(here or gpu_memory, gpu_memory) if gpu_memory and not on_cpu else here
     host = None if elsewhere else host_bytes()
     sizes = sizes_of(variant, "auto", "cuda" if gpu else "cpu", cache_dir())
-    return Need(variant, sizes, place(variant, sizes, Room(gpu, host), asked, gpus=gpus))
+    where = place(variant, sizes, Room(gpu, host), asked, gpus=gpus)
+    fed = gpu is not None and sizes is not None and where.refused is None
+    return Need(variant, sizes, where, _chunk(variant, where, gpu or 0) if fed else None)
+
+
+def _chunk(variant: Variant, where: Placement, gpu: int) -> int:
+    """What scoring takes of a GPU of so many bytes beside a variant's weights, by the chunks that it would be
+    fed in."""
+    from qeval.base.places import cache_dir
+    from qeval.load.device import resolve_dtypes
+    from qeval.load.model import base_of
+    from qeval.load.placement import BYTES
+    from qeval.load.schemes import SCHEMES
+    from qeval.load.source import read_config
+    from qeval.score.engine import memory
+
+    config = read_config(base_of(variant, cache_dir()))
+    text = config.get("text_config") or config
+    size = BYTES[resolve_dtypes(SCHEMES[variant.scheme.kind], "auto", "cuda")[1]]
+    limits = memory.limits_of("cuda", gpu, where.on_device, memory.token_bytes(text, size))
+    return memory.chunk_bytes(text, size, limits.budget)
 
 
 def workers_begun(
@@ -131,7 +153,7 @@ def table(found: Sequence[Need], width: int | None = None) -> str:
     from qeval.base import layout, numbers
     from qeval.base.layout import Column
 
-    head = ["variant", "weights", "on the device", "in host memory", "placement"]
+    head = ["variant", "weights", "on the device", "while scoring", "in host memory", "placement"]
     rows = [[need.variant.name, *map(numbers.size, _bytes(need).values()), _where(need)] for need in found]
     columns = [Column(title, leads=title == "variant") for title in head]
     text = layout.table(columns, [[str(cell) for cell in row] for row in rows], width)
@@ -157,13 +179,15 @@ def _where(need: Need) -> str:
 
 
 def _bytes(need: Need) -> dict[str, int | None]:
-    """All weights as they are calculated with, what of them lies on the device, what in host memory."""
+    """All weights as they are calculated with, what of them lies on the device, what a GPU holds with what
+    scoring takes, what of the weights lies in host memory."""
     sizes, where = need.sizes, need.placement
     if sizes is None:
-        return dict.fromkeys(("weights", "on_device", "in_host"))
+        return dict.fromkeys(("weights", "on_device", "scoring", "in_host"))
     return {
         "weights": sizes.plain,
         "on_device": where.on_device,
+        "scoring": None if need.chunk is None else where.on_device + need.chunk,
         "in_host": sizes.packed if where.streamed else 0,
     }
 

@@ -62,6 +62,51 @@ def test_the_same_for_a_program(model: Path) -> None:
     assert "memory" not in json.loads(plan("--json").stdout)
 
 
+@pytest.mark.parametrize(
+    ("shape", "weights", "words", "measured"),
+    [
+        ((4096, 11008, 32, 32000), 6_738_415_616, ("80GiB",), 14.1),
+        ((5120, 13824, 40, 32000), 13_015_864_320, ("80GiB",), 26.29),
+        ((5120, 13824, 40, 32000), 13_015_864_320, ("24GiB",), 4.41),  # streamed
+        ((8192, 28672, 80, 49152), 69_257_666_560, ("143771MiB", "--gpus-per-variant", "2"), 68.9),
+    ],
+)
+def test_what_scoring_takes_beside_the_weights_is_what_was_measured(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    shape: tuple[int, ...],
+    weights: int,
+    words: tuple[str, ...],
+    measured: float,
+) -> None:
+    """The peaks of benchmarks/RESULTS.md in GiB: a plan says as much, and at most a fiftieth more."""
+    monkeypatch.setattr("qeval.load.memory.host_bytes", lambda: 512 * GIB)
+    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size")
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.truncate(2 * weights)
+    (tmp_path / "config.json").write_text(
+        json.dumps({**dict(zip(names, shape, strict=True)), "dtype": "float16"})
+    )
+    done = plan("--model", tmp_path, "--schemes", "fp16", "--json", "--gpu-memory", *words)
+    (told,) = json.loads(done.stdout)["memory"]
+    assert measured <= told["scoring"] / GIB <= 1.02 * measured
+    assert told["on_device"] < told["scoring"]
+
+
+def test_a_slice_of_logits_counts_where_it_is_more_than_a_layer(model: Path) -> None:
+    small = {"hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 100_000, "dtype": "float16"}
+    (model / "config.json").write_text(json.dumps(small))
+    words = ("--model", model, "--schemes", "fp16", "--gpu-memory", "80GiB")
+    (told,) = json.loads(plan(*words, "--json").stdout)["memory"]
+    assert GIB < told["scoring"] - told["on_device"] < 1.01 * GIB
+    assert "while scoring" in plan(*words).stdout
+
+
+def test_without_a_gpu_nothing_is_said_of_one(model: Path) -> None:
+    (told,) = json.loads(plan("--model", model, "--schemes", "bf16", "--json").stdout)["memory"]
+    assert told["scoring"] is None
+
+
 @pytest.mark.parametrize(("words", "wish"), [(("--placement", "streamed"), "streamed"), ((), "resident")])
 def test_a_wish_and_a_large_gpu(model: Path, words: tuple[str, ...], wish: str) -> None:
     done = plan("--model", model, "--schemes", "fp16", "--gpu-memory", "80GiB", "--json", *words)

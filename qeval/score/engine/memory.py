@@ -16,6 +16,9 @@ LEAST_TOKENS, MOST_TOKENS = 256, 16384
 """The shortest chunk that a GPU is asked to try first, and the longest: it is busy long before."""
 SHARE = 0.25
 """The share of the memory left beside the weights that a chunk's activations may take."""
+LIVE_HIDDEN, LIVE_INNER = 5, 3
+"""How many vectors of a block's width, and of its feed-forward layer's, a token has at once on a GPU: Llama 2
+took 1.6, 2.05 and 3.6 GiB beside 7, 13 and 70 billion weights, in chunks of 16384 (benchmarks/RESULTS.md)."""
 SHARED = 4
 """How many times fewer tokens a tree feeds, at the least, on the suites that are long enough to matter."""
 LOGITS_BYTES = 2**32
@@ -82,13 +85,33 @@ def token_bytes(config: Mapping[str, Any], size: int) -> int:
 
     `config` is a text model's configuration, `size` the bytes of a number that is calculated with.
     """
-    hidden = _first(config, ("hidden_size", "n_embd", "d_model", "dim"), 4096)
-    inner = _first(config, ("intermediate_size", "ffn_dim", "n_inner"), 4 * hidden)
-    experts = _first(config, ("num_experts_per_tok",), 1)
+    hidden, inner = _sizes(config)
     # Residual, norm, query, key, value, attention's output and float32 copies: about 12 vectors of the
     # hidden size; gate, up and their product: 3 of the inner one. Weights that are unpacked for a layer
     # (4-bit ones) do not grow with the tokens.
-    return max(size, 2) * (12 * hidden + 3 * inner * experts)
+    return max(size, 2) * (12 * hidden + 3 * inner)
+
+
+def chunk_bytes(config: Mapping[str, Any], size: int, tokens: int) -> int:
+    """What feeding a chunk of so many tokens takes of a GPU beside the weights, in bytes, as it was measured:
+    the activations of one layer, or a slice of logits with the float32 table of its half.
+
+    `config` is a text model's configuration, `size` the bytes of a number that is calculated with.
+    """
+    from qeval.score.engine.body import LOGITS_BYTES as SLICE
+
+    hidden, inner = _sizes(config)
+    vocabulary = int(config.get("vocab_size") or 0)
+    layer = tokens * size * (LIVE_HIDDEN * hidden + LIVE_INNER * inner)
+    rows = min(tokens, SLICE["cuda"] // (4 * max(vocabulary, 1)))
+    return max(layer, tokens * size * hidden + rows * vocabulary * (size + 2))
+
+
+def _sizes(config: Mapping[str, Any]) -> tuple[int, int]:
+    """The width of a block, and of what its feed-forward layers calculate for one token."""
+    hidden = _first(config, ("hidden_size", "n_embd", "d_model", "dim"), 4096)
+    inner = _first(config, ("intermediate_size", "ffn_dim", "n_inner"), 4 * hidden)
+    return hidden, inner * _first(config, ("num_experts_per_tok",), 1)
 
 
 def _first(config: Mapping[str, Any], names: Sequence[str], otherwise: int) -> int:
