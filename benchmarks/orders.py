@@ -1,19 +1,27 @@
 """Show that schemes stand in the orders the literature agrees on, by the demo model's perplexity on a text.
 
     python benchmarks/orders.py --text FILE [--datasets DIR] [--windows 10] [--seeds 3] [--only WORD]
+    python benchmarks/orders.py --text FILE --only "columns as they stand" --seeds 5 --json cpu.json
+    python benchmarks/orders.py ... --device cuda --against cpu.json
 
 The orders: fp16, 8, 4, 3 and 2 bits of rtn, hqq and gptq; gptq in act-order, and group-aware, no worse than
 with columns as they stand, and gptq and awq no worse than rtn, by their means over calibration seeds; nf4
 no worse than fp4. Perplexity is per token in disjoint windows of 512 tokens, and a step's is the mean over
 its seeds. A step the wrong way is put down to noise where the difference of losses, window by window, is
 within two standard errors of nothing. The exit status is the number of orders that do not hold.
+
+With --against, the checkpoints made on this device are compared with those of the same schemes and seeds that
+another device made: each perplexity over that of fp16 on its own device, and the mean of the seeds' ratios.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
+import re
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -68,6 +76,8 @@ class Measured:
             )
             self.known[scheme] = losses(loaded.model, loaded.tokenizer, self.text, given.windows)
             print(f"{perplexity(self.known[scheme]):10.4f}  {scheme}", flush=True)
+            if given.json:
+                given.json.write_text(json.dumps(self.known), "utf-8")
         return self.known[scheme]
 
 
@@ -85,6 +95,18 @@ def step_holds(better: list[list[float]], worse: list[list[float]]) -> str:
     return "within noise" if mean(differences) <= noise else "NO"
 
 
+def beside(ours: dict[str, list[float]], theirs: dict[str, list[float]]) -> Iterator[str]:
+    """What two devices' checkpoints lost against fp16, scheme by scheme, and the means over seeds."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for scheme in ours.keys() & theirs.keys() - {"fp16"}:
+        here, there = (perplexity(one[scheme]) / perplexity(one["fp16"]) for one in (ours, theirs))
+        found[re.sub(r",?seed=\d+", "", scheme)].append(math.log(here / there))
+        yield f"{here:8.4f} times fp16 here, {there:8.4f} there: {here / there - 1:+.2%}  {scheme}"
+    for scheme, ratios in found.items():
+        error = stdev(ratios) / math.sqrt(len(ratios)) if len(ratios) > 1 else math.nan
+        yield f"mean of {len(ratios)}: {math.expm1(mean(ratios)):+.2%}, standard error {error:.2%}  {scheme}"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -99,6 +121,8 @@ def main() -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "qeval")
     parser.add_argument("--datasets", type=Path)
+    parser.add_argument("--json", type=Path, help="write the losses of every window to this file")
+    parser.add_argument("--against", type=Path, help="such a file of another device")
     arguments = parser.parse_args()
     drawn = f"calibration={arguments.calibration},samples={arguments.samples},length={arguments.length}"
     measured, failed = Measured(arguments), 0
@@ -110,6 +134,11 @@ def main() -> int:
         failed += "NO" in answers
         shown = " <= ".join(f"{mean(map(perplexity, step)):.3f}" for step in found)
         print(f"{name}: {shown}: {', '.join(answers)}", flush=True)
+    if arguments.json or arguments.against:
+        measured("fp16")
+    if arguments.against:
+        told = beside(measured.known, json.loads(arguments.against.read_text("utf-8")))
+        print("\n".join(sorted(told)), flush=True)
     return failed
 
 
