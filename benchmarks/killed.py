@@ -127,14 +127,20 @@ def _ready(told: Path) -> float:
 
 def _killed(command: int) -> str:
     """Kill the youngest worker of a command; its process id, or nothing where none is at work."""
-    workers = [
-        one for one in psutil.Process(command).children() if "qeval.score.worker" in " ".join(one.cmdline())
-    ]
+    workers = [one for one in psutil.Process(command).children() if _works(one)]
     if not workers:
         return ""
     youngest = max(workers, key=lambda one: one.create_time())
     youngest.send_signal(signal.SIGKILL)
     return str(youngest.pid)
+
+
+def _works(process: psutil.Process) -> bool:
+    """Whether a process is a worker, and not one that has ended and was not yet asked for its exit code."""
+    try:
+        return "qeval.score.worker" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
 
 
 def _told(name: str, found: dict[str, Any], first: dict[str, Any] | None) -> dict[str, Any]:

@@ -94,10 +94,7 @@ def materialize(model: Any) -> tuple[Any, Report]:
         raise _refused(reason)
     exact = prove(layers, dtype)
     added = _added_bytes(layers, dtype)
-    while layers:
-        # Each packed weight is let go before the next is unpacked.
-        layer = layers.pop(0)
-        plain_for(model, layer, layer.weight())
+    unpack(model, layers)
     model.is_quantized = False  # what transformers looks at to refuse dtype changes and the like
     return model, Report(modules=_count(model), added_bytes=added, exact=exact)
 
@@ -205,6 +202,14 @@ def _probe(layer: Layer, dtype: torch.dtype) -> bool:
     if not theirs <= 1.5 * ours:
         raise _refused(f"{type(layer.module).__name__} does not multiply by its unpacked weight in {dtype}")
     return False
+
+
+def unpack(model: Any, layers: list[Layer]) -> None:
+    """Put plain layers in the places of packed ones, and empty the list: who holds no other reference to them
+    lets go of each packed weight before the next is unpacked."""
+    while layers:
+        layer = layers.pop(0)
+        plain_for(model, layer, layer.weight())
 
 
 def plain_for(model: Any, layer: Layer, weight: torch.Tensor) -> Any:

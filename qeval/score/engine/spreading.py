@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from qeval.base.errors import QevalError
 from qeval.score.engine import hosting, streaming
-from qeval.score.engine.materialize import Layer, packed_layers, plain_for, prove, settled_dtype
+from qeval.score.engine.materialize import Layer, packed_layers, prove, settled_dtype, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import torch
 
@@ -41,12 +41,9 @@ def spread(model: Any, devices: Sequence[str]) -> int:
 
     places = [torch.device(device) for device in devices]
     dtype = settled_dtype(model)
-    layers = list(packed_layers(model, dtype))
     name, blocks = streaming.blocks_of(model)
     _refuse_shared(model, blocks)
-    of_block = [
-        [layer for layer in layers if layer.name.startswith(f"{name}.{i}.")] for i in range(len(blocks))
-    ]
+    of_block, others, count = _by_block(packed_layers(model, dtype), name, len(blocks))
     sizes = [_bytes(block) + _unpacked(own, dtype) for block, own in zip(blocks, of_block, strict=True)]
     rest = _bytes(model) - sum(map(_bytes, blocks))
     homes = [places[i] for i in homes_of(sizes, rest, len(places))]
@@ -55,16 +52,23 @@ def spread(model: Any, devices: Sequence[str]) -> int:
         hosting.move(block, home)
         prove([layer for layer in own if layer.kind not in seen], dtype)
         seen |= {layer.kind for layer in own}
-        for layer in own:
-            plain_for(model, layer, layer.weight())
+        unpack(model, own)
     hosting.move(model, places[0])
-    for layer in layers:
-        if not layer.name.startswith(f"{name}."):
-            plain_for(model, layer, layer.weight())
+    unpack(model, others)
     model.is_quantized = False  # what transformers looks at to refuse changes of a model
     setattr(model, _NAME, Spread(blocks, homes, places[0]))
     streaming.check(model, places[0])
-    return len(layers)
+    return count
+
+
+def _by_block(layers: Iterable[Layer], name: str, blocks: int) -> tuple[list[list[Layer]], list[Layer], int]:
+    """The packed layers of each of so many blocks of the list `name`, those outside it, and how many in all."""
+    found: list[list[Layer]] = [[] for _ in range(blocks)]
+    others: list[Layer] = []
+    for layer in layers:
+        path = layer.name.removeprefix(f"{name}.")
+        (others if path == layer.name else found[int(path.partition(".")[0])]).append(layer)
+    return found, others, len(others) + sum(map(len, found))
 
 
 def homes_of(blocks: Sequence[int], rest: int, devices: int) -> list[int]:

@@ -86,6 +86,27 @@ def test_packed_layers_are_unpacked_where_they_lie(requests):
         assert same(scored(apart, requests)[1], scored(whole, requests)[1])
 
 
+def test_packed_weights_are_let_go_of_block_by_block(monkeypatch):
+    import gc
+    import weakref
+
+    model = in_4_bits()
+    compute_in_own_dtype(model)
+    packed = [weakref.ref(m) for m in model.modules() if type(m).__name__ == "Linear4bit"]
+    alive, move = [], spreading.hosting.move
+
+    def seen(module, home):
+        gc.collect()
+        alive.append(sum(one() is not None for one in packed))
+        move(module, home)
+
+    monkeypatch.setattr(spreading.hosting, "move", seen)
+    count = spread(model, ["cpu", "cpu"])
+    assert alive[0] == count == len(packed)
+    each = count // (len(alive) - 1)
+    assert alive == [count - each * i for i in range(len(alive))]
+
+
 def test_what_blocks_are_given_goes_to_their_devices() -> None:
     import torch
 
