@@ -62,7 +62,7 @@ def spread(model: Any, devices: Sequence[str]) -> int:
 
 
 def _by_block(layers: Iterable[Layer], name: str, blocks: int) -> tuple[list[list[Layer]], list[Layer], int]:
-    """The packed layers of each of so many blocks of the list `name`, those outside it, and the count of all."""
+    """The packed layers of each of so many blocks of the list `name`, those outside it, and their count."""
     found: list[list[Layer]] = [[] for _ in range(blocks)]
     others: list[Layer] = []
     for layer in layers:
