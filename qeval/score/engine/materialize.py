@@ -205,11 +205,17 @@ def _probe(layer: Layer, dtype: torch.dtype) -> bool:
 
 
 def unpack(model: Any, layers: list[Layer]) -> None:
-    """Put plain layers in the places of packed ones, and empty the list: who holds no other reference to them
-    lets go of each packed weight before the next is unpacked."""
+    """Put plain layers in the places of packed ones, and empty the list.
+
+    Each packed weight is let go of before the next is unpacked: by hand, for bitsandbytes' weights and the
+    layers that hold them know each other, and would wait for the garbage collector.
+    """
     while layers:
         layer = layers.pop(0)
         plain_for(model, layer, layer.weight())
+        for module in layer.module.modules():
+            module._parameters.clear()
+            module._buffers.clear()
 
 
 def plain_for(model: Any, layer: Layer, weight: torch.Tensor) -> Any:

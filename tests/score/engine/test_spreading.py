@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -86,25 +88,45 @@ def test_packed_layers_are_unpacked_where_they_lie(requests):
         assert same(scored(apart, requests)[1], scored(whole, requests)[1])
 
 
-def test_packed_weights_are_let_go_of_block_by_block(monkeypatch):
-    import gc
-    import weakref
-
-    model = in_4_bits()
+@pytest.mark.parametrize("make", [in_4_bits, lambda: in_gptq("torch", "float32", True)])
+def test_packed_weights_are_let_go_of_block_by_block(make, monkeypatch):
+    model = make()
     compute_in_own_dtype(model)
-    packed = [weakref.ref(m) for m in model.modules() if type(m).__name__ == "Linear4bit"]
+    packed = _packed(model)
     alive, move = [], spreading.hosting.move
 
     def seen(module, home):
-        gc.collect()
         alive.append(sum(one() is not None for one in packed))
         move(module, home)
 
     monkeypatch.setattr(spreading.hosting, "move", seen)
-    count = spread(model, ["cpu", "cpu"])
+    gc.disable()
+    try:
+        count = spread(model, ["cpu", "cpu"])
+    finally:
+        gc.enable()
     assert alive[0] == count == len(packed)
     each = count // (len(alive) - 1)
     assert alive == [count - each * i for i in range(len(alive))]
+
+
+def test_a_resident_models_packed_weights_are_let_go_of():
+    model = in_4_bits()
+    compute_in_own_dtype(model)
+    packed = _packed(model)
+    gc.disable()
+    try:
+        materialize(model)
+        assert [one() for one in packed] == [None] * len(packed)
+    finally:
+        gc.enable()
+
+
+def _packed(model):
+    """Weak references to the packed weight of every such layer."""
+    layers = [m for m in model.modules() if type(m).__name__ == "Linear4bit" or hasattr(m, "qweight")]
+    assert layers
+    return [weakref.ref(layer.qweight if hasattr(layer, "qweight") else layer.weight) for layer in layers]
 
 
 def test_what_blocks_are_given_goes_to_their_devices() -> None:
