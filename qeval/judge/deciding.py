@@ -136,14 +136,14 @@ def _what_would_decide(comparison: Comparison, needed: int | None) -> str:
         return "; compared item by item it would say more"
     if needed is None:
         return "; no practicable number of items would decide it"
-    whole = comparison.n + needed
-    if whole <= comparison.n_available:
-        return f"; about {numbers.roughly(needed)} more items would decide it at this Δ and churn"
     if _beyond(comparison, needed):
         return "; it is too close to the limit for any number of items at hand"
+    more = numbers.roughly(needed)
+    whole, there = comparison.n + int(more), comparison.n_available
+    only = "" if whole <= there else "only "
     return (
-        f"; at this Δ and churn it needs about {numbers.roughly(whole)} items and has "
-        f"{numbers.count(comparison.n_available)}"
+        f"; at this Δ and churn about {more} more item{'' if needed == 1 else 's'} would decide it"
+        f" ({numbers.count(whole)} in all; there {'is' if there == 1 else 'are'} {only}{numbers.count(there)})"
     )
 
 

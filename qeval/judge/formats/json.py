@@ -67,7 +67,8 @@ def _decision(one: Decision) -> dict[str, Any]:
             "confidence": one.rule.confidence,
         },
         "allowed": one.allowed,
-        "items_needed": one.items_needed,
+        "items_needed_more": one.items_needed_more,
+        "items_needed_total": one.items_needed_total,
         "culprit": one.culprit,
         "comparison": None if one.comparison is None else _comparison(one.comparison),
     }

@@ -163,7 +163,9 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
 
 def _decision(decision: Decision) -> dict[str, Any]:
     made = dataclasses.asdict(decision)
-    return {**made, "comparison": _comparison(decision.comparison) if decision.comparison else None}
+    total = {"items_needed_total": decision.items_needed_total}
+    compared = _comparison(decision.comparison) if decision.comparison else None
+    return {**made, **total, "comparison": compared}
 
 
 def _render(context: Context, _: Options) -> str:
