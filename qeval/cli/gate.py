@@ -127,11 +127,11 @@ def _judged(
         names, runs_dir, baseline, allow_different_models=policy.allow_different_models, margin=margin
     )
     told = redacted(evidence.run) if redact else evidence.run
-    if not runs:
-        say(f"Judging the newest run, {told.id}, {begun(told.created)}.", err=True)
     if newer_than is not None:
         for one in (told, *(redacted(run) if redact else run for run in evidence.joined)):
             refuse_older(one, newer_than, named=bool(runs))
+    if not runs:
+        say(f"Judging the newest run, {told.id}, {begun(told.created)}.", err=True)
     return evidence
 
 
