@@ -367,18 +367,6 @@ def test_an_exception_for_no_task_is_told(qeval, runs_dir) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("made", "words"),
-    [
-        (whole(limit=400, n_available=900), (*WIDE, "--allow-limited")),
-        (whole(), ("--max-drop", "0.1", "--allow-inconclusive")),
-    ],
-)
-def test_the_badge_tells_of_exceptions(made, words, qeval, runs_dir, tmp_path) -> None:
-    qeval("gate", store(runs_dir, made), *words, "--badge", tmp_path / "b.json")
-    assert "with exceptions" in (tmp_path / "b.json").read_text()
-
-
 # --- a run that judges itself -------------------------------------------------------------------
 
 

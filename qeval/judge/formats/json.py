@@ -38,6 +38,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
             "ungated": list(policy.ungated),
         },
         "exit_code": int(outcome.exit),
+        "exceptions": list(outcome.exceptions),
         "verdicts": dict(outcome.verdicts),
         "findings": dict(outcome.findings),
         "decisions": [_decision(one) for one in outcome.decisions],
