@@ -38,18 +38,28 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int |
     """Rows of one-line cells as a table that fits `width`: without the columns that may go, then with the
     first that leads as headings, then as blocks, a row each. A cell that leads and is empty says the same as
     the one above it."""
+    return with_titles(columns, rows, width)[0]
+
+
+def with_titles(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None = None
+) -> tuple[str, frozenset[str]]:
+    """The same table, and the titles of the columns that it kept: what is said of another does not belong
+    below it."""
     for kept in _choices(columns):
         shown = [columns[place] for place in kept]
         cells = _wrapped(shown, [[row[place] for place in kept] for row in rows], width)
         if cells is None:
             continue
         text = _drawn(shown, cells)
+        titles = frozenset(column.title for column in shown)
         if width is None or widest(text) <= width:
-            return text
+            return text, titles
     sections = _sections(columns, rows)
     if sections and width is not None and widest(sections) <= width:
-        return sections
-    return "\n".join(block(columns, row, width or 0) for row in rows)
+        return sections, titles
+    blocks = "\n".join(block(columns, row, width or 0) for row in rows)
+    return blocks, frozenset(column.title for column in columns)
 
 
 def beside(

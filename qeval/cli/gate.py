@@ -259,8 +259,7 @@ def plan(ctx: click.Context, /, runs_dir: Path, as_json: bool, from_run: str | N
         told = {"memory": memory.document(variants), **memory.workers_document(seats)} if variants else {}
         print_json(plans.document(rows, noise) | told | ({"time": forecast.document(time)} if time else {}))
     else:
-        said = plans.words(rows, asked["power"], measured=measured is not None)
-        say("\n\n".join([plans.table(rows, noise, width()), *said]))
+        say(plans.table(rows, noise, width(), power=asked["power"], measured=measured is not None))
         say(f"\n{memory.table(variants, width())}" if variants else "", nl=bool(variants))
         say(f"\n{seats.note}" if seats and seats.note else "", nl=bool(seats and seats.note))
         say(f"\n{forecast.table(time, width())}" if time else "", nl=bool(time))

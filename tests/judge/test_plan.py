@@ -440,7 +440,21 @@ def test_a_small_limit_is_not_shown_as_none() -> None:
 
 def test_a_plan_says_what_its_numbers_are_for():
     rows = plan.plan(*leaderboard())
-    items, churn = plan.words(rows, 0.8, measured=True)
-    assert "loses nothing passes with a probability of 80%" in items
+    *_, items, churn = plan.table(rows, power=0.8, measured=True).split("\n\n")
+    assert items.startswith("For 0.5 points, for 1 point and for 2 points: the items, in all, with which a")
+    assert "loses nothing passes such a limit with a probability of 80%" in items
     assert "less the square of the difference" in churn
-    assert plan.words(rows, 0.8, measured=False) == [items]
+    assert plan.table(rows, power=0.8).endswith(items)
+
+
+@pytest.mark.parametrize("width", range(40, 130, 5))
+@pytest.mark.parametrize("limits", [None, Policy((Rule(tasks="arc", max_drop=1.0),))])
+def test_what_is_said_of_a_column_stands_below_a_table_that_has_it(width, limits):
+    suite = suite_of(ARC, WIKI)
+    rows = plan.plan(suite, sizing.sizes(suite, {"arc": 300, "wiki": 62}), limits)
+    text = plan.table(rows, (), width, measured=True)
+    drawn, *below = text.split("\n\n")
+    footnotes = "\n\n".join(below)
+    assert ("churn" in drawn) == ("Churn: " in footnotes)
+    for title in ("for 0.5 points", "for 1 point", "for 2 points", "items needed"):
+        assert (title in drawn) == (title in footnotes.replace("Items", "items").replace("For", "for"))

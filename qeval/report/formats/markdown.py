@@ -72,12 +72,13 @@ def render_markdown(
     """
     template = _environment().get_template("report.md.j2")
     pictures = [] if assets is None else _write_charts(context, assets, beside or assets.parent)
+    scores = _short_scores(context) if short else _scores(context)
     text = template.render(
         context=context,
         pictures=pictures,
         short=short,
-        decision=_decision(context, short=short),
-        scores=_short_scores(context) if short else _scores(context),
+        decision=_decision(context, scores, short=short),
+        scores=scores,
         fidelity=_fidelity_rows(context.fidelity, _SHORT_FIDELITY if short else range(len(HEADERS))),
         folds=[] if short else _folds(context),
         glossary=glossary(context),
@@ -201,8 +202,9 @@ def _bullets(texts: Iterable[str]) -> str:
     return "\n".join(f"- {escape(text)}" for text in texts)
 
 
-def _decision(context: Context, *, short: bool) -> Markdown:
-    """The decision table: what a release is decided by, the best variant first; `short` has five columns."""
+def _decision(context: Context, scores: Markdown, *, short: bool) -> Markdown:
+    """The decision table: what a release is decided by, the best variant first; `short` has five columns. What
+    the signs of proof mean stands below it where one is in it, or in the table of `scores`."""
     told = context.ranking
     if not told.entries or not context.columns:
         return Markdown("")
@@ -214,8 +216,9 @@ def _decision(context: Context, *, short: bool) -> Markdown:
     ]
     most = _SHORT_COLUMNS if short else len(headers)
     rows = [_decided(told, entry)[:most] for entry in (*told.entries, told.reference)]
-    known = proofs(context.evidence)
     cells = table(headers[:most], rows, words=2)
+    signed = any(mark in f"{cells}{scores}" for mark, _ in PROOFS.values())
+    known = proofs(context.evidence) if signed else ""
     return Markdown(f"{cells}\n\n{escape(known)}") if known else cells
 
 
