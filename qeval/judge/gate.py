@@ -47,7 +47,7 @@ class Outcome:
     found of each candidate without any rule. `model` (with its revision), `run` and `created` say what was
     judged; `titles` are the names of rows as people read them, by the ids that policies know. `invented` is
     whether the toy model answered; `exceptions` are what a PASS rests on beside the rules ("2 undecided"), and
-    `excepted` the same of each variant that passes, in words."""
+    `excepted` the same of each variant that passes or is let pass, in words."""
 
     run: str
     created: str
@@ -78,10 +78,14 @@ class Outcome:
     @property
     def headline(self) -> str:
         """The verdict, and what it is about: the first line of every output, whatever a name holds."""
-        candidates = ", ".join(self.verdicts)
+        return one_line(f"{self.verdict}: {self.model}, {self.about}")
+
+    @property
+    def about(self) -> str:
+        """What was judged: the run, its variants and the policy."""
         by = self.policy.source or "a policy"
-        about = f"{self.model}, run {self.run} of {self.created or 'no known date'}"
-        return one_line(f"{self.verdict}: {about}: {candidates} against {self.baseline}, by {by}")
+        run = f"run {self.run} of {self.created or 'no known date'}"
+        return f"{run}: {', '.join(self.verdicts)} against {self.baseline}, by {by}"
 
 
 def judge(evidence: Evidence, policy: Policy) -> tuple[Decision, ...]:
@@ -157,14 +161,20 @@ def conclude(evidence: Evidence, policy: Policy) -> Outcome:
         titles=evidence.titles,
         invented=bool(invented(evidence)),
         exceptions=exceptions_of(decisions, found) if code == Exit.PASS else (),
-        excepted={name: _excepted(name, decisions, found) for name in names if status.get(name) == "PASS"},
+        excepted={
+            name: _excepted(name, decisions, found)
+            for name in names
+            if code == Exit.PASS or status.get(name) == "PASS"
+        },
     )
 
 
 def _excepted(name: str, decisions: Sequence[Decision], found: Sequence[Doubt]) -> str:
-    """What a variant that passes owes to exceptions; "" where it owes nothing to any."""
+    """What a variant owes to exceptions, beside being let pass undecided; "" where it owes nothing to any."""
     mine = [one for one in decisions if one.variant == name]
-    return in_words(exceptions_of(mine, [one for one in found if one.variant == name]))
+    known = [one for one in mine if one.status != "INCONCLUSIVE"]
+    others = exceptions_of(known, [one for one in found if one.variant == name])
+    return in_words(others) or ("allowed" if len(known) < len(mine) else "")
 
 
 def _doubted(doubt: Doubt) -> Decision:

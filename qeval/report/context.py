@@ -133,6 +133,11 @@ class Context:
         )
 
     @property
+    def let_pass(self) -> tuple[str, ...]:
+        """What is said of the gate's exceptions, but for what the cautions say already."""
+        return tuple(one for one in self.forgiven if one not in self.cautions.every)
+
+    @property
     def common_confidence(self) -> str:
         """The confidence of most intervals in the summary table; the others say theirs."""
         found = [

@@ -26,6 +26,8 @@ _SHORT = {
     "MEASURABLE": "measurably different",
 }
 
+_LET_PASS = ("PASS", "INCONCLUSIVE")
+"""Verdicts that exceptions of a policy can let pass."""
 _FAR = ("WORSE", "BETTER")
 """What is always said with its margin: "worse" alone would be a smaller claim."""
 
@@ -40,7 +42,7 @@ def headline(entries: Sequence[Entry], excepted: Mapping[str, str] | None = None
     """
     groups: dict[tuple[str, str], list[Entry]] = {}
     for entry in sorted(entries, key=lambda one: BEST_FIRST.index(one.verdict.status)):
-        let_pass = (excepted or {}).get(entry.variant, "") if entry.verdict.status == "PASS" else ""
+        let_pass = (excepted or {}).get(entry.variant, "") if entry.verdict.status in _LET_PASS else ""
         groups.setdefault((entry.verdict.status, let_pass or _word(entry)), []).append(entry)
     told: list[str] = []
     margins: set[str] = set()
@@ -88,7 +90,7 @@ def _where(entries: Sequence[Entry]) -> str:
 
 
 def _is(status: str, word: str, several: bool, *, known: bool, where: str) -> str:
-    if status == "PASS" and word:
+    if status in _LET_PASS and word:
         return f"{_WORDS[status][several]} ({word})"
     if status in _WORDS:
         _, colon, rest = word.partition(": ")

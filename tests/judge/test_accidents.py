@@ -126,7 +126,10 @@ def test_joined_runs_are_as_old_as_the_oldest(qeval, runs_dir) -> None:
     now = dt.datetime.now(dt.UTC).isoformat()
     store(runs_dir, one, created=now)
     store(runs_dir, two)
-    assert "longer than --newer-than 1d allows" in qeval("gate", "one", "two", *WIDE, "--newer-than", "1d", code=5).stderr
+    assert (
+        "longer than --newer-than 1d allows"
+        in qeval("gate", "one", "two", *WIDE, "--newer-than", "1d", code=5).stderr
+    )
     assert "run one+two of 2020-01-01" in qeval("gate", "one", "two", *WIDE).stdout
     store(runs_dir, halves(created="")[1])
     assert "does not say when" in qeval("gate", "one", "two", *WIDE, "--newer-than", "1d", code=5).stderr

@@ -345,7 +345,7 @@ def test_a_pass_by_exceptions_says_so_in_every_headline(
     assert found["exceptions"] == told.removesuffix(", all allowed").removesuffix(", allowed").split(", ")
     passes = "undecided" not in told
     qeval("report", run, *words, "-o", tmp_path / "r.html", "-o", tmp_path / "r.md")
-    title = f"bnb4 passes ({told})" if passes else "bnb4 is undecided"
+    title = f"bnb4 passes ({told})" if passes else "bnb4 is undecided (allowed)"
     assert (tmp_path / "r.md").read_text().replace("\\", "").startswith(f"# {title}")
     assert f"<h1>{title}</h1>" in (tmp_path / "r.html").read_text()
 
@@ -370,7 +370,10 @@ def test_every_output_begins_with_verdict_model_run_and_date(qeval, runs_dir, tm
     assert "Judging the newest run, run-1, begun" in result.stderr
     assert f"::{head}" in result.stderr
     assert head in (tmp_path / "j.xml").read_text().splitlines()[1]
-    assert "PASS: toy" in (tmp_path / "summary.md").read_text().splitlines()[2]
+    title, _, about = (
+        (tmp_path / "summary.md").read_text().replace("\\", "").replace("<!-- -->", "").splitlines()[:3]
+    )
+    assert f"{title.removeprefix('## ')}, {about}" == head
     assert f'"headline": "{head}"' in qeval("gate", *WIDE, "--json").stdout
 
 

@@ -291,7 +291,10 @@ def test_the_json_of_an_infinite_bound_is_null():
     run = with_cell(run, "bnb4", "wiki", files={})
     found = document(conclude(run, read, Policy((Rule(max_ppl_ratio=1.1),))))
     assert found["decisions"][0]["status"] == "INCONCLUSIVE"
-    assert (found["decisions"][0]["comparison"]["low"], found["decisions"][0]["items_needed_more"]) == (None, None)
+    assert (found["decisions"][0]["comparison"]["low"], found["decisions"][0]["items_needed_more"]) == (
+        None,
+        None,
+    )
     json.dumps(found, allow_nan=False)
 
 

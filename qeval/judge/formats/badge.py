@@ -29,10 +29,9 @@ def badge(outcome: Outcome, label: str = _LABEL) -> str:
         message = ", ".join(
             f"{list(found.values()).count(s)} {s.lower()}" for s in dict.fromkeys(found.values())
         )
-    if outcome.exceptions:
-        message += f" ({in_words(outcome.exceptions)})"
-    if outcome.invented:
-        message += " (invented numbers)"
+    marks = (in_words(outcome.exceptions), "invented numbers" if outcome.invented else "")
+    said = "; ".join(filter(None, marks))
+    message += f" ({said})" if said else ""
     return _document(label, message, _COLOURS[worst])
 
 

@@ -209,7 +209,7 @@ def _decision(context: Context, scores: Markdown, *, short: bool) -> Markdown:
     if not told.entries or not context.columns:
         return Markdown("")
     headers = [
-        *("Variant", "Verdict", f"{told.title} Δ", "interval"),
+        *("Variant", "Verdict", f"{told.title} Δ", f"{context.common_confidence} interval".lstrip()),
         *(("Worst task, Δ",) if told.has_worst else ()),
         *((f"{told.ratio_of}, ratio",) if told.ratio_of else ()),
         *(f"{title}, {unit}" for title, unit, _ in told.fixed),
@@ -250,14 +250,19 @@ def _scores(context: Context) -> Markdown:
 
 _SHORT_COLUMNS = 5
 """Columns of a table that a comment on a pull request shows without being scrolled."""
+_NAMED = 6
+"""So many rows that are left out are named."""
 _SHORT_FIDELITY = (0, 1, 3, 4, 5)
 
 
 def _short_scores(context: Context) -> Markdown:
     """The same with at most five columns."""
     shown, left = foremost(context, _SHORT_COLUMNS - 1)
-    rest = f"\n\n*{left} more {'row is' if left == 1 else 'rows are'} in the full report.*"
-    return Markdown(f"{_scores(shown)}{rest if left else ''}")
+    if not left:
+        return _scores(shown)
+    named = f" ({', '.join(map(escape, left))})" if len(left) <= _NAMED else ""
+    told = "1 more row" if len(left) == 1 else f"{len(left)} more rows"
+    return Markdown(f"{_scores(shown)}\n\n*In the full report: {told}{named}.*")
 
 
 def _fidelity_rows(told: Told, places: Sequence[int]) -> Markdown:
