@@ -173,7 +173,6 @@ class Decision(records.Decision):
 
     rule: Rule = field(kw_only=True)
     comparison: Comparison | None = field(kw_only=True)
-    items_needed_total: int | None = field(kw_only=True)
 
 
 class Floor(msgspec.Struct):

@@ -380,8 +380,8 @@ class Decision:
     """A Rule applied to one row of one variant. `status` is a verdict, or "MISSING" where nothing can be
     judged. `comparison` carries the very interval that decided; `allowed` is the loss allowed in the
     comparison's unit, so that PASS is low > -allowed and FAIL high < -allowed; for a limit on flips the
-    comparison is of agreement, 1 for the baseline. `items_needed_more` items beside those there are would
-    probably decide it. `culprit`: it fails even after Holm's correction. `reason` is the sentence a person
+    comparison is of agreement, 1 for the baseline. `items_needed_more` items beside those compared would
+    probably decide it, `items_needed_total` in all. `culprit`: it fails even after Holm's correction. `reason` is the sentence a person
     reads."""
 
     rule: Rule
@@ -392,11 +392,5 @@ class Decision:
     comparison: Comparison | None = None
     allowed: float | None = None
     items_needed_more: int | None = None
+    items_needed_total: int | None = None
     culprit: bool = False
-
-    @property
-    def items_needed_total(self) -> int | None:
-        """How many items that makes with those that were compared; None where nobody knows."""
-        if self.comparison is None or self.items_needed_more is None:
-            return None
-        return self.comparison.n + self.items_needed_more

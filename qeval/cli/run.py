@@ -62,7 +62,13 @@ if TYPE_CHECKING:
     "--dtype", default="auto", show_default=True, help="Type to calculate in: float32, float16, bfloat16."
 )
 @placing.several
-@click.option("--seed", type=int, default=1234, show_default=True, help="Seed for drawing few-shot examples.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0, max=2**32 - 1),
+    default=1234,
+    show_default=True,
+    help="Seed for drawing few-shot examples.",
+)
 @click.option(
     "--engine",
     type=OneOf(["tree", "plain", "lm-eval"]),

@@ -54,7 +54,8 @@ def decide(
     limit = margin.delta(comparison) if margin else None
     limits = () if limit is None else (-limit, limit)
     reason = reasons.sentence(rule, comparison, allowed, status, ending, title=title, limits=limits)
-    return Decision(rule, pairs.variant, pairs.task, status, reason, comparison, allowed, needed)
+    total = None if needed is None else comparison.n + needed
+    return Decision(rule, pairs.variant, pairs.task, status, reason, comparison, allowed, needed, total)
 
 
 def verdict(comparison: Comparison, allowed: float) -> Verdict:
@@ -140,10 +141,10 @@ def _what_would_decide(comparison: Comparison, needed: int | None) -> str:
         return "; it is too close to the limit for any number of items at hand"
     more = numbers.roughly(needed)
     whole, there = comparison.n + int(more), comparison.n_available
-    only = "" if whole <= there else "only "
+    verb = ("is" if there == 1 else "are") + (" only" if whole > there else "")
     return (
         f"; at this Δ and churn about {more} more item{'' if needed == 1 else 's'} would decide it"
-        f" ({numbers.count(whole)} in all; there {'is' if there == 1 else 'are'} {only}{numbers.count(there)})"
+        f" ({numbers.count(whole)} in all; there {verb} {numbers.count(there)})"
     )
 
 

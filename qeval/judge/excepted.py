@@ -1,4 +1,4 @@
-"""What a PASS rests on beside the rules: the exceptions that a policy makes, as short as a headline needs them."""
+"""What a PASS rests on beside the rules: the exceptions of a policy, as short as a headline needs them."""
 
 from __future__ import annotations
 

@@ -46,8 +46,8 @@ class Outcome:
     tells too: on what the policy let pass, and on invented numbers; `findings` says in a sentence what was
     found of each candidate without any rule. `model` (with its revision), `run` and `created` say what was
     judged; `titles` are the names of rows as people read them, by the ids that policies know. `invented` is
-    whether the toy model answered; `exceptions` are what a PASS rests on beside the rules ("2 undecided"), and
-    `excepted` the same of each variant that passes or is let pass, in words."""
+    whether the toy model answered; `exceptions` are what a PASS rests on beside the rules ("2 undecided"),
+    and `excepted` the same of each variant that passes or is let pass, in words."""
 
     run: str
     created: str

@@ -284,15 +284,15 @@ def table(
 def _footnotes(
     rows: Sequence[Planned], titles: Collection[str], power: float, *, measured: bool
 ) -> Iterator[str]:
-    """What the numbers in the columns of these titles are for, and where churn is from, where a run tells it."""
+    """What the numbers in the columns of these titles are for, and where churn is from if a run tells it."""
     counted = [title for title in (_NEEDED, *_OF_MARGINS) if title in titles]
     if counted and any(row.needed for row in rows):
         heads = _listed(counted)
         limit = "" if counted == [_NEEDED] else " such a limit"
         yield (
-            f"{heads[:1].upper()}{heads[1:]}: the items, in all, with which a variant that loses nothing passes{limit} with a"
-            f" probability of {100 * power:.0f}%. (The numbers beside an undecided rule of qeval gate are others:"
-            " what decides it if the difference stays as it was measured.)"
+            f"{heads[:1].upper()}{heads[1:]}: the items, in all, with which a variant that loses nothing"
+            f" passes{limit} with a probability of {100 * power:.0f}%. (The numbers beside an undecided rule"
+            " of qeval gate are others: what decides it if the difference stays as it was measured.)"
         )
     if "churn" in titles and measured and any(row.kind == "accuracy" and row.churn for row in rows):
         yield (

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -186,6 +187,20 @@ def offline_by() -> str | None:
     from huggingface_hub import constants
 
     return next(filter(os.environ.get, OFFLINE), OFFLINE[0]) if constants.is_offline_mode() else None
+
+
+def check_name(model: str) -> None:
+    """Raise QevalError for what is neither a directory or file here nor can be an id of the Hub, which is not
+    asked."""
+    if at_home(model).exists() or find_spec("huggingface_hub") is None:
+        return
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(model)
+    except HFValidationError as error:
+        raise _no_such_model(model) from error
 
 
 def _no_such_model(model: str) -> QevalError:

@@ -180,7 +180,8 @@ def build(
 
     `read_items` gives a stored cell's items; it is not asked for cells that hold only a score. `decisions`
     and `policy` are a gate's, if one was asked for, `forgiven` its sentences on what it let pass, `excepted`
-    what each variant that passes owes to that, and `asked` the words that asked for all of it. Nothing is recomputed that the evidence already says.
+    what each variant that passes owes to that, and `asked` the words that asked for all of it. Nothing is
+    recomputed that the evidence already says.
     """
     run, material, noise = evidence.run, Material(evidence, decisions), noise_of(evidence)
     ranked = ranking(evidence, decisions)

@@ -37,8 +37,8 @@ def headline(entries: Sequence[Entry], excepted: Mapping[str, str] | None = None
     gptq is worse than 1 point".
 
     Variants of which the same is said stand together; a margin is named where it first matters, and on which
-    row it is so. `excepted` says what a variant that passes owes to exceptions. "" where there is none to tell
-    of.
+    row it is so. `excepted` says what a variant that passes owes to exceptions. "" where there is none to
+    tell of.
     """
     groups: dict[tuple[str, str], list[Entry]] = {}
     for entry in sorted(entries, key=lambda one: BEST_FIRST.index(one.verdict.status)):

@@ -350,7 +350,7 @@ def test_a_pass_by_exceptions_says_so_in_every_headline(
     assert f"<h1>{title}</h1>" in (tmp_path / "r.html").read_text()
 
 
-def test_what_fails_or_needs_no_exception_has_no_mark(qeval, runs_dir, tmp_path) -> None:
+def test_what_fails_or_needs_no_exception_has_no_mark(qeval, runs_dir) -> None:
     run = store(runs_dir)
     every = ("--allow-inconclusive", "--allow-limited", "--allow-identical", "--allow-unquantised")
     assert qeval("gate", run, *WIDE, *every).stdout.startswith("PASS: ")

@@ -163,9 +163,7 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
 
 def _decision(decision: Decision) -> dict[str, Any]:
     made = dataclasses.asdict(decision)
-    total = {"items_needed_total": decision.items_needed_total}
-    compared = _comparison(decision.comparison) if decision.comparison else None
-    return {**made, **total, "comparison": compared}
+    return {**made, "comparison": _comparison(decision.comparison) if decision.comparison else None}
 
 
 def _render(context: Context, _: Options) -> str:

@@ -203,8 +203,8 @@ def _bullets(texts: Iterable[str]) -> str:
 
 
 def _decision(context: Context, scores: Markdown, *, short: bool) -> Markdown:
-    """The decision table: what a release is decided by, the best variant first; `short` has five columns. What
-    the signs of proof mean stands below it where one is in it, or in the table of `scores`."""
+    """The decision table: what a release is decided by, the best variant first; `short` has five columns.
+    What the signs of proof mean stands below it where one is in it, or in the table of `scores`."""
     told = context.ranking
     if not told.entries or not context.columns:
         return Markdown("")

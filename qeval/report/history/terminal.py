@@ -136,8 +136,8 @@ def _table(series: Series, signs: Signs, width: int) -> str:
 def _lines(
     columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int
 ) -> tuple[list[str], Sequence[str], Collection[str]]:
-    """The head of a table, a text for each of its rows (a line, or where no table fits a block), and the titles
-    of the columns that are shown."""
+    """The head of a table, a text for each of its rows (a line, or where no table fits a block), and the
+    titles of the columns that are shown."""
     text, titles = layout.with_titles(columns, rows, width)
     head, *lines = [line.rstrip() for line in text.split("\n")]
     if len(lines) == len(rows) + 1 and not lines[0].strip("- "):
