@@ -92,16 +92,18 @@ def facts(lines: Sequence[tuple[str, str]], width: int | None = None) -> str:
 
 def wrapped(text: str, width: int | None, hang: int = 0) -> str:
     """A line broken between words to fit `width`, where it goes on below itself `hang` blanks to the right; a
-    word that is longer than a line stays whole."""
+    word that does not fit there begins further left, and one that is longer than a line stays whole."""
     if width is None or columns_of(text) <= width:
         return text
     start = text[: len(text) - len(text.lstrip())]
-    hang = hang if hang + _LEAST <= width else len(start) + GAP
+    least = len(start) + GAP
+    hang = hang if hang + _LEAST <= width else least
     lines, line = [], ""
     for piece in re.findall(r"\s*\S+", text):
         if line.strip() and columns_of(line + piece) > width:
             lines.append(line)
-            line = " " * hang + piece.lstrip()
+            room = width - columns_of(piece.lstrip())
+            line = " " * min(hang, max(room, least)) + piece.lstrip()
         else:
             line += piece
     return "\n".join([*lines, line])

@@ -381,8 +381,8 @@ class Decision:
     judged. `comparison` carries the very interval that decided; `allowed` is the loss allowed in the
     comparison's unit, so that PASS is low > -allowed and FAIL high < -allowed; for a limit on flips the
     comparison is of agreement, 1 for the baseline. `items_needed_more` items beside those compared would
-    probably decide it, `items_needed_total` in all. `culprit`: it fails even after Holm's correction. `reason` is the sentence a person
-    reads."""
+    probably decide it, `items_needed_total` in all. `culprit`: it fails even after Holm's correction.
+    `reason` is the sentence a person reads."""
 
     rule: Rule
     variant: str

@@ -272,8 +272,7 @@ def _cached_commit(model: str, revision: str | None) -> str:
         return Path(found[0]).parent.name
     at = f" at revision {revision}" if revision else ""
     variable = offline_by()
-    beside = _beside(model)
-    where = f"neither a directory here (did you mean {beside}?) nor" if beside else "not"
+    where = "neither a directory here nor" if _beside(model) else "not"
     raise QevalError(
         f"{model}{at} is {where} in the local cache, and"
         f" {f'{variable} is set' if variable else 'the Hub cannot be reached'}.",
