@@ -80,23 +80,21 @@ def refuse_older(run: Run, newer_than: str, now: dt.datetime | None = None, *, n
             f"The run {run.id} does not say when it was begun.", "Judge it without --newer-than."
         ) from error
     if created < limit:
+        hint = f"{_ANEW}, or {'judge it without --newer-than' if named else 'name the run that is meant'}."
+        if not _AGE.fullmatch(newer_than.strip()):  # a date is told beside a date, an age beside an age
+            raise IncomparableError(
+                f"The run {run.id} was begun on {created.isoformat(' ')}, before --newer-than {newer_than}.",
+                hint,
+            )
+        age = in_words(now - created, now - limit)
         raise IncomparableError(
-            f"The run {run.id} was begun {_too_long_ago(created, limit, newer_than, now)}.",
-            f"{_ANEW}, or {'judge it without --newer-than' if named else 'name the run that is meant'}.",
+            f"The run {run.id} was begun {age} ago, longer than --newer-than {newer_than} allows.", hint
         )
     if created > now + _SKEW:
         raise IncomparableError(
             f"The run {run.id} was {begun(run.created, now)}: how old it is is not known.",
             f"Set the clock right. {_ANEW}, or judge it without --newer-than.",
         )
-
-
-def _too_long_ago(created: dt.datetime, limit: dt.datetime, newer_than: str, now: dt.datetime) -> str:
-    """When a run was begun, and the limit that lies after that, in words that differ: ages are told beside
-    an age, dates beside a date."""
-    if _AGE.fullmatch(newer_than.strip()):
-        return f"{in_words(now - created, now - limit)} ago, longer than --newer-than {newer_than} allows"
-    return f"on {created.isoformat(' ')}, before --newer-than {newer_than}"
 
 
 def length(text: str, option: str) -> dt.timedelta:

@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
 @click.command(cls=configured.Configured)
 @click.option(
-    "--model", "-m", required=True, metavar="MODEL", help="Hub id (with @revision), directory, demo or toy."
+    "--model",
+    "-m",
+    required=True,
+    metavar="MODEL",
+    help="Hub id (with @revision), directory, demo, or toy: docs/toy.md.",
 )
 @click.option(
     "--schemes",

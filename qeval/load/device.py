@@ -36,11 +36,9 @@ def check_device(asked: str) -> None:
             "Use --device cpu.",
         )
     if not _DEVICE.fullmatch(asked):
-        raise UsageError(*_no_device(asked))
-
-
-def _no_device(asked: str) -> tuple[str, str]:
-    return f"There is no device {asked!r} here.", "Use auto or cpu; qeval doctor shows what there is."
+        raise UsageError(
+            f"There is no device {asked!r} here.", "Use auto or cpu; qeval doctor shows what there is."
+        )
 
 
 def check_dtype(asked: str) -> None:
@@ -62,7 +60,9 @@ def resolve_device(asked: str) -> str:
     try:
         torch.empty(1, device=asked)
     except (RuntimeError, AssertionError) as error:
-        raise LostDeviceError(*_no_device(asked)) from error
+        raise LostDeviceError(
+            f"There is no device {asked!r} here.", "Use auto or cpu; qeval doctor shows what there is."
+        ) from error
     return "cuda:0" if asked == "cuda" else asked
 
 

@@ -2,8 +2,8 @@
 
 It answers invented items. What a scheme costs it is invented too, but fixed: the items are the same for
 every scheme, a few answers change, and a few more are lost than gained. `toy[items=50]` sets the number
-of items of a task, `toy[delay=0.1]` waits that many seconds after each
-task, `toy[fail=bnb4]` makes that scheme fail. Left alone it has a tenth of the items of each MMLU subject.
+of items of a task, `toy[delay=0.1]` waits that many seconds after each task, `toy[fail=bnb4]` makes that
+scheme fail. Left alone it has a tenth of the items of each MMLU subject. docs/toy.md tells users of it.
 """
 
 from __future__ import annotations

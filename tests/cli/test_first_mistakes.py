@@ -100,9 +100,7 @@ def test_a_model_that_is_nearly_a_directory_here_is_told_so(tmp_path: Path, monk
     (tmp_path / "mine" / "config.json").write_text("{}")
     (tmp_path / "mines").mkdir()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        QevalError, match="mien is neither a directory here nor in the local cache"
-    ) as caught:
+    with pytest.raises(QevalError, match="mien is neither a directory here nor in the local cache") as caught:
         resolve_commit("mien", None)
     assert caught.value.hint == "Did you mean ./mine?"
     assert str(caught.value).lower().count("did you mean") == 1

@@ -373,7 +373,7 @@ def test_every_output_begins_with_verdict_model_run_and_date(qeval, runs_dir, tm
     title, _, about = (
         (tmp_path / "summary.md").read_text().replace("\\", "").replace("<!-- -->", "").splitlines()[:3]
     )
-    assert f"{title.removeprefix('## ')}, {about}" == head
+    assert f"{title.removeprefix('## ')}, {about.replace('Run', 'run', 1)}" == head
     assert f'"headline": "{head}"' in qeval("gate", *WIDE, "--json").stdout
 
 

@@ -42,7 +42,8 @@ def github_summary(outcome: Outcome, most_bytes: int = SUMMARY_BYTES) -> str:
 
 def _summary_head(outcome: Outcome) -> Iterator[str]:
     yield f"## {outcome.verdict}: {escape(outcome.model)}\n"
-    yield f"{escape(one_line(outcome.about))}\n"
+    about = one_line(outcome.about)
+    yield f"{escape(about[:1].upper() + about[1:])}\n"
     for name, status in outcome.verdicts.items():
         yield f"- **{status}** {escape(name)}" + escape(_first_reason(outcome, name))
     yield ""
