@@ -139,13 +139,18 @@ def _unruled(row: Row, guess: Guess) -> Planned:
         row.kind,
         size.n,
         confidence,
-        churn=guess.square(row),
+        churn=_churn(row, guess),
         smallest=smallest,
         identical=identical_loss(row, guess, confidence),
         needed=needed,
         reason=reason,
         texts=size.texts,
     )
+
+
+def _churn(row: Row, guess: Guess) -> float | None:
+    """The churn of a row's own items; None of a mean of rows of which each was measured by itself."""
+    return None if row.parts and guess.measured and row.id not in guess.measured else guess.square(row)
 
 
 _UNKNOWN = "It is not known how much its items change; --from RUN takes that from a run."
@@ -166,7 +171,7 @@ def _ruled(rule: Rule, row: Row, guess: Guess) -> Planned:
         replace(
             base,
             allowed=allowed,
-            churn=guess.square(row),
+            churn=_churn(row, guess),
             smallest=smallest_loss(row, guess, rule.confidence),
             identical=identical_loss(row, guess, rule.confidence),
         ),
@@ -288,11 +293,17 @@ def _footnotes(
     counted = [title for title in (_NEEDED, *_OF_MARGINS) if title in titles]
     if counted and any(row.needed for row in rows):
         heads = _listed(counted)
-        limit = "" if counted == [_NEEDED] else " such a limit"
+        limit = "" if counted == [_NEEDED] else " that limit"
         yield (
-            f"{heads[:1].upper()}{heads[1:]}: the items, in all, with which a variant that loses nothing"
-            f" passes{limit} with a probability of {100 * power:.0f}%. (The numbers beside an undecided rule"
-            " of qeval gate are others: what decides it if the difference stays as it was measured.)"
+            f"{heads[:1].upper()}{heads[1:]}: how many items, in all, a variant that loses nothing needs to"
+            f" pass{limit} with a probability of {100 * power:.0f}%. (Beside an undecided rule qeval gate"
+            " names other numbers: those that decide it if the difference stays as it was measured.)"
+        )
+    guessed = next((row.churn for row in rows if row.kind == "accuracy" and row.churn), None)
+    if guessed is not None and not measured:
+        yield (
+            f"All of this supposes that {100 * guessed:.3g}% of the answers change; --churn says otherwise,"
+            " and --from RUN takes it from a run."
         )
     if "churn" in titles and measured and any(row.kind == "accuracy" and row.churn for row in rows):
         yield (

@@ -441,10 +441,22 @@ def test_a_small_limit_is_not_shown_as_none() -> None:
 def test_a_plan_says_what_its_numbers_are_for():
     rows = plan.plan(*leaderboard())
     *_, items, churn = plan.table(rows, power=0.8, measured=True).split("\n\n")
-    assert items.startswith("For 0.5 points, for 1 point and for 2 points: the items, in all, with which a")
-    assert "loses nothing passes such a limit with a probability of 80%" in items
+    assert items.startswith("For 0.5 points, for 1 point and for 2 points: how many items, in all, a variant")
+    assert "loses nothing needs to pass that limit with a probability of 80%" in items
     assert "less the square of the difference" in churn
-    assert plan.table(rows, power=0.8).endswith(items)
+    *_, same, supposed = plan.table(rows, power=0.8).split("\n\n")
+    assert same == items
+    assert supposed.startswith("All of this supposes that 10% of the answers change; --churn says otherwise")
+
+
+def test_a_mean_of_measured_rows_is_not_said_to_have_the_guessed_churn():
+    run, read, _ = make_run(2, (ARC, TRUTH), 400, churn=0.03, seed=2)
+    evidence = gather(run, read)
+    known = sizing.measure(evidence)
+    rows = {row.task: row for row in plan.plan(run.suite, sizing.sizes(run.suite, {}, run), measured=known)}
+    assert rows["average"].churn is None
+    assert rows["arc"].churn == pytest.approx(known["arc"].square)
+    assert "10.0%" not in plan.table(list(rows.values()), measured=True)
 
 
 @pytest.mark.parametrize("width", range(40, 130, 5))
