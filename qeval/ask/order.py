@@ -214,15 +214,17 @@ def check(order: Order) -> dict[str, QevalError]:
 def _refusal(variant: Variant) -> QevalError | None:
     """Why a variant cannot be run here, found without loading anything. Raises UsageError for a toy that
     does not exist."""
-    if is_toy(variant.model):
-        parse_toy(variant.model)
-        return None
-    from qeval.load.checks import check_available
+    from qeval.load.checks import check_available, check_options
     from qeval.load.systems import check_scores
 
+    if is_toy(variant.model):
+        parse_toy(variant.model)
     try:
-        check_scores()
-        check_available(variant.scheme)
+        if is_toy(variant.model):  # it needs no package, but what no model can be it is not either
+            check_options(variant.scheme)
+        else:
+            check_scores()
+            check_available(variant.scheme)
     except QevalError as error:
         return error
     return None

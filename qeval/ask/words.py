@@ -13,6 +13,7 @@ from qeval.base.errors import UsageError
 from qeval.base.private import homeless
 from qeval.base.reading import whole
 from qeval.base.settings import WRITING
+from qeval.load.device import check_device, check_dtype
 from qeval.load.toy import is_toy
 
 
@@ -95,6 +96,8 @@ def read(**asked: Any) -> Words:
 def _check_scoring(words: Words) -> None:
     """Raise UsageError for words on what is asked, and how, that make no sense."""
     settings, toy = words.settings, is_toy(words.model)
+    check_dtype(settings.get("dtype", "auto"))
+    check_device(settings.get("device", "auto"))
     if words.suite and words.tasks:
         raise UsageError("--suite and --tasks exclude each other.", "Leave one of them out.")
     batch = settings.get("batch_size", "auto")

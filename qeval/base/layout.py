@@ -38,18 +38,28 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int |
     """Rows of one-line cells as a table that fits `width`: without the columns that may go, then with the
     first that leads as headings, then as blocks, a row each. A cell that leads and is empty says the same as
     the one above it."""
+    return with_titles(columns, rows, width)[0]
+
+
+def with_titles(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None = None
+) -> tuple[str, frozenset[str]]:
+    """The same table, and the titles of the columns that it kept: what is said of another does not belong
+    below it."""
     for kept in _choices(columns):
         shown = [columns[place] for place in kept]
         cells = _wrapped(shown, [[row[place] for place in kept] for row in rows], width)
         if cells is None:
             continue
         text = _drawn(shown, cells)
+        titles = frozenset(column.title for column in shown)
         if width is None or widest(text) <= width:
-            return text
+            return text, titles
     sections = _sections(columns, rows)
     if sections and width is not None and widest(sections) <= width:
-        return sections
-    return "\n".join(block(columns, row, width or 0) for row in rows)
+        return sections, titles
+    blocks = "\n".join(block(columns, row, width or 0) for row in rows)
+    return blocks, frozenset(column.title for column in columns)
 
 
 def beside(
@@ -82,16 +92,18 @@ def facts(lines: Sequence[tuple[str, str]], width: int | None = None) -> str:
 
 def wrapped(text: str, width: int | None, hang: int = 0) -> str:
     """A line broken between words to fit `width`, where it goes on below itself `hang` blanks to the right; a
-    word that is longer than a line stays whole."""
+    word that does not fit there begins further left, and one that is longer than a line stays whole."""
     if width is None or columns_of(text) <= width:
         return text
     start = text[: len(text) - len(text.lstrip())]
-    hang = hang if hang + _LEAST <= width else len(start) + GAP
+    least = len(start) + GAP
+    hang = hang if hang + _LEAST <= width else least
     lines, line = [], ""
     for piece in re.findall(r"\s*\S+", text):
         if line.strip() and columns_of(line + piece) > width:
             lines.append(line)
-            line = " " * hang + piece.lstrip()
+            room = width - columns_of(piece.lstrip())
+            line = " " * min(hang, max(room, least)) + piece.lstrip()
         else:
             line += piece
     return "\n".join([*lines, line])

@@ -380,8 +380,9 @@ class Decision:
     """A Rule applied to one row of one variant. `status` is a verdict, or "MISSING" where nothing can be
     judged. `comparison` carries the very interval that decided; `allowed` is the loss allowed in the
     comparison's unit, so that PASS is low > -allowed and FAIL high < -allowed; for a limit on flips the
-    comparison is of agreement, 1 for the baseline. `items_needed` more items would probably decide it.
-    `culprit`: it fails even after Holm's correction. `reason` is the sentence a person reads."""
+    comparison is of agreement, 1 for the baseline. `items_needed_more` items beside those compared would
+    probably decide it, `items_needed_total` in all. `culprit`: it fails even after Holm's correction.
+    `reason` is the sentence a person reads."""
 
     rule: Rule
     variant: str
@@ -390,5 +391,6 @@ class Decision:
     reason: str
     comparison: Comparison | None = None
     allowed: float | None = None
-    items_needed: int | None = None
+    items_needed_more: int | None = None
+    items_needed_total: int | None = None
     culprit: bool = False

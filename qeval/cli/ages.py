@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Iterator
 
 from qeval.base.errors import IncomparableError, UsageError
 from qeval.base.records import Run
 
+_AGE = re.compile(r"([0-9]+)\s*([smhdw])")
+_LENGTHS = {"day": 86_400, "hour": 3600, "minute": 60, "second": 1}
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _SKEW = dt.timedelta(minutes=5)
 """How far two clocks may be apart: a run of another machine may seem to begin so much later than now."""
@@ -39,14 +42,26 @@ def begun(created: str, now: dt.datetime | None = None) -> str:
     )
 
 
-def in_words(age: dt.timedelta) -> str:
-    """An age in the unit that reads best: "3 hours", "1 day"."""
-    seconds = max(int(age.total_seconds()), 0)
-    for unit, length in (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1)):
-        number = seconds // length
-        if number or unit == "second":
-            return f"{number} {unit}{'' if number == 1 else 's'}"
-    return "0 seconds"
+def in_words(age: dt.timedelta, beyond: dt.timedelta | None = None) -> str:
+    """An age in the unit that reads best: "3 hours", "1 day"; one that is `beyond` a limit in as few units as
+    show that it is, such as "1 hour 35 minutes" beyond 90 minutes."""
+    if beyond is None:
+        return next(_ever_closer(age))[1]
+    found = next((said for told, said in _ever_closer(age) if told > beyond), None)
+    return found or f"a moment more than {list(_ever_closer(beyond))[-1][1]}"
+
+
+def _ever_closer(age: dt.timedelta) -> Iterator[tuple[dt.timedelta, str]]:
+    """An age rounded down to its first unit, its first two and so on, and in words: "1 hour", "1 hour 35
+    minutes"."""
+    rest, said = max(int(age.total_seconds()), 0), ""
+    told = dt.timedelta()
+    for unit, length in _LENGTHS.items():
+        number, rest = divmod(rest, length)
+        if number or (unit == "second" and not said):
+            told += dt.timedelta(seconds=number * length)
+            said = f"{said} {number} {unit}{'' if number == 1 else 's'}".lstrip()
+            yield told, said
 
 
 def refuse_older(run: Run, newer_than: str, now: dt.datetime | None = None, *, named: bool = False) -> None:
@@ -65,9 +80,15 @@ def refuse_older(run: Run, newer_than: str, now: dt.datetime | None = None, *, n
             f"The run {run.id} does not say when it was begun.", "Judge it without --newer-than."
         ) from error
     if created < limit:
+        hint = f"{_ANEW}, or {'judge it without --newer-than' if named else 'name the run that is meant'}."
+        if not _AGE.fullmatch(newer_than.strip()):  # a date is told beside a date, an age beside an age
+            raise IncomparableError(
+                f"The run {run.id} was begun on {created.isoformat(' ')}, before --newer-than {newer_than}.",
+                hint,
+            )
+        age = in_words(now - created, now - limit)
         raise IncomparableError(
-            f"The run {run.id} was begun {in_words(now - created)} ago, before --newer-than {newer_than}.",
-            f"{_ANEW}, or {'judge it without --newer-than' if named else 'name the run that is meant'}.",
+            f"The run {run.id} was begun {age} ago, longer than --newer-than {newer_than} allows.", hint
         )
     if created > now + _SKEW:
         raise IncomparableError(
@@ -85,7 +106,7 @@ def length(text: str, option: str) -> dt.timedelta:
 
 
 def _limit(text: str, now: dt.datetime) -> dt.datetime:
-    match = re.fullmatch(r"([0-9]+)\s*([smhdw])", text.strip())
+    match = _AGE.fullmatch(text.strip())
     try:
         if match:
             return now - dt.timedelta(**{_UNITS[match[2]]: _number(match[1])})

@@ -46,20 +46,20 @@ def cache(prune: bool, kinds: tuple[str, ...], older_than: str | None, yes: bool
     from qeval.base.places import cache_dir
     from qeval.store import cache as store
 
-    limit = None if older_than is None else ages.length(older_than, "--older-than").total_seconds()
+    limit = None if older_than is None else ages.length(older_than, "--older-than")
     place, now = cache_dir(), time.time()
     found = [
         entry
         for entry in store.entries(place)
-        if _is_meant(entry, kinds, prune) and (limit is None or now - entry.used > limit)
+        if _is_meant(entry, kinds, prune) and (limit is None or now - entry.used > limit.total_seconds())
     ]
     wanted = [entry for entry in found if entry.removable] if prune else []
-    sure = bool(wanted) and (yes or (not as_json and _asked(found, wanted)))
+    sure = bool(wanted) and (yes or (not as_json and _asked(found, wanted, limit)))
     gone = [entry for entry in wanted if store.remove(entry)] if sure else []
     if as_json:
         print_json(_document(str(place), found, gone))
     elif not prune:
-        say(_table(found, width()) if found else f"There is nothing in {place}.")
+        say(_table(found, limit, width()) if found else f"There is nothing in {place}.")
     else:
         _tell(wanted, gone, sure)
 
@@ -69,9 +69,9 @@ def _is_meant(entry: Entry, kinds: Sequence[str], prune: bool) -> bool:
     return entry.kind in kinds if kinds else not (prune and entry.kind == "compiled")
 
 
-def _asked(found: Sequence[Entry], wanted: Sequence[Entry]) -> bool:
+def _asked(found: Sequence[Entry], wanted: Sequence[Entry], limit: dt.timedelta | None) -> bool:
     """Whether the person wants it gone, who is shown what it is; no where nobody can be asked."""
-    say(_table(found, width()))
+    say(_table(found, limit, width()))
     if not sys.stdin.isatty():
         return False
     return click.confirm(f"Remove {_count(wanted)}?", err=True)
@@ -96,17 +96,18 @@ def _count(entries: Sequence[Entry]) -> str:
     return f"{files}, {numbers.in_bytes(sum(entry.bytes for entry in entries))}"
 
 
-def _table(entries: Sequence[Entry], width: int | None = None) -> str:
-    """The entries for a person in so many columns, tokenised tasks in one row, and the sum."""
+def _table(entries: Sequence[Entry], limit: dt.timedelta | None, width: int | None = None) -> str:
+    """The entries for a person in so many columns, tokenised tasks in one row, and the sum; all of them were
+    last used longer ago than `limit`."""
     from qeval.base import layout, numbers
     from qeval.base.layout import Column
 
-    rows = [_row(entry) for entry in entries if entry.kind != "requests" or entry.state]
+    rows = [_row(entry, limit) for entry in entries if entry.kind != "requests" or entry.state]
     tasks = [entry for entry in entries if entry.kind == "requests" and not entry.state]
     if tasks:
         one = "1 tokenised task" if len(tasks) == 1 else f"{len(tasks)} tokenised tasks"
         size = numbers.in_bytes(sum(entry.bytes for entry in tasks))
-        rows.append(("requests", size, _age(max(entry.used for entry in tasks)), "", one))
+        rows.append(("requests", size, _age(max(entry.used for entry in tasks), limit), "", one))
     columns = (
         Column("kind", leads=True),
         Column("size", "right"),
@@ -117,15 +118,15 @@ def _table(entries: Sequence[Entry], width: int | None = None) -> str:
     return f"{layout.table(columns, rows, width)}\n\n{_count(entries)}"
 
 
-def _row(entry: Entry) -> tuple[str, str, str, str, str]:
+def _row(entry: Entry, limit: dt.timedelta | None) -> tuple[str, str, str, str, str]:
     from qeval.base import numbers
 
     name = str(entry.path) if entry.kind == "compiled" else entry.path.name
-    return entry.kind, numbers.in_bytes(entry.bytes), _age(entry.used), entry.state, name
+    return entry.kind, numbers.in_bytes(entry.bytes), _age(entry.used, limit), entry.state, name
 
 
-def _age(used: float) -> str:
-    return f"{ages.in_words(dt.timedelta(seconds=max(time.time() - used, 0)))} ago"
+def _age(used: float, limit: dt.timedelta | None) -> str:
+    return f"{ages.in_words(dt.timedelta(seconds=max(time.time() - used, 0)), limit)} ago"
 
 
 def _document(place: str, found: Sequence[Entry], gone: Sequence[Entry]) -> dict[str, Any]:

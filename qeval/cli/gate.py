@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from qeval.base.errors import Exit, QevalError, UsageError, did_you_mean
-from qeval.base.reading import whole
+from qeval.base.errors import Exit, QevalError
 from qeval.base.text import one_line
 from qeval.cli import completing, options
 from qeval.cli.speech import print_json, say, say_json, width
 
 if TYPE_CHECKING:
-    from qeval.base.records import Policy, Suite
-    from qeval.cli.forecast import Prediction
-    from qeval.cli.memory import Need
+    from qeval.base.records import Policy
     from qeval.compare.evidence import Evidence
     from qeval.compare.margin import Margin
     from qeval.judge.gate import Outcome
-    from qeval.judge.plan import Planned
 
 
 def _file_formats() -> dict[str, str]:
@@ -127,11 +120,11 @@ def _judged(
         names, runs_dir, baseline, allow_different_models=policy.allow_different_models, margin=margin
     )
     told = redacted(evidence.run) if redact else evidence.run
-    if not runs:
-        say(f"Judging the newest run, {told.id}, {begun(told.created)}.", err=True)
     if newer_than is not None:
         for one in (told, *(redacted(run) if redact else run for run in evidence.joined)):
             refuse_older(one, newer_than, named=bool(runs))
+    if not runs:
+        say(f"Judging the newest run, {told.id}, {begun(told.created)}.", err=True)
     return evidence
 
 
@@ -223,148 +216,14 @@ def plan(ctx: click.Context, /, runs_dir: Path, as_json: bool, from_run: str | N
     Exit code 0: every required rule can be decided, or only a run can tell. 4: the items
     cannot decide one of them.
     """
-    from qeval.cli import forecast, memory, own_tasks
-    from qeval.cli.planning import refuse_another_suite, refuse_idle, refuse_workers
-    from qeval.judge import floor
-    from qeval.judge import plan as plans
-    from qeval.judge.sizing import UnknownSizesError
+    from qeval.cli import planning
 
-    refuse_idle(ctx)
-    words = ("model", "schemes", "revision", "placement", "gpu_memory", "gpus")
-    wanted = {name: asked.pop(name) for name in words}
-    timed = {name: asked.pop(name) for name in ("gpu", "price", "datasets_dir", "tasks_dir")}
-    forecast.check(timed["gpu"], timed["price"], wanted["model"])
-    pool = {name: asked.pop(name) for name in ("devices", "workers")}
-    away = timed["gpu"] if forecast.elsewhere(timed["gpu"]) else None
-    refuse_workers(wanted["model"], **pool, gpu=away, gpus=wanted["gpus"])
-    wanted["gpu_memory"] = forecast.memory_of(timed["gpu"], wanted["gpu_memory"])
-    variants = memory.needs(**wanted, elsewhere=away is not None, on_cpu=pool["workers"] is not None)
-    seats = None if away else memory.workers_begun([need.variant for need in variants], wanted, **pool)
+    planning.refuse_idle(ctx)
     measured = options.open_runs([from_run], runs_dir)[0] if from_run else None
-    refuse_another_suite(ctx, measured)
-    time = _time(variants, asked, wanted, timed, measured)
-    try:
-        here = {} if measured else _items_here(asked, timed["tasks_dir"])
-        rows = _rows(measured=measured, found=here | (dict(time.items) if time else {}), **asked)
-    except UnknownSizesError as error:
-        typed = shlex.join(("qeval", *sys.argv[1:]))
-        near = own_tasks.nearest(error.tasks)
-        meant = f"Did you mean {near!r}? If not, take" if near else "Take"
-        raise UsageError(
-            error.message,
-            f"{meant} them from a run with --from RUN, or put the numbers in: {typed} {error.words}",
-        ) from error
-    noise = floor.of_plan(rows, measured) if measured else ()
+    planning.refuse_another_suite(ctx, measured)
+    found = planning.planned(asked, measured)
     if as_json:
-        told = {"memory": memory.document(variants), **memory.workers_document(seats)} if variants else {}
-        print_json(plans.document(rows, noise) | told | ({"time": forecast.document(time)} if time else {}))
+        print_json(planning.document(found))
     else:
-        said = plans.words(rows, asked["power"], measured=measured is not None)
-        say("\n\n".join([plans.table(rows, noise, width()), *said]))
-        say(f"\n{memory.table(variants, width())}" if variants else "", nl=bool(variants))
-        say(f"\n{seats.note}" if seats and seats.note else "", nl=bool(seats and seats.note))
-        say(f"\n{forecast.table(time, width())}" if time else "", nl=bool(time))
-    ctx.exit(int(Exit.INCONCLUSIVE if any(row.undecided for row in rows) else Exit.PASS))
-
-
-def _items_here(asked: dict[str, Any], tasks_dir: Path | None) -> dict[str, int]:
-    """The items of tasks of one's own, where they lie in files here."""
-    from qeval.cli import own_tasks
-
-    chosen = _suite(asked["suite"], asked["tasks"], asked["limit"], None)
-    named = None if asked["tasks"] else asked["suite"]
-    return own_tasks.items_here(own_tasks.own_tasks(tasks_dir, chosen, named), chosen)
-
-
-def _time(
-    variants: Sequence[Need],
-    asked: dict[str, Any],
-    wanted: dict[str, Any],
-    timed: dict[str, Any],
-    measured: Evidence | None,
-) -> Prediction | None:
-    """What the variants would take, where that is asked for."""
-    from qeval.ask.fidelity import wish
-    from qeval.ask.suites import documents_verified
-    from qeval.cli import forecast, own_tasks
-
-    if timed["gpu"] is None or not variants:
-        return None
-    say("Building the questions and counting their tokens ...", err=True)
-    chosen = _suite(asked["suite"], asked["tasks"], asked["limit"], measured)
-    settings = forecast.settings_of(
-        asked["limit"], timed["datasets_dir"], wanted["placement"], wanted["gpu_memory"], wanted["gpus"]
-    )
-    return forecast.predict(
-        [need.variant for need in variants],
-        chosen,
-        settings,
-        gpu=timed["gpu"].lower(),
-        memory=wanted["gpu_memory"],
-        price=timed["price"],
-        verify=0 if asked["tasks"] or measured else documents_verified(asked["suite"]),
-        own=own_tasks.own_tasks(timed["tasks_dir"], chosen, None if asked["tasks"] else asked["suite"]),
-        fidelity=wish(
-            None,
-            None,
-            wanted["model"],
-            None if asked["tasks"] or asked["limit"] or measured else asked["suite"],
-        ),
-    )
-
-
-def _rows(
-    *,
-    suite: str,
-    tasks: str | None,
-    counts: Sequence[str],
-    limit: int | None,
-    churn: float | None,
-    power: float,
-    measured: Evidence | None,
-    found: Mapping[str, int],
-    **limits: Any,
-) -> tuple[Planned, ...]:
-    """What can be decided, row by row; see `qeval.judge.plan.plan`. `found` are items of tasks of which
-    nobody else says how many there are.
-
-    Raises UsageError for words that make no sense, and what `qeval.judge.plan` raises.
-    """
-    from qeval.ask import policy
-    from qeval.base.sizes import MMLU_SUBJECTS, TASK_SIZES
-    from qeval.judge import plan, sizing
-
-    run = measured.run if measured else None
-    asked = _suite(suite, tasks, limit, measured)
-    shared = sizing.shared_texts(measured) if measured else None
-    unknown = {name: n for name, n in found.items() if name not in {*TASK_SIZES, *MMLU_SUBJECTS}}
-    said = dict(map(_count, counts))
-    counted = sizing.sizes(asked, unknown | said, run, shared)
-    _refuse_others(said, counted)
-    known = sizing.measure(measured) if measured else None
-    guess = plan.CHURN if churn is None else churn
-    return plan.plan(asked, counted, policy.choose(**limits), churn=guess, power=power, measured=known)
-
-
-def _suite(suite: str, tasks: str | None, limit: int | None, measured: Evidence | None) -> Suite:
-    """What would be asked: the named tasks, else what a run was asked, else a suite."""
-    from qeval.ask import suites
-
-    if tasks is not None:
-        return suites.adjust(suites.from_tasks(tasks), limit=limit)
-    return suites.adjust(measured.run.suite if measured else suites.load(suite), limit=limit)
-
-
-def _refuse_others(said: Mapping[str, int], counted: Mapping[str, object]) -> None:
-    """Raise UsageError for items of a task that nobody asks for."""
-    other = next((name for name in said if name not in counted), None)
-    if other is not None:
-        raise UsageError(f"--n {other}={said[other]}: {other} is no task here.", did_you_mean(other, counted))
-
-
-def _count(text: str) -> tuple[str, int]:
-    name, _, number = text.partition("=")
-    count = whole(number)
-    if not name or not count:
-        raise UsageError(f"--n {text!r} is not a number of items.", "Write e.g. --n my_task=500.")
-    return name, count
+        say(planning.text(found, width()))
+    ctx.exit(int(Exit.INCONCLUSIVE if any(row.undecided for row in found.rows) else Exit.PASS))

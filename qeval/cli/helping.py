@@ -41,6 +41,7 @@ GROUPS: Mapping[str, Mapping[str, Sequence[str]]] = {"run": RUN_OPTIONS}
 EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
     "run": (
         ("qeval run --model toy --schemes fp16,gptq", "made-up answers, in seconds"),
+        ("qeval run --model 'toy[items=1000,fail=gptq]'", "more of them, and a failure"),
         ("qeval run --model demo --schemes fp16,bnb4", "a small real model, without a GPU"),
         ("qeval run --model meta-llama/Llama-2-13b-hf --gpu-memory 24GiB", "the whole suite"),
         ("qeval run --model ./mine --schemes fp16,gptq@./mine-gptq --suite quick", "a ready checkpoint"),

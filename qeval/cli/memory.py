@@ -47,7 +47,9 @@ def needs(
         if gpu_memory is not None or placement != "auto" or gpus > 1:
             raise UsageError("Memory is planned for a model, and none is named.", "Add --model.")
         return []
+    variants = _variants(model, schemes, revision)
     if is_toy(model):
+        _check_toy(model, gpus)
         return []
     if gpus > 1 and placement == "streamed":
         raise UsageError(
@@ -55,7 +57,7 @@ def needs(
         )
     found = [
         _need(variant, placement, gpu_memory, gpus, elsewhere=elsewhere, on_cpu=on_cpu)
-        for variant in _variants(model, schemes, revision)
+        for variant in variants
     ]
     for need in found:
         if need.placement.refused is not None:
@@ -66,10 +68,23 @@ def needs(
 def _variants(model: str, schemes: str, revision: str | None) -> list[Variant]:
     from qeval.ask.model import split_revision
     from qeval.base.records import Variant
+    from qeval.load.checks import check_options
     from qeval.load.schemes import parse_schemes
 
     model, revision = split_revision(model, revision)
-    return [Variant(name, model, scheme, revision) for name, scheme in parse_schemes(schemes)]
+    found = [Variant(name, model, scheme, revision) for name, scheme in parse_schemes(schemes)]
+    for variant in found:
+        check_options(variant.scheme)
+    return found
+
+
+def _check_toy(model: str, gpus: int) -> None:
+    """Raise UsageError for a toy that does not exist, and for what `qeval run` refuses it."""
+    from qeval.ask.placing import check_spread
+    from qeval.load.toy import parse
+
+    parse(model)
+    check_spread(model, {"gpus": gpus}, {})
 
 
 def _need(

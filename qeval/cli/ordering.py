@@ -53,11 +53,10 @@ def _check_memory(ctx: click.Context, order: Order) -> None:
     """Refuse a limit on a GPU's memory where this machine scores and has no GPU, and say where it stands."""
     from qeval.ask.placing import CLUSTERS
     from qeval.cli.configured import ENVIRONMENT, PREFIX, place_of
-    from qeval.load.toy import is_toy
     from qeval.run.gpus import visible
 
     elsewhere = order.executor in CLUSTERS or order.only
-    if order.settings.gpu_memory is None or elsewhere or is_toy(order.variants[0].model):
+    if order.settings.gpu_memory is None or elsewhere:
         return
     device = order.settings.device
     if not device.startswith("cuda") and (device != "auto" or not visible()):
@@ -70,9 +69,9 @@ def _check_memory(ctx: click.Context, order: Order) -> None:
 
 
 def _check_tasks(order: Order, suite: str | None) -> None:
-    """Refuse a task that does not exist, first; lm-eval's names are read from its files. Where lm-eval is not
-    installed only the toy can be asked, and takes any name. It reads no task, but one of one's own must
-    parse, as for a model."""
+    """Refuse a task that does not exist, first, then one whose file cannot be read, and what its file has
+    not; lm-eval's names are read from its files. Where lm-eval is not installed only the toy can be asked,
+    and takes any name; of tasks whose files are here it takes no more than a model does."""
     from qeval.ask.order import check_tasks
     from qeval.base.places import tasks_dir
     from qeval.cli.own_tasks import harness_is_here, names_at_hand
@@ -81,13 +80,14 @@ def _check_tasks(order: Order, suite: str | None) -> None:
     from qeval.score.harness.catalogue import catalogue
     from qeval.score.harness.parsed import check
 
-    if harness_is_here() or not is_toy(order.variants[0].model):
-        known = catalogue(tasks_dir(), order.cache_dir, order.own_tasks)
+    toy = is_toy(order.variants[0].model)
+    stock = harness_is_here() or not toy
+    known = catalogue(tasks_dir(), order.cache_dir, order.own_tasks, stock=stock)
+    if stock:
         check_tasks(order, known.names, names_at_hand(order.own_tasks, suite))
-        if not is_toy(order.variants[0].model):
-            written.check(order.suite.tasks, known.files, order.own_tasks)
-    if order.own_tasks is not None and is_toy(order.variants[0].model):
+    if order.own_tasks is not None and toy:
         check([task.name for task in order.suite.tasks], order.own_tasks)
+    written.check(order.suite.tasks, known, order.own_tasks)
 
 
 # --- what was refused before there was an order -------------------------------------------------

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,6 +88,7 @@ def report(
         judged.policy,
         title=title,
         forgiven=judged.forgiven,
+        excepted=judged.excepted,
         asked=asked_of(evidence, baseline, judged.rules, any_model=any_model, history=history),
     )
     earlier = _earlier(named, runs_dir, judged.policy, margin, paths, redact=redact) if history else None
@@ -100,6 +102,7 @@ class _Judged:
     policy: Policy | None = None
     decisions: tuple[Decision, ...] = ()
     forgiven: tuple[str, ...] = ()
+    excepted: Mapping[str, str] = field(default_factory=dict)
     rules: tuple[str, ...] = ()
 
 
@@ -118,7 +121,7 @@ def _judged(
     outcome = without_paths(outcome, evidence, paths) if redact else outcome
     rules = _rules(ctx, outcome.policy)
     rules = tuple(map(hiding(evidence.run, paths)[1], rules)) if redact else rules
-    return _Judged(outcome.policy, outcome.decisions, outcome.forgiven, rules)
+    return _Judged(outcome.policy, outcome.decisions, outcome.forgiven, outcome.excepted, rules)
 
 
 def _write(

@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
 @click.command(cls=configured.Configured)
 @click.option(
-    "--model", "-m", required=True, metavar="MODEL", help="Hub id (with @revision), directory, demo or toy."
+    "--model",
+    "-m",
+    required=True,
+    metavar="MODEL",
+    help="Hub id (with @revision), directory, demo, or toy: docs/toy.md.",
 )
 @click.option(
     "--schemes",
@@ -62,7 +66,13 @@ if TYPE_CHECKING:
     "--dtype", default="auto", show_default=True, help="Type to calculate in: float32, float16, bfloat16."
 )
 @placing.several
-@click.option("--seed", type=int, default=1234, show_default=True, help="Seed for drawing few-shot examples.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0, max=2**32 - 1),
+    default=1234,
+    show_default=True,
+    help="Seed for drawing few-shot examples.",
+)
 @click.option(
     "--engine",
     type=OneOf(["tree", "plain", "lm-eval"]),

@@ -54,7 +54,8 @@ def decide(
     limit = margin.delta(comparison) if margin else None
     limits = () if limit is None else (-limit, limit)
     reason = reasons.sentence(rule, comparison, allowed, status, ending, title=title, limits=limits)
-    return Decision(rule, pairs.variant, pairs.task, status, reason, comparison, allowed, needed)
+    total = None if needed is None else comparison.n + needed
+    return Decision(rule, pairs.variant, pairs.task, status, reason, comparison, allowed, needed, total)
 
 
 def verdict(comparison: Comparison, allowed: float) -> Verdict:
@@ -136,14 +137,14 @@ def _what_would_decide(comparison: Comparison, needed: int | None) -> str:
         return "; compared item by item it would say more"
     if needed is None:
         return "; no practicable number of items would decide it"
-    whole = comparison.n + needed
-    if whole <= comparison.n_available:
-        return f"; about {numbers.roughly(needed)} more items would decide it at this Δ and churn"
     if _beyond(comparison, needed):
         return "; it is too close to the limit for any number of items at hand"
+    more = numbers.roughly(needed)
+    whole, there = comparison.n + int(more), comparison.n_available
+    verb = ("is" if there == 1 else "are") + (" only" if whole > there else "")
     return (
-        f"; at this Δ and churn it needs about {numbers.roughly(whole)} items and has "
-        f"{numbers.count(comparison.n_available)}"
+        f"; at this Δ and churn about {more} more item{'' if needed == 1 else 's'} would decide it"
+        f" ({numbers.count(whole)} in all; there {verb} {numbers.count(there)})"
     )
 
 

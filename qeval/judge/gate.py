@@ -22,6 +22,7 @@ from qeval.judge import fidelity
 from qeval.judge.checks import doubts
 from qeval.judge.deciding import decide, name_culprits
 from qeval.judge.doubt import Doubt
+from qeval.judge.excepted import exceptions_of, in_words
 from qeval.judge.matching import check_limits, rules_for
 from qeval.judge.notes import forgiven, invented, notes
 
@@ -45,7 +46,8 @@ class Outcome:
     tells too: on what the policy let pass, and on invented numbers; `findings` says in a sentence what was
     found of each candidate without any rule. `model` (with its revision), `run` and `created` say what was
     judged; `titles` are the names of rows as people read them, by the ids that policies know. `invented` is
-    whether the toy model answered."""
+    whether the toy model answered; `exceptions` are what a PASS rests on beside the rules ("2 undecided"),
+    and `excepted` the same of each variant that passes or is let pass, in words."""
 
     run: str
     created: str
@@ -62,19 +64,28 @@ class Outcome:
     forgiven: tuple[str, ...] = ()
     titles: Mapping[str, str] = field(default_factory=dict)
     invented: bool = False
+    exceptions: tuple[str, ...] = ()
+    excepted: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:
-        """The verdict of all variants together in a word, and whether it is of invented numbers."""
-        return WORDS[int(self.exit)] + (" (every number is invented)" if self.invented else "")
+        """The verdict of all variants together in a word, with what a PASS owes to exceptions, and whether it
+        is of invented numbers."""
+        marks = (in_words(self.exceptions), "every number is invented" if self.invented else "")
+        said = "; ".join(filter(None, marks))
+        return WORDS[int(self.exit)] + (f" ({said})" if said else "")
 
     @property
     def headline(self) -> str:
         """The verdict, and what it is about: the first line of every output, whatever a name holds."""
-        candidates = ", ".join(self.verdicts)
+        return one_line(f"{self.verdict}: {self.model}, {self.about}")
+
+    @property
+    def about(self) -> str:
+        """What was judged: the run, its variants and the policy."""
         by = self.policy.source or "a policy"
-        about = f"{self.model}, run {self.run} of {self.created or 'no known date'}"
-        return one_line(f"{self.verdict}: {about}: {candidates} against {self.baseline}, by {by}")
+        run = f"run {self.run} of {self.created or 'no known date'}"
+        return f"{run}: {', '.join(self.verdicts)} against {self.baseline}, by {by}"
 
 
 def judge(evidence: Evidence, policy: Policy) -> tuple[Decision, ...]:
@@ -130,7 +141,7 @@ def conclude(evidence: Evidence, policy: Policy) -> Outcome:
     every = (*judged, *(_doubted(doubt) for doubt in found if not doubt.allowed))
     decisions = tuple(sorted(every, key=lambda one: names.index(one.variant)))
     nobody = {(one.variant, one.task) for one in found if one.task} - {(d.variant, d.task) for d in judged}
-    status = verdicts(decisions, policy)
+    status, code = verdicts(decisions, policy), exit_code(decisions, policy)
     return Outcome(
         run=evidence.run.id,
         created=evidence.run.created,
@@ -140,7 +151,7 @@ def conclude(evidence: Evidence, policy: Policy) -> Outcome:
         policy=policy,
         decisions=decisions,
         verdicts={name: status.get(name, NOT_JUDGED) for name in names},
-        exit=exit_code(decisions, policy),
+        exit=code,
         unjudged=tuple(dict.fromkeys(doubt.task for doubt in found if (doubt.variant, doubt.task) in nobody)),
         notes=notes(evidence, policy, decisions, found),
         findings={
@@ -149,7 +160,21 @@ def conclude(evidence: Evidence, policy: Policy) -> Outcome:
         forgiven=(*invented(evidence), *forgiven(policy, found)),
         titles=evidence.titles,
         invented=bool(invented(evidence)),
+        exceptions=exceptions_of(decisions, found) if code == Exit.PASS else (),
+        excepted={
+            name: _excepted(name, decisions, found)
+            for name in names
+            if code == Exit.PASS or status.get(name) == "PASS"
+        },
     )
+
+
+def _excepted(name: str, decisions: Sequence[Decision], found: Sequence[Doubt]) -> str:
+    """What a variant owes to exceptions, beside being let pass undecided; "" where it owes nothing to any."""
+    mine = [one for one in decisions if one.variant == name]
+    known = [one for one in mine if one.status != "INCONCLUSIVE"]
+    others = exceptions_of(known, [one for one in found if one.variant == name])
+    return in_words(others) or ("allowed" if len(known) < len(mine) else "")
 
 
 def _doubted(doubt: Doubt) -> Decision:

@@ -7,7 +7,7 @@ change; a margin counts as provable where such a candidate passes with the proba
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -34,10 +34,10 @@ Answer = Literal["provable", "too few items", "impossible", "unknown"]
 """too few items: a candidate that loses nothing passes with less than `power`. impossible: not even the
 baseline itself would pass. unknown: a run is needed to tell (`measure`)."""
 CHURN = 0.1
-EVEN = 0.5
-"""The least power that is worth planning for: no more than a coin promises."""
 """The share of answers that change between right and wrong, where no run tells: 8 to 14% is usual for
 4-bit schemes on multiple choice."""
+EVEN = 0.5
+"""The least power that is worth planning for: no more than a coin promises."""
 UNDECIDED: frozenset[Answer] = frozenset({"too few items", "impossible"})
 """The answers on rules that cannot be decided; of what is unknown, a run tells."""
 MARGINS = (0.5, 1.0, 2.0)
@@ -139,13 +139,18 @@ def _unruled(row: Row, guess: Guess) -> Planned:
         row.kind,
         size.n,
         confidence,
-        churn=guess.square(row),
+        churn=_churn(row, guess),
         smallest=smallest,
         identical=identical_loss(row, guess, confidence),
         needed=needed,
         reason=reason,
         texts=size.texts,
     )
+
+
+def _churn(row: Row, guess: Guess) -> float | None:
+    """The churn of a row's own items; None of a mean of rows of which each was measured by itself."""
+    return None if row.parts and guess.measured and row.id not in guess.measured else guess.square(row)
 
 
 _UNKNOWN = "It is not known how much its items change; --from RUN takes that from a run."
@@ -166,7 +171,7 @@ def _ruled(rule: Rule, row: Row, guess: Guess) -> Planned:
         replace(
             base,
             allowed=allowed,
-            churn=guess.square(row),
+            churn=_churn(row, guess),
             smallest=smallest_loss(row, guess, rule.confidence),
             identical=identical_loss(row, guess, rule.confidence),
         ),
@@ -202,7 +207,7 @@ def _answered(row: Planned, what: Row, guess: Guess) -> Planned:
     else:
         words, answer = f"{items} can rule out {best}; the limit is {asked}", "provable"
     needed = None if row.smallest is None else needed_items(what, guess, row.confidence, allowed)
-    more = f"; about {numbers.count(needed)} are needed" if needed and answer != "provable" else ""
+    more = f"; about {numbers.count(needed)} are needed in all" if needed and answer != "provable" else ""
     return replace(row, answer=answer, needed={row.limit: needed}, reason=f"{words}{more}.")
 
 
@@ -252,11 +257,18 @@ def _flips_of_texts(row: Row, guess: Guess, confidence: float, share: float, mos
 # --- for a person and a machine -----------------------------------------------------------------
 
 
-def table(rows: Sequence[Planned], noise: Sequence[str] = (), width: int | None = None) -> str:
-    """The plan as text of so many columns: a row per rule, the sentences of what cannot be decided, and those
-    of `noise`."""
+def table(
+    rows: Sequence[Planned],
+    noise: Sequence[str] = (),
+    width: int | None = None,
+    *,
+    power: float = POWER,
+    measured: bool = False,
+) -> str:
+    """The plan as text of so many columns: a row per rule, the sentences of what cannot be decided, those of
+    `noise`, and what the numbers are for; `measured` is whether a run tells the churn."""
     if any(row.limit for row in rows):
-        headers = ["task", "rule", "items", "churn", "smallest limit", "items needed", "answer"]
+        headers = ["task", "rule", "items", "churn", "smallest limit", _NEEDED, "answer"]
         cells = [[row.task, row.limit, *_numbers(row), _count(_one(row)), row.answer] for row in rows]
     else:
         headers = [
@@ -264,37 +276,55 @@ def table(rows: Sequence[Planned], noise: Sequence[str] = (), width: int | None 
             "items",
             "churn",
             "smallest limit",
-            *[f"for {points:g} {'point' if points == 1 else 'points'}" for points in MARGINS],
+            *_OF_MARGINS,
         ]
         cells = [[row.task, *_numbers(row), *_all_needed(row)] for row in rows]
-    text = layout.table([*map(_column, headers)], cells, width)
+    text, titles = layout.with_titles([*map(_column, headers)], cells, width)
     told = [row for row in rows if row.answer != "provable"]
     reasons = [f"{row.task}: {row.reason}" for row in told if row.reason]
     below = ["\n".join(lines) for lines in (reasons, noise) if lines]
-    return "\n\n".join([text, *below, *_plainly(rows)])
+    return "\n\n".join([text, *below, *_plainly(rows), *_footnotes(rows, titles, power, measured=measured)])
 
 
-def words(rows: Sequence[Planned], power: float, *, measured: bool) -> list[str]:
-    """What the numbers of the table are for, and where churn is from, where a run tells it."""
-    found = []
-    if any(row.needed for row in rows):
-        found.append(
-            "Items needed: so many that a variant which loses nothing passes with a probability"
-            f" of {100 * power:.0f}%. (The number beside an undecided rule of qeval gate is another: what"
-            " decides it if the difference stays as it was measured.)"
+def _footnotes(
+    rows: Sequence[Planned], titles: Collection[str], power: float, *, measured: bool
+) -> Iterator[str]:
+    """What the numbers in the columns of these titles are for, and where churn is from if a run tells it."""
+    counted = [title for title in (_NEEDED, *_OF_MARGINS) if title in titles]
+    if counted and any(row.needed for row in rows):
+        heads = _listed(counted)
+        limit = "" if counted == [_NEEDED] else " that limit"
+        yield (
+            f"{heads[:1].upper()}{heads[1:]}: how many items, in all, a variant that loses nothing needs to"
+            f" pass{limit} with a probability of {100 * power:.0f}%. (Beside an undecided rule qeval gate"
+            " names other numbers: those that decide it if the difference stays as it was measured.)"
         )
-    if measured and any(row.kind == "accuracy" and row.churn for row in rows):
-        found.append(
+    guessed = next((row.churn for row in rows if row.kind == "accuracy" and row.churn), None)
+    if guessed is not None and not measured:
+        yield (
+            f"All of this supposes that {100 * guessed:.3g}% of the answers change; --churn says otherwise,"
+            " and --from RUN takes it from a run."
+        )
+    if "churn" in titles and measured and any(row.kind == "accuracy" and row.churn for row in rows):
+        yield (
             "Churn: of the variant that changes most, the share of answers that changed less the square of"
             " the difference, as only their spread about it takes items."
         )
-    return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+_NEEDED = "items needed"
+_OF_MARGINS = tuple(f"for {points:g} {'point' if points == 1 else 'points'}" for points in MARGINS)
+_COUNTS = {"items", "churn", "smallest limit", _NEEDED, *_OF_MARGINS}
 
 
 def _column(title: str) -> Column:
     """A column, with its turn to give way on a narrow terminal."""
     goes = {"churn": 4, "for 0.5 points": 3, "for 2 points": 2, "smallest limit": 1}.get(title, 0)
-    align: Literal["left", "right"] = "right" if title in ("items", "churn", "smallest limit") else "left"
+    align: Literal["left", "right"] = "right" if title in _COUNTS else "left"
     return Column(title, align, goes, leads=title in ("task", "rule"))
 
 

@@ -18,19 +18,12 @@ from qeval.load.spec import Recipe, SchemeSpec
 
 
 def check_available(scheme: Scheme) -> None:
-    """Raise MissingPackageError where a package is missing, QevalError for options that cannot act.
+    """Raise MissingPackageError where a package is missing, and what `check_options` raises.
 
     Imports no heavy library, so that it can be asked before anything of a model is looked at.
     """
-    spec = SCHEMES[scheme.kind]
-    unpack = bool(scheme.options.get("unpack"))
-    if unpack and scheme.checkpoint is None:
-        raise QevalError(
-            f"{spec.name}[unpack=true] unpacks a ready checkpoint, and none is named.",
-            f"Write {spec.name}[unpack=true]@<Hub id or directory>, or leave out unpack.",
-        )
-    _check_needs(scheme, spec)
-    _check_ready(scheme, spec)
+    check_options(scheme)
+    spec, unpack = SCHEMES[scheme.kind], bool(scheme.options.get("unpack"))
     _check_attention(scheme.options)
     missing = missing_packages(spec, unpack)
     if missing:
@@ -39,6 +32,18 @@ def check_available(scheme: Scheme) -> None:
             f"{spec.name} needs {in_words(missing)}{gpu}.",
             f"{remedy(spec)}{_unpacking(scheme)}",
         )
+
+
+def check_options(scheme: Scheme) -> None:
+    """Raise QevalError for options that cannot act, on whatever machine."""
+    spec = SCHEMES[scheme.kind]
+    if scheme.options.get("unpack") and scheme.checkpoint is None:
+        raise QevalError(
+            f"{spec.name}[unpack=true] unpacks a ready checkpoint, and none is named.",
+            f"Write {spec.name}[unpack=true]@<Hub id or directory>, or leave out unpack.",
+        )
+    _check_needs(scheme, spec)
+    _check_ready(scheme, spec)
 
 
 def _check_needs(scheme: Scheme, spec: SchemeSpec) -> None:

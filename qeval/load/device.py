@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from qeval.base.errors import LostDeviceError, UsageError
@@ -21,20 +22,37 @@ DTYPES = {
 """What `--dtype` takes, and torch's names."""
 
 
+_DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]+)?")
+"""What `--device` takes."""
 NODES = Path("/dev")
 """Where a driver's devices stand."""
 
 
-def resolve_device(asked: str) -> str:
-    """A torch device name; auto is the first NVIDIA GPU if there is one. Raises LostDeviceError for one that
-    is not here, UsageError for Apple's."""
-    if asked == "cpu":
-        return asked
+def check_device(asked: str) -> None:
+    """Raise UsageError for what is no device on any machine, and for Apple's. Imports no torch."""
     if asked.partition(":")[0] == "mps":
         raise UsageError(
             "Apple's GPUs (mps) are not used: their numbers were never checked against a CPU's.",
             "Use --device cpu.",
         )
+    if not _DEVICE.fullmatch(asked):
+        raise UsageError(
+            f"There is no device {asked!r} here.", "Use auto or cpu; qeval doctor shows what there is."
+        )
+
+
+def check_dtype(asked: str) -> None:
+    """Raise UsageError for what is no type to calculate in."""
+    if asked not in DTYPES:
+        raise UsageError(f"There is no dtype {asked!r}.", f"Use one of: {', '.join(DTYPES)}.")
+
+
+def resolve_device(asked: str) -> str:
+    """A torch device name; auto is the first NVIDIA GPU if there is one. Raises LostDeviceError for one that
+    is not here, and what `check_device` raises."""
+    check_device(asked)
+    if asked == "cpu":
+        return asked
     import torch
 
     if asked == "auto":
@@ -60,8 +78,7 @@ def overlooked() -> str | None:
 
 def resolve_dtypes(spec: SchemeSpec, asked: str, device: str) -> tuple[str, str]:
     """What plain weights are rounded to, and what is calculated in. Raises UsageError for no type."""
-    if asked not in DTYPES:
-        raise UsageError(f"There is no dtype {asked!r}.", f"Use one of: {', '.join(DTYPES)}.")
+    check_dtype(asked)
     wanted = DTYPES[asked]
     store = spec.dtype if wanted == "auto" or not spec.quantised else wanted
     if wanted != "auto":

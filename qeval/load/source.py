@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -188,6 +189,20 @@ def offline_by() -> str | None:
     return next(filter(os.environ.get, OFFLINE), OFFLINE[0]) if constants.is_offline_mode() else None
 
 
+def check_name(model: str) -> None:
+    """Raise QevalError for what is neither a directory or file here nor can be an id of the Hub, which is not
+    asked."""
+    if at_home(model).exists() or find_spec("huggingface_hub") is None:
+        return
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(model)
+    except HFValidationError as error:
+        raise _no_such_model(model) from error
+
+
 def _no_such_model(model: str) -> QevalError:
     return QevalError(
         f"There is no model {model!r}: it is neither a directory here nor a Hub id.",
@@ -257,8 +272,7 @@ def _cached_commit(model: str, revision: str | None) -> str:
         return Path(found[0]).parent.name
     at = f" at revision {revision}" if revision else ""
     variable = offline_by()
-    beside = _beside(model)
-    where = f"neither a directory here (did you mean {beside}?) nor" if beside else "not"
+    where = "neither a directory here nor" if _beside(model) else "not"
     raise QevalError(
         f"{model}{at} is {where} in the local cache, and"
         f" {f'{variable} is set' if variable else 'the Hub cannot be reached'}.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from qeval.base import numbers
@@ -133,6 +133,11 @@ class Context:
         )
 
     @property
+    def let_pass(self) -> tuple[str, ...]:
+        """What is said of the gate's exceptions, but for what the cautions say already."""
+        return tuple(one for one in self.forgiven if one not in self.cautions.every)
+
+    @property
     def common_confidence(self) -> str:
         """The confidence of most intervals in the summary table; the others say theirs."""
         found = [
@@ -168,17 +173,19 @@ def build(
     *,
     title: str | None = None,
     forgiven: Sequence[str] = (),
+    excepted: Mapping[str, str] | None = None,
     asked: Asked = NOTHING_ASKED,
 ) -> Context:
     """The context of a report on a run.
 
     `read_items` gives a stored cell's items; it is not asked for cells that hold only a score. `decisions`
-    and `policy` are a gate's, if one was asked for, `forgiven` its sentences on what it let pass, and
-    `asked` the words that asked for all of it. Nothing is recomputed that the evidence already says.
+    and `policy` are a gate's, if one was asked for, `forgiven` its sentences on what it let pass, `excepted`
+    what each variant that passes owes to that, and `asked` the words that asked for all of it. Nothing is
+    recomputed that the evidence already says.
     """
     run, material, noise = evidence.run, Material(evidence, decisions), noise_of(evidence)
     ranked = ranking(evidence, decisions)
-    heading, about = _headings(headline(ranked.entries), run, title or "")
+    heading, about = _headings(headline(ranked.entries, excepted or {}), run, title or "")
     return Context(
         title=heading,
         about=about,

@@ -9,14 +9,15 @@ from qeval.report.context import Context
 from qeval.report.verdicts import WORST_FIRST
 
 
-def foremost(context: Context, most: int) -> tuple[Context, int]:
-    """The context with at most so many columns, in their order, and how many were left out: the average
+def foremost(context: Context, most: int) -> tuple[Context, tuple[str, ...]]:
+    """The context with at most so many columns, in their order, and the titles of those left out: the average
     stays, then what a rule judged, the worst first, then that on which a variant most surely lost; a loss
     beyond the margin that nothing bounds is as grave as one that is sure."""
     kept = sorted(_by_weight(context)[:most])
     lines = [replace(line, figures=tuple(line.figures[place] for place in kept)) for line in context.lines]
     columns = tuple(context.columns[place] for place in kept)
-    return replace(context, columns=columns, lines=tuple(lines)), len(context.columns) - len(kept)
+    left = tuple(column.title for place, column in enumerate(context.columns) if place not in kept)
+    return replace(context, columns=columns, lines=tuple(lines)), left
 
 
 def _chance(context: Context, one: Comparison) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from qeval.base.names import short
 from qeval.report.ranking import BEST_FIRST, Entry
@@ -26,20 +26,24 @@ _SHORT = {
     "MEASURABLE": "measurably different",
 }
 
+_LET_PASS = ("PASS", "INCONCLUSIVE")
+"""Verdicts that exceptions of a policy can let pass."""
 _FAR = ("WORSE", "BETTER")
 """What is always said with its margin: "worse" alone would be a smaller claim."""
 
 
-def headline(entries: Sequence[Entry]) -> str:
+def headline(entries: Sequence[Entry], excepted: Mapping[str, str] | None = None) -> str:
     """What was found of all variants, in the order of the decision table: "bnb4 is equivalent within 1 point;
     gptq is worse than 1 point".
 
     Variants of which the same is said stand together; a margin is named where it first matters, and on which
-    row it is so. "" where there is none to tell of.
+    row it is so. `excepted` says what a variant that passes owes to exceptions. "" where there is none to
+    tell of.
     """
     groups: dict[tuple[str, str], list[Entry]] = {}
     for entry in sorted(entries, key=lambda one: BEST_FIRST.index(one.verdict.status)):
-        groups.setdefault((entry.verdict.status, _word(entry)), []).append(entry)
+        let_pass = (excepted or {}).get(entry.variant, "") if entry.verdict.status in _LET_PASS else ""
+        groups.setdefault((entry.verdict.status, let_pass or _word(entry)), []).append(entry)
     told: list[str] = []
     margins: set[str] = set()
     for (status, word), found in groups.items():
@@ -86,6 +90,8 @@ def _where(entries: Sequence[Entry]) -> str:
 
 
 def _is(status: str, word: str, several: bool, *, known: bool, where: str) -> str:
+    if status in _LET_PASS and word:
+        return f"{_WORDS[status][several]} ({word})"
     if status in _WORDS:
         _, colon, rest = word.partition(": ")
         return _WORDS[status][several] + ("" if rest.endswith("not scored") else where) + colon + rest

@@ -157,9 +157,9 @@ def _needed(one: Decision) -> float:
     as of a limited run's good row."""
     if one.status != "INCONCLUSIVE" or one.comparison is None or one.allowed is None:
         return 0
-    if one.items_needed is None:
+    if one.items_needed_more is None:
         return 0 if one.comparison.low > -one.allowed else math.inf
-    return one.items_needed
+    return one.items_needed_more
 
 
 def _judged(decisions: Sequence[Decision]) -> str:

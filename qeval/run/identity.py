@@ -42,11 +42,23 @@ def identities(order: Order, refused: dict[str, QevalError]) -> dict[str, dict[s
 def identity_of(variant: Variant, order: Order) -> dict[str, Any]:
     """What a variant of an order is. Raises QevalError where it cannot be found."""
     if is_toy(variant.model):
+        _check_names(variant)
         return {"model": variant.model, "scheme": msgspec.to_builtins(variant.scheme)}
     from qeval.load.resolve import identity
 
     mirror = order.settings.datasets_dir
     return identity(variant, order.cache_dir, Path(mirror) if mirror else None)
+
+
+def _check_names(variant: Variant) -> None:
+    """Refuse the toy what would be no checkpoint and no adapter of a model either."""
+    if variant.adapter is None and variant.scheme.checkpoint is None:
+        return
+    from qeval.load import adapter, source
+
+    beside = adapter.split(variant.adapter)[0].path if variant.adapter else None
+    for name in filter(None, (beside, variant.scheme.checkpoint)):
+        source.check_name(name)
 
 
 def context_of(order: Order) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 It answers invented items. What a scheme costs it is invented too, but fixed: the items are the same for
 every scheme, a few answers change, and a few more are lost than gained. `toy[items=50]` sets the number
-of items of a task, `toy[delay=0.1]` waits that many seconds after each
-task, `toy[fail=bnb4]` makes that scheme fail. Left alone it has a tenth of the items of each MMLU subject.
+of items of a task, `toy[delay=0.1]` waits that many seconds after each task, `toy[fail=bnb4]` makes that
+scheme fail. Left alone it has a tenth of the items of each MMLU subject. docs/toy.md tells users of it.
 """
 
 from __future__ import annotations
@@ -52,8 +52,11 @@ _ACCURACY = {"arc_challenge": 0.53, "hellaswag": 0.78, "truthfulqa_mc2": 0.39}
 
 
 def leaf_tasks(tasks: Sequence[Task]) -> Iterator[Task]:
-    """The tasks themselves, MMLU as its 57 subjects, and perplexities known for what they are."""
-    for task in tasks:
+    """The tasks themselves, MMLU as its 57 subjects, and perplexities known for what they are; each with the
+    metric that judges it."""
+    for asked in tasks:
+        usual = "word_perplexity" if asked.name in _PERPLEXITIES else "acc"
+        task = replace(asked, metric=asked.metric or usual)
         if task.name == "mmlu":
             for name, (_, category) in MMLU_SUBJECTS.items():
                 yield replace(task, name=name, group="mmlu", category=category)

@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 
@@ -44,6 +45,7 @@ def score_toy(job: Job, say: Say) -> None:
     if job.part == "help":
         say(Done())
         return
+    _refuse_device(job.settings.device)
     cells = JobCells(job, say)
     settings = parse(job.variant.model)
     tasks = tuple(toy.leaf_tasks(job.tasks))
@@ -64,6 +66,14 @@ def score_toy(job: Job, say: Say) -> None:
 
         toys.measure(job)
     say(Done(provenance))
+
+
+def _refuse_device(asked: str) -> None:
+    """Refuse the toy a device that a model would be refused here, where anything can tell."""
+    from qeval.load.device import resolve_device
+
+    if asked not in {"auto", "cpu"} and find_spec("torch") is not None:
+        resolve_device(asked)
 
 
 def _score_toy_task(job: Job, cells: JobCells, task: Task, provenance: Provenance) -> int:

@@ -91,3 +91,11 @@ def test_no_word_is_broken_or_lost(text: str, width: int):
 def test_a_table_fits_whatever_the_names(width: int, names: int):
     rows = [[f"task_{n}", "14042", f"gptq[bits={n},group_size=64]"[:34], "58.33", "17"] for n in range(names)]
     assert layout.widest(layout.table(COLUMNS, rows, width)) <= width
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80])
+def test_a_word_that_does_not_fit_below_itself_begins_further_left(columns: int):
+    path = "/" + "x" * (columns - 6)
+    told = layout.wrapped(f"  ok  demo model   unpacked in {path}", columns, hang=20)
+    assert layout.widest(told) <= columns
+    assert told.split("\n")[-1] == " " * (columns - len(path)) + path

@@ -127,6 +127,15 @@ def test_what_was_not_used_for_long_goes(cache: Path) -> None:
     assert run("--prune", "--older-than", "30d", "--yes")[1] == "There is nothing to remove.\n"
 
 
+def test_what_is_older_than_a_limit_is_shown_older_than_that(cache: Path) -> None:
+    put(cache / "models/other-1/model.safetensors", 10, 2.25)
+    _, out, _ = run("--older-than", "50h")
+    line = next(line for line in out.splitlines() if "other-1" in line)
+    assert "2 days 6 hours ago" in line
+    _, out, _ = run()
+    assert "2 days ago" in next(line for line in out.splitlines() if "other-1" in line)
+
+
 def test_one_kind_alone_and_every_age(cache: Path) -> None:
     gone = {
         name for name, (_, removed) in listed("--prune", "--yes", "--kind", "requests").items() if removed

@@ -282,6 +282,16 @@ def test_a_plan_from_a_run_uses_its_churn(qeval) -> None:
     assert "qeval_prose" in qeval("plan", "--from", "toy", "--max-ppl-ratio", "1.05", code=None).stdout
 
 
+def test_a_judged_report_says_once_that_its_numbers_are_invented(qeval, tmp_path: Path) -> None:
+    qeval(*TOY)
+    for words in ((), ("--short",)):
+        qeval("report", "--max-drop", "30", "--allow-inconclusive", *words, "-o", tmp_path / "r.md")
+        told = (tmp_path / "r.md").read_text()
+        assert told.count("every number here is invented") == 1
+        assert "Undecided rules are allowed to pass" in told
+        assert "| 95% interval" in " ".join(told.split())
+
+
 def test_the_gate_writes_junit_and_a_badge(qeval, tmp_path: Path) -> None:
     qeval(*TOY)
     words = ("gate", "--max-drop", "1", "--junit", tmp_path / "j.xml", "--badge", tmp_path / "b.json")

@@ -13,6 +13,7 @@ from qeval.base.errors import QevalError, UsageError
 from qeval.base.records import Task
 from qeval.load.source import resolve_commit
 from qeval.score.harness import sources
+from qeval.score.harness.catalogue import Catalogue, scan
 from qeval.score.harness.written import check, items_of
 from qeval.store.newest import mark
 from qeval.store.runs import Store
@@ -99,11 +100,10 @@ def test_a_model_that_is_nearly_a_directory_here_is_told_so(tmp_path: Path, monk
     (tmp_path / "mine" / "config.json").write_text("{}")
     (tmp_path / "mines").mkdir()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        QevalError, match=r"mien is neither .* \(did you mean ./mine\?\) nor in the"
-    ) as caught:
+    with pytest.raises(QevalError, match="mien is neither a directory here nor in the local cache") as caught:
         resolve_commit("mien", None)
     assert caught.value.hint == "Did you mean ./mine?"
+    assert str(caught.value).lower().count("did you mean") == 1
     with pytest.raises(QevalError, match="is neither a directory here nor a Hub id") as caught:
         resolve_commit(str(tmp_path / "mien"), None)
     assert caught.value.hint == f"Did you mean {tmp_path / 'mine'}?"
@@ -133,14 +133,109 @@ def test_a_metric_and_a_file_that_are_not_there_are_refused_before_a_model_is_lo
         "task: my_sums\ndataset_path: json\ndataset_kwargs: {data_files: {test: sums.jsonl}}\n"
         "metric_list: [{metric: acc}, {metric: acc_norm}]\n"
     )
-    files = {"my_sums": str(path)}
+    known = Catalogue({"my_sums": str(path)})
     with pytest.raises(UsageError, match="The task 'my_sums' has no metric 'acc_nrom'") as caught:
-        check([Task("my_sums", "acc_nrom")], files, own)
+        check([Task("my_sums", "acc_nrom")], known, own)
     assert caught.value.hint == "Did you mean 'acc_norm'?"
     with pytest.raises(QevalError, match="The data of the task 'my_sums' are not there"):
-        check([Task("my_sums", "acc")], files, own)
+        check([Task("my_sums", "acc")], known, own)
     (own / "sums.jsonl").touch()
-    check([Task("my_sums", "acc"), Task("unknown", "acc")], files, own)
+    check([Task("my_sums", "acc"), Task("unknown", "acc")], known, own)
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        (Task("sums", "f1"), "The metric 'f1' of task 'sums' cannot be compared item by item"),
+        (Task("sums", "loss"), "cannot be compared item by item: less of it is better"),
+        (Task("sums", "accc"), "The task 'sums' has no metric 'accc'"),
+        (Task("sums", "acc", filter="strct"), "The task 'sums' has no filter 'strct'"),
+        (Task("all_sums", "accc"), "The task 'sums' has no metric 'accc'"),
+        (Task("tagged", "accc"), "The task 'sums' has no metric 'accc'"),
+        (Task("corpus", ""), "The task 'corpus' has no metric that judges item by item"),
+        (Task("sums", "acc", filter="strict"), ""),
+        (Task("sums", "own"), ""),
+        (Task("all_sums", "acc"), ""),
+        (Task("itself", "anything"), ""),
+    ],
+)
+def test_what_a_file_tells_is_refused_as_lm_evals_task_would_be(own: Path, task: Task, said: str) -> None:
+    (own / "sums.yaml").write_text(
+        "task: sums\ntag: [tagged]\nfilter_list: [{name: strict}, {name: loose}]\nmetric_list:\n"
+        "  - {metric: acc, aggregation: mean, higher_is_better: true}\n  - {metric: f1}\n"
+        "  - {metric: loss, aggregation: mean}\n  - {metric: own, aggregation: !function a.b}\n"
+    )
+    (own / "all_sums.yaml").write_text("group: all_sums\ntask: [sums]\n")
+    (own / "itself.yaml").write_text("group: itself\ntask: [itself]\n")
+    (own / "corpus.yaml").write_text("task: corpus\nmetric_list: [{metric: bleu, aggregation: bleu}]\n")
+    if not said:
+        check([task], scan(own), None)
+        return
+    with pytest.raises(QevalError) as caught:
+        check([task], scan(own), None)
+    assert said in caught.value.message
+
+
+PLAIN = ("--schemes", "fp16", "--tasks", "qeval_facts")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (
+            ("--schemes", "fp16", "--tasks", "qeval_facts:accc"),
+            2,
+            "has no metric 'accc'.\nDid you mean 'acc'",
+        ),
+        ((*PLAIN, "--dtype", "int3"), 2, "There is no dtype 'int3'.\nUse one of: auto, fp16, "),
+        ((*PLAIN, "--device", "gpu7"), 2, "There is no device 'gpu7' here.\nUse auto or cpu; qeval doctor"),
+        ((*PLAIN, "--device", "mps"), 2, "Apple's GPUs (mps) are not used"),
+        ((*PLAIN, "--gpu-memory", "8GiB", "--device", "cpu"), 2, "limits a GPU, and the device is cpu."),
+        ((*PLAIN, "--seed", "-1"), 2, "'-1' is too small; it must be at least 0."),
+        ((*PLAIN, "--adapter", "./nowhere"), 1, "There is no model './nowhere': it is neither a directory"),
+        (
+            ("--schemes", "fp8[unpack=true]", "--tasks", "qeval_facts"),
+            1,
+            "fp8[unpack=true] unpacks a ready checkpoint, and none is named.",
+        ),
+        (
+            ("--schemes", "gptq@./nowhere", "--tasks", "qeval_facts"),
+            1,
+            "There is no model './nowhere': it is neither a directory",
+        ),
+    ],
+)
+@pytest.mark.parametrize("model", ["toy", "a model"])
+def test_the_toy_is_refused_what_a_model_is(
+    qeval, tmp_path: Path, model: str, words: tuple[str, ...], code: int, said: str
+) -> None:
+    if model != "toy":
+        model = str(tmp_path / "model")
+        Path(model).mkdir()
+        (tmp_path / "model" / "config.json").write_text("{}")
+    assert said in qeval("run", "--model", model, *words, code=code).stderr
+
+
+@pytest.mark.torch
+def test_a_device_that_is_not_here_is_refused_to_the_toy_too(qeval_with_workers, monkeypatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    told = qeval_with_workers("run", "--model", "toy", *PLAIN, "--device", "cuda:7", code=1)
+    assert "There is no device 'cuda:7' here. Use auto or cpu" in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--tasks", "arc_challenge:accc"), "The task 'arc_challenge' has no metric 'accc'."),
+        (("--tasks", "mmlu:accc"), "has no metric 'accc'.\nDid you mean 'acc'?"),
+        (("--model", "toy", "--schemes", "fp17"), "There is no scheme 'fp17'."),
+        (("--model", "toy[itmes=4]"), "The toy has no option 'itmes'."),
+        (("--model", "toy", "--gpus-per-variant", "2"), "The toy does not use a GPU."),
+        (("--model", "toy", "--schemes", "fp8[unpack=true]"), "unpacks a ready checkpoint, and none is"),
+    ],
+)
+def test_a_plan_is_refused_what_a_run_is(qeval, words: tuple[str, ...], said: str) -> None:
+    assert said in qeval("plan", *words, code=None).stderr
 
 
 def test_a_mirror_that_lies_one_folder_deeper_is_named(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ COMMANDS = (
     ("history",),
     ("history", "--max-drop", "1.0", "--task", "average"),
     ("cache",),
+    ("doctor",),
     ("show", "no-such-run"),
     ("run", "--model", "toy", "--schemes", "fp17"),
 )

@@ -460,6 +460,10 @@ def test_a_card_of_a_simulated_scheme_says_that_there_is_nothing_to_load(tmp_pat
     card = card_of(tmp_path, scheme=Scheme("rtn"))
     assert "from_pretrained" not in card.text
     assert "Nothing can be saved or loaded: rtn is simulated." in card.text
+    assert card.data.tags == ["simulated", "rtn"]
+    assert (card.data.library_name, card.data.pipeline_tag) == (None, None)
+    assert "base_model" not in card.data.to_dict()
+    assert card_of(tmp_path / "other", scheme=Scheme("bnb4")).data.tags == ["quantized", "bnb4"]
 
 
 def test_a_card_says_what_a_report_says_before_its_numbers_are_trusted(tmp_path, runs_dir, qeval):

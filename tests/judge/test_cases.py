@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -299,7 +300,8 @@ def test_what_is_let_pass_is_named_in_every_output(qeval, runs_dir, tmp_path, mo
     for text in (*texts, (tmp_path / "summary.md").read_text().replace("\\", "")):
         assert "Allowed by --allow-identical" in text
         assert "Allowed by --allow-unquantised" in text
-    assert "with exceptions" in (tmp_path / "b.json").read_text()
+    marked = "identical numbers, mostly unquantised, all allowed"
+    assert f"({marked})" in (tmp_path / "b.json").read_text()
     least = qeval("gate", run, *WIDE, *allowed, "--quiet").stdout
     reports = [tmp_path / name for name in ("r.html", "r.md", "r.json")]
     qeval("report", run, *WIDE, *allowed, *[word for path in reports for word in ("-o", path)])
@@ -308,6 +310,52 @@ def test_what_is_let_pass_is_named_in_every_output(qeval, runs_dir, tmp_path, mo
         least += path.read_text().replace("\\", "")
     for option in allowed:
         assert least.count(f"Allowed by {option}") == 5
+
+
+@pytest.mark.parametrize(
+    ("made", "words", "told"),
+    [
+        (whole(limit=400, n_available=900), (*WIDE, "--allow-limited"), "limited run, allowed"),
+        (whole(), ("--max-drop", "0.1", "--allow-inconclusive"), "1 undecided, allowed"),
+        (same_numbers(whole()), (*WIDE, "--allow-identical"), "identical numbers, allowed"),
+        (plain(whole()), (*WIDE, "--allow-unquantised"), "mostly unquantised, allowed"),
+        (unproved(whole()), (*WIDE, "--ungated", "arc"), "1 task exempt, allowed"),
+        (
+            plain(whole(limit=400, n_available=900)),
+            (*WIDE, "--allow-limited", "--allow-unquantised"),
+            "limited run, mostly unquantised, all allowed",
+        ),
+    ],
+)
+def test_a_pass_by_exceptions_says_so_in_every_headline(
+    made, words, told, qeval, runs_dir, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    run = store(runs_dir, made)
+    files = ("--junit", tmp_path / "j.xml", "--badge", tmp_path / "b.json")
+    result = qeval("gate", run, *words, *files)
+    assert result.stdout.startswith(f"PASS ({told}): ")
+    assert f"::PASS ({told}): " in result.stderr
+    assert f'name="PASS ({told}): ' in (tmp_path / "j.xml").read_text()
+    assert f"({told})" in json.loads((tmp_path / "b.json").read_text())["message"]
+    assert (tmp_path / "summary.md").read_text().strip().startswith(f"## PASS ({told}): ")
+    found = json.loads(qeval("gate", run, *words, "--json").stdout)
+    assert found["headline"].startswith(f"PASS ({told}): ")
+    assert found["exceptions"] == told.removesuffix(", all allowed").removesuffix(", allowed").split(", ")
+    passes = "undecided" not in told
+    qeval("report", run, *words, "-o", tmp_path / "r.html", "-o", tmp_path / "r.md")
+    title = f"bnb4 passes ({told})" if passes else "bnb4 is undecided (allowed)"
+    assert (tmp_path / "r.md").read_text().replace("\\", "").startswith(f"# {title}")
+    assert f"<h1>{title}</h1>" in (tmp_path / "r.html").read_text()
+
+
+def test_what_fails_or_needs_no_exception_has_no_mark(qeval, runs_dir) -> None:
+    run = store(runs_dir)
+    every = ("--allow-inconclusive", "--allow-limited", "--allow-identical", "--allow-unquantised")
+    assert qeval("gate", run, *WIDE, *every).stdout.startswith("PASS: ")
+    made = store(runs_dir, whole(effect=-0.5), id="run-2")
+    assert qeval("gate", made, "--max-drop", "1", *every, code=3).stdout.startswith("FAIL: ")
 
 
 def test_every_output_begins_with_verdict_model_run_and_date(qeval, runs_dir, tmp_path, monkeypatch) -> None:
@@ -322,7 +370,10 @@ def test_every_output_begins_with_verdict_model_run_and_date(qeval, runs_dir, tm
     assert "Judging the newest run, run-1, begun" in result.stderr
     assert f"::{head}" in result.stderr
     assert head in (tmp_path / "j.xml").read_text().splitlines()[1]
-    assert "PASS: toy" in (tmp_path / "summary.md").read_text().splitlines()[2]
+    title, _, about = (
+        (tmp_path / "summary.md").read_text().replace("\\", "").replace("<!-- -->", "").splitlines()[:3]
+    )
+    assert f"{title.removeprefix('## ')}, {about.replace('Run', 'run', 1)}" == head
     assert f'"headline": "{head}"' in qeval("gate", *WIDE, "--json").stdout
 
 

@@ -136,10 +136,29 @@ def test_the_sentence_of_a_drop():
     one = one_decision(Rule(max_drop=1.0), n_items=2000, effect=-0.02, churn=0.14, seed=5)
     assert re.fullmatch(
         r"arc: Δ -\d\.\d\d points \(90% interval -\d\.\d\d to [-+]?\d\.\d\d\), -1 allowed: undecided; "
-        r"at this Δ and churn it needs about \d+ items and has 2000, and it would then fail"
-        r" if Δ stays as it is\.",
+        r"at this Δ and churn about \d+ more items would decide it \(\d+ in all; there are only 2000\), "
+        r"and it would then fail if Δ stays as it is\.",
         one.reason,
     )
+
+
+@pytest.mark.parametrize("n_available", [2000, 2_000_000])
+def test_the_words_and_the_document_count_the_same_items(n_available):
+    task = replace(ARC, limit=2000) if n_available > 2000 else ARC
+    run, read, _ = make_run(2, (task,), n_items=2000, effect=-0.02, churn=0.14, seed=5)
+    for name in ("fp16", "bnb4"):
+        run = with_cell(run, name, "arc", n_available=n_available)
+    outcome = conclude(run, read, Policy((Rule(max_drop=1.0),)))
+    (one,) = json.loads(formats.formats()["json"].render(outcome))["decisions"]
+    told = re.search(
+        r"about (\d+) more items would decide it \((\d+) in all; there are (only )?(\d+)\)", one["reason"]
+    )
+    assert told is not None
+    more, total = one["items_needed_more"], one["items_needed_total"]
+    assert total == 2000 + more
+    assert int(told[1]) == int(numbers.roughly(more))
+    assert int(told[2]) == 2000 + int(told[1])
+    assert (int(told[4]), told[3] is None) == (n_available, n_available > 2000)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +291,10 @@ def test_the_json_of_an_infinite_bound_is_null():
     run = with_cell(run, "bnb4", "wiki", files={})
     found = document(conclude(run, read, Policy((Rule(max_ppl_ratio=1.1),))))
     assert found["decisions"][0]["status"] == "INCONCLUSIVE"
-    assert (found["decisions"][0]["comparison"]["low"], found["decisions"][0]["items_needed"]) == (None, None)
+    assert (found["decisions"][0]["comparison"]["low"], found["decisions"][0]["items_needed_more"]) == (
+        None,
+        None,
+    )
     json.dumps(found, allow_nan=False)
 
 

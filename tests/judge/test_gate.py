@@ -131,7 +131,7 @@ def test_no_difference_at_all_does_not_pass_on_few_items():
     run, read, _ = make_run(2, (ARC,), 20, churn=0.0)
     (one,) = judge(run, read, rules({"max_drop": 1.0}))
     assert (one.comparison.delta, one.comparison.losses, one.status) == (0.0, 0, "INCONCLUSIVE")
-    assert one.items_needed + 20 == stats.required_n(0.0, 0.01)
+    assert one.items_needed_more + 20 == stats.required_n(0.0, 0.01)
 
 
 # --- the exit code ------------------------------------------------------------------------------
@@ -678,7 +678,7 @@ def test_the_items_needed_decide_and_a_tenth_of_them_do_not(kind, task, seed):
     run, read, _ = make_run(2, (task,), 100, -0.002, churn=0.08, seed=seed)
     (one,) = judge(run, read, rules(kind))
     assert one.status == "INCONCLUSIVE"
-    total = 100 + one.items_needed
+    total = 100 + one.items_needed_more
     (enough,) = judge(*tiled(run, read, total), rules(kind))
     (few,) = judge(*tiled(run, read, max(total // 10, 100)), rules(kind))
     assert (enough.status != "INCONCLUSIVE", few.status) == (True, "INCONCLUSIVE")

@@ -440,7 +440,33 @@ def test_a_small_limit_is_not_shown_as_none() -> None:
 
 def test_a_plan_says_what_its_numbers_are_for():
     rows = plan.plan(*leaderboard())
-    items, churn = plan.words(rows, 0.8, measured=True)
-    assert "loses nothing passes with a probability of 80%" in items
+    *_, items, churn = plan.table(rows, power=0.8, measured=True).split("\n\n")
+    assert items.startswith("For 0.5 points, for 1 point and for 2 points: how many items, in all, a variant")
+    assert "loses nothing needs to pass that limit with a probability of 80%" in items
     assert "less the square of the difference" in churn
-    assert plan.words(rows, 0.8, measured=False) == [items]
+    *_, same, supposed = plan.table(rows, power=0.8).split("\n\n")
+    assert same == items
+    assert supposed.startswith("All of this supposes that 10% of the answers change; --churn says otherwise")
+
+
+def test_a_mean_of_measured_rows_is_not_said_to_have_the_guessed_churn():
+    run, read, _ = make_run(2, (ARC, TRUTH), 400, churn=0.03, seed=2)
+    evidence = gather(run, read)
+    known = sizing.measure(evidence)
+    rows = {row.task: row for row in plan.plan(run.suite, sizing.sizes(run.suite, {}, run), measured=known)}
+    assert rows["average"].churn is None
+    assert rows["arc"].churn == pytest.approx(known["arc"].square)
+    assert "10.0%" not in plan.table(list(rows.values()), measured=True)
+
+
+@pytest.mark.parametrize("width", range(40, 130, 5))
+@pytest.mark.parametrize("limits", [None, Policy((Rule(tasks="arc", max_drop=1.0),))])
+def test_what_is_said_of_a_column_stands_below_a_table_that_has_it(width, limits):
+    suite = suite_of(ARC, WIKI)
+    rows = plan.plan(suite, sizing.sizes(suite, {"arc": 300, "wiki": 62}), limits)
+    text = plan.table(rows, (), width, measured=True)
+    drawn, *below = text.split("\n\n")
+    footnotes = "\n\n".join(below)
+    assert ("churn" in drawn) == ("Churn: " in footnotes)
+    for title in ("for 0.5 points", "for 1 point", "for 2 points", "items needed"):
+        assert (title in drawn) == (title in footnotes.replace("Items", "items").replace("For", "for"))

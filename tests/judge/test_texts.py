@@ -103,7 +103,7 @@ def test_from_few_texts_nothing_is_decided_and_the_reason_is_told(task, limit):
         [one] = decided(clustered((task,), size=8, effect=effect), **limit)
         assert one.status == "INCONCLUSIVE"
         assert one.reason.endswith(WHY)
-        assert one.items_needed is None
+        assert one.items_needed_more is None
     [one] = decided(clustered((task,), size=6), **limit)
     assert one.status == "PASS"
 
@@ -120,7 +120,7 @@ def test_a_group_of_enough_texts_is_judged_by_them():
 def test_what_would_decide_is_more_where_texts_are_shared():
     [shared], [alone] = (decided(clustered(only=only), max_drop=3.0) for only in (("fp16", "bnb4"), ()))
     assert shared.status == alone.status == "INCONCLUSIVE"
-    assert shared.items_needed > alone.items_needed
+    assert shared.items_needed_more > alone.items_needed_more
 
 
 # --- which is known -----------------------------------------------------------------------------
@@ -227,7 +227,7 @@ def needed(duplicates: int, effect: float = 0.0, churn: float = 0.0) -> int:
     )
     assert one.comparison.texts == (N - duplicates if duplicates else None)
     assert one.status == "INCONCLUSIVE", one.reason
-    return one.items_needed + N
+    return one.items_needed_more + N
 
 
 @pytest.mark.parametrize("duplicates", [1, 2, 6])

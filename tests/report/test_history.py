@@ -279,6 +279,14 @@ def test_a_terminal_of_80_columns_holds_it(long):
     assert "The other lines" in text
 
 
+@pytest.mark.parametrize("width", [40, 50, 60, 80, 120])
+def test_the_level_of_intervals_is_told_where_they_are_shown(width):
+    found = lines(*(source(make_run(2, (ARC,), 80, seed=day), day) for day in (1, 2)))
+    (compared,) = [one for one in found.series if not one.own and one.key.task == "arc"]
+    text = terminal.text(replace(found, series=(compared,)), width=width)
+    assert ("  interval" in text) == ("95% intervals" in " ".join(text.split()))
+
+
 def unlucky():
     """Four runs of three variants: of bnb4 the last failed, of gptq all did."""
     made = [

@@ -137,7 +137,7 @@ def test_a_chat_frame_is_no_text_and_few_texts_decide_nothing(qeval, runs_dir, l
     judged = qeval("gate", "--max-drop", "90", "--allow-limited", "--allow-identical", "--json", code=4)
     found = json.loads(judged.stdout)["decisions"]
     few, lone = (one for one in found if one["comparison"])
-    assert (few["comparison"]["texts"], few["items_needed"], few["status"]) == (15, None, "INCONCLUSIVE")
+    assert (few["comparison"]["texts"], few["items_needed_more"], few["status"]) == (15, None, "INCONCLUSIVE")
     assert "as its 45 items share only 15 texts, and 20 are needed" in few["reason"]
     assert (lone["comparison"]["texts"], lone["status"]) == (None, "PASS")
 

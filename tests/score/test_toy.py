@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -52,6 +56,17 @@ def test_fewer_bits_cost_more() -> None:
     assert plain > means[0] > means[1]
 
 
+def test_a_task_without_a_metric_is_judged_by_its_usual_one() -> None:
+    asked = [Task("qeval_facts", ""), Task("qeval_prose", ""), Task("mmlu", ""), Task("arc_easy", "acc_norm")]
+    found = [leaf.metric for leaf in toy.leaf_tasks(asked)]
+    assert (found[0], found[1], set(found[2:-1]), found[-1]) == (
+        "acc",
+        "word_perplexity",
+        {"acc"},
+        "acc_norm",
+    )
+
+
 def test_subjects_of_the_toy_differ_in_size() -> None:
     sizes = [toy.available(leaf, Toy()) for leaf in toy.leaf_tasks([Task("mmlu", "acc")])]
     assert (min(sizes), max(sizes), sum(sizes)) == (10, 153, 1387)
@@ -74,3 +89,28 @@ def test_its_options() -> None:
         parse("toy[items=many]")
     with pytest.raises(QevalError, match="told to fail"):
         toy.score(ARC, Scheme("bnb4"), parse("toy[fail=bnb4]"), 1)
+
+
+# --- the page -----------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[2] / "docs" / "toy.md").read_text("utf-8")
+
+
+def test_the_page_tells_of_every_option() -> None:
+    table = PAGE[PAGE.index("| option |") :].partition("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [field.name for field in fields(Toy)]
+    assert f"| {toy.DEFAULT_ITEMS}; " in table
+
+
+def test_the_page_tells_what_schemes_cost() -> None:
+    table = PAGE[PAGE.index("| scheme |") :].partition("\n\n")[0]
+    rows = re.findall(r"^\| (.*) \| ([\d.]+)% \| ([\d.]+)% \|$", table, re.MULTILINE)
+    told = {
+        name: (float(changed) / 100, float(lost) / 100)
+        for names, changed, lost in rows
+        for name in re.findall(r"\w+", names.replace("any other", "other"))
+    }
+    assert told.pop("other") == pytest.approx(toy._OTHER_DAMAGE)
+    assert set(told) == set(toy._DAMAGE)
+    assert all(told[name] == pytest.approx(toy._DAMAGE[name]) for name in told)
+    assert toy._damage(Scheme("rtn", {"bits": 2})) == pytest.approx([4 * one for one in toy._OTHER_DAMAGE])

@@ -182,11 +182,24 @@ def _metadata(source: Source, result: Result, rows: list[Row]) -> str:
     name = result.variant.name
     parts = [eval_results_to_model_index(name, [_eval_result(source, result, row)])[0] for row in rows]
     index = {"name": name, "results": [entry for part in parts for entry in part["results"]]}
+    return yaml_text({**_head(result), "model-index": [index]})
+
+
+def _head(result: Result) -> dict[str, Any]:
+    """What the Hub sorts models by; of a simulated scheme, which nobody can load, only that it is one."""
+    kind = result.variant.scheme.kind
+    if _simulated(result):
+        return {"tags": ["simulated", kind]}
     base = {"base_model": result.variant.model} if _on_the_hub(result) else {}
     relation = {"base_model_relation": "quantized"} if quantised(result) and base else {}
-    tags = [*(["quantized"] if quantised(result) else []), result.variant.scheme.kind]
-    head = {**base, **relation, "library_name": "transformers", "pipeline_tag": "text-generation"}
-    return yaml_text({**head, "tags": tags, "model-index": [index]})
+    tags = [*(["quantized"] if quantised(result) else []), kind]
+    return {
+        **base,
+        **relation,
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": tags,
+    }
 
 
 def _on_the_hub(result: Result) -> bool:

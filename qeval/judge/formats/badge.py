@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from qeval.base.errors import Exit
+from qeval.judge.excepted import in_words
 from qeval.judge.formats import Format
 from qeval.judge.formats.cells import ORDER
 from qeval.judge.gate import NOT_JUDGED, Outcome
@@ -29,10 +29,9 @@ def badge(outcome: Outcome, label: str = _LABEL) -> str:
         message = ", ".join(
             f"{list(found.values()).count(s)} {s.lower()}" for s in dict.fromkeys(found.values())
         )
-    if outcome.exit == Exit.PASS and _excepted(outcome):
-        message += " (with exceptions)"
-    if outcome.invented:
-        message += " (invented numbers)"
+    marks = (in_words(outcome.exceptions), "invented numbers" if outcome.invented else "")
+    said = "; ".join(filter(None, marks))
+    message += f" ({said})" if said else ""
     return _document(label, message, _COLOURS[worst])
 
 
@@ -44,13 +43,6 @@ def _document(label: str, message: str, colour: str) -> str:
 def _unjudged(_: str) -> str:
     """A badge where there is no verdict; why is too long for one."""
     return _document(_LABEL, "no verdict", _COLOURS[NOT_JUDGED])
-
-
-def _excepted(outcome: Outcome) -> bool:
-    """Whether the gate passes by what it was told to let pass."""
-    limited = any(one.comparison is not None and one.comparison.limited for one in outcome.decisions)
-    undecided = any(one.status == "INCONCLUSIVE" for one in outcome.decisions if one.rule.tier == "required")
-    return limited or undecided or any(one.startswith("Allowed by") for one in outcome.notes)
 
 
 FORMAT = Format("badge", badge, "Write a shields.io endpoint badge here.", _unjudged, '"schemaVersion"')

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from qeval.base.markdown import escape
 from qeval.base.records import Decision
-from qeval.base.text import visible
+from qeval.base.text import one_line, visible
 from qeval.judge.formats import Format
 from qeval.judge.formats.cells import ORDER, cells, headers, in_rows
 from qeval.judge.gate import Outcome
@@ -42,7 +42,8 @@ def github_summary(outcome: Outcome, most_bytes: int = SUMMARY_BYTES) -> str:
 
 def _summary_head(outcome: Outcome) -> Iterator[str]:
     yield f"## {outcome.verdict}: {escape(outcome.model)}\n"
-    yield f"{escape(outcome.headline)}\n"
+    about = one_line(outcome.about)
+    yield f"{escape(about[:1].upper() + about[1:])}\n"
     for name, status in outcome.verdicts.items():
         yield f"- **{status}** {escape(name)}" + escape(_first_reason(outcome, name))
     yield ""
@@ -54,7 +55,10 @@ def _summary_head(outcome: Outcome) -> Iterator[str]:
 def _first_reason(outcome: Outcome, variant: str) -> str:
     mine = [one for one in outcome.decisions if one.variant == variant and one.rule.tier == "required"]
     worst = min(mine, key=lambda one: (ORDER.index(one.status), not one.culprit), default=None)
-    return "" if worst is None or worst.status == "PASS" else f": {worst.reason}"
+    if worst is None or worst.status == "PASS":
+        return ""
+    alike = sum(one.status == worst.status for one in mine)
+    return f"{f', {alike} of {len(mine)} rules' if alike > 1 else ''}: {worst.reason}"
 
 
 def _markdown_row(cells: Sequence[str]) -> str:

@@ -38,6 +38,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
             "ungated": list(policy.ungated),
         },
         "exit_code": int(outcome.exit),
+        "exceptions": list(outcome.exceptions),
         "verdicts": dict(outcome.verdicts),
         "findings": dict(outcome.findings),
         "decisions": [_decision(one) for one in outcome.decisions],
@@ -67,7 +68,8 @@ def _decision(one: Decision) -> dict[str, Any]:
             "confidence": one.rule.confidence,
         },
         "allowed": one.allowed,
-        "items_needed": one.items_needed,
+        "items_needed_more": one.items_needed_more,
+        "items_needed_total": one.items_needed_total,
         "culprit": one.culprit,
         "comparison": None if one.comparison is None else _comparison(one.comparison),
     }

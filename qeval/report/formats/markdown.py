@@ -72,12 +72,13 @@ def render_markdown(
     """
     template = _environment().get_template("report.md.j2")
     pictures = [] if assets is None else _write_charts(context, assets, beside or assets.parent)
+    scores = _short_scores(context) if short else _scores(context)
     text = template.render(
         context=context,
         pictures=pictures,
         short=short,
-        decision=_decision(context, short=short),
-        scores=_short_scores(context) if short else _scores(context),
+        decision=_decision(context, scores, short=short),
+        scores=scores,
         fidelity=_fidelity_rows(context.fidelity, _SHORT_FIDELITY if short else range(len(HEADERS))),
         folds=[] if short else _folds(context),
         glossary=glossary(context),
@@ -201,21 +202,23 @@ def _bullets(texts: Iterable[str]) -> str:
     return "\n".join(f"- {escape(text)}" for text in texts)
 
 
-def _decision(context: Context, *, short: bool) -> Markdown:
-    """The decision table: what a release is decided by, the best variant first; `short` has five columns."""
+def _decision(context: Context, scores: Markdown, *, short: bool) -> Markdown:
+    """The decision table: what a release is decided by, the best variant first; `short` has five columns.
+    What the signs of proof mean stands below it where one is in it, or in the table of `scores`."""
     told = context.ranking
     if not told.entries or not context.columns:
         return Markdown("")
     headers = [
-        *("Variant", "Verdict", f"{told.title} Δ", "interval"),
+        *("Variant", "Verdict", f"{told.title} Δ", f"{context.common_confidence} interval".lstrip()),
         *(("Worst task, Δ",) if told.has_worst else ()),
         *((f"{told.ratio_of}, ratio",) if told.ratio_of else ()),
         *(f"{title}, {unit}" for title, unit, _ in told.fixed),
     ]
     most = _SHORT_COLUMNS if short else len(headers)
     rows = [_decided(told, entry)[:most] for entry in (*told.entries, told.reference)]
-    known = proofs(context.evidence)
     cells = table(headers[:most], rows, words=2)
+    signed = any(mark in f"{cells}{scores}" for mark, _ in PROOFS.values())
+    known = proofs(context.evidence) if signed else ""
     return Markdown(f"{cells}\n\n{escape(known)}") if known else cells
 
 
@@ -247,14 +250,19 @@ def _scores(context: Context) -> Markdown:
 
 _SHORT_COLUMNS = 5
 """Columns of a table that a comment on a pull request shows without being scrolled."""
+_NAMED = 6
+"""So many rows that are left out are named."""
 _SHORT_FIDELITY = (0, 1, 3, 4, 5)
 
 
 def _short_scores(context: Context) -> Markdown:
     """The same with at most five columns."""
     shown, left = foremost(context, _SHORT_COLUMNS - 1)
-    rest = f"\n\n*{left} more {'row is' if left == 1 else 'rows are'} in the full report.*"
-    return Markdown(f"{_scores(shown)}{rest if left else ''}")
+    if not left:
+        return _scores(shown)
+    named = f" ({', '.join(map(escape, left))})" if len(left) <= _NAMED else ""
+    told = "1 more row" if len(left) == 1 else f"{len(left)} more rows"
+    return Markdown(f"{_scores(shown)}\n\n*In the full report: {told}{named}.*")
 
 
 def _fidelity_rows(told: Told, places: Sequence[int]) -> Markdown:

@@ -195,7 +195,7 @@ def _facts(facts: Iterable[Fact], width: int | None) -> str:
 
 def as_text(context: Context, _: Options) -> str:
     """What `qeval run` prints at its end; where a gate judged, behind its verdict and what it let pass."""
-    judged = (context.title, context.about, " ".join((context.gate, *context.forgiven)))
+    judged = (context.title, context.about, " ".join((context.gate, *context.let_pass)))
     head = [*map(one_line, filter(None, judged)), ""] if context.gate else []
     return "\n".join((*head, summary(context.evidence, context.decisions), ""))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -123,24 +123,26 @@ def _table(series: Series, signs: Signs, width: int) -> str:
     for one, point in zip(shown, series.points, strict=True):
         cells = [one.date, words.run_name(one_line(one.run)), one_line(one.revision), one.n, one.value]
         rows.append([*cells, *[one.interval] * (not series.own), *[_verdict(point)] * judged])
-    body, lines = _lines(columns, rows, width)
+    body, lines, titles = _lines(columns, rows, width)
     for line, one in zip(lines, shown, strict=True):
         body += [_wrapped(f"-- broken: {one_line(one.apart)}", width, "   ")] if one.apart else []
         body.append(line)
         body += [_wrapped(f"   ! {one_line(one.notes)}", width, "     ")] if one.notes else []
-    about = words.about(series).replace(wording.DELTA, signs.delta)
+    about = words.about(series, intervals="interval" in titles).replace(wording.DELTA, signs.delta)
     head = _wrapped(f"{one_line(words.heading(series))}: {one_line(about)}", width)
     return "\n".join([head, *body, *_strip_lines(series, signs, width)])
 
 
 def _lines(
     columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int
-) -> tuple[list[str], Sequence[str]]:
-    """The head of a table, and a text for each of its rows: a line, or where no table fits a block."""
-    head, *lines = [line.rstrip() for line in layout.table(columns, rows, width).split("\n")]
+) -> tuple[list[str], Sequence[str], Collection[str]]:
+    """The head of a table, a text for each of its rows (a line, or where no table fits a block), and the
+    titles of the columns that are shown."""
+    text, titles = layout.with_titles(columns, rows, width)
+    head, *lines = [line.rstrip() for line in text.split("\n")]
     if len(lines) == len(rows) + 1 and not lines[0].strip("- "):
-        return [head, lines[0]], lines[1:]
-    return [], [layout.block(columns, row, width) for row in rows]
+        return [head, lines[0]], lines[1:], titles
+    return [], [layout.block(columns, row, width) for row in rows], {column.title for column in columns}
 
 
 def _strip_lines(series: Series, signs: Signs, width: int) -> Iterator[str]:

@@ -93,12 +93,12 @@ def heading(series: Series) -> str:
     return f"{short(key.variant)} on {key.title}{measure}"
 
 
-def about(series: Series) -> str:
-    """What its numbers are, and the limit."""
+def about(series: Series, *, intervals: bool = True) -> str:
+    """What its numbers are, with the level of their `intervals` where these are shown, and the limit."""
     what = {"points": "Δ in points", "perplexity": "perplexity ratio", "nats": "KL in nats"}[series.key.unit]
     if series.own:
         return "perplexity" if series.key.unit == "perplexity" else "scores, of 100"
-    level = f", {numbers.level(series.level)} intervals" if series.level else ""
+    level = f", {numbers.level(series.level)} intervals" if series.level and intervals else ""
     limit = limits(series)
     return f"{what} against {series.baseline}{level}{f'; {limit}' if limit else ''}"
 

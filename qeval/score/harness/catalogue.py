@@ -45,11 +45,15 @@ def known_tasks(
 
 
 def catalogue(
-    tasks_dir: Path | None = None, cache_dir: Path | None = None, own: Path | None = None
+    tasks_dir: Path | None = None,
+    cache_dir: Path | None = None,
+    own: Path | None = None,
+    *,
+    stock: bool = True,
 ) -> Catalogue:
-    """The files under `own`, before those under `tasks_dir`, before lm-eval's own, which are remembered in
-    `cache_dir`."""
-    found = _stock(cache_dir)
+    """The files under `own`, before those under `tasks_dir`, before lm-eval's own (`stock`), which are
+    remembered in `cache_dir`."""
+    found = _stock(cache_dir) if stock else Catalogue()
     for root in (tasks_dir, own):
         more = scan(root) if root is not None else Catalogue()
         found = Catalogue({**found.files, **more.files}, {**found.tags, **more.tags})

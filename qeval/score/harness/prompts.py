@@ -148,7 +148,7 @@ def _instances(lm_task: Any, task: Task, chat: Chat | None, seed: int) -> list[A
     except QevalError:
         raise
     except Exception as error:
-        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        what = f"{type(error).__name__}: {' '.join(str(error).split()).rstrip('.')}"
         hint = (
             "Leave out --chat-template, or use a model whose tokenizer has one." if chat is not None else ""
         )

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from qeval.base import reading
-from qeval.base.errors import QevalError, UsageError, did_you_mean
+from qeval.base.errors import QevalError
 from qeval.base.records import Task
+from qeval.score.harness import rules
+from qeval.score.harness.catalogue import Catalogue
 
 _DEEP = 8
 _LARGEST = 1 << 28
@@ -40,23 +42,57 @@ def written(path: Path, deep: int = 0) -> dict[str, Any]:
     return found | table
 
 
-def check(tasks: Iterable[Task], files: dict[str, str], own: Path | None) -> None:
-    """Refuse what would fail for each variant once its model is loaded: a metric that a task's YAML does not
-    list, and data files of one's `own` tasks that are not there. `files` are those of tasks by name; what a
-    file leaves open is left to lm-eval.
+def check(tasks: Iterable[Task], known: Catalogue, own: Path | None) -> None:
+    """Refuse what would fail for each variant once its model is loaded: a metric or a filter that a task's
+    YAML does not list, a metric that cannot judge item by item, and data files of one's `own` tasks that are
+    not there. Of a group or a tag its first task is looked at; what a file leaves open is left to lm-eval.
 
-    Raises UsageError for a metric, QevalError for a file.
+    Raises what `rules.judging_metric` and `rules.judging_filter` raise, QevalError for a file.
     """
     for task in tasks:
-        path = Path(files[task.name]) if task.name in files else None
+        name, path = _first(task.name, known)
         table = written(path) if path is not None else {}
-        known = _metrics(table)
-        if task.metric and known and task.metric not in known:
-            raise UsageError(
-                f"The task {task.name!r} has no metric {task.metric!r}.", did_you_mean(task.metric, known)
-            )
+        _check_metric(name, task.metric, table)
+        _check_filter(name, task.filter, table)
         if path is not None and own is not None and path.is_relative_to(own):
-            _check_files(task.name, path, table)
+            _check_files(name, path, table)
+
+
+def _first(name: str, known: Catalogue, deep: int = 0) -> tuple[str, Path | None]:
+    """The task itself, or the first of a group or tag, with its file; None where no file tells."""
+    if name not in known.files:
+        members: list[Any] = list(known.tags.get(name, ()))
+        path = None
+    else:
+        path = Path(known.files[name])
+        table = written(path)
+        members = _listed(table.get("task")) if "group" in table and "class" not in table else []
+    if members and isinstance(members[0], str) and members[0] != name and deep < _DEEP:
+        return _first(members[0], known, deep + 1)
+    return name, path
+
+
+def _check_metric(name: str, wanted: str, table: dict[str, Any]) -> None:
+    """Raise what `judging_metric` raises, as far as the table tells how each metric becomes one number."""
+    listed = _metrics(table)
+    if not listed:
+        return
+    told = {one["metric"]: one.get("aggregation", "") for one in listed}
+    functions = [metric for metric, how in told.items() if not isinstance(how, str)]
+    if wanted in functions or (functions and not wanted):
+        return
+    hows = {metric: how or rules.DEFAULT_AGGREGATIONS.get(metric, "mean") for metric, how in told.items()}
+    rises = {one["metric"]: bool(one["higher_is_better"]) for one in listed if "higher_is_better" in one}
+    rules.judging_metric(name, wanted, hows, rises)
+
+
+def _check_filter(name: str, wanted: str, table: dict[str, Any]) -> None:
+    listed = table.get("filter_list")
+    if not isinstance(listed, list) or {"group", "class"} & table.keys():
+        return
+    names = [one.get("name") if isinstance(one, dict) else None for one in listed]
+    if names and all(isinstance(one, str) for one in names):
+        rules.judging_filter(name, wanted, [str(one) for one in names])
 
 
 def items_of(path: Path) -> int | None:
@@ -73,13 +109,13 @@ def items_of(path: Path) -> int | None:
     return sum(known) if known and len(known) == len(counts) else None
 
 
-def _metrics(table: dict[str, Any]) -> list[str]:
-    """The metrics that a task's table lists; none where it is a group's, or a function is among them."""
+def _metrics(table: dict[str, Any]) -> list[dict[str, Any]]:
+    """The metrics that a task's table lists; none where it is a group's, or one of them is a function."""
     listed = table.get("metric_list")
     if {"group", "class"} & table.keys() or not isinstance(listed, list):
         return []
-    names = [one.get("metric") if isinstance(one, dict) else None for one in listed]
-    return [str(name) for name in names] if all(isinstance(name, str) for name in names) else []
+    plain = all(isinstance(one, dict) and isinstance(one.get("metric"), str) for one in listed)
+    return listed if plain else []
 
 
 def _check_files(name: str, path: Path, table: dict[str, Any]) -> None:
