@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from qeval.ask import harness_config
-from qeval.ask.suite_files import no_suite
+from qeval.ask.suite_files import no_suite, refuse_another
 from qeval.base.errors import UsageError, did_you_mean
 from qeval.base.names import MACRO, is_file_name
 from qeval.base.places import at_home, tasks_dir
@@ -95,6 +95,7 @@ def _table(name: str) -> tuple[Path, SuiteTable]:
     known = name.endswith(".toml") or is_file_name(name)
     if not known or not path.is_file() or path == tasks_dir() / SIZES:
         raise no_suite(name, names())
+    refuse_another(path)
     return path, typed(read(path, "suite"), SuiteTable, f"The suite {path}")
 
 

@@ -86,6 +86,7 @@ def own(tmp_path: Path, monkeypatch) -> Path:
         ("onw/sums.toml", "There is no folder onw.\nDid you mean own/sums.toml?"),
         ("own", "own is a folder, and a suite is a file.\nName a file in it: own/sums.toml."),
         ("own/nothing.toml", "There is no file own/nothing.toml.\nName one of: qeval list suites."),
+        ("quick.toml", "There is no file quick.toml.\nDid you mean quick, which comes with qeval?"),
         ("quikc", "There is no suite 'quikc'.\nDid you mean 'quick'?"),
     ],
 )
