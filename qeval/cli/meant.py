@@ -4,6 +4,7 @@ that Click does not know, the nearest; and numbers."""
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from qeval.base.errors import did_you_mean
 from qeval.cli.speech import say
 
 if TYPE_CHECKING:
+    from qeval.compare.margin import Margin
     from qeval.store.newest import Shown
 
 
@@ -146,3 +148,51 @@ def check_number(parameter: click.Parameter, words: Any, ctx: click.Context | No
         refuse(f"too small; it must be {least}")
     if high is not None and number > high:
         refuse(f"too large; it must be at most {high}")
+
+
+def amount(_: click.Context, option: click.Parameter, text: str | None) -> int | None:
+    """An amount of memory with its unit, 24GiB or 24GB, in bytes. Raises BadParameter for anything else."""
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([KMGT])(i?)B", text or "", re.IGNORECASE)
+    if text is None:
+        return None
+    if found is None or float(found[1]) == 0:
+        raise click.BadParameter(f"{text!r} is no amount of memory. Write e.g. 24GiB.", param=option)
+    unit = 1024 if found[3] else 1000
+    return int(float(found[1]) * unit ** ("KMGT".index(found[2].upper()) + 1))
+
+
+def a_margin(_: click.Context, option: click.Parameter, text: str | None) -> Margin:
+    """Percentage points, a ratio of word perplexity, or both, as what difference matters. Raises BadParameter
+    for anything else."""
+    from qeval.compare.margin import Margin
+
+    said: dict[str, float] = {}
+    for part in (text or "").split(",") if text is not None else ():
+        found = re.fullmatch(r"(x?)([0-9]{1,3}(?:\.[0-9]{1,9})?)", part.strip())
+        name = "ratio" if found and found[1] else "points"
+        number = float(found[2]) if found else 0.0
+        fine = 1 < number < _MOST_RATIO if name == "ratio" else 0 < number < _MOST_POINTS
+        if not fine or name in said:
+            raise click.BadParameter(
+                f"{text!r} is not a margin. Write points, a ratio above 1, or both: 0.5, x1.05 or 0.5,x1.05.",
+                param=option,
+            )
+        said[name] = number
+    return Margin(**said)
+
+
+_MOST_POINTS, _MOST_RATIO = 100, 1000
+
+
+# --- paths to nothing ---------------------------------------------------------------------------------
+
+
+def near_path(value: Any, *, file: bool, folder: bool) -> str:
+    """A further sentence where nothing is at a path: the file or folder that is most likely meant."""
+    from qeval.base.nearby import nearest
+
+    path = Path(os.fsdecode(value))
+    if os.path.lexists(path):
+        return ""
+    near = nearest(path, lambda one: (file and one.is_file()) or (folder and one.is_dir()))
+    return f" Did you mean {near}?" if near else ""

@@ -26,10 +26,12 @@ def ordered(ctx: click.Context, runs_dir: Path, words: Sequence[str], asked: dic
     """The order that the words of a command make.
 
     A refusal is remembered: whoever judges next must not take an older run for the one that was asked for.
-    Raises what `qeval.ask.order.order` raises, and UsageError for a task that does not exist.
+    Raises what `qeval.ask.order.order` raises, UsageError for a task that does not exist, and QevalError for
+    data sets that are not here.
     """
     from qeval.ask.order import order
     from qeval.cli.own_tasks import own_tasks
+    from qeval.cli.sourcing import check_order
     from qeval.run.executors import slurm
     from qeval.store.newest import INTERRUPTED, not_begun
 
@@ -41,6 +43,7 @@ def ordered(ctx: click.Context, runs_dir: Path, words: Sequence[str], asked: dic
             slurm.check(made, words)
         _check_memory(ctx, made)
         _check_tasks(made, asked["suite"])
+        check_order(made)
     except (QevalError, OSError, KeyboardInterrupt) as error:
         if not asked["dry_run"]:
             why = error.message if isinstance(error, QevalError) else str(error) or INTERRUPTED

@@ -25,13 +25,11 @@ from qeval.base import numbers
 from qeval.base.errors import QevalError
 from qeval.base.files import is_full, link_or_copy
 from qeval.base.names import slug
-from qeval.load.hub_book import Copy, Kind, changed, known, length, note, strange, sum_of, whole
+from qeval.load.hub_book import MODELS, Copy, Kind, changed, known, length, note, strange, sum_of, whole
 from qeval.load.source import hub_refusal
 
 PARTIAL = ".partial"
 CHANGED = ".changed"
-MODELS = "models"
-"""The folder of models: no organisation of the Hub can have this name."""
 _SPARE = 64 << 20
 """Bytes that stay free on the disk."""
 

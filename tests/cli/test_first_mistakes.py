@@ -12,7 +12,6 @@ from factories import make_run
 from qeval.base.errors import QevalError, UsageError
 from qeval.base.records import Task
 from qeval.load.source import resolve_commit
-from qeval.score.harness import sources
 from qeval.score.harness.written import check, items_of
 from qeval.store.newest import mark
 from qeval.store.runs import Store
@@ -142,13 +141,6 @@ def test_a_metric_and_a_file_that_are_not_there_are_refused_before_a_model_is_lo
         check([Task("my_sums", "acc")], files, own)
     (own / "sums.jsonl").touch()
     check([Task("my_sums", "acc"), Task("unknown", "acc")], files, own)
-
-
-def test_a_mirror_that_lies_one_folder_deeper_is_named(tmp_path: Path) -> None:
-    (tmp_path / "datasets" / "org" / "set").mkdir(parents=True)
-    hint = sources._mirror_hint("org/set", tmp_path)
-    assert hint == f"Did you mean --datasets-dir {tmp_path / 'datasets'}? It holds org/set."
-    assert "Put the repository in" in sources._mirror_hint("org/other", tmp_path)
 
 
 @pytest.mark.parametrize(
