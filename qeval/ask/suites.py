@@ -115,10 +115,21 @@ def _check_average(table: SuiteTable, path: Path) -> None:
             hint = did_you_mean(name, [task.name for task in table.task])
             raise UsageError(f"The suite {path}: average names no task {name!r}.", hint)
         if _is_perplexity(rows[name]):
-            raise UsageError(
-                f"The suite {path}: average names {name!r}, a perplexity, which has no mean with scores.",
-                "Leave it out of average: it is compared on its own.",
-            )
+            raise _no_mean(f"The suite {path}", name)
+
+
+def refuse_in_average(suite: Suite, perplexities: Sequence[str]) -> None:
+    """Raise UsageError where the average of a suite, as a person wrote it, names one of these tasks."""
+    for name in suite.average:
+        if name.removesuffix(MACRO) in perplexities:
+            raise _no_mean(f"The suite {suite.name}", name)
+
+
+def _no_mean(who: str, name: str) -> UsageError:
+    return UsageError(
+        f"{who}: average names {name!r}, a perplexity, which has no mean with scores.",
+        "Leave it out of average: it is compared on its own.",
+    )
 
 
 _PERPLEXITY = re.compile(r"perplexity|ppl\b|bits_per_byte")

@@ -76,7 +76,9 @@ def _check_tasks(order: Order, suite: str | None) -> None:
     """Refuse a task that does not exist, first; lm-eval's names are read from its files. Where lm-eval is not
     installed only the toy can be asked, and takes any name. It reads no task, but one of one's own must
     parse, as for a model."""
+    from qeval.ask.harness_config import is_config
     from qeval.ask.order import check_tasks
+    from qeval.ask.suites import refuse_in_average
     from qeval.base.places import tasks_dir
     from qeval.cli.own_tasks import harness_is_here, names_at_hand
     from qeval.load.toy import is_toy
@@ -89,6 +91,8 @@ def _check_tasks(order: Order, suite: str | None) -> None:
         check_tasks(order, known.names, names_at_hand(order.own_tasks, suite))
         if not is_toy(order.variants[0].model):
             written.check(order.suite.tasks, known.files, order.own_tasks)
+            if suite is not None and not is_config(suite):
+                refuse_in_average(order.suite, tuple(written.perplexities(order.suite.tasks, known.files)))
     if order.own_tasks is not None and is_toy(order.variants[0].model):
         check([task.name for task in order.suite.tasks], order.own_tasks)
 

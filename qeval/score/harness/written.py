@@ -10,6 +10,7 @@ from typing import Any
 from qeval.base import reading
 from qeval.base.errors import QevalError, UsageError, did_you_mean
 from qeval.base.records import Task
+from qeval.score.harness.rules import DEFAULT_AGGREGATIONS, PERPLEXITIES
 
 _DEEP = 8
 _LARGEST = 1 << 28
@@ -57,6 +58,21 @@ def check(tasks: Iterable[Task], files: dict[str, str], own: Path | None) -> Non
             )
         if path is not None and own is not None and path.is_relative_to(own):
             _check_files(task.name, path, table)
+
+
+def perplexities(tasks: Iterable[Task], files: dict[str, str]) -> Iterator[str]:
+    """The tasks of which nobody chose a metric, and whose YAML leaves nothing but a perplexity to judge
+    by."""
+    for task in tasks:
+        table = written(Path(files[task.name])) if task.name in files and not task.metric else {}
+        listed = table.get("metric_list")
+        entries = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+        if entries and _metrics(table) and all(_aggregation(one) in PERPLEXITIES for one in entries):
+            yield task.name
+
+
+def _aggregation(entry: dict[str, Any]) -> str:
+    return str(entry.get("aggregation") or DEFAULT_AGGREGATIONS.get(str(entry.get("metric")), "mean"))
 
 
 def items_of(path: Path) -> int | None:
