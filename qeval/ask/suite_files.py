@@ -50,7 +50,7 @@ def _another(path: Path) -> UsageError:
     if found is None:
         return UsageError(f"{path} is no suite: {_IS}, with the ending .toml or .yaml.", _WRITE)
     if found.what == other_files.DATA:
-        return UsageError(f"{path} {found.words}, and {_IS}.", found.remedy)
+        return UsageError(f"{path} holds data, and {_IS}.", found.remedy)
     return UsageError(f"{path} {found.words}, not a suite.", found.remedy)
 
 

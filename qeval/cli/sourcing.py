@@ -109,9 +109,8 @@ def _absent(sets: Sequence[Needed], reads: Reads, variable: str | None) -> Qeval
     there = f" {reads.mirror} {mirror.described(reads.mirror)}." if reads.mirror else ""
     online = f"unset {variable} once" if variable else "go online once"
     paths = list(dict.fromkeys(one.path for one in sets))
-    what = f"{len(paths)} data sets are" if len(paths) > 1 else "a data set is"
     return QevalError(
-        f"{why}, and {what} not here: {_named(sets)}.{there}",
+        f"{why}, and there is no copy here of {_named(sets)}.{there}",
         mirror.remedy(paths, reads.mirror, f"{_fetch(sets, reads)}, or {online}."),
     )
 

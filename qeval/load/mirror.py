@@ -75,7 +75,9 @@ def may_be_filled(datasets_dir: Path) -> bool:
 
 def is_within(datasets_dir: Path) -> bool:
     """Whether a folder lies within a mirror: it is a data set, or an organisation's folder of them."""
-    return (datasets_dir / _CARD).is_file() or any((one / _CARD).is_file() for one in _below(datasets_dir))
+    if any(datasets_dir.glob(f"*/*/{_CARD}")):
+        return False
+    return (datasets_dir / _CARD).is_file() or any(datasets_dir.glob(f"*/{_CARD}"))
 
 
 def described(datasets_dir: Path) -> str:

@@ -61,7 +61,7 @@ def test_a_missing_data_set_is_found_once_before_a_run_begins(qeval, own: Path, 
     said = qeval(*RUN, "--tasks", "org_one,org_two,qeval_facts", code=1).stderr
     assert said.count("org/one") == 1
     assert said.startswith(
-        "Error: HF_HUB_OFFLINE is set, and 2 data sets are not here: org/one (org_one), org/two (org_two).\n"
+        "Error: HF_HUB_OFFLINE is set, and there is no copy here of org/one (org_one), org/two (org_two).\n"
     )
     assert f"qeval fetch --tasks org_one,org_two --to mirror --tasks-dir {own}, and add --data" in said
     assert len(list(runs_dir.glob("*/run.json"))) == 1
@@ -98,7 +98,7 @@ def test_fidelity_reads_a_data_set_and_may_be_left_out(qeval, own: Path) -> None
     assert own.is_dir()
     words = ("run", "--model", "demo", "--schemes", "fp16,rtn", "--tasks", "qeval_facts")
     said = qeval(*words, "--fidelity", "wikitext-2048", code=1).stderr
-    assert "a data set is not here: Salesforce/wikitext (fidelity)." in said
+    assert "there is no copy here of Salesforce/wikitext (fidelity)." in said
     assert "Leave wikitext-2048 out with --fidelity none" in said
     assert refused(own, "qeval_facts") is None
 
@@ -108,7 +108,7 @@ def test_a_hub_that_answers_is_asked(own: Path, tmp_path: Path, monkeypatch, cap
     monkeypatch.setattr("qeval.load.source.hub_answers", lambda *_: False)
     found = refused(own, "org_one")
     assert found is not None
-    assert found.message.startswith("The Hub cannot be reached, and a data set is not here: org/one")
+    assert found.message.startswith("The Hub cannot be reached, and there is no copy here of org/one")
     monkeypatch.setattr("qeval.load.source.hub_answers", lambda *_: True)
     assert refused(own, "org_one") is None
     assert refused(own, "org_one", mirror=put(tmp_path / "mirror", "org/two")) is None
