@@ -140,8 +140,10 @@ def _counted(jobs: tuple[Job, ...], gpu: str, memory: int | None) -> Told:
     """The answer of a process of its own, for what it imports takes long and is heavy."""
     import msgspec
 
+    from qeval.cli.sourcing import check_job
     from qeval.score.counting import Asked, Told
 
+    check_job(jobs[0])
     asked = msgspec.json.encode(Asked(jobs, gpu.lower(), memory))
     done = subprocess.run(_WORKER, input=asked, capture_output=True, check=False, env=briefly(os.environ))
     if not done.stdout:

@@ -12,6 +12,7 @@ from qeval.cli.speech import say
 
 if TYPE_CHECKING:
     from qeval.ask.order import Order
+    from qeval.base.messages import Job
     from qeval.base.records import Task
     from qeval.score.harness.needed import Needed
 
@@ -46,6 +47,14 @@ def check_order(order: Order) -> None:
     reads = Reads(order.suite.tasks, order.own_tasks, order.cache_dir, mirror, _protocol(order))
     error = missing(reads)
     if error is not None and rehearsed(order)[1]:
+        raise error
+
+
+def check_job(job: Job) -> None:
+    """Refuse to build the questions of a job of which data sets are missing. Raises QevalError."""
+    mirror, own = (Path(place) if place else None for place in (job.settings.datasets_dir, job.own_tasks))
+    error = missing(Reads(job.tasks, own, Path(job.cache_dir), mirror))
+    if error is not None:
         raise error
 
 

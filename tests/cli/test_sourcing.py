@@ -103,6 +103,13 @@ def test_fidelity_reads_a_data_set_and_may_be_left_out(qeval, own: Path) -> None
     assert refused(own, "qeval_facts") is None
 
 
+def test_a_plan_that_counts_tokens_refuses_them_too(qeval, own: Path) -> None:
+    assert own.is_dir()
+    words = ("plan", "--model", "demo", "--schemes", "fp16", "--gpu", "h100", "--tasks-dir", "own")
+    said = qeval(*words, "--tasks", "org_one,org_two", code=1).stderr
+    assert "there is no copy here of org/one (org_one), org/two (org_two)." in said
+
+
 def test_a_hub_that_answers_is_asked(own: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(mirror, "offline", lambda: None)
     monkeypatch.setattr("qeval.load.source.hub_answers", lambda *_: False)
@@ -195,6 +202,20 @@ def test_the_doctor_tells_a_mirror_from_what_lies_in_one(qeval, tmp_path: Path) 
     )
     assert remedy.startswith("Name the folder above it")
     assert told(tmp_path / "nothing")[:2] == ("warning", f"there is no folder {tmp_path / 'nothing'}")
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+def test_texts_of_fidelity_and_calibration_name_the_folder_that_is_meant(tmp_path: Path, monkeypatch) -> None:
+    from qeval.load.making.calibration import Calibration, windows
+    from qeval.score.fidelity.streams import _lines
+
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cached"))
+    put(tmp_path / "mirror", "Salesforce/wikitext", "allenai/c4")
+    for read in (_lines, lambda place: windows(Calibration("c4", 1, 8, 0), None, place)):
+        with pytest.raises(QevalError) as caught:
+            read(tmp_path)
+        assert caught.value.hint.startswith(f"Did you mean --datasets-dir {tmp_path / 'mirror'}? It holds ")
 
 
 # --- what tasks read, by their YAML ---------------------------------------------------------------
