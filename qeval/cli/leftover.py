@@ -11,7 +11,6 @@ from pathlib import Path
 
 import click
 
-from qeval.base.errors import QevalError
 from qeval.cli.speech import say
 
 _MOST = 10_000
@@ -26,7 +25,9 @@ def told(outputs: Sequence[Path]) -> Iterator[None]:
     before = {path: _stamps(path) for path in outputs}
     try:
         yield
-    except (click.ClickException, QevalError, OSError, KeyboardInterrupt):
+    except (click.exceptions.Exit, click.Abort):
+        raise  # whoever ends a command by a code has said what there is to say
+    except (Exception, KeyboardInterrupt):
         for path, stamps in before.items():
             after = _stamps(path)
             old = sum(after.get(file) == stamp for file, stamp in stamps.items())

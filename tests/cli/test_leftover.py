@@ -68,6 +68,18 @@ def test_a_report_in_several_formats_is_written_whole_or_not_at_all(qeval, here:
     assert NOTE.format("b.xyz") in said.stderr
 
 
+@pytest.mark.parametrize("error", [RuntimeError("a mistake"), KeyboardInterrupt()])
+def test_a_mistake_of_ours_and_a_stop_leave_it_too(
+    qeval, here: Path, monkeypatch, error: BaseException
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    (here / "old.md").write_text("of before")
+    monkeypatch.setattr("qeval.report.formats.render", fail)
+    assert NOTE.format("old.md") in qeval("report", "-o", "old.md", code=None).stderr
+
+
 def test_of_two_files_only_the_one_that_was_not_written_is_of_before(qeval, here: Path) -> None:
     (here / "a.md").write_text("of before")
     (here / "sub").write_text("of before")
