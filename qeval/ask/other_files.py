@@ -115,10 +115,14 @@ def _described(path: Path) -> str:
         return f"A task beside it reads it: {named(task, path.parent)}"
     if path.suffix.lower() in _PACKED:
         return "Unpack it first, then describe it in a task's YAML, as docs/extend/suite.md shows."
-    file, name = path.with_suffix(".yaml"), re.sub(r"\W+", "_", path.stem)
+    name = re.sub(r"\W+", "_", path.stem)
+    holds_runs = Path.cwd().is_relative_to(path.parent.resolve())  # which no folder of tasks may
+    place = path.parent / name / path.name if holds_runs else path
+    begin = f"Move it to {place} and describe" if holds_runs else "Describe"
     return (
-        f"Describe it in {file} (docs/extend/suite.md shows the whole file; task: {name},"
-        f" data_files: {path.name}), then: {named(name, path.parent)}"
+        f"{begin} it in {place.with_suffix('.yaml')}"
+        f" (docs/extend/suite.md shows the whole file; task: {name}, data_files: {place.name}), then:"
+        f" {named(name, place.parent)}"
     )
 
 

@@ -196,3 +196,59 @@ def near_path(value: Any, *, file: bool, folder: bool) -> str:
         return ""
     near = nearest(path, lambda one: (file and one.is_file()) or (folder and one.is_dir()))
     return f" Did you mean {near}?" if near else ""
+
+
+# --- files that a command writes ----------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def outputs_told(command: click.Command, words: click.Context | Sequence[str]) -> Iterator[None]:
+    """Within it, an error or Ctrl-C is followed by a note on each output that the words of a command, parsed
+    or not, name and that an earlier command left."""
+    if not any(_is_output(one) for one in command.params):
+        yield
+        return
+    from qeval.base import leftover
+
+    named = _parsed(words) if isinstance(words, click.Context) else _named(command, words)
+    before = {path: leftover.stamps(path) for path in named}
+    try:
+        yield
+    except (click.exceptions.Exit, click.Abort):
+        raise  # whoever ends a command by a code has said what there is to say
+    except (Exception, KeyboardInterrupt):
+        for sentence in leftover.sentences(before):
+            say(sentence, err=True)
+        raise
+
+
+def _named(command: click.Command, words: Sequence[str]) -> list[Path]:
+    """The outputs that words name which could not be parsed."""
+    from qeval.base.places import at_home
+
+    names = [name for one in command.params if _is_output(one) for name in one.opts]
+    ahead = list(words[: words.index("--")] if "--" in words else words)
+    found = []
+    for place, word in enumerate(ahead):
+        option, equals, value = word.partition("=")
+        if option in names:
+            value = value if equals else next(iter(ahead[place + 1 :]), "")
+        elif word[:2] in names and not word.startswith("--"):
+            value = word[2:]
+        else:
+            continue
+        if value:
+            found.append(at_home(value))
+    return found
+
+
+def _parsed(ctx: click.Context) -> list[Path]:
+    """The outputs of words that were parsed."""
+    values = [ctx.params.get(one.name or "") for one in ctx.command.params if _is_output(one)]
+    every = [part for value in values for part in (value if isinstance(value, tuple) else (value,))]
+    return [Path(os.fspath(one)) for one in every if one]
+
+
+def _is_output(parameter: click.Parameter) -> bool:
+    """Whether a parameter names what the command writes (`options.Output`)."""
+    return getattr(parameter.type, "written", False)

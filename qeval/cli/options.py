@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from qeval.cli import completing, helping, leftover
-from qeval.cli.meant import OneOf, a_margin, amount, check_number, near_path, retold
+from qeval.cli import completing, helping
+from qeval.cli.meant import OneOf, a_margin, amount, check_number, near_path, outputs_told, retold
 
 if TYPE_CHECKING:
     from qeval.base.fidelity import Measured, Positions, Stream
@@ -80,13 +80,12 @@ class Strict(click.Command):
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
         """The context; what Click does not know is told in our words."""
-        files = [] if extra.get("resilient_parsing") else leftover.named(self, args)
-        with leftover.told(files), retold(self):
+        with outputs_told(self, [] if extra.get("resilient_parsing") else args), retold(self):
             return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Call the command; where it is refused, older files in the place of its own are told."""
-        with leftover.told(leftover.parsed(ctx)):
+        with outputs_told(self, ctx):
             return super().invoke(ctx)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -17,6 +17,7 @@ import click
 
 from qeval.base.errors import QevalError, UsageError, did_you_mean
 from qeval.cli.meant import near_option
+from qeval.cli.speech import say
 
 if TYPE_CHECKING:
     from qeval.ask.order import Order
@@ -31,7 +32,6 @@ def ordered(ctx: click.Context, runs_dir: Path, words: Sequence[str], asked: dic
     """
     from qeval.ask.order import order
     from qeval.cli.own_tasks import own_tasks
-    from qeval.cli.sourcing import check_order
     from qeval.run.executors import slurm
     from qeval.store.newest import INTERRUPTED, not_begun
 
@@ -43,7 +43,7 @@ def ordered(ctx: click.Context, runs_dir: Path, words: Sequence[str], asked: dic
             slurm.check(made, words)
         _check_memory(ctx, made)
         _check_tasks(made, asked["suite"])
-        check_order(made)
+        _check_data(made)
     except (QevalError, OSError, KeyboardInterrupt) as error:
         if not asked["dry_run"]:
             why = error.message if isinstance(error, QevalError) else str(error) or INTERRUPTED
@@ -95,6 +95,36 @@ def _check_tasks(order: Order, suite: str | None) -> None:
                 refuse_in_average(order.suite, tuple(written.perplexities(order.suite.tasks, known.files)))
     if order.own_tasks is not None and is_toy(order.variants[0].model):
         check([task.name for task in order.suite.tasks], order.own_tasks)
+
+
+def _check_data(order: Order) -> None:
+    """Refuse a run that would find out variant by variant that data sets are missing; one that has all its
+    results, or is scored elsewhere, needs none.
+
+    Raises QevalError, with the data sets and the command that fetches them.
+    """
+    from qeval.ask.placing import CLUSTERS
+    from qeval.load.toy import is_toy
+    from qeval.run.runner import rehearsed
+    from qeval.score.harness.absent import Reads, missing
+
+    if is_toy(order.variants[0].model) or order.executor in CLUSTERS or order.only:
+        return
+    mirror = Path(order.settings.datasets_dir) if order.settings.datasets_dir else None
+    reads = Reads(order.suite.tasks, order.own_tasks, order.cache_dir, mirror, _protocol(order))
+    error = missing(reads, lambda told: say(told, err=True))
+    if error is not None and rehearsed(order)[1]:
+        raise error
+
+
+def _protocol(order: Order) -> str:
+    """The protocol of fidelity that reads a data set of the Hub; "" where none is measured."""
+    from qeval.run.gpus import visible
+
+    device = order.settings.device
+    on_gpu = device.startswith("cuda") or (device == "auto" and bool(visible()))
+    asked = (*order.fidelity.protocols, *(order.fidelity.on_gpu if on_gpu else ()))
+    return next((one.name for one in asked if one.kind in {"wikitext", "llama.cpp"}), "")
 
 
 # --- what was refused before there was an order -------------------------------------------------

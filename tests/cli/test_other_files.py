@@ -74,6 +74,17 @@ def test_data_become_a_task_by_the_steps_that_are_told(qeval, others: Path) -> N
     assert "A task beside it reads it: --tasks x --tasks-dir own" in again
 
 
+def test_data_where_runs_are_kept_are_moved_first(qeval, others: Path) -> None:
+    run = ("run", "--model", "toy", "--schemes", "fp16,bnb4")
+    (others / "x.jsonl").rename("x.jsonl")
+    told = qeval(*run, "--suite", "x.jsonl", code=2).stderr
+    assert "Move it to x/x.jsonl and describe it in x/x.yaml (docs/extend/suite.md shows the whole" in told
+    Path("x").mkdir()
+    Path("x.jsonl").rename("x/x.jsonl")
+    Path("x/x.yaml").write_text("task: x\n")
+    qeval(*run, *told.partition("then: ")[2].split())
+
+
 @pytest.mark.parametrize(
     ("file", "said"),
     [

@@ -9,8 +9,8 @@ import pytest
 
 from qeval.base.errors import QevalError
 from qeval.base.records import Task
-from qeval.cli.sourcing import Reads, missing
 from qeval.load import mirror
+from qeval.score.harness.absent import Reads, missing
 from qeval.score.harness.catalogue import scan
 from qeval.score.harness.needed import Needed, needed
 
@@ -110,7 +110,7 @@ def test_a_plan_that_counts_tokens_refuses_them_too(qeval, own: Path) -> None:
     assert "there is no copy here of org/one (org_one), org/two (org_two)." in said
 
 
-def test_a_hub_that_answers_is_asked(own: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_hub_that_answers_is_asked(own: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(mirror, "offline", lambda: None)
     monkeypatch.setattr("qeval.load.source.hub_answers", lambda *_: False)
     found = refused(own, "org_one")
@@ -118,8 +118,11 @@ def test_a_hub_that_answers_is_asked(own: Path, tmp_path: Path, monkeypatch, cap
     assert found.message.startswith("The Hub cannot be reached, and there is no copy here of org/one")
     monkeypatch.setattr("qeval.load.source.hub_answers", lambda *_: True)
     assert refused(own, "org_one") is None
-    assert refused(own, "org_one", mirror=put(tmp_path / "mirror", "org/two")) is None
-    told = capsys.readouterr().err
+    heard: list[str] = []
+    place = put(tmp_path / "mirror", "org/two")
+    assert missing(Reads([Task("org_one", "acc")], own, own / "none", place), heard.append) is None
+    assert missing(Reads([Task("org_two", "acc")], own, own / "none", place), heard.append) is None
+    [told] = heard
     assert "holds none of the data sets that are read, so the Hub is asked. It holds org/two." in told
 
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from qeval.base.errors import QevalError
-from qeval.cli.speech import say
 
 if TYPE_CHECKING:
-    from qeval.ask.order import Order
-    from qeval.base.messages import Job
     from qeval.base.records import Task
     from qeval.score.harness.needed import Needed
 
@@ -31,46 +28,9 @@ class Reads(NamedTuple):
     wikitext: str = ""
 
 
-def check_order(order: Order) -> None:
-    """Refuse a run that would find out variant by variant that data sets are missing; one that has all its
-    results, or is scored elsewhere, needs none.
-
-    Raises QevalError, with the data sets and the command that fetches them.
-    """
-    from qeval.ask.placing import CLUSTERS
-    from qeval.load.toy import is_toy
-    from qeval.run.runner import rehearsed
-
-    if is_toy(order.variants[0].model) or order.executor in CLUSTERS or order.only:
-        return
-    mirror = Path(order.settings.datasets_dir) if order.settings.datasets_dir else None
-    reads = Reads(order.suite.tasks, order.own_tasks, order.cache_dir, mirror, _protocol(order))
-    error = missing(reads)
-    if error is not None and rehearsed(order)[1]:
-        raise error
-
-
-def check_job(job: Job) -> None:
-    """Refuse to build the questions of a job of which data sets are missing. Raises QevalError."""
-    mirror, own = (Path(place) if place else None for place in (job.settings.datasets_dir, job.own_tasks))
-    error = missing(Reads(job.tasks, own, Path(job.cache_dir), mirror))
-    if error is not None:
-        raise error
-
-
-def _protocol(order: Order) -> str:
-    """The protocol of fidelity that reads a data set of the Hub; "" where none is measured."""
-    from qeval.run.gpus import visible
-
-    device = order.settings.device
-    on_gpu = device.startswith("cuda") or (device == "auto" and bool(visible()))
-    asked = (*order.fidelity.protocols, *(order.fidelity.on_gpu if on_gpu else ()))
-    return next((one.name for one in asked if one.kind in {"wikitext", "llama.cpp"}), "")
-
-
-def missing(reads: Reads) -> QevalError | None:
-    """What is to be said of data sets that cannot be had; None where all may be. A note is printed where a
-    mirror holds none of them and the Hub is asked instead."""
+def missing(reads: Reads, tell: Callable[[str], None] = lambda _: None) -> QevalError | None:
+    """What is to be said of data sets that cannot be had; None where all may be. `tell` hears where a mirror
+    holds none of them and the Hub is asked instead."""
     from qeval.load import mirror
     from qeval.load.source import hub_answers
 
@@ -83,7 +43,7 @@ def missing(reads: Reads) -> QevalError | None:
     variable = mirror.offline()
     if variable is None and hub_answers(absent[0], "dataset"):
         if reads.mirror is not None and not any(mirror.mirrored(one.path, reads.mirror) for one in sets):
-            say(f"Note: {_in_none(absent, reads.mirror)}", err=True)
+            tell(f"Note: {_in_none(absent, reads.mirror)}")
         return None
     return _absent([one for one in sets if one.path in absent], reads, variable)
 
