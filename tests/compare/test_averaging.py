@@ -13,6 +13,7 @@ from qeval.ask.suites import refuse_in_average
 from qeval.base.errors import UsageError
 from qeval.base.records import Run, Suite, Task
 from qeval.compare.averaging import sentences
+from qeval.compare.merge import merge
 from qeval.compare.rows import find_baseline, rows_of, score_of
 from qeval.run.keeping import learned
 from qeval.score.harness.written import perplexities
@@ -45,6 +46,12 @@ def test_a_perplexity_that_the_average_was_to_have_is_said_to_be_left_out() -> N
     assert said == "three is a perplexity, which has no mean with scores: the average is over one, two."
     assert learned(run) == run
     assert sentences(run_of(("one", "two"))) == ()
+
+
+def test_runs_that_are_joined_say_it_of_each_of_them() -> None:
+    run = run_of(("one", "two", "three"))
+    other = replace(run, id="run-2", left_out=("three", "four"))
+    assert merge([run, other]).left_out == ("three", "four")
 
 
 def test_a_group_of_perplexities_is_left_out_by_either_name() -> None:
