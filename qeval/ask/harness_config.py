@@ -9,7 +9,7 @@ from typing import Any
 
 from qeval.ask import model_args
 from qeval.ask.model_args import Asked
-from qeval.ask.suite_files import no_file, refuse_task
+from qeval.ask.suite_files import no_file, refuse_another
 from qeval.base import reading
 from qeval.base.errors import UsageError, did_you_mean
 from qeval.base.records import Suite, Task
@@ -72,6 +72,7 @@ _KNOWN = (*_ASKED, *_OPTIONS, *sorted(_ASIDE), *_REFUSED, _TURNS)
 
 
 _NOTHING = Asked()
+_BEGIN = "Such a configuration begins as: tasks: [arc_easy]"
 
 
 def is_config(name: str) -> bool:
@@ -86,7 +87,7 @@ def suite_of(path: Path) -> Suite:
     """
     if not path.exists():
         raise no_file(path)
-    refuse_task(path)
+    refuse_another(path)
     table = _read(path)
     _check_keys(path, table)
     shots = _whole(path, "num_fewshot", table.get("num_fewshot"), 0)
@@ -97,6 +98,8 @@ def suite_of(path: Path) -> Suite:
 
 
 def _check_keys(path: Path, table: Mapping[str, Any]) -> None:
+    if table and not any(key in _KNOWN for key in table):
+        raise UsageError(f"{path} is no suite: it is not lm-eval's configuration of a run.", _BEGIN)
     for key, value in table.items():
         if key not in _KNOWN:
             hint = did_you_mean(str(key), _KNOWN)
@@ -149,9 +152,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is not YAML ({why}).", "Correct the file.") from error
     if not isinstance(found, dict):
         what = reading.kind_of(found)
-        raise UsageError(
-            f"{path} holds {what}, which is not an lm-eval configuration.", "It begins as: tasks: [arc_easy]"
-        )
+        raise UsageError(f"{path} holds {what}, which is not an lm-eval configuration.", _BEGIN)
     return found
 
 

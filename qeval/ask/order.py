@@ -13,6 +13,7 @@ from qeval.ask.model import usual_suite
 from qeval.ask.model_args import Asked
 from qeval.ask.policy import exceptions
 from qeval.ask.policy import load as load_policy
+from qeval.ask.suite_files import no_task
 from qeval.ask.words import Words, read
 from qeval.base.errors import QevalError, UsageError, did_you_mean
 from qeval.base.files import disk_errors
@@ -237,7 +238,9 @@ def check_tasks(order: Order, known: Collection[str], mine: Collection[str] = ()
         if task.name not in known:
             raise UsageError(
                 f"There is no task {task.name!r}.",
-                _alike(task.name, mine) or f"{did_you_mean(task.name, known, most=3) or _LIST} {_OWN}",
+                no_task(task.name, suites.names())
+                or _alike(task.name, mine)
+                or f"{did_you_mean(task.name, known, most=3) or _LIST} {_OWN}",
             )
 
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from qeval.ask.policy_files import refuse_another
 from qeval.base import reading
 from qeval.base.errors import QevalError, UsageError, did_you_mean
 from qeval.base.places import tasks_dir
@@ -107,6 +108,7 @@ def load(path: Path) -> Policy:
     required rule.
     """
     path = _shipped(path)
+    refuse_another(path)
     table = read(path, "policy")
     if path.name != _PROJECT and "tool" in table:
         raise UsageError(

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from qeval.ask import harness_config
-from qeval.ask.suite_files import no_suite
+from qeval.ask.suite_files import no_suite, refuse_another
 from qeval.base.errors import UsageError, did_you_mean
 from qeval.base.names import MACRO, is_file_name
 from qeval.base.places import at_home, tasks_dir
@@ -95,6 +95,7 @@ def _table(name: str) -> tuple[Path, SuiteTable]:
     known = name.endswith(".toml") or is_file_name(name)
     if not known or not path.is_file() or path == tasks_dir() / SIZES:
         raise no_suite(name, names())
+    refuse_another(path)
     return path, typed(read(path, "suite"), SuiteTable, f"The suite {path}")
 
 
@@ -114,10 +115,21 @@ def _check_average(table: SuiteTable, path: Path) -> None:
             hint = did_you_mean(name, [task.name for task in table.task])
             raise UsageError(f"The suite {path}: average names no task {name!r}.", hint)
         if _is_perplexity(rows[name]):
-            raise UsageError(
-                f"The suite {path}: average names {name!r}, a perplexity, which has no mean with scores.",
-                "Leave it out of average: it is compared on its own.",
-            )
+            raise _no_mean(f"The suite {path}", name)
+
+
+def refuse_in_average(suite: Suite, perplexities: Sequence[str]) -> None:
+    """Raise UsageError where the average of a suite, as a person wrote it, names one of these tasks."""
+    for name in suite.average:
+        if name.removesuffix(MACRO) in perplexities:
+            raise _no_mean(f"The suite {suite.name}", name)
+
+
+def _no_mean(who: str, name: str) -> UsageError:
+    return UsageError(
+        f"{who}: average names {name!r}, a perplexity, which has no mean with scores.",
+        "Leave it out of average: it is compared on its own.",
+    )
 
 
 _PERPLEXITY = re.compile(r"perplexity|ppl\b|bits_per_byte")

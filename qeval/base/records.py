@@ -276,7 +276,8 @@ class Run:
     `baseline` names the variant that the others are compared with. `created` is ISO 8601 UTC.
     `command` is the argument list that made it. `source` is "qeval" or says what it was imported from.
     `qeval_version` lists with commas the versions that scored it, the one that did last behind the others;
-    where its cells tell (`Cell.scored`), these and no others.
+    where its cells tell (`Cell.scored`), these and no others. `left_out` are rows that the suite's average
+    was to have and that are perplexities.
     """
 
     id: str
@@ -290,6 +291,7 @@ class Run:
     source: str = "qeval"
     qeval_version: str = ""
     schema: int = 1
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 @click.option("--revision", metavar="REV", help="Revision of the model on the Hub.")
 @click.option("--device", default="auto", show_default=True, help="cuda, cuda:1, cpu ...")
 @click.option("--dtype", default="auto", show_default=True, help="Type to calculate in.")
-@click.option("--chart", type=options.Place(path_type=Path, dir_okay=False), help="Draw the groups as SVG.")
+@click.option("--chart", type=options.Output(path_type=Path, dir_okay=False), help="Draw the groups as SVG.")
 @options.mirror
 @options.as_json
 def blame(chart: Path | None, as_json: bool, **asked: Any) -> None:

@@ -214,15 +214,19 @@ def _places(datasets_dir: Path | None) -> Iterator[Finding]:
     if datasets_dir is None:
         yield Finding(section, "data set mirror", "info", "none named (--datasets-dir)")
         return
-    from qeval.load.hub_copy import MODELS
+    from qeval.load.mirror import described, held, is_within
 
-    folders = [place for place in datasets_dir.glob("[!.]*/*") if place.is_dir()]
-    found = sorted(f"{place.parent.name}/{place.name}" for place in folders if place.parent.name != MODELS)
-    if found:
-        yield Finding(section, "data set mirror", "ready", f"{datasets_dir}: {', '.join(found)}")
-    else:
-        remedy = "Fill it with qeval fetch, or lay it out as DIR/<organisation>/<name>, as on the Hub."
-        yield Finding(section, "data set mirror", "warning", f"{datasets_dir} holds no data sets", remedy)
+    if not datasets_dir.is_dir():
+        yield Finding(section, "data set mirror", "warning", f"there is no folder {datasets_dir}", _LAY_OUT)
+        return
+    ready = bool(held(datasets_dir)) and not is_within(datasets_dir)
+    words = f"{datasets_dir} {described(datasets_dir)}"
+    inside = f"Name the folder above it: one that holds <organisation>/<name>. {_LAY_OUT}"
+    hint = "" if ready else inside if is_within(datasets_dir) else _LAY_OUT
+    yield Finding(section, "data set mirror", "ready" if ready else "warning", words, hint)
+
+
+_LAY_OUT = "Fill it with qeval fetch, or lay it out as DIR/<organisation>/<name>, as on the Hub."
 
 
 def _hub(section: str) -> Finding:

@@ -210,7 +210,7 @@ def _address(_: click.Context, option: click.Parameter, text: str | None) -> str
 @click.option(
     "--output",
     "-o",
-    type=options.Place(path_type=Path, file_okay=False),
+    type=options.Output(path_type=Path, file_okay=False),
     required=True,
     help="A directory to write to.",
 )

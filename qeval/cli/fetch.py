@@ -55,9 +55,11 @@ def fetch(to: Path, as_json: bool, **asked: Any) -> None:
     from qeval.load import hub_copy
 
     _check_folder(to)
+    plan = _Plan(**asked)
+    if plan.asks():
+        hub_copy.refuse_offline()
     if not sys.stderr.isatty():
         _without_bars()
-    plan = _Plan(**asked)
     found: list[tuple[Copy, bool]] = []
     with hub_copy.alone(to):
         needs, remarks = plan.sets()
@@ -128,6 +130,18 @@ class _Plan:
         named = parse_schemes(schemes or "fp16") if model else ()
         self.named = named if schemes else ()
         self.variants = [_variant(one, self.model, revision, adapter) for one in named]
+
+    def asks(self) -> bool:
+        """Whether anything that is asked for lies on the Hub, as far as is found out within a second."""
+        from qeval.base.places import cache_dir, tasks_dir
+        from qeval.score.harness.catalogue import catalogue
+        from qeval.score.harness.needed import needed
+
+        tasks = self.suite.tasks if self.suite else ()
+        read = needed(tasks, catalogue(tasks_dir(), cache_dir(), self.own)) if tasks else ()
+        return any("/" in one.path for one in read) or any(
+            self._remote(source) for variant in self.variants for source, _ in self._sources(variant)
+        )
 
     def sets(self) -> tuple[tuple[SetNeeded, ...], tuple[str, ...]]:
         """The data sets of the suite, of its fidelity and of calibration, and what no copy holds."""

@@ -142,6 +142,7 @@ def _counted(jobs: tuple[Job, ...], gpu: str, memory: int | None) -> Told:
 
     from qeval.score.counting import Asked, Told
 
+    _check_data(jobs[0])
     asked = msgspec.json.encode(Asked(jobs, gpu.lower(), memory))
     done = subprocess.run(_WORKER, input=asked, capture_output=True, check=False, env=briefly(os.environ))
     if not done.stdout:
@@ -153,6 +154,16 @@ def _counted(jobs: tuple[Job, ...], gpu: str, memory: int | None) -> Told:
     if told.message:
         raise QevalError(told.message, told.hint)
     return told
+
+
+def _check_data(job: Job) -> None:
+    """Refuse to build the questions of a job of which data sets are missing. Raises QevalError."""
+    from qeval.score.harness.absent import Reads, missing
+
+    mirror, own = (Path(place) if place else None for place in (job.settings.datasets_dir, job.own_tasks))
+    error = missing(Reads(job.tasks, own, Path(job.cache_dir), mirror))
+    if error is not None:
+        raise error
 
 
 def _disk(job: Job) -> int | None:

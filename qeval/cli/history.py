@@ -32,7 +32,7 @@ ENDINGS = (".html", ".md", ".json", ".csv")
     "--output",
     "-o",
     "outputs",
-    type=options.Place(path_type=Path, dir_okay=False),
+    type=options.Output(path_type=Path, dir_okay=False),
     multiple=True,
     help=f"Write to a file instead; the extension chooses the format. Repeatable.  [{'|'.join(ENDINGS)}]",
 )
@@ -70,8 +70,9 @@ def history(
     wanted = Wanted(model or "", suite or "", variant or "", task or "")
     policy = choose(**limits, ungated=())
     found = lines(Store(runs_dir).runs(), wanted, policy, margin=margin, redact=redact)
-    for path, render in zip(outputs, renderers, strict=True):
-        write_text(path, _table(found) if render is None else render(found))
+    made = [_table(found) if render is None else render(found) for render in renderers]
+    for path, text in zip(outputs, made, strict=True):
+        write_text(path, text)
         say(str(path))
     if as_json:
         print_json(documents.document(found))

@@ -4,6 +4,7 @@ that Click does not know, the nearest; and numbers."""
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from qeval.base.errors import did_you_mean
 from qeval.cli.speech import say
 
 if TYPE_CHECKING:
+    from qeval.compare.margin import Margin
     from qeval.store.newest import Shown
 
 
@@ -146,3 +148,107 @@ def check_number(parameter: click.Parameter, words: Any, ctx: click.Context | No
         refuse(f"too small; it must be {least}")
     if high is not None and number > high:
         refuse(f"too large; it must be at most {high}")
+
+
+def amount(_: click.Context, option: click.Parameter, text: str | None) -> int | None:
+    """An amount of memory with its unit, 24GiB or 24GB, in bytes. Raises BadParameter for anything else."""
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([KMGT])(i?)B", text or "", re.IGNORECASE)
+    if text is None:
+        return None
+    if found is None or float(found[1]) == 0:
+        raise click.BadParameter(f"{text!r} is no amount of memory. Write e.g. 24GiB.", param=option)
+    unit = 1024 if found[3] else 1000
+    return int(float(found[1]) * unit ** ("KMGT".index(found[2].upper()) + 1))
+
+
+def a_margin(_: click.Context, option: click.Parameter, text: str | None) -> Margin:
+    """Percentage points, a ratio of word perplexity, or both, as what difference matters. Raises BadParameter
+    for anything else."""
+    from qeval.compare.margin import Margin
+
+    said: dict[str, float] = {}
+    for part in (text or "").split(",") if text is not None else ():
+        found = re.fullmatch(r"(x?)([0-9]{1,3}(?:\.[0-9]{1,9})?)", part.strip())
+        name = "ratio" if found and found[1] else "points"
+        number = float(found[2]) if found else 0.0
+        fine = 1 < number < _MOST_RATIO if name == "ratio" else 0 < number < _MOST_POINTS
+        if not fine or name in said:
+            raise click.BadParameter(
+                f"{text!r} is not a margin. Write points, a ratio above 1, or both: 0.5, x1.05 or 0.5,x1.05.",
+                param=option,
+            )
+        said[name] = number
+    return Margin(**said)
+
+
+_MOST_POINTS, _MOST_RATIO = 100, 1000
+
+
+# --- paths to nothing ---------------------------------------------------------------------------------
+
+
+def near_path(value: Any, *, file: bool, folder: bool) -> str:
+    """A further sentence where nothing is at a path: the file or folder that is most likely meant."""
+    from qeval.base.nearby import nearest
+
+    path = Path(os.fsdecode(value))
+    if os.path.lexists(path):
+        return ""
+    near = nearest(path, lambda one: (file and one.is_file()) or (folder and one.is_dir()))
+    return f" Did you mean {near}?" if near else ""
+
+
+# --- files that a command writes ----------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def outputs_told(command: click.Command, words: click.Context | Sequence[str]) -> Iterator[None]:
+    """Within it, an error or Ctrl-C is followed by a note on each output that the words of a command, parsed
+    or not, name and that an earlier command left."""
+    if not any(_is_output(one) for one in command.params):
+        yield
+        return
+    from qeval.base import leftover
+
+    named = _parsed(words) if isinstance(words, click.Context) else _named(command, words)
+    before = {path: leftover.stamps(path) for path in named}
+    try:
+        yield
+    except (click.exceptions.Exit, click.Abort):
+        raise  # whoever ends a command by a code has said what there is to say
+    except (Exception, KeyboardInterrupt):
+        for sentence in leftover.sentences(before):
+            say(sentence, err=True)
+        raise
+
+
+def _named(command: click.Command, words: Sequence[str]) -> list[Path]:
+    """The outputs that words name which could not be parsed."""
+    from qeval.base.places import at_home
+
+    names = [name for one in command.params if _is_output(one) for name in one.opts]
+    ahead = list(words[: words.index("--")] if "--" in words else words)
+    found = []
+    for place, word in enumerate(ahead):
+        option, equals, value = word.partition("=")
+        if option in names:
+            value = value if equals else next(iter(ahead[place + 1 :]), "")
+        elif word[:2] in names and not word.startswith("--"):
+            value = word[2:]
+        else:
+            continue
+        if value:
+            found.append(at_home(value))
+    return found
+
+
+def _parsed(ctx: click.Context) -> list[Path]:
+    """The outputs of words that were parsed."""
+    values = [ctx.params.get(one.name or "") for one in ctx.command.params if _is_output(one)]
+    every = [part for value in values for part in (value if isinstance(value, tuple) else (value,))]
+    return [Path(os.fspath(one)) for one in every if one]
+
+
+def _is_output(parameter: click.Parameter) -> bool:
+    """Whether a parameter names what the command writes (`options.Output`)."""
+    return getattr(parameter.type, "written", False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from qeval.cli import completing, helping
-from qeval.cli.meant import OneOf, check_number, retold
+from qeval.cli.meant import OneOf, a_margin, amount, check_number, near_path, outputs_told, retold
 
 if TYPE_CHECKING:
     from qeval.base.fidelity import Measured, Positions, Stream
@@ -27,13 +26,24 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Place(click.Path):
-    """A path; `~` is the home directory, whether a shell has seen it or not."""
+    """A path; `~` is the home directory, whether a shell has seen it or not. Of one that should be there and
+    is not, the nearest is named."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path, without `~`."""
         if isinstance(value, (str, os.PathLike)):
             value = os.path.expanduser(value)  # noqa: PTH111 - what is given may not be text for a Path
-        return super().convert(value, param, ctx)
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            near = near_path(value, file=self.file_okay, folder=self.dir_okay) if self.exists else ""
+            raise click.BadParameter(f"{error.message}{near}", ctx, param) from error
+
+
+class Output(Place):
+    """A path that a command writes to: where it is refused, what stands there is said to be older."""
+
+    written = True
 
 
 class Strict(click.Command):
@@ -70,8 +80,13 @@ class Strict(click.Command):
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
         """The context; what Click does not know is told in our words."""
-        with retold(self):
+        with outputs_told(self, [] if extra.get("resilient_parsing") else args), retold(self):
             return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call the command; where it is refused, older files in the place of its own are told."""
+        with outputs_told(self, ctx):
+            return super().invoke(ctx)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Look at the order of the words, then parse them as ever."""
@@ -120,33 +135,11 @@ def redact(command: Command) -> Command:
     )(command)
 
 
-def _margin(_: click.Context, option: click.Parameter, text: str | None) -> Margin:
-    """Percentage points, a ratio of word perplexity, or both, as what difference matters."""
-    from qeval.compare.margin import Margin
-
-    said: dict[str, float] = {}
-    for part in (text or "").split(",") if text is not None else ():
-        found = re.fullmatch(r"(x?)([0-9]{1,3}(?:\.[0-9]{1,9})?)", part.strip())
-        name = "ratio" if found and found[1] else "points"
-        number = float(found[2]) if found else 0.0
-        fine = 1 < number < _MOST_RATIO if name == "ratio" else 0 < number < _MOST_POINTS
-        if not fine or name in said:
-            raise click.BadParameter(
-                f"{text!r} is not a margin. Write points, a ratio above 1, or both: 0.5, x1.05 or 0.5,x1.05.",
-                param=option,
-            )
-        said[name] = number
-    return Margin(**said)
-
-
-_MOST_POINTS, _MOST_RATIO = 100, 1000
-
-
 def margin(command: Command) -> Command:
     """From where on a difference matters."""
     return click.option(
         "--margin",
-        callback=_margin,
+        callback=a_margin,
         metavar="POINTS[,xRATIO]",
         help="The smallest difference that matters: percentage points, and a ratio of word perplexity."
         "  [default: 1,x1.10]",
@@ -237,22 +230,11 @@ def tasks_dir(command: Command) -> Command:
     )(command)
 
 
-def _bytes(_: click.Context, option: click.Parameter, text: str | None) -> int | None:
-    """An amount of memory with its unit, 24GiB or 24GB, in bytes."""
-    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([KMGT])(i?)B", text or "", re.IGNORECASE)
-    if text is None:
-        return None
-    if found is None or float(found[1]) == 0:
-        raise click.BadParameter(f"{text!r} is no amount of memory. Write e.g. 24GiB.", param=option)
-    unit = 1024 if found[3] else 1000
-    return int(float(found[1]) * unit ** ("KMGT".index(found[2].upper()) + 1))
-
-
 def gpu_memory(command: Command) -> Command:
     """How much of a GPU is taken."""
     return click.option(
         "--gpu-memory",
-        callback=_bytes,
+        callback=amount,
         metavar="SIZE",
         help="Use no more of the GPU's memory than this: 24GiB.  [default: all of it]",
     )(command)
@@ -262,7 +244,7 @@ def fidelity(command: Command) -> Command:
     """By which protocols it is measured how far variants moved."""
     command = click.option(
         "--fidelity-cache-limit",
-        callback=_bytes,
+        callback=amount,
         metavar="SIZE",
         help="Keep at most this much of the baseline's head inputs in the cache; older entries give way."
         "  [default: 64GiB]",

@@ -17,6 +17,7 @@ import click
 
 from qeval.base.errors import QevalError, UsageError, did_you_mean
 from qeval.cli.meant import near_option
+from qeval.cli.speech import say
 
 if TYPE_CHECKING:
     from qeval.ask.order import Order
@@ -26,7 +27,8 @@ def ordered(ctx: click.Context, runs_dir: Path, words: Sequence[str], asked: dic
     """The order that the words of a command make.
 
     A refusal is remembered: whoever judges next must not take an older run for the one that was asked for.
-    Raises what `qeval.ask.order.order` raises, and UsageError for a task that does not exist.
+    Raises what `qeval.ask.order.order` raises, UsageError for a task that does not exist, and QevalError for
+    data sets that are not here.
     """
     from qeval.ask.order import order
     from qeval.cli.own_tasks import own_tasks
@@ -41,6 +43,7 @@ def ordered(ctx: click.Context, runs_dir: Path, words: Sequence[str], asked: dic
             slurm.check(made, words)
         _check_memory(ctx, made)
         _check_tasks(made, asked["suite"])
+        _check_data(made)
     except (QevalError, OSError, KeyboardInterrupt) as error:
         if not asked["dry_run"]:
             why = error.message if isinstance(error, QevalError) else str(error) or INTERRUPTED
@@ -72,7 +75,9 @@ def _check_tasks(order: Order, suite: str | None) -> None:
     """Refuse a task that does not exist, first, then one whose file cannot be read, and what its file has
     not; lm-eval's names are read from its files. Where lm-eval is not installed only the toy can be asked,
     and takes any name; of tasks whose files are here it takes no more than a model does."""
+    from qeval.ask.harness_config import is_config
     from qeval.ask.order import check_tasks
+    from qeval.ask.suites import refuse_in_average
     from qeval.base.places import tasks_dir
     from qeval.cli.own_tasks import harness_is_here, names_at_hand
     from qeval.load.toy import is_toy
@@ -88,6 +93,38 @@ def _check_tasks(order: Order, suite: str | None) -> None:
     if order.own_tasks is not None and toy:
         check([task.name for task in order.suite.tasks], order.own_tasks)
     written.check(order.suite.tasks, known, order.own_tasks)
+    if suite is not None and not is_config(suite):
+        refuse_in_average(order.suite, tuple(written.perplexities(order.suite.tasks, known.files)))
+
+
+def _check_data(order: Order) -> None:
+    """Refuse a run that would find out variant by variant that data sets are missing; one that has all its
+    results, or is scored elsewhere, needs none.
+
+    Raises QevalError, with the data sets and the command that fetches them.
+    """
+    from qeval.ask.placing import CLUSTERS
+    from qeval.load.toy import is_toy
+    from qeval.run.runner import rehearsed
+    from qeval.score.harness.absent import Reads, missing
+
+    if is_toy(order.variants[0].model) or order.executor in CLUSTERS or order.only:
+        return
+    mirror = Path(order.settings.datasets_dir) if order.settings.datasets_dir else None
+    reads = Reads(order.suite.tasks, order.own_tasks, order.cache_dir, mirror, _protocol(order))
+    error = missing(reads, lambda told: say(told, err=True))
+    if error is not None and rehearsed(order)[1]:
+        raise error
+
+
+def _protocol(order: Order) -> str:
+    """The protocol of fidelity that reads a data set of the Hub; "" where none is measured."""
+    from qeval.run.gpus import visible
+
+    device = order.settings.device
+    on_gpu = device.startswith("cuda") or (device == "auto" and bool(visible()))
+    asked = (*order.fidelity.protocols, *(order.fidelity.on_gpu if on_gpu else ()))
+    return next((one.name for one in asked if one.kind in {"wikitext", "llama.cpp"}), "")
 
 
 # --- what was refused before there was an order -------------------------------------------------

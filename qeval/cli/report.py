@@ -39,7 +39,7 @@ class _Outputs(click.Option):
     "--output",
     "-o",
     "outputs",
-    type=options.Place(path_type=Path, dir_okay=False),
+    type=options.Output(path_type=Path, dir_okay=False),
     multiple=True,
     required=True,
     cls=_Outputs,
@@ -51,7 +51,7 @@ class _Outputs(click.Option):
 @click.option("--short", is_flag=True, help="Keep the Markdown short enough for a pull-request comment.")
 @click.option(
     "--assets",
-    type=options.Place(path_type=Path, file_okay=False),
+    type=options.Output(path_type=Path, file_okay=False),
     help="Write the charts of the Markdown report here, as SVG.",
 )
 @click.option(
@@ -127,12 +127,13 @@ def _judged(
 def _write(
     context: Context, outputs: tuple[Path, ...], *, short: bool, assets: Path | None, history: History | None
 ) -> None:
-    """Each output in its format, whose name is told."""
+    """Each output in its format, whose name is told; none where one of them cannot be made."""
     from qeval.base.files import write_text
     from qeval.report.formats import Options, render
 
-    for path in outputs:
-        write_text(path, render(context, path, Options(short, assets, history=history)))
+    made = [(path, render(context, path, Options(short, assets, history=history))) for path in outputs]
+    for path, text in made:
+        write_text(path, text)
         say(str(path))
 
 

@@ -51,6 +51,7 @@ def merge(runs: Sequence[Run], baseline: str | None = None, *, allow_different_m
         baseline=name,
         qeval_version=", ".join(_versions(runs)),
         results=tuple(result for _, result in _distinct([_against(chosen, run) for run in runs])),
+        left_out=tuple(dict.fromkeys(name for run in runs for name in run.left_out)),
     )
     find_baseline(merged)
     return merged

@@ -202,7 +202,9 @@ def score_of(run: Run, result: Result, row: Row) -> Score | None:
 
 
 def _mean_of_rows(run: Run, result: Result, row: Row) -> Score | None:
-    """The mean over the rows of the average; None unless all of them are there."""
+    """The mean over the rows of the average; None unless all of them are there, and may have a mean."""
+    if not row.whole:
+        return None
     by_id = {one.id: one for one in rows_of(run)}
     scores = [score_of(run, result, by_id[name]) for name in row.parts if name in by_id]
     known = [score for score in scores if score is not None]

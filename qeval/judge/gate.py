@@ -16,6 +16,7 @@ from qeval.base.next_steps import not_yet
 from qeval.base.records import Decision, Policy, Result, Rule
 from qeval.base.rules import describe
 from qeval.base.text import one_line
+from qeval.compare.averaging import why_not
 from qeval.compare.evidence import Evidence
 from qeval.compare.rows import Row, weights_of
 from qeval.judge import fidelity
@@ -267,4 +268,5 @@ def _why_missing(evidence: Evidence, result: Result, row: Row) -> str:
                 why = not_yet(name, f" on {lacking[0]}{more}", evidence.standing_of(name))
                 return f"{row.title}: {why}"
             return f"{row.title}: {one.variant.name} has no scored items of {lacking[0]}{more}."
-    return f"{row.title}: not all of its parts were scored, so it is not judged."
+    why = why_not(row, evidence.rows) or "not all of its parts were scored"
+    return f"{row.title}: {why}, so it is not judged."

@@ -11,7 +11,7 @@ from qeval.base import numbers
 from qeval.base.invented import INVENTED
 from qeval.base.records import Decision, Policy, Rule, Samples
 from qeval.base.rules import allowed_words, describe
-from qeval.compare import noise, stats, wording
+from qeval.compare import averaging, noise, stats, wording
 from qeval.compare.evidence import Evidence
 from qeval.compare.pairs import UNPAIRED
 from qeval.compare.rows import summary_rows
@@ -36,6 +36,7 @@ def notes(
         *invented(evidence),
         *forgiven(policy, doubts),
         *evidence.unfinished,
+        *averaging.sentences(evidence.run),
         *_idle(evidence, policy, decisions),
         *(
             f"--ungated {pattern} matches no task in this run."

@@ -15,6 +15,8 @@ from qeval.base.files import write_atomic
 
 Kind = Literal["model", "dataset"]
 BOOK = "fetched.json"
+MODELS = "models"
+"""The folder of models: no organisation of the Hub can have this name."""
 _SHA256 = 64
 """The length of such a hash in hexadecimal digits; any other is git's own."""
 

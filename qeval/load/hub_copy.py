@@ -25,13 +25,11 @@ from qeval.base import numbers
 from qeval.base.errors import QevalError
 from qeval.base.files import is_full, link_or_copy
 from qeval.base.names import slug
-from qeval.load.hub_book import Copy, Kind, changed, known, length, note, strange, sum_of, whole
+from qeval.load.hub_book import MODELS, Copy, Kind, changed, known, length, note, strange, sum_of, whole
 from qeval.load.source import hub_refusal
 
 PARTIAL = ".partial"
 CHANGED = ".changed"
-MODELS = "models"
-"""The folder of models: no organisation of the Hub can have this name."""
 _SPARE = 64 << 20
 """Bytes that stay free on the disk."""
 
@@ -311,15 +309,31 @@ def _explained(wanted: Wanted, to: Path) -> Iterator[None]:
         raise explained(wanted, to, error) from error
 
 
+def refuse_offline() -> None:
+    """Raise QevalError where the Hub may not be asked, before it is found out what would be asked for."""
+    from qeval.load.source import offline_by
+
+    if offline_by() is not None:
+        raise _offline()
+
+
+def _offline() -> QevalError:
+    from qeval.load.source import OFFLINE, offline_by
+
+    return QevalError(
+        f"{offline_by() or OFFLINE[0]} is set, so nothing can be fetched.",
+        "Unset it and run the same command again, or run it where there is a network and copy the folder"
+        " here.",
+    )
+
+
 def explained(wanted: Wanted, to: Path, error: Exception) -> QevalError:
     """What went wrong with a repository, in a sentence, and what helps."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     causes = list(_causes(error))
     if any(isinstance(one, OfflineModeIsEnabled) for one in causes):
-        return QevalError(
-            "HF_HUB_OFFLINE is set, so nothing can be fetched.", "Unset it, and run the same command again."
-        )
+        return _offline()
     for one in causes:
         refusal = hub_refusal(wanted.repo, wanted.revision, one, wanted.kind)
         if refusal is not None:

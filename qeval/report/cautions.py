@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from qeval.base import numbers
 from qeval.base.names import short
 from qeval.base.records import ENOUGH_QUANTISED, Result, Run
-from qeval.compare import noise, spread
+from qeval.compare import averaging, noise, spread
 from qeval.compare.evidence import Evidence
 from qeval.compare.margin import listed
 from qeval.compare.rows import result_of, same_model, weights_of
@@ -137,6 +137,7 @@ def _of_the_run(evidence: Evidence) -> Iterable[str]:
         yield "Only scores are known, not the items: intervals are conservative, and flips are unknown."
     yield from _of_other_models(evidence)
     yield from _cut(run.results)
+    yield from averaging.sentences(run)
     yield from scorers.sentences(run)
 
 

@@ -10,8 +10,9 @@ from qeval.ask.order import Order
 from qeval.base import installed
 from qeval.base.costs import Cost
 from qeval.base.errors import QevalError
+from qeval.base.names import MACRO
 from qeval.base.packing import Packing
-from qeval.base.records import Cell, Result, Run
+from qeval.base.records import Cell, Kind, Result, Run
 from qeval.base.repeats import repeats_of, with_repeats_of
 from qeval.store.runs import RunDir
 
@@ -133,7 +134,8 @@ def result_of(run: Run, name: str) -> Result:
 def learned(run: Run) -> Run:
     """The run, its suite completed by what scoring found out: metrics and kinds that nobody wrote down.
 
-    A perplexity never belongs to the average.
+    A perplexity never belongs to the average, nor does a group of nothing else; what is left out of it is
+    noted.
     """
     found = {cell.task.group or cell.task.name: cell.task for r in run.results for cell in r.cells}
     tasks = tuple(
@@ -144,6 +146,10 @@ def learned(run: Run) -> Run:
         else task
         for task in run.suite.tasks
     )
-    perplexities = {task.name for task in tasks if task.kind == "perplexity"}
-    average = tuple(row for row in run.suite.average if row not in perplexities)
-    return replace(run, suite=replace(run.suite, tasks=tasks, average=average))
+    kinds: dict[str, set[Kind]] = {task.name: {task.kind} for task in tasks if task.name not in found}
+    for cell in (cell for result in run.results for cell in result.cells):
+        kinds.setdefault(cell.task.group or cell.task.name, set()).add(cell.task.kind)
+    out = [row for row in run.suite.average if kinds.get(row.removesuffix(MACRO)) == {"perplexity"}]
+    average = tuple(row for row in run.suite.average if row not in out)
+    left_out = tuple(dict.fromkeys((*run.left_out, *out)))
+    return replace(run, suite=replace(run.suite, tasks=tasks, average=average), left_out=left_out)

@@ -105,8 +105,9 @@ def test_no_scheme_is_ready_where_judging_alone_is_installed(
 def test_a_mirror_is_looked_into(tmp_path: Path) -> None:
     mirror = tmp_path / "mirror"
     (mirror / "allenai" / "c4").mkdir(parents=True)
+    (mirror / "allenai" / "c4" / "README.md").touch()
     assert find(examine(runs_dir=tmp_path, datasets_dir=mirror), "data set mirror").text.endswith(
-        ": allenai/c4"
+        " holds allenai/c4"
     )
     empty = find(examine(runs_dir=tmp_path, datasets_dir=tmp_path / "empty"), "data set mirror")
     assert empty.state == "warning"

@@ -559,7 +559,7 @@ def test_a_directory_that_is_gone_is_a_sentence(qeval, tmp_path, monkeypatch):
 )
 def test_a_model_with_a_bad_file_is_refused_before_it_is_read(qeval, model, name, kind):
     put(model / name, kind)
-    words = ("run", "--model", model, "--schemes", "fp32,rtn", "--tasks", "arc_easy", "--limit", "2")
+    words = ("run", "--model", model, "--schemes", "fp32,rtn", "--tasks", "qeval_facts", "--limit", "2")
     if name == "tokenizer.json" and kind == "digits":  # looked at by the tokenizer alone
         result = qeval(*words, code=1)
         assert "unforeseen" not in result.stderr
@@ -572,7 +572,7 @@ def test_a_model_with_a_bad_file_is_refused_before_it_is_read(qeval, model, name
 @pytest.mark.parametrize("file", ["../../x.safetensors", "/etc/passwd", 3, None])
 def test_an_index_that_leads_elsewhere_is_refused(qeval, model, file):
     (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": file}}))
-    words = ("run", "--model", model, "--schemes", "fp32,rtn", "--tasks", "arc_easy", "--limit", "2")
+    words = ("run", "--model", model, "--schemes", "fp32,rtn", "--tasks", "qeval_facts", "--limit", "2")
     assert "names a file outside the model" in refused(qeval(*words, code=None), 1)
 
 

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from hub_stand_in import Hub, asked_by_this_process, serving
 
 from qeval.cli.main import main
+from qeval.load import hub_copy
 
 MODEL = {"config.json": b"{}", "model.safetensors": b"weights" * 100}
 TASK = """\
@@ -101,6 +102,16 @@ def test_nothing_is_fetched_into_the_cache(tmp_path, monkeypatch) -> None:
         assert code == 2
         assert "lies in qeval's cache" in err
     assert fetch("--model", "toy", "--to", str(tmp_path / "cached"))[0] == 0  # the remedy
+
+
+def test_without_the_hub_nothing_is_begun(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(hub_copy, "alone", None)  # neither a folder is made nor tasks are built
+    for words in (["--tasks", "arc_easy"], ["--model", "org/name"], ["--suite", "quick", "--model", "demo"]):
+        code, out, err = fetch(*words, "--to", str(tmp_path / "to"))
+        assert (code, out) == (1, "")
+        assert "HF_HUB_OFFLINE is set, so nothing can be fetched.\nUnset it and run the same command" in err
+        assert "or run it where there is a network and copy the folder here." in err
+        assert not (tmp_path / "to").exists()
 
 
 def test_what_is_here_already_is_said(tmp_path) -> None:

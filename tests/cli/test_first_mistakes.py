@@ -12,7 +12,6 @@ from factories import make_run
 from qeval.base.errors import QevalError, UsageError
 from qeval.base.records import Task
 from qeval.load.source import resolve_commit
-from qeval.score.harness import sources
 from qeval.score.harness.catalogue import Catalogue, scan
 from qeval.score.harness.written import check, items_of
 from qeval.store.newest import mark
@@ -87,6 +86,7 @@ def own(tmp_path: Path, monkeypatch) -> Path:
         ("onw/sums.toml", "There is no folder onw.\nDid you mean own/sums.toml?"),
         ("own", "own is a folder, and a suite is a file.\nName a file in it: own/sums.toml."),
         ("own/nothing.toml", "There is no file own/nothing.toml.\nName one of: qeval list suites."),
+        ("quick.toml", "There is no file quick.toml.\nDid you mean quick, which comes with qeval?"),
         ("quikc", "There is no suite 'quikc'.\nDid you mean 'quick'?"),
     ],
 )
@@ -236,13 +236,6 @@ def test_a_device_that_is_not_here_is_refused_to_the_toy_too(qeval_with_workers,
 )
 def test_a_plan_is_refused_what_a_run_is(qeval, words: tuple[str, ...], said: str) -> None:
     assert said in qeval("plan", *words, code=None).stderr
-
-
-def test_a_mirror_that_lies_one_folder_deeper_is_named(tmp_path: Path) -> None:
-    (tmp_path / "datasets" / "org" / "set").mkdir(parents=True)
-    hint = sources._mirror_hint("org/set", tmp_path)
-    assert hint == f"Did you mean --datasets-dir {tmp_path / 'datasets'}? It holds org/set."
-    assert "Put the repository in" in sources._mirror_hint("org/other", tmp_path)
 
 
 @pytest.mark.parametrize(

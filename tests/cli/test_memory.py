@@ -202,7 +202,7 @@ def said_by_a_run(monkeypatch: pytest.MonkeyPatch, *words: object) -> Seats:
 
     with monkeypatch.context() as patched:
         patched.setattr(runner, "execute", execute)
-        CliRunner().invoke(main, ["run", "--tasks", "arc_challenge", *map(str, words)])
+        CliRunner().invoke(main, ["run", "--tasks", "qeval_facts", *map(str, words)])
     return found[0]
 
 

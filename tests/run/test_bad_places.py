@@ -20,7 +20,7 @@ from qeval.store import leases, lock
 
 pytestmark = pytest.mark.slow
 TOY = ("run", "--model", "toy[items=5]", "--schemes", "fp16,rtn", "--tasks", "arc_easy")
-REAL = ("run", "--model", "demo", "--schemes", "fp16", "--tasks", "arc_easy")
+REAL = ("run", "--model", "demo", "--schemes", "fp16", "--tasks", "qeval_facts")
 RAY = (*TOY, "--executor", "ray")
 HOST = socket.gethostname()
 

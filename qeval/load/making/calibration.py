@@ -14,6 +14,7 @@ from qeval.base import contents, elsewhere
 from qeval.base.errors import QevalError
 from qeval.base.places import at_home
 from qeval.base.reading import text as text_of
+from qeval.load.mirror import remedy
 
 OWN = "own"
 HUB_SETS = {
@@ -162,8 +163,12 @@ def _documents(calibration: Calibration, datasets_dir: Path | None) -> Iterator[
         raise QevalError(
             f"The calibration set {calibration.name} ({name}) cannot be read:"
             f" {' '.join(str(error).split())[:200]}",
-            f"Write a text that is at hand into the scheme's brackets: gptq[calibration={OWN}], which comes"
-            " with qeval, or calibration=FILE; or name a mirror with --datasets-dir.",
+            remedy(
+                [name],
+                datasets_dir,
+                f"Write a text that is at hand into the scheme's brackets: gptq[calibration={OWN}], which"
+                " comes with qeval, or calibration=FILE; or name a mirror with --datasets-dir.",
+            ),
         ) from error
     kept = [text for text in texts if text.strip()]
     random.Random(calibration.seed).shuffle(kept)  # noqa: S311 - a reproducible draw, no secret

@@ -16,6 +16,7 @@ from qeval.base.errors import QevalError
 from qeval.base.fidelity import Stream
 from qeval.base.places import at_home, tasks_dir
 from qeval.base.protocols import OWN, Protocol, file_text
+from qeval.load.mirror import remedy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -180,7 +181,9 @@ def _lines(datasets_dir: Path | None) -> list[str]:
     except Exception as error:
         raise QevalError(
             f"WikiText-2 ({name}) cannot be read: {' '.join(str(error).split())[:200]}",
-            "Name a mirror with --datasets-dir, or measure by prose or text:FILE.",
+            remedy(
+                [name], datasets_dir, "Name a mirror with --datasets-dir, or measure by prose or text:FILE."
+            ),
         ) from error
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import inspect
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
@@ -18,26 +17,12 @@ from qeval.base.errors import QevalError
 from qeval.base.hashing import digest
 from qeval.base.reading import text
 from qeval.load.hub_book import known, whole
-from qeval.load.hub_copy import MODELS
-from qeval.load.source import hub_answers, offline_by
+from qeval.load.mirror import left_out, mirrored, offline, remedy
+from qeval.load.source import hub_answers
 from qeval.score.harness.catalogue import is_stock
 from qeval.score.harness.leaves import Leaf
 
 _AT_COMMIT = re.compile(r"hf://datasets/[^@]+@([0-9a-f]{40})/")
-
-
-def mirrored(path: str, datasets_dir: Path | None) -> Path | None:
-    """The folder of the mirror that holds the Hub repository `path`, None where it holds none.
-
-    A name without an organisation (as data sets had them at first) is found in the one organisation
-    that has it.
-    """
-    if datasets_dir is None or not path or path.startswith(("/", ".")):
-        return None
-    found = [datasets_dir / path] if "/" in path else sorted(datasets_dir.glob(f"[!.]*/{path}"))
-    found = [folder for folder in found if folder.parent.name != MODELS]  # of what `qeval fetch` writes
-    folders = [folder for folder in found if folder.is_dir()]
-    return folders[0] if len(folders) == 1 else None
 
 
 def opener(leaf: Leaf, datasets_dir: Path | None) -> Callable[..., Any]:
@@ -134,41 +119,39 @@ def _explained(
             f"Ask for it at https://huggingface.co/datasets/{path} and set HF_TOKEN.",
         )
     if "builderconfig" in low or "not found. available" in low:
-        return QevalError(f"{which.capitalize()} has no such configuration.", what)
+        return QevalError(
+            f"{_begun(which)} has no such configuration.", _configurations(path, name, datasets_dir, what)
+        )
     if (
         isinstance(error, ConnectionError)
         or "reach" in low
         or "offline" in low
         or "couldn't find cache" in low
     ):
-        variable = _offline_by()
+        variable = offline()
         why = f"{variable} is set" if variable else "There is no network"
         return QevalError(f"{why}, and {which} is not here.", _mirror_hint(path, datasets_dir, variable))
     if isinstance(error, FileNotFoundError):
         return QevalError(f"There is no such thing as {which}.", _mirror_hint(path, datasets_dir))
-    return QevalError(f"{which.capitalize()} cannot be loaded: {type(error).__name__}: {what}", "")
+    return QevalError(f"{_begun(which)} cannot be loaded: {type(error).__name__}: {what}", "")
 
 
-def _offline_by() -> str | None:
-    """The variable by which no data set is fetched; None where all may be."""
-    own = "HF_DATASETS_OFFLINE"
-    return offline_by() or (own if os.environ.get(own, "0").lower() in {"1", "true", "yes", "on"} else None)
+def _begun(words: str) -> str:
+    return words[:1].upper() + words[1:]
+
+
+def _configurations(path: str, name: str | None, datasets_dir: Path | None, what: str) -> str:
+    """What helps where a data set is there without a configuration: of a mirror, to complete it."""
+    place = mirrored(path, datasets_dir)
+    there = left_out(place, name) if place is not None else ()
+    return f"{place} holds {', '.join(there)}. Complete it by qeval fetch." if there else what
 
 
 def _mirror_hint(path: str, datasets_dir: Path | None, variable: str | None = None) -> str:
     online = f"unset {variable} once" if variable else "go online once"
-    if deeper := _deeper(path, datasets_dir):
-        return f"Did you mean --datasets-dir {deeper}? It holds {path}."
-    if datasets_dir is None:
-        return f"Give a mirror with --datasets-dir DIR that holds DIR/{path}, or {online}."
-    return f"Put the repository in {datasets_dir / path}, or {online}."
-
-
-def _deeper(path: str, datasets_dir: Path | None) -> Path | None:
-    """The folder in a mirror that is one itself and holds a repository that the mirror does not."""
-    if datasets_dir is None or "/" not in path or not datasets_dir.is_dir():
-        return None
-    return next((one for one in sorted(datasets_dir.iterdir()) if (one / path).is_dir()), None)
+    place = datasets_dir / path if datasets_dir else f"DIR/{path}"
+    give = "Put the repository in" if datasets_dir else "Give a mirror with --datasets-dir DIR that holds"
+    return remedy([path], datasets_dir, f"{give} {place}, or {online}.")
 
 
 def identity(leaf: Leaf, datasets_dir: Path | None) -> str | None:

@@ -95,6 +95,21 @@ def _check_filter(name: str, wanted: str, table: dict[str, Any]) -> None:
         rules.judging_filter(name, wanted, [str(one) for one in names])
 
 
+def perplexities(tasks: Iterable[Task], files: dict[str, str]) -> Iterator[str]:
+    """The tasks of which nobody chose a metric, and whose YAML leaves nothing but a perplexity to judge
+    by."""
+    for task in tasks:
+        table = written(Path(files[task.name])) if task.name in files and not task.metric else {}
+        listed = table.get("metric_list")
+        entries = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+        if entries and _metrics(table) and all(_aggregation(one) in rules.PERPLEXITIES for one in entries):
+            yield task.name
+
+
+def _aggregation(entry: dict[str, Any]) -> str:
+    return str(entry.get("aggregation") or rules.DEFAULT_AGGREGATIONS.get(str(entry.get("metric")), "mean"))
+
+
 def items_of(path: Path) -> int | None:
     """How many items a task asks of a JSON or JSONL file that lies here; None where the file does not tell:
     its documents are chosen by a function, or there is none."""
