@@ -43,7 +43,7 @@ def decide(
     needed, ending = None, ""
     if status == "INCONCLUSIVE":
         needed = more_items(rule, comparison, allowed)
-        ending = _what_would_decide(comparison, needed) + _and_then(rule, comparison, allowed, needed)
+        ending = what_would_decide(comparison, needed) + _and_then(rule, comparison, allowed, needed)
     elif status == "PASS" and comparison.limited:
         of = f"{numbers.count(comparison.n)} of {numbers.count(comparison.n_available)} items"
         if policy.allow_limited:
@@ -82,8 +82,8 @@ def measure(rule: Rule, pairs: Pairs, level: float) -> tuple[Comparison, float]:
     return comparison, math.log(value) if limit == "max_ppl_ratio" else value / 100
 
 
-def more_items(rule: Rule, comparison: Comparison, allowed: float) -> int | None:
-    """How many more items would decide with probability POWER, were the loss and the churn what they seem;
+def more_items(rule: Rule, comparison: Comparison, allowed: float, power: float = POWER) -> int | None:
+    """How many more items would decide with this probability, were the loss and the churn what they seem;
     None where no practicable number would, or where the churn is not known."""
     distance = abs(comparison.delta + allowed)
     unknown = UNPAIRED in comparison.notes or not math.isfinite(comparison.high - comparison.low)
@@ -92,11 +92,13 @@ def more_items(rule: Rule, comparison: Comparison, allowed: float) -> int | None
     mean = comparison.level in ("macro", "average")
     if rule.max_drop is not None and not mean and comparison.losses is not None:
         changed = comparison.losses + (comparison.gains or 0)
-        total = stats.required_n(changed / comparison.n, min(distance, 0.99), rule.confidence, POWER)
+        total = stats.required_n(changed / comparison.n, min(distance, 0.99), rule.confidence, power)
         if not _as_alone(comparison, rule.confidence):
-            total = max(total, math.ceil(_items_for(comparison, distance, rule.confidence, mean=False)))
+            total = max(
+                total, math.ceil(_items_for(comparison, distance, rule.confidence, power, mean=False))
+            )
     else:
-        total = math.ceil(_items_for(comparison, distance, rule.confidence, mean=mean))
+        total = math.ceil(_items_for(comparison, distance, rule.confidence, power, mean=mean))
     return None if total > _MOST_ITEMS else max(total - comparison.n, 1)
 
 
@@ -110,9 +112,11 @@ def _as_alone(comparison: Comparison, confidence: float) -> bool:
     return comparison.low >= low - _TINY and comparison.high <= high + _TINY
 
 
-def _items_for(comparison: Comparison, distance: float, confidence: float, *, mean: bool) -> float:
+def _items_for(
+    comparison: Comparison, distance: float, confidence: float, power: float, *, mean: bool
+) -> float:
     """How many items bring the interval's half-width so far below `distance` that luck seldom matters."""
-    reach = 1 + NormalDist().inv_cdf(POWER) / NormalDist().inv_cdf(confidence)
+    reach = 1 + NormalDist().inv_cdf(power) / NormalDist().inv_cdf(confidence)
     half = (comparison.high - comparison.low) / 2
     bounded = comparison.kind == "score" or (comparison.kind == "accuracy" and comparison.texts is not None)
     if mean or not bounded:
@@ -128,7 +132,8 @@ def _few_texts(comparison: Comparison) -> bool:
     return comparison.texts is not None and comparison.texts < stats.FEWEST_CLUSTERS
 
 
-def _what_would_decide(comparison: Comparison, needed: int | None) -> str:
+def what_would_decide(comparison: Comparison, needed: int | None, limit: str = "limit") -> str:
+    """The end of a sentence: how many items would, or why none; `limit` is what Δ is held against."""
     if _few_texts(comparison):
         shared = f"{numbers.count(comparison.n)} items share only {numbers.count(comparison.texts)} texts"
         return f", as its {shared}, and {stats.FEWEST_CLUSTERS} are needed to tell how texts differ"
@@ -140,7 +145,7 @@ def _what_would_decide(comparison: Comparison, needed: int | None) -> str:
     if whole <= comparison.n_available:
         return f"; about {numbers.roughly(needed)} more items would decide it at this Δ and churn"
     if _beyond(comparison, needed):
-        return "; it is too close to the limit for any number of items at hand"
+        return f"; it is too close to the {limit} for any number of items at hand"
     return (
         f"; at this Δ and churn it needs about {numbers.roughly(whole)} items and has "
         f"{numbers.count(comparison.n_available)}"

@@ -303,7 +303,7 @@ def test_orders_and_pages(browser):
 
 def margins(driver):
     """The margins of the cards, in their own units."""
-    found = (text.split()[0] for text in texts(driver, ".flip .margin") if text)
+    found = (text.split()[0] for text in texts(driver, ".flip .gap") if text)
     return [float(number.replace("\u2212", "-")) for number in found]
 
 
@@ -319,7 +319,7 @@ def test_a_margin_is_of_the_score_that_decides(driver, tmp_path):
     driver.get(path.as_uri())
     choose(driver, "flip-variant", "bnb4")
     choose(driver, "flip-sort", "decided")
-    rows = texts(driver, ".flip .margin")
+    rows = texts(driver, ".flip .gap")
     assert len(rows) == 20
     assert {" ".join(row.split()[1:]) for row in rows} == {"nats/char to fp16's answer"}
     found = margins(driver)
@@ -349,7 +349,7 @@ def test_tasks_of_several_units_are_ranked_by_what_is_typical_of_each(driver, tm
         shown = texts(driver, ".flip .typical")
         sizes = [float(text.removeprefix("moved ").removesuffix("× typical")) for text in shown]
         assert sizes == sorted(sizes, reverse=order != "close")
-        units = {row.split()[1] for row in texts(driver, ".flip .margin")}
+        units = {row.split()[1] for row in texts(driver, ".flip .gap")}
         assert units == {"nats", "nats/char"}
         assert all(text.startswith("moved ") == (order == "moved") for text in shown)
     for width in (
@@ -358,13 +358,13 @@ def test_tasks_of_several_units_are_ranked_by_what_is_typical_of_each(driver, tm
         1440,
     ):  # what a margin is of stands in two lines: the number with its unit, its rank
         look(driver, width, "light")
-        assert lines_of(driver, ".flip .margin") <= 2
+        assert lines_of(driver, ".flip .gap") <= 2
         choose(driver, "flip-task", "arc")
-        assert lines_of(driver, ".flip .margin") <= 2
+        assert lines_of(driver, ".flip .gap") <= 2
         choose(driver, "flip-task", "")
     for _ in range(20):
         press(driver, "flip-next")
-    assert texts(driver, ".flip .margin")[-1] == ""  # what was written has no margin, and is last
+    assert texts(driver, ".flip .gap")[-1] == ""  # what was written has no gap, and is last
 
 
 def lines_of(driver, selector):
@@ -816,7 +816,7 @@ def followed(driver):
         choose(driver, "flip-direction", change)
         for name in found["variants"][1:]:
             choose(driver, "flip-variant", name)
-            rows = (texts(driver, f".flip {part}") for part in (".where", ".direction", ".margin", ".marks"))
+            rows = (texts(driver, f".flip {part}") for part in (".where", ".direction", ".gap", ".marks"))
             found[change, name] = (count(driver), *rows)
         choose(driver, "flip-variant", "")
         found[change] = count(driver)

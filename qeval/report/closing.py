@@ -1,0 +1,81 @@
+"""What a report ends with, or begins with: who lost least, and what would decide what is undecided."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qeval.base.records import Decision
+from qeval.compare import wording
+from qeval.judge.deciding import what_would_decide
+from qeval.judge.enough import what_would_decide_by_margin
+from qeval.report.ranking import Entry, Ranking
+from qeval.report.verdicts import decisive
+
+_MOST = 4
+"""Undecided variants that are told of one by one."""
+
+
+def closing(table: Ranking, decisions: Sequence[Decision]) -> tuple[str, ...]:
+    """Sentences: who lost least as measured, where there are several to choose from, and for each undecided
+    variant, the most promising ones first, how many more items would decide it."""
+    return tuple(filter(None, (least(table), _undecided(table, decisions))))
+
+
+def least(table: Ranking) -> str:
+    """Who lost least on the row that the table is of. A measured order proves nothing, and this says so."""
+    known = [(entry, entry.finding) for entry in table.entries if entry.finding is not None]
+    if len(known) < 2:  # noqa: PLR2004 - one has nobody to be compared with
+        return ""
+    most = max(found.comparison.delta for _, found in known)
+    best = [(entry, found) for entry, found in known if found.comparison.delta == most]
+    names = _listed([entry.short for entry, _ in best])
+    (first, found), alone = best[0], len(best) == 1
+    where = "on average" if found.comparison.level == "average" else f"on {found.name}"
+    change = wording.named(found.comparison, found.kept)
+    verdict = f" ({_verdict(first)})" if alone else ""
+    what = "Least lost" if most < 0 else "Best"
+    return (
+        f"{what} {where}, as measured: {names}, {change}{verdict}. "
+        "This does not prove that another variant lost more."
+    )
+
+
+def _verdict(entry: Entry) -> str:
+    """Its verdict in a sentence, without the row that was just named."""
+    found = entry.sums_up
+    if found is None or found.status != entry.verdict.status:
+        return entry.verdict.word.lower()
+    return found.said if entry.of_another else found.words
+
+
+def _undecided(table: Ranking, decisions: Sequence[Decision]) -> str:
+    found = [entry for entry in table.entries if entry.verdict.status in ("UNDECIDED", "INCONCLUSIVE")]
+    told = [_told(entry, decisions) for entry in found[:_MOST]]
+    left = len(found) - len(told)
+    more = [f"{left} more {'is' if left == 1 else 'are'} undecided"] if left else []
+    return " ".join(f"{one}." for one in (*told, *more))
+
+
+def _told(entry: Entry, decisions: Sequence[Decision]) -> str:
+    """One variant: what it is undecided on, and what would decide that."""
+    found = entry.sums_up
+    if entry.verdict.status == "INCONCLUSIVE":
+        return f"{entry.short} is undecided ({entry.verdict.by}){_of_rules(entry, decisions)}"
+    if found is None or found.missing:
+        return f"{entry.short} is {found.said if found else 'undecided'}"
+    where = f" {found.of}" if found.of else ""
+    return f"{entry.short} is undecided{where}{what_would_decide_by_margin(found)}"
+
+
+def _of_rules(entry: Entry, decisions: Sequence[Decision]) -> str:
+    """What would decide the rule that a verdict comes from; "" of a check."""
+    worst = decisive(decisions, entry.variant)
+    if worst is None or worst.comparison is None or worst.allowed is None:
+        return ""
+    if worst.comparison.low > -worst.allowed:
+        return "; it is good on a part of the items, and only all of them decide it"
+    return what_would_decide(worst.comparison, worst.items_needed)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
