@@ -43,7 +43,7 @@ def decide(
     needed, ending = None, ""
     if status == "INCONCLUSIVE":
         needed = more_items(rule, comparison, allowed)
-        ending = what_would_decide(comparison, needed) + _and_then(rule, comparison, allowed, needed)
+        ending = _what_would_decide(comparison, needed) + _and_then(rule, comparison, allowed, needed)
     elif status == "PASS" and comparison.limited:
         of = f"{numbers.count(comparison.n)} of {numbers.count(comparison.n_available)} items"
         if policy.allow_limited:
@@ -132,8 +132,7 @@ def _few_texts(comparison: Comparison) -> bool:
     return comparison.texts is not None and comparison.texts < stats.FEWEST_CLUSTERS
 
 
-def what_would_decide(comparison: Comparison, needed: int | None, limit: str = "limit") -> str:
-    """The end of a sentence: how many items would, or why none; `limit` is what Δ is held against."""
+def _what_would_decide(comparison: Comparison, needed: int | None) -> str:
     if _few_texts(comparison):
         shared = f"{numbers.count(comparison.n)} items share only {numbers.count(comparison.texts)} texts"
         return f", as its {shared}, and {stats.FEWEST_CLUSTERS} are needed to tell how texts differ"
@@ -145,11 +144,27 @@ def what_would_decide(comparison: Comparison, needed: int | None, limit: str = "
     if whole <= comparison.n_available:
         return f"; about {numbers.roughly(needed)} more items would decide it at this Δ and churn"
     if _beyond(comparison, needed):
-        return f"; it is too close to the {limit} for any number of items at hand"
+        return "; it is too close to the limit for any number of items at hand"
     return (
         f"; at this Δ and churn it needs about {numbers.roughly(whole)} items and has "
         f"{numbers.count(comparison.n_available)}"
     )
+
+
+def need(comparison: Comparison, needed: int | None, limit: str = "limit") -> str:
+    """The same in brief, where several such stand together: "needs about 5200 items, has 1172"; `limit` is
+    what the difference is held against."""
+    if _few_texts(comparison):
+        return f"{numbers.count(comparison.n)} items share only {numbers.count(comparison.texts)} texts"
+    if UNPAIRED in comparison.notes:
+        return "compared item by item it would say more"
+    if needed is None:
+        return "no practicable number of items would decide it"
+    if _beyond(comparison, needed):
+        return f"too close to the {limit} for any number of items at hand"
+    of = f" of {numbers.count(comparison.n_available)}" if comparison.limited else ""
+    whole = numbers.roughly(comparison.n + needed)
+    return f"needs about {whole} items, has {numbers.count(comparison.n)}{of}"
 
 
 def _beyond(comparison: Comparison, needed: int) -> bool:

@@ -9,7 +9,7 @@ from statistics import NormalDist
 from qeval.base.records import Comparison, Rule
 from qeval.compare.evidence import CONFIDENCE
 from qeval.compare.margin import Finding
-from qeval.judge.deciding import POWER, more_items, what_would_decide
+from qeval.judge.deciding import POWER, more_items, need
 
 _ONE_SIDE = (1 + CONFIDENCE) / 2
 
@@ -25,9 +25,9 @@ def items_needed(found: Finding) -> int | None:
     return None if None in numbers else max(one for one in numbers if one is not None)
 
 
-def what_would_decide_by_margin(found: Finding) -> str:
-    """The end of a sentence on an undecided finding: "; about 300 more items would decide it ..."."""
-    return what_would_decide(_downward(found.comparison), items_needed(found), "margin")
+def need_by_margin(found: Finding) -> str:
+    """The same in words: "needs about 5200 items, has 1172"."""
+    return need(_downward(found.comparison), items_needed(found), "margin")
 
 
 def _numbers(found: Finding, one: Comparison) -> Iterator[int | None]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from qeval.base.records import Decision
 from qeval.compare import wording
-from qeval.judge.deciding import what_would_decide
-from qeval.judge.enough import what_would_decide_by_margin
+from qeval.judge.deciding import need
+from qeval.judge.enough import need_by_margin
 from qeval.report.ranking import Entry, Ranking
 from qeval.report.verdicts import decisive
 
@@ -16,8 +16,8 @@ _MOST = 4
 
 
 def closing(table: Ranking, decisions: Sequence[Decision]) -> tuple[str, ...]:
-    """Sentences: who lost least as measured, where there are several to choose from, and for each undecided
-    variant, the most promising ones first, how many more items would decide it."""
+    """Sentences: who lost least as measured, where there are several to choose from, and how many items would
+    decide each undecided variant, in the order of the table."""
     return tuple(filter(None, (least(table), _undecided(table, decisions))))
 
 
@@ -50,21 +50,24 @@ def _verdict(entry: Entry) -> str:
 
 def _undecided(table: Ranking, decisions: Sequence[Decision]) -> str:
     found = [entry for entry in table.entries if entry.verdict.status in ("UNDECIDED", "INCONCLUSIVE")]
-    told = [_told(entry, decisions) for entry in found[:_MOST]]
-    left = len(found) - len(told)
-    more = [f"{left} more {'is' if left == 1 else 'are'} undecided"] if left else []
-    return " ".join(f"{one}." for one in (*told, *more))
+    told = [f"{entry.short} ({_why(entry, decisions)})" for entry in found[:_MOST]]
+    more = f" and {len(found) - _MOST} more" if len(found) > _MOST else ""
+    if not told:
+        return ""
+    counted = (
+        " Numbers of items are for this Δ and churn." if any("needs about" in one for one in told) else ""
+    )
+    return f"Undecided: {', '.join(told)}{more}.{counted}"
 
 
-def _told(entry: Entry, decisions: Sequence[Decision]) -> str:
-    """One variant: what it is undecided on, and what would decide that."""
-    found = entry.sums_up
+def _why(entry: Entry, decisions: Sequence[Decision]) -> str:
+    """What a variant is undecided on, and what would decide that."""
     if entry.verdict.status == "INCONCLUSIVE":
-        return f"{entry.short} is undecided ({entry.verdict.by}){_of_rules(entry, decisions)}"
+        return "; ".join(filter(None, (entry.verdict.by, _of_rules(entry, decisions))))
+    found = entry.sums_up
     if found is None or found.missing:
-        return f"{entry.short} is {found.said if found else 'undecided'}"
-    where = f" {found.of}" if found.of else ""
-    return f"{entry.short} is undecided{where}{what_would_decide_by_margin(found)}"
+        return f"{', '.join(found.missing)} not scored" if found else ""
+    return "; ".join(filter(None, (found.of, need_by_margin(found))))
 
 
 def _of_rules(entry: Entry, decisions: Sequence[Decision]) -> str:
@@ -73,8 +76,8 @@ def _of_rules(entry: Entry, decisions: Sequence[Decision]) -> str:
     if worst is None or worst.comparison is None or worst.allowed is None:
         return ""
     if worst.comparison.low > -worst.allowed:
-        return "; it is good on a part of the items, and only all of them decide it"
-    return what_would_decide(worst.comparison, worst.items_needed)
+        return "good on a part of the items, and only all of them decide it"
+    return need(worst.comparison, worst.items_needed)
 
 
 def _listed(names: Sequence[str]) -> str:

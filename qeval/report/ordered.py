@@ -17,10 +17,9 @@ def in_order(evidence: Evidence, table: Ranking) -> Evidence:
         return places.get(name, -1)
 
     results = tuple(sorted(evidence.run.results, key=lambda result: place(result.variant.name)))
-    found, protocols = evidence.fidelity, {}
-    for row in found.rows:
-        protocols.setdefault(row.protocol.name, len(protocols))
-    rows = sorted(found.rows, key=lambda row: (protocols[row.protocol.name], place(row.variant)))
+    found = evidence.fidelity
+    protocols = list(dict.fromkeys(row.protocol.name for row in found.rows))
+    rows = sorted(found.rows, key=lambda row: (protocols.index(row.protocol.name), place(row.variant)))
     return replace(
         evidence,
         run=replace(evidence.run, results=results),

@@ -13,7 +13,7 @@ from qeval.base.records import Comparison
 from qeval.compare import stats
 from qeval.compare.evidence import gather
 from qeval.compare.margin import Finding, Margin
-from qeval.judge.enough import items_needed, what_would_decide_by_margin
+from qeval.judge.enough import items_needed, need_by_margin
 
 
 def finding(losses, gains, n, *, among=1, margin=1.0, claim=0, available=None):
@@ -73,15 +73,15 @@ def test_where_only_the_proof_is_lacking_the_items_are_those_that_prove_it_among
 
 def test_at_the_margin_itself_no_number_decides_and_it_says_so_of_the_margin():
     assert items_needed(finding(20, 10, 1000)) is None
-    told = what_would_decide_by_margin(finding(20, 10, 1000))
-    assert told == "; no practicable number of items would decide it"
-    near = what_would_decide_by_margin(finding(21, 12, 1000))
-    assert near == "; it is too close to the margin for any number of items at hand"
+    told = need_by_margin(finding(20, 10, 1000))
+    assert told == "no practicable number of items would decide it"
+    near = need_by_margin(finding(21, 12, 1000))
+    assert near == "too close to the margin for any number of items at hand"
 
 
 def test_what_a_limited_run_left_out_may_be_enough():
-    told = what_would_decide_by_margin(finding(33, 27, 1000, margin=1.5, available=50_000))
-    assert re.fullmatch(r"; about \d+ more items would decide it at this Δ and churn", told)
+    told = need_by_margin(finding(33, 27, 1000, margin=1.5, available=50_000))
+    assert re.fullmatch(r"needs about \d+ items, has 1000 of 50000", told)
 
 
 @pytest.mark.parametrize("row", ["average", "arc", "words"])
