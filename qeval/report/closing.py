@@ -50,14 +50,15 @@ def _verdict(entry: Entry) -> str:
 
 def _undecided(table: Ranking, decisions: Sequence[Decision]) -> str:
     found = [entry for entry in table.entries if entry.verdict.status in ("UNDECIDED", "INCONCLUSIVE")]
-    told = [f"{entry.short} ({_why(entry, decisions)})" for entry in found[:_MOST]]
-    more = f" and {len(found) - _MOST} more" if len(found) > _MOST else ""
-    if not told:
+    alike: dict[str, list[str]] = {}
+    for entry in found[:_MOST]:
+        alike.setdefault(_why(entry, decisions), []).append(entry.short)
+    if not alike:
         return ""
-    counted = (
-        " Numbers of items are for this Δ and churn." if any("needs about" in one for one in told) else ""
-    )
-    return f"Undecided: {', '.join(told)}{more}.{counted}"
+    told = ", ".join(f"{_listed(names)} ({why})" for why, names in alike.items())
+    more = f" and {len(found) - _MOST} more" if len(found) > _MOST else ""
+    counted = " Numbers of items are for this Δ and churn." if "needs about" in told else ""
+    return f"Undecided: {told}{more}.{counted}"
 
 
 def _why(entry: Entry, decisions: Sequence[Decision]) -> str:
