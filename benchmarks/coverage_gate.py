@@ -45,7 +45,7 @@ def settings() -> Iterator[Through]:
     yield from _documents()
     for name, losing, margin in (("7 of 2 to 30", 3, 0.05), ("3 of 2, 10 of 30", 3, 0.05)):
         draw = hard.small_groups(hard.GROUPS[name], losing, margin, 0.14)
-        yield Through(f"the smallest {losing} groups carry the loss, 14% flips, margin 5%", name, draw)
+        yield Through(f"the smallest {losing} groups carry the loss, 14% flips, limit 5%", name, draw)
 
 
 def _texts() -> Iterator[Through]:
@@ -53,10 +53,10 @@ def _texts() -> Iterator[Through]:
         sizes = hard.SHAPES[name]
         for together in (0.5, 1.0):
             draw = hard.shared_texts(sizes, together, 0.2, 0.3)
-            yield Through(f"texts, {together:.0%} as one, 30% flips, margin 20%", name, draw)
+            yield Through(f"texts, {together:.0%} as one, 30% flips, limit 20%", name, draw)
         yield Through("texts, 100% as one, at most 10% flips", name, hard.shared_flips(sizes, 1.0, 0.1))
     few = hard.shared_texts(np.full(19, 5), 1.0, 0.2, 0.3)
-    yield Through("texts, 100% as one, 30% flips, margin 20%", "95 in 19", few, few=True)
+    yield Through("texts, 100% as one, 30% flips, limit 20%", "95 in 19", few, few=True)
 
 
 def _scores() -> Iterator[Through]:
@@ -68,7 +68,7 @@ def _scores() -> Iterator[Through]:
         (817, 0.02, 1.2),
     ):
         draw = hard.lost_whole(n, margin, times, 0.1)
-        yield Through(f"mc2, {times:g} margins lost whole, margin {margin:.0%}", f"{n}", draw)
+        yield Through(f"mc2, {times:g} limits lost whole, limit {margin:.0%}", f"{n}", draw)
 
 
 def _documents() -> Iterator[Through]:
@@ -76,7 +76,7 @@ def _documents() -> Iterator[Through]:
         words = 100 * hard.DOCUMENTS[name] if name != "wikitext's 62" else hard.PAGES
         for times, noise in ((3, 0.05), (3, 0.5)):
             draw = hard.bad_documents(words, times / len(words), noise)
-            yield Through(f"perplexity, {times} / n documents bad, noise {noise:g} margins", name, draw)
+            yield Through(f"perplexity, {times} / n documents bad, noise {noise:g} limits", name, draw)
 
 
 # --- files --------------------------------------------------------------------------------------

@@ -277,7 +277,7 @@ def _scores(sizes: Sequence[int]) -> Iterator[Setting]:
     for margin in (0.005, 0.02, 0.1):
         for times, spread in ((1.2, 0.02), (1.2, 0.5), (3, 0.1), (9, 0.1)):
             for n in sizes:
-                name = f"{times:g} margins lost whole, logit noise {spread:g}, margin {margin:.1%}"
+                name = f"{times:g} limits lost whole, logit noise {spread:g}, limit {margin:.1%}"
                 yield name, f"n = {n}", passing(lost_whole(n, margin, times, spread)), 1
 
 
@@ -286,10 +286,10 @@ def _documents() -> Iterator[Setting]:
         n = len(words)
         for times, noise in ((3, 0.05), (3, 0.5), (3, 2.0), (5, 0.5)):
             trial = passing(bad_documents(words, times / n, noise))
-            yield f"{times} / n bad, noise {noise:g} margins", name, trial, 1
-        yield "half are bad, noise 0.5 margins", name, passing(bad_documents(words, 0.5, 0.5)), 1
+            yield f"{times} / n bad, noise {noise:g} limits", name, trial, 1
+        yield "half are bad, noise 0.5 limits", name, passing(bad_documents(words, 0.5, 0.5)), 1
         trial = passing(bad_documents(words, 8 / n, 0.5, varied=True))
-        yield "8 / n bad by unlike amounts, noise 0.5 margins", name, trial, 1
+        yield "8 / n bad by unlike amounts, noise 0.5 limits", name, trial, 1
 
 
 def _texts() -> Iterator[Setting]:
@@ -298,7 +298,7 @@ def _texts() -> Iterator[Setting]:
             for margin, flips in ((0.1, 0.0), (0.05, 0.14), (0.2, 0.3)):
                 churn = f"{flips:.0%} flips" if flips else "losses only"
                 trial = passing(shared_texts(sizes, together, margin, flips))
-                yield f"{together:.0%} as one, {churn}, margin {margin:.0%}", name, trial, 1
+                yield f"{together:.0%} as one, {churn}, limit {margin:.0%}", name, trial, 1
             trial = passing(shared_flips(sizes, together, 0.1))
             yield f"{together:.0%} as one, at most 10% flips", name, trial, 1
 
@@ -308,9 +308,9 @@ def _groups() -> Iterator[Setting]:
         for losing, most, flips in ((1, 0.04, 0.0), (3, 0.05, 0.0), (3, 0.05, 0.14), (7, 0.1, 0.0)):
             margin = min(most, 0.9 * losing / len(groups))
             trial = passing(small_groups(groups, losing, margin, flips))
-            yield f"the smallest {losing} of them, {flips:.0%} flips, margin up to {most:.0%}", name, trial, 1
+            yield f"the smallest {losing} of them, {flips:.0%} flips, limit up to {most:.0%}", name, trial, 1
         trial = passing(small_groups(groups, 3, 0.04, 0.0, whole=False))
-        yield "the smallest 3 of them, continuous scores, margin 4%", name, trial, 1
+        yield "the smallest 3 of them, continuous scores, limit 4%", name, trial, 1
 
 
 def at_random(random: Random, count: int) -> Iterator[Setting]:
@@ -323,14 +323,14 @@ def at_random(random: Random, count: int) -> Iterator[Setting]:
 
 def _random_scores(random: Random, n: int) -> Setting:
     margin, times, spread = random.uniform(0.005, 0.1), random.uniform(1.2, 10), random.uniform(0.02, 1)
-    title = f"{times * margin:.1%} of scores lost whole, logit noise {spread:.2f}, margin {margin:.1%}"
+    title = f"{times * margin:.1%} of scores lost whole, logit noise {spread:.2f}, limit {margin:.1%}"
     return title, f"{n} items", passing(lost_whole(n, margin, times, spread)), 1
 
 
 def _random_documents(random: Random, n: int) -> Setting:
     words = random.lognormal(0, random.uniform(0, 1.2), min(n, 200))
     share, noise = random.uniform(3 / len(words), 0.6), random.uniform(0.05, 2)
-    title = f"{share:.0%} of documents carry the loss, noise {noise:.1f} margins"
+    title = f"{share:.0%} of documents carry the loss, noise {noise:.1f} limits"
     items = f"{len(words)} worth {stats.effective_number(words):.0f}"
     return title, items, passing(bad_documents(words, share, noise)), 1
 
@@ -339,7 +339,7 @@ def _random_texts(random: Random, n: int) -> Setting:
     texts = max(20, n // 5)
     sizes = 1 + random.poisson(random.uniform(0, 8), texts)
     together, margin, flips = random.random(), random.uniform(0.01, 0.15), random.choice([0.0, 0.2])
-    title = f"{together:.0%} of texts change as one, {flips:.0%} flips, margin {margin:.1%}"
+    title = f"{together:.0%} of texts change as one, {flips:.0%} flips, limit {margin:.1%}"
     trial = passing(shared_texts(sizes, together, margin, flips))
     return title, f"{sizes.sum()} in {texts}", trial, 1
 
@@ -348,7 +348,7 @@ def _random_groups(random: Random, _: int) -> Setting:
     sizes = np.sort(random.integers(2, 100, random.integers(5, 60)))
     losing = int(random.integers(1, len(sizes) + 1))
     margin, flips = 0.5 * random.random() * losing / len(sizes), random.choice([0.0, 0.1])
-    title = f"the {losing} smallest groups lose, {flips:.0%} flips, margin {margin:.1%}"
+    title = f"the {losing} smallest groups lose, {flips:.0%} flips, limit {margin:.1%}"
     return title, f"{len(sizes)} of 2 to 99", passing(small_groups(sizes, losing, margin, flips)), 1
 
 
@@ -369,7 +369,7 @@ def without_promise() -> Iterator[Setting]:
 def undecided() -> Iterator[Setting]:
     """How often a good candidate is left undecided."""
     for spread in (0.03, 0.05, 0.1):
-        yield f"mc2 moves by {spread:g} an item, margin 1%", "817", moved(817, 0.01, spread), 1
+        yield f"mc2 moves by {spread:g} an item, limit 1%", "817", moved(817, 0.01, spread), 1
     for spread in (0.003, 0.01, 0.02):
         title = f"x 1.01 evenly (spread {spread:g} a page), limit x 1.05"
         yield title, "wikitext's 62", even_documents(PAGES, spread), 1

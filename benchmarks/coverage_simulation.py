@@ -319,48 +319,48 @@ def scenarios() -> Iterator[Scenario]:
             yield from _by_size(n, flips, churn)
         yield from _means(flips, churn)
     for n in SIZES:
-        yield Scenario("continuous score, margin 1%", f"{n}", continuous_task(n, 0.01))
+        yield Scenario("continuous score, limit 1%", f"{n}", continuous_task(n, 0.01))
         yield Scenario("at most 5% flips", f"{n}", flip_rule(n, 0.05))
     for n, margin in ((52, 0.05), (133, 0.02), (268, 0.01)):
         yield Scenario(
-            f"one task, losses only, margin {margin * 100:.0f}%", f"unlucky: {n}", task(n, margin, 0.0)
+            f"one task, losses only, limit {margin * 100:.0f}%", f"unlucky: {n}", task(n, margin, 0.0)
         )
-    yield Scenario("clusters, 14% flips, margin 2%", "100 of 5", clustered_task(100, 5, 0.02))
+    yield Scenario("clusters, 14% flips, limit 2%", "100 of 5", clustered_task(100, 5, 0.02))
     for noise in ("heavy tails", "skewed losses"):
         yield Scenario(f"perplexity ratio 1.02, {noise}", "62 documents", perplexity(62, noise))
     for name, same in (("the same items", True), ("other items", False)):
         trial = published(1172, 0.02, same_items=same)
-        yield Scenario(f"published scores of {name}, margin 2%", "1172", trial)
+        yield Scenario(f"published scores of {name}, limit 2%", "1172", trial)
     for tasks in (1, 4):
         trial = joint(500, 0.02, tasks)
-        yield Scenario(f"four rules, {tasks} of them at the margin of 2%", "500 each", trial)
+        yield Scenario(f"four rules, {tasks} of them at the limit of 2%", "500 each", trial)
 
 
 def _by_size(n: int, flips: float, churn: str) -> Iterator[Scenario]:
     for margin in MARGINS:
-        yield Scenario(f"one task, {churn}, margin {margin * 100:.0f}%", f"{n}", task(n, margin, flips))
+        yield Scenario(f"one task, {churn}, limit {margin * 100:.0f}%", f"{n}", task(n, margin, flips))
     yield Scenario(f"recovery of 97%, {churn}", f"{n}", recovery(n, 0.97, flips))
     gate_trial = whole_gate(n, 0.03, flips)
-    yield Scenario(f"the whole gate, three tasks, {churn}, margin 3%", f"{n}", gate_trial, cost=10)
+    yield Scenario(f"the whole gate, three tasks, {churn}, limit 3%", f"{n}", gate_trial, cost=10)
     bet = stopped(n, 0.02, flips)
-    yield Scenario(f"stopped early, looking after every item, {churn}, margin 2%", f"{n}", bet, cost=4)
+    yield Scenario(f"stopped early, looking after every item, {churn}, limit 2%", f"{n}", bet, cost=4)
 
 
 def _means(flips: float, churn: str) -> Iterator[Scenario]:
     unequal = tuple(int(n) for n in np.geomspace(1500, 100, 57))
     for items, sizes in (("100 each", (100,) * 57), ("5 each", (5,) * 57), ("1500 to 100", unequal)):
         trial = macro(sizes, 0.01, flips)
-        yield Scenario(f"mean of 57 subjects, {churn}, margin 1%", items, trial, cost=2)
+        yield Scenario(f"mean of 57 subjects, {churn}, limit 1%", items, trial, cost=2)
     for items, sizes in (("20 each", (20,) * 4), ("100 each", (100,) * 4), ("the article's", ARTICLE)):
         trial = average(sizes, 0.01, flips)
-        yield Scenario(f"average of four tasks, {churn}, margin 1%", items, trial)
+        yield Scenario(f"average of four tasks, {churn}, limit 1%", items, trial)
 
 
 def comparisons() -> Iterator[Scenario]:
     """What no gate uses, to show why."""
     for n in SIZES:
         trial = plain_task(n, 0.02, 0.0)
-        yield Scenario("the plain paired interval, losses only, margin 2%", f"{n}", trial)
+        yield Scenario("the plain paired interval, losses only, limit 2%", f"{n}", trial)
 
 
 def hard_scenarios() -> dict[str, list[Scenario]]:
@@ -444,7 +444,7 @@ def exact() -> Iterator[str]:
         cells = []
         for correction in (0.0, stats.HALF_ITEM):
             rate, n, margin, gain = worst_case(confidence, correction)
-            cells.append(f"{rate:.2%} (n = {n}, margin {margin:.1%}, gains {gain:.2%})")
+            cells.append(f"{rate:.2%} (n = {n}, limit {margin:.1%}, gains {gain:.2%})")
         yield f"| {confidence:.1%} | {1 - confidence:.1%} | {' | '.join(cells)} |"
 
 

@@ -83,8 +83,8 @@ def measure(rule: Rule, pairs: Pairs, level: float) -> tuple[Comparison, float]:
     return comparison, math.log(value) if limit == "max_ppl_ratio" else value / 100
 
 
-def more_items(rule: Rule, comparison: Comparison, allowed: float) -> int | None:
-    """How many more items would decide with probability POWER, were the loss and the churn what they seem;
+def more_items(rule: Rule, comparison: Comparison, allowed: float, power: float = POWER) -> int | None:
+    """How many more items would decide with this probability, were the loss and the churn what they seem;
     None where no practicable number would, or where the churn is not known."""
     distance = abs(comparison.delta + allowed)
     unknown = UNPAIRED in comparison.notes or not math.isfinite(comparison.high - comparison.low)
@@ -93,11 +93,13 @@ def more_items(rule: Rule, comparison: Comparison, allowed: float) -> int | None
     mean = comparison.level in ("macro", "average")
     if rule.max_drop is not None and not mean and comparison.losses is not None:
         changed = comparison.losses + (comparison.gains or 0)
-        total = stats.required_n(changed / comparison.n, min(distance, 0.99), rule.confidence, POWER)
+        total = stats.required_n(changed / comparison.n, min(distance, 0.99), rule.confidence, power)
         if not _as_alone(comparison, rule.confidence):
-            total = max(total, math.ceil(_items_for(comparison, distance, rule.confidence, mean=False)))
+            total = max(
+                total, math.ceil(_items_for(comparison, distance, rule.confidence, power, mean=False))
+            )
     else:
-        total = math.ceil(_items_for(comparison, distance, rule.confidence, mean=mean))
+        total = math.ceil(_items_for(comparison, distance, rule.confidence, power, mean=mean))
     return None if total > _MOST_ITEMS else max(total - comparison.n, 1)
 
 
@@ -111,9 +113,11 @@ def _as_alone(comparison: Comparison, confidence: float) -> bool:
     return comparison.low >= low - _TINY and comparison.high <= high + _TINY
 
 
-def _items_for(comparison: Comparison, distance: float, confidence: float, *, mean: bool) -> float:
+def _items_for(
+    comparison: Comparison, distance: float, confidence: float, power: float, *, mean: bool
+) -> float:
     """How many items bring the interval's half-width so far below `distance` that luck seldom matters."""
-    reach = 1 + NormalDist().inv_cdf(POWER) / NormalDist().inv_cdf(confidence)
+    reach = 1 + NormalDist().inv_cdf(power) / NormalDist().inv_cdf(confidence)
     half = (comparison.high - comparison.low) / 2
     bounded = comparison.kind == "score" or (comparison.kind == "accuracy" and comparison.texts is not None)
     if mean or not bounded:
@@ -146,6 +150,22 @@ def _what_would_decide(comparison: Comparison, needed: int | None) -> str:
         f"; at this Δ and churn about {more} more item{'' if needed == 1 else 's'} would decide it"
         f" ({numbers.count(whole)} in all; there {verb} {numbers.count(there)})"
     )
+
+
+def need(comparison: Comparison, needed: int | None, limit: str = "limit") -> str:
+    """The same in brief, where several such stand together: "needs about 5200 items, has 1172"; `limit` is
+    what the difference is held against."""
+    if _few_texts(comparison):
+        return f"{numbers.count(comparison.n)} items share only {numbers.count(comparison.texts)} texts"
+    if UNPAIRED in comparison.notes:
+        return "compared item by item it would say more"
+    if needed is None:
+        return "no practicable number of items would decide it"
+    if _beyond(comparison, needed):
+        return f"too close to the {limit} for any number of items at hand"
+    of = f" of {numbers.count(comparison.n_available)}" if comparison.limited else ""
+    whole = numbers.roughly(comparison.n + needed)
+    return f"needs about {whole} items, has {numbers.count(comparison.n)}{of}"
 
 
 def _beyond(comparison: Comparison, needed: int) -> bool:

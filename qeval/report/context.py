@@ -12,6 +12,7 @@ from qeval.compare.evidence import Evidence
 from qeval.report.cautions import Cautions, cautions
 from qeval.report.choices import ToldChoices
 from qeval.report.choices import told as choices_told
+from qeval.report.closing import closing
 from qeval.report.costs import CostTable, cost_table
 from qeval.report.documents import Documents, documents
 from qeval.report.explorer import Explorer, explore
@@ -22,6 +23,7 @@ from qeval.report.figures import Column, Figure, Material, column, figure, scale
 from qeval.report.headline import against as lead
 from qeval.report.headline import headline
 from qeval.report.noise import Noise, noise_of
+from qeval.report.ordered import in_order
 from qeval.report.ranking import Ranking, ranking, with_fixed
 from qeval.report.subjects import Category, Subject, categories, subjects
 from qeval.report.verdicts import Verdict, verdict_of
@@ -62,8 +64,9 @@ class Detail:
 @dataclass(frozen=True)
 class Context:
     """Everything a report shows. `title` is what was found, unless a person gave another one, which is then
-    `named`; `about` says of what, beside it. `aside` is the run's own baseline where this is the
-    report against another variant, which a page shows when a person asks for it."""
+    `named`; `about` says of what, beside it, and `closing` are sentences on who lost least and what would
+    decide the undecided. `aside` is the run's own baseline where this is the report against another variant,
+    which a page shows when a person asks for it."""
 
     title: str
     about: str
@@ -86,6 +89,7 @@ class Context:
     gate: str
     fidelity: Told
     choices: tuple[ToldChoices, ...]
+    closing: tuple[str, ...] = ()
     aside: str = ""
 
     @property
@@ -100,8 +104,15 @@ class Context:
 
     @property
     def told(self) -> tuple[Line, ...]:
-        """The lines whose verdict is told in a sentence, in the order of the decision table."""
-        return tuple(line for line in self.lines if not line.is_baseline or line.status == "failed")
+        """The lines whose verdict is told in a sentence, in the order of the decision table: those of whom it
+        says more than the table does."""
+        entries = {entry.variant: entry for entry in self.ranking.entries}
+        return tuple(
+            line
+            for line in self.lines
+            if line.noise
+            or (line.status == "failed" if line.is_baseline else not entries[line.name].says_all)
+        )
 
     @property
     def summary(self) -> str:
@@ -121,6 +132,12 @@ class Context:
     def has_flips(self) -> bool:
         """Whether any difference counts answers that changed."""
         return any(row.figure.statistics["flips"] != numbers.NONE for row in self.details)
+
+    @property
+    def unflipped(self) -> tuple[str, ...]:
+        """The tasks that count no changed answers beside those that do, as their items score 0 to 1."""
+        scored = [one.title for one in self.columns if one.row.kind == "score" and one.row.level != "average"]
+        return tuple(scored) if self.has_flips else ()
 
     @property
     def details(self) -> tuple[Detail, ...]:
@@ -183,8 +200,9 @@ def build(
     what each variant that passes owes to that, and `asked` the words that asked for all of it. Nothing is
     recomputed that the evidence already says.
     """
-    run, material, noise = evidence.run, Material(evidence, decisions), noise_of(evidence)
-    ranked = ranking(evidence, decisions)
+    run, material, ranked = evidence.run, Material(evidence, decisions), ranking(evidence, decisions)
+    shown = in_order(evidence, ranked)
+    noise = noise_of(shown)
     heading, about = _headings(headline(ranked.entries, excepted or {}), run, title or "")
     return Context(
         title=heading,
@@ -198,19 +216,20 @@ def build(
             replace(line, noise=noise.within.get(line.name, ""))
             for line in _ranked(lines_of(material), ranked)
         ),
-        subjects=subjects(evidence),
+        subjects=subjects(shown),
         categories=categories(evidence, [entry.variant for entry in ranked.entries]),
-        documents=documents(evidence),
+        documents=documents(shown),
         explorer=explore(evidence, read_items),
-        cost=cost_table(run),
+        cost=cost_table(shown.run),
         noise=noise,
         commands=commands(run, asked, evidence.joined),
         ranking=ranked,
         cautions=cautions(evidence),
         forgiven=tuple(forgiven),
         gate=_gate_text(policy, decisions),
-        fidelity=told(evidence.fidelity),
-        choices=choices_told(evidence),
+        fidelity=told(shown.fidelity),
+        choices=choices_told(shown),
+        closing=closing(ranked, decisions),
     )
 
 
@@ -218,6 +237,7 @@ def against(context: Context, evidence: Evidence) -> Context:
     """The report with another variant as the baseline: what its evidence tells, and of the rest what the run
     has. Nobody judged against that one, and fidelity, noise and cautions stay those of the run."""
     material, ranked = Material(evidence, ()), ranking(evidence)
+    shown = in_order(evidence, ranked)
     found = lead(evidence.run.baseline, headline(ranked.entries))
     heading, about = _headings(found, evidence.run, context.named)
     return replace(
@@ -228,14 +248,15 @@ def against(context: Context, evidence: Evidence) -> Context:
         decisions=(),
         columns=tuple(column(material, row) for row in material.rows),
         lines=_ranked(lines_of(material), ranked),
-        subjects=subjects(evidence),
+        subjects=subjects(shown),
         categories=categories(evidence, [entry.variant for entry in ranked.entries]),
-        documents=documents(evidence),
+        documents=documents(shown),
         explorer=recounted(context.explorer, evidence),
         ranking=with_fixed(ranked, context.ranking),
         forgiven=(),
         gate="",
-        choices=choices_told(evidence, context.choices),
+        choices=choices_told(shown, context.choices),
+        closing=closing(ranked, ()),
         aside=context.run.baseline,
     )
 

@@ -19,7 +19,7 @@ CONTRAST = 3  # unchanged items shown per variant and task
 
 @dataclass(frozen=True)
 class Flip:
-    """One item answered differently. `base_margin` and `margin` are log-probability of the baseline's
+    """One item answered differently. `base_gap` and `gap` are log-probability of the baseline's
     answer less that of the candidate's, in nats, under the baseline and under the candidate: the
     first is mostly above zero, the second below; `by_length` makes them those of the score that decides.
     Both are 0 where there are no choices. `base_text` and
@@ -34,8 +34,8 @@ class Flip:
     gold: str
     base_scores: tuple[float, ...] = ()
     scores: tuple[float, ...] = ()
-    base_margin: float = 0.0
-    margin: float = 0.0
+    base_gap: float = 0.0
+    gap: float = 0.0
     base_text: str = ""
     text: str = ""
 
@@ -62,33 +62,33 @@ def flips_of(task: Task, variant: str, base: Samples, other: Samples) -> tuple[l
 
 
 def most_decided(flips: Iterable[Flip]) -> list[Flip]:
-    """Lost and gained ones first, and of each the widest margins first."""
+    """Lost and gained ones first, and of each the widest gaps first."""
     order = {name: place for place, name in enumerate(DIRECTIONS)}
-    return sorted(flips, key=lambda flip: (order[flip.direction] // 2, flip.margin, flip.key))
+    return sorted(flips, key=lambda flip: (order[flip.direction] // 2, flip.gap, flip.key))
 
 
 def largest_first(flips: Iterable[Flip], ways: Mapping[str, str]) -> list[Flip]:
-    """Flips of several tasks, lost ones first, and of each the largest margins first, as multiples of what is
+    """Flips of several tasks, lost ones first, and of each the largest gaps first, as multiples of what is
     typical of their task: nats and nats a character cannot be compared. `ways` says how a task's answers were
     chosen. Answers without scores of choices stand last."""
     known = list(flips)
-    typical = typical_margins(known, ways)
+    typical = typical_gaps(known, ways)
     return sorted(
         known,
         key=lambda flip: (
             DIRECTIONS.index(flip.direction),
             not flip.scores,
-            flip.margin / typical.get(_scale(flip, ways), 1.0),
+            flip.gap / typical.get(_scale(flip, ways), 1.0),
         ),
     )
 
 
-def typical_margins(flips: Iterable[Flip], ways: Mapping[str, str]) -> dict[tuple[str, str], float]:
-    """The median size of the margins of changed answers, by task (a group's members together) and way."""
+def typical_gaps(flips: Iterable[Flip], ways: Mapping[str, str]) -> dict[tuple[str, str], float]:
+    """The median size of the gaps of changed answers, by task (a group's members together) and way."""
     sizes: dict[tuple[str, str], list[float]] = {}
     for flip in flips:
-        if flip.direction != "same" and flip.margin:
-            sizes.setdefault(_scale(flip, ways), []).append(abs(flip.margin))
+        if flip.direction != "same" and flip.gap:
+            sizes.setdefault(_scale(flip, ways), []).append(abs(flip.gap))
     return {scale: median(found) for scale, found in sizes.items()}
 
 
@@ -102,7 +102,7 @@ def normalises(task: Task) -> bool:
 
 
 def by_length(flips: Sequence[Flip], items: Mapping[str, Item]) -> list[Flip]:
-    """Flips of one task with the margins of the score that decides, in nats a character or a byte where
+    """Flips of one task with the gaps of the score that decides, in nats a character or a byte where
     choices' lengths divide it; as they are where the answers do not prove that they do."""
     known = [(items[flip.key].choices, _answered(flip)) for flip in flips if flip.key in items]
     way = choosing.decided_by(flips[0].task.metric, known) if flips else choosing.UNKNOWN
@@ -122,11 +122,11 @@ def _answered(flip: Flip) -> list[tuple[str, tuple[float, ...]]]:
 def _divided(flip: Flip, divisors: Sequence[int]) -> Flip:
     if any(len(scores) != len(divisors) for scores in (flip.base_scores, flip.scores)):
         return flip
-    base_margin, margin = (
-        _margin(choosing.divided(scores, divisors), flip.base_answer, flip.answer)
+    base_gap, gap = (
+        _gap(choosing.divided(scores, divisors), flip.base_answer, flip.answer)
         for scores in (flip.base_scores, flip.scores)
     )
-    return replace(flip, base_margin=base_margin, margin=margin)
+    return replace(flip, base_gap=base_gap, gap=gap)
 
 
 def _flip(task: Task, variant: str, base: Samples, other: Samples, i: int) -> Flip:
@@ -144,8 +144,8 @@ def _flip(task: Task, variant: str, base: Samples, other: Samples, i: int) -> Fl
         str(base.gold[i]),
         base_scores,
         scores,
-        _margin(base_scores, before, after),
-        _margin(scores, before, after),
+        _gap(base_scores, before, after),
+        _gap(scores, before, after),
         text_of(base, i),
         text_of(other, i),
     )
@@ -166,7 +166,7 @@ def _direction(task: Task, before: str, after: str, value_before: float, value_a
     return "lost" if value_after < value_before else "gained"
 
 
-def _margin(scores: Sequence[float], before: str, after: str) -> float:
+def _gap(scores: Sequence[float], before: str, after: str) -> float:
     """scores[before] - scores[after]; where nothing changed, the lead over the best other choice."""
     first, second = whole(before), whole(after)
     if first is None or first >= len(scores):

@@ -85,7 +85,8 @@ _VERDICTS = (
 _FLIPS = (
     "Lost answers were right and became wrong; gained ones were wrong and became right; changed counts "
     "every answer that differs from before. A variant that loses 50 and gains 50 has the same score, but "
-    "it is a different model on 100 questions."
+    "it is a different model on 100 questions. Where an item scores between 0 and 1, as in truthfulqa_mc2, "
+    "no answer is right or wrong: nothing is lost, gained or changed, and the score's Δ alone tells."
 )
 _CALIBRATION = (
     "How sure a model is of its answer: the probability that it gives to this choice among all of them, "

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 RIGHT, WRONG, PARTLY, NOTHING = "10~."
 """The marks of an answer: right; wrong; worth a part of a point; not scored."""
 GLYPHS = {RIGHT: "✓", WRONG: "✗", PARTLY: "~", NOTHING: "·"}
-COMMONEST = 12  # patterns that a page lists without a script
+MOST_LISTED = 16
+"""Patterns that a page lists without a script."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,20 @@ def patterns(counted: Mapping[str, int], names: Sequence[str], baseline: str) ->
         for marks, n in sorted(counted.items(), key=lambda pair: (-pair[1], pair[0]))
         if len(set(marks) - {NOTHING}) > 1
     )
+
+
+def listed(found: Sequence[Pattern], names: Sequence[str], baseline: str) -> tuple[Pattern, ...]:
+    """Those that a page lists: what all variants lost, what each lost alone, what several lost, then the same
+    of gains, and of each kind the commonest first. What several lost or gained is left out first."""
+    base = list(names).index(baseline)
+
+    def kind(one: Pattern) -> tuple[bool, int]:
+        before = one.marks[base]
+        who = sum({mark, before} == {RIGHT, WRONG} for mark in one.marks)
+        return before != RIGHT, {len(names) - 1: 0, 1: 1}.get(who, 2)
+
+    first = sorted(found, key=lambda one: (kind(one)[1] > 1, *kind(one), -one.n))
+    return tuple(sorted(first[:MOST_LISTED], key=lambda one: (*kind(one), -one.n)))
 
 
 def signs(marks: str) -> str:

@@ -55,10 +55,10 @@ class Scale:
 class Entry:
     """A variant against the reference, in words. `finding` is that on the row that the table is about, `word`
     says why its verdict is so, `sums_up` is the finding that sums it up by the margin, and `by` its
-    difference where it is on another row; `worst_of` is the finding on the worst task; `ratio` is that of the
-    first perplexity, `ratio_of` the finding on it. `fixed` are the cells of the columns that no reference
-    changes, `losses` the ids of the rows on which a loss is proved, and `may_exceed` whether one of these may
-    be as large as the margin."""
+    difference where it is on another row; `worst` is the worst task with its difference, `reach` its interval
+    and `worst_of` the finding on it; `ratio` is that of the first perplexity, `ratio_of` the finding on it.
+    `fixed` are the cells of the columns that no reference changes, `losses` the ids of the rows on which a
+    loss is proved, and `may_exceed` whether one of these may be as large as the margin."""
 
     variant: str
     verdict: Verdict
@@ -67,6 +67,7 @@ class Entry:
     interval: str
     worst: str
     ratio: str
+    reach: str = ""
     by: str = ""
     finding: Finding | None = None
     sums_up: Finding | None = None
@@ -88,6 +89,13 @@ class Entry:
         if self.sums_up is None or self.finding is None:
             return False
         return self.sums_up.comparison.task != self.finding.comparison.task
+
+    @property
+    def says_all(self) -> bool:
+        """Whether the table has all that the verdict's sentence would say."""
+        found = self.sums_up
+        plain = found is not None and self.verdict.sentence == f"{found.name}: {found.change}."
+        return plain and not self.of_another and not self.verdict.reasons and not self.verdict.beside
 
 
 Heads = tuple[Row | None, Row | None]
@@ -176,7 +184,7 @@ def _entry(
     name = result.variant.name
     found = _on(evidence, decisions, name, first)
     ratio = _on(evidence, decisions, name, ratio_of)
-    sums_up = evidence.finding(name)
+    sums_up, worst = evidence.finding(name), _worst(evidence, decisions, name, first)
     lost = _lost(evidence, name)
     return Entry(
         variant=name,
@@ -184,7 +192,8 @@ def _entry(
         word=_because(verdict, sums_up, judged=bool(decisions)),
         delta=found.delta_text if found else numbers.NONE,
         interval=found.interval_text if found else "",
-        worst=_worst(decisions, worst := worst_of(evidence, name, first)),
+        worst=f"{worst.name} {worst.delta_text}" if worst else numbers.NONE,
+        reach=worst.interval_text if worst else "",
         ratio=ratio.delta_text if ratio else numbers.NONE,
         by="" if decisions else _by(sums_up, first),
         finding=found,
@@ -236,11 +245,14 @@ def worst_of(evidence: Evidence, variant: str, first: Row | None) -> Finding | N
     return min(found, key=lambda one: one.comparison.delta, default=None) if len(rows) > 1 else None
 
 
-def _worst(decisions: Sequence[Decision], found: Finding | None) -> str:
+def _worst(
+    evidence: Evidence, decisions: Sequence[Decision], variant: str, first: Row | None
+) -> Finding | None:
+    """The same, rounded across no limit that judged it."""
+    found = worst_of(evidence, variant, first)
     if found is None:
-        return numbers.NONE
-    limits = rule_limits(judging(decisions, found.comparison.variant, found.comparison.task))
-    return f"{found.name} {replace(found, limits=limits).delta_text}"
+        return None
+    return replace(found, limits=rule_limits(judging(decisions, variant, found.comparison.task)))
 
 
 def as_data(evidence: Evidence, decisions: Sequence[Decision] = ()) -> list[dict[str, Any]]:

@@ -113,6 +113,12 @@ def beside_rules(evidence: Evidence, name: str) -> str:
     return f"By the margin, not the policy: {found.said}." if found else ""
 
 
+def decisive(decisions: Sequence[Decision], variant: str) -> Decision | None:
+    """The decision that a variant's verdict comes from; None where no rule judged it."""
+    own = (one for one in decisions if one.variant == variant and one.rule.tier == "required")
+    return next(iter(_worst_first(own)), None)
+
+
 def _unjudged(result: Result, evidence: Evidence) -> Verdict:
     """The verdict where no rule concerns the variant."""
     name, found = result.variant.name, evidence.finding(result.variant.name)

@@ -303,7 +303,7 @@ def test_orders_and_pages(browser):
 
 def margins(driver):
     """The margins of the cards, in their own units."""
-    found = (text.split()[0] for text in texts(driver, ".flip .margin") if text)
+    found = (text.split()[0] for text in texts(driver, ".flip .gap") if text)
     return [float(number.replace("\u2212", "-")) for number in found]
 
 
@@ -319,7 +319,7 @@ def test_a_margin_is_of_the_score_that_decides(driver, tmp_path):
     driver.get(path.as_uri())
     choose(driver, "flip-variant", "bnb4")
     choose(driver, "flip-sort", "decided")
-    rows = texts(driver, ".flip .margin")
+    rows = texts(driver, ".flip .gap")
     assert len(rows) == 20
     assert {" ".join(row.split()[1:]) for row in rows} == {"nats/char to fp16's answer"}
     found = margins(driver)
@@ -349,7 +349,7 @@ def test_tasks_of_several_units_are_ranked_by_what_is_typical_of_each(driver, tm
         shown = texts(driver, ".flip .typical")
         sizes = [float(text.removeprefix("moved ").removesuffix("× typical")) for text in shown]
         assert sizes == sorted(sizes, reverse=order != "close")
-        units = {row.split()[1] for row in texts(driver, ".flip .margin")}
+        units = {row.split()[1] for row in texts(driver, ".flip .gap")}
         assert units == {"nats", "nats/char"}
         assert all(text.startswith("moved ") == (order == "moved") for text in shown)
     for width in (
@@ -358,13 +358,13 @@ def test_tasks_of_several_units_are_ranked_by_what_is_typical_of_each(driver, tm
         1440,
     ):  # what a margin is of stands in two lines: the number with its unit, its rank
         look(driver, width, "light")
-        assert lines_of(driver, ".flip .margin") <= 2
+        assert lines_of(driver, ".flip .gap") <= 2
         choose(driver, "flip-task", "arc")
-        assert lines_of(driver, ".flip .margin") <= 2
+        assert lines_of(driver, ".flip .gap") <= 2
         choose(driver, "flip-task", "")
     for _ in range(20):
         press(driver, "flip-next")
-    assert texts(driver, ".flip .margin")[-1] == ""  # what was written has no margin, and is last
+    assert texts(driver, ".flip .gap")[-1] == ""  # what was written has no gap, and is last
 
 
 def lines_of(driver, selector):
@@ -374,6 +374,47 @@ def lines_of(driver, selector):
         const high = parseFloat(getComputedStyle(node).lineHeight);
         return Math.round(range.getBoundingClientRect().height / high); }))"""
     return driver.execute_script(script, selector)
+
+
+def test_the_decision_table_is_not_cut_off_on_a_wide_screen_whatever_stands_in_it(driver, tmp_path):
+    run, read, items = leaderboard(0.02, variants=4)
+    known = [(*("KL", "nats", "by prose"), "0.0352"), ("Same top-1", "of tokens", "", "92.25%")]
+    known += [(*("Quantised", "of weights", "of all"), "98.2%")]
+    made = built(run, read, items)
+    table = made.ranking
+    more = tuple(row[:3] for row in known)
+    cells = tuple(row[3] for row in known)
+    entries = tuple(replace(entry, fixed=(*entry.fixed, *cells)) for entry in table.entries)
+    reference = replace(table.reference, fixed=(*table.reference.fixed, *cells))
+    full = replace(table, entries=entries, fixed=(*table.fixed, *more), reference=reference)
+    path = tmp_path / "full.html"
+    write_text(path, render_html(replace(made, ranking=full)))
+    for width, places in ((1440, ("#decision", ".summary")), (1280, ("#decision",))):
+        look(driver, width, "light")
+        driver.get(path.as_uri())
+        settled(driver)
+        for place in places:
+            script = f"const box = document.querySelector('{place}').closest('.scroll');"
+            assert driver.execute_script(f"{script} return box.scrollWidth - box.clientWidth") <= 0, (
+                width,
+                place,
+            )
+
+
+@pytest.mark.parametrize("width", [390, 768])
+def test_a_variant_of_fidelity_stands_in_one_line(driver, tmp_path, width):
+    run, read, items = leaderboard(0.02, variants=3)
+    made = built(run, read, items)
+    rows = tuple(
+        ("prose", name, *["0.0123"] * 6) for name in ("fp16 (again, other packing)", "gptq-3bit-g64")
+    )
+    path = tmp_path / "fidelity.html"
+    told = replace(made.fidelity, rows=rows, sentences=("prose: intervals by 24 documents.",))
+    write_text(path, render_html(replace(made, fidelity=told)))
+    look(driver, width, "light")
+    driver.get(path.as_uri())
+    settled(driver)
+    assert lines_of(driver, "#fidelity .named") == 1
 
 
 @pytest.mark.parametrize("width", [390, 768, 1440])
@@ -768,15 +809,19 @@ def test_compare_with_shows_what_the_matrix_says_and_goes_back(browser):
 
     before = shown()
     browser.execute_script("document.getElementById('matrix').open = true")
-    names = texts(browser, ".matrix thead th")[1:]
-    cells = [texts(browser, f".matrix tbody tr:nth-child({place + 1}) td") for place in range(len(names))]
+    names = texts(browser, "#reference option")
+    assert texts(browser, ".matrix thead th")[1:] == names[:-1]
+    assert texts(browser, ".matrix tbody th") == names[1:]
+    cells = [texts(browser, f".matrix tbody tr:nth-child({place}) td") for place in range(1, len(names))]
     for column, name in enumerate(names[1:], 1):
         compare_with(browser, str(column))
         rows = {row[0]: row for row in table_of(browser, "#decision")}
         assert rows[name][1:] == ["Reference", "", "", ""]
-        for place, other in enumerate(names):
-            if other != name:
-                assert rows[other][2].split()[0] == cells[place][column].split()[0]
+        for other, own in zip(names[1:], cells, strict=True):
+            if names.index(other) > column:
+                assert rows[other][2].split() == own[column].split()[: len(rows[other][2].split())]
+            else:
+                assert own[column] == "" if column < len(own) else True
         assert texts(browser, "#decision caption strong") == [name]
     assert name in texts(browser, "#versus-note")[0]
     assert texts(browser, "h1")[0].startswith(f"Against {name}: ")
@@ -816,7 +861,7 @@ def followed(driver):
         choose(driver, "flip-direction", change)
         for name in found["variants"][1:]:
             choose(driver, "flip-variant", name)
-            rows = (texts(driver, f".flip {part}") for part in (".where", ".direction", ".margin", ".marks"))
+            rows = (texts(driver, f".flip {part}") for part in (".where", ".direction", ".gap", ".marks"))
             found[change, name] = (count(driver), *rows)
         choose(driver, "flip-variant", "")
         found[change] = count(driver)
@@ -829,7 +874,9 @@ def test_against_another_variant_the_page_is_that_of_a_report_on_it(driver, tmp_
     run, read, items = leaderboard(0.05, variants=3)
     shown = []
     look(driver, 1280, "light")
-    for name, chosen in (("fp16", "2"), ("gptq", "0")):
+    order = [entry.variant for entry in built(run, read, items).ranking.entries]
+    there = str(order.index("gptq") + 1)
+    for name, chosen in (("fp16", there), ("gptq", "0")):
         path = tmp_path / f"{name}.html"
         write_text(path, render_html(built(with_baseline(run, name), read, items)))
         driver.get("about:blank")
@@ -841,7 +888,7 @@ def test_against_another_variant_the_page_is_that_of_a_report_on_it(driver, tmp_
     assert shown[0] == shown[1] != before
     assert all(shown[0]["tables"].values())
     driver.get((tmp_path / "fp16.html").as_uri())
-    compare_with(driver, "2")
+    compare_with(driver, there)
     compare_with(driver, "0")
     assert followed(driver) == before
 
@@ -926,7 +973,11 @@ def test_what_stays_with_the_baseline_says_so_in_place(browser):
     )
     rows = browser.execute_script("return page.csv(document.querySelector('#decision'))")
     assert "Reference" in rows
-    assert "Everything on this page compares with" in texts(browser, "#versus-note")[0]
+    heads = texts(browser, "#versus-note b")
+    assert heads == [f"Compared with {texts(browser, '#reference option')[1]}:", "Unchanged:", "Verdicts:"]
+    tops = """return [...document.querySelectorAll('#versus-note > span')].map(
+        line => line.getBoundingClientRect().top)"""
+    assert len(set(browser.execute_script(tops))) == len(heads)  # a line each
 
 
 @pytest.mark.parametrize("width", [390, 1440])

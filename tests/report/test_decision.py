@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 from factories import (
@@ -98,7 +99,8 @@ def test_of_two_verdicts_alike_the_one_without_a_proved_loss_ships_first_in_ever
     assert "by verdict, then by proved loss, then by Δ" in page
     assert re.findall(r'<tr class="s-\w+" data-variant="(\w+)"', page)[:3] == ["gptq", "bnb4", "fp16"]
     assert re.findall(r"^\| \*\*(\w+)\*\*", text, re.MULTILINE)[:3] == ["gptq", "bnb4", "fp16"]
-    last = terminal.summary(made.evidence, decisions).splitlines()[-1]
+    last = terminal.ranking(made.evidence, decisions)
+    assert terminal.summary(made.evidence, decisions).endswith(f"\n\n{last}")
     assert re.match(r"Best first by verdict, proved loss and average: gptq .*, bnb4 .*; baseline fp16", last)
 
 
@@ -379,23 +381,39 @@ def test_every_reference_has_headings_of_the_rows_that_it_is_compared_on():
     for pair, cells in told.items():
         lacks, own = "gptq" in pair, pair[0] == "gptq"  # of gptq arc alone is known
         assert [cell == numbers.NONE for cell in cells] == [lacks and not own, lacks]
-    assert [one is None for one in versus(made).matrix[0]] == [True, False, True, False]
+    met = versus(made)
+    lacks = [pair for pair in pairs(met) if "gptq" in pair]
+    assert len(lacks) == 3
+    assert {pair for pair, one in pairs(met).items() if one is None} == set(lacks)
 
 
-def test_where_a_pair_has_two_verdicts_the_matrix_gives_each_the_other_one():
+def pairs(met):
+    """The cells of the matrix by (row, column)."""
+    return {
+        (name, reference): cell
+        for name, cells in zip(met.names, met.matrix, strict=True)
+        for reference, cell in zip(met.names, cells, strict=False)
+    }
+
+
+def test_the_matrix_has_each_pair_once_with_what_explains_its_verdict():
     run, read, items = one_task_lost(27)  # bnb4 lost on one task, and gained far more on average
     made = built(run, read, items)
     met = versus(made)
-    places, mirror = range(len(met.names)), {"WORSE": "BETTER", "BETTER": "WORSE"}
-    pairs = [(met.matrix[row][at], met.matrix[at][row]) for row in places for at in places if row != at]
-    for one, other in pairs:
-        same = other.status == mirror.get(one.status, one.status)
-        assert one.reverse == ("" if same else f"{other.mark} {WORDS[other.status]}")
-    told = [one.reverse for one, _ in pairs if one.reverse]
-    assert 0 < len(told) < len(pairs)
-    page = render_html(made)
-    shown = re.findall(r'<small class="reverse">reversed: ([^<]*)</small>', page)
-    assert shown == told
+    assert met.names == ("fp16", *(entry.variant for entry in made.ranking.entries))
+    found = pairs(met)
+    assert {frozenset(pair) for pair in found} == {frozenset(pair) for pair in combinations(met.names, 2)}
+    assert len(found) == 3
+    for (name, reference), cell in found.items():
+        true = ranking(gather(with_baseline(run, reference), read))
+        (entry,) = [entry for entry in true.entries if entry.variant == name]
+        assert (cell.status, cell.delta, cell.interval) == (entry.sums_up.status, entry.delta, entry.interval)
+        where = f" {entry.sums_up.of}" if entry.of_another else ""
+        assert cell.word == f"{WORDS[cell.status]}{where}"
+    assert any(" on arc" in cell.word for cell in found.values())
+    table = render_html(made).partition('<table class="matrix">')[2].partition("</table>")[0]
+    assert "reversed" not in table
+    assert all(numbers.signs(str(cell.interval)) in table for cell in found.values())
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -407,11 +425,17 @@ def test_a_variant_that_does_not_go_with_a_reference_stays_and_says_why():
         for one, version in zip(run.results, versions, strict=True)
     ]
     made = built(replace(run, results=tuple(results)), read, items)
-    assert versus(made).names == ("fp16", "bnb4", "gptq", "awq")
-    found = versus(made).matrix[1][2]
+    met = versus(made)
+    assert sorted(met.names) == ["awq", "bnb4", "fp16", "gptq"]
+    (found,) = [cell for pair, cell in pairs(met).items() if set(pair) == {"bnb4", "gptq"}]
     assert (found.status, found.delta) == ("NONE", "–")
-    assert found.words == "bnb4 was scored with lm-eval 0.4.12, gptq with 0.4.13."
-    assert versus(made).matrix[3][2].delta.strip("+-0.123456789") == ""
+    first, second = (("bnb4", "0.4.12"), ("gptq", "0.4.13"))
+    assert found.words in {
+        f"{one} was scored with lm-eval {own}, {other} with {others}."
+        for (one, own), (other, others) in ((first, second), (second, first))
+    }
+    (known,) = [cell for pair, cell in pairs(met).items() if set(pair) == {"awq", "gptq"}]
+    assert known.delta.strip("+-0.123456789") == ""
     assert found.words in render_html(made)
 
 
@@ -467,11 +491,13 @@ def test_a_failed_baseline_and_a_failed_variant_are_nobodys_reference():
 def test_the_page_holds_the_report_against_each_reference(monkeypatch):
     monkeypatch.setattr("qeval.report.formats.asides.PLAIN", 10**9)
     run, read, items = make_run(4, TASKS, 120, seed=5, effect=-0.02)
-    html = render_html(built(run, read, items))
+    made = built(run, read, items)
+    html = render_html(made)
     assert "Variant against variant" in html
     asides = re.findall(r'<template class="aside">(.*?)</template>', html, re.DOTALL)
     named = [re.search(r"Each variant against <strong>(\w+)</strong>", text)[1] for text in asides]
-    assert named == ["bnb4", "gptq", "awq"]
+    assert named == [entry.variant for entry in made.ranking.entries]
+    assert sorted(named) == ["awq", "bnb4", "gptq"]
     two = make_run(2, TASKS, 40)
     alone = render_html(built(*two))
     assert "aside" not in alone.partition("<script>")[0].partition("</style>")[2]

@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -30,9 +31,10 @@ from qeval.compare.evidence import gather, with_baseline
 from qeval.report import explorer as explorers
 from qeval.report.choosing import best, decided_by, lengths
 from qeval.report.explorer import BUDGET, changes, explore, flips_link, payload
-from qeval.report.flips import largest_first, shorten, typical_margins
+from qeval.report.flips import largest_first, shorten, typical_gaps
 from qeval.report.formats import Options, formats
 from qeval.report.formats.html import as_script_data, render_html
+from qeval.report.patterns import MOST_LISTED, listed
 from qeval.report.patterns import patterns as patterns_of
 
 FORMATS = formats()
@@ -79,7 +81,7 @@ def test_what_is_shown_against_other_references_takes_its_room_from_the_items(mo
     assert explorers.room(gather(replace(run, results=run.results[:2]), read)) == BUDGET
 
 
-def test_directions_and_margins():
+def test_directions_and_gaps():
     run, read, _ = make_run(2, n_items=4, tasks=(ARC,))
     base, other = (result.cells[0].key for result in run.results)
     scores = np.empty(4, dtype=object)
@@ -91,11 +93,11 @@ def test_directions_and_margins():
     read = edited(edited(read, base, **before), other, **after)
     found = {flip.key: flip for flip in explore(gather(run, read), items).flips}
     assert [found[key].direction for key in "0123"] == ["lost", "gained", "changed", "same"]
-    assert (found["0"].base_margin, found["0"].margin) == (2.0, -0.5)
-    assert found["3"].margin == 2.0
+    assert (found["0"].base_gap, found["0"].gap) == (2.0, -0.5)
+    assert found["3"].gap == 2.0
 
 
-def test_margins_and_their_order_are_of_the_score_that_decides():
+def test_gaps_and_their_order_are_of_the_score_that_decides():
     choices = (" a", " a long choice", " four", " the longest choice of all")
 
     def sized(cell):
@@ -114,33 +116,33 @@ def test_margins_and_their_order_are_of_the_score_that_decides():
             row[first] / divisors[first] - row[second] / divisors[second]
             for row in (flip.base_scores, flip.scores)
         ]
-        assert [flip.base_margin, flip.margin] == told
-        assert flip.margin <= 0 <= flip.base_margin
-    own = [flip.margin for flip in changed if flip.variant == "bnb4" and flip.direction != "changed"]
+        assert [flip.base_gap, flip.gap] == told
+        assert flip.gap <= 0 <= flip.base_gap
+    own = [flip.gap for flip in changed if flip.variant == "bnb4" and flip.direction != "changed"]
     few = explore(gather(run, by_characters(run, read, choices)), sized, budget=6_000)
-    kept = [flip.margin for flip in few.flips if flip.variant == "bnb4" and flip.direction != "changed"]
+    kept = [flip.gap for flip in few.flips if flip.variant == "bnb4" and flip.direction != "changed"]
     assert own == sorted(own)
     assert 0 < few.shown < explorer.shown
     assert kept[0] == own[0]
 
 
-def test_margins_of_several_units_are_ranked_by_what_is_typical_of_their_task():
+def test_gaps_of_several_units_are_ranked_by_what_is_typical_of_their_task():
     run, read, texts = several_units(60)
     explorer = explore(gather(run, read), texts)
     assert explorer.decided == {"arc": "characters", "sums": "plain", "writes": ""}
-    typical = typical_margins(explorer.flips, explorer.decided)
+    typical = typical_gaps(explorer.flips, explorer.decided)
     assert typical["sums", "plain"] > 4 * typical["arc", "characters"] > 0
     ranked = [one for one in largest_first(explorer.flips, explorer.decided) if one.direction == "lost"]
     scored = [one for one in ranked if one.scores]
     assert ranked == scored + [one for one in ranked if one.task.name == "writes"]
-    sizes = [one.margin / typical[one.task.name, explorer.decided[one.task.name]] for one in scored]
+    sizes = [one.gap / typical[one.task.name, explorer.decided[one.task.name]] for one in scored]
     assert sizes == sorted(sizes)
-    by_size = sorted(scored, key=lambda one: one.margin)
+    by_size = sorted(scored, key=lambda one: one.gap)
     assert (
         {one.task.name for one in scored[:10]} == {"arc", "sums"} != {one.task.name for one in by_size[:10]}
     )
     report = FORMATS[".md"].render(context(run, read, texts), Options())
-    assert "of these the largest margins, as multiples of their task's median." in report
+    assert "of these the largest gaps, as multiples of their task's median." in report
     one_task, read_one, one_text = make_run(2, tasks=(ARC,), churn=0.3)
     report = FORMATS[".md"].render(
         context(one_task, read_one, lambda cell: {one.key: one for one in one_text(cell)}), Options()
@@ -259,6 +261,24 @@ def test_patterns_count_every_item_of_all_variants():
     patterns = explore(gather(run, read), items).patterns
     assert {one.marks: one.n for one in patterns} == {m: n for m, n in found.items() if len(set(m)) > 1}
     assert [one.n for one in patterns] == sorted((one.n for one in patterns), reverse=True)
+
+
+def test_what_all_lost_and_what_each_lost_alone_stands_first_and_losses_above_gains():
+    names = ("fp16", "bnb4", "gptq", "awq", "hqq", "aqlm")
+    every = ["".join(marks) for marks in product("01", repeat=6) if len(set(marks)) > 1]
+    counted = {marks: 1 if marks == "101111" else 9 + place for place, marks in enumerate(every)}
+    found = patterns_of(counted, names, "fp16")
+    assert "lost by bnb4 only" not in {one.words for one in found[:40]}  # the rarest of all
+    shown = [one.words for one in listed(found, names, "fp16")]
+    alone = [f"by {name} only" for name in names[1:]]
+    assert shown[0] == "lost by all"
+    assert set(shown[1:6]) == {f"lost {one}" for one in alone}
+    assert shown[5] == "lost by bnb4 only"
+    gained = shown.index("gained by all")
+    assert set(shown[gained + 1 : gained + 6]) == {f"gained {one}" for one in alone}
+    assert len(shown) == MOST_LISTED
+    assert all(one.startswith("lost by ") for one in shown[:gained])
+    assert all(one.startswith("gained by ") for one in shown[gained:])
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,13 @@
-"""Reliability: how often answers were right against how sure the model was of them, a line a variant."""
+"""Reliability: how much more often answers were right than the model was sure of them, a line a variant.
+
+The difference is drawn, not the share right: beside a diagonal that takes all the height, variants that
+differ by a point or two are one line.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 
 from qeval.base import numbers
 from qeval.base.names import short
@@ -11,6 +16,7 @@ from qeval.report.charts.drawing import (
     HOVER,
     LONGEST_NAME,
     NARROW,
+    ONCE,
     SOFT,
     Chart,
     Spec,
@@ -44,7 +50,7 @@ def _values(one: Chosen) -> list[Spec]:
         {
             "variant": short(one.variant, LONGEST_NAME),
             "sure": 100 * part.confidence,
-            "right": 100 * part.right,
+            "off": 100 * (part.right - part.confidence),
             "hover": hover(
                 f"{one.variant}: {numbers.percent(part.right)} right at a mean confidence of "
                 f"{numbers.percent(part.confidence)}, {part.n} items"
@@ -56,7 +62,7 @@ def _values(one: Chosen) -> list[Spec]:
 
 
 def _chart(context: Context, told: ToldChoices, values: list[Spec], chosen: list[Chosen]) -> Chart:
-    title = f"{told.task}: share right against confidence"
+    title = f"{told.task}: share right minus confidence"
     eces = [(one.variant, one.calibration.ece) for one in chosen if one.calibration]
     each = "; ".join(f"{name}: ECE {numbers.points(ece)} points" for name, ece in eces)
     names = list(dict.fromkeys(value["variant"] for value in values))
@@ -65,42 +71,50 @@ def _chart(context: Context, told: ToldChoices, values: list[Spec], chosen: list
 
 
 def _spec(context: Context, values: list[Spec], names: list[str], width: int) -> Spec:
-    """A square with its diagonal, and names where the lines end."""
+    """A plot with a line where sure is right, and names where the lines end."""
     side = _SIDE if width > NARROW else width - 150
     axis = {"tickCount": 6, "titleLimit": width}
-    x = {"type": "quantitative", "scale": {"domain": [0, 100], "nice": False}, "axis": axis}
+    low, high = _tens([0.0, *(value["off"] for value in values)])
+    x_scale = {"domain": [_tens([value["sure"] for value in values])[0], 100], "nice": False}
+    x = {"type": "quantitative", "scale": x_scale, "axis": axis}
+    y = {"type": "quantitative", "scale": {"domain": [low, high], "nice": False}, "axis": axis}
     sure = {**x, "field": "sure", "title": "confidence, %"}
-    right = {**x, "field": "right", "title": "right, %"}
+    off = {**y, "field": "off", "title": "right minus confidence, points"}
     known = {"field": "variant", "type": "nominal", "legend": None}
     colour = {**known, "scale": colour_scale(context.run, names)}
     shape = {**known, "scale": shape_scale(names)}
-    diagonal = [{"sure": 0, "right": 0}, {"sure": 100, "right": 100}]
-    last = {value["variant"]: value["right"] for value in values}
-    ends = [{"variant": name, "right": at} for name, at in labels_at_ends(last, 100 * 14 / side).items()]
+    last = {value["variant"]: value["off"] for value in values}
+    room = 14 * (high - low) / side
+    ends = [{"variant": name, "off": at} for name, at in labels_at_ends(last, room).items()]
     return {
         "width": side,
         "height": side,
         "data": {"values": values},
         "layer": [
             {
-                "data": {"values": diagonal},
-                "mark": {"type": "line", "color": SOFT, "strokeDash": [3, 3], "strokeWidth": 1},
-                "encoding": {"x": sure, "y": right},
+                **ONCE,
+                "mark": {"type": "rule", "color": SOFT, "strokeDash": [3, 3], "strokeWidth": 1},
+                "encoding": {"y": {**y, "datum": 0}},
             },
             {
                 "mark": {"type": "line", "strokeWidth": 1.5},
-                "encoding": {"x": sure, "y": right, "color": colour},
+                "encoding": {"x": sure, "y": off, "color": colour},
             },
             {
                 "mark": {"type": "point", "filled": True, "size": 45, "opacity": 1},
                 "encoding": {
                     "x": sure,
-                    "y": right,
+                    "y": off,
                     "color": colour,
                     "shape": shape,
                     "description": HOVER,
                 },
             },
-            names_beside(ends, side, right, colour),
+            names_beside(ends, side, off, colour),
         ],
     }
+
+
+def _tens(values: Sequence[float]) -> tuple[int, int]:
+    """The least and the greatest, to the tens that hold them."""
+    return 10 * math.floor(min(values) / 10), 10 * math.ceil(max(values) / 10)

@@ -26,7 +26,7 @@ from qeval.report.formats.asides import packed
 from qeval.report.glossary import glossary
 from qeval.report.history.page import past
 from qeval.report.noise import FLOOR_HEADERS, SEED_HEADERS
-from qeval.report.patterns import COMMONEST
+from qeval.report.patterns import listed
 from qeval.report.subjects import alike, extremes, sentences
 from qeval.report.verdicts import MARKS, WORDS
 from qeval.report.versus import versus
@@ -85,8 +85,11 @@ def _parts(context: Context, drawn: Sequence[Chart]) -> dict[str, Any]:
         "charts": {chart.id: chart for chart in drawn},
         "columns": COLUMNS,
         "changes": known,
-        "commonest": COMMONEST,
-        "commonest_patterns": context.explorer.patterns[:COMMONEST],
+        "patterns": listed(
+            context.explorer.patterns,
+            [result.variant.name for result in context.run.results],
+            context.run.baseline,
+        ),
         "flips_link": (link := functools.partial(_leading, context.run.baseline if context.aside else "")),
         "paired": {(one.variant, one.task): one.n for one in context.evidence.comparisons},
         "of_all": of_all,

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 SHORT_BYTES = 60_000  # GitHub takes comments of 65 536 characters
 _MOST_FLIPS = 5  # shown for each variant
-_RANKED = Markdown("Lost ones first, and of these the largest margins, as multiples of their task's median.")
+_RANKED = Markdown("Lost ones first, and of these the largest gaps, as multiples of their task's median.")
 _WORDS = {
     "lost": "right → wrong",
     "gained": "wrong → right",
@@ -226,7 +226,8 @@ def _decided(told: Ranking, entry: Entry) -> tuple[str, ...]:
     name = Markdown(f"**{escape(entry.short)}**")
     by = f" ({entry.by})" if entry.by else ""
     verdict = f"{entry.verdict.mark} {entry.verdict.word}{by}"
-    worst = (_proved(entry.worst, entry.worst_of),) if told.has_worst else ()
+    reach = f" ({entry.reach})" if entry.reach else ""
+    worst = (f"{_proved(entry.worst, entry.worst_of)}{reach}",) if told.has_worst else ()
     ratio = (_proved(entry.ratio, entry.ratio_of),) if told.ratio_of else ()
     return (name, verdict, _proved(entry.delta, entry.finding), entry.interval, *worst, *ratio, *entry.fixed)
 

@@ -16,12 +16,14 @@ from qeval.compare.columns import COLUMNS
 from qeval.compare.evidence import Evidence
 from qeval.compare.rows import Row, rows_of, summary_rows
 from qeval.report.cautions import TITLE, cautions
+from qeval.report.closing import closing
 from qeval.report.costs import cost_table
 from qeval.report.facts import Fact, provenance_facts, run_facts
 from qeval.report.fidelity import terminal as fidelity
 from qeval.report.figures import Figure, Material, figure, proofs
 from qeval.report.formats import Format, Options
 from qeval.report.noise import noise_of
+from qeval.report.ordered import in_order
 from qeval.report.ranking import ORDER
 from qeval.report.ranking import ranking as decided
 from qeval.report.verdicts import Verdict, verdict_of
@@ -33,12 +35,14 @@ if TYPE_CHECKING:
 def summary(evidence: Evidence, decisions: Sequence[Decision] = (), width: int | None = None) -> str:
     """The table of differences, that of fidelity, and that of costs, as far as there are such, in so many
     columns; and a line that ranks the variants."""
+    known = cautions(evidence).every
+    evidence = in_order(evidence, decided(evidence, decisions))
     run = evidence.run
     measured = any(result.cost and result.cost.measures for result in run.results)
     told = evidence.fidelity.rows or evidence.fidelity.damaged
     moved = fidelity(evidence.fidelity, width) if told else ""
     parts = (
-        _differences(evidence, decisions, width),
+        _differences(evidence, decisions, width, known),
         moved,
         costs(run, width) if measured else "",
         ranking(evidence, decisions),
@@ -47,8 +51,11 @@ def summary(evidence: Evidence, decisions: Sequence[Decision] = (), width: int |
     return "\n\n".join(part for part in parts if part) or nothing
 
 
-def _differences(evidence: Evidence, decisions: Sequence[Decision], width: int | None) -> str:
-    """A line for each task and variant: score, Δ with its interval, flips; then the verdicts.
+def _differences(
+    evidence: Evidence, decisions: Sequence[Decision], width: int | None, known: Sequence[str]
+) -> str:
+    """A line for each task and variant: score, Δ with its interval, flips; then verdicts and what is known
+    of the numbers.
 
     The baseline's line comes first in each task. Perplexities stand as perplexity and ratio. A group
     stands twice: as the unweighted mean of its members and with all its items together.
@@ -67,8 +74,8 @@ def _differences(evidence: Evidence, decisions: Sequence[Decision], width: int |
     if not lines:
         return ""
     table = layout.table(columns, lines, width)
-    known = [key, ""] if (key := proofs(evidence)) else []
-    return "\n".join([table, "", *known, *_sentences(evidence, decisions)]).rstrip()
+    signs = [key, ""] if (key := proofs(evidence)) else []
+    return "\n".join([table, "", *signs, *_sentences(evidence, decisions, known)]).rstrip()
 
 
 def costs(run: Run, width: int | None = None) -> str:
@@ -127,12 +134,11 @@ def _change(found: Figure) -> list[str]:
     ]
 
 
-def _sentences(evidence: Evidence, decisions: Sequence[Decision]) -> list[str]:
+def _sentences(evidence: Evidence, decisions: Sequence[Decision], known: Sequence[str]) -> list[str]:
     """A sentence for each variant, and what a reader must know before trusting the table."""
     noise = noise_of(evidence)
     verdicts = [verdict_of(result, evidence, decisions) for result in evidence.candidates]
     lines = [" ".join(filter(None, (_verdict(v), v.beside, noise.within[v.variant]))) for v in verdicts]
-    known = cautions(evidence).every
     lines += ["", f"{TITLE}:", *(f"- {one}" for one in known)] if known else []
     return [one_line(line) for line in lines]
 
@@ -142,8 +148,8 @@ def _verdict(made: Verdict) -> str:
 
 
 def ranking(evidence: Evidence, decisions: Sequence[Decision] = ()) -> str:
-    """One line: the variants in the order of the decision table, with their scores on the row that it is of,
-    and the baseline's; "" where nothing is compared."""
+    """A line with the variants in the order of the decision table, their scores on the row that it is of, and
+    the baseline's, and one on who lost least and what is undecided; "" where nothing is compared."""
     table = decided(evidence, decisions)
     row, results = table.heads[0], {result.variant.name: result for result in evidence.run.results}
     if row is None:
@@ -153,7 +159,8 @@ def ranking(evidence: Evidence, decisions: Sequence[Decision] = ()) -> str:
     order = "; ".join(filter(None, (", ".join(filter(None, told.values())), _reference(material, row))))
     lost = [name for name, words in told.items() if not words]
     without = f" Not ranked: {', '.join(map(short, lost))}." if lost else ""
-    return one_line(f"Best first by {', '.join(ORDER)} and {row.title}: {order}.{without}")
+    first = one_line(f"Best first by {', '.join(ORDER)} and {row.title}: {order}.{without}")
+    return "\n".join((first, *map(one_line, closing(table, decisions))))
 
 
 def _ranked(material: Material, row: Row, result: Result) -> str:

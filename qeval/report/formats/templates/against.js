@@ -31,6 +31,16 @@
     return holder.content;
   }
 
+  // What has changed, what has not, and why a verdict may seem to contradict another: a line each.
+  function told(name) {
+    const line = (head, text) => make("span", {}, make("b", {}, head), ` ${text}`);
+    return [
+      line(`Compared with ${name}:`, `all numbers on this page but those named here.${judged}`),
+      line("Unchanged:", `the notes on top, fidelity and the noise floor (both against ${names[0]}), costs, earlier runs, and the commands below, which need --baseline and this name.`),
+      line("Verdicts:", "seen from its other side, a pair may have another one, as each side is corrected for its own comparisons."),
+    ];
+  }
+
   // A drawing that no reference changes stands in the page's own part and is shown in the other one too.
   function keep(part, from) {
     for (const holder of part.querySelectorAll("[data-keep]")) {
@@ -49,8 +59,7 @@
     }
     document.title = place ? parts.get("masthead").dataset.title : title;
     for (const node of document.querySelectorAll("[data-stays]")) node.hidden = !place;
-    note.textContent = place
-      ? `Everything on this page compares with ${names[place]} now, but for the notes on top, the noise floor (${names[0]}'s), fidelity, costs, earlier runs, and the commands below: those need --baseline and this name.${judged} Where a pair has another verdict seen from the other side, the matrix below gives it as “reversed”.` : "";
+    note.replaceChildren(...(place ? told(names[place]) : []));
     for (const placed of reference.placed) placed();
   }
 

@@ -79,16 +79,16 @@
     if (before === after) return row[before] - Math.max(...row.filter((value, place) => value !== null && String(place) !== before));
     return row[after] == null ? null : row[before] - row[after];
   }
-  const margin = (item, variant, by) => known(item, variant, by) ?? 0;
+  const gap = (item, variant, by) => known(item, variant, by) ?? 0;
 
-  // Nats and nats a character are no one unit, and tasks differ: over several tasks margins are compared as multiples of
-  // what is typical of theirs, the median margin of the answers that changed.
+  // Nats and nats a character are no one unit, and tasks differ: over several tasks gaps are compared as multiples of
+  // what is typical of theirs, the median gap of the answers that changed.
   const scale = (item) => `${item.group} ${unit(item)}`;
   let typical = null;
   function typicals() {
     const sizes = new Map();
     for (const item of items) changes(item).forEach((kind, v) => {
-      const size = kind < 0 || kind === 3 ? 0 : Math.abs(margin(item, v, v));
+      const size = kind < 0 || kind === 3 ? 0 : Math.abs(gap(item, v, v));
       if (!size) return;
       if (!sizes.has(scale(item))) sizes.set(scale(item), []);
       sizes.get(scale(item)).push(size);
@@ -115,7 +115,9 @@
   }
   const unique = (values) => [...new Set(values)];
   function fillVariants() {
-    fill(controls.variant, "All variants", names.map((name) => [name, short(name)]).filter((_, v) => v !== base));
+    const rows = [...document.querySelectorAll("#decision [data-variant]")].map((row) => row.dataset.variant);
+    const ordered = [...names].sort((a, b) => rows.indexOf(a) - rows.indexOf(b));
+    fill(controls.variant, "All variants", ordered.filter((name) => name !== names[base]).map((name) => [name, short(name)]));
   }
   fill(controls.task, "All tasks", unique(items.map((e) => e.group)).map((g) => [g, g]));
   function fillSubjects() {
@@ -152,16 +154,16 @@
     let best = -1, least = Infinity;
     changes(item).forEach((kind, v) => {
       if (kind < 0) return;
-      const rank = (kind === 3 ? 1e6 : 0) + margin(item, v, v);
+      const rank = (kind === 3 ? 1e6 : 0) + gap(item, v, v);
       if (rank < least) [best, least] = [v, rank];
     });
     return best < 0 ? base : best;
   }
 
   const RANKS = {
-    decided: (e) => margin(e, e.lead, e.lead),
-    moved: (e) => margin(e, e.lead, e.lead) - margin(e, e.lead, base),
-    close: (e) => Math.abs(margin(e, e.lead, e.lead)),
+    decided: (e) => gap(e, e.lead, e.lead),
+    moved: (e) => gap(e, e.lead, e.lead) - gap(e, e.lead, base),
+    close: (e) => Math.abs(gap(e, e.lead, e.lead)),
   };
 
   let found = [], page = 0, tally = new Map(), mixed = false;
@@ -248,7 +250,7 @@
       return button;
     };
     const lead = item.lead ?? leading(item);
-    const told = (by) => fixed(margin(item, lead, by), divides(item) ? 4 : 3);
+    const told = (by) => fixed(gap(item, lead, by), divides(item) ? 4 : 3);
     const note = item.choices.length && lead !== base
       ? make("p", { class: "note" }, changes(item)[lead] === 3
         ? `Lead of the answer over the next choice: ${told(base)} ${unit(item)} for ${short(names[base])}, ${told(lead)} for ${short(names[lead])}.`
@@ -261,7 +263,7 @@
         make("a", { href: address.of("flips", { item: itemAddress(item) }), class: "permalink" }, "Link to this item")));
   }
 
-  // A margin in its unit, and where tasks are mixed what it is ranked by.
+  // A gap in its unit, and where tasks are mixed what it is ranked by.
   function size(item, kind) {
     const value = known(item, item.lead, item.lead);
     if (value === null) return [];
@@ -283,7 +285,7 @@
       make("span", { class: "direction d" + kind }, make("span", { "aria-hidden": "true" }, (ARROWS[kind] || "") + " "), / in all$/.test(words) ? WORDS[kind] || words : words),
       make("span", { class: "where" }, `${label(item)} · ${item.key}`),
       make("span", { class: "excerpt" }, first.slice(0, 220)),
-      make("span", { class: "margin" }, ...size(item, kind)));
+      make("span", { class: "gap" }, ...size(item, kind)));
     const details = make("details", { class: "flip" }, summary);
     details.item = item;
     details.addEventListener("toggle", () => {
@@ -422,7 +424,12 @@
   window.addEventListener("hashchange", restore);
 
   reference.heard.push(rebase);
-  reference.placed.push(draw);
+  reference.placed.push(() => {
+    const kept = controls.variant.value;
+    fillVariants();
+    controls.variant.value = kept;
+    draw();
+  });
   base = chosenBase();
   fillVariants();
   fillSubjects();
