@@ -40,6 +40,7 @@ def meant(
         run = found.place.read()
         told_of = f"This is the newest that has results: {run.id}, {begun(run.created)}."
         say(f"Note: {found.passed_over} {told_of}{_only_shown(found)}", err=True)
+        say(found.unfinished, err=True, nl=bool(found.unfinished))
     return (str(found.place.path),)
 
 

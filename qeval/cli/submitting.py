@@ -33,6 +33,23 @@ def rehearse(order: Order, words: Sequence[str]) -> None:
         say(f"{call}\n")
 
 
+def _prepared(place: RunDir) -> str:
+    """What comes after a run was prepared: workers, if there is anything for them, then its end."""
+    from qeval.base import next_steps
+    from qeval.store.standing import standing
+    from qeval.store.work import Work
+
+    run, plan = place.read(), Work(place.work).plan()
+    stands = standing(place, run)._replace(place=str(place.path.resolve()))
+    finish = next_steps.finish(run, stands)
+    if plan is None or not plan.parts:
+        return f"Nothing is left to score.\n{next_steps.listed([finish])}"
+    told = (
+        "Start as many workers as you like, on any machines that see the run; finish it when they are done."
+    )
+    return f"{told}\n{next_steps.listed([next_steps.worker(stands), finish])}"
+
+
 def leave_to_others(
     order: Order, words: Sequence[str], place: RunDir, listen: Lines | Terminal
 ) -> Exit | None:
@@ -44,7 +61,7 @@ def leave_to_others(
     path = place.path.resolve()
     if order.executor != "slurm":
         say(str(path))
-        say(f"Start, on any machine that sees it: qeval worker {path}", err=True)
+        say(_prepared(place), err=True)
         return Exit.PASS
     plan = Work(place.work).plan()
     elements = _elements(order, len(plan.parts) if plan else 0)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from qeval.cli import options
+from qeval.cli.speech import say
 from qeval.store.leases import MOST_SECONDS, SECONDS
+
+if TYPE_CHECKING:
+    from qeval.store.runs import RunDir
 
 
 @click.command(cls=options.Strict)
@@ -37,4 +42,25 @@ def worker(ctx: click.Context, run: Path, timeout: float, device: str | None, lo
     place = taking.store_of(run)
     with progress.display(loudness=loudness) as listen:
         fine = taking.work(place, listen, timeout, device)
+    if loudness >= 0 and (told := _last_words(place)):
+        say(told, err=True)
     ctx.exit(int(Exit.PASS if fine else Exit.ERROR))
+
+
+def _last_words(place: RunDir) -> str:
+    """What comes next once nothing is left to score, and whoever is to finish the run does not do so yet; ""
+    where a job of Slurm does."""
+    from qeval.base import next_steps
+    from qeval.store import lock
+    from qeval.store.standing import standing
+    from qeval.store.work import Work
+
+    run = place.read()
+    if Work(place.work).plan() is None:
+        return "The run is finished."
+    if lock.is_held(place.path):
+        return "Every variant has its result; the command that waits for them finishes the run."
+    if next_steps.by_slurm(run.command):
+        return ""
+    told = "Every variant has its result; the run is scored, not finished."
+    return f"{told}\n{next_steps.listed([next_steps.finish(run, standing(place, run))])}"

@@ -60,7 +60,7 @@ def export(
         raise UsageError(f"There is no form {to!r} to export to.", did_you_mean(to, EXPORTS))
     if not any(result.cells for result in evidence.run.results):
         raise QevalError(
-            f"Nothing was scored in {evidence.run.id}, so there is nothing to export.",
+            f"{evidence.nothing} in {evidence.run.id}, so there is nothing to export.",
             " ".join(evidence.unfinished) or "Make the run again.",
         )
     files = list(make(Source(evidence, read, read_items, url, tell, said or {})))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from qeval.ask.order import Order
+from qeval.base import next_steps
 from qeval.base.errors import QevalError
 from qeval.base.files import remove_begun
 from qeval.base.messages import Done, Event, Failed, Job, Note, Progress, Stopped, Todo
@@ -76,7 +77,7 @@ def refuse_workers(order: Order, place: RunDir) -> None:
         hosts = ", ".join(sorted({one.host for one in at_work}))
         raise QevalError(
             f"Workers are at work on {place.path.name}, on {hosts}.",
-            "Wait for them with the same command and --finish, or stop them.",
+            f"Stop them, or wait for them with: {shlex.join(next_steps.finishing(order.command))}",
         )
 
 

@@ -27,7 +27,7 @@ from qeval.run import fidelity, identity, planning, pool, room, seats
 from qeval.run.ahead import ahead_of
 from qeval.run.before import before
 from qeval.run.executors import EXECUTORS, Prepare, ahead, end_of, opened
-from qeval.run.keeping import fed, learned, result_of, standing, with_result
+from qeval.run.keeping import fed, knowing, learned, result_of, standing, with_result
 from qeval.run.seats import Seat
 from qeval.store import newest
 from qeval.store.lock import LockedError, held
@@ -48,7 +48,7 @@ def farewell(run: Run, path: Path) -> str:
     steps = [next_steps.report(str(path))]
     if len(run.results) > 1:
         steps.append(next_steps.gate(str(path), run.suite.name))
-    return f"{kept}\nNext: " + "\n      ".join(steps)
+    return f"{kept}\n{next_steps.listed(steps)}"
 
 
 def exit_code(run: Run) -> Exit:
@@ -139,7 +139,7 @@ def _at_work(
     more: tuple[Repeat, ...],
 ) -> RunDir:
     listen = hands.listen
-    run = planning.taken_up(_begin(order, place), place, order.cost)
+    run = planning.taken_up(_begin(order, place, identities), place, order.cost)
     if not (place.path / "cells").exists() and (told := before(order, store, place, identities)):
         listen(order.variants[0], Note(told))
     store.mark_newest(place.path.name)
@@ -320,9 +320,10 @@ def _refused(variant: Variant, error: QevalError, listen: Listener) -> Result:
     return Result(variant=variant, status="failed", error=f"{error.message} {error.hint}".strip())
 
 
-def _begin(order: Order, place: RunDir) -> Run:
+def _begin(order: Order, place: RunDir, identities: dict[str, dict[str, Any]]) -> Run:
     """The run as it stands on disk, begun there where it was not."""
     run, begun = standing(order, place)
+    run = knowing(run, identities)
     if not begun:
         place.write(run)
     return run

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from qeval.base import next_steps
 from qeval.base.errors import QevalError, UsageError
 from qeval.base.private import WITHHELD, unsecret, withheld
 
@@ -25,8 +26,6 @@ _SECONDS = 60.0
 """How long Slurm's commands may take to answer."""
 ASK_SECONDS = 10.0
 """How often Slurm is asked whether a job is still there; its controller serves everybody."""
-_OURS = {"--executor": 1, "--workers": 1, "--sbatch-args": 1, "--wait": 0, "--dry-run": 0}
-"""The words of `qeval run` that the job which finishes has no use for, and how many words follow each."""
 _OF_GPUS = re.compile(r"--(gres|gpus|gpus-per-\w+|ntasks-per-gpu|cpus-per-gpu|mem-per-gpu)(=|$)|-G")
 """Words of sbatch that ask for GPUs, all of which have a value: in the same word, else in the next."""
 
@@ -81,7 +80,7 @@ def calls(order: Order, place: RunDir, words: Sequence[str], elements: int) -> t
         *(f"--output={logs}/slurm-%j-finish.log", *_without_gpus(own)),
     )
     worker = ("worker", str(place.path.resolve()))
-    return Call(array, _script(worker)), Call(last, _script((*_kept(words), "--finish")))
+    return Call(array, _script(worker)), Call(last, _script(next_steps.finishing(words)))
 
 
 def submit(order: Order, place: RunDir, words: Sequence[str], elements: int) -> Submitted:
@@ -151,18 +150,6 @@ def _without_gpus(words: Sequence[str]) -> Iterator[str]:
             yield word
         elif "=" not in word and (word == "-G" or word.startswith("--")):
             next(left, None)
-
-
-def _kept(words: Sequence[str]) -> Iterator[str]:
-    """The words of `qeval run` that its finish has a use for too."""
-    left = iter(words)
-    for word in left:
-        name, equals, _ = word.partition("=")
-        if name not in _OURS:
-            yield word
-        elif not equals:
-            for _ in range(_OURS[name]):
-                next(left, None)
 
 
 def _script(words: Sequence[str]) -> str:
