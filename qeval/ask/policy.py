@@ -292,7 +292,9 @@ def choose(
     if confidence is not None and not short:
         raise UsageError(
             "--confidence goes with --max-drop and --max-ppl-ratio.",
-            "Write confidence = ... into the policy.",
+            f"Write confidence = {confidence:g} into the policy."
+            if policy
+            else f"Add a limit: --max-drop 1.0 --confidence {confidence:g}",
         )
     if policy is None and not short:
         _refuse_to_forgive(ungated, allowed)

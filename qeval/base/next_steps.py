@@ -83,16 +83,20 @@ def finishing(command: Sequence[str]) -> tuple[str, ...]:
 # --- a run that is not complete ---------------------------------------------------------------------
 
 
+State = Literal["", "at work", "workers", "awaited", "prepared", "scored", "interrupted"]
+
+
 class Standing(NamedTuple):
     """How an unfinished run stands, "" where that is not known: a command is at work on it, or workers are;
-    it is prepared for them; all is scored, and not finished; or it was interrupted.
+    a command waits for workers, and there are none; it is prepared for them; all is scored, and not finished;
+    or it was interrupted.
 
     `place` is its directory as it is to be typed, "" where it is not to be told; `runs_dir` where it is kept,
     "" where its own command says that. `kept` are the tasks that unfinished variants have nevertheless
     finished, by variant; `failed` the variants that could not be scored by whoever prepared work was left to.
     """
 
-    state: Literal["", "at work", "workers", "prepared", "scored", "interrupted"] = ""
+    state: State = ""
     place: str = ""
     runs_dir: str = ""
     kept: Mapping[str, tuple[Task, ...]] = MappingProxyType({})
@@ -143,6 +147,8 @@ def unfinished(run: Run, standing: Standing = UNKNOWN) -> str:
         return f"{told} Wait for it."
     if standing.state == "workers":
         return f"{told} Wait for them with: {finish(run, standing)}"
+    if standing.state == "awaited":
+        return f"{told} Start a worker with: {worker(standing)}"
     if standing.state == "prepared":
         return f"{told} Go on with: {worker(standing)}, then: {finish(run, standing)}"
     return f"{told} Go on with: {go_on(run, standing)}"
@@ -152,6 +158,7 @@ _TOLD = {
     "": "The run was interrupted, or is still at work.",
     "at work": "The run is still at work.",
     "workers": "Workers are at work on the run.",
+    "awaited": "A command waits for the workers of the run, and nobody is at work on it.",
     "prepared": "The run is prepared, and nobody is at work on it.",
     "scored": "The run is scored, not finished",
     "interrupted": "The run was interrupted.",
@@ -197,6 +204,6 @@ def not_yet(variant: str, where: str, standing: Standing) -> str:
         return "the run is scored, not finished."
     if standing.state in {"at work", "workers"}:
         return f"the run is still at work, and {variant} is not {fully}scored{where} yet."
-    if standing.state == "prepared":
+    if standing.state in {"awaited", "prepared"}:
         return f"the run is prepared, and {variant} is not {fully}scored{where} yet."
     return f"the run was interrupted before {variant} was {fully}scored{where}."

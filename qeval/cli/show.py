@@ -98,6 +98,7 @@ _STANDS = {
     "": "",
     "at work": "at work",
     "workers": "at work",
+    "awaited": "prepared for workers",
     "prepared": "prepared for workers",
     "scored": "scored, not finished",
     "interrupted": "interrupted",

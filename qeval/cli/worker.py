@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,12 +41,38 @@ def worker(ctx: click.Context, run: Path, timeout: float, device: str | None, lo
     from qeval.cli import progress
     from qeval.run import taking
 
+    _refuse_a_name(run)
     place = taking.store_of(run)
     with progress.display(loudness=loudness) as listen:
         fine = taking.work(place, listen, timeout, device)
     if loudness >= 0 and (told := _last_words(place)):
         say(told, err=True)
     ctx.exit(int(Exit.PASS if fine else Exit.ERROR))
+
+
+def _refuse_a_name(run: Path) -> None:
+    """Raise UsageError for a run's name, or the directory of all runs, where the run's own is wanted."""
+    from difflib import get_close_matches
+
+    from qeval.base.errors import UsageError
+    from qeval.base.places import at_home
+    from qeval.store.runs import RUN_FILE, Store
+
+    if (run / RUN_FILE).exists():
+        return
+    root = run if run.is_dir() else at_home(os.environ.get("QEVAL_RUNS_DIR") or "runs")
+    names = [place.path.name for place in Store(root).runs()]
+    if run.is_dir():
+        near, why = names, f"{run} holds runs, and is none itself."
+    else:
+        begun = [name for name in names if name.startswith(run.name)]
+        near, why = (
+            begun or get_close_matches(run.name, names, 1),
+            f"There is no directory {str(run)!r} here.",
+        )
+    if near:
+        path = shlex.quote(str(root / near[0]))
+        raise UsageError(why, f"A worker is told its run's directory: qeval worker {path}")
 
 
 def _last_words(place: RunDir) -> str:

@@ -162,6 +162,9 @@ def followed(
                 break
             unseen -= 1
         awaited.say(variants)
+        if left and not at_work:
+            told = _QUEUED if alive else _NOBODY.format(shlex.quote(str(place.path)))
+            awaited.nobody(next(one for one in variants if one.name in left), told)
         time.sleep(LOOK_SECONDS)
     for result in following.run.results:
         if result.status == "partial":
@@ -172,4 +175,6 @@ def followed(
     return following.run
 
 
+_NOBODY = "Nobody is at work on the run. Ctrl-C ends the waiting; a worker is started with: qeval worker {}"
+_QUEUED = "No worker is at work yet: the job waits in the queue."
 _LEFT = "No worker finished it. Go on with the same command without --finish, or with: qeval worker {}"

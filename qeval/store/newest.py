@@ -30,6 +30,7 @@ _STANDS = {
     "": "it was interrupted, or is still at work",
     "at work": "it is still at work",
     "workers": "workers are at work on it",
+    "awaited": "a command waits for its workers, and nobody is at work on it",
     "prepared": "it is prepared, and nobody is at work on it",
     "scored": "it is scored, not finished",
     "interrupted": INTERRUPTED,
@@ -173,6 +174,10 @@ def _newest(store: Store, found: Mark | None, runs: list[RunDir]) -> RunDir:
     """The run that is remembered, else that of the latest change."""
     if found and is_file_name(found.run) and (store.root / found.run).is_dir():
         return store.run_dir(found.run)  # reading it says what is wrong with it, if it is lost or damaged
+    if not runs and (store.root / "run.json").is_file():
+        raise QevalError(
+            f"{store.root} is a run, and holds none.", "Name it as the run, and leave --runs-dir out."
+        )
     if not runs:
         raise QevalError(f"There is no run in {store.root} yet.", _MAKE_ONE)
     return runs[0]

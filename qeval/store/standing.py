@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from qeval.base.errors import QevalError
 from qeval.base.hashing import digest
-from qeval.base.next_steps import UNKNOWN, Standing, runs_dir_words
+from qeval.base.next_steps import UNKNOWN, Standing, State, runs_dir_words
 from qeval.base.places import at_home
 from qeval.store import lock
 from qeval.store.work import PLAN_FILE, Work
@@ -36,16 +36,15 @@ def standing(place: RunDir, run: Run) -> Standing:
     return Standing(state, str(place.path), _elsewhere(place, run), kept, failed)
 
 
-def _state(
-    place: RunDir, *, scored: bool
-) -> Literal["at work", "workers", "prepared", "scored", "interrupted"]:
+def _state(place: RunDir, *, scored: bool) -> State:
     planned = (place.work / PLAN_FILE).exists()
-    if lock.is_held(place.path):
-        return "at work"
-    if Work(place.work).holders.at_work():
-        return "workers" if planned else "at work"
+    held, workers = lock.is_held(place.path), bool(Work(place.work).holders.at_work())
     if not planned:
-        return "interrupted"
+        return "at work" if held or workers else "interrupted"
+    if workers:
+        return "at work" if held else "workers"
+    if held:
+        return "at work" if scored else "awaited"
     return "scored" if scored else "prepared"
 
 
