@@ -116,6 +116,12 @@ def finish(run: Run, standing: Standing = UNKNOWN) -> str:
     return _typed(run, finishing(run.command), standing)
 
 
+def prepare(run: Run, standing: Standing = UNKNOWN) -> str:
+    """The command that plans what is left of a run, for workers."""
+    words = without(run.command, {**_BY_OTHERS, **_SUBMITTING, "--devices": 1})
+    return _typed(run, (*words, "--prepare"), standing)
+
+
 def worker(standing: Standing) -> str:
     """The command of a worker of a prepared run."""
     return f"qeval worker {shlex.quote(standing.place) if standing.place else 'RUN'}"
@@ -125,7 +131,8 @@ def _typed(run: Run, words: Sequence[str], standing: Standing) -> str:
     """The words as they are to be typed; of a run whose command is not known, or that qeval did not make, in
     words."""
     if not run.command or run.source != "qeval":
-        return "the same qeval run" + (" with --finish" if "--finish" in words else "")
+        asked = [word for word in _BY_OTHERS if word in words]
+        return f"the same qeval run{' with ' if asked else ''}{''.join(asked)}"
     if standing.runs_dir:
         words = (*without(words, {_RUNS_DIR: 1}), _RUNS_DIR, standing.runs_dir)
     return shlex.join(words)
@@ -139,19 +146,26 @@ def unfinished(run: Run, standing: Standing = UNKNOWN) -> str:
         return ""
     if standing.state == "scored":
         failed = f", and {', '.join(standing.failed)} failed" if standing.failed else ""
-        return f"{_TOLD['scored']}{failed}. Finish it with: {finish(run, standing)}"
+        return f"{_TOLD['scored']}{failed}. {_next(run, standing)}"
     more = f" and {len(left) - _FEW} more" if len(left) > _FEW else ""
     names = ", ".join(f"{one.variant.name}{_there(run, one, standing)}" for one in left[:_FEW])
-    told = f"{_TOLD[standing.state]} Unfinished: {names}{more}."
-    if standing.state == "at work":
-        return f"{told} Wait for it."
-    if standing.state == "workers":
-        return f"{told} Wait for them with: {finish(run, standing)}"
-    if standing.state == "awaited":
-        return f"{told} Start a worker with: {worker(standing)}"
-    if standing.state == "prepared":
-        return f"{told} Go on with: {worker(standing)}, then: {finish(run, standing)}"
-    return f"{told} Go on with: {go_on(run, standing)}"
+    return f"{_TOLD[standing.state]} Unfinished: {names}{more}. {_next(run, standing)}"
+
+
+def _next(run: Run, standing: Standing) -> str:
+    """What to do about an unfinished run, its commands last."""
+    match standing.state:
+        case "at work":
+            return "Wait for it."
+        case "workers":
+            return f"Wait for them with: {finish(run, standing)}"
+        case "awaited":
+            return f"Start a worker with: {worker(standing)}"
+        case "prepared":
+            return f"Go on with: {worker(standing)}, then: {finish(run, standing)}"
+        case "scored":
+            return f"Finish it with: {finish(run, standing)}"
+    return f"Go on with: {go_on(run, standing)}"
 
 
 _TOLD = {
@@ -176,7 +190,7 @@ def _there(run: Run, result: Result, standing: Standing) -> str:
         if task.name in names or (parts[task.name] and parts[task.name] == _members(run, task.name)):
             scored.append(task.name)
         elif parts[task.name]:
-            scored.append(f"{parts[task.name]} tasks of {task.name}")
+            scored.append(f"{parts[task.name]} of {task.name}'s tasks")
             missing.append(f"the rest of {task.name}")
         else:
             missing.append(task.name)

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from qeval.base import next_steps
 from qeval.base.errors import QevalError, UsageError
 from qeval.base.private import WITHHELD, unsecret, withheld
 
@@ -55,7 +54,7 @@ def check(order: Order, words: Sequence[str]) -> None:
         if withheld(word) != word:
             raise UsageError(
                 f"The command contains a secret ({withheld(word).replace(WITHHELD, '...')}).",
-                "Slurm keeps what is submitted. Log in on the nodes: hf auth login.",
+                "Slurm keeps what is submitted. Log in on the nodes: hf auth login",
             )
     if not order.dry_run and shutil.which("sbatch") is None:
         raise QevalError(
@@ -67,6 +66,8 @@ def check(order: Order, words: Sequence[str]) -> None:
 def calls(order: Order, place: RunDir, words: Sequence[str], elements: int) -> tuple[Call, Call]:
     """The calls that submit so many workers, and what comes after them; in the second one ARRAY stands for
     the number of the first. `words` are those of `qeval run`."""
+    from qeval.base.next_steps import finishing  # which help, that imports this, has no use for
+
     own = _own(order.sbatch_args)
     logs = place.path.resolve() / "logs"
     common = ("--parsable", "--requeue", "--open-mode=append")
@@ -80,7 +81,7 @@ def calls(order: Order, place: RunDir, words: Sequence[str], elements: int) -> t
         *(f"--output={logs}/slurm-%j-finish.log", *_without_gpus(own)),
     )
     worker = ("worker", str(place.path.resolve()))
-    return Call(array, _script(worker)), Call(last, _script(next_steps.finishing(words)))
+    return Call(array, _script(worker)), Call(last, _script(finishing(words)))
 
 
 def submit(order: Order, place: RunDir, words: Sequence[str], elements: int) -> Submitted:
@@ -165,7 +166,7 @@ def _submitted(call: Call) -> str:
     try:
         done = _called(call.words, call.script)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise QevalError(f"sbatch does not answer: {error}.", "Check the cluster with: sinfo.") from error
+        raise QevalError(f"sbatch does not answer: {error}.", "Check the cluster with: sinfo") from error
     number = done.stdout.strip().partition(";")[0]
     if done.returncode != 0 or not number.isdigit():
         said = (done.stderr or done.stdout).strip().splitlines()
