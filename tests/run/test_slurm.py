@@ -19,8 +19,8 @@ from contract import the_run, wait_for
 from qeval.ask import order as orders
 from qeval.ask.order import Order
 from qeval.base.errors import Exit
-from qeval.cli.main import main
 from qeval.base.next_steps import finishing
+from qeval.cli.main import main
 from qeval.run.executors import slurm
 from qeval.store.runs import RunDir
 
