@@ -168,6 +168,20 @@ def _next(run: Run, standing: Standing) -> str:
     return f"Go on with: {go_on(run, standing)}"
 
 
+def steps(run: Run, standing: Standing) -> list[str]:
+    """The commands that go on with an unfinished run, in turn; none where that is not known."""
+    match standing.state:
+        case "awaited":
+            return [worker(standing)]
+        case "prepared":
+            return [worker(standing), finish(run, standing)]
+        case "workers" | "scored":
+            return [finish(run, standing)]
+        case "interrupted":
+            return [go_on(run, standing)]
+    return []
+
+
 _TOLD = {
     "": "The run was interrupted, or is still at work.",
     "at work": "The run is still at work.",

@@ -179,7 +179,10 @@ def run(
         ctx.exit(int(Exit.PASS))
     with progress.display(len(order.variants), loudness) as listen:
         place = runner.execute(order, listen)
-        code = submitting.leave_to_others(order, words, place, listen) if order.only == "prepare" else None
+        submits = order.only == "prepare" and order.executor == "slurm"
+        code = submitting.submit(order, words, place, listen) if submits else None
+    if order.only == "prepare" and not submits:
+        code = submitting.leave_to_workers(place)
     if code is not None:
         ctx.exit(int(code))
     evidence, _ = options.open_runs([str(place.path)], runs_dir, margin=margin)

@@ -33,37 +33,32 @@ def rehearse(order: Order, words: Sequence[str]) -> None:
         say(f"{call}\n")
 
 
-def _prepared(place: RunDir) -> str:
-    """What comes after a run was prepared: workers, if there is anything for them, then its end."""
+def leave_to_workers(place: RunDir) -> Exit:
+    """Print where a prepared run is, and what comes after: workers, if there is anything for them, then its
+    end."""
     from qeval.base import next_steps
     from qeval.store.standing import standing
     from qeval.store.work import Work
 
+    path = place.path.resolve()
     run, plan = place.read(), Work(place.work).plan()
-    stands = standing(place, run)._replace(place=str(place.path.resolve()))
-    finish = next_steps.finish(run, stands)
-    if plan is None or not plan.parts:
-        return f"Nothing is left to score.\n{next_steps.listed([finish])}"
-    told = (
-        "Start as many workers as you like, on any machines that see the run; finish it when they are done."
-    )
-    return f"{told}\n{next_steps.listed([next_steps.worker(stands), finish])}"
+    stands = standing(place, run)._replace(place=str(path))
+    steps, told = [next_steps.finish(run, stands)], "Nothing is left to score."
+    if plan and plan.parts:
+        steps.insert(0, next_steps.worker(stands))
+        told = "Start any number of workers, on machines that see the run; finish it when they are done."
+    say(str(path))
+    say(f"{told}\n{next_steps.listed(steps)}", err=True)
+    return Exit.PASS
 
 
-def leave_to_others(
-    order: Order, words: Sequence[str], place: RunDir, listen: Lines | Terminal
-) -> Exit | None:
-    """Have a prepared run scored by whom it was prepared for; None where that is done, else the exit code."""
+def submit(order: Order, words: Sequence[str], place: RunDir, listen: Lines | Terminal) -> Exit | None:
+    """Have a prepared run scored by Slurm; None where that is done, else the exit code."""
     from qeval.run import runner
     from qeval.run.executors import slurm
     from qeval.store.work import Work
 
-    path = place.path.resolve()
-    if order.executor != "slurm":
-        say(str(path))
-        say(_prepared(place), err=True)
-        return Exit.PASS
-    plan = Work(place.work).plan()
+    path, plan = place.path.resolve(), Work(place.work).plan()
     elements = _elements(order, len(plan.parts) if plan else 0)
     finish = replace(order, only="finish")
     if not elements:

@@ -33,15 +33,19 @@ from qeval.store import newest
 from qeval.store.lock import LockedError, held
 from qeval.store.runs import RunDir, Store
 from qeval.store.shards import forget_tries
+from qeval.store.standing import standing as stands
 
 Listener = Callable[[Variant, Event], None]
 
 
 def farewell(run: Run, path: Path) -> str:
-    """Where a run is kept, and what to do next; after a failure, where the libraries' own words are."""
+    """Where a run is kept, and what to do next: go on, where it is not complete. After a failure also where
+    the libraries' own words are."""
     kept = f"\nSaved to {path}."
     if exit_code(run) != Exit.PASS:
         kept += f" Library logs: {path / 'logs'}."
+    if left := next_steps.steps(run, stands(RunDir(path), run)):
+        return f"{kept}\n{next_steps.listed(left)}"
     scored = any(result.cells for result in run.results)
     if not scored:
         return kept
