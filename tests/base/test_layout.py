@@ -96,7 +96,8 @@ def test_two_commands_of_a_sentence_take_a_line_each_and_nothing_else():
 def test_a_command_in_a_cell_is_not_broken_either():
     columns = (Column("name", leads=True), Column("what", wrapped=True))
     rows = [["spqr", "It is not here yet. Install it with: pip install 'qeval[spqr]'"]]
-    assert "pip install 'qeval[spqr]'" in layout.table(columns, rows, 40)
+    for width in range(30, 80):
+        assert "pip install 'qeval[spqr]'" in layout.table(columns, rows, width)
 
 
 def test_values_go_on_below_themselves():
