@@ -179,10 +179,7 @@ def run(
         ctx.exit(int(Exit.PASS))
     with progress.display(len(order.variants), loudness) as listen:
         place = runner.execute(order, listen)
-        submits = order.only == "prepare" and order.executor == "slurm"
-        code = submitting.submit(order, words, place, listen) if submits else None
-    if order.only == "prepare" and not submits:
-        code = submitting.leave_to_workers(place)
+    code = submitting.leave_to_others(order, words, place, loudness) if order.only == "prepare" else None
     if code is not None:
         ctx.exit(int(code))
     evidence, _ = options.open_runs([str(place.path)], runs_dir, margin=margin)

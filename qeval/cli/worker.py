@@ -85,7 +85,8 @@ def _last_words(place: RunDir) -> str:
 
     run = place.read()
     if Work(place.work).plan() is None:
-        return "The run is finished."
+        left = any(result.status == "partial" for result in run.results)
+        return "Another command scores what is left." if left else "The run is finished."
     if lock.is_held(place.path):
         return "Every variant has its result; the command that waits for them finishes the run."
     if next_steps.by_slurm(run.command):

@@ -12,7 +12,9 @@ import pytest
 
 from qeval.base import next_steps
 from qeval.base.messages import Finished
+from qeval.run import planning
 from qeval.store import lock
+from qeval.store.runs import RunDir
 
 RUN = ("run", "--model", "toy[items=40]", "--tasks", "qeval_facts")
 VERDICTS = (0, 3, 4, 5)
@@ -232,3 +234,24 @@ def test_a_run_that_is_passed_over_says_what_finishes_it(qeval, monkeypatch) -> 
     assert "has no results: it is scored, not finished." in said
     qeval(*shlex.split(FINISH.search(said)[1]))
     assert "Note:" not in qeval("show").stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (TWO, "The run is finished."),
+        ((), "Another command scores what is left."),
+    ],
+)
+def test_a_worker_whose_plan_was_taken_away_says_why(qeval, monkeypatch, words, said: str) -> None:
+    place = Path(qeval(*TWO, "--prepare").stdout.strip())
+
+    def work(*_args) -> bool:
+        planning.withdraw(RunDir(place).read(), RunDir(place))
+        if words:
+            qeval(*words)
+        return True
+
+    monkeypatch.setattr("qeval.run.taking.work", work)
+    assert qeval("worker", place).stderr.strip() == said
+    assert qeval("worker", place, "--quiet").stderr == ""
