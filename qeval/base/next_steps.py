@@ -93,7 +93,7 @@ class Standing(NamedTuple):
 
     `place` is its directory as it is to be typed, "" where it is not to be told; `runs_dir` where it is kept,
     "" where its own command says that. `kept` are the tasks that unfinished variants have nevertheless
-    finished, by variant; `failed` the variants that could not be scored by whoever prepared work was left to.
+    finished, by variant; `failed` the variants of which workers found that they cannot be scored.
     """
 
     state: State = ""
@@ -170,7 +170,7 @@ def _next(run: Run, standing: Standing) -> str:
 
 def steps(run: Run, standing: Standing) -> list[str]:
     """The commands that go on with an unfinished run, in turn; none where that is not known."""
-    match standing.state:
+    match standing.state if run.command else "":
         case "awaited":
             return [worker(standing)]
         case "prepared":
