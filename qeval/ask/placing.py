@@ -41,7 +41,7 @@ def check_fidelity(*, elsewhere: bool, fidelity: str | None, limit: int | None) 
     if elsewhere and (fidelity not in {None, "none"} or limit is not None):
         raise UsageError(
             "Fidelity is measured on one machine.",
-            "Leave --fidelity out; measure it later: qeval fidelity RUN.",
+            "Leave --fidelity out; measure it later: qeval fidelity RUN",
         )
 
 

@@ -294,7 +294,9 @@ def choose(
     if confidence is not None and not short:
         raise UsageError(
             "--confidence goes with --max-drop and --max-ppl-ratio.",
-            "Write confidence = ... into the policy.",
+            f"Write confidence = {confidence:g} into the policy."
+            if policy
+            else f"Add a limit: --max-drop 1.0 --confidence {confidence:g}",
         )
     if policy is None and not short:
         _refuse_to_forgive(ungated, allowed)
@@ -330,15 +332,16 @@ def exceptions(policy: Policy) -> tuple[str, ...]:
     return (*allowed, *(f"ungated {name}" for name in policy.ungated))
 
 
-def demand(**words: Any) -> Policy:
-    """`choose`, or [tool.qeval.gate] of the pyproject.toml here; UsageError where neither says anything."""
+def demand(command: str = "qeval gate", **words: Any) -> Policy:
+    """`choose`, or [tool.qeval.gate] of the pyproject.toml here; UsageError where neither says anything, with
+    the `command` as it should have been typed."""
     names = ("policy", "max_drop", "max_ppl_ratio", "confidence")
     said = any(words.get(name) not in (None, ()) for name in names)
     if not said and _gated_here():
         said, words = True, {**words, "policy": _here()}
     found = choose(**words) if said else None
     if found is None:
-        raise UsageError("Nothing says what loss is allowed.", "Write e.g.: qeval gate --max-drop 1.0")
+        raise UsageError("Nothing says what loss is allowed.", f"Write e.g.: {command} --max-drop 1.0")
     return found
 
 

@@ -6,7 +6,6 @@ A width of None is that of a file or a pipe: everything in one table, a sentence
 from __future__ import annotations
 
 import re
-import textwrap
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,20 @@ _LEAST = 18
 _COMMAND = re.compile(r"\s*(?:Next: *|\$ )?(?:qeval|pip) |Try: ")
 """How a line begins that a person pastes, which is therefore left whole."""
 _RULE = re.compile(r"[-\s]+")
+_CALL = r"(?: [A-Z][A-Z0-9_]*=\S+ [ ] )* (?: qeval | pip | hf | ray | unset ) [ ]"
+_THEN = ",[ ]then:"
+"""What stands between two commands of a sentence; where they take a line each, that is enough of a comma."""
+_PIECE = re.compile(
+    rf"""\s* (?:
+        (?<=:[ ]) {_CALL} .*? (?= {_THEN}[ ] | $)   # behind a colon: to the end
+        | {_THEN}
+        | [^\s`]* ` {_CALL} [^`]* ` \S*              # in backticks
+        | \(? (?<![^\s(]) qeval [ ] \S+             # in a sentence: with its options, and what is put in
+            (?: [ ] (?: \.\.\.\S* | [A-Z]{{2,}}\b\S* | -\S+ (?: [ ] [^\s-]\S* )? ) )*
+        | \S+ )""",
+    re.VERBOSE,
+)
+"""What no line is broken in: a word, or a command, which would not be one any more."""
 
 
 @dataclass(frozen=True)
@@ -92,21 +105,28 @@ def facts(lines: Sequence[tuple[str, str]], width: int | None = None) -> str:
 
 def wrapped(text: str, width: int | None, hang: int = 0) -> str:
     """A line broken between words to fit `width`, where it goes on below itself `hang` blanks to the right; a
-    word that does not fit there begins further left, and one that is longer than a line stays whole."""
+    word that does not fit there begins further left, and one that is longer than a line stays whole; so does
+    a command, as whoever pastes it needs it."""
     if width is None or columns_of(text) <= width:
         return text
     start = text[: len(text) - len(text.lstrip())]
     least = len(start) + GAP
-    hang = hang if hang + _LEAST <= width else least
-    lines, line = [], ""
-    for piece in re.findall(r"\s*\S+", text):
-        if line.strip() and columns_of(line + piece) > width:
-            lines.append(line)
-            room = width - columns_of(piece.lstrip())
-            line = " " * min(hang, max(room, least)) + piece.lstrip()
+    return "\n".join(_lines(text, width, hang if hang + _LEAST <= width else least, least))
+
+
+def _lines(text: str, width: int, hang: int = 0, least: int = 0) -> Iterator[str]:
+    """The lines of a text in so many columns, all but the first so many blanks to the right, or fewer, down to
+    the `least`, for what does not fit there."""
+    line = ""
+    for piece in _PIECE.findall(text):
+        then = piece.startswith(", ")
+        if line.strip() and (then or columns_of(line + piece) > width):
+            yield line
+            word = piece[2:] if then else piece.lstrip()
+            line = " " * min(hang, max(width - columns_of(word), least)) + word
         else:
             line += piece
-    return "\n".join([*lines, line])
+    yield line
 
 
 def fitted(text: str, width: int | None) -> str:
@@ -165,12 +185,8 @@ def _wrapped(
         if taken > 0:
             spare += taken
             for row in cells:
-                row[place] = "\n".join(_paragraph(row[place], natural[place] - taken))
+                row[place] = "\n".join(_lines(row[place], max(natural[place] - taken, 1)))
     return cells if spare >= 0 else None
-
-
-def _paragraph(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, max(width, 1), break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def _drawn(columns: Sequence[Column], cells: Sequence[Sequence[str]]) -> str:

@@ -254,6 +254,7 @@ class Result:
     seeds. They tell how far numbers move by themselves, and are never candidates (qeval.base.repeats).
     `packing` is how its requests were fed, None where nothing was loaded. `seconds` are those of the process
     that scored it last, by phase, its whole life together; empty where it did not come to its end.
+    `variant_digest` is the hash of what the variant of an unfinished result is, by which its cells are known.
     """
 
     variant: Variant
@@ -267,6 +268,7 @@ class Result:
     seeds: tuple[Result, ...] = ()
     packing: Packing | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    variant_digest: str = ""
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def import_(paths: tuple[Path, ...], runs_dir: Path, scores: bool, **asked: Any)
         say(note, err=True)
     say(str(place.path))
     if width(err=True):  # a person reads it; for a program silence means that nothing was left out
-        say(f"Next: {_next(place, imported)}", err=True)
+        say(_next(place, imported), err=True)
 
 
 def _next(place: RunDir, imported: Imported) -> str:
@@ -88,7 +88,7 @@ def _next(place: RunDir, imported: Imported) -> str:
     steps = [next_steps.report(str(place.path))]
     if len(imported.run.results) > 1:
         steps.append(next_steps.gate(str(place.path), imported.run.suite.name))
-    return "\n      ".join(steps)
+    return next_steps.listed(steps)
 
 
 def _scores(

@@ -91,7 +91,7 @@ def gate(
     files = {name: path for name in _file_formats() if (path := asked.pop(name))}
     which = {name: asked.pop(name) for name in ("runs_dir", "baseline", "margin", "newer_than")}
     with formats.never_stale([*files.items(), *ordering.files_in(ctx.meta.get(_TYPED, ()))]):
-        policy = demand(**asked)
+        policy = demand(shlex.join(["qeval", "gate", *ctx.meta.get(_TYPED, ())]), **asked)
         evidence = _judged(runs, policy, redact=redact, **which)
         outcome = conclude(evidence, policy)
         outcome = without_paths(outcome, evidence) if redact else outcome

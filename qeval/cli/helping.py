@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import click
@@ -87,22 +88,29 @@ EXAMPLES: Mapping[str, Sequence[tuple[str, str]]] = {
 
 
 class WholeWords(click.HelpFormatter):
-    """A help page in which no word is broken at a hyphen: --datasets-dir stays in one piece."""
+    """A help page in which no word is broken at a hyphen, --datasets-dir stays in one piece, and no command
+    in backticks at a blank."""
 
     def write_text(self, text: str) -> None:
         """A paragraph."""
-        super().write_text(text.replace("-", _HELD))
+        super().write_text(_held(text))
 
     def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
         """Terms and what they mean."""
-        super().write_dl([(term, text.replace("-", _HELD)) for term, text in rows], col_max, col_spacing)
+        super().write_dl([(term, _held(text)) for term, text in rows], col_max, col_spacing)
 
     def getvalue(self) -> str:
         """The page."""
-        return super().getvalue().replace(_HELD, "-")
+        return super().getvalue().replace(_HYPHEN, "-").replace(_BLANK, " ")
 
 
-_HELD = "\N{NON-BREAKING HYPHEN}"
+_HYPHEN, _BLANK = "\N{NON-BREAKING HYPHEN}", "\N{NO-BREAK SPACE}"
+_QUOTED = re.compile(r"`[^`\n]*`")
+
+
+def _held(text: str) -> str:
+    """A text with signs that no line is broken at."""
+    return _QUOTED.sub(lambda found: found[0].replace(" ", _BLANK), text.replace("-", _HYPHEN))
 
 
 class Page(click.Context):

@@ -10,9 +10,11 @@ import importlib
 import io
 import os
 import pkgutil
+import shlex
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -73,16 +75,24 @@ class _Door(click.Group):
             return super().parse_args(ctx, args)
         except click.ClickException as error:
             _remember(words, error)
-            _refuse(ctx, self._belonging(ctx, error) if isinstance(error, click.NoSuchOption) else error)
+            of = partial(self._belonging, ctx, words)
+            _refuse(ctx, of(error) if isinstance(error, click.NoSuchOption) else error)
 
-    def _belonging(self, ctx: click.Context, error: click.NoSuchOption) -> click.UsageError:
-        """The refusal of an option before the command's name, with the first command that has it."""
+    def _belonging(self, ctx: click.Context, words: list[str], error: click.NoSuchOption) -> click.UsageError:
+        """The refusal of an option before the command's name, with the command as it should be typed, else
+        the first one that has the option."""
         names = sorted(self.list_commands(ctx), key=lambda name: (name not in _FIRST, name != _FIRST[0]))
-        for name in names:
-            command = self.get_command(ctx, name)
-            if command and any(error.option_name in one.opts for one in command.get_params(ctx)):
-                where = f"It stands behind a command: qeval {name} {error.option_name}"
-                return click.UsageError(f"No such option {error.option_name!r} here. {where}", ctx)
+        having = {
+            name: found[0]
+            for name in names
+            if (command := self.get_command(ctx, name))
+            and (found := [one for one in command.get_params(ctx) if error.option_name in one.opts])
+        }
+        for name, option in having.items():
+            if ordered := _behind(words, name, flag=getattr(option, "is_flag", False)):
+                return _misplaced(ctx, error.option_name, ordered)
+        for name in having:
+            return _misplaced(ctx, error.option_name, [name, error.option_name])
         near = near_option(error.option_name, [name for one in self.get_params(ctx) for name in one.opts])
         return click.UsageError(f"No such option {error.option_name!r}. {near}".rstrip(), ctx)
 
@@ -118,6 +128,22 @@ class _Door(click.Group):
                 streams.tell(traceback.format_exc())
             _tell(found or _unforeseen(error))
             ctx.exit(int(found.exit_code if found else Exit.ERROR))
+
+
+def _misplaced(ctx: click.Context, option: str, words: Sequence[str]) -> click.UsageError:
+    where = f"It stands behind the command: {shlex.join(['qeval', *words])}"
+    return click.UsageError(f"No such option {option!r} here. {where}", ctx)
+
+
+def _behind(words: list[str], name: str, *, flag: bool) -> list[str]:
+    """The words with what stands before a command's name behind it; nothing where the name is not there, but
+    for the value of the option before it (not of a `flag`)."""
+    for at, word in enumerate(words):
+        before = words[at - 1] if at else ""
+        if word == name and (flag or not before.startswith("-") or "=" in before or before == "--debug"):
+            own = [one for one in words[:at] if one == "--debug"]
+            return [*own, name, *(one for one in words[:at] if one != "--debug"), *words[at + 1 :]]
+    return []
 
 
 _FIRST = ("run", "gate", "report")

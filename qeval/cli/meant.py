@@ -6,6 +6,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -42,6 +44,7 @@ def meant(
         run = found.place.read()
         told_of = f"This is the newest that has results: {run.id}, {begun(run.created)}."
         say(f"Note: {found.passed_over} {told_of}{_only_shown(found)}", err=True)
+        say(found.unfinished, err=True, nl=bool(found.unfinished))
     return (str(found.place.path),)
 
 
@@ -89,11 +92,18 @@ def retold(command: click.Command, ctx: click.Context | None = None) -> Iterator
         yield
     except click.NoSuchOption as error:
         raise _no_such_option(error, _options(command, error.ctx or ctx)) from error
+    except click.MissingParameter as error:
+        sample = _sample(command)
+        if not sample:
+            raise
+        told = f"{error.format_message()} Write e.g.: {sample}"
+        raise click.UsageError(told, error.ctx) from error
     except click.BadOptionUsage as error:
         option = _options(command, error.ctx or ctx).get(error.option_name)
-        if option is None or not option.metavar or option.is_flag:
+        if option is None or option.is_flag:
             raise
-        told = f"{error.option_name} needs a value: {error.option_name} {option.metavar}"
+        what = option.metavar or option.type.name.upper()
+        told = f"{error.option_name} needs a value: {error.option_name} {what}"
         raise click.BadOptionUsage(error.option_name, told, error.ctx) from error
 
 
@@ -108,11 +118,33 @@ def _options(command: click.Command, ctx: click.Context | None) -> dict[str, cli
     }
 
 
+_SAMPLES = {
+    "report": {"outputs": ("-o", "report.html")},
+    "export": {"to": ("--to", "csv"), "output": ("-o", "tables")},
+}
+"""What may stand for options that must be there, by the command and the names of its parameters."""
+
+
+def _sample(command: click.Command) -> str:
+    """The command as it was typed, with what must be there and is not; "" where nothing stands for that."""
+    name = command.name or ""
+    typed = sys.argv[1:] if name in sys.argv else [name]
+    given = {word[:2] if not word.startswith("--") else word.partition("=")[0] for word in typed}
+    samples = _SAMPLES.get(name, {})
+    missing = [one for one in command.params if one.name in samples and given.isdisjoint(one.opts)]
+    words = [word for one in missing for word in samples[str(one.name)]]
+    return shlex.join(["qeval", *typed, *words]) if words else ""
+
+
 def _no_such_option(error: click.NoSuchOption, known: Iterable[str]) -> click.NoSuchOption:
-    told = f"No such option {error.option_name!r}. {near_option(error.option_name, known)}".rstrip()
+    said = _CHOSEN.get(error.option_name) or near_option(error.option_name, known)
+    told = f"No such option {error.option_name!r}. {said}".rstrip()
     return click.NoSuchOption(error.option_name, told, ctx=error.ctx)
 
 
+_METRIC = "Which metric judges a task is said when it is scored: qeval run --model MODEL --tasks TASK:METRIC"
+_CHOSEN = {"--metric": _METRIC, "--metrics": _METRIC}
+"""Options that people type and no command like this has, and where that is said."""
 _SAYS = {"to": "output", "into": "output", "dest": "output", "destination": "output", "save-to": "output"}
 """Options that people type elsewhere, and what says it here."""
 

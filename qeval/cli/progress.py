@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from qeval.base import numbers
+from qeval.base.layout import fitted
 from qeval.base.messages import (
     Done,
     Event,
@@ -168,7 +169,16 @@ class Terminal:
                 self.end(row, variant.name, f"done in {clock(self.all.time_of(variant.name)[0])}")
         if self.stays(event) and (text := sentence(event)):
             colour = "red" if isinstance(event, Failed | Stopped) else "cyan"
-            self.bars.console.print(f"[{colour}]{_shown(variant.name)}[/] {_shown(text)}", highlight=False)
+            self.print(variant.name, text, colour)
+
+    def print(self, name: str, text: str, colour: str) -> None:
+        """Have a line stay above the others; it goes on where no command is broken."""
+        from rich.text import Text
+
+        name, console = _plain(name), self.bars.console
+        told = Text(fitted(f"{name} {_plain(text)}", console.width))
+        told.stylize(colour, 0, len(name))
+        console.print(told, highlight=False, soft_wrap=True)
 
     def stays(self, event: Event) -> bool:
         """Whether what is said of an event stays above the lines."""

@@ -189,7 +189,7 @@ def run(
         ctx.exit(int(Exit.PASS))
     with progress.display(len(order.variants), loudness) as listen:
         place = runner.execute(order, listen)
-        code = submitting.leave_to_others(order, words, place, listen) if order.only == "prepare" else None
+    code = submitting.leave_to_others(order, words, place, loudness) if order.only == "prepare" else None
     if code is not None:
         ctx.exit(int(code))
     evidence, _ = options.open_runs([str(place.path)], runs_dir, margin=margin)

@@ -52,15 +52,16 @@ def _schemes(_: Path) -> list[Entry]:
 
     rows, bare = [], " ".join(lacked_by_all())
     for spec in SCHEMES.values():
+        where = [f"on {spec.gpu}"] if spec.gpu else []
+        if "unpack" in spec.defaults:
+            where.append(f"ready checkpoints anywhere with {spec.name}[unpack=true]")
         try:
             check_available(Scheme(spec.name))
             here = f"Install it with: pip install {bare}" if bare else "ready"
         except QevalError as error:
             here = error.hint or error.message
-        if spec.gpu:
-            here = f"on {spec.gpu}" if here == "ready" else f"{here}; needs {spec.gpu}"
-        if "unpack" in spec.defaults:
-            here += f"; ready checkpoints anywhere with {spec.name}[unpack=true]"
+        if where:  # before a command, which goes to the end
+            here = "; ".join(where) + ("" if here == "ready" else f". {here}")
         written = ", ".join(f"{option.name}={option_text(option.default)}" for option in spec.options)
         rows.append(
             {
@@ -93,7 +94,21 @@ def _runs(runs_dir: Path) -> list[Entry]:
     return [_run(place) for place in Store(runs_dir).runs()]
 
 
+_STANDS = {
+    "": "",
+    "at work": "at work",
+    "workers": "at work",
+    "awaited": "prepared for workers",
+    "prepared": "prepared for workers",
+    "scored": "scored, not finished",
+    "interrupted": "interrupted",
+}
+"""How a run that is not complete stands, in a table."""
+
+
 def _run(place: Any) -> Entry:
+    from qeval.store.standing import standing
+
     try:
         run = place.read()
     except QevalError as error:
@@ -103,11 +118,12 @@ def _run(place: Any) -> Entry:
         for result in run.results
     )
     created = run.created.replace("T", " ")[:16]
+    stands = _STANDS[standing(place, run).state]
     return {
         "run": run.id,
         "model": run.model,
         "suite": run.suite.name,
-        "variants": variants,
+        "variants": f"{variants}; {stands}" if stands else variants,
         "created": created,
     }
 

@@ -11,7 +11,6 @@ from qeval.cli.speech import say
 
 if TYPE_CHECKING:
     from qeval.ask.order import Order
-    from qeval.cli.progress import Lines, Terminal
     from qeval.store.runs import RunDir
 
 
@@ -33,29 +32,50 @@ def rehearse(order: Order, words: Sequence[str]) -> None:
         say(f"{call}\n")
 
 
-def leave_to_others(
-    order: Order, words: Sequence[str], place: RunDir, listen: Lines | Terminal
-) -> Exit | None:
+def leave_to_others(order: Order, words: Sequence[str], place: RunDir, loudness: int) -> Exit | None:
     """Have a prepared run scored by whom it was prepared for; None where that is done, else the exit code."""
+    submits = order.executor == "slurm"
+    return _submit(order, words, place, loudness) if submits else _leave_to_workers(place)
+
+
+def _leave_to_workers(place: RunDir) -> Exit:
+    """Print where a prepared run is, and what comes after: workers, if there is anything for them, then its
+    end."""
+    from qeval.base import next_steps
+    from qeval.store.standing import standing
+    from qeval.store.work import Work
+
+    path = place.path.resolve()
+    run, plan = place.read(), Work(place.work).plan()
+    stands = standing(place, run)._replace(place=str(path))
+    steps, told = [next_steps.finish(run, stands)], "Nothing is left to score."
+    if plan and plan.parts:
+        steps.insert(0, next_steps.worker(stands))
+        told = "Start any number of workers, on machines that see the run; finish it when they are done."
+    say(str(path))
+    say(f"{told}\n{next_steps.listed(steps)}", err=True)
+    return Exit.PASS
+
+
+def _submit(order: Order, words: Sequence[str], place: RunDir, loudness: int) -> Exit | None:
+    """Have a prepared run scored by Slurm; None where that is done, else the exit code."""
+    from qeval.cli import progress
     from qeval.run import runner
     from qeval.run.executors import slurm
     from qeval.store.work import Work
 
-    path = place.path.resolve()
-    if order.executor != "slurm":
-        say(str(path))
-        say(f"Start, on any machine that sees it: qeval worker {path}", err=True)
-        return Exit.PASS
-    plan = Work(place.work).plan()
+    path, plan = place.path.resolve(), Work(place.work).plan()
     elements = _elements(order, len(plan.parts) if plan else 0)
     finish = replace(order, only="finish")
     if not elements:
-        runner.execute(finish, listen)
+        with progress.display(len(order.variants), loudness) as listen:
+            runner.execute(finish, listen)
         return None
     jobs = slurm.submit(order, place, words, elements)
     say(f"Submitted: job {jobs.array}, {elements} of qeval worker. Logs: {path / 'logs'}.", err=True)
     if order.wait:
-        with slurm.cancelled_on_ctrl_c(jobs.array):
+        display = progress.display(len(order.variants), loudness)
+        with slurm.cancelled_on_ctrl_c(jobs.array), display as listen:
             runner.execute(finish, listen, slurm.Queue(jobs.array))
         return None
     say(f"Then job {jobs.last} reports, in slurm-{jobs.last}-finish.log there.", err=True)

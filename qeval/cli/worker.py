@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from qeval.cli import options
+from qeval.cli.speech import say
 from qeval.store.leases import MOST_SECONDS, SECONDS
+
+if TYPE_CHECKING:
+    from qeval.store.runs import RunDir
 
 
 @click.command(cls=options.Strict)
@@ -34,7 +41,55 @@ def worker(ctx: click.Context, run: Path, timeout: float, device: str | None, lo
     from qeval.cli import progress
     from qeval.run import taking
 
+    _refuse_a_name(run)
     place = taking.store_of(run)
     with progress.display(loudness=loudness) as listen:
         fine = taking.work(place, listen, timeout, device)
+    if loudness >= 0 and (told := _last_words(place)):
+        say(told, err=True)
     ctx.exit(int(Exit.PASS if fine else Exit.ERROR))
+
+
+def _refuse_a_name(run: Path) -> None:
+    """Raise UsageError for a run's name, or the directory of all runs, where the run's own is wanted."""
+    from difflib import get_close_matches
+
+    from qeval.base.errors import UsageError
+    from qeval.base.places import at_home
+    from qeval.store.runs import RUN_FILE, Store
+
+    if (run / RUN_FILE).exists():
+        return
+    root = run if run.is_dir() else at_home(os.environ.get("QEVAL_RUNS_DIR") or "runs")
+    names = [place.path.name for place in Store(root).runs()]
+    if run.is_dir():
+        near, why = names, f"{run} holds runs, and is none itself."
+    else:
+        begun = [name for name in names if name.startswith(run.name)]
+        near, why = (
+            begun or get_close_matches(run.name, names, 1),
+            f"There is no directory {str(run)!r} here.",
+        )
+    if near:
+        path = shlex.quote(str(root / near[0]))
+        raise UsageError(why, f"A worker is told its run's directory: qeval worker {path}")
+
+
+def _last_words(place: RunDir) -> str:
+    """What comes next once nothing is left to score, and whoever is to finish the run does not do so yet; ""
+    where a job of Slurm does."""
+    from qeval.base import next_steps
+    from qeval.store import lock
+    from qeval.store.standing import standing
+    from qeval.store.work import Work
+
+    run = place.read()
+    if Work(place.work).plan() is None:
+        left = any(result.status == "partial" for result in run.results)
+        return "Another command scores what is left." if left else "The run is finished."
+    if lock.is_held(place.path):
+        return "Every variant has its result; the command that waits for them finishes the run."
+    if next_steps.by_slurm(run.command):
+        return ""
+    told = "Every variant has its result; the run is scored, not finished."
+    return f"{told}\n{next_steps.listed([next_steps.finish(run, standing(place, run))])}"

@@ -63,6 +63,12 @@ class Evidence:
         told = (unfinished(run, self.standing.get(run.id, UNKNOWN)) for run in self.joined or (self.run,))
         return tuple(filter(None, told))
 
+    @property
+    def nothing(self) -> str:
+        """What is said where no variant has a score."""
+        kept = any(stands.kept for stands in self.standing.values())
+        return "No variant is finished" if kept else "Nothing was scored"
+
     def standing_of(self, variant: str) -> Standing:
         """How the run stands that has yet to score a variant."""
         runs = (run for run in self.joined or (self.run,) if variant in _unscored(run))

@@ -60,7 +60,9 @@ def export(
         raise UsageError(f"There is no form {to!r} to export to.", did_you_mean(to, EXPORTS))
     if not any(result.cells for result in evidence.run.results):
         raise QevalError(
-            f"Nothing was scored in {evidence.run.id}, so there is nothing to export.",
+            f"No variant of {evidence.run.id} is finished, so there is nothing to export."
+            if any(stands.kept for stands in evidence.standing.values())
+            else f"Nothing was scored in {evidence.run.id}, so there is nothing to export.",
             " ".join(evidence.unfinished) or "Make the run again.",
         )
     files = list(make(Source(evidence, read, read_items, url, tell, said or {})))

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from qeval.base.errors import Exit, IncomparableError
-from qeval.base.next_steps import not_yet
+from qeval.base.next_steps import UNKNOWN, not_yet
 from qeval.base.records import Decision, Policy, Result, Rule
 from qeval.base.rules import describe
 from qeval.base.text import one_line
@@ -258,15 +258,21 @@ def _why_missing(evidence: Evidence, result: Result, row: Row) -> str:
         if one.status == "failed":
             why = f" ({one.error})" if one.error else ""
             return f"{row.title}: {one.variant.name} failed{why}, so there is no result."
+    waiting = ""
     for one in (evidence.baseline, result):
+        name, open_ = one.variant.name, one.status == "partial" and evidence.run.source == "qeval"
+        stands = evidence.standing_of(name) if open_ else UNKNOWN
         scored = {cell.task.name for cell in one.cells if cell.n}
-        lacking = [task.name for task in row.members if task.name not in scored]
+        kept = {task.name for task in stands.kept.get(name, ())}
+        lacking = [task.name for task in row.members if task.name not in scored | kept]
+        more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+        if lacking and open_:
+            return f"{row.title}: {not_yet(name, f' on {lacking[0]}{more}', stands)}"
         if lacking:
-            more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
-            if one.status == "partial" and evidence.run.source == "qeval":
-                name = one.variant.name
-                why = not_yet(name, f" on {lacking[0]}{more}", evidence.standing_of(name))
-                return f"{row.title}: {why}"
-            return f"{row.title}: {one.variant.name} has no scored items of {lacking[0]}{more}."
+            return f"{row.title}: {name} has no scored items of {lacking[0]}{more}."
+        if kept and not waiting:
+            waiting = "the run" if stands.state == "scored" else name
+    if waiting:
+        return f"{row.title}: scored, and judged once {waiting} is finished."
     why = why_not(row, evidence.rows) or "not all of its parts were scored"
     return f"{row.title}: {why}, so it is not judged."

@@ -76,7 +76,7 @@ def _check_attention(options: Mapping[str, Any]) -> None:
     if asked and not any(importlib.util.find_spec(name) for name in ("flash_attn", "kernels")):
         raise MissingPackageError(
             "attention=flash_attention_2 needs flash-attn.",
-            "Install it with: pip install --no-build-isolation flash-attn; or write attention=sdpa.",
+            "Write attention=sdpa, or install it with: pip install --no-build-isolation flash-attn",
         )
 
 

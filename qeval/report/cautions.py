@@ -121,14 +121,16 @@ def _of_the_run(evidence: Evidence) -> Iterable[str]:
         yield "The baseline failed: nothing can be compared."
     if failed := [result.variant.name for result in run.results if result.status == "failed"]:
         yield f"Did not run: {', '.join(failed)}."
-    if unfinished := [result.variant.name for result in run.results if result.status == "partial"]:
-        yield f"Not finished, so some tasks are missing: {', '.join(unfinished)}.{_goes_on(run)}"
+    yield from evidence.unfinished
+    unfinished = [result.variant.name for result in run.results if result.status == "partial"]
+    if unfinished and not evidence.unfinished:
+        yield f"Not finished, so some tasks are missing: {', '.join(unfinished)}."
     yield from _lacking(evidence)
     if len(run.results) == 1:
         yield _alone(run)
     cells = [cell for result in run.results for cell in result.cells]
     if not any(cell.n for cell in cells):
-        yield "Nothing was scored."
+        yield f"{evidence.nothing}."
     if limited := [cell.task.name for cell in cells if cell.limited]:
         of = _some(dict.fromkeys(limited))
         told = f"Only some of the items were scored ({of}): this is a smoke test, not a measurement."
@@ -139,10 +141,6 @@ def _of_the_run(evidence: Evidence) -> Iterable[str]:
     yield from _cut(run.results)
     yield from averaging.sentences(run)
     yield from scorers.sentences(run)
-
-
-def _goes_on(run: Run) -> str:
-    return " The same qeval run goes on where it stopped." if run.source == OWN else ""
 
 
 def _alone(run: Run) -> str:

@@ -199,7 +199,9 @@ def commands(run: Run, asked: Asked = NOTHING_ASKED, joined: Sequence[Run] = ())
     """The exact commands that make the run, or the `joined` ones, and its reports again, as they were `asked`
     for; without paths that were left out, which is said."""
     runs = joined or (run,)
-    made = "\n".join(dict.fromkeys(shlex.join(one.command) for one in runs if one.command))
+    made = "\n".join(
+        dict.fromkeys(shlex.join(next_steps.scoring(one.command)) for one in runs if one.command)
+    )
     imported = any(one.source != OWN and not one.command for one in runs)
     left_out = any(is_redacted(one) for one in runs)
     where = () if left_out else next_steps.runs_dir_words(run.command)

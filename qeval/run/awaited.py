@@ -27,6 +27,8 @@ class _Said(NamedTuple):
 
 
 _NOTHING = _Said(-math.inf, ("", 0), 0)
+_NOBODY = ""
+"""Under which it is kept when it was said that nobody is at work; no variant is called so."""
 
 
 @dataclass
@@ -44,12 +46,21 @@ class Awaited:
         """Say who is at these variants, where it is due; those at none where nobody is."""
         there = [one for one in self.holders.at_work() if _process(one) != (machine(), os.getpid())]
         at_them = False
+        if there:
+            self.said.pop(_NOBODY, None)
         for variant in variants:
             if whom := [one for one in there if one.variant == variant.name]:
                 at_them = True
                 self._say(variant, sorted(whom, key=lambda one: one.part != "lead"), "")
         if there and variants and not at_them:
             self._say(variants[0], there, ", at no variant")
+
+    def nobody(self, variant: Variant, told: str) -> None:
+        """Say of a variant that nobody is at work, where it is due: at once, then as often as of others."""
+        now = self.now()
+        if now - self.said.get(_NOBODY, _NOTHING).at >= EVERY_SECONDS:
+            self.said[_NOBODY] = _Said(now, ("", 0), 0)
+            self.listen(variant, Note(told))
 
     def _say(self, variant: Variant, whom: Sequence[Holder], further: str) -> None:
         """Say it of the first of these, with the number of the others, where it is due."""

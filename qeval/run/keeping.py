@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from qeval.ask.order import Order
 from qeval.base import installed
 from qeval.base.costs import Cost
 from qeval.base.errors import QevalError
 from qeval.base.names import MACRO
+from qeval.base.hashing import digest
 from qeval.base.packing import Packing
 from qeval.base.records import Cell, Kind, Result, Run
 from qeval.base.repeats import repeats_of, with_repeats_of
@@ -40,6 +42,17 @@ def standing(order: Order, place: RunDir) -> tuple[Run, bool]:
     results = tuple(there.get(r.variant.name, r) for r in fresh.results)
     version = old.qeval_version if any(result.cells for result in results) else fresh.qeval_version
     return learned(replace(fresh, created=old.created, results=results, qeval_version=version)), True
+
+
+def knowing(run: Run, identities: Mapping[str, dict[str, Any]]) -> Run:
+    """The run whose unfinished variants tell what they are, so that whoever reads it knows their cells."""
+    results = (
+        replace(one, variant_digest=digest(identities[one.variant.name]))
+        if one.status == "partial" and one.variant.name in identities
+        else one
+        for one in run.results
+    )
+    return replace(run, results=tuple(results))
 
 
 def fed(run: Run, name: str, packing: Packing) -> Run:

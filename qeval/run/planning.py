@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from qeval.ask.order import Order
+from qeval.base import next_steps
 from qeval.base.errors import QevalError
 from qeval.base.files import remove_begun
 from qeval.base.messages import Done, Event, Failed, Job, Note, Progress, Stopped, Todo
@@ -76,7 +77,7 @@ def refuse_workers(order: Order, place: RunDir) -> None:
         hosts = ", ".join(sorted({one.host for one in at_work}))
         raise QevalError(
             f"Workers are at work on {place.path.name}, on {hosts}.",
-            "Wait for them with the same command and --finish, or stop them.",
+            f"Stop them, or wait for them with: {shlex.join(next_steps.finishing(order.command))}",
         )
 
 
@@ -161,6 +162,9 @@ def followed(
                 break
             unseen -= 1
         awaited.say(variants)
+        if left and not at_work:
+            told = _QUEUED if alive else _NOBODY.format(shlex.quote(str(place.path)))
+            awaited.nobody(next(one for one in variants if one.name in left), told)
         time.sleep(LOOK_SECONDS)
     for result in following.run.results:
         if result.status == "partial":
@@ -171,4 +175,6 @@ def followed(
     return following.run
 
 
+_NOBODY = "Nobody is at work on the run. Ctrl-C ends the waiting; a worker is started with: qeval worker {}"
+_QUEUED = "No worker is at work yet: the job waits in the queue."
 _LEFT = "No worker finished it. Go on with the same command without --finish, or with: qeval worker {}"

@@ -27,28 +27,32 @@ from qeval.run import fidelity, identity, planning, pool, room, seats
 from qeval.run.ahead import ahead_of
 from qeval.run.before import before
 from qeval.run.executors import EXECUTORS, Prepare, ahead, end_of, opened
-from qeval.run.keeping import fed, learned, result_of, standing, with_result
+from qeval.run.keeping import fed, knowing, learned, result_of, standing, with_result
 from qeval.run.seats import Seat
 from qeval.store import newest
 from qeval.store.lock import LockedError, held
 from qeval.store.runs import RunDir, Store
 from qeval.store.shards import forget_tries
+from qeval.store.standing import standing as stands
 
 Listener = Callable[[Variant, Event], None]
 
 
 def farewell(run: Run, path: Path) -> str:
-    """Where a run is kept, and what to do next; after a failure, where the libraries' own words are."""
+    """Where a run is kept, and what to do next: go on, where it is not complete. After a failure also where
+    the libraries' own words are."""
     kept = f"\nSaved to {path}."
     if exit_code(run) != Exit.PASS:
         kept += f" Library logs: {path / 'logs'}."
+    if left := next_steps.steps(run, stands(RunDir(path), run)):
+        return f"{kept}\n{next_steps.listed(left)}"
     scored = any(result.cells for result in run.results)
     if not scored:
         return kept
     steps = [next_steps.report(str(path))]
     if len(run.results) > 1:
         steps.append(next_steps.gate(str(path), run.suite.name))
-    return f"{kept}\nNext: " + "\n      ".join(steps)
+    return f"{kept}\n{next_steps.listed(steps)}"
 
 
 def exit_code(run: Run) -> Exit:
@@ -139,7 +143,7 @@ def _at_work(
     more: tuple[Repeat, ...],
 ) -> RunDir:
     listen = hands.listen
-    run = planning.taken_up(_begin(order, place), place, order.cost)
+    run = planning.taken_up(_begin(order, place, identities), place, order.cost)
     if not (place.path / "cells").exists() and (told := before(order, store, place, identities)):
         listen(order.variants[0], Note(told))
     store.mark_newest(place.path.name)
@@ -320,9 +324,10 @@ def _refused(variant: Variant, error: QevalError, listen: Listener) -> Result:
     return Result(variant=variant, status="failed", error=f"{error.message} {error.hint}".strip())
 
 
-def _begin(order: Order, place: RunDir) -> Run:
+def _begin(order: Order, place: RunDir, identities: dict[str, dict[str, Any]]) -> Run:
     """The run as it stands on disk, begun there where it was not."""
     run, begun = standing(order, place)
+    run = knowing(run, identities)
     if not begun:
         place.write(run)
     return run

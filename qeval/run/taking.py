@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import socket
 import time
 from collections import Counter
@@ -13,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from qeval.ask.placing import cores
+from qeval.base import next_steps
 from qeval.base.errors import LostDeviceError, QevalError
 from qeval.base.messages import Done, Event, Failed, Fed, Job, Note, Progress, Todo
 from qeval.base.places import at_home, cache_dir, tasks_dir
@@ -25,6 +27,7 @@ from qeval.run.seats import Seat
 from qeval.run.versions import check_same
 from qeval.store.leases import SECONDS, Beating, Holder, Leases, beating, holder_of, machine
 from qeval.store.runs import RunDir
+from qeval.store.standing import standing
 from qeval.store.work import Part, Plan, Work
 
 LOOK_SECONDS = 1.0
@@ -62,10 +65,15 @@ def planned(place: RunDir) -> Plan:
         )
     plan = Work(place.work).plan()
     if plan is None:
-        place.read()  # it is a run at all
+        run, path = place.read(), shlex.quote(str(place.path))
+        if all(result.status != "partial" for result in run.results):
+            raise QevalError(
+                f"{place.path.name} is finished: nothing is left for workers.",
+                f"See it with: qeval show {path}",
+            )
         raise QevalError(
-            f"Nothing is planned for {place.path.name}, or it is finished.",
-            "Plan it with: qeval run ... --prepare",
+            f"Nothing is planned for {place.path.name}.",
+            f"Plan it with: {next_steps.prepare(run, standing(place, run))}",
         )
     return plan
 
@@ -157,7 +165,8 @@ class Taker:
             return []  # it was finished, and is cleared away
         if now.mark != self.plan.mark:
             raise QevalError(
-                f"{self.place.path.name} was planned again.", "Start its workers again: qeval worker."
+                f"{self.place.path.name} was planned again.",
+                f"Start its workers again: qeval worker {shlex.quote(str(self.place.path))}",
             )
         return [part for part in self.plan.parts if self._result(part.job.variant.name) is None]
 

@@ -11,6 +11,7 @@ from qeval.base import reading
 from qeval.base.errors import IncomparableError, QevalError
 from qeval.base.files import disk_errors, write_atomic
 from qeval.base.names import is_file_name
+from qeval.base.next_steps import Standing, unfinished
 from qeval.base.private import private
 from qeval.base.text import one_line
 from qeval.store.standing import standing
@@ -28,7 +29,10 @@ INTERRUPTED = "it was interrupted"
 _STANDS = {
     "": "it was interrupted, or is still at work",
     "at work": "it is still at work",
+    "workers": "workers are at work on it",
+    "awaited": "a command waits for its workers, and nobody is at work on it",
     "prepared": "it is prepared, and nobody is at work on it",
+    "scored": "it is scored, not finished",
     "interrupted": INTERRUPTED,
 }
 """Why a run has no results yet, by how it stands."""
@@ -60,12 +64,13 @@ class Mark(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """A run that is shown where none was named, why a newer one is passed over, "" where none is, and what
-    makes that one after all, "" where it is there."""
+    """A run that is shown where none was named, why a newer one is passed over, "" where none is, what makes
+    that one after all, "" where it is there, and how it stands where it is not complete."""
 
     place: RunDir
     passed_over: str = ""
     remedy: str = ""
+    unfinished: str = ""
 
 
 def mark(root: Path, run: str, model: str = "", why: str = "") -> None:
@@ -144,7 +149,11 @@ def shown(store: Store, *, told: bool = True) -> Shown:
     if has_results(run):
         return Shown(first, lost)
     older = _with_results(one for one in runs if one.path != first.path)
-    return Shown(older, _without_results(first, run, told=told)) if older else Shown(first)
+    if older is None:
+        return Shown(first)
+    stands = standing(first, run)
+    left = unfinished(run, stands) if told else ""
+    return Shown(older, _without_results(run, stands, told=told), unfinished=left)
 
 
 def _lost(store: Store, found: Mark | None, runs: int, *, told: bool) -> str:
@@ -165,6 +174,10 @@ def _newest(store: Store, found: Mark | None, runs: list[RunDir]) -> RunDir:
     """The run that is remembered, else that of the latest change."""
     if found and is_file_name(found.run) and (store.root / found.run).is_dir():
         return store.run_dir(found.run)  # reading it says what is wrong with it, if it is lost or damaged
+    if not runs and (store.root / "run.json").is_file():
+        raise QevalError(
+            f"{store.root} is a run, and holds none.", "Name it as the run, and leave --runs-dir out."
+        )
     if not runs:
         raise QevalError(f"There is no run in {store.root} yet.", _MAKE_ONE)
     return runs[0]
@@ -198,10 +211,10 @@ def _with_results(runs: Iterator[RunDir] | list[RunDir]) -> RunDir | None:
     return None
 
 
-def _without_results(place: RunDir, run: Run, *, told: bool) -> str:
+def _without_results(run: Run, stands: Standing, *, told: bool) -> str:
     failed = next((result for result in run.results if result.error), None)
     why = f": {failed.variant.name if told else 'a variant'} failed" if failed else ""
     if failed is None and any(result.status == "partial" for result in run.results):
-        why = f": {_STANDS[standing(place, run).state]}"
+        why = f": {_STANDS[stands.state]}"
     said = f" ({one_line(failed.error or '')[:_LONGEST].rstrip('.')})" if failed and told else ""
     return f"The newest run, {run.id}, has no results{why}{said}."

@@ -64,6 +64,42 @@ def test_a_command_and_what_is_longer_than_a_line_stay_whole():
     assert layout.fitted(f"{word} and more", 40).splitlines() == [word, "  and more"]
 
 
+WHOLE = "qeval run --model org/name --schemes fp16,bnb4 --suite demo --finish"
+
+
+@pytest.mark.parametrize(
+    ("text", "commands"),
+    [
+        (f"The run is scored, and that is not all of it. Finish it with: {WHOLE}", [WHOLE]),
+        (f"Nobody is there. Go on with: qeval worker 'a b', then: {WHOLE}", ["qeval worker 'a b'", WHOLE]),
+        (f"It is in {'x ' * 20}`qeval run ... --prepare` which you know.", ["`qeval run ... --prepare`"]),
+        (f"Not {'known ' * 9}(qeval run --repeat-baseline measures it).", ["qeval run --repeat-baseline"]),
+        (f"Say {'it ' * 15}with qeval gate --max-drop 1.0 or so.", ["qeval gate --max-drop 1.0"]),
+        ("Install what is not there yet, with: pip install 'qeval[gptq]'", ["pip install 'qeval[gptq]'"]),
+        ("For want of any network: HF_HUB_OFFLINE=1 qeval run -m x", ["HF_HUB_OFFLINE=1 qeval run -m x"]),
+    ],
+)
+def test_no_line_is_broken_inside_a_command(text: str, commands: list[str]):
+    for width in (40, 46, 60, 80):
+        lines = layout.fitted(text, width).splitlines()
+        for command in commands:
+            assert any(command in line for line in lines), (width, lines)
+        prose = [line for line in lines if not any(command in line for command in commands)]
+        assert all(layout.columns_of(line) <= width for line in prose)
+
+
+def test_two_commands_of_a_sentence_take_a_line_each_and_nothing_else():
+    lines = layout.fitted(f"Go on with: qeval worker runs/x, then: {WHOLE}", 60).splitlines()
+    assert lines == ["Go on with: qeval worker runs/x", "  then:", f"  {WHOLE}"]
+
+
+def test_a_command_in_a_cell_is_not_broken_either():
+    columns = (Column("name", leads=True), Column("what", wrapped=True))
+    rows = [["spqr", "It is not here yet. Install it with: pip install 'qeval[spqr]'"]]
+    for width in range(30, 80):
+        assert "pip install 'qeval[spqr]'" in layout.table(columns, rows, width)
+
+
 def test_values_go_on_below_themselves():
     text = layout.facts([("Model", "a b c d e f g h i j k l m n o p q r s t u v"), ("Seed", "1")], 40)
     first, second, third = text.splitlines()

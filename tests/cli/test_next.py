@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from qeval.base import next_steps
+from qeval.base.messages import Finished
+from qeval.run import planning
 from qeval.store import lock
+from qeval.store.runs import RunDir
 
 RUN = ("run", "--model", "toy[items=40]", "--tasks", "qeval_facts")
 VERDICTS = (0, 3, 4, 5)
@@ -91,6 +94,7 @@ def interrupted(qeval, tmp_path, monkeypatch):
 
 
 WORKERS = re.compile(r"Go on with: qeval worker (\S+), then: qeval (run .*)$", re.MULTILINE)
+FINISH = re.compile(r"Finish it with: qeval (run .*)$", re.MULTILINE)
 GOES_ON = re.compile(r"Go on with: qeval (run .*)$", re.MULTILINE)
 
 
@@ -147,3 +151,107 @@ def test_a_run_that_was_interrupted_before_it_had_a_name_is_told_so(qeval, monke
         qeval(*RUN, "--schemes", "fp16,rtn", code=130)
     refused = qeval("gate", "--max-drop", "90", code=5).stderr
     assert "did not get far enough to have results (it was interrupted)" in refused
+
+
+TWO = ("run", "--model", "toy[items=40]", "--tasks", "qeval_facts,qeval_words", "--schemes", "fp16,bnb4")
+
+
+@pytest.mark.parametrize("folder", ["runs", "my runs"])
+def test_each_step_of_a_prepared_run_tells_the_next_one(qeval, tmp_path, monkeypatch, folder: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    where = () if folder == "runs" else ("--runs-dir", folder)
+    words = [*TWO, *where, "--prepare"]
+    monkeypatch.setattr(sys, "argv", ["qeval", *words])
+    told = commands(qeval(*words).stderr)
+    assert [line[0] for line in told] == ["worker", "run"]
+    worker, finish = told
+    said = qeval(*worker).stderr
+    assert "Every variant has its result; the run is scored, not finished." in said
+    assert commands(said) == [finish]
+    judged = qeval("gate", *where, "--max-drop", "90", code=5)
+    assert "qeval_words: scored, and judged once the run is finished." in judged.stdout
+    assert "yet" not in judged.stdout
+    shown = qeval("show", *where).stdout
+    assert "No variant is finished. The run is scored, not finished. Finish it with: " in shown
+    qeval("report", *where, "-o", "r.txt")
+    refused = qeval("export", *where, "--to", "csv", "-o", "tables", code=1).stderr
+    assert "(partial); scored, not finished" in qeval("list", "runs", *where, "--json").stdout
+    told = [judged.stdout, shown, refused, Path("r.txt").read_text("utf-8")]
+    assert [shlex.split(FINISH.search(text)[1]) for text in told] == [finish] * 4
+    monkeypatch.setattr(sys, "argv", ["qeval", *finish])
+    qeval(*finish)
+    assert qeval("gate", *where, "--max-drop", "90", code=None).exit_code in VERDICTS[:3]
+    qeval("report", *where, "-o", "done.md")
+    again = commands(Path("done.md").read_text("utf-8"))[0]
+    assert again == [word for word in finish if word != "--finish"]  # which makes it, and not its end alone
+
+
+def test_a_run_of_which_nothing_is_left_is_prepared_for_its_end_alone(qeval, monkeypatch) -> None:
+    qeval(*TWO)
+    monkeypatch.setattr(sys, "argv", ["qeval", *TWO, "--prepare"])
+    said = qeval(*TWO, "--prepare").stderr
+    assert "Nothing is left to score." in said
+    assert [line[-1] for line in commands(said)] == ["--finish"]
+    qeval(*commands(said)[0])
+
+
+def test_the_tasks_that_an_interrupted_variant_finished_are_not_told_as_not_scored(
+    qeval, tmp_path, monkeypatch
+) -> None:
+    words = [*TWO, "--runs-dir", "kept"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["qeval", *words])
+
+    @contextlib.contextmanager
+    def display(*_args, **_more):
+        def hear(variant, event):
+            if variant.name == "bnb4" and isinstance(event, Finished):
+                raise KeyboardInterrupt
+
+        yield hear
+
+    with monkeypatch.context() as patch:
+        patch.setattr("qeval.cli.progress.display", display)
+        qeval(*words, code=130)
+    here = ("--runs-dir", "kept")
+    judged = qeval("gate", *here, "--max-drop", "90", code=5).stdout
+    assert "qeval_facts: scored, and judged once bnb4 is finished." in judged
+    assert "qeval_words: the run was interrupted before bnb4 was scored on qeval_words." in judged
+    qeval("report", *here, "-o", "r.txt")
+    told = "Unfinished: bnb4 (scored: qeval_facts; missing: qeval_words). Go on with: "
+    for text in (judged, qeval("show", *here).stdout, Path("r.txt").read_text("utf-8")):
+        assert told in text
+        assert shlex.split(GOES_ON.search(text)[1])[: len(words)] == words
+    qeval(*shlex.split(GOES_ON.search(judged)[1]))
+    assert "Unfinished" not in qeval("gate", *here, "--max-drop", "90", code=None).stdout
+
+
+def test_a_run_that_is_passed_over_says_what_finishes_it(qeval, monkeypatch) -> None:
+    qeval(*RUN, "--schemes", "fp16")
+    monkeypatch.setattr(sys, "argv", ["qeval", *TWO, "--prepare"])
+    qeval(*commands(qeval(*TWO, "--prepare").stderr)[0])
+    said = qeval("show").stderr
+    assert "has no results: it is scored, not finished." in said
+    qeval(*shlex.split(FINISH.search(said)[1]))
+    assert "Note:" not in qeval("show").stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (TWO, "The run is finished."),
+        ((), "Another command scores what is left."),
+    ],
+)
+def test_a_worker_whose_plan_was_taken_away_says_why(qeval, monkeypatch, words, said: str) -> None:
+    place = Path(qeval(*TWO, "--prepare").stdout.strip())
+
+    def work(*_args) -> bool:
+        planning.withdraw(RunDir(place).read(), RunDir(place))
+        if words:
+            qeval(*words)
+        return True
+
+    monkeypatch.setattr("qeval.run.taking.work", work)
+    assert qeval("worker", place).stderr.strip() == said
+    assert qeval("worker", place, "--quiet").stderr == ""

@@ -171,8 +171,8 @@ def test_a_variant_that_lacks_a_task_is_no_equivalent_one(status):
         == {
             "done": "Not scored although the baseline has it, so the variant cannot be summed up:"
             " bnb4 truth.",
-            "partial": "Not finished, so some tasks are missing: bnb4. The same qeval run goes on where it"
-            " stopped.",
+            "partial": "The run was interrupted, or is still at work. Unfinished: bnb4. Go on with: the same"
+            " qeval run",
         }[status]
     )
 
@@ -255,8 +255,8 @@ def test_what_did_not_run_or_end_is_a_caution():
     failed = Result(run.results[1].variant, "failed", error="No kernel.")
     partial = replace(run.results[2], status="partial")
     found = cautions(gather(replace(run, results=(run.results[0], failed, partial, run.results[3])), read))
-    went_on = "Not finished, so some tasks are missing: gptq. The same qeval run goes on where it stopped."
-    assert found.first[:2] == ("Did not run: bnb4.", went_on)
+    told = "The run was interrupted, or is still at work. Unfinished: gptq. Go on with: the same qeval run"
+    assert found.first[:2] == ("Did not run: bnb4.", told)
 
 
 @pytest.mark.parametrize(

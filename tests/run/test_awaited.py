@@ -115,6 +115,19 @@ def test_those_at_no_variant_are_said_where_nobody_else_is_and_oneself_never(hol
     assert "process 9 on far, at no variant, last heard of" in line
 
 
+def test_that_nobody_is_there_is_said_once_and_again_when_somebody_has_gone(holders: Holders) -> None:
+    waiting, heard, clock = awaited(holders)
+    for at, told in ((0.0, ["[rtn] Nobody."]), (59.0, []), (60.0, ["[rtn] Nobody."])):
+        clock[0] = at
+        waiting.nobody(RTN, "Nobody.")
+        assert heard.new() == told
+    far(holders, 7, variant="rtn")
+    waiting.say([RTN])
+    heard.new()
+    waiting.nobody(RTN, "Nobody.")
+    assert heard.new() == ["[rtn] Nobody."]
+
+
 def test_one_that_is_forgotten_meanwhile_is_not_waited_for(
     holders: Holders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,3 +200,28 @@ def test_a_worker_and_finish_say_on_whom_they_wait(
         waits(led_elsewhere, heard)
     [line] = heard.lines
     assert line.startswith("[rtn] Waiting for process 7 on far, last heard of ")
+
+
+@pytest.mark.parametrize(
+    ("alive", "said"),
+    [
+        (
+            None,
+            "Nobody is at work on the run. Ctrl-C ends the waiting; a worker is started with: qeval worker ",
+        ),
+        (lambda: True, "No worker is at work yet: the job waits in the queue."),
+    ],
+)
+def test_a_finish_that_waits_for_nobody_says_so_and_how_to_start_somebody(
+    led_elsewhere: RunDir, monkeypatch: pytest.MonkeyPatch, alive: Callable[[], bool] | None, said: str
+) -> None:
+    def sleep(_seconds: float) -> None:
+        raise _OverError
+
+    heard, place = Heard(), led_elsewhere
+    Work(place.work).holders.forget("far-7")
+    monkeypatch.setattr(planning, "time", SimpleNamespace(sleep=sleep))
+    run = SimpleNamespace(results=(Result(BNB4, "done"), Result(RTN, "partial")))
+    with pytest.raises(_OverError):
+        planning.followed(SimpleNamespace(cost=None, wait=True), run, place, heard, alive)
+    assert heard.lines == [f"[rtn] {said}{place.path if alive is None else ''}"]

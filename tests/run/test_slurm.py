@@ -19,6 +19,7 @@ from contract import the_run, wait_for
 from qeval.ask import order as orders
 from qeval.ask.order import Order
 from qeval.base.errors import Exit
+from qeval.base.next_steps import finishing
 from qeval.cli.main import main
 from qeval.run.executors import slurm
 from qeval.store.runs import RunDir
@@ -190,7 +191,7 @@ def test_words_that_only_the_workers_need_are_left_out_of_what_finishes() -> Non
         "--wait",
         "--json",
     )
-    assert list(slurm._kept(words)) == ["run", "-m", "x", "--json"]
+    assert finishing(words) == ("run", "-m", "x", "--json", "--finish")
     own = ("--gres", "gpu:2", "-p", "a", "--gpus-per-node=2", "-G2", "-G", "2", "--mem=4G", "--mem-per-gpu=1")
     assert list(slurm._without_gpus(own)) == ["-p", "a", "--mem=4G"]
 

@@ -271,7 +271,7 @@ def test_a_run_that_this_machine_does_not_see_and_one_that_nobody_planned(qeval,
     (place.work / "plan.json").write_text("{}")
     assert "damaged" in qeval("worker", place.path, code=1).stderr
     qeval(*TOY)
-    assert "Nothing is planned" in qeval("worker", place.path, code=1).stderr
+    assert "is finished: nothing is left for workers" in qeval("worker", place.path, code=1).stderr
 
 
 def test_a_worker_that_comes_late_finds_nothing_planned_once_a_command_scores_the_rest(

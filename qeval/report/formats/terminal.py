@@ -47,7 +47,7 @@ def summary(evidence: Evidence, decisions: Sequence[Decision] = (), width: int |
         costs(run, width) if measured else "",
         ranking(evidence, decisions),
     )
-    nothing = " ".join(("Nothing was scored.", *evidence.unfinished))
+    nothing = " ".join((f"{evidence.nothing}.", *evidence.unfinished))
     return "\n\n".join(part for part in parts if part) or nothing
 
 

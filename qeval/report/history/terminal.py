@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from qeval.base import layout
-from qeval.base.layout import GAP, Column, columns_of
+from qeval.base.layout import GAP, Column, columns_of, wrapped
 from qeval.base.text import one_line
 from qeval.compare import wording
 from qeval.report.history import words
@@ -198,4 +198,4 @@ def _level(value: float, low: float, high: float, signs: Signs) -> str:
 
 
 def _wrapped(line: str, width: int, indent: str = "") -> str:
-    return textwrap.fill(line, width, subsequent_indent=indent, break_on_hyphens=False)
+    return wrapped(line, width, len(indent))

@@ -85,7 +85,7 @@ def opened(order: Order) -> Iterator[Seats]:
         room = _room(ray, "GPU", gpus) if gpus else _room(ray, "CPU", order.threads or 1)
         if not room:
             what = f"{gpus} GPUs" if gpus else f"{order.threads or 1} CPUs"
-            raise QevalError(f"No node of the cluster has {what} for a worker.", "Check it with: ray status.")
+            raise QevalError(f"No node of the cluster has {what} for a worker.", "Check it with: ray status")
         yield Seats(tuple(Seat(number) for number in range(order.workers or room)))
     finally:
         del _open[:]
@@ -303,7 +303,7 @@ def _connect(ray: Any, address: str | None) -> None:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise QevalError(
-            f"No cluster of Ray can be joined: {_first_line(str(error))}", "Check it with: ray status."
+            f"No cluster of Ray can be joined: {_first_line(str(error))}", "Check it with: ray status"
         ) from error
     finally:
         if threading.current_thread() is threading.main_thread() and heard is not None:
@@ -333,7 +333,7 @@ def _probe(address: str) -> None:
     if not host or not port.isdigit():
         raise UsageError(f"{address!r} is not the address of a Ray cluster.", "Write HOST:PORT, or auto.")
     dead = QevalError(
-        f"No cluster of Ray answers at {address}.", "Check --ray-address, and that it is up: ray status."
+        f"No cluster of Ray answers at {address}.", "Check --ray-address, and that it is up: ray status"
     )
     try:
         with socket.create_connection((host, int(port)), _DOOR_SECONDS) as door:

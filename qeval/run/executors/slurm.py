@@ -25,8 +25,6 @@ _SECONDS = 60.0
 """How long Slurm's commands may take to answer."""
 ASK_SECONDS = 10.0
 """How often Slurm is asked whether a job is still there; its controller serves everybody."""
-_OURS = {"--executor": 1, "--workers": 1, "--sbatch-args": 1, "--wait": 0, "--dry-run": 0}
-"""The words of `qeval run` that the job which finishes has no use for, and how many words follow each."""
 _OF_GPUS = re.compile(r"--(gres|gpus|gpus-per-\w+|ntasks-per-gpu|cpus-per-gpu|mem-per-gpu)(=|$)|-G")
 """Words of sbatch that ask for GPUs, all of which have a value: in the same word, else in the next."""
 
@@ -56,7 +54,7 @@ def check(order: Order, words: Sequence[str]) -> None:
         if withheld(word) != word:
             raise UsageError(
                 f"The command contains a secret ({withheld(word).replace(WITHHELD, '...')}).",
-                "Slurm keeps what is submitted. Log in on the nodes: hf auth login.",
+                "Slurm keeps what is submitted. Log in on the nodes: hf auth login",
             )
     if not order.dry_run and shutil.which("sbatch") is None:
         raise QevalError(
@@ -68,6 +66,8 @@ def check(order: Order, words: Sequence[str]) -> None:
 def calls(order: Order, place: RunDir, words: Sequence[str], elements: int) -> tuple[Call, Call]:
     """The calls that submit so many workers, and what comes after them; in the second one ARRAY stands for
     the number of the first. `words` are those of `qeval run`."""
+    from qeval.base.next_steps import finishing  # which help, that imports this, has no use for
+
     own = _own(order.sbatch_args)
     logs = place.path.resolve() / "logs"
     common = ("--parsable", "--requeue", "--open-mode=append")
@@ -81,7 +81,7 @@ def calls(order: Order, place: RunDir, words: Sequence[str], elements: int) -> t
         *(f"--output={logs}/slurm-%j-finish.log", *_without_gpus(own)),
     )
     worker = ("worker", str(place.path.resolve()))
-    return Call(array, _script(worker)), Call(last, _script((*_kept(words), "--finish")))
+    return Call(array, _script(worker)), Call(last, _script(finishing(words)))
 
 
 def submit(order: Order, place: RunDir, words: Sequence[str], elements: int) -> Submitted:
@@ -153,18 +153,6 @@ def _without_gpus(words: Sequence[str]) -> Iterator[str]:
             next(left, None)
 
 
-def _kept(words: Sequence[str]) -> Iterator[str]:
-    """The words of `qeval run` that its finish has a use for too."""
-    left = iter(words)
-    for word in left:
-        name, equals, _ = word.partition("=")
-        if name not in _OURS:
-            yield word
-        elif not equals:
-            for _ in range(_OURS[name]):
-                next(left, None)
-
-
 def _script(words: Sequence[str]) -> str:
     return f"#!/bin/sh\nexec {shlex.join((sys.executable, '-m', 'qeval', *words))}\n"
 
@@ -178,7 +166,7 @@ def _submitted(call: Call) -> str:
     try:
         done = _called(call.words, call.script)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise QevalError(f"sbatch does not answer: {error}.", "Check the cluster with: sinfo.") from error
+        raise QevalError(f"sbatch does not answer: {error}.", "Check the cluster with: sinfo") from error
     number = done.stdout.strip().partition(";")[0]
     if done.returncode != 0 or not number.isdigit():
         said = (done.stderr or done.stdout).strip().splitlines()
