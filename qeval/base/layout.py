@@ -115,7 +115,7 @@ def wrapped(text: str, width: int | None, hang: int = 0) -> str:
 
 
 def _lines(text: str, width: int, hang: int = 0, least: int = 0) -> Iterator[str]:
-    """The lines of a text in so many columns, all but the first so many blanks to the right, or fewer, down to
+    """The lines of a text in so many columns, all but the first some blanks to the right, or fewer, down to
     the `least`, for what does not fit there."""
     line = ""
     for piece in _PIECE.findall(text):

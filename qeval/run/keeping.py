@@ -11,8 +11,8 @@ from qeval.ask.order import Order
 from qeval.base import installed
 from qeval.base.costs import Cost
 from qeval.base.errors import QevalError
-from qeval.base.names import MACRO
 from qeval.base.hashing import digest
+from qeval.base.names import MACRO
 from qeval.base.packing import Packing
 from qeval.base.records import Cell, Kind, Result, Run
 from qeval.base.repeats import repeats_of, with_repeats_of

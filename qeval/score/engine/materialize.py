@@ -214,8 +214,9 @@ def unpack(model: Any, layers: list[Layer]) -> None:
         layer = layers.pop(0)
         plain_for(model, layer, layer.weight())
         for module in layer.module.modules():
-            module._parameters.clear()
-            module._buffers.clear()
+            for found in (module.named_parameters, module.named_buffers):
+                for name in [name for name, _ in found(recurse=False)]:
+                    delattr(module, name)
 
 
 def plain_for(model: Any, layer: Layer, weight: torch.Tensor) -> Any:
