@@ -78,7 +78,7 @@ def _of_rules(entry: Entry, decisions: Sequence[Decision]) -> str:
         return ""
     if worst.comparison.low > -worst.allowed:
         return "good on a part of the items, and only all of them decide it"
-    return need(worst.comparison, worst.items_needed)
+    return need(worst.comparison, worst.items_needed_more)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -82,7 +82,7 @@ def test_under_a_policy_the_rule_that_decides_says_how_many_items():
     (open_ones,) = [[one for one in decisions if one.status == "INCONCLUSIVE"]]
     assert open_ones
     for one in open_ones:
-        whole = numbers.roughly(one.comparison.n + one.items_needed)
+        whole = numbers.roughly(one.comparison.n + one.items_needed_more)
         assert f"{one.variant} (arc, limit -3; needs about {whole} items, has 200)" in told
 
 
