@@ -145,10 +145,15 @@ def _by_task(option: str, words: Sequence[str]) -> dict[str, str]:
 
 def _told(imported: Imported) -> Iterator[str]:
     """What a person must know at once of each variant; the first note only says whence it is."""
+    from qeval.compare.conditions import of_variants
+    from qeval.compare.rows import find_baseline
+
+    base = find_baseline(imported.run)
     for result in imported.run.results:
         notes = result.provenance.notes[1:] if result.provenance else ()
-        unproved = dict.fromkeys(why for cell in result.cells for why in cell.unproved)
-        for note in (*notes, *unproved):
+        unproved = [why for cell in result.cells for why in cell.unproved]
+        other = [why for _, why in of_variants(base, result)] if result is not base else []
+        for note in dict.fromkeys((*notes, *unproved, *other)):
             yield f"{result.variant.name}: {note}"
 
 

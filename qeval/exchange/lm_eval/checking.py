@@ -10,10 +10,10 @@ from qeval.base import numbers
 from qeval.base.errors import QevalError
 from qeval.base.reading import whole
 from qeval.base.records import Samples
+from qeval.compare.conditions import SCORED
 from qeval.exchange.lm_eval.judging import Judge
 from qeval.exchange.lm_eval.lines import Line
 from qeval.exchange.lm_eval.results import AGAIN, UNFILTERED
-from qeval.exchange.lm_eval.samples import SCORED
 from qeval.exchange.lm_eval.survey import Survey
 from qeval.exchange.readers import inspect
 from qeval.exchange.readers.shape import UNPROVED

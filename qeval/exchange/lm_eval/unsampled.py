@@ -11,6 +11,7 @@ from typing import Any
 
 from qeval.base.records import Cell, Task
 from qeval.base.sizes import size_of
+from qeval.exchange.lm_eval.alike import conditions_of
 from qeval.exchange.lm_eval.judging import Judge
 from qeval.exchange.lm_eval.results import ResultsFile, TaskResults
 from qeval.exchange.lm_eval.survey import Column, Survey, aggregated
@@ -144,6 +145,7 @@ def cell_of(name: str, found: Survey, task: Task, judge: Judge, unproved: tuple[
         metrics=_sureness(found, judge, error, n),
         task_version=str(said.version),
         unproved=unproved,
+        conditions=conditions_of(found, judge),
     )
 
 

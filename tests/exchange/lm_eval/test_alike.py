@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from harness_files import generated, letters, results, write
+from harness_files import generated, letters, results, unproved_of, write
 
 from qeval.base.errors import QevalError
 from qeval.exchange.lm_eval.reading import import_lm_eval
@@ -27,9 +27,12 @@ def unproved(tmp_path, first=None, second=None, samples=(None, None), task="lett
         table = results(task, **{**called(args), **(changes or {})})
         write(tmp_path / name, table, samples={task: lines} if lines else None)
     found = import_lm_eval(tmp_path, baseline=base_of(tmp_path))
-    base, other = sorted(found.run.results, key=lambda one: one.variant.name != found.run.baseline)
-    assert base.cells[0].unproved == ()
-    return " ".join(other.cells[0].unproved)
+    (base,), (other,) = (
+        [why for (name, _), why in unproved_of(found.run).items() if (name == found.run.baseline) == is_base]
+        for is_base in (True, False)
+    )
+    assert base == []
+    return " ".join(other)
 
 
 def base_of(tmp_path):
@@ -121,7 +124,7 @@ def test_without_samples_what_shapes_the_prompts_is_compared_too(tmp_path, place
         for samples in (tmp_path / name).glob("samples_*"):
             samples.unlink()
     found = import_lm_eval(tmp_path, baseline="tiny[2]")
-    assert says in " ".join(said for one in found.run.results for cell in one.cells for said in cell.unproved)
+    assert says in " ".join(said for some in unproved_of(found.run).values() for said in some)
 
 
 def test_how_texts_are_generated_is_compared_where_texts_are(tmp_path):
@@ -143,9 +146,12 @@ def changed(lines, name, text):
 @pytest.mark.parametrize("part", ["arg_0", "arg_1"])
 def test_prompts_and_choices_are_compared_item_by_item(tmp_path, part):
     other = letters()[:2] + changed(letters()[2:], part, lambda text: f"{text} no")
-    said = unproved(tmp_path, samples=(letters(), other))
-    assert "item 2 was given another prompt or other choices" in said
-    assert "as were 4 in all" in said
+    assert "its prompts or choices are not the baseline's" in unproved(tmp_path, samples=(letters(), other))
+    run = import_lm_eval(tmp_path, baseline=base_of(tmp_path)).run
+    (note,) = [note for one in run.results for note in one.provenance.notes if "another prompt" in note]
+    assert note == (
+        "letters: item 2 was given another prompt or other choices than by tiny[2], as were 4 in all."
+    )
 
 
 def test_samples_in_another_order_were_asked_the_same(tmp_path):

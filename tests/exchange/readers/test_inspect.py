@@ -11,6 +11,7 @@ from pathlib import Path
 import fake_inspect
 import pytest
 from factories import compare_run
+from harness_files import unproved_of
 
 from qeval.base.errors import IncomparableError, QevalError
 from qeval.exchange.lm_eval.judging import Wishes
@@ -30,6 +31,10 @@ def logs(request, monkeypatch):
     else:
         pytest.importorskip("inspect_ai", reason="qeval[inspect] is not installed")
     return LOGS / form
+
+
+def unproved(found, *place):
+    return unproved_of(found.run)[place]
 
 
 def cells_of(found):
@@ -119,8 +124,8 @@ def test_a_log_without_samples_is_a_score(tmp_path, monkeypatch):
 def test_another_way_of_asking_is_unproved(tmp_path, monkeypatch):
     fake_inspect.install(monkeypatch)
     place, _ = changed(tmp_path, lambda log: log["eval"].update(model_generate_config={"temperature": 1.0}))
-    cell = cells_of(import_lm_eval(place, baseline="fp16"))["int4", "toy_letters"]
-    assert "generation_kwargs is" in cell.unproved[0]
+    found = import_lm_eval(place, baseline="fp16")
+    assert "generation_kwargs is" in unproved(found, "int4", "toy_letters")[0]
 
 
 @pytest.mark.parametrize(
@@ -136,9 +141,9 @@ def test_another_way_of_asking_is_unproved(tmp_path, monkeypatch):
 def test_another_scorer_grader_or_limit_is_unproved(tmp_path, monkeypatch, change, says):
     fake_inspect.install(monkeypatch)
     place, _ = changed(tmp_path, lambda log: log["eval"].update(change))
-    cells = cells_of(import_lm_eval(place, baseline="fp16"))
-    assert says in cells["int4", "toy_letters"].unproved[0]
-    assert not cells["fp16", "toy_letters"].unproved
+    found = import_lm_eval(place, baseline="fp16")
+    assert says in unproved(found, "int4", "toy_letters")[0]
+    assert not unproved(found, "fp16", "toy_letters")
 
 
 def test_a_task_with_other_arguments_is_another_one(tmp_path, monkeypatch):

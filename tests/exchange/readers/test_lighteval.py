@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from factories import compare_run
+from harness_files import unproved_of
 
 from qeval.base.errors import IncomparableError, QevalError
 from qeval.base.sizes import MMLU_SUBJECTS
@@ -24,6 +25,10 @@ FP16, INT4 = "tiny[dtype=float16]", "tiny[dtype=int4]"
 
 def release(version):
     return ELSEWHERE / f"lighteval-{version}"
+
+
+def unproved(found, *place):
+    return unproved_of(found.run)[place]
 
 
 def cells_of(found):
@@ -220,25 +225,25 @@ def test_other_settings_of_the_model_are_unproved(tmp_path, samples, task, chang
     altered(place, "int4", lambda table: table["config_general"]["model_config"].update(change))
     for file in () if samples else [*place.rglob("*.parquet")]:
         file.unlink()
-    cells = cells_of(import_lm_eval(place, baseline=FP16))
-    assert "generation_kwargs is" in cells[INT4, task].unproved[0]
-    assert not cells[FP16, task].unproved
+    found = import_lm_eval(place, baseline=FP16)
+    assert "generation_kwargs is" in unproved(found, INT4, task)[0]
+    assert not unproved(found, FP16, task)
 
 
 @pytest.mark.parametrize("change", [{"generation_size": 5}, {"stop_sequence": ["."]}])
 def test_other_settings_of_a_task_are_unproved(tmp_path, change):
     place = copied("0.13.0", tmp_path)
     altered(place, "int4", lambda table: table["config_tasks"]["toy_sums|0"].update(change))
-    cells = cells_of(import_lm_eval(place, baseline=FP16))
-    assert "generation_kwargs is" in cells[INT4, "toy_sums"].unproved[0]
-    assert not cells[INT4, "toy_letters"].unproved
+    found = import_lm_eval(place, baseline=FP16)
+    assert "generation_kwargs is" in unproved(found, INT4, "toy_sums")[0]
+    assert not unproved(found, INT4, "toy_letters")
 
 
 def test_how_texts_are_written_is_no_matter_where_choices_are_scored(tmp_path):
     place = copied("0.13.0", tmp_path)
     change = {"generation_parameters": {"temperature": 0.7}}
     altered(place, "int4", lambda table: table["config_general"]["model_config"].update(change))
-    assert not cells_of(import_lm_eval(place, baseline=FP16))[INT4, "toy_letters"].unproved
+    assert not unproved(import_lm_eval(place, baseline=FP16), INT4, "toy_letters")
 
 
 def rewritten(place, name, change):
