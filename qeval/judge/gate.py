@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from qeval.base import next_steps
 from qeval.base.errors import Exit, IncomparableError
-from qeval.base.next_steps import not_yet
 from qeval.base.records import Decision, Policy, Result, Rule
 from qeval.base.rules import describe
 from qeval.base.text import one_line
@@ -92,7 +92,8 @@ def judge(evidence: Evidence, policy: Policy) -> tuple[Decision, ...]:
     if not names:
         raise IncomparableError(
             f"The run {run.id} has only {run.baseline}: there is nothing to compare it with.",
-            "Score a second scheme, or name another run beside it.",
+            "Score a second scheme, or name another run beside it: "
+            + next_steps.gate(run.id, run.suite.name, ("RUN", "--baseline", run.baseline)),
         )
     check_limits(policy, evidence.rows)
     ids = [row.id for row in evidence.rows]
@@ -239,7 +240,7 @@ def _why_missing(evidence: Evidence, result: Result, row: Row) -> str:
             more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
             if one.status == "partial" and evidence.run.source == "qeval":
                 name = one.variant.name
-                why = not_yet(name, f" on {lacking[0]}{more}", evidence.standing_of(name))
+                why = next_steps.not_yet(name, f" on {lacking[0]}{more}", evidence.standing_of(name))
                 return f"{row.title}: {why}"
             return f"{row.title}: {one.variant.name} has no scored items of {lacking[0]}{more}."
     return f"{row.title}: not all of its parts were scored, so it is not judged."
