@@ -46,37 +46,13 @@ DEFAULT_AGGREGATIONS = {
 """What lm-eval registers for its own metrics; any other metric is averaged."""
 # lm-eval says "mean" of these too, but what it averages are no numbers.
 _NOT_NUMBERS = frozenset({"likelihood", "bypass"})
-_FALLING = frozenset(
-    [
-        "bias",
-        "bpb",
-        "brier",
-        "cer",
-        "distance",
-        "ece",
-        "entropy",
-        "eer",
-        "err",
-        "error",
-        "errors",
-        "hallucination",
-        "hallucinations",
-        "loss",
-        "mae",
-        "mape",
-        "mer",
-        "mse",
-        "nll",
-        "perplexity",
-        "ppl",
-        "rmse",
-        "stereotype",
-        "ter",
-        "tox",
-        "toxicity",
-        "wer",
-    ]
-)
+_FALLING = frozenset([
+    "attack", "bias", "bpb", "brier", "cer", "distance", "ece", "entropy", "eer", "err", "error", "errors",
+    "failure", "failures", "hallucination", "hallucinations", "harm", "harmful", "harmfulness", "incorrect",
+    "jailbreak", "loss", "mae", "mape", "mer", "mistake", "mistakes", "mse", "nll", "perplexity", "ppl",
+    "rmse", "stereotype", "ter", "tox", "toxic", "toxicity", "unsafe", "violation", "violations", "wer",
+    "wrong",
+])  # fmt: skip
 _RISING = frozenset(["acc", "accuracy", "match", "em", "f1", "auc", "auroc", "recall", "precision"])
 ASKED_TWICE = "acc_mutual_info"
 """The metric for which each choice is asked without the question as well."""
@@ -89,6 +65,7 @@ _OFTEN_RISING = frozenset(
         "consistency",
         "correct",
         "correlation",
+        "exact",
         "grade",
         "hits",
         "iou",
