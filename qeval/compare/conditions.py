@@ -17,7 +17,7 @@ ARGUMENT = "model_args "
 MODEL = f"{ARGUMENT}pretrained"
 """The argument that is told wherever any is: "none" where it was not given."""
 ITEMS = "items"
-"""The name of the hash of all that the items were given, prompts and choices."""
+"""The name of the hash of all that the items were given, prompts and choices, and of their right answers."""
 _CALL = ("gen_kwargs",)
 """What a person adds when a tool is called, beside arguments: "none" where it was not given."""
 _BY_PROMPTS = frozenset([
@@ -152,7 +152,7 @@ def _other_items(base: Cell, cell: Cell) -> Iterator[str]:
 
 def other_items(task: str) -> str:
     """The sentence on items that were given something else."""
-    return f"{task}: its prompts or choices are not the baseline's, so they were not asked the same."
+    return f"{task}: its items, prompts, choices or right answers are not all the baseline's."
 
 
 def _short(value: str) -> str:

@@ -282,6 +282,21 @@ def test_copies_under_other_numbers_say_so_where_the_size_is_unknown(qeval, tmp_
     assert "letters: 30 items are copies of others" in told
 
 
+def test_numbers_of_items_that_leave_some_out_say_so_where_the_size_is_unknown(qeval, tmp_path):
+    """The same items are missing in both, and without them nothing is lost."""
+    kept = {"letters": [row for row in letters(N) if row["doc_id"] % 10 != 1]}
+    run, told = imported(qeval, pair(tmp_path / "out", kept, kept, **{"n-samples": None}))
+    said = "letters: its items are numbered up to 399 and there are 360: some are missing"
+    assert said in told
+    assert said in qeval("gate", run.id, *ALL, code=5).stdout
+
+
+def test_a_part_of_a_task_that_is_known_is_a_limited_run_though_no_file_says_so(qeval, tmp_path):
+    rows = {"arc_challenge": letters(task="arc_challenge")}
+    run, _ = imported(qeval, pair(tmp_path / "out", rows, rows, ("arc_challenge",), **{"n-samples": None}))
+    assert {(cell.n, cell.n_available) for one in run.results for cell in one.cells} == {(6, 1172)}
+
+
 def test_results_without_the_mean_say_so(qeval, tmp_path):
     place = pair(tmp_path / "out")
     for file in place.glob("*/results*.json"):
@@ -692,3 +707,16 @@ def test_what_is_not_proved_to_be_one_model_is_said_at_once(qeval, tmp_path):
     said = imported(qeval, place, baseline="x")[1]
     assert "x-AWQ: nothing proves that it is of the baseline's model (other/x-AWQ and the baseline's" in said
     assert "so a gate wants --allow-unproved-model to let it pass." in said
+
+
+def test_a_standard_error_that_so_many_items_cannot_have_is_believed(qeval, tmp_path):
+    """Of 90,000 items it would be a hundredth as large."""
+    for name, args in (("a", FP16), ("b", INT4)):
+        count = {"letters": {"original": 90000, "effective": 90000}}
+        table = results("letters", args=args, **{"n-samples": count})
+        table["results"]["letters"] |= {"acc,none": 0.65, "acc_stderr,none": 0.1}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"results_{STAMP}.json").write_text(json.dumps(table))
+    run, _ = imported(qeval, tmp_path)
+    assert {round(one.cells[0].metrics["n_effective"]) for one in run.results} == {23}
+    qeval("gate", run.id, "--max-drop", "2", code=4)

@@ -93,7 +93,9 @@ def test_what_is_not_alike_does_not_pass(qeval, tmp_path, changes, says):
 
 def test_other_choices_do_not_pass(qeval, tmp_path):
     theirs = [other_choices(row) if row["doc_id"] == 3 else row for row in lines(1)]
-    assert "its prompts or choices are not the baseline's" in joined(qeval, tmp_path, theirs=theirs, code=5)
+    assert "its items, prompts, choices or right answers are not all the baseline's" in joined(
+        qeval, tmp_path, theirs=theirs, code=5
+    )
 
 
 def test_another_limit_or_seed_of_one_of_several_tasks_is_told(qeval, tmp_path):

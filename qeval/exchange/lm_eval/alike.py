@@ -59,8 +59,8 @@ def first_other_item(survey: Survey, first: Survey, name: str) -> Iterator[str]:
         return
     other = [key for key, asked in survey.asked.items() if first.asked.get(key, asked) != asked]
     if other:
-        given = f"item {other[0]} was given another prompt or other choices than by {name}"
-        yield f"{survey.task}: {given}, as were {len(other)} in all."
+        given = f"item {other[0]} has another prompt, other choices or another right answer than in {name}"
+        yield f"{survey.task}: {given}, as have {len(other)} in all."
 
 
 def _deciding(survey: Survey, judge: Judge) -> dict[str, str]:

@@ -17,10 +17,12 @@ from typing import Any
 from qeval.base.errors import QevalError
 from qeval.base.records import Cell, Item, Provenance, Result, Run, Samples, Scheme, Suite, Task, Variant
 from qeval.base.settings import Settings
+from qeval.base.sizes import size_of
 from qeval.exchange.choosing import chosen_baseline
 from qeval.exchange.lm_eval.alike import conditions_of, first_other_item
 from qeval.exchange.lm_eval.apart import Each, each
-from qeval.exchange.lm_eval.checking import check, contradicted
+from qeval.exchange.lm_eval.checking import check
+from qeval.exchange.lm_eval.contradicting import contradicted
 from qeval.exchange.lm_eval.drafting import Draft, by_reason, count_by_others, judge, listed, look_through
 from qeval.exchange.lm_eval.groups import groups_in
 from qeval.exchange.lm_eval.judging import Judge, Wishes, other_filters
@@ -217,7 +219,7 @@ def _read(name: str, found: Survey, task: Task, judged: Judge) -> Read:
         key=hashlib.sha256(key).hexdigest(),
         task=replace(task, limit=_limit(found.results, n)),
         n=n,
-        n_available=int(said.count.get("original", n)),
+        n_available=int(said.count.get("original", max(n, size_of(found.task) or 0))),
         score=_score(samples),
         metrics={key: value for key, value in _means(said.metrics).items() if math.isfinite(value)},
         task_version=str(said.version),

@@ -156,12 +156,22 @@ def _available(found: Survey, n: int) -> int:
     return size_of(found.task) or n
 
 
+_ROUNDED = 1.01
+"""How much greater a standard error may be written than it is."""
+
+
+def _binomial(score: float, n: int) -> float:
+    """lm-eval's standard error of n answers that are right or wrong."""
+    return math.sqrt(score * (1 - score) / max(n - 1, 1))
+
+
 def _sureness(found: Survey, judge: Judge, error: float | None, n: int) -> dict[str, float]:
-    """What a standard error adds to the number of items, as `units.stored` keeps it."""
+    """What a standard error adds to the number of items, as `units.stored` keeps it; of right and wrong
+    answers one that is greater than that of so many."""
     value = found.said.metrics[f"{judge.metric},{judge.filter}"]
     rises = judge.kind != "perplexity" or None
     where = f"{found.results.path}, {found.task}"
-    if error is None or judge.kind == "accuracy":
+    if error is None or (judge.kind == "accuracy" and error <= _ROUNDED * _binomial(float(value), n)):
         return {}
     kept = stored(Published(judge.metric, float(value), n, rises, where), error)
     pairs = (("n_effective", kept.n_effective), ("stderr", kept.stderr))

@@ -146,12 +146,13 @@ def changed(lines, name, text):
 @pytest.mark.parametrize("part", ["arg_0", "arg_1"])
 def test_prompts_and_choices_are_compared_item_by_item(tmp_path, part):
     other = letters()[:2] + changed(letters()[2:], part, lambda text: f"{text} no")
-    assert "its prompts or choices are not the baseline's" in unproved(tmp_path, samples=(letters(), other))
-    run = import_lm_eval(tmp_path, baseline=base_of(tmp_path)).run
-    (note,) = [note for one in run.results for note in one.provenance.notes if "another prompt" in note]
-    assert note == (
-        "letters: item 2 was given another prompt or other choices than by tiny[2], as were 4 in all."
+    assert "its items, prompts, choices or right answers are not all the baseline's" in unproved(
+        tmp_path, samples=(letters(), other)
     )
+    run = import_lm_eval(tmp_path, baseline=base_of(tmp_path)).run
+    (note,) = [note for one in run.results for note in one.provenance.notes if "another right answer" in note]
+    said = "letters: item 2 has another prompt, other choices or another right answer than in tiny[2]"
+    assert note == f"{said}, as have 4 in all."
 
 
 def test_samples_in_another_order_were_asked_the_same(tmp_path):
@@ -214,6 +215,51 @@ def test_an_acc_that_its_own_log_likelihoods_refute_is_unproved(tmp_path):
     lies = [{**line, "acc": 1.0} for line in letters()]
     said = told_of(tmp_path, lies)
     assert "acc is not what the log-likelihoods beside it say, of item 0 first and of 3 in all" in said
+
+
+def sums_told(tmp_path, answer, target, value, **entry):
+    """What is unproved of one written answer that counts as `value`."""
+    (line,) = generated(0, none=True)
+    line = {**line, "filtered_resps": [answer], "target": target, "exact_match": value}
+    listed = [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True, **entry}]
+    table = results("sums", configs={"sums": {**SUMS, "metric_list": listed}})
+    write(tmp_path, table, samples={"sums": [line]})
+    return " ".join(import_lm_eval(tmp_path).run.results[0].cells[0].unproved)
+
+
+@pytest.mark.parametrize(
+    ("answer", "target", "value", "entry"),
+    [
+        ("18", "19", 1.0, {}),
+        ("18", "18", 0.0, {}),
+        ("18", "so #### 19", 1.0, {"regexes_to_ignore": ["(?s).*#### "]}),
+    ],
+)
+def test_an_exact_match_that_its_own_texts_refute_is_unproved(tmp_path, answer, target, value, entry):
+    said = sums_told(tmp_path, answer, target, value, **entry)
+    assert "exact_match is not what the texts beside it say, of item 0 first and of 1 in all" in said
+
+
+@pytest.mark.parametrize(
+    ("answer", "target", "value", "entry"),
+    [
+        ("18", "18", 1.0, {}),
+        ("Yes.", "yes", 1.0, {"ignore_case": True, "ignore_punctuation": True}),
+        ("Yes", "yes", 0.0, {}),
+        ("1,018", "5 + 5 #### $1018", 1.0, {"regexes_to_ignore": [",", "\\$", "(?s).*#### ", "\\.$"]}),
+        ("a1", "a2", 1.0, {"ignore_numbers": True}),
+        ("18", "19", 1.0, {"regexes_to_ignore": ["(x+x+)+y"]}),
+        ("18", "['18', '19']", 1.0, {}),
+    ],
+)
+def test_what_an_exact_match_may_ignore_is_no_contradiction(tmp_path, answer, target, value, entry):
+    assert sums_told(tmp_path, answer, target, value, **entry) == ""
+
+
+def test_another_right_answer_under_the_same_hash_is_unproved(tmp_path):
+    theirs = [{**line, "target": "[0, 1]", "acc": 1.0} for line in letters()]
+    said = unproved(tmp_path, samples=(letters(), theirs))
+    assert "its items, prompts, choices or right answers are not all the baseline's" in said
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
