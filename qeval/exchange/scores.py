@@ -117,7 +117,8 @@ def _refuse_fractions(rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any]
             what = f"of {task} one is {small[0]:g} and one {max(scores):g}: the first looks like a fraction"
         raise UsageError(
             f"{path} has its scores in per cent, and {what}.",
-            "Write all scores in per cent, or leave percent out; or give the number of right answers.",
+            "Write all scores in per cent, or leave percent out; or give the number of right answers. What "
+            "is below one per cent carries its sign: 0.8%.",
         )
 
 

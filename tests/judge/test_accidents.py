@@ -246,6 +246,17 @@ def test_fractions_in_a_table_in_per_cent_are_refused(qeval, tmp_path) -> None:
     assert "of a one is 0.53 and one 40: the first looks like a fraction" in said
 
 
+def test_an_error_rate_below_one_per_cent_carries_its_sign_as_the_refusal_says(qeval, tmp_path) -> None:
+    table = tmp_path / "t.csv"
+    head = "variant,task,metric,score,n,model\n"
+    table.write_text(f"{head}fp16,a,wer,0.8,90000,m\nbnb4,a,wer,3.1,90000,m\n")
+    words = ("import", "--percent", table, "--baseline", "fp16")
+    assert "What is below one per cent carries its sign: 0.8%." in qeval(*words, code=2).stderr
+    table.write_text(table.read_text().replace("0.8,", "0.8%,"))
+    qeval(*words)
+    assert "a: Δ -2.30 points" in qeval("gate", "--max-drop", "1", code=3).stdout
+
+
 # --- files of lm-eval ---------------------------------------------------------------------------
 
 
