@@ -290,6 +290,7 @@ class Document(msgspec.Struct):
     forgiven: list[str]
     noise: Noise
     fidelity: list[FidelityRow]
+    fidelity_damaged: list[str]
 
 
 class Point(msgspec.Struct):

@@ -152,6 +152,8 @@ class Cell:
     of it; with any it never passes. `texts` counts the texts behind the items, shared ones once; None where
     nobody looked (older versions). `output_type` is lm-eval's word for how it asks, "" if not kept. `scored`
     says by what; None in what older versions stored, and imports. Two cells may be equal that differ in it.
+    `conditions` are texts by name on how an imported cell was asked, beside what hashes prove: those of two
+    variants must agree (compare.conditions).
     """
 
     key: str
@@ -171,6 +173,7 @@ class Cell:
     texts: int | None = None
     output_type: str = ""
     scored: Scored | None = field(default=None, compare=False)
+    conditions: dict[str, str] = field(default_factory=dict)
 
     @property
     def limited(self) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,8 +53,12 @@ A table has a row for each variant and task. Of its columns, {
 )
 @click.option("--scores", is_flag=True, help="PATH is a table of scores; .csv, .tsv and .toml always are.")
 @click.option("--percent", is_flag=True, help="The scores of the table are in per cent.")
-@click.option("--name", metavar="NAME", help="What to call the variant of lm-eval's output.")
-@click.option("--model", metavar="MODEL", help="The model to take from a table of scores.")
+@click.option("--name", metavar="NAME", help="What to call the variant, of which alone the results are.")
+@click.option(
+    "--model",
+    metavar="MODEL",
+    help="The model to take from a table of scores; of one that names none, whose all scores are.",
+)
 @click.option("--baseline", metavar="NAME", help="Compare with this variant; needed where there are several.")
 @click.option(
     "--metric", "metrics", multiple=True, metavar="[TASK=]METRIC", help="The metric to judge by; repeatable."
@@ -69,12 +74,14 @@ A table has a row for each variant and task. Of its columns, {
 def import_(paths: tuple[Path, ...], runs_dir: Path, scores: bool, **asked: Any) -> None:
     """What `_HELP` says."""
     from qeval.cli.ordering import remembered
+    from qeval.exchange.telling import remarks
 
     with uncollected(), remembered((), runs_dir):
         as_table = scores or all(path.suffix.lower() in _TABLES for path in paths)
         imported = _scores(paths, **asked) if as_table else _lm_eval(paths, **asked)
         place = _keep(imported, runs_dir)
-    for note in _told(imported):
+    again = _again(paths[0], scores=scores, **asked) if as_table else ""
+    for note in remarks(imported.run, str(place.path), again):
         say(note, err=True)
     say(str(place.path))
     if width(err=True):  # a person reads it; for a program silence means that nothing was left out
@@ -91,8 +98,21 @@ def _next(place: RunDir, imported: Imported) -> str:
     return next_steps.listed(steps)
 
 
+def _again(path: Path, **asked: Any) -> str:
+    """The command that imports a table in the same way."""
+    given = {name: value for name, value in asked.items() if value}
+    words = [(f"--{name}",) if value is True else (f"--{name}", str(value)) for name, value in given.items()]
+    return shlex.join(["qeval", "import", str(path), *(word for some in words for word in some)])
+
+
 def _scores(
-    paths: Sequence[Path], *, model: str | None, baseline: str | None, percent: bool, **others: Any
+    paths: Sequence[Path],
+    *,
+    name: str | None,
+    model: str | None,
+    baseline: str | None,
+    percent: bool,
+    **others: Any,
 ) -> Imported:
     from qeval.exchange.lm_eval.reading import Imported
     from qeval.exchange.scores import import_scores
@@ -103,7 +123,8 @@ def _scores(
             f"There are {len(paths)} tables of scores, and one is imported at a time.",
             "Join them into one: each row names its variant.",
         )
-    return Imported(import_scores(paths[0], model=model, baseline=baseline, percent=percent), {}, {})
+    run = import_scores(paths[0], name=name, model=model, baseline=baseline, percent=percent)
+    return Imported(run, {}, {})
 
 
 def _lm_eval(
@@ -141,15 +162,6 @@ def _by_task(option: str, words: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"{option} chooses {whom} twice: {found[task]} and {name}.", "Keep one of them.")
         found[task] = name
     return found
-
-
-def _told(imported: Imported) -> Iterator[str]:
-    """What a person must know at once of each variant; the first note only says whence it is."""
-    for result in imported.run.results:
-        notes = result.provenance.notes[1:] if result.provenance else ()
-        unproved = dict.fromkeys(why for cell in result.cells for why in cell.unproved)
-        for note in (*notes, *unproved):
-            yield f"{result.variant.name}: {note}"
 
 
 def _keep(imported: Imported, runs_dir: Path) -> RunDir:

@@ -10,6 +10,7 @@ import numpy as np
 
 from qeval.base.names import scheme_text
 from qeval.base.records import Cell, Read, Result, Run, Samples, Task
+from qeval.compare.conditions import ITEMS, unlike
 from qeval.compare.merge import SHAPING
 from qeval.compare.pairs import HASHES, SHOWN_AS, checked, facts_of, harness_of
 from qeval.compare.rows import cell_of
@@ -113,15 +114,19 @@ def _differences(before: Asked, now: Asked) -> Iterator[str]:
     told = [*facts_of(before.cell, now.cell, known_only=False), *_harnesses(before, now)]
     told += [(name, value, now.settings[name]) for name, value in before.settings.items() if name != "limit"]
     told.append(("data", before.cell.dataset, now.cell.dataset))
+    told += unlike(before.cell, now.cell)
     differing = [(SHOWN_AS.get(name, name), one, two) for name, one, two in told if one != two]
     yield from (f"{name}: {_word(one)}, then {_word(two)}" for name, one, two in differing)
     if not (before.items and now.items):
         yield _NO_ITEMS
     elif not any("items" in name for name, *_ in differing):
+        both = [cell.conditions.get(ITEMS) for cell in (before.cell, now.cell)]
         names = {"key": "which items there are", **HASHES}
         first = next((what for name, what in names.items() if before.items[name] != now.items[name]), None)
         if first:
             yield f"{first} differs for some item"
+        elif None not in both and both[0] != both[1]:
+            yield "prompts or choices differ for some item"
 
 
 def _harnesses(before: Asked, now: Asked) -> Iterator[tuple[str, object, object]]:

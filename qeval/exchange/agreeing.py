@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,23 +10,38 @@ from typing import Any
 from qeval.base.errors import UsageError, did_you_mean
 
 Rows = Sequence[dict[str, Any]]
-"""Rows whose numbers are read, of which each has a model ("" where none is said), metric and kind."""
+"""Rows of a table; once their numbers are read, each has a model ("" where none said), metric and kind."""
+
+
+def with_variants(rows: Rows, name: str | None, path: Path) -> list[dict[str, Any]]:
+    """The rows, each with the name of its variant: its own, or `name` where none has one.
+
+    Raises UsageError where none has one and `name` is not given, or both are there.
+    """
+    named = any(row.get("variant") not in (None, "") for row in rows)
+    if named and name is not None:
+        raise UsageError(f"{path} names its variants, and --name does too.", "Leave --name out.")
+    if not named and name is None:
+        models = {str(row.get("model") or "") for row in rows} - {""}
+        several = " Its models are not taken for variants." if len(models) > 1 else ""
+        raise UsageError(
+            f"{path} names no variant, so nothing says whose each score is.{several}",
+            "Add a column `variant`; or, if all scores are of one variant, name it: qeval import "
+            f"{shlex.quote(str(path))} --name NAME",
+        )
+    return [dict(row) if name is None else {**row, "variant": name} for row in rows]
 
 
 def of_model(rows: Rows, model: str | None, path: Path) -> Rows:
-    """The rows of `model`; all of them where none is chosen and they name no second one.
+    """The rows of `model`; all of them where none is chosen and they name no second one, and as those of
+    `model` where they name none.
 
     Raises UsageError for several models where none is chosen, for rows without a model among others, and for
     a model that is none of them.
     """
     models = list(dict.fromkeys(row["model"] for row in rows))
     if not any(models):
-        if model is None:
-            return rows
-        raise UsageError(
-            f"{path} does not say which model its scores are from.",
-            "Add a column `model` to it, or leave out --model.",
-        )
+        return rows if model is None else [{**row, "model": model} for row in rows]
     if "" in models:
         at = next(at for at, row in enumerate(rows, 1) if not row["model"])
         raise UsageError(

@@ -18,7 +18,7 @@ from qeval.base.names import file_name
 from qeval.base.records import Cell, Provenance, Result, Run, Scheme, Suite, Task, Variant
 from qeval.base.sizes import size_of
 from qeval.base.tables import read, typed
-from qeval.exchange.agreeing import check_average, check_metrics, of_model
+from qeval.exchange.agreeing import check_average, check_metrics, of_model, with_variants
 from qeval.exchange.choosing import chosen_baseline
 from qeval.exchange.columns import COLUMNS, NEEDED, PERCENT, grouped, plain
 from qeval.exchange.units import Published, is_perplexity, rises, stored
@@ -57,7 +57,12 @@ class ScoresTable(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def import_scores(
-    path: Path, *, model: str | None = None, baseline: str | None = None, percent: bool = False
+    path: Path,
+    *,
+    name: str | None = None,
+    model: str | None = None,
+    baseline: str | None = None,
+    percent: bool = False,
 ) -> Run:
     """Read a table of published scores as a run without items.
 
@@ -67,14 +72,16 @@ def import_scores(
     description and source. Scores greater than 1 are taken for per cent only if `percent` says so (the
     argument or the file), or a sign behind the number. How a
     metric becomes a score of which more is better: see `qeval.exchange.units`. A file may hold several
-    models; `model` chooses one.
+    models; `model` chooses one, or says whose all scores are where none is named. So `name` is the variant
+    where no row names one.
 
     Raises UsageError for a wrong or missing column, a number out of range, a metric on another scale, a
     number of right answers of a metric of which less is better, a variant or task said twice, an unknown
     baseline or none, several models where none is chosen, and for what `qeval.exchange.agreeing` refuses.
     """
     head, raw = _score_rows(path)
-    head, rows = {**head, "percent": percent or bool(head.get("percent"))}, [plain(row) for row in raw]
+    rows = with_variants([plain(row) for row in raw], name, path)
+    head = {**head, "percent": percent or bool(head.get("percent"))}
     checked = [_score(row, head, f"{path}, score {at}") for at, row in enumerate(rows, 1)]
     _refuse_fractions(rows, head, path)
     checked = list(of_model(checked, model, path))
@@ -110,7 +117,8 @@ def _refuse_fractions(rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any]
             what = f"of {task} one is {small[0]:g} and one {max(scores):g}: the first looks like a fraction"
         raise UsageError(
             f"{path} has its scores in per cent, and {what}.",
-            "Write all scores in per cent, or leave percent out; or give the number of right answers.",
+            "Write all scores in per cent, or leave percent out; or give the number of right answers. What "
+            "is below one per cent carries its sign: 0.8%.",
         )
 
 

@@ -13,6 +13,11 @@ from qeval.score.harness.rules import has_a_direction, less_is_better, more_is_b
 _MOST_ERROR = 0.5
 _BITS = ("bits_per_byte", "bpb", "bits_per_character", "bpc")
 
+_OF_PERPLEXITIES = re.compile(
+    r"log|(?<![a-z])(ln|neg|negative|inverse|normali[sz]ed|relative|delta)(?![a-z])"
+)
+"""Words in the name of what is no perplexity, but made of one."""
+
 
 @dataclass(frozen=True)
 class Published:
@@ -106,8 +111,14 @@ def _worth(found: Published, stderr: float | None) -> float | None:
 
 
 def _perplexity(found: Published, stderr: float | None) -> Stored:
-    """Minus its logarithm, and that one's standard error."""
+    """Minus its logarithm, and that one's standard error. Raises UsageError for one that cannot be, and for
+    what is made of a perplexity: a logarithm's logarithm would hide most of a loss."""
     score = found.score
+    if _OF_PERPLEXITIES.search(found.metric.lower()):
+        raise UsageError(
+            f"{found.where}: {found.metric} is made of a perplexity, and is none.",
+            "Write the perplexity itself, or bits_per_byte.",
+        )
     if found.metric.lower() in _BITS:
         factor = math.log(2)
         return Stored(found.metric, -factor * score, "perplexity", stderr=stderr and factor * stderr)

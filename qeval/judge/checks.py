@@ -18,6 +18,7 @@ from qeval.base.errors import did_you_mean
 from qeval.base.places import tasks_dir
 from qeval.base.records import ENOUGH_QUANTISED, Decision, Policy, Result, Samples
 from qeval.base.rules import describe
+from qeval.compare.conditions import of_variants
 from qeval.compare.evidence import Evidence
 from qeval.compare.pairs import known_of_one
 from qeval.compare.rows import cell_of, same_model, weights_of
@@ -198,7 +199,8 @@ def every_cell_is_proved(
             for cell in (*base.cells, *result.cells)
             for said in cell.unproved
         ]
-        found += [(groups[task], said) for task, said in _cut_otherwise(base, result)]
+        for task, said in (*of_variants(base, result), *_cut_otherwise(base, result)):
+            found.append((groups[task], said.rstrip(".")))
         for task, what in known_of_one(base, result):
             names = f"{base.variant.name} or {result.variant.name}"
             found.append((groups[task], f"{what} of {task} is recorded for {names} alone: it may differ"))

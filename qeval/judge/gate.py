@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from qeval.base import next_steps
 from qeval.base.errors import Exit, IncomparableError
-from qeval.base.next_steps import UNKNOWN, not_yet
 from qeval.base.records import Decision, Policy, Result, Rule
 from qeval.base.rules import describe
 from qeval.base.text import one_line
@@ -104,7 +104,8 @@ def judge(evidence: Evidence, policy: Policy) -> tuple[Decision, ...]:
     if not names:
         raise IncomparableError(
             f"The run {run.id} has only {run.baseline}: there is nothing to compare it with.",
-            "Score a second scheme, or name another run beside it.",
+            "Score a second scheme, or name another run beside it: "
+            + next_steps.gate(run.id, run.suite.name, ("RUN", "--baseline", run.baseline)),
         )
     check_limits(policy, evidence.rows)
     ids = [row.id for row in evidence.rows]
@@ -261,13 +262,13 @@ def _why_missing(evidence: Evidence, result: Result, row: Row) -> str:
     waiting = ""
     for one in (evidence.baseline, result):
         name, open_ = one.variant.name, one.status == "partial" and evidence.run.source == "qeval"
-        stands = evidence.standing_of(name) if open_ else UNKNOWN
+        stands = evidence.standing_of(name) if open_ else next_steps.UNKNOWN
         scored = {cell.task.name for cell in one.cells if cell.n}
         kept = {task.name for task in stands.kept.get(name, ())}
         lacking = [task.name for task in row.members if task.name not in scored | kept]
         more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
         if lacking and open_:
-            return f"{row.title}: {not_yet(name, f' on {lacking[0]}{more}', stands)}"
+            return f"{row.title}: {next_steps.not_yet(name, f' on {lacking[0]}{more}', stands)}"
         if lacking:
             return f"{row.title}: {name} has no scored items of {lacking[0]}{more}."
         if kept and not waiting:

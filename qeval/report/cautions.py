@@ -9,6 +9,7 @@ from qeval.base import numbers
 from qeval.base.names import short
 from qeval.base.records import ENOUGH_QUANTISED, Result, Run
 from qeval.compare import averaging, noise, spread
+from qeval.compare.conditions import of_variants
 from qeval.compare.evidence import Evidence
 from qeval.compare.margin import listed
 from qeval.compare.rows import result_of, same_model, weights_of
@@ -138,6 +139,7 @@ def _of_the_run(evidence: Evidence) -> Iterable[str]:
     if any(cell.aggregate_only for cell in cells):
         yield "Only scores are known, not the items: intervals are conservative, and flips are unknown."
     yield from _of_other_models(evidence)
+    yield from _unproved(evidence)
     yield from _cut(run.results)
     yield from averaging.sentences(run)
     yield from scorers.sentences(run)
@@ -163,6 +165,18 @@ def _of_other_models(evidence: Evidence) -> Iterable[str]:
         others = [one.variant.name for one in evidence.run.results if not same_model(baseline, one)]
         if others:
             yield f"Not of the baseline's model ({weights_of(baseline)}): {_some(others)}."
+
+
+def _unproved(evidence: Evidence) -> Iterable[str]:
+    """What is unproved of each variant, by itself and beside the baseline: the first, and how many more."""
+    base = result_of(evidence.run, evidence.run.baseline)
+    for result in evidence.run.results:
+        beside = of_variants(base, result) if base and base is not result else ()
+        found = [*(why for cell in result.cells for why in cell.unproved), *(why for _, why in beside)]
+        if found:
+            more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+            name = short(result.variant.name)
+            yield f"Not proved of {name}, so that no gate lets it pass: {found[0].rstrip('.')}{more}."
 
 
 def _lacking(evidence: Evidence) -> Iterable[str]:

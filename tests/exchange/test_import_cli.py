@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,7 @@ def test_nobody_guesses_the_baseline_of_a_table(qeval, tmp_path, runs_dir):
 
 
 @pytest.mark.parametrize(
-    "words", [("--scores", "--name", "x"), ("--scores", "--metric", "acc"), ("--model", "x")]
+    "words", [("--scores", "--filter", "x"), ("--scores", "--metric", "acc"), ("--model", "x")]
 )
 def test_an_option_that_would_be_ignored_is_refused(qeval, tmp_path, runs_dir, words):
     place = write(tmp_path / "out", results("letters"))
@@ -279,6 +280,21 @@ def test_copies_under_other_numbers_say_so_where_the_size_is_unknown(qeval, tmp_
     assert f"{unproved(run)[0].rstrip('.')}. Settle it" in qeval("gate", run.id, *ALL, code=5).stdout
     qeval("gate", run.id, *ALL, "--ungated", "letters", code=0)
     assert "letters: 30 items are copies of others" in told
+
+
+def test_numbers_of_items_that_leave_some_out_say_so_where_the_size_is_unknown(qeval, tmp_path):
+    """The same items are missing in both, and without them nothing is lost."""
+    kept = {"letters": [row for row in letters(N) if row["doc_id"] % 10 != 1]}
+    run, told = imported(qeval, pair(tmp_path / "out", kept, kept, **{"n-samples": None}))
+    said = "letters: its items are numbered up to 399 and there are 360: some are missing"
+    assert said in told
+    assert said in qeval("gate", run.id, *ALL, code=5).stdout
+
+
+def test_a_part_of_a_task_that_is_known_is_a_limited_run_though_no_file_says_so(qeval, tmp_path):
+    rows = {"arc_challenge": letters(task="arc_challenge")}
+    run, _ = imported(qeval, pair(tmp_path / "out", rows, rows, ("arc_challenge",), **{"n-samples": None}))
+    assert {(cell.n, cell.n_available) for one in run.results for cell in one.cells} == {(6, 1172)}
 
 
 def test_results_without_the_mean_say_so(qeval, tmp_path):
@@ -496,7 +512,7 @@ def test_other_tasks_in_another_directory_are_the_same_variant(qeval, tmp_path):
     write(tmp_path / "out" / "b", results("words"), samples={"words": letters(task="words")})
     run, told = imported(qeval, tmp_path / "out", baseline=None)
     assert [cell.task.name for cell in run.results[0].cells] == ["letters", "words"]
-    assert not told
+    assert told.startswith("These are results of tiny alone")
 
 
 def test_a_superseded_result_is_named(qeval, tmp_path):
@@ -504,7 +520,7 @@ def test_a_superseded_result_is_named(qeval, tmp_path):
     write(place, results("letters"), LATER, samples=many(6, lambda at: at > 1))
     run, told = imported(qeval, place, baseline=None)
     assert f"Superseded by later results and dropped: letters of results_{STAMP}.json." in told
-    assert told.strip() in f"tiny: {run.results[0].provenance.notes[1]}"
+    assert told.startswith(f"tiny: {run.results[0].provenance.notes[1]}\nThese are results of tiny alone")
 
 
 # --- filters and metrics ------------------------------------------------------------------------
@@ -632,3 +648,75 @@ def test_scores_without_samples_pass_a_gate_only_where_they_are_sure_enough(qeva
     qeval("gate", run.id, "--max-drop", "5", code=0)
     qeval("gate", run.id, "--max-drop", "1.5", code=4)
     assert "conservative" in qeval("show", run.id).stdout.lower()
+
+
+# --- whose results they are, and what is needed to judge them -----------------------------------
+
+
+def printed(said, **words):
+    """What the command that was printed last does, with other words in the place of its capitals."""
+    command = shlex.split(said.strip().splitlines()[-1].partition("qeval ")[2])
+    return [words.get(word, word) for word in command]
+
+
+def test_a_table_without_variants_asks_for_their_name_and_takes_it(qeval, tmp_path, runs_dir):
+    places = {}
+    for name, score in (("fp16", 0.5), ("int4", 0.5)):
+        file = table(tmp_path / f"{name} s.csv", f"task,score,n,model\narc,{score},90000,m\n")
+        said = refused(qeval, runs_dir, file, code=2) if not places else qeval("import", file, code=2).stderr
+        assert "names no variant, so nothing says whose each score is." in said
+        result = qeval(*printed(said, NAME=name))
+        places[name] = result.stdout.strip()
+        assert f"These are results of {name} alone, and a gate compares two variants." in result.stderr
+    command = printed(result.stderr, RUN=places["fp16"])
+    command[command.index("--baseline") + 1] = "fp16"
+    assert "PASS: m" in qeval(*command).stdout
+
+
+def test_a_gate_of_one_variant_prints_the_command_that_judges_two(qeval, tmp_path):
+    for name in ("fp16", "int4"):
+        file = table(tmp_path / f"{name}.csv", f"variant,task,score,n,model\n{name},arc,0.5,90000,m\n")
+        qeval("import", file)
+    said = qeval("gate", "fp16-", "--max-drop", "1", code=5).stderr
+    two = qeval("import", tmp_path / "int4.csv").stdout.strip()
+    assert "PASS: m" in qeval(*printed(said, RUN=two)).stdout
+
+
+def test_models_are_not_taken_for_variants(qeval, tmp_path):
+    file = table(tmp_path / "x.csv", "model,task,score,n\na,arc,0.5,9\nb,arc,0.5,9\n")
+    assert "Its models are not taken for variants." in qeval("import", file, code=2).stderr
+    file = table(tmp_path / "y.csv", "model,variant,task,score,n\nm,a,arc,0.5,9\n")
+    assert "names its variants, and --name does too" in qeval("import", file, "--name", "b", code=2).stderr
+
+
+def test_a_table_of_no_model_says_so_and_takes_it_from_the_command_that_it_prints(qeval, tmp_path):
+    text = "variant,task,score,n\na,arc,60,90000\nb,arc,60,90000\n"
+    file = table(tmp_path / "x.csv", text)
+    result = qeval("import", file, "--percent", "--baseline", "a")
+    assert "No model is named, so nothing proves that variants are of one" in result.stderr
+    assert "not proved to be one model" in qeval("gate", runs(result), "--max-drop", "9", code=5).stdout
+    result = qeval(*printed(result.stderr, MODEL="org/m"))
+    assert result.stderr == ""
+    assert "PASS: org/m" in qeval("gate", runs(result), "--max-drop", "9").stdout
+
+
+def test_what_is_not_proved_to_be_one_model_is_said_at_once(qeval, tmp_path):
+    place = tmp_path / "out"
+    write(place / "a", results("letters", name="org/x"), samples=many())
+    write(place / "b", results("letters", name="other/x-AWQ"), samples=many())
+    said = imported(qeval, place, baseline="x")[1]
+    assert "x-AWQ: nothing proves that it is of the baseline's model (other/x-AWQ and the baseline's" in said
+    assert "so a gate wants --allow-unproved-model to let it pass." in said
+
+
+def test_a_standard_error_that_so_many_items_cannot_have_is_believed(qeval, tmp_path):
+    """Of 90,000 items it would be a hundredth as large."""
+    for name, args in (("a", FP16), ("b", INT4)):
+        count = {"letters": {"original": 90000, "effective": 90000}}
+        table = results("letters", args=args, **{"n-samples": count})
+        table["results"]["letters"] |= {"acc,none": 0.65, "acc_stderr,none": 0.1}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"results_{STAMP}.json").write_text(json.dumps(table))
+    run, _ = imported(qeval, tmp_path)
+    assert {round(one.cells[0].metrics["n_effective"]) for one in run.results} == {23}
+    qeval("gate", run.id, "--max-drop", "2", code=4)

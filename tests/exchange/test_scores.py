@@ -255,7 +255,7 @@ ROW = '[[score]]\nvariant = "a"\ntask = "arc"\nscore = 0.5\nn = 10\n'
             "average names 'w', a perplexity",
         ),
         (f'baseline = "b"\n{ROW}', "no variant 'b' to be the baseline"),
-        (ROW.replace('"a"', '""'), "has no variant"),
+        (ROW.replace('"a"', '""'), "names no variant"),
     ],
 )
 def test_slips_in_a_toml(tmp_path, text, says):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import math
 
+from qeval.compare.conditions import of_variants
+from qeval.compare.rows import find_baseline
+
 STAMP = "2026-01-02T03-04-05.678901"
 LATER = "2026-02-02T03-04-05.678901"
 _FIXED = {
@@ -131,3 +134,15 @@ def _mean(metric, values):
         total, weight = (sum(part) for part in zip(*values, strict=True))
         return _MEASURES[metric](total / weight)
     return 0.5  # a number for all items together
+
+
+def unproved_of(run):
+    """What is unproved of each cell, by variant and task: by itself, and beside the baseline's."""
+    base = find_baseline(run)
+    found = {
+        (one.variant.name, cell.task.name): list(cell.unproved) for one in run.results for cell in one.cells
+    }
+    for one in run.results:
+        for task, said in of_variants(base, one):
+            found[one.variant.name, task].append(said)
+    return found

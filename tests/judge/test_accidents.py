@@ -202,6 +202,36 @@ def test_a_metric_of_no_known_direction_is_refused_until_it_is_told(metric, qeva
     assert "a: Δ -20.00 points" in qeval("gate", "--max-drop", "1", code=3).stdout
 
 
+@pytest.mark.parametrize(
+    "metric", ["1-acc", "1 - acc", "100 - acc", "1\u2212acc", "accuracy_drop", "neg_accuracy", "1 - wer"]
+)
+def test_a_name_that_turns_a_metric_round_tells_no_direction(metric, qeval, tmp_path) -> None:
+    """An accuracy's drop passed the more of it there was; `1 - wer` was turned round once more."""
+    table = tmp_path / "t.csv"
+    first, second = (".9", ".5") if "wer" in metric else (".05", ".5")
+    table.write_text(
+        "variant,task,metric,score,n,model,higher_is_better\n"
+        f"fp16,a,{metric},{first},9000,m,\nbnb4,a,{metric},{second},9000,m,\n"
+    )
+    words = ("import", "--scores", table, "--baseline", "fp16")
+    assert f"nothing says whether more {metric} is better, or less." in qeval(*words, code=2).stderr
+    table.write_text(table.read_text().replace("m,\n", f"m,{'true' if 'wer' in metric else 'false'}\n"))
+    qeval(*words)
+    qeval("gate", "--max-drop", "1", code=3)
+
+
+@pytest.mark.parametrize(
+    "metric", ["log_perplexity", "logperplexity", "negative_log_perplexity", "inverse ppl"]
+)
+def test_what_is_made_of_a_perplexity_is_none(metric, qeval, tmp_path) -> None:
+    """2 and 2.3 are perplexities of 7.4 and 10, not a seventh apart."""
+    table = tmp_path / "t.csv"
+    head = "variant,task,metric,score,n,stderr,model\n"
+    table.write_text(f"{head}fp16,a,{metric},2.0,9000,.01,m\nbnb4,a,{metric},2.3,9000,.01,m\n")
+    said = qeval("import", "--scores", table, "--baseline", "fp16", code=2).stderr
+    assert f"{metric} is made of a perplexity, and is none." in said
+
+
 def test_fractions_in_a_table_in_per_cent_are_refused(qeval, tmp_path) -> None:
     table = tmp_path / "t.toml"
     head = 'percent = true\nbaseline = "fp16"\nmodel = "m"\n'
@@ -217,6 +247,17 @@ def test_fractions_in_a_table_in_per_cent_are_refused(qeval, tmp_path) -> None:
     table.write_text(head + "".join(rows))
     said = qeval("import", "--scores", table, code=2).stderr
     assert "of a one is 0.53 and one 40: the first looks like a fraction" in said
+
+
+def test_an_error_rate_below_one_per_cent_carries_its_sign_as_the_refusal_says(qeval, tmp_path) -> None:
+    table = tmp_path / "t.csv"
+    head = "variant,task,metric,score,n,model\n"
+    table.write_text(f"{head}fp16,a,wer,0.8,90000,m\nbnb4,a,wer,3.1,90000,m\n")
+    words = ("import", "--percent", table, "--baseline", "fp16")
+    assert "What is below one per cent carries its sign: 0.8%." in qeval(*words, code=2).stderr
+    table.write_text(table.read_text().replace("0.8,", "0.8%,"))
+    qeval(*words)
+    assert "a: Δ -2.30 points" in qeval("gate", "--max-drop", "1", code=3).stdout
 
 
 # --- files of lm-eval ---------------------------------------------------------------------------

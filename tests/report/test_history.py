@@ -151,6 +151,19 @@ def test_what_sets_two_runs_apart_breaks_the_line_and_is_said(change, says):
 
 
 @pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        ({"max_length": "64"}, "max_length: 2048, then 64"),
+        ({"max_length": "2048", "items": "b"}, "prompts or choices differ for some item"),
+        ({"max_length": "2048", "items": "a", "other": "x"}, ""),
+    ],
+)
+def test_imports_that_were_asked_otherwise_are_set_apart(told, says):
+    made = cells(arc(), conditions={"max_length": "2048", "items": "a"})
+    assert line(source(made), source(cells(arc(), conditions=told), 2)).points[1].apart == says
+
+
+@pytest.mark.parametrize(
     "change",
     [
         lambda made: variant(made, 1, revision="f" * 40),

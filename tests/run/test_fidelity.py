@@ -86,6 +86,10 @@ def test_what_is_damaged_is_told_and_measured_again_by_the_same_command(
     said = " ".join(qeval("gate", "--max-drop", "90", "--json", code=None).stdout.split())
     assert f"damaged and left out: {told}" in said
     assert f"Damaged and left out: {told}" in qeval("show").stdout
+    qeval("report", "-o", tmp_path / "report.json")
+    for text in (qeval("show", "--json").stdout, (tmp_path / "report.json").read_text()):
+        (damage,) = json.loads(text)["fidelity_damaged"]
+        assert damage.startswith(told)
     if (role, name) == ("candidate", stored.HEADER):  # no row is left to stand above the sentence
         qeval("report", "-o", tmp_path / "report.md", "-o", tmp_path / "report.html")
         assert "Damaged and left out: " in (tmp_path / "report.md").read_text()

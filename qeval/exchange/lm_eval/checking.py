@@ -1,19 +1,16 @@
-"""Whether samples agree with the results beside them, and with themselves: as many items as the limit lets,
-the same mean, finite numbers, right where the log-likelihoods say it."""
+"""Whether samples agree with the results beside them: as many items as the limit lets, the same mean, finite
+numbers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from qeval.base import numbers
 from qeval.base.errors import QevalError
 from qeval.base.reading import whole
-from qeval.base.records import Samples
 from qeval.exchange.lm_eval.judging import Judge
-from qeval.exchange.lm_eval.lines import Line
-from qeval.exchange.lm_eval.results import AGAIN, UNFILTERED
-from qeval.exchange.lm_eval.samples import SCORED
+from qeval.exchange.lm_eval.results import AGAIN
 from qeval.exchange.lm_eval.survey import Survey
 from qeval.exchange.readers import inspect
 from qeval.exchange.readers.shape import UNPROVED
@@ -21,8 +18,6 @@ from qeval.score.harness.rules import PERPLEXITIES
 
 _TOLERANCE = 1e-6
 """What sums in another order, and files of fewer digits, may differ by."""
-_TIE = 1e-6
-"""Log-likelihoods that are nearer to each other, relatively, count as alike."""
 _OTHER_RUN = (
     "Lay the samples of that very run beside its results, or move them away: without them the results are "
     "read as scores."
@@ -115,44 +110,11 @@ def _unknown_size(survey: Survey) -> Iterator[str]:
     config = survey.results.config
     if "original" in survey.said.count:
         return
+    numbers = [number for name in survey.keys if (number := whole(name)) is not None]
+    if survey.results.writer == "lm-eval" and max(numbers, default=-1) >= len(survey.keys):
+        there = f"its items are numbered up to {max(numbers)} and there are {len(survey.keys)}"
+        yield f"{survey.task}: {there}: some are missing, and of how many is not recorded."
     if "limit" not in config or config["limit"] is not None:
         yield f"{survey.task}: scored with a limit or nobody knows, and of how many items is not recorded."
     if survey.copies:
         yield f"{survey.task}: {survey.copies} items are copies of others, and of how many is not recorded."
-
-
-def contradicted(
-    survey: Survey, judge: Judge, samples: Samples, lines: Sequence[Line], choices: Sequence[Sequence[str]]
-) -> Iterator[str]:
-    """A sentence where items count as right or wrong against their own log-likelihoods. `choices` are the
-    texts of each item's.
-
-    Only of lm-eval's plain `acc` of one right choice, which is the most likely one whatever its length; where
-    two are alike either may be it. What a task's own function makes of the answers is not looked at.
-    """
-    config = survey.said.config
-    plain = (judge.metric, judge.filter, config.get("output_type")) == ("acc", UNFILTERED, SCORED[0])
-    if not plain or "process_results" in config or survey.results.writer != "lm-eval":
-        return
-    wrong = [
-        str(line["doc_id"])
-        for at, line in enumerate(lines)
-        if _against(float(samples.value[at]), samples.scores[at], str(line.get("target", "")), choices[at])
-    ]
-    if wrong:
-        yield (
-            f"{survey.task}: acc is not what the log-likelihoods beside it say, of item {wrong[0]} first and "
-            f"of {len(wrong)} in all, so nothing proves that it was measured."
-        )
-
-
-def _against(value: float, scores: Sequence[float], target: str, choices: Sequence[str]) -> bool:
-    """Whether an item is right though another choice is surely likelier than the right one, or wrong though
-    none is."""
-    gold = whole(target)
-    known = gold is not None and str(gold) == target and target not in choices and len(scores) == len(choices)
-    if not known or gold is None or not 0 <= gold < len(scores) or value not in (0, 1):
-        return False
-    others = max((score for at, score in enumerate(scores) if at != gold), default=-math.inf)
-    apart = _TIE * max(1.0, abs(others)) if math.isfinite(others) else 0.0
-    return scores[gold] < others - apart if value else scores[gold] > others + apart

@@ -38,6 +38,10 @@ class Draft:
         """The task's surveys, the baseline's first."""
         return [some[task] for some in self.surveys.values() if task in some]
 
+    def name_of(self, survey: Survey) -> str:
+        """The variant that a survey is of."""
+        return next(name for name, some in self.surveys.items() if some.get(survey.task) is survey)
+
 
 def look_through(draft: Draft, variant: Measured, each: Each) -> None:
     """Look through the files of a variant, `each` as `apart.each` gives it."""

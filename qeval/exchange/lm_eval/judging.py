@@ -83,7 +83,7 @@ def choose(wanted: Task, surveys: Sequence[Survey], wishes: Wishes) -> Judge:
         QevalError: no metric judges item by item, or the scores are on another scale than 0 to 1.
     """
     metric, how = _metric(wanted, surveys, wishes)
-    name = _filter(wanted, surveys, wishes)
+    name = _filter(metric, wanted, surveys, wishes)
     columns = [survey.columns[metric, name] for survey in surveys]
     binary = wanted.kind != "score" and all(column.binary for column in columns)
     kind = kind_of(metric, how, binary=binary)
@@ -159,8 +159,8 @@ def _wrong_way(metric: str, how: str, surveys: Sequence[Survey]) -> str:
     return next((why for found, why in reasons if found), "")
 
 
-def _filter(wanted: Task, surveys: Sequence[Survey], wishes: Wishes) -> str:
-    shared = [name for name in surveys[0].items if all(name in survey.items for survey in surveys)]
+def _filter(metric: str, wanted: Task, surveys: Sequence[Survey], wishes: Wishes) -> str:
+    shared = [name for name in surveys[0].items if all(_has(survey, metric, name) for survey in surveys)]
     if not shared:
         raise QevalError("no filter of answers is the same for all variants", "")
     wish = _own(wishes.filters, wanted) or (wishes.filters.get("", "") if len(shared) > 1 else "")
@@ -168,6 +168,12 @@ def _filter(wanted: Task, surveys: Sequence[Survey], wishes: Wishes) -> str:
         return judging_filter(wanted.name, wish or wanted.filter, shared)
     told = _told(surveys[0])[1]
     return judging_filter(wanted.name, told if told in shared else wanted.filter, shared)
+
+
+def _has(survey: Survey, metric: str, name: str) -> bool:
+    """Whether a filter has values of a metric, such as they are: of scorers each has its own."""
+    column = survey.columns.get((metric, name))
+    return column is not None and bool(column.n or column.bad)
 
 
 def _told(survey: Survey) -> tuple[str, str]:
@@ -204,7 +210,7 @@ def other_filters(task: str, judge: Judge, mine: Survey, baseline: Survey | None
         return
     judged = _figures(judge.metric, judge.filter, mine, baseline)
     for name in mine.items:
-        if (judge.metric, name) not in mine.columns or name == judge.filter:
+        if not _has(mine, judge.metric, name) or name == judge.filter:
             continue
         figures = _figures(judge.metric, name, mine, baseline)
         if figures != judged:
@@ -218,4 +224,4 @@ def _figures(metric: str, name: str, mine: Survey, baseline: Survey | None) -> s
     column = mine.columns[metric, name]
     text = f"{100 * column.score:.2f} in {column.n} items"
     other = baseline.columns.get((metric, name)) if baseline and baseline is not mine else None
-    return f"{text} (baseline {100 * other.score:.2f})" if other else text
+    return f"{text} (baseline {100 * other.score:.2f})" if other and other.n else text

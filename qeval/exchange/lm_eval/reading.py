@@ -17,10 +17,12 @@ from typing import Any
 from qeval.base.errors import QevalError
 from qeval.base.records import Cell, Item, Provenance, Result, Run, Samples, Scheme, Suite, Task, Variant
 from qeval.base.settings import Settings
+from qeval.base.sizes import size_of
 from qeval.exchange.choosing import chosen_baseline
-from qeval.exchange.lm_eval.alike import differing
+from qeval.exchange.lm_eval.alike import conditions_of, first_other_item
 from qeval.exchange.lm_eval.apart import Each, each
-from qeval.exchange.lm_eval.checking import check, contradicted
+from qeval.exchange.lm_eval.checking import check
+from qeval.exchange.lm_eval.contradicting import contradicted
 from qeval.exchange.lm_eval.drafting import Draft, by_reason, count_by_others, judge, listed, look_through
 from qeval.exchange.lm_eval.groups import groups_in
 from qeval.exchange.lm_eval.judging import Judge, Wishes, other_filters
@@ -146,12 +148,13 @@ def _result(
     firsts = [draft.of_task(one.task)[0] for one in surveys]
     tasks = [draft.tasks[one.task] for one in surveys]
     judges = [draft.judges[one.task] for one in surveys]
-    read = each(_cell, [variant.name] * len(surveys), surveys, firsts, tasks, judges)
+    read = each(_cell, [variant.name] * len(surveys), surveys, tasks, judges)
     for one, first, judged, (cell, columns, texts) in zip(surveys, firsts, judges, read, strict=True):
         if columns is not None:
             samples[cell.key], items[cell.key] = columns, _known(texts, items)
         cells.append(cell)
         notes += [*other_filters(one.task, judged, one, first), *_dropped(one)]
+        notes += first_other_item(one, first, draft.name_of(first))
     last = variant.files[-1]
     alone = [cell.task.name for cell in cells if cell.aggregate_only]
     scheme = Scheme(PUBLISHED if alone else SCHEME)
@@ -189,16 +192,16 @@ def _known(texts: tuple[Item, ...], items: Mapping[str, tuple[Item, ...]]) -> tu
     return next((others for others in items.values() if others == texts), texts)
 
 
-def _cell(name: str, found: Survey, baseline: Survey, task: Task, judged: Judge) -> Read:
-    """One task of a variant; `baseline` is the first that has the task."""
+def _cell(name: str, found: Survey, task: Task, judged: Judge) -> Read:
+    """One task of a variant."""
     try:
-        return _read(name, found, baseline, task, judged)
+        return _read(name, found, task, judged)
     except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError) as error:
         raise strange(found.results, found.task, error) from error
 
 
-def _read(name: str, found: Survey, baseline: Survey, task: Task, judged: Judge) -> Read:
-    unproved = (*check(found, judged), *differing(found, baseline, judged))
+def _read(name: str, found: Survey, task: Task, judged: Judge) -> Read:
+    unproved = check(found, judged)
     path, said = found.path, found.said
     task = replace(task, num_fewshot=_num_fewshot(task, found))
     if found.published:
@@ -216,7 +219,7 @@ def _read(name: str, found: Survey, baseline: Survey, task: Task, judged: Judge)
         key=hashlib.sha256(key).hexdigest(),
         task=replace(task, limit=_limit(found.results, n)),
         n=n,
-        n_available=int(said.count.get("original", n)),
+        n_available=int(said.count.get("original", max(n, size_of(found.task) or 0))),
         score=_score(samples),
         metrics={key: value for key, value in _means(said.metrics).items() if math.isfinite(value)},
         task_version=str(said.version),
@@ -227,6 +230,7 @@ def _read(name: str, found: Survey, baseline: Survey, task: Task, judged: Judge)
         unproved=unproved,
         texts=count_texts(samples.cluster),
         output_type=how.output_type,
+        conditions=conditions_of(found, judged),
     )
     return cell, samples, items
 

@@ -31,6 +31,7 @@ from qeval.base.logged import (
     unpack,
 )
 from qeval.base.records import Item, Samples
+from qeval.compare.conditions import SCORED
 from qeval.exchange.lm_eval.lines import HASHES, Line, Logs
 from qeval.score.harness.rules import (
     answered_choice,
@@ -49,8 +50,6 @@ _FIXED = {
     *HASHES,
 }  # fmt: skip
 """The fields of a line that are no metrics."""
-SCORED = ("multiple_choice", "loglikelihood")
-"""The output types whose continuations are given and scored, not made by the model."""
 _ROUNDING = 1e-3
 """How far above 0 a backend's rounding may lift a log-likelihood."""
 # Some readers of JSON lines take these for the end of a line too.

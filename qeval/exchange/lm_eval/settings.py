@@ -32,6 +32,14 @@ _UNHASHED: dict[str, Callable[[ResultsFile], Any]] = {
 nothing is known."""
 
 
+def told_of(file: ResultsFile) -> dict[str, str]:
+    """What a file tells of all these, as texts by name."""
+    known = {name.removeprefix("config."): read(file) for name, read in _FIELDS.items()}
+    known["a chat template"] = known.pop("chat_template")
+    known |= {name: told for name, read in _UNHASHED.items() if (told := read(file)) is not None}
+    return {name: f"{v:g}" if isinstance(v, float) else _shown(v) for name, v in known.items()}
+
+
 def settings_of(variants: Sequence[Measured]) -> Settings:
     """The settings of the results that hold, where one is the same for all; else what is usual.
 

@@ -40,7 +40,8 @@ class Survey:
     aggregates each; `items` counts the lines of each filter, in the order of the task's filters; `copies`
     are those of the first filter that are in all hashes what another is, under another number. `published`:
     there are no samples, and the columns hold what the results say. `asked` has of each document a digest of
-    all that the model was given, prompts and choices; empty where the samples do not hold that."""
+    all that the model was given, prompts and choices, and of the right answer; empty where the samples do not
+    hold that. `keys` are the numbers of the documents of the first filter."""
 
     results: ResultsFile
     task: str
@@ -52,6 +53,7 @@ class Survey:
     copies: int = 0
     published: bool = False
     asked: Mapping[str, bytes] = field(default_factory=dict)
+    keys: tuple[str, ...] = ()
 
     @property
     def judged_by(self) -> tuple[str, str] | None:
@@ -80,21 +82,24 @@ def survey(results: ResultsFile, task: str) -> Survey:
     }
     items = {name: len(some) for name, some in parts.items()}
     asked = {} if results.ours else _asked(next(iter(parts.values()), ()))
-    return Survey(results, task, path, said, aggregations, items, columns, _copies(parts), asked=asked)
+    copies, keys = _copies(parts), tuple(str(line["doc_id"]) for line in next(iter(parts.values()), ()))
+    return Survey(results, task, path, said, aggregations, items, columns, copies, asked=asked, keys=keys)
 
 
 def _asked(lines: Sequence[Line]) -> dict[str, bytes]:
     """A digest of what the model was given of each document; none where any of them lacks it."""
     if not all(line.get("arguments") for line in lines):
         return {}
-    return {str(line["doc_id"]): _digest(listed_arguments(line["arguments"])) for line in lines}
+    return {str(line["doc_id"]): _digest(line) for line in lines}
 
 
-def _digest(asked: Sequence[Sequence[Any]]) -> bytes:
-    """Of a context that several choices follow once."""
+def _digest(line: Line) -> bytes:
+    """Of a context that several choices follow once; and of the right answer, whatever its hash says."""
+    asked = listed_arguments(line["arguments"])
     first = asked[0][0] if asked and asked[0] else None
     short = [[None, *some[1:]] if some and some[0] == first else some for some in asked]
-    return hashlib.blake2b(json.dumps([first, short], sort_keys=True).encode(), digest_size=8).digest()
+    told = json.dumps([first, short, str(line.get("target"))], sort_keys=True)
+    return hashlib.blake2b(told.encode(), digest_size=8).digest()
 
 
 def _copies(parts: Mapping[str, Sequence[Line]]) -> int:

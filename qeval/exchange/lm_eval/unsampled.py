@@ -11,6 +11,7 @@ from typing import Any
 
 from qeval.base.records import Cell, Task
 from qeval.base.sizes import size_of
+from qeval.exchange.lm_eval.alike import conditions_of
 from qeval.exchange.lm_eval.judging import Judge
 from qeval.exchange.lm_eval.results import ResultsFile, TaskResults
 from qeval.exchange.lm_eval.survey import Column, Survey, aggregated
@@ -144,6 +145,7 @@ def cell_of(name: str, found: Survey, task: Task, judge: Judge, unproved: tuple[
         metrics=_sureness(found, judge, error, n),
         task_version=str(said.version),
         unproved=unproved,
+        conditions=conditions_of(found, judge),
     )
 
 
@@ -154,12 +156,22 @@ def _available(found: Survey, n: int) -> int:
     return size_of(found.task) or n
 
 
+_ROUNDED = 1.01
+"""How much greater a standard error may be written than it is."""
+
+
+def _binomial(score: float, n: int) -> float:
+    """lm-eval's standard error of n answers that are right or wrong."""
+    return math.sqrt(score * (1 - score) / max(n - 1, 1))
+
+
 def _sureness(found: Survey, judge: Judge, error: float | None, n: int) -> dict[str, float]:
-    """What a standard error adds to the number of items, as `units.stored` keeps it."""
+    """What a standard error adds to the number of items, as `units.stored` keeps it; of right and wrong
+    answers one that is greater than that of so many."""
     value = found.said.metrics[f"{judge.metric},{judge.filter}"]
     rises = judge.kind != "perplexity" or None
     where = f"{found.results.path}, {found.task}"
-    if error is None or judge.kind == "accuracy":
+    if error is None or (judge.kind == "accuracy" and error <= _ROUNDED * _binomial(float(value), n)):
         return {}
     kept = stored(Published(judge.metric, float(value), n, rises, where), error)
     pairs = (("n_effective", kept.n_effective), ("stderr", kept.stderr))

@@ -14,6 +14,7 @@ from typing import Any
 from qeval.base import reading
 from qeval.base.errors import QevalError
 from qeval.exchange.readers.shape import Told, as_results
+from qeval.score.harness.rules import has_a_direction, less_is_better
 
 WRITER = "inspect"
 LOGS = "*.eval"
@@ -24,8 +25,10 @@ _LIMITS = ("message_limit", "token_limit", "turn_limit", "time_limit", "working_
 """Where inspect ends a sample."""
 _LONGEST = 60
 """The most letters of a task's arguments that its name says; of more it says a hash."""
-_METRICS = {"accuracy": "acc", "mean": "mean_score"}
-"""inspect's names of a mean over items, and what it is called here."""
+_ACCURACY, _MEAN = "accuracy", "mean"
+"""inspect's names of a mean over items."""
+_OVER_EPOCHS = (None, "mean")
+"""How the scores of an item's epochs become one, where it is by their mean."""
 
 
 def is_inspects(table: Any) -> bool:
@@ -108,8 +111,8 @@ def _word(value: Any) -> str:
 
 
 def _told(log: Any) -> Told:
-    made = log.eval
-    lines = [line for at, some in enumerate(_items(log)) for line in _lines(at, some)]
+    made, judged = log.eval, _judged(log)
+    lines = [line for at, some in enumerate(_items(log)) for line in _lines(at, some, judged)]
     means, errors = _means(log)
     names = dict.fromkeys(name for _, name in means)
     return Told(
@@ -174,13 +177,40 @@ def _means(log: Any) -> tuple[dict[tuple[str, str], float], dict[tuple[str, str]
     """The means that the log tells, and their standard errors, by metric and scorer."""
     means: dict[tuple[str, str], float] = {}
     errors: dict[tuple[str, str], float] = {}
-    for score in log.results.scores if log.results else ():
+    for score in _scores(log):
         values = {name.rpartition("/")[2]: metric.value for name, metric in score.metrics.items()}
-        for name, metric in _METRICS.items():
-            if name in values:
-                means[metric, score.name] = float(values[name])
-                errors |= {(metric, score.name): float(values["stderr"])} if "stderr" in values else {}
+        for name, metric in _metrics(score).items():
+            means[metric, score.name] = float(values[name])
+            errors |= {(metric, score.name): float(values["stderr"])} if "stderr" in values else {}
     return means, errors
+
+
+def _scores(log: Any) -> list[Any]:
+    """The scores of all items together that are means over their epochs."""
+    told = log.results.scores if log.results else ()
+    return [score for score in told if getattr(score, "reducer", None) in _OVER_EPOCHS]
+
+
+def _metrics(score: Any) -> dict[str, str]:
+    """What each mean of a scorer is called here, by inspect's name: `acc`, `mean_score`, or after the scorer,
+    whose name alone tells whether more of it is better: a scorer of harm has an accuracy too."""
+    names = (str(score.name), str(getattr(score, "scorer", None) or ""))
+    own = f"mean_{score.name}"
+    falls = any(map(less_is_better, names))
+    called = {
+        _ACCURACY: own if falls else "acc",
+        _MEAN: own if falls or not any(map(has_a_direction, names)) else "mean_score",
+    }
+    there = {name.rpartition("/")[2] for name in score.metrics}
+    return {name: metric for name, metric in called.items() if name in there}
+
+
+def _judged(log: Any) -> list[tuple[str, str, list[str]]]:
+    """(name, scorer, what its means are called) of each score that has some."""
+    found = [
+        (str(one.name), str(getattr(one, "scorer", None) or one.name), _metrics(one)) for one in _scores(log)
+    ]
+    return [(name, scorer, list(dict.fromkeys(some.values()))) for name, scorer, some in found if some]
 
 
 def _items(log: Any) -> list[list[Any]]:
@@ -191,14 +221,20 @@ def _items(log: Any) -> list[list[Any]]:
     return list(found.values())
 
 
-def _lines(at: int, epochs: Sequence[Any]) -> Iterator[dict[str, Any]]:
-    """A line for each scorer, its value the mean over epochs."""
+def _lines(
+    at: int, epochs: Sequence[Any], judged: Sequence[tuple[str, str, Sequence[str]]]
+) -> Iterator[dict[str, Any]]:
+    """A line for each score, its value the mean over epochs; a scorer that gives several at once has one for
+    each of their names."""
     first = epochs[0]
     prompt, texts = _prompt(first.messages), [str(one.output.completion) for one in epochs]
-    for name in first.scores or {}:
-        value = _value([one.scores[name].value for one in epochs if one.scores and name in one.scores])
-        metrics = {} if value is None else dict.fromkeys(_METRICS.values(), value)
-        answer = first.scores[name].answer
+    for name, scorer, called in judged:
+        given = [one.scores[scorer] for one in epochs if one.scores and scorer in one.scores]
+        if not given:
+            continue
+        value = _value([_part(score.value, name) for score in given])
+        metrics = {} if value is None else dict.fromkeys(called, value)
+        answer = given[0].answer
         yield {
             "doc_id": first.id if isinstance(first.id, int) else at,
             "doc": {"id": str(first.id), "question": _text(first.input), "choices": first.choices or []},
@@ -210,6 +246,11 @@ def _lines(at: int, epochs: Sequence[Any]) -> Iterator[dict[str, Any]]:
             "metrics": list(metrics),
             **metrics,
         }
+
+
+def _part(value: Any, name: str) -> Any:
+    """What a scorer gave under a name, where it gave several at once."""
+    return value[name] if isinstance(value, Mapping) and name in value else value
 
 
 def _value(values: Iterable[Any]) -> float | None:

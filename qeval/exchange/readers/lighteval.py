@@ -129,11 +129,11 @@ def _told(table: Mapping[str, Any], name: str, details: Path | None) -> Told:
             "dataset_path": config.get("hf_repo"),
             "dataset_name": config.get("hf_subset"),
             "target_delimiter": "",
+            "metric_list": _metric_list(config),
             "generation_kwargs": _settings(_general(table), config, scored=scored),
             **({UNPROVED: [_GUESSED]} if not all(given) else {}),
         },
         counts=_counts(config),
-        rises=_rises(config),
         num_fewshot=next((n for part in name.split("|")[1:] if (n := reading.whole(part)) is not None), None),
         version=(table.get("versions") or {}).get(name, ""),
     )
@@ -160,14 +160,37 @@ def _counts(config: Mapping[str, Any]) -> dict[str, int]:
     return {name: n for name, n in told.items() if isinstance(n, int) and n > 0}
 
 
-def _rises(config: Mapping[str, Any]) -> dict[str, bool]:
-    """Whether more of a metric is better, where the task's configuration says it as a table."""
+def _metric_list(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The metrics of a task's configuration as lm-eval lists them, how each is made one number among it;
+    of several that are calculated together each has its own entry."""
     listed = config.get("metrics") or config.get("metric") or ()
-    return {
-        str(one["metric_name"]): bool(one["higher_is_better"])
-        for one in (listed if isinstance(listed, list) else ())
-        if isinstance(one, dict) and isinstance(one.get("higher_is_better"), bool) and "metric_name" in one
-    }
+    entries = [one for one in (listed if isinstance(listed, list) else ()) if isinstance(one, dict)]
+    found = []
+    for one in entries:
+        names = one.get("metric_name")
+        for name in map(str, names if isinstance(names, list) else [] if names is None else [names]):
+            told = {key: _of(one.get(key), name) for key in ("higher_is_better", "corpus_level_fn")}
+            rises, how = told["higher_is_better"], told["corpus_level_fn"]
+            found.append(
+                {
+                    "metric": name,
+                    **({"aggregation": _aggregation(str(how))} if how is not None else {}),
+                    **({"higher_is_better": rises} if isinstance(rises, bool) else {}),
+                    "sample_level_fn": str(one.get("sample_level_fn")),
+                }
+            )
+    return found
+
+
+def _of(told: Any, name: str) -> Any:
+    """What is told of one metric, where a table tells it of each."""
+    return told.get(name) if isinstance(told, Mapping) else told
+
+
+def _aggregation(function: str) -> str:
+    """lm-eval's name of how items' values become one number; lighteval's own where it has none for it."""
+    known = re.search(r"metric_type='?(weighted_perplexity|perplexity|bits_per_byte)", function)
+    return known[1] if known else function
 
 
 # --- details ------------------------------------------------------------------------------------

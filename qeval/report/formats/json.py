@@ -65,6 +65,7 @@ def document(
         "forgiven": list(forgiven),
         "noise": as_data(evidence),
         "fidelity": fidelity.as_data(evidence.fidelity),
+        "fidelity_damaged": list(evidence.fidelity.damaged),
     }
     cleaned: dict[str, Any] = plain(made)
     return cleaned

@@ -9,6 +9,7 @@ from qeval.base.names import scheme_text
 from qeval.base.records import Comparison, Decision, Result, Run
 from qeval.base.redacted import left_out
 from qeval.compare import fidelity
+from qeval.compare.conditions import of_variants
 from qeval.compare.continuity import Asked, Frame, asked_of, asked_scheme
 from qeval.compare.rows import Row, Score, cell_of, find_baseline, rows_of, score_of, summary_rows
 from qeval.report.facts import OWN
@@ -134,7 +135,8 @@ def _point(source: Source, result: Result, score: Score | None, row: Row) -> Poi
         lacks.append(f"limited to {score.n} of {score.n_available} items")
     if any(cell.aggregate_only for cell in cells):
         lacks.append("a score without items")
-    if any(cell.unproved for cell in cells):
+    base = next((one for one in source.run.results if one.variant.name == source.run.baseline), result)
+    if any(cell.unproved for cell in cells) or any(of_variants(base, replace(result, cells=tuple(cells)))):
         lacks.append("not all of it is proved")
     made = result.provenance
     revision = (made.revision if made else None) or result.variant.revision or ""

@@ -46,37 +46,13 @@ DEFAULT_AGGREGATIONS = {
 """What lm-eval registers for its own metrics; any other metric is averaged."""
 # lm-eval says "mean" of these too, but what it averages are no numbers.
 _NOT_NUMBERS = frozenset({"likelihood", "bypass"})
-_FALLING = frozenset(
-    [
-        "bias",
-        "bpb",
-        "brier",
-        "cer",
-        "distance",
-        "ece",
-        "entropy",
-        "eer",
-        "err",
-        "error",
-        "errors",
-        "hallucination",
-        "hallucinations",
-        "loss",
-        "mae",
-        "mape",
-        "mer",
-        "mse",
-        "nll",
-        "perplexity",
-        "ppl",
-        "rmse",
-        "stereotype",
-        "ter",
-        "tox",
-        "toxicity",
-        "wer",
-    ]
-)
+_FALLING = frozenset([
+    "attack", "bias", "bpb", "brier", "cer", "distance", "ece", "entropy", "eer", "err", "error", "errors",
+    "failure", "failures", "hallucination", "hallucinations", "harm", "harmful", "harmfulness", "incorrect",
+    "jailbreak", "loss", "mae", "mape", "mer", "mistake", "mistakes", "mse", "nll", "perplexity", "ppl",
+    "rmse", "stereotype", "ter", "tox", "toxic", "toxicity", "unsafe", "violation", "violations", "wer",
+    "wrong",
+])  # fmt: skip
 _RISING = frozenset(["acc", "accuracy", "match", "em", "f1", "auc", "auroc", "recall", "precision"])
 ASKED_TWICE = "acc_mutual_info"
 """The metric for which each choice is asked without the question as well."""
@@ -89,6 +65,7 @@ _OFTEN_RISING = frozenset(
         "consistency",
         "correct",
         "correlation",
+        "exact",
         "grade",
         "hits",
         "iou",
@@ -117,23 +94,39 @@ _OFTEN_RISING = frozenset(
 """Words of which more is better, unless one of _FALLING stands beside them."""
 
 
+_TURNING = frozenset([
+    "complement", "decrease", "degradation", "delta", "diff", "difference", "drop", "gap", "inverse",
+    "inverted", "minus", "neg", "negated", "negative", "non", "not", "reduction", "reversed",
+])  # fmt: skip
+"""Words that may turn the others of a name round, as `1 -` before them does: an accuracy's drop is none."""
+_TURNED = re.compile(r"\s*1(00)?\s*%?\s*[-\u2212\u2013]")
+
+
 def has_a_direction(metric: str) -> bool:
     """Whether a metric's name tells if more or less of it is better, and does not tell both."""
     if less_is_better(metric):
         return True
-    return bool(_words(metric) & (_RISING | _OFTEN_RISING)) and not _words(metric) & _FALLING
+    told = _words(metric) & (_RISING | _OFTEN_RISING) and not _words(metric) & _FALLING
+    return bool(told) and not _is_turned(metric)
 
 
 def less_is_better(metric: str) -> bool:
     """Whether less of a metric is better, told by the words of its name, where nothing else tells it."""
-    return metric.lower() == "bits_per_byte" or (
-        bool(_words(metric) & _FALLING) and not more_is_better(metric)
-    )
+    return _falls(metric) and not _is_turned(metric)
+
+
+def _falls(metric: str) -> bool:
+    named = metric.lower() == "bits_per_byte" or bool(_words(metric) & _FALLING)
+    return named and not _words(metric) & _RISING
 
 
 def more_is_better(metric: str) -> bool:
     """Whether a word of a metric's name tells that more of it is better; of many names none does."""
-    return bool(_words(metric) & _RISING)
+    return bool(_words(metric) & _RISING) and not _is_turned(metric)
+
+
+def _is_turned(metric: str) -> bool:
+    return bool(_words(metric) & _TURNING) or _TURNED.match(metric) is not None
 
 
 def _words(metric: str) -> set[str]:
@@ -173,7 +166,7 @@ def _refusal(metric: str, aggregation: str, rises: Mapping[str, bool]) -> str:
         return ""
     if aggregation not in MEANS or metric in _NOT_NUMBERS:
         return f"it is one number for all items ({aggregation})"
-    falls = not rises[metric] if metric in rises else less_is_better(metric)
+    falls = not rises[metric] if metric in rises else _falls(metric)
     return "less of it is better" if falls else ""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from harness_files import generated, letters, results, write
+from harness_files import generated, letters, results, unproved_of, write
 
 from qeval.base.errors import QevalError
 from qeval.exchange.lm_eval.reading import import_lm_eval
@@ -27,9 +27,12 @@ def unproved(tmp_path, first=None, second=None, samples=(None, None), task="lett
         table = results(task, **{**called(args), **(changes or {})})
         write(tmp_path / name, table, samples={task: lines} if lines else None)
     found = import_lm_eval(tmp_path, baseline=base_of(tmp_path))
-    base, other = sorted(found.run.results, key=lambda one: one.variant.name != found.run.baseline)
-    assert base.cells[0].unproved == ()
-    return " ".join(other.cells[0].unproved)
+    (base,), (other,) = (
+        [why for (name, _), why in unproved_of(found.run).items() if (name == found.run.baseline) == is_base]
+        for is_base in (True, False)
+    )
+    assert base == []
+    return " ".join(other)
 
 
 def base_of(tmp_path):
@@ -121,7 +124,7 @@ def test_without_samples_what_shapes_the_prompts_is_compared_too(tmp_path, place
         for samples in (tmp_path / name).glob("samples_*"):
             samples.unlink()
     found = import_lm_eval(tmp_path, baseline="tiny[2]")
-    assert says in " ".join(said for one in found.run.results for cell in one.cells for said in cell.unproved)
+    assert says in " ".join(said for some in unproved_of(found.run).values() for said in some)
 
 
 def test_how_texts_are_generated_is_compared_where_texts_are(tmp_path):
@@ -143,9 +146,13 @@ def changed(lines, name, text):
 @pytest.mark.parametrize("part", ["arg_0", "arg_1"])
 def test_prompts_and_choices_are_compared_item_by_item(tmp_path, part):
     other = letters()[:2] + changed(letters()[2:], part, lambda text: f"{text} no")
-    said = unproved(tmp_path, samples=(letters(), other))
-    assert "item 2 was given another prompt or other choices" in said
-    assert "as were 4 in all" in said
+    assert "its items, prompts, choices or right answers are not all the baseline's" in unproved(
+        tmp_path, samples=(letters(), other)
+    )
+    run = import_lm_eval(tmp_path, baseline=base_of(tmp_path)).run
+    (note,) = [note for one in run.results for note in one.provenance.notes if "another right answer" in note]
+    said = "letters: item 2 has another prompt, other choices or another right answer than in tiny[2]"
+    assert note == f"{said}, as have 4 in all."
 
 
 def test_samples_in_another_order_were_asked_the_same(tmp_path):
@@ -208,6 +215,51 @@ def test_an_acc_that_its_own_log_likelihoods_refute_is_unproved(tmp_path):
     lies = [{**line, "acc": 1.0} for line in letters()]
     said = told_of(tmp_path, lies)
     assert "acc is not what the log-likelihoods beside it say, of item 0 first and of 3 in all" in said
+
+
+def sums_told(tmp_path, answer, target, value, **entry):
+    """What is unproved of one written answer that counts as `value`."""
+    (line,) = generated(0, none=True)
+    line = {**line, "filtered_resps": [answer], "target": target, "exact_match": value}
+    listed = [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True, **entry}]
+    table = results("sums", configs={"sums": {**SUMS, "metric_list": listed}})
+    write(tmp_path, table, samples={"sums": [line]})
+    return " ".join(import_lm_eval(tmp_path).run.results[0].cells[0].unproved)
+
+
+@pytest.mark.parametrize(
+    ("answer", "target", "value", "entry"),
+    [
+        ("18", "19", 1.0, {}),
+        ("18", "18", 0.0, {}),
+        ("18", "so #### 19", 1.0, {"regexes_to_ignore": ["(?s).*#### "]}),
+    ],
+)
+def test_an_exact_match_that_its_own_texts_refute_is_unproved(tmp_path, answer, target, value, entry):
+    said = sums_told(tmp_path, answer, target, value, **entry)
+    assert "exact_match is not what the texts beside it say, of item 0 first and of 1 in all" in said
+
+
+@pytest.mark.parametrize(
+    ("answer", "target", "value", "entry"),
+    [
+        ("18", "18", 1.0, {}),
+        ("Yes.", "yes", 1.0, {"ignore_case": True, "ignore_punctuation": True}),
+        ("Yes", "yes", 0.0, {}),
+        ("1,018", "5 + 5 #### $1018", 1.0, {"regexes_to_ignore": [",", "\\$", "(?s).*#### ", "\\.$"]}),
+        ("a1", "a2", 1.0, {"ignore_numbers": True}),
+        ("18", "19", 1.0, {"regexes_to_ignore": ["(x+x+)+y"]}),
+        ("18", "['18', '19']", 1.0, {}),
+    ],
+)
+def test_what_an_exact_match_may_ignore_is_no_contradiction(tmp_path, answer, target, value, entry):
+    assert sums_told(tmp_path, answer, target, value, **entry) == ""
+
+
+def test_another_right_answer_under_the_same_hash_is_unproved(tmp_path):
+    theirs = [{**line, "target": "[0, 1]", "acc": 1.0} for line in letters()]
+    said = unproved(tmp_path, samples=(letters(), theirs))
+    assert "its items, prompts, choices or right answers are not all the baseline's" in said
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])

@@ -11,6 +11,7 @@ from pathlib import Path
 import fake_inspect
 import pytest
 from factories import compare_run
+from harness_files import unproved_of
 
 from qeval.base.errors import IncomparableError, QevalError
 from qeval.exchange.lm_eval.judging import Wishes
@@ -30,6 +31,10 @@ def logs(request, monkeypatch):
     else:
         pytest.importorskip("inspect_ai", reason="qeval[inspect] is not installed")
     return LOGS / form
+
+
+def unproved(found, *place):
+    return unproved_of(found.run)[place]
 
 
 def cells_of(found):
@@ -119,8 +124,8 @@ def test_a_log_without_samples_is_a_score(tmp_path, monkeypatch):
 def test_another_way_of_asking_is_unproved(tmp_path, monkeypatch):
     fake_inspect.install(monkeypatch)
     place, _ = changed(tmp_path, lambda log: log["eval"].update(model_generate_config={"temperature": 1.0}))
-    cell = cells_of(import_lm_eval(place, baseline="fp16"))["int4", "toy_letters"]
-    assert "generation_kwargs is" in cell.unproved[0]
+    found = import_lm_eval(place, baseline="fp16")
+    assert "generation_kwargs is" in unproved(found, "int4", "toy_letters")[0]
 
 
 @pytest.mark.parametrize(
@@ -136,9 +141,9 @@ def test_another_way_of_asking_is_unproved(tmp_path, monkeypatch):
 def test_another_scorer_grader_or_limit_is_unproved(tmp_path, monkeypatch, change, says):
     fake_inspect.install(monkeypatch)
     place, _ = changed(tmp_path, lambda log: log["eval"].update(change))
-    cells = cells_of(import_lm_eval(place, baseline="fp16"))
-    assert says in cells["int4", "toy_letters"].unproved[0]
-    assert not cells["fp16", "toy_letters"].unproved
+    found = import_lm_eval(place, baseline="fp16")
+    assert says in unproved(found, "int4", "toy_letters")[0]
+    assert not unproved(found, "fp16", "toy_letters")
 
 
 def test_a_task_with_other_arguments_is_another_one(tmp_path, monkeypatch):
@@ -167,6 +172,106 @@ def test_another_release_is_refused(tmp_path, monkeypatch):
     found = import_lm_eval(place, baseline="fp16")
     with pytest.raises(IncomparableError, match=r"int4 was scored with inspect 0.4.0, fp16 with 0.3.285"):
         compare_run(found.run, lambda cell: found.samples[cell.key])
+
+
+# --- which way a scorer counts ------------------------------------------------------------------
+
+
+def rewritten(tmp_path, change):
+    """All logs on letters, changed."""
+    place = shutil.copytree(LOGS / "json", tmp_path / "logs")
+    for file in [*place.glob("*/*sums*")]:
+        file.unlink()
+    for file in place.glob("*/*letters*"):
+        log = json.loads(file.read_text())
+        change(log)
+        file.write_text(json.dumps(log))
+    return place
+
+
+def scorer(log, name, metric):
+    """The only scorer under another name, its mean under another one too."""
+    (score,) = log["results"]["scores"]
+    score.update(name=name, scorer=name, metrics={metric: {**score["metrics"]["accuracy"], "name": metric}})
+    for one in log["samples"]:
+        one["scores"] = {name: one["scores"].pop("choice")}
+
+
+@pytest.mark.parametrize("samples", [True, False])
+@pytest.mark.parametrize(
+    ("name", "metric", "says"),
+    [
+        ("toxicity", "accuracy", "less mean_toxicity is better"),
+        ("hallucination_check", "accuracy", "less mean_hallucination_check is better"),
+        ("wer", "mean", "less mean_wer is better"),
+        ("perplexity", "mean", "less mean_perplexity is better"),
+        ("attack_success", "mean", "less mean_attack_success is better"),
+        ("rubric", "mean", "nothing says whether more mean_rubric is better, or less"),
+    ],
+)
+def test_a_scorer_of_which_less_is_better_is_not_turned_round(
+    tmp_path, monkeypatch, name, metric, says, samples
+):
+    fake_inspect.install(monkeypatch)
+
+    def change(log):
+        scorer(log, name, metric)
+        if not samples:
+            del log["samples"]
+
+    with pytest.raises(QevalError, match=says):
+        import_lm_eval(rewritten(tmp_path, change), baseline="fp16")
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"), [("exact", "mean"), ("f1", "mean"), ("model_graded_qa", "accuracy")]
+)
+def test_a_scorer_of_which_more_is_better_is_proved_by_its_own_mean(tmp_path, monkeypatch, name, metric):
+    fake_inspect.install(monkeypatch)
+    found = import_lm_eval(rewritten(tmp_path, lambda log: scorer(log, name, metric)), baseline="fp16")
+    assert set(map(tuple, unproved_of(found.run).values())) == {()}
+    assert (
+        cells_of(found)["fp16", "toy_letters"].task.metric
+        == {"mean": "mean_score", "accuracy": "acc"}[metric]
+    )
+
+
+def several(log):
+    """One scorer that gives two values at once, as right answers and errors."""
+    (score,) = log["results"]["scores"]
+    mean = score["metrics"]["accuracy"]["value"]
+    log["results"]["scores"] = [
+        {"name": name, "scorer": "both", "params": {}, "metrics": {"mean": {"name": "mean", "value": value}}}
+        for name, value in (("wer", 1 - mean), ("correct", mean))
+    ]
+    for one in log["samples"]:
+        right = one["scores"].pop("choice")["value"] == "C"
+        one["scores"] = {"both": {"value": {"correct": int(right), "wer": int(not right)}, "answer": "A"}}
+
+
+def test_of_several_values_at_once_that_judges_of_which_more_is_better(tmp_path, monkeypatch):
+    fake_inspect.install(monkeypatch)
+    monkeypatch.setattr(fake_inspect, "_TABLES", fake_inspect._TABLES | {"value"})  # as a mapping
+    place = rewritten(tmp_path, several)
+    found = import_lm_eval(place, baseline="fp16")
+    cell = cells_of(found)["int4", "toy_letters"]
+    assert (cell.task.metric, cell.task.filter, cell.unproved) == ("mean_score", "correct", ())
+    assert not any("nan" in note for one in found.run.results for note in one.provenance.notes)
+    with pytest.raises(QevalError, match="has no filter 'wer'"):
+        import_lm_eval(place, baseline="fp16", wishes=Wishes(filters={"toy_letters": "wer"}))
+
+
+def test_the_best_of_several_epochs_is_no_mean(tmp_path, monkeypatch):
+    fake_inspect.install(monkeypatch)
+
+    def change(log):
+        (score,) = log["results"]["scores"]
+        best = {**score, "reducer": "max", "metrics": {"accuracy": {"name": "accuracy", "value": 1.0}}}
+        log["results"]["scores"] = [{**score, "reducer": "mean"}, best]
+
+    found = import_lm_eval(rewritten(tmp_path, change), baseline="fp16")
+    assert {cell.score for cell in cells_of(found).values()} != {1.0}
+    assert set(map(tuple, unproved_of(found.run).values())) == {()}
 
 
 def test_a_packed_log_that_unpacks_to_far_more_is_refused(tmp_path, monkeypatch):

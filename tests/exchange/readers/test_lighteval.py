@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 from factories import compare_run
+from harness_files import unproved_of
 
 from qeval.base.errors import IncomparableError, QevalError
 from qeval.base.sizes import MMLU_SUBJECTS
@@ -24,6 +26,10 @@ FP16, INT4 = "tiny[dtype=float16]", "tiny[dtype=int4]"
 
 def release(version):
     return ELSEWHERE / f"lighteval-{version}"
+
+
+def unproved(found, *place):
+    return unproved_of(found.run)[place]
 
 
 def cells_of(found):
@@ -220,25 +226,25 @@ def test_other_settings_of_the_model_are_unproved(tmp_path, samples, task, chang
     altered(place, "int4", lambda table: table["config_general"]["model_config"].update(change))
     for file in () if samples else [*place.rglob("*.parquet")]:
         file.unlink()
-    cells = cells_of(import_lm_eval(place, baseline=FP16))
-    assert "generation_kwargs is" in cells[INT4, task].unproved[0]
-    assert not cells[FP16, task].unproved
+    found = import_lm_eval(place, baseline=FP16)
+    assert "generation_kwargs is" in unproved(found, INT4, task)[0]
+    assert not unproved(found, FP16, task)
 
 
 @pytest.mark.parametrize("change", [{"generation_size": 5}, {"stop_sequence": ["."]}])
 def test_other_settings_of_a_task_are_unproved(tmp_path, change):
     place = copied("0.13.0", tmp_path)
     altered(place, "int4", lambda table: table["config_tasks"]["toy_sums|0"].update(change))
-    cells = cells_of(import_lm_eval(place, baseline=FP16))
-    assert "generation_kwargs is" in cells[INT4, "toy_sums"].unproved[0]
-    assert not cells[INT4, "toy_letters"].unproved
+    found = import_lm_eval(place, baseline=FP16)
+    assert "generation_kwargs is" in unproved(found, INT4, "toy_sums")[0]
+    assert not unproved(found, INT4, "toy_letters")
 
 
 def test_how_texts_are_written_is_no_matter_where_choices_are_scored(tmp_path):
     place = copied("0.13.0", tmp_path)
     change = {"generation_parameters": {"temperature": 0.7}}
     altered(place, "int4", lambda table: table["config_general"]["model_config"].update(change))
-    assert not cells_of(import_lm_eval(place, baseline=FP16))[INT4, "toy_letters"].unproved
+    assert not unproved(import_lm_eval(place, baseline=FP16), INT4, "toy_letters")
 
 
 def rewritten(place, name, change):
@@ -261,6 +267,107 @@ def test_prompts_that_the_details_do_not_hold_are_unproved(tmp_path):
     assert "nothing proves that the prompts are the same" in cells[FP16, "toy_letters"].unproved[0]
     assert "nothing proves that the prompts are the same" in cells[INT4, "toy_letters"].unproved[0]
     assert not cells[INT4, "toy_sums"].unproved
+
+
+# --- what is said of metrics --------------------------------------------------------------------
+
+
+def metric(name, rises, how="mean"):
+    return {"metric_name": name, "higher_is_better": rises, "corpus_level_fn": how, "sample_level_fn": "f()"}
+
+
+def judged_by(tmp_path, name, *entries, samples=True):
+    """An import of letters alone, whose metric has another name, and configurations that tell `entries`."""
+    place = copied("0.13.0", tmp_path)
+    for folder in ("fp16", "int4"):
+
+        def change(table):
+            said = table["results"].pop("toy_letters|0")
+            del table["results"]["toy_sums|0"]
+            table["results"]["toy_letters|0"] = {name: said["acc"], f"{name}_stderr": said["acc_stderr"]}
+            if entries:
+                table["config_tasks"]["toy_letters|0"]["metrics"] = list(entries)
+
+        altered(place, folder, change)
+        rewritten(place / folder, "letters", lambda row: row.update(metric={name: row["metric"]["acc"]}))
+        for file in () if samples else [*(place / folder).rglob("*.parquet")]:
+            file.unlink()
+    return import_lm_eval(place, baseline=FP16)
+
+
+@pytest.mark.parametrize("samples", [True, False])
+@pytest.mark.parametrize(
+    ("name", "entries", "says"),
+    [
+        ("wer", (), "less wer is better"),
+        ("ter", (), "has no metric that judges item by item"),
+        ("ppl", (metric("ppl", rises=True),), "more ppl is better, where its name says that less is"),
+        (
+            "edit_distance",
+            (metric(["edit_distance", "em"], {"edit_distance": False, "em": True}),),
+            "less edit",
+        ),
+        ("density", (metric(["density", "x"], {"density": False, "x": True}),), "less density is better"),
+        ("density", (), "nothing says whether more density is better"),
+        (
+            "em",
+            (metric(["em", "f1"], {"em": True, "f1": True}, {"em": "max", "f1": "max"}),),
+            "no metric that",
+        ),
+        ("mf1", (metric("mf1", True, "CorpusLevelF1Score(average=micro, num_classes=3)"),), "no metric that"),
+    ],
+)
+def test_what_is_no_mean_of_which_more_is_better_does_not_judge(tmp_path, name, entries, says, samples):
+    with pytest.raises(QevalError, match=says):
+        judged_by(tmp_path, name, *entries, samples=samples)
+
+
+@pytest.mark.parametrize(
+    ("name", "entries"),
+    [
+        ("density", (metric(["density", "x"], {"density": True, "x": False}),)),
+        ("em", (metric("em", True),)),
+        ("pass@k:k=1&n=1", ()),
+    ],
+)
+def test_what_is_told_to_rise_judges(tmp_path, name, entries):
+    found = judged_by(tmp_path, name, *entries)
+    assert cells_of(found)[INT4, "toy_letters"].task.metric == name
+    assert unproved(found, INT4, "toy_letters") == []
+
+
+def test_a_metric_that_was_calculated_otherwise_is_unproved(tmp_path):
+    place = copied("0.13.0", tmp_path)
+    for folder, how in (("fp16", "loose()"), ("int4", "strict()")):
+        entry = {**metric("acc", True), "sample_level_fn": how}
+        altered(
+            place,
+            folder,
+            lambda table, entry=entry: table["config_tasks"]["toy_letters|0"].update(metrics=[entry]),
+        )
+    assert "the metric acc is" in unproved(import_lm_eval(place, baseline=FP16), INT4, "toy_letters")[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("word_perplexity", "CorpusLevelPerplexityMetric(metric_type=weighted_perplexity)"),
+        ("ppl", "CorpusLevelPerplexityMetric(metric_type=perplexity)"),
+    ],
+)
+def test_a_perplexity_is_one_and_more_of_it_is_worse(tmp_path, name, how):
+    place = copied("0.13.0", tmp_path)
+    for folder, value in (("fp16", 8.0), ("int4", 11.0)):
+
+        def change(table, value=value):
+            table["results"] = {"toy_letters|0": {name: value, f"{name}_stderr": 0.1}}
+            table["config_tasks"]["toy_letters|0"]["metrics"] = [metric(name, False, how)]
+
+        altered(place, folder, change)
+        for file in [*(place / folder).rglob("*.parquet")]:
+            file.unlink()
+    (row,) = compare_run(import_lm_eval(place, baseline=FP16).run, lambda _: None)
+    assert (row.kind, row.delta) == ("perplexity", pytest.approx(math.log(8 / 11)))
 
 
 HOSTILE = {
