@@ -14,7 +14,7 @@ from msgspec import Meta
 from qeval.ask import harness_config
 from qeval.ask.suite_files import no_suite, refuse_another
 from qeval.base.errors import UsageError, did_you_mean
-from qeval.base.names import MACRO, is_file_name
+from qeval.base.names import MACRO, TYPED, is_file_name
 from qeval.base.places import at_home, tasks_dir
 from qeval.base.records import Kind, Suite, Task
 from qeval.base.sizes import FILE as SIZES
@@ -154,7 +154,7 @@ def from_tasks(text: str) -> Suite:
     pairs = [part.partition(":") for part in parts]
     _distinct([name for name, _, _ in pairs], "--tasks")
     tasks = tuple(Task(name=name, metric=metric) for name, _, metric in pairs)
-    return Suite(name="tasks", tasks=tasks, average=tuple(task.name for task in tasks))
+    return Suite(name=TYPED, tasks=tasks, average=tuple(task.name for task in tasks))
 
 
 def adjust(suite: Suite, *, limit: int | None = None, num_fewshot: int | None = None) -> Suite:

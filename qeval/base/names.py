@@ -11,6 +11,8 @@ from qeval.base.records import Scheme
 
 MACRO = "_macro"
 """What stands behind a group's name where the row is the unweighted mean of its members."""
+TYPED = "tasks"
+"""The name of the suite that `--tasks` makes, whose average is over all of them: nobody named its rows."""
 PATH = re.compile(r"[/~\\]|\.{1,2}[/\\]|\.{1,2}$|[A-Za-z]:[/\\]")
 """How a checkpoint begins that is a path, not a Hub id: colons in it are its own."""
 QUOTED = re.compile(r'"(?:[^"]|"")*"')

@@ -169,9 +169,9 @@ class Terminal:
                 self.end(row, variant.name, f"done in {clock(self.all.time_of(variant.name)[0])}")
         if self.stays(event) and (text := sentence(event)):
             colour = "red" if isinstance(event, Failed | Stopped) else "cyan"
-            self.print(variant.name, text, colour)
+            self.tell(variant.name, text, colour)
 
-    def print(self, name: str, text: str, colour: str) -> None:
+    def tell(self, name: str, text: str, colour: str) -> None:
         """Have a line stay above the others; it goes on where no command is broken."""
         from rich.text import Text
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from qeval.base.names import TYPED
 from qeval.base.records import Run
 from qeval.compare.margin import listed
 from qeval.compare.rows import Row, rows_of
@@ -21,7 +22,7 @@ def sentences(run: Run) -> tuple[str, ...]:
 
 def _left_out(run: Run) -> Iterator[str]:
     names = run.left_out
-    if names:
+    if names and run.suite.name != TYPED:
         are = "are perplexities, which have" if len(names) > 1 else "is a perplexity, which has"
         rest = f"is over {', '.join(run.suite.average)}" if run.suite.average else "is over nothing"
         yield f"{listed(names)} {are} no mean with scores: the average {rest}."

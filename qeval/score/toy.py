@@ -52,11 +52,8 @@ _ACCURACY = {"arc_challenge": 0.53, "hellaswag": 0.78, "truthfulqa_mc2": 0.39}
 
 
 def leaf_tasks(tasks: Sequence[Task]) -> Iterator[Task]:
-    """The tasks themselves, MMLU as its 57 subjects, and perplexities known for what they are; each with the
-    metric that judges it."""
-    for asked in tasks:
-        usual = "word_perplexity" if asked.name in _PERPLEXITIES else "acc"
-        task = replace(asked, metric=asked.metric or usual)
+    """The tasks themselves, MMLU as its 57 subjects, and perplexities known for what they are."""
+    for task in tasks:
         if task.name == "mmlu":
             for name, (_, category) in MMLU_SUBJECTS.items():
                 yield replace(task, name=name, group="mmlu", category=category)

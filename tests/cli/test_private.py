@@ -116,7 +116,10 @@ def test_redact_leaves_paths_of_models_out(qeval, runs_dir: Path, tmp_path: Path
 
 
 def test_redacted_the_baseline_that_was_typed_is_called_as_in_the_run(qeval, tmp_path: Path) -> None:
-    baseline = "gptq@/data/secret/ready"
+    ready = tmp_path / "secret" / "ready"
+    ready.mkdir(parents=True)
+    (ready / "config.json").write_text("{}")
+    baseline = f"gptq@{ready}"
     qeval("run", "--model", "toy[items=30]", "--schemes", f"fp16,{baseline}", "--tasks", "arc_easy")
     out = tmp_path / "r.md"
     qeval("report", "--redact", "--baseline", baseline, "--max-drop", "60", "-o", out)

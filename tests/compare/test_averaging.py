@@ -46,6 +46,9 @@ def test_a_perplexity_that_the_average_was_to_have_is_said_to_be_left_out() -> N
     assert said == "three is a perplexity, which has no mean with scores: the average is over one, two."
     assert learned(run) == run
     assert sentences(run_of(("one", "two"))) == ()
+    assert (
+        sentences(replace(run, suite=replace(run.suite, name="tasks"))) == ()
+    )  # of --tasks, where nobody named any
 
 
 def test_runs_that_are_joined_say_it_of_each_of_them() -> None:

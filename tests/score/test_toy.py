@@ -56,17 +56,6 @@ def test_fewer_bits_cost_more() -> None:
     assert plain > means[0] > means[1]
 
 
-def test_a_task_without_a_metric_is_judged_by_its_usual_one() -> None:
-    asked = [Task("qeval_facts", ""), Task("qeval_prose", ""), Task("mmlu", ""), Task("arc_easy", "acc_norm")]
-    found = [leaf.metric for leaf in toy.leaf_tasks(asked)]
-    assert (found[0], found[1], set(found[2:-1]), found[-1]) == (
-        "acc",
-        "word_perplexity",
-        {"acc"},
-        "acc_norm",
-    )
-
-
 def test_subjects_of_the_toy_differ_in_size() -> None:
     sizes = [toy.available(leaf, Toy()) for leaf in toy.leaf_tasks([Task("mmlu", "acc")])]
     assert (min(sizes), max(sizes), sum(sizes)) == (10, 153, 1387)
