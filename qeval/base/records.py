@@ -152,8 +152,7 @@ class Cell:
     of it; with any it never passes. `texts` counts the texts behind the items, shared ones once; None where
     nobody looked (older versions). `output_type` is lm-eval's word for how it asks, "" if not kept. `scored`
     says by what; None in what older versions stored, and imports. Two cells may be equal that differ in it.
-    `conditions` are texts by name on how an imported cell was asked, beside what hashes prove: those of two
-    variants must agree (compare.conditions).
+    `conditions`: how an imported cell was asked, by name, which must agree (compare.conditions).
     """
 
     key: str
@@ -281,8 +280,7 @@ class Run:
     `baseline` names the variant that the others are compared with. `created` is ISO 8601 UTC.
     `command` is the argument list that made it. `source` is "qeval" or says what it was imported from.
     `qeval_version` lists with commas the versions that scored it, the one that did last behind the others;
-    where its cells tell (`Cell.scored`), these and no others. `left_out` are rows that the suite's average
-    was to have and that are perplexities.
+    where its cells tell, these and no others. `left_out`: perplexities that the average was to have.
     """
 
     id: str
@@ -387,9 +385,8 @@ class Decision:
     """A Rule applied to one row of one variant. `status` is a verdict, or "MISSING" where nothing can be
     judged. `comparison` carries the very interval that decided; `allowed` is the loss allowed in the
     comparison's unit, so that PASS is low > -allowed and FAIL high < -allowed; for a limit on flips the
-    comparison is of agreement, 1 for the baseline. `items_needed_more` items beside those compared would
-    probably decide it, `items_needed_total` in all. `culprit`: it fails even after Holm's correction.
-    `reason` is the sentence a person reads."""
+    comparison is of agreement, 1 for the baseline. `items_needed_more` items, `items_needed_total` in all,
+    would probably decide it. `culprit`: it fails even after Holm's correction. `reason` is for a person."""
 
     rule: Rule
     variant: str
