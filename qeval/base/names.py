@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from qeval.base.errors import QevalError
@@ -103,3 +104,8 @@ def short(name: str, longest: int = 48) -> str:
     """A name that fits a table or a chart, its middle left out where it is longer than `longest`."""
     half = (longest - 1) // 2
     return name if len(name) <= longest else f"{name[:half]}…{name[-half:]}"
+
+
+def in_a_sentence(names: Sequence[str]) -> str:
+    """Names as a sentence has them, all of them: "a", "a and b", "a, b and c"; there must be one."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

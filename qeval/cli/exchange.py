@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from qeval.base.errors import UsageError
 from qeval.base.garbage import uncollected
@@ -71,7 +72,10 @@ A table has a row for each variant and task. Of its columns, {
     help="The filter whose answers to judge; repeatable.",
 )
 @options.runs_dir
-def import_(paths: tuple[Path, ...], runs_dir: Path, scores: bool, **asked: Any) -> None:
+@click.pass_context
+def import_(
+    ctx: click.Context, /, paths: tuple[Path, ...], runs_dir: Path, scores: bool, **asked: Any
+) -> None:
     """What `_HELP` says."""
     from qeval.cli.ordering import remembered
     from qeval.exchange.telling import remarks
@@ -80,7 +84,9 @@ def import_(paths: tuple[Path, ...], runs_dir: Path, scores: bool, **asked: Any)
         as_table = scores or all(path.suffix.lower() in _TABLES for path in paths)
         imported = _scores(paths, **asked) if as_table else _lm_eval(paths, **asked)
         place = _keep(imported, runs_dir)
-    again = _again(paths[0], scores=scores, **asked) if as_table else ""
+    typed = ctx.get_parameter_source("runs_dir") is ParameterSource.COMMANDLINE
+    where = {"runs-dir": runs_dir} if typed else {}
+    again = _again(paths[0], scores=scores, **asked, **where) if as_table else ""
     for note in remarks(imported.run, str(place.path), again):
         say(note, err=True)
     say(str(place.path))

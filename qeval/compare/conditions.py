@@ -79,6 +79,9 @@ def differing(base: Cell, cell: Cell) -> Iterator[str]:
     if not (base.conditions and cell.conditions):
         yield from _of_one_alone(base.conditions or cell.conditions, task)
         return
+    if (MODEL in base.conditions) != (MODEL in cell.conditions):
+        asked = base.conditions if MODEL in base.conditions else cell.conditions
+        yield from _of_one_alone({k: v for k, v in asked.items() if k.startswith(ARGUMENT)}, task)
     for name, one, two in unlike(base, cell):
         known_to = f"{name} is {_short(two)} where the baseline has {_short(one)}"
         yield f"{task}: {known_to}, so nothing proves that they did the same."
@@ -98,7 +101,7 @@ def _hashed(base: Cell, cell: Cell) -> bool:
 
 
 def _of_one_alone(asked: Mapping[str, str], task: str) -> Iterator[str]:
-    """What was asked for beside what is usual, where nobody knows of the other variant."""
+    """What was asked for beside what is usual, where nobody knows it of the other variant."""
     told = {name: asked[name] for name in _CALL if asked.get(name, _NONE) != _NONE}
     told |= {
         name: value

@@ -152,6 +152,7 @@ def _chosen_baseline(runs: Sequence[Run], named: Sequence[tuple[str, Result]], w
         )
     if len(found) > 1:
         told = f"here are {len(found)} baselines: {', '.join(found)}."
+        _refuse_empty(runs)
         if not _shared_tasks(runs):
             raise UsageError(
                 f"The runs share no task, so nothing of one can be compared with the other; and t{told}",
@@ -159,6 +160,16 @@ def _chosen_baseline(runs: Sequence[Run], named: Sequence[tuple[str, Result]], w
             )
         raise UsageError(f"T{told}", f"Choose one with --baseline {found[0]}.")
     return found[0]
+
+
+def _refuse_empty(runs: Sequence[Run]) -> None:
+    """Raise UsageError for a run without any result yet, which shares no task with others only for that."""
+    empty = next((run for run in runs if not any(result.cells for result in run.results)), None)
+    if empty is not None:
+        raise UsageError(
+            f"No variant of {empty.id} has results, so nothing can be compared with it.",
+            "How it stands, and what goes on with it, is told by: qeval show RUN",
+        )
 
 
 def _shared_tasks(runs: Sequence[Run]) -> set[str]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from qeval.base import numbers
 from qeval.base.errors import did_you_mean
+from qeval.base.next_steps import UNKNOWN, not_yet
 from qeval.base.places import tasks_dir
 from qeval.base.records import ENOUGH_QUANTISED, Decision, Policy, Result, Samples
 from qeval.base.rules import describe
@@ -181,8 +182,10 @@ def every_variant_is_whole(
     for result in evidence.candidates:
         broken = [one for one in (evidence.baseline, result) if one.status != "done"]
         if broken and result.variant.name not in bad:
-            what = f"{broken[0].variant.name} was not fully scored (it is {broken[0].status})"
-            yield Doubt(result.variant.name, f"{what}: run the same command again.")
+            name, status = broken[0].variant.name, broken[0].status
+            stands = evidence.standing_of(name) if status == "partial" else UNKNOWN
+            why = not_yet(name, "", stands) if stands.state else "run the same command again."
+            yield Doubt(result.variant.name, f"{name} was not fully scored (it is {status}): {why}")
 
 
 def every_cell_is_proved(

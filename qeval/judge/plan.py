@@ -14,6 +14,7 @@ from typing import Any, Literal
 from qeval.base import layout, numbers
 from qeval.base.errors import UsageError
 from qeval.base.layout import Column
+from qeval.base.names import in_a_sentence
 from qeval.base.records import Kind, Level, Policy, Rule, Suite, Tier
 from qeval.base.rules import describe, limit_of
 from qeval.compare.rows import Row
@@ -292,7 +293,7 @@ def _footnotes(
     """What the numbers in the columns of these titles are for, and where churn is from if a run tells it."""
     counted = [title for title in (_NEEDED, *_OF_MARGINS) if title in titles]
     if counted and any(row.needed for row in rows):
-        heads = _listed(counted)
+        heads = in_a_sentence(counted)
         limit = "" if counted == [_NEEDED] else " that limit"
         yield (
             f"{heads[:1].upper()}{heads[1:]}: how many items, in all, a variant that loses nothing needs to"
@@ -310,10 +311,6 @@ def _footnotes(
             "Churn: of the variant that changes most, the share of answers that changed less the square of"
             " the difference, as only their spread about it takes items."
         )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 _NEEDED = "items needed"

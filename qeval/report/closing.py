@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from qeval.base.names import in_a_sentence
 from qeval.base.records import Decision
 from qeval.compare import wording
 from qeval.judge.deciding import need
@@ -28,7 +29,7 @@ def least(table: Ranking) -> str:
         return ""
     most = max(found.comparison.delta for _, found in known)
     best = [(entry, found) for entry, found in known if found.comparison.delta == most]
-    names = _listed([entry.short for entry, _ in best])
+    names = in_a_sentence([entry.short for entry, _ in best])
     (first, found), alone = best[0], len(best) == 1
     where = "on average" if found.comparison.level == "average" else f"on {found.name}"
     change = wording.named(found.comparison, found.kept)
@@ -55,7 +56,7 @@ def _undecided(table: Ranking, decisions: Sequence[Decision]) -> str:
         alike.setdefault(_why(entry, decisions), []).append(entry.short)
     if not alike:
         return ""
-    told = ", ".join(f"{_listed(names)} ({why})" for why, names in alike.items())
+    told = ", ".join(f"{in_a_sentence(names)} ({why})" for why, names in alike.items())
     more = f" and {len(found) - _MOST} more" if len(found) > _MOST else ""
     counted = " Numbers of items are for this Δ and churn." if "needs about" in told else ""
     return f"Undecided: {told}{more}.{counted}"
@@ -79,7 +80,3 @@ def _of_rules(entry: Entry, decisions: Sequence[Decision]) -> str:
     if worst.comparison.low > -worst.allowed:
         return "good on a part of the items, and only all of them decide it"
     return need(worst.comparison, worst.items_needed_more)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from qeval.base.names import short
+from qeval.base.names import in_a_sentence, short
 from qeval.report.ranking import BEST_FIRST, Entry
 
 _MOST_NAMES = 3
@@ -108,4 +108,4 @@ def _names(names: Sequence[str]) -> str:
     """Names joined as a sentence does, many of them counted."""
     if len(names) > _MOST_NAMES:
         return f"{', '.join(names[: _MOST_NAMES - 1])} and {len(names) - _MOST_NAMES + 1} more"
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return in_a_sentence(names)

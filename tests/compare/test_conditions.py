@@ -54,10 +54,23 @@ def test_beside_one_that_tells_nothing_only_what_is_unusual_is_unproved(first, c
     assert bool(found) == bool(says)
 
 
-def test_arguments_that_one_alone_was_given_are_told_only_where_the_other_tells_any():
+def test_arguments_that_one_alone_was_given_are_told_where_the_other_tells_any():
     told = arguments({"max_length": "64"})
     assert "max_length is 64 where the baseline has none" in said(arguments({"dtype": "int4"}), told)
-    assert said({"limit": "none"}, {"limit": "none", **told}) == ""
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_beside_one_that_tells_no_arguments_those_beyond_the_usual_are_unproved(first):
+    """Whatever else it tells: who knows of a limit proves no more of a tokenizer than who knows nothing."""
+    few = {"limit": "none", ITEMS: "0", "gen_kwargs": '{"temperature": 1.0}'}
+
+    def beside(given):
+        told = {**few, **arguments({"pretrained": "org/m", **given})}
+        return said(told, few) if first else said(few, told)
+
+    assert "model_args max_length is 64 for one of the two" in beside({"max_length": "64"})
+    assert "gen_kwargs" not in beside({"max_length": "64"})
+    assert beside({"dtype": "int4", "device": "cpu", "tokenizer": "org/m"}) == ""
 
 
 def test_choices_that_one_alone_holds_are_proved_by_nothing():

@@ -580,6 +580,14 @@ def test_a_value_that_no_item_can_have_is_refused(task, column, value, variant):
         pair(run, edited(read, cell.key, **{column: column_of}))
 
 
+def test_a_run_without_results_is_not_said_to_share_no_task(toy):
+    run, _ = toy
+    begun = tuple(replace(one, status="partial", cells=()) for one in run.results)
+    with pytest.raises(UsageError, match="No variant of run-2 has results") as caught:
+        merge([run, replace(run, id="run-2", results=begun)])
+    assert caught.value.hint.endswith(": qeval show RUN")
+
+
 def test_runs_that_share_no_task_are_told_so_before_a_baseline_is_asked_for(toy):
     run, _ = toy
 

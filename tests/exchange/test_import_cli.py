@@ -692,11 +692,12 @@ def test_models_are_not_taken_for_variants(qeval, tmp_path):
 def test_a_table_of_no_model_says_so_and_takes_it_from_the_command_that_it_prints(qeval, tmp_path):
     text = "variant,task,score,n\na,arc,60,90000\nb,arc,60,90000\n"
     file = table(tmp_path / "x.csv", text)
-    result = qeval("import", file, "--percent", "--baseline", "a")
+    result = qeval("import", file, "--percent", "--baseline", "a", "--runs-dir", tmp_path / "kept")
     assert "No model is named, so nothing proves that variants are of one" in result.stderr
     assert "not proved to be one model" in qeval("gate", runs(result), "--max-drop", "9", code=5).stdout
     result = qeval(*printed(result.stderr, MODEL="org/m"))
     assert result.stderr == ""
+    assert Path(runs(result)).parent == tmp_path / "kept"
     assert "PASS: org/m" in qeval("gate", runs(result), "--max-drop", "9").stdout
 
 

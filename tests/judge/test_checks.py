@@ -12,10 +12,12 @@ from stored import changed
 
 from qeval.ask.policy import load
 from qeval.base.errors import Exit
+from qeval.base.next_steps import Standing, State
 from qeval.base.places import tasks_dir
 from qeval.base.records import Policy, Rule, Stop, Task
 from qeval.compare.evidence import gather
 from qeval.judge.checks import CHECKS
+from qeval.judge.gate import conclude as judged
 from qeval.judge.redacted import without_paths
 
 WIDE = Policy((Rule(max_drop=60.0), Rule(max_ppl_ratio=9.0)), source="rules.toml")
@@ -123,6 +125,22 @@ def test_a_baseline_that_is_not_whole_lets_nobody_pass() -> None:
     outcome = conclude(run, read, WIDE)
     assert outcome.exit == Exit.MISSING
     assert any("fp16 was not fully scored" in one.reason for one in outcome.decisions)
+
+
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [
+        ("", "run the same command again."),
+        ("scored", "the run is scored, not finished."),
+        ("prepared", "the run is prepared, and bnb4 is not scored yet."),
+    ],
+)
+def test_one_that_is_not_whole_is_said_to_stand_as_its_run_does(state: State, why: str) -> None:
+    """The same command again would only prepare a prepared run, and scores nothing of a scored one."""
+    run, read, _ = candidate(passing(), status="partial")
+    evidence = replace(gather(run, read), standing={run.id: Standing(state)})
+    said = [one.reason for one in judged(evidence, WIDE).decisions]
+    assert f"bnb4: bnb4 was not fully scored (it is partial): {why}" in said
 
 
 def test_of_many_tasks_with_the_baselines_numbers_three_are_named() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from qeval.base import reading
 from qeval.base.errors import QevalError
 from qeval.exchange.readers.shape import Told, as_results
-from qeval.score.harness.rules import has_a_direction, less_is_better
+from qeval.score.harness.rules import has_a_direction, is_doubtful, less_is_better
 
 WRITER = "inspect"
 LOGS = "*.eval"
@@ -193,13 +193,14 @@ def _scores(log: Any) -> list[Any]:
 
 def _metrics(score: Any) -> dict[str, str]:
     """What each mean of a scorer is called here, by inspect's name: `acc`, `mean_score`, or after the scorer,
-    whose name alone tells whether more of it is better: a scorer of harm has an accuracy too."""
+    whose name alone tells whether more of it is better: a scorer of harm has an accuracy too. Of several that
+    a scorer gives at once each has a name of its own, and the scorer's tells nothing of it."""
     names = (str(score.name), str(getattr(score, "scorer", None) or ""))
     own = f"mean_{score.name}"
-    falls = any(map(less_is_better, names))
+    falls = any(less_is_better(name) or is_doubtful(name) for name in names)
     called = {
         _ACCURACY: own if falls else "acc",
-        _MEAN: own if falls or not any(map(has_a_direction, names)) else "mean_score",
+        _MEAN: own if falls or not has_a_direction(names[0]) else "mean_score",
     }
     there = {name.rpartition("/")[2] for name in score.metrics}
     return {name: metric for name, metric in called.items() if name in there}

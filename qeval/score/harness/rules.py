@@ -99,6 +99,15 @@ _TURNING = frozenset([
     "inverted", "minus", "neg", "negated", "negative", "non", "not", "reduction", "reversed",
 ])  # fmt: skip
 """Words that may turn the others of a name round, as `1 -` before them does: an accuracy's drop is none."""
+_DOUBTFUL = frozenset([
+    "abuse", "anti", "avoidance", "avoided", "cost", "danger", "dangerous", "deception", "detected",
+    "detection", "free", "hate", "hateful", "leak", "leakage", "misalignment", "misinformation", "no",
+    "offensive", "penalty", "prevented", "prevention", "refusal", "refusals", "refused", "regret",
+    "rejected", "rejection", "resistance", "resistant", "risk", "sycophancy", "vulnerability",
+    "without",
+])  # fmt: skip
+"""Words beside which another tells nothing, but one of _RISING: `hallucination_free` and `risk_score` are not
+what `hallucination` and `score` are."""
 _TURNED = re.compile(r"\s*1(00)?\s*%?\s*[-\u2212\u2013]")
 
 
@@ -106,13 +115,19 @@ def has_a_direction(metric: str) -> bool:
     """Whether a metric's name tells if more or less of it is better, and does not tell both."""
     if less_is_better(metric):
         return True
-    told = _words(metric) & (_RISING | _OFTEN_RISING) and not _words(metric) & _FALLING
-    return bool(told) and not _is_turned(metric)
+    words = _words(metric)
+    told = words & _RISING or (words & _OFTEN_RISING and not is_doubtful(metric))
+    return bool(told and not words & _FALLING) and not _is_turned(metric)
 
 
 def less_is_better(metric: str) -> bool:
     """Whether less of a metric is better, told by the words of its name, where nothing else tells it."""
-    return _falls(metric) and not _is_turned(metric)
+    return _falls(metric) and not _is_turned(metric) and not is_doubtful(metric)
+
+
+def is_doubtful(metric: str) -> bool:
+    """Whether a word of a metric's name makes it doubtful which way the others count."""
+    return bool(_words(metric) & _DOUBTFUL)
 
 
 def _falls(metric: str) -> bool:

@@ -207,6 +207,8 @@ def scorer(log, name, metric):
         ("perplexity", "mean", "less mean_perplexity is better"),
         ("attack_success", "mean", "less mean_attack_success is better"),
         ("rubric", "mean", "nothing says whether more mean_rubric is better, or less"),
+        ("risk_score", "mean", "nothing says whether more mean_risk_score is better, or less"),
+        ("sycophancy", "accuracy", "nothing says whether more mean_sycophancy is better, or less"),
     ],
 )
 def test_a_scorer_of_which_less_is_better_is_not_turned_round(
@@ -247,6 +249,23 @@ def several(log):
     for one in log["samples"]:
         right = one["scores"].pop("choice")["value"] == "C"
         one["scores"] = {"both": {"value": {"correct": int(right), "wer": int(not right)}, "answer": "A"}}
+
+
+def test_a_value_among_several_is_not_known_by_the_name_of_what_gives_them(tmp_path, monkeypatch):
+    fake_inspect.install(monkeypatch)
+    monkeypatch.setattr(fake_inspect, "_TABLES", fake_inspect._TABLES | {"value"})  # as a mapping
+
+    def change(log):
+        several(log)
+        for one in log["results"]["scores"]:
+            one.update(name={"wer": "wer", "correct": "tone"}[one["name"]], scorer="exact_match")
+        for one in log["samples"]:
+            value = one["scores"].pop("both")["value"]
+            told = {"wer": value["wer"], "tone": value["correct"]}
+            one["scores"] = {"exact_match": {"value": told, "answer": "A"}}
+
+    with pytest.raises(QevalError, match="nothing says whether more mean_tone is better, or less"):
+        import_lm_eval(rewritten(tmp_path, change), baseline="fp16")
 
 
 def test_of_several_values_at_once_that_judges_of_which_more_is_better(tmp_path, monkeypatch):

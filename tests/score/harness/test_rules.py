@@ -122,3 +122,22 @@ def test_default_aggregations_and_names_are_lm_evals():
         assert registry.get_metric_aggregation(metric) is registry.get_aggregation(aggregation)
     for name in rules.MEANS | rules.PERPLEXITIES:
         assert registry.get_aggregation(name) is getattr(metrics, name)
+
+
+@pytest.mark.parametrize(
+    ("metric", "direction"),
+    [
+        ("toxicity_score", "less"),
+        ("attack_success_rate", "less"),
+        ("no_answer_f1", "more"),
+        ("detection_accuracy", "more"),
+        ("exact", "more"),
+        ("hallucination_free", ""),
+        ("harmful_refused", ""),
+        ("risk_score", ""),
+        ("accuracy_drop", ""),
+    ],
+)
+def test_which_way_a_name_counts_or_that_it_does_not_say(metric, direction):
+    assert rules.less_is_better(metric) == (direction == "less")
+    assert rules.has_a_direction(metric) == bool(direction)
