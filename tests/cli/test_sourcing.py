@@ -86,6 +86,13 @@ def test_what_is_here_or_cached_is_not_refused(own: Path, tmp_path: Path) -> Non
     assert refused(own, "org_one") is None
 
 
+def test_a_script_of_a_data_sets_own_may_know_more_configurations_than_its_card(tmp_path: Path) -> None:
+    place = put(tmp_path / "mirror", "org/one", configuration="second") / "org" / "one"
+    assert mirror.left_out(place, "first") == ("second",)
+    (place / "one.py").touch()
+    assert mirror.left_out(place, "first") == ()
+
+
 def test_a_configuration_that_a_mirror_lacks_is_found_too(own: Path, tmp_path: Path) -> None:
     place = put(tmp_path / "mirror", "org/one", configuration="second")
     found = refused(own, "org_one", mirror=place)
