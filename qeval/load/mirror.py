@@ -36,7 +36,7 @@ def mirrored(path: str, datasets_dir: Path | None) -> Path | None:
 
 
 def left_out(place: Path, name: str | None) -> tuple[str, ...]:
-    """The configurations that the card of a copy lists, where `name` is none of them; () where it is, the card
+    """The configurations that the card of a copy lists, where `name` is none of them; () where it is, it
     lists none, or a script of the data set's own may know others."""
     listed = [str(one.get("config_name")) for one in _configs(place / _CARD) if one.get("config_name")]
     known = name is None or name in listed or (place / f"{place.name}.py").is_file()
