@@ -119,8 +119,6 @@ def _refusal(model: Any) -> str | None:
     names = {type(m).__name__ for m in model.modules()}
     if "Linear8bitLt" in names:
         return "LLM.int8() quantises activations too"
-    if any(hasattr(m, "parametrizations") for m in model.modules()):
-        return "its experts are packed, and unpacked whenever a block is computed"
     return None
 
 

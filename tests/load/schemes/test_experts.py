@@ -214,16 +214,42 @@ def test_packed_experts_are_calculated_as_their_layers_are(mixtures: dict[str, P
     assert packed.held is None
 
 
-@pytest.mark.parametrize("scheme", ["bnb4", "hqq", "torchao", "quanto"])
+@pytest.mark.parametrize("scheme", ["hqq", "torchao", "quanto"])
 def test_a_mixture_is_scored_on_its_layers_as_they_are(
     mixtures: dict[str, Path], tmp_path: Path, scheme: str
 ) -> None:
-    """What dequantises a model once for scoring knows no stacks, and leaves such a model alone."""
+    """What dequantises a model once for scoring leaves such a model alone."""
     from qeval.score.engine.materialize import can_materialize
 
-    pytest.importorskip({"bnb4": "bitsandbytes", "quanto": "optimum.quanto"}.get(scheme, scheme))
+    pytest.importorskip({"quanto": "optimum.quanto"}.get(scheme, scheme))
     options = {"group_size": 32} if scheme == "hqq" else {}
     assert not can_materialize(load(mixtures["mixtral"], Scheme(scheme, options), tmp_path).model)
+
+
+def test_only_the_linear_layers_of_a_mixture_are_dequantised(
+    mixtures: dict[str, Path], tmp_path: Path
+) -> None:
+    """bitsandbytes' experts stay packed; on a CPU with bfloat16 kernels, once those are off."""
+    import torch
+
+    from qeval.score.engine.materialize import compute_in_own_dtype, materialize
+
+    pytest.importorskip("bitsandbytes")
+    model = load(mixtures["mixtral"], Scheme("bnb4", {}), tmp_path).model
+    compute_in_own_dtype(model)
+    asked = torch.arange(3, 23)[None]
+    before, stacks = model(asked).logits, _stacks_of(model)
+    model, report = materialize(model)
+    assert report.modules == sum(
+        "self_attn" in name and name.endswith("_proj") for name, _ in model.named_modules()
+    )
+    assert _stacks_of(model) == stacks != []
+    assert torch.allclose(model(asked).logits, before, atol=1e-3)
+
+
+def _stacks_of(model: Any) -> list[str]:
+    """The names of modules whose weights are packed as stacks."""
+    return [name for name, module in model.named_modules() if hasattr(module, "parametrizations")]
 
 
 def test_stacks_that_are_stored_packed_tell_their_weights() -> None:
