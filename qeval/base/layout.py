@@ -15,10 +15,12 @@ GAP = 2
 """Blanks between the columns of a table."""
 _LEAST = 18
 """Columns that a text keeps at least where it is wrapped within a table."""
-_COMMAND = re.compile(r"\s*(?:Next: *|\$ )?(?:qeval|pip) |Try: ")
+_COMMAND = re.compile(r"\s*(?:Next: *|\$ )?(?:cd .+ && )?(?:qeval|pip) |Try: ")
 """How a line begins that a person pastes, which is therefore left whole."""
 _RULE = re.compile(r"[-\s]+")
-_CALL = r"(?: [A-Z][A-Z0-9_]*=\S+ [ ] )* (?: qeval | pip | hf | ray | unset ) [ ]"
+_CALL = (
+    r"(?: cd [ ] .+? [ ] && [ ] )? (?: [A-Z][A-Z0-9_]*=\S+ [ ] )* (?: qeval | pip | hf | ray | unset ) [ ]"
+)
 _THEN = ",[ ]then:"
 """What stands between two commands of a sentence; where they take a line each, that is enough of a comma."""
 _PIECE = re.compile(

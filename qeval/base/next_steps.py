@@ -92,7 +92,8 @@ class Standing(NamedTuple):
     or it was interrupted.
 
     `place` is its directory as it is to be typed, "" where it is not to be told; `runs_dir` where it is kept,
-    "" where its own command says that. `kept` are the tasks that unfinished variants have nevertheless
+    "" where its own command says that; `made_in` the directory that its own command is to be typed in, ""
+    where that is this one or not known. `kept` are the tasks that unfinished variants have nevertheless
     finished, by variant; `failed` the variants of which workers found that they cannot be scored.
     """
 
@@ -101,6 +102,7 @@ class Standing(NamedTuple):
     runs_dir: str = ""
     kept: Mapping[str, tuple[Task, ...]] = MappingProxyType({})
     failed: tuple[str, ...] = ()
+    made_in: str = ""
 
 
 UNKNOWN = Standing()
@@ -135,7 +137,8 @@ def _typed(run: Run, words: Sequence[str], standing: Standing) -> str:
         return f"the same qeval run{' with ' if asked else ''}{''.join(asked)}"
     if standing.runs_dir:
         words = (*without(words, {_RUNS_DIR: 1}), _RUNS_DIR, standing.runs_dir)
-    return shlex.join(words)
+    there = f"cd {shlex.quote(standing.made_in)} && " if standing.made_in else ""
+    return f"{there}{shlex.join(words)}"
 
 
 def unfinished(run: Run, standing: Standing = UNKNOWN) -> str:

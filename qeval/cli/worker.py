@@ -14,7 +14,9 @@ from qeval.cli.speech import say
 from qeval.store.leases import MOST_SECONDS, SECONDS
 
 if TYPE_CHECKING:
+    from qeval.base.records import Run
     from qeval.store.runs import RunDir
+    from qeval.store.work import Plan, Work
 
 
 @click.command(cls=options.Strict)
@@ -80,16 +82,34 @@ def _last_words(place: RunDir) -> str:
     where a job of Slurm does."""
     from qeval.base import next_steps
     from qeval.store import lock
-    from qeval.store.standing import standing
+    from qeval.store.standing import whereabouts
     from qeval.store.work import Work
 
     run = place.read()
-    if Work(place.work).plan() is None:
+    work = Work(place.work)
+    plan = work.plan()
+    if plan is None:
         left = any(result.status == "partial" for result in run.results)
         return "Another command scores what is left." if left else "The run is finished."
+    failed = _failed(run, work, plan)
+    ended = f"{' and '.join(failed)} failed" if failed else "Every variant has its result"
     if lock.is_held(place.path):
-        return "Every variant has its result; the command that waits for them finishes the run."
+        return f"{ended}; the command that waits for the workers finishes the run."
     if next_steps.by_slurm(run.command):
         return ""
-    told = "Every variant has its result; the run is scored, not finished."
-    return f"{told}\n{next_steps.listed([next_steps.finish(run, standing(place, run))])}"
+    stands = whereabouts(place, run)
+    if not failed:
+        told = f"{ended}; the run is scored, not finished."
+        return f"{told}\n{next_steps.listed([next_steps.finish(run, stands)])}"
+    again = next_steps.listed([next_steps.go_on(run, stands)])
+    return (
+        f"{ended}, and nothing is left for workers. The next command scores again what failed, and finishes"
+        f" the run; with --finish it only finishes it.\n{again}"
+    )
+
+
+def _failed(run: Run, work: Work, plan: Plan) -> list[str]:
+    """The variants of a run that failed, by what is planned, or before they could be."""
+    came = {part.job.variant.name: work.result(part.job.variant.name, plan.mark) for part in plan.parts}
+    ends = ((one.variant.name, came.get(one.variant.name) or one) for one in run.results)
+    return [name for name, result in ends if result.status == "failed"]

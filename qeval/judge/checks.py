@@ -182,10 +182,19 @@ def every_variant_is_whole(
     for result in evidence.candidates:
         broken = [one for one in (evidence.baseline, result) if one.status != "done"]
         if broken and result.variant.name not in bad:
-            name, status = broken[0].variant.name, broken[0].status
-            stands = evidence.standing_of(name) if status == "partial" else UNKNOWN
-            why = not_yet(name, "", stands) if stands.state else "run the same command again."
-            yield Doubt(result.variant.name, f"{name} was not fully scored (it is {status}): {why}")
+            yield Doubt(result.variant.name, _why_not_whole(evidence, broken[0]))
+
+
+def _why_not_whole(evidence: Evidence, result: Result) -> str:
+    name = result.variant.name
+    if result.status == "failed":
+        return f"{name} failed: {result.error}" if result.error else f"{name} failed, so it has no result."
+    if result.stop is not None:
+        task = evidence.titles.get(result.stop.task, result.stop.task)
+        return f"{name} was not fully scored: it was stopped early for {task}."
+    stands = evidence.standing_of(name) if result.status == "partial" else UNKNOWN
+    why = not_yet(name, "", stands) if stands.state else "run the same command again."
+    return f"{name} was not fully scored: {why}"
 
 
 def every_cell_is_proved(

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from qeval.ask.order import Order
 from qeval.base import next_steps
@@ -17,6 +18,7 @@ from qeval.base.messages import Done, Event, Failed, Job, Note, Progress, Stoppe
 from qeval.base.records import Result, Run, Variant
 from qeval.run.awaited import Awaited, Listener
 from qeval.run.keeping import learned, with_result
+from qeval.run.paths import paths_of
 from qeval.run.taking import LOOK_SECONDS, shown_of
 from qeval.run.versions import versions
 from qeval.store.leases import holder_of
@@ -37,7 +39,7 @@ def plan(order: Order, run: Run, jobs: Sequence[Job], place: RunDir) -> None:
         forget_tries(place.shards(job.variant.name))
     gated = order.policy is not None
     parts = tuple(Part(job, order.baseline if gated and _waits(order, job) else "") for job in jobs)
-    work.write(Plan(parts, versions(jobs), uuid.uuid4().hex))
+    work.write(Plan(parts, versions(jobs), uuid.uuid4().hex, str(Path.cwd()), paths_of(jobs)))
 
 
 def _waits(order: Order, job: Job) -> bool:

@@ -23,11 +23,12 @@ from qeval.load.toy import is_toy
 from qeval.run import gpus, sharing
 from qeval.run.awaited import Awaited, Listener
 from qeval.run.executors import EXECUTORS
+from qeval.run.paths import where_it_was_made
 from qeval.run.seats import Seat
 from qeval.run.versions import check_same
 from qeval.store.leases import SECONDS, Beating, Holder, Leases, beating, holder_of, machine
 from qeval.store.runs import RunDir
-from qeval.store.standing import standing
+from qeval.store.standing import standing, whereabouts
 from qeval.store.work import Part, Plan, Work
 
 LOOK_SECONDS = 1.0
@@ -38,10 +39,16 @@ def work(place: RunDir, listen: Listener, seconds: float = SECONDS, device: str 
     """Take part in what is planned for a run until each variant has its result; whether none failed.
 
     `seconds` after its last sign of life a worker is taken for dead. Raises QevalError where nothing is
-    planned, for another version of what can change numbers, and where this machine's device is lost.
+    planned, for another version of what can change numbers, where what the plan names is not here, and where
+    this machine's device is lost.
     """
     plan = planned(place)
     check_same(plan.versions)
+    with where_it_was_made(plan, place):
+        return _taken_part(place, plan, listen, seconds, device)
+
+
+def _taken_part(place: RunDir, plan: Plan, listen: Listener, seconds: float, device: str | None) -> bool:
     seat = _seat(plan, device)
     taker = Taker(place, plan, seat, listen, seconds)
     awaited = Awaited(taker.work.holders, listen, follows=False)
@@ -67,6 +74,12 @@ def planned(place: RunDir) -> Plan:
     if plan is None:
         run, path = place.read(), shlex.quote(str(place.path))
         if all(result.status != "partial" for result in run.results):
+            if failed := [result.variant.name for result in run.results if result.status == "failed"]:
+                raise QevalError(
+                    f"{place.path.name} is finished, and {' and '.join(failed)} failed.",
+                    "Score again what failed, in the directory where the run was prepared, with:"
+                    f" {next_steps.go_on(run, whereabouts(place, run))}",
+                )
             raise QevalError(
                 f"{place.path.name} is finished: nothing is left for workers.",
                 f"See it with: qeval show {path}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qeval.base.errors import QevalError
@@ -33,7 +34,13 @@ def standing(place: RunDir, run: Run) -> Standing:
         kept |= _kept(place, [one for one in left if one.variant.name not in came])
     except (OSError, QevalError):
         return UNKNOWN
-    return Standing(state, str(place.path), _elsewhere(place, run), kept, failed)
+    return whereabouts(place, run)._replace(state=state, kept=kept, failed=failed)
+
+
+def whereabouts(place: RunDir, run: Run) -> Standing:
+    """Where a run is kept, and where its own command is to be typed, whether it is finished or not."""
+    made_in = _made_in(place)
+    return Standing(place=str(place.path), runs_dir=_elsewhere(place, run, made_in), made_in=made_in)
 
 
 def _state(place: RunDir, *, scored: bool) -> State:
@@ -71,12 +78,22 @@ def _kept(place: RunDir, left: Sequence[Result]) -> dict[str, tuple[Task, ...]]:
     return {name: tuple(tasks) for name, tasks in found.items()}
 
 
-def _elsewhere(place: RunDir, run: Run) -> str:
-    """Where a run is kept, where its own command, typed here, would look somewhere else; "" where not."""
+def _made_in(place: RunDir) -> str:
+    """The directory that what is planned was planned in; "" where that is this one, or is not here."""
+    with contextlib.suppress(OSError, QevalError):
+        plan = Work(place.work).plan()
+        if plan and plan.made_in and Path(plan.made_in).is_dir():
+            return "" if Path(plan.made_in).samefile(Path.cwd()) else plan.made_in
+    return ""
+
+
+def _elsewhere(place: RunDir, run: Run, made_in: str) -> str:
+    """Where a run is kept, where its own command, typed here, or in the directory that is named, would look
+    somewhere else; "" where not."""
     words = runs_dir_words(run.command)
     named = words[-1].removeprefix("--runs-dir=") if words else os.environ.get("QEVAL_RUNS_DIR") or "runs"
     parent = place.path.parent
-    return "" if at_home(named).resolve() == parent.resolve() else str(parent)
+    return "" if (Path(made_in) / at_home(named)).resolve() == parent.resolve() else str(parent)
 
 
 def standings(
@@ -88,7 +105,7 @@ def standings(
     for one, (place, run) in zip(shown, opened, strict=True):
         names = dict(zip(_names(run), _names(one), strict=False))
         stands = _renamed(standing(place, run), names)
-        found[one.id] = stands if told else stands._replace(place="", runs_dir="")
+        found[one.id] = stands if told else stands._replace(place="", runs_dir="", made_in="")
     return found
 
 

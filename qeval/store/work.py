@@ -41,11 +41,15 @@ class Part(msgspec.Struct, frozen=True):
 
 class Plan(msgspec.Struct, frozen=True):
     """All that is to be done, in the order in which it is begun. `versions` are those of whatever can change
-    a number; `mark` is drawn for each plan and tells one from another at the same place."""
+    a number; `mark` is drawn for each plan and tells one from another at the same place. `made_in` is the
+    directory that it was made in, "" where that is not known; `paths` are those that it names, as typed: they
+    existed there."""
 
     parts: tuple[Part, ...]
     versions: dict[str, str]
     mark: str
+    made_in: str = ""
+    paths: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

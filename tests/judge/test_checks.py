@@ -56,7 +56,7 @@ CASES = {
         lambda made: candidate(made, status="partial"),
         {},
         Exit.MISSING,
-        "bnb4 was not fully scored (it is partial): run the same command again.",
+        "bnb4 was not fully scored: run the same command again.",
     ),
     "every_cell_is_proved": (
         lambda made: unproved(made, "its prompts are not known."),
@@ -140,7 +140,25 @@ def test_one_that_is_not_whole_is_said_to_stand_as_its_run_does(state: State, wh
     run, read, _ = candidate(passing(), status="partial")
     evidence = replace(gather(run, read), standing={run.id: Standing(state)})
     said = [one.reason for one in judged(evidence, WIDE).decisions]
-    assert f"bnb4: bnb4 was not fully scored (it is partial): {why}" in said
+    assert f"bnb4: bnb4 was not fully scored: {why}" in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"status": "failed", "error": "No kernel."}, "bnb4 failed: No kernel."),
+        ({"status": "failed"}, "bnb4 failed, so it has no result."),
+        (
+            {"status": "stopped", "stop": Stop(0, "arc", -2.0, 9)},
+            "bnb4 was not fully scored: it was stopped early for arc.",
+        ),
+    ],
+)
+def test_one_that_failed_or_was_stopped_is_said_to_have(changes: dict[str, object], why: str) -> None:
+    """The same command again helps neither."""
+    run, read, _ = candidate(passing(), **changes)
+    said = [one.reason for one in judged(gather(run, read), WIDE).decisions]
+    assert f"bnb4: {why}" in said
 
 
 def test_of_many_tasks_with_the_baselines_numbers_three_are_named() -> None:
