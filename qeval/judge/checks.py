@@ -189,9 +189,6 @@ def _why_not_whole(evidence: Evidence, result: Result) -> str:
     name = result.variant.name
     if result.status == "failed":
         return f"{name} failed: {result.error}" if result.error else f"{name} failed, so it has no result."
-    if result.stop is not None:
-        task = evidence.titles.get(result.stop.task, result.stop.task)
-        return f"{name} was not fully scored: it was stopped early for {task}."
     stands = evidence.standing_of(name) if result.status == "partial" else UNKNOWN
     why = not_yet(name, "", stands) if stands.state else "run the same command again."
     return f"{name} was not fully scored: {why}"

@@ -186,6 +186,50 @@ def test_each_step_of_a_prepared_run_tells_the_next_one(qeval, tmp_path, monkeyp
     assert again == [word for word in finish if word != "--finish"]  # which makes it, and not its end alone
 
 
+def test_what_a_worker_says_last_works_in_another_directory_too(qeval, tmp_path, monkeypatch) -> None:
+    """Its words are relative to where the run was prepared, so the command goes there first."""
+    monkeypatch.delenv("QEVAL_DATASETS_DIR", raising=False)  # which would join the command
+    for name in ("my project", "other"):
+        (tmp_path / name).mkdir()
+    made_in = tmp_path / "my project"
+    suite = '[[task]]\nname = "qeval_facts"\nmetric = "acc"\n'
+    (made_in / "sums.toml").write_text(suite, "utf-8")
+    words = ["run", "--model", "toy[items=40]", "--suite", "./sums.toml", "--schemes", "fp16,bnb4"]
+    words += ["--runs-dir", "kept", "--prepare"]
+    monkeypatch.chdir(made_in)
+    monkeypatch.setattr(sys, "argv", ["qeval", *words])
+    place = Path(qeval(*words).stdout.strip())
+    monkeypatch.chdir(tmp_path / "other")
+    said = qeval("worker", place).stderr
+    assert Path.cwd() == tmp_path / "other"
+    finish = shlex.join(["qeval", *words[:-1], "--finish"])
+    assert f"Next: cd '{made_in}' && {finish}\n" in said
+    assert f"Finish it with: cd '{made_in}' && {finish}\n" in qeval("show", place).stdout
+    monkeypatch.chdir(made_in)
+    assert f"Next: {finish}\n" in qeval("worker", place).stderr
+    qeval(*shlex.split(finish)[1:])
+    assert [one.status for one in RunDir(place).read().results] == ["done", "done"]
+
+
+def test_a_worker_says_which_variant_failed_and_what_scores_it_again(qeval, monkeypatch) -> None:
+    monkeypatch.delenv("QEVAL_DATASETS_DIR", raising=False)  # which would join the command
+    words = ["run", "--model", "toy[items=20,fail=rtn]", "--tasks", "qeval_facts", "--schemes", "fp16,rtn"]
+    monkeypatch.setattr(sys, "argv", ["qeval", *words, "--prepare"])
+    place = Path(qeval(*words, "--prepare").stdout.strip())
+    said = qeval("worker", place, code=1).stderr
+    assert "Every variant has its result" not in said
+    assert "rtn failed, and nothing is left for workers. The next command scores again what failed" in said
+    assert commands(said) == [words]
+    with lock.held(place):
+        waits = qeval("worker", place, code=1).stderr
+    assert "rtn failed; the command that waits for the workers finishes the run." in waits
+    qeval(*words, "--finish", code=1)
+    finished = qeval("worker", place, code=1).stderr
+    assert "is finished, and rtn failed." in finished
+    assert f"with: {shlex.join(['qeval', *words])}\n" in finished
+    assert "[rtn] FAILED" in qeval(*words, code=1).stderr  # it is scored anew
+
+
 def test_a_run_of_which_nothing_is_left_is_prepared_for_its_end_alone(qeval, monkeypatch) -> None:
     qeval(*TWO)
     monkeypatch.setattr(sys, "argv", ["qeval", *TWO, "--prepare"])

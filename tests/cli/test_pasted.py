@@ -12,6 +12,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from qeval.base import layout
 from qeval.cli.main import main
 
 ROOT = Path(__file__).parents[2]
@@ -131,6 +132,18 @@ def test_no_command_of_a_message_is_broken(typed, state: Callable[[Callable[...,
         seen |= known
     assert len(seen) > 1
     assert any(len(command) > 80 for command in seen)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Next: cd '/a project' && qeval run --model toy --schemes fp16,bnb4 --finish",
+        "Finish it with: cd '/a project' && qeval run --model toy --schemes fp16,bnb4 --finish",
+    ],
+)
+def test_a_command_that_goes_to_its_directory_first_is_not_broken(text: str) -> None:
+    command = text.partition(": ")[2]
+    assert command in layout.fitted(text, 40)
 
 
 def test_what_waits_and_what_is_told_above_a_bar_is_not_broken_either(monkeypatch) -> None:
