@@ -38,7 +38,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "my project"
 
 
-def test_the_paths_of_jobs_are_what_exists_of_all_that_they_name(project: Path) -> None:
+@pytest.mark.usefixtures("project")
+def test_the_paths_of_jobs_are_what_exists_of_all_that_they_name() -> None:
     scheme = Scheme("gptq", {"calibration": "text.txt", "bits": 4}, "./made")
     jobs = [
         a_job(Variant("fp16", "model", Scheme("fp16"), adapter="merged:adapter"), datasets_dir="mirror"),
