@@ -31,6 +31,13 @@ def commands(text: str) -> set[str]:
     return {one.partition("  #")[0].strip() for one in found}
 
 
+def prose(command: str) -> list[str]:
+    """Words of a command that belong to the sentence around it, and would be pasted too."""
+    words = shlex.split(command)
+    ends = [word for word in words if word.endswith((",", ";", ".")) and not word.endswith("...")]
+    return [*ends, *(word for word in words if word in {"and", "or", "then", "once", "where"})]
+
+
 @pytest.fixture
 def typed(qeval, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Call a command as it would be typed, in a terminal of so many columns, or into a file."""
@@ -127,10 +134,28 @@ def test_no_command_of_a_message_is_broken(typed, state: Callable[[Callable[...,
         for columns in (80, 60):
             lines = typed(words, columns).splitlines()
             for command in known:
+                assert not prose(command), (words, command)
                 assert any(command in line for line in lines), (words, columns, command)
         seen |= known
     assert len(seen) > 1
     assert any(len(command) > 80 for command in seen)
+
+
+@pytest.mark.parametrize("more", [(), ("--fidelity", "wikitext-2048"), ("--datasets-dir", "bare")])
+def test_the_command_that_fetches_what_is_missing_stands_alone(typed, tmp_path, monkeypatch, more) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "own" / "mine.yaml").write_text(
+        "task: mine\ndataset_path: org/one\noutput_type: multiple_choice\ntest_split: test\n"
+        "doc_to_text: q\ndoc_to_choice: [a, b]\ndoc_to_target: 0\n"
+    )
+    monkeypatch.delenv("QEVAL_DATASETS_DIR", raising=False)
+    words = ("run", "--model", "demo", "--schemes", "fp16", "--tasks", "mine", "--tasks-dir", "own", *more)
+    (command,) = {one for one in commands(typed(words)) if " fetch " in one}
+    assert not prose(command)
+    assert f"  {command}" in typed(words, 80).splitlines()
+    assert "No such option" not in typed(tuple(shlex.split(command)[1:]))
+    assert prose("qeval fetch --tasks mine --to mirror, and add --datasets-dir mirror") == ["mirror,", "and"]
 
 
 def test_what_waits_and_what_is_told_above_a_bar_is_not_broken_either(monkeypatch) -> None:

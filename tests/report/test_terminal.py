@@ -53,6 +53,14 @@ def test_a_group_stands_as_unweighted_mean_and_with_all_items_and_the_average_ha
     assert "\naverage" in text
 
 
+@pytest.mark.parametrize("width", [None, 120, 80, 60])
+def test_a_limited_run_says_how_many_items_were_scored_at_every_width(width: int | None) -> None:
+    run, read, _ = make_run(3, n_items=1600, n_available=4200)
+    text = terminal.summary(gather(run, read), width=width)
+    assert "1600/4200" in text
+    assert width is None or max(map(layout.columns_of, text[: text.index("\n\n")].splitlines())) <= width
+
+
 def test_a_perplexity_is_shown_as_such_and_as_a_ratio():
     _, comparisons, text = summary(make_run(2, n_items=50, tasks=(WIKI,)))
     line = next(line for line in text.splitlines() if " x1." in line or " x0." in line)
