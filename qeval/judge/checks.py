@@ -171,6 +171,10 @@ def _equal_numbers(first: Samples, second: Samples, rounding: float = _ROUNDING)
     return None
 
 
+_IS = {"failed": "it failed", "partial": "it is partial"}
+"""How a result is, in a sentence, by its status."""
+
+
 def every_variant_is_whole(
     evidence: Evidence, policy: Policy, decisions: Sequence[Decision]
 ) -> Iterator[Doubt]:
@@ -185,7 +189,9 @@ def every_variant_is_whole(
             name, status = broken[0].variant.name, broken[0].status
             stands = evidence.standing_of(name) if status == "partial" else UNKNOWN
             why = not_yet(name, "", stands) if stands.state else "run the same command again."
-            yield Doubt(result.variant.name, f"{name} was not fully scored (it is {status}): {why}")
+            yield Doubt(
+                result.variant.name, f"{name} was not fully scored ({_IS.get(status, status)}): {why}"
+            )
 
 
 def every_cell_is_proved(

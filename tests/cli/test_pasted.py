@@ -224,7 +224,7 @@ def test_a_worker_that_is_told_a_name_or_all_runs_is_told_the_directory(typed, q
     for words in ((name,), (name[:-3],), (name.replace("toy", "tyo"),), (str(runs_dir),)):
         said = qeval("worker", *words, code=2).stderr
         assert f"A worker is told its run's directory: qeval worker {runs_dir / name}" in said
-    assert "sees no" in qeval("worker", "something-else", code=1).stderr
+    assert "There is no " in qeval("worker", "something-else", code=1).stderr
     (command,) = commands(said)
     assert "scored, not finished" in qeval(*shlex.split(command)[1:]).stderr
 

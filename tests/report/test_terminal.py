@@ -134,7 +134,9 @@ def test_the_last_line_ranks_the_variants_and_names_who_has_no_score():
     evidence = gather(replace(run, results=(*run.results, failed)), read)
     last = terminal.ranking(evidence).splitlines()[0]
     assert last in terminal.summary(evidence).splitlines()[-3:]
-    found = re.fullmatch(r"Best first by verdict, proved loss and average: (.*)\. Not ranked: awq\.", last)
+    found = re.fullmatch(
+        r"Best first, by verdict, then proved loss, then average: (.*)\. Not ranked: awq\.", last
+    )
     order, _, base = found[1].partition("; ")
     assert re.fullmatch(r"baseline fp16 [\d.]+", base)
     named = re.findall(r"(\S+) [\d.]+ \(([^)]*)\)", order)
@@ -147,7 +149,9 @@ def test_perplexities_are_ranked_too_and_one_variant_is_no_order():
     evidence = gather(*make_run(2, n_items=50, tasks=(WIKI,), effect=-0.1)[:2])
     last = terminal.summary(evidence).splitlines()[-1]
     assert re.fullmatch(
-        r"Best first by verdict, proved loss and wiki: bnb4 [\d.]+ \(x1\.\d+\); baseline fp16 [\d.]+\.", last
+        r"Best first, by verdict, then proved loss, then wiki: bnb4 [\d.]+ "
+        r"\(x1\.\d+\); baseline fp16 [\d.]+\.",
+        last,
     )
     assert terminal.ranking(gather(*make_run(1, n_items=50)[:2])) == ""
 

@@ -163,7 +163,7 @@ def ranking(evidence: Evidence, decisions: Sequence[Decision] = ()) -> str:
     order = "; ".join(filter(None, (", ".join(filter(None, told.values())), _reference(material, row))))
     lost = [name for name, words in told.items() if not words]
     without = f" Not ranked: {', '.join(map(short, lost))}." if lost else ""
-    first = one_line(f"Best first by {', '.join(ORDER)} and {row.title}: {order}.{without}")
+    first = one_line(f"Best first, by {', then '.join((*ORDER, row.title))}: {order}.{without}")
     return "\n".join((first, *map(one_line, closing(table, decisions))))
 
 
