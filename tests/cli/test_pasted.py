@@ -224,7 +224,7 @@ def test_a_worker_that_is_told_a_name_or_all_runs_is_told_the_directory(typed, q
     for words in ((name,), (name[:-3],), (name.replace("toy", "tyo"),), (str(runs_dir),)):
         said = qeval("worker", *words, code=2).stderr
         assert f"A worker is told its run's directory: qeval worker {runs_dir / name}" in said
-    assert "There is no " in qeval("worker", "something-else", code=1).stderr
+    assert "something-else on " in qeval("worker", "something-else", code=1).stderr
     (command,) = commands(said)
     assert "scored, not finished" in qeval(*shlex.split(command)[1:]).stderr
 
@@ -235,3 +235,19 @@ def test_a_run_that_is_named_as_the_directory_of_all_runs_is_known(typed, qeval)
     said = qeval("show", "--runs-dir", place, code=1).stderr
     assert f"{place} is a run, and holds none." in said
     qeval("show", place)
+
+
+def test_where_a_calibration_set_is_out_of_reach_the_scheme_is_told_as_it_is_typed(monkeypatch) -> None:
+    from qeval.base.errors import QevalError
+    from qeval.load.making import calibration
+    from qeval.load.schemes import parse_schemes
+
+    def unreachable(*_: object, **__: object) -> None:
+        raise ConnectionError("no network.")
+
+    monkeypatch.setattr("datasets.load_dataset", unreachable)
+    with pytest.raises(QevalError, match=r"cannot be read: no network\. Name") as caught:
+        calibration._documents(calibration.Calibration("c4", 1, 8), None)
+    option, schemes = shlex.split(caught.value.hint.rpartition(": ")[2])
+    assert option == "--schemes"
+    assert parse_schemes(schemes)[0].scheme.options == {"calibration": "own"}
