@@ -66,7 +66,7 @@ def _toml(path: Path, table: Mapping[str, Any]) -> Found | None:
     for key in ("tool", "qeval", "gate"):
         gate = gate.get(key) if isinstance(gate, Mapping) else None
     if "task" in table:
-        return Found(SUITE, "is a suite", f"Ask it by: qeval run --suite {_quoted(path)}")
+        return Found(SUITE, "is a suite", f"Score it with: qeval run --suite {_quoted(path)}")
     if {"gate", "rule"} & table.keys() or gate is not None:
         judge = f"qeval run --gate {_quoted(path)}, or qeval gate --policy {_quoted(path)}"
         return Found(POLICY, "is a policy", f"Judge by it with: {judge}")

@@ -66,7 +66,7 @@ class Configured(Making):
         values, stray, _ = self.make_parser(ctx).parse_args(list(args))
         if stray and not ctx.resilient_parsing and not {"-h", "--help"} & set(args):
             belongs = (
-                "A list takes commas and no blanks: fp16,gptq"
+                "Separate the names with commas, without spaces: fp16,gptq"
                 if "model" in values
                 else f"A model is named by --model: --model {stray[0]}"
             )

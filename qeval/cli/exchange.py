@@ -54,11 +54,13 @@ A table has a row for each variant and task. Of its columns, {
 )
 @click.option("--scores", is_flag=True, help="PATH is a table of scores; .csv, .tsv and .toml always are.")
 @click.option("--percent", is_flag=True, help="The scores of the table are in per cent.")
-@click.option("--name", metavar="NAME", help="What to call the variant, of which alone the results are.")
+@click.option(
+    "--name", metavar="NAME", help="What to call the variant, where the results are of a single one."
+)
 @click.option(
     "--model",
     metavar="MODEL",
-    help="The model to take from a table of scores; of one that names none, whose all scores are.",
+    help="The model to take from a table of scores; where it names none, the one that all its scores are of.",
 )
 @click.option("--baseline", metavar="NAME", help="Compare with this variant; needed where there are several.")
 @click.option(

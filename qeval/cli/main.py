@@ -131,7 +131,7 @@ class _Door(click.Group):
 
 
 def _misplaced(ctx: click.Context, option: str, words: Sequence[str]) -> click.UsageError:
-    where = f"It stands behind the command: {shlex.join(['qeval', *words])}"
+    where = f"Put it after the command: {shlex.join(['qeval', *words])}"
     return click.UsageError(f"No such option {option!r} here. {where}", ctx)
 
 

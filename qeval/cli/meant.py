@@ -169,11 +169,11 @@ def check_number(parameter: click.Parameter, words: Any, ctx: click.Context | No
         raise click.BadParameter(f"{words[:LONGEST]!r} is {why}.", ctx, parameter)
 
     if "_" in words or not words.isascii() or (whole and len(words) > LONGEST):
-        refuse("no plain number")
+        refuse("not a plain number")
     try:
         number = int(words) if whole else float(words)
     except ValueError:
-        refuse("no whole number" if whole else "no number")
+        refuse("not a whole number" if whole else "not a number")
     low, high = (getattr(parameter.type, name, None) for name in ("min", "max"))
     if low is not None and (number < low or (number == low and getattr(parameter.type, "min_open", False))):
         least = f"more than {low}" if getattr(parameter.type, "min_open", False) else f"at least {low}"

@@ -173,7 +173,8 @@ def table(found: Sequence[Need], width: int | None = None) -> str:
     columns = [Column(title, leads=title == "variant") for title in head]
     text = layout.table(columns, [[str(cell) for cell in row] for row in rows], width)
     said = [f"{need.variant.name}: {need.placement.sentence}" for need in found if need.placement.sentence]
-    return "\n\n".join([text, *(["\n".join(said)] if said else [])])
+    note = "Weights count in the type that is calculated in, those of 4 bits too; a file may take less."
+    return "\n\n".join([text, "\n".join([note, *said])])
 
 
 def document(found: Sequence[Need]) -> list[dict[str, Any]]:

@@ -149,7 +149,7 @@ def list_(ctx: click.Context, /, what: str, runs_dir: Path, as_json: bool) -> No
     if as_json:
         print_json(rows)
     else:
-        say(_table(rows, width() or _IN_A_PIPE))
+        say(_table(rows, width() or _IN_A_PIPE) if rows else f"There are no {what} in {runs_dir} yet.")
 
 
 _IN_A_PIPE = 110
@@ -159,9 +159,7 @@ _WORDY = ("what", "options", "here", "tasks", "variants", "verified")
 
 
 def _table(rows: Sequence[Mapping[str, Any]], width: int | None) -> str:
-    """Entries as a table for a person, of so many columns."""
-    if not rows:
-        return "There are none yet."
+    """Entries, one at least, as a table for a person, of so many columns."""
     first = next(iter(rows[0]))
     columns = [Column(key, wrapped=key in _WORDY, leads=key == first) for key in rows[0]]
     return layout.table(columns, [[one_line(str(value)) for value in row.values()] for row in rows], width)

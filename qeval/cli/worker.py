@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     default=SECONDS,
     show_default=True,
     metavar="SECONDS",
-    help="How long a worker may be silent before it is taken for dead; the same for all workers of a run.",
+    help="How long a worker may be silent before it is presumed dead; the same for all workers of a run.",
 )
 @click.option(
     "--device", metavar="DEVICE", help="cuda, cuda:1, cpu ...  [default: as the run says; the first GPU seen]"

@@ -72,7 +72,7 @@ def import_scores(
     description and source. Scores greater than 1 are taken for per cent only if `percent` says so (the
     argument or the file), or a sign behind the number. How a
     metric becomes a score of which more is better: see `qeval.exchange.units`. A file may hold several
-    models; `model` chooses one, or says whose all scores are where none is named. So `name` is the variant
+    models; `model` chooses one, or says whose scores all are where none is named. So `name` is the variant
     where no row names one.
 
     Raises UsageError for a wrong or missing column, a number out of range, a metric on another scale, a

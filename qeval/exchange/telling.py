@@ -40,7 +40,7 @@ def _models(run: Run, again: str) -> Iterator[str]:
         if not same_model(base, result):
             models = f"{weights_of(result)} and the baseline's {weights_of(base)}"
             doubt = f"nothing proves that it is of the baseline's model ({models})"
-            yield f"{result.variant.name}: {doubt}, so a gate wants --allow-unproved-model to let it pass."
+            yield f"{result.variant.name}: {doubt}, so a gate needs --allow-unproved-model to let it pass."
 
 
 def _alone(run: Run, place: str) -> Iterator[str]:

@@ -171,6 +171,10 @@ def _equal_numbers(first: Samples, second: Samples, rounding: float = _ROUNDING)
     return None
 
 
+_IS = {"failed": "it failed", "partial": "it is partial"}
+"""How a result is, in a sentence, by its status."""
+
+
 def every_variant_is_whole(
     evidence: Evidence, policy: Policy, decisions: Sequence[Decision]
 ) -> Iterator[Doubt]:

@@ -24,6 +24,7 @@ _MOST_ITEMS = 10_000_000
 _TINY = 1e-12
 _BEYOND = 100
 """How many times the items that there are is beyond reach: a number of them would say nothing more."""
+_FAR_MORE = f"over {_BEYOND} times its items"
 
 
 def decide(
@@ -142,7 +143,7 @@ def _what_would_decide(comparison: Comparison, needed: int | None) -> str:
     if needed is None:
         return "; no practicable number of items would decide it"
     if _beyond(comparison, needed):
-        return "; it is too close to the limit for any number of items at hand"
+        return f"; it is so close to the limit that {_FAR_MORE} would be needed"
     more = numbers.roughly(needed)
     whole, there = comparison.n + int(more), comparison.n_available
     verb = ("is" if there == 1 else "are") + (" only" if whole > there else "")
@@ -162,7 +163,7 @@ def need(comparison: Comparison, needed: int | None, limit: str = "limit") -> st
     if needed is None:
         return "no practicable number of items would decide it"
     if _beyond(comparison, needed):
-        return f"too close to the {limit} for any number of items at hand"
+        return f"so close to the {limit} that {_FAR_MORE} would be needed"
     of = f" of {numbers.count(comparison.n_available)}" if comparison.limited else ""
     whole = numbers.roughly(comparison.n + needed)
     return f"needs about {whole} items, has {numbers.count(comparison.n)}{of}"

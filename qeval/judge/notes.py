@@ -141,8 +141,8 @@ def _toothless(decisions: Sequence[Decision], titles: Mapping[str, str]) -> Iter
         elif comparison.kind == "perplexity" and allowed >= math.log(_GREAT_RATIO):
             yield f"The limit of {allowed_words(one.rule)} on {name} lets the perplexity double."
         elif comparison.kind != "perplexity" and comparison.baseline - allowed <= floor:
-            reach = f"{numbers.points(floor)}, the score of guessing," if floor else "a score of 0"
-            yield f"The limit of {_limit(one.rule)} on {name} lets {reach} through."
+            who = f"only guesses ({numbers.points(floor)})" if floor else "scores 0"
+            yield f"With the limit of {_limit(one.rule)} on {name}, a model that {who} would pass."
 
 
 def _limit(rule: Rule) -> str:

@@ -145,6 +145,18 @@ def _method(source: Source) -> str:
     return str(config.get("quant_method") or "")
 
 
+def scheme_of_directory(path: str) -> str:
+    """The scheme that reads a quantised checkpoint in a directory here, with it, as it is typed:
+    "gptq@./checkpoint"; "" where it is none."""
+    source = Source(path)
+    try:
+        method = _method(source) if source.local else ""
+    except QevalError:
+        return ""
+    fitting = [spec.name for spec in SCHEMES.values() if method and method in spec.methods]
+    return scheme_text(Scheme(fitting[0], {}, path)) if fitting else ""
+
+
 def _other_scheme(method: str, name: str) -> str:
     fitting = [spec.name for spec in SCHEMES.values() if method and method in spec.methods]
     return f"Write: {fitting[0]}@{name}" if fitting else "Check the name of the checkpoint."

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CPU_NOTE = (
     "On this CPU, which is slow in 16-bit arithmetic, plain weights are rounded to {store} and calculated in"
-    " float32; --dtype {store} calculates in it."
+    " float32; --dtype {store} calculates in {store} too."
 )
 
 

@@ -65,11 +65,12 @@ def _resolve(variant: Variant) -> Meant:
     if not spec.calibrated:
         return Meant(model, None)
     chosen = checkpoint.calibration_of(variant.model, spec.complete(scheme.options))
+    text = "qeval's own" if chosen.name == calibration.OWN else chosen.name
     return Meant(
         model,
         None,
         f"{variant.name} is quantised here, with {chosen.samples} samples of {chosen.length} tokens"
-        f" of calibration text ({chosen.name}{f', seed {chosen.seed}' if chosen.seed else ''}).",
+        f" of calibration text ({text}{f', seed {chosen.seed}' if chosen.seed else ''}).",
     )
 
 

@@ -270,6 +270,12 @@ def _cached_commit(model: str, revision: str | None) -> str:
     found = [answer for answer in answers if isinstance(answer, str)]
     if found:
         return Path(found[0]).parent.name
+    if revision is None and "/" in model and at_home(model).parent.is_dir():
+        raise QevalError(
+            f"There is no directory {model}, though {at_home(model).parent} is one, and the local cache of"
+            " the Hub holds nothing of that name.",
+            _meant(model) or "Check the spelling, or make it first.",
+        )
     at = f" at revision {revision}" if revision else ""
     variable = offline_by()
     where = "neither a directory here nor" if _beside(model) else "not"

@@ -79,7 +79,7 @@ class Awaited:
 
 def _sentence(one: Holder, more: str, silent: float) -> str:
     who = f"process {one.pid} on {one.host}{more}, last heard of {duration(silent)} ago"
-    return f"Waiting for {who}; it is taken for dead after {duration(one.seconds)} of silence."
+    return f"Waiting for {who}; it is presumed dead after {duration(one.seconds)} of silence."
 
 
 def _process(one: Holder) -> tuple[str, int]:

@@ -66,7 +66,7 @@ def planned(place: RunDir) -> Plan:
     """What is planned for a run. Raises QevalError where this machine does not see the run, or nothing is."""
     if not place.path.is_dir():
         raise QevalError(
-            f"{socket.gethostname()} sees no {place.path}.",
+            f"There is no {place.path} on {socket.gethostname()}.",
             "The runs directory must lie on a file system that all workers share; ray does without, with"
             " --no-shared-store.",
         )

@@ -140,7 +140,7 @@ def test_a_project_that_is_not_about_us_is_left_alone(typed, here: Path) -> None
         ("QEVAL_RUN_TRUST_REMOTE_CODE", "1", "command line only"),
         ("QEVAL_RUN_ALLOW_UNUSED", "x", "command line only"),
         ("QEVAL_RUN_QUIET", "1", "command line only"),
-        ("QEVAL_RUN_LIMIT", "1_0", "no plain number"),
+        ("QEVAL_RUN_LIMIT", "1_0", "not a plain number"),
         ("QEVAL_RUN_LIMIT", "x", "--limit"),
         ("QEVAL_RUN_limit", "3", "The variable of --limit is QEVAL_RUN_LIMIT."),
         ("QEVAL_RUN_TASKS_DIR", ".", "The variable of --tasks-dir is QEVAL_TASKS_DIR."),

@@ -506,7 +506,7 @@ def test_a_number_that_only_python_reads_is_refused(qeval, runs_dir, option, wor
 @pytest.mark.parametrize("option", ["--limit", "--seed", "--num-fewshot", "--verify"])
 def test_so_is_one_beyond_all_measure(qeval, runs_dir, option, words):
     said = refused(qeval("run", "--model", "toy", "--tasks", "arc_easy", option, words, code=None), 2)
-    assert "is no plain number" in said
+    assert "is not a plain number" in said
     assert not runs_dir.exists() or not list(runs_dir.glob("*/run.json"))
 
 

@@ -109,6 +109,35 @@ def test_a_model_that_is_nearly_a_directory_here_is_told_so(tmp_path: Path, monk
     assert caught.value.hint == f"Did you mean {tmp_path / 'mine'}?"
 
 
+def test_a_checkpoint_without_its_scheme_is_told_with_it(qeval, tmp_path: Path, monkeypatch) -> None:
+    for method in ("gptq", "awq", "none_known"):
+        (tmp_path / method).mkdir()
+        config = {"quantization_config": {"quant_method": method, "bits": 4, "group_size": 128}}
+        (tmp_path / method / "config.json").write_text(json.dumps(config))
+    monkeypatch.chdir(tmp_path)
+    for path, meant in (
+        ("./gptq", "gptq@./gptq"),
+        ("awq/", "awq@awq/"),
+        (f"{tmp_path}/awq", f"awq@{tmp_path}/awq"),
+    ):
+        said = qeval("run", "--model", "demo", "--schemes", f"fp16,{path}", code=2).stderr
+        assert f"There is no scheme {path!r}.\nDid you mean {meant}?" in said
+    said = qeval("run", "--model", "demo", "--schemes", "fp16,./none_known", code=2).stderr
+    assert "There is no scheme './none_known'." in said
+    assert "@" not in said
+
+
+def test_a_path_in_a_folder_that_is_here_is_no_model_of_the_hub(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "build").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(QevalError, match="There is no directory build/checkpoint, though build is") as caught:
+        resolve_commit("build/checkpoint", None)
+    assert caught.value.hint == "Check the spelling, or make it first."
+    with pytest.raises(QevalError, match="is not in the local cache") as caught:
+        resolve_commit("org/checkpoint", None)
+    assert "hf download org/checkpoint" in caught.value.hint
+
+
 # --- what would fail for each variant ---------------------------------------------------------------
 
 

@@ -100,6 +100,7 @@ def test_a_slice_of_logits_counts_where_it_is_more_than_a_layer(model: Path) -> 
     (told,) = json.loads(plan(*words, "--json").stdout)["memory"]
     assert GIB < told["scoring"] - told["on_device"] < 1.01 * GIB
     assert "while scoring" in plan(*words).stdout
+    assert "Weights count in the type that is calculated in" in plan(*words).stdout
 
 
 def test_without_a_gpu_nothing_is_said_of_one(model: Path) -> None:

@@ -91,7 +91,10 @@ def test_data_where_runs_are_kept_are_moved_first(qeval, others: Path) -> None:
         ("own/x.jsonl", "own/x.jsonl holds data, and a policy is a TOML file.\nA policy may be as "),
         ("own/other.yaml", "own/other.yaml is YAML, and a policy is a TOML file.\nA policy may be "),
         ("own/my_sums.yaml", "own/my_sums.yaml is a task, not a policy.\nName it with: --tasks my_sums --"),
-        ("own/sums.toml", "own/sums.toml is a suite, not a policy.\nAsk it by: qeval run --suite own/sums"),
+        (
+            "own/sums.toml",
+            "own/sums.toml is a suite, not a policy.\nScore it with: qeval run --suite own/sums",
+        ),
         ("own/results_1.json", "holds results of lm-eval, not a policy.\nMake a run of them with: qeval imp"),
         ("own", "own is a folder, and a policy is a file.\nName a file in it: own/policy.toml.\n"),
         ("own/polcy.toml", "There is no policy own/polcy.toml.\nDid you mean own/policy.toml?"),
@@ -118,7 +121,7 @@ def test_what_a_policy_may_be_is_one(qeval, others: Path) -> None:
     ("task", "said"),
     [
         ("demo", "It is a suite: --suite demo"),
-        ("own/sums.toml", "It is a suite. Ask it by: qeval run --suite own/sums.toml"),
+        ("own/sums.toml", "It is a suite. Score it with: qeval run --suite own/sums.toml"),
         ("own/my_sums.yaml", "It is a task. Name it with: --tasks my_sums --tasks-dir own"),
         ("own/x.jsonl", f"It holds data. {DESCRIBE}x.jsonl), then: --tasks x --tasks-dir own"),
         ("./own", "It is a folder. Name tasks in it with: --tasks my_sums --tasks-dir own"),

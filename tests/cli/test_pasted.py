@@ -32,6 +32,13 @@ def commands(text: str) -> set[str]:
     return {one.partition("  #")[0].strip() for one in found}
 
 
+def prose(command: str) -> list[str]:
+    """Words of a command that belong to the sentence around it, and would be pasted too."""
+    words = shlex.split(command)
+    ends = [word for word in words if word.endswith((",", ";", ".")) and not word.endswith("...")]
+    return [*ends, *(word for word in words if word in {"and", "or", "then", "once", "where"})]
+
+
 @pytest.fixture
 def typed(qeval, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Call a command as it would be typed, in a terminal of so many columns, or into a file."""
@@ -128,6 +135,7 @@ def test_no_command_of_a_message_is_broken(typed, state: Callable[[Callable[...,
         for columns in (80, 60):
             lines = typed(words, columns).splitlines()
             for command in known:
+                assert not prose(command), (words, command)
                 assert any(command in line for line in lines), (words, columns, command)
         seen |= known
     assert len(seen) > 1
@@ -144,6 +152,23 @@ def test_no_command_of_a_message_is_broken(typed, state: Callable[[Callable[...,
 def test_a_command_that_goes_to_its_directory_first_is_not_broken(text: str) -> None:
     command = text.partition(": ")[2]
     assert command in layout.fitted(text, 40)
+
+
+@pytest.mark.parametrize("more", [(), ("--fidelity", "wikitext-2048"), ("--datasets-dir", "bare")])
+def test_the_command_that_fetches_what_is_missing_stands_alone(typed, tmp_path, monkeypatch, more) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "own" / "mine.yaml").write_text(
+        "task: mine\ndataset_path: org/one\noutput_type: multiple_choice\ntest_split: test\n"
+        "doc_to_text: q\ndoc_to_choice: [a, b]\ndoc_to_target: 0\n"
+    )
+    monkeypatch.delenv("QEVAL_DATASETS_DIR", raising=False)
+    words = ("run", "--model", "demo", "--schemes", "fp16", "--tasks", "mine", "--tasks-dir", "own", *more)
+    (command,) = {one for one in commands(typed(words)) if " fetch " in one}
+    assert not prose(command)
+    assert f"  {command}" in typed(words, 80).splitlines()
+    assert "No such option" not in typed(tuple(shlex.split(command)[1:]))
+    assert prose("qeval fetch --tasks mine --to mirror, and add --datasets-dir mirror") == ["mirror,", "and"]
 
 
 def test_what_waits_and_what_is_told_above_a_bar_is_not_broken_either(monkeypatch) -> None:
@@ -212,7 +237,7 @@ def test_a_worker_that_is_told_a_name_or_all_runs_is_told_the_directory(typed, q
     for words in ((name,), (name[:-3],), (name.replace("toy", "tyo"),), (str(runs_dir),)):
         said = qeval("worker", *words, code=2).stderr
         assert f"A worker is told its run's directory: qeval worker {runs_dir / name}" in said
-    assert "sees no" in qeval("worker", "something-else", code=1).stderr
+    assert "something-else on " in qeval("worker", "something-else", code=1).stderr
     (command,) = commands(said)
     assert "scored, not finished" in qeval(*shlex.split(command)[1:]).stderr
 
@@ -223,3 +248,19 @@ def test_a_run_that_is_named_as_the_directory_of_all_runs_is_known(typed, qeval)
     said = qeval("show", "--runs-dir", place, code=1).stderr
     assert f"{place} is a run, and holds none." in said
     qeval("show", place)
+
+
+def test_where_a_calibration_set_is_out_of_reach_the_scheme_is_told_as_it_is_typed(monkeypatch) -> None:
+    from qeval.base.errors import QevalError
+    from qeval.load.making import calibration
+    from qeval.load.schemes import parse_schemes
+
+    def unreachable(*_: object, **__: object) -> None:
+        raise ConnectionError("no network.")
+
+    monkeypatch.setattr("datasets.load_dataset", unreachable)
+    with pytest.raises(QevalError, match=r"cannot be read: no network\. Name") as caught:
+        calibration._documents(calibration.Calibration("c4", 1, 8), None)
+    option, schemes = shlex.split(caught.value.hint.rpartition(": ")[2])
+    assert option == "--schemes"
+    assert parse_schemes(schemes)[0].scheme.options == {"calibration": "own"}

@@ -138,7 +138,7 @@ def test_stray_words_of_run_say_where_they_belong(qeval) -> None:
     assert "A model is named by --model: --model toy" in qeval("run", "toy", code=2).stderr
     assert "Examples:" in qeval("run", "toy", "--help").stdout
     said = qeval("run", "--model", "toy", "--schemes", "fp16", "gptq", code=2).stderr
-    assert "takes commas and no blanks: fp16,gptq" in said
+    assert "with commas, without spaces: fp16,gptq" in said
     qeval("run", "--model", "toy", "--schemes", "fp16,gptq")
 
 

@@ -63,7 +63,8 @@ def test_a_missing_data_set_is_found_once_before_a_run_begins(qeval, own: Path, 
     assert said.startswith(
         "Error: HF_HUB_OFFLINE is set, and there is no copy here of org/one (org_one), org/two (org_two).\n"
     )
-    assert f"qeval fetch --tasks org_one,org_two --to mirror --tasks-dir {own}, and add --data" in said
+    assert "or add --datasets-dir mirror after filling that folder, where there is a network, with:" in said
+    assert f" with: qeval fetch --tasks org_one,org_two --to mirror --tasks-dir {own}\n" in said
     assert len(list(runs_dir.glob("*/run.json"))) == 1
     assert "did not get far enough" in qeval("gate", "--max-drop", "1", code=5).stderr
 
@@ -177,7 +178,7 @@ def test_what_lies_in_a_mirror_is_told(own: Path, tmp_path: Path) -> None:
     place = put(tmp_path / "deep" / "mirror", "org/two", "org/three")
     assert f"{tmp_path / 'bare'} is empty." in told(tmp_path / "bare")
     assert f"--to {tmp_path / 'bare'}" in told(tmp_path / "bare")
-    assert f"{place} holds org/three, org/two. Fetch what" in told(place)
+    assert f"{place} holds org/three, org/two." in told(place)
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "a.txt").touch()
     assert f"{tmp_path / 'files'} holds no folder." in told(tmp_path / "files")

@@ -707,7 +707,7 @@ def test_what_is_not_proved_to_be_one_model_is_said_at_once(qeval, tmp_path):
     write(place / "b", results("letters", name="other/x-AWQ"), samples=many())
     said = imported(qeval, place, baseline="x")[1]
     assert "x-AWQ: nothing proves that it is of the baseline's model (other/x-AWQ and the baseline's" in said
-    assert "so a gate wants --allow-unproved-model to let it pass." in said
+    assert "so a gate needs --allow-unproved-model to let it pass." in said
 
 
 def test_a_standard_error_that_so_many_items_cannot_have_is_believed(qeval, tmp_path):

@@ -394,7 +394,7 @@ def test_a_rule_that_is_hidden_for_some_of_its_variants_says_for_which(qeval, ru
         ("max_flips = 0.999", "The limit of 99.9% flips on arc lets half of the answers change."),
         (
             "min_recovery = 0.01",
-            "The limit of min_recovery 0.01 on arc lets 25.00, the score of guessing, through.",
+            "With the limit of min_recovery 0.01 on arc, a model that only guesses (25.00) would pass.",
         ),
         ("max_drop = 60\nconfidence = 0.51", "arc is decided at a confidence of 51%:"),
     ],

@@ -76,7 +76,7 @@ def test_at_the_margin_itself_no_number_decides_and_it_says_so_of_the_margin():
     told = need_by_margin(finding(20, 10, 1000))
     assert told == "no practicable number of items would decide it"
     near = need_by_margin(finding(21, 12, 1000))
-    assert near == "too close to the margin for any number of items at hand"
+    assert near == "so close to the margin that over 100 times its items would be needed"
 
 
 def test_what_a_limited_run_left_out_may_be_enough():

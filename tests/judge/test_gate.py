@@ -459,7 +459,10 @@ def test_bits_per_byte_alone_have_the_limit_that_points_bring_with_them():
 def test_a_limit_that_lets_guessing_through_is_named():
     run, read, _ = make_run(2, (ARC,), 300)
     outcome = conclude(run, read, rules({"max_drop": 99.999}))
-    assert "The limit of -99.999 points on arc lets 25.00, the score of guessing, through." in outcome.notes
+    assert (
+        "With the limit of -99.999 points on arc, a model that only guesses (25.00) would pass."
+        in outcome.notes
+    )
 
 
 def test_the_baseline_again_is_no_candidate():

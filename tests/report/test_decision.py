@@ -101,7 +101,9 @@ def test_of_two_verdicts_alike_the_one_without_a_proved_loss_ships_first_in_ever
     assert re.findall(r"^\| \*\*(\w+)\*\*", text, re.MULTILINE)[:3] == ["gptq", "bnb4", "fp16"]
     last = terminal.ranking(made.evidence, decisions)
     assert terminal.summary(made.evidence, decisions).endswith(f"\n\n{last}")
-    assert re.match(r"Best first by verdict, proved loss and average: gptq .*, bnb4 .*; baseline fp16", last)
+    assert re.match(
+        r"Best first, by verdict, then proved loss, then average: gptq .*, bnb4 .*; baseline fp16", last
+    )
 
 
 def test_a_loss_that_is_proved_to_be_smaller_than_the_margin_keeps_nobody_from_standing_first():

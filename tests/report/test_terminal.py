@@ -53,6 +53,14 @@ def test_a_group_stands_as_unweighted_mean_and_with_all_items_and_the_average_ha
     assert "\naverage" in text
 
 
+@pytest.mark.parametrize("width", [None, 120, 80, 60])
+def test_a_limited_run_says_how_many_items_were_scored_at_every_width(width: int | None) -> None:
+    run, read, _ = make_run(3, n_items=1600, n_available=4200)
+    text = terminal.summary(gather(run, read), width=width)
+    assert "1600/4200" in text
+    assert width is None or max(map(layout.columns_of, text[: text.index("\n\n")].splitlines())) <= width
+
+
 def test_a_perplexity_is_shown_as_such_and_as_a_ratio():
     _, comparisons, text = summary(make_run(2, n_items=50, tasks=(WIKI,)))
     line = next(line for line in text.splitlines() if " x1." in line or " x0." in line)
@@ -126,7 +134,9 @@ def test_the_last_line_ranks_the_variants_and_names_who_has_no_score():
     evidence = gather(replace(run, results=(*run.results, failed)), read)
     last = terminal.ranking(evidence).splitlines()[0]
     assert last in terminal.summary(evidence).splitlines()[-3:]
-    found = re.fullmatch(r"Best first by verdict, proved loss and average: (.*)\. Not ranked: awq\.", last)
+    found = re.fullmatch(
+        r"Best first, by verdict, then proved loss, then average: (.*)\. Not ranked: awq\.", last
+    )
     order, _, base = found[1].partition("; ")
     assert re.fullmatch(r"baseline fp16 [\d.]+", base)
     named = re.findall(r"(\S+) [\d.]+ \(([^)]*)\)", order)
@@ -139,7 +149,9 @@ def test_perplexities_are_ranked_too_and_one_variant_is_no_order():
     evidence = gather(*make_run(2, n_items=50, tasks=(WIKI,), effect=-0.1)[:2])
     last = terminal.summary(evidence).splitlines()[-1]
     assert re.fullmatch(
-        r"Best first by verdict, proved loss and wiki: bnb4 [\d.]+ \(x1\.\d+\); baseline fp16 [\d.]+\.", last
+        r"Best first, by verdict, then proved loss, then wiki: bnb4 [\d.]+ "
+        r"\(x1\.\d+\); baseline fp16 [\d.]+\.",
+        last,
     )
     assert terminal.ranking(gather(*make_run(1, n_items=50)[:2])) == ""
 

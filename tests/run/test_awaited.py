@@ -68,7 +68,7 @@ def test_it_is_said_once_and_again_after_a_minute(holders: Holders) -> None:
     one.say([RTN, BNB4])
     said = heard.new()
     who = "process 7 on far, last heard of 40 s ago"
-    assert said == [f"[rtn] Waiting for {who}; it is taken for dead after 2 min of silence."]
+    assert said == [f"[rtn] Waiting for {who}; it is presumed dead after 2 min of silence."]
     clock[0] = EVERY_SECONDS - 1
     one.say([RTN, BNB4])
     assert heard.new() == []

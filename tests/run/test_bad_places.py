@@ -125,7 +125,7 @@ def test_a_store_that_a_node_does_not_see(
     assert f"{HOST} does not see the run in" in said
     assert "--no-shared-store" in said
     said = told(qeval("worker", tmp_path / "nowhere", code=Exit.ERROR))
-    assert f"{HOST} sees no {tmp_path / 'nowhere'}." in said
+    assert f"There is no {tmp_path / 'nowhere'} on {HOST}." in said
     assert "The runs directory must lie on a file system that all workers share" in said
 
 

@@ -264,7 +264,7 @@ def test_the_plan_tells_the_versions_of_what_makes_its_variants(
 
 
 def test_a_run_that_this_machine_does_not_see_and_one_that_nobody_planned(qeval, tmp_path: Path) -> None:
-    assert "sees no" in qeval("worker", tmp_path / "nowhere", code=1).stderr
+    assert "nowhere on " in qeval("worker", tmp_path / "nowhere", code=1).stderr
     (tmp_path / "empty").mkdir()
     assert "is not a run" in qeval("worker", tmp_path / "empty", code=1).stderr
     place = prepared(qeval, *TOY)

@@ -130,7 +130,7 @@ def test_a_chat_frame_is_no_text_and_few_texts_decide_nothing(qeval, runs_dir, l
     tokenizer.save_pretrained(model)
     words = ("run", "--model", model, "--schemes", "fp32,bf16", "--tasks", "own_history,own_lone")
     ran = qeval(*words, "--chat-template", "--limit", "45", "--device", "cpu")
-    assert "45 of 66 in 15 texts" in ran.stdout
+    assert "45/66 in 15 texts" in ran.stdout
     [place] = runs_dir.glob("*/")
     assert stored(place) == {"own_history": THREES[:45], "own_lone": [""] * 45}
 

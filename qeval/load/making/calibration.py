@@ -162,12 +162,12 @@ def _documents(calibration: Calibration, datasets_dir: Path | None) -> Iterator[
     except Exception as error:
         raise QevalError(
             f"The calibration set {calibration.name} ({name}) cannot be read:"
-            f" {' '.join(str(error).split())[:200]}",
+            f" {' '.join(str(error).split())[:200].rstrip('.')}.",
             remedy(
                 [name],
                 datasets_dir,
-                f"Write a text that is at hand into the scheme's brackets: gptq[calibration={OWN}], which"
-                " comes with qeval, or calibration=FILE; or name a mirror with --datasets-dir.",
+                "Name a mirror of it with --datasets-dir, a text of your own with calibration=FILE, or the"
+                f" one that comes with qeval, as in: --schemes 'gptq[calibration={OWN}]'",
             ),
         ) from error
     kept = [text for text in texts if text.strip()]

@@ -24,7 +24,7 @@ from qeval.load.spec import OptionSpec, Recipe, SchemeSpec
 from qeval.load.versions import versions
 
 MADE_NOTE = (
-    "It was quantised on {where}; elsewhere sums are rounded otherwise, so that the same command makes"
+    "It was quantised on {where}; elsewhere sums are rounded differently, so that the same command makes"
     " another checkpoint, whose numbers differ by chance; --repeat-quantisation tells by how much."
 )
 OPTIONS = (

@@ -58,7 +58,7 @@ def _known(error: Exception, text: str, name: str, device: str) -> Iterator[tupl
         isinstance(error, _OF_FILES) or of_kernel(error),
         QevalError(
             f"{name} cannot be loaded: {first}",
-            "A run's log shows where, another command after `qeval --debug`.",
+            "The run's log shows where it failed; for another command, type `qeval --debug` before it.",
         ),
     )
 

@@ -95,7 +95,7 @@ def _told(first: _Failure | None, recipe: Recipe) -> BaseException:
         return first.error
     return QevalError(
         f"{recipe.source.path} cannot be loaded: {first.reason}.",
-        "A run's log shows where, another command after `qeval --debug`.",
+        "The run's log shows where it failed; for another command, type `qeval --debug` before it.",
     )
 
 

@@ -94,7 +94,7 @@ def spec_of(name: str) -> SchemeSpec:
     try:
         return SCHEMES[name]
     except KeyError:
-        raise UsageError(f"There is no scheme {name!r}.", _meant(name.lower())) from None
+        raise UsageError(f"There is no scheme {name!r}.", _checkpoint(name) or _meant(name.lower())) from None
 
 
 CALLED = {
@@ -106,6 +106,14 @@ CALLED = {
     **dict.fromkeys(("q4_0", "q4_k_m", "q5_k_m", "q8_0", "llama.cpp"), "gguf"),
 }
 """What others call a scheme, in small letters, and what it is here."""
+
+
+def _checkpoint(word: str) -> str:
+    """A hint for a directory of a checkpoint that is named without the scheme that reads it; else ""."""
+    from qeval.load.checks import scheme_of_directory
+
+    found = scheme_of_directory(word)
+    return f"Did you mean {found}?" if found else ""
 
 
 def _meant(word: str) -> str:

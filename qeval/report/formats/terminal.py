@@ -4,6 +4,7 @@ loaded."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qeval.base import layout, numbers
@@ -57,8 +58,9 @@ def _differences(
     """A line for each task and variant: score, Δ with its interval, flips; then verdicts and what is known
     of the numbers.
 
-    The baseline's line comes first in each task. Perplexities stand as perplexity and ratio. A group
-    stands twice: as the unweighted mean of its members and with all its items together.
+    The baseline's line comes first in each task. How many items were scored is left out only where all were.
+    Perplexities stand as perplexity and ratio. A group stands twice: as the unweighted mean of its members
+    and with all its items together.
     """
     brief = [column.title.lower() for column in COLUMNS if column.brief]
     columns = [
@@ -73,6 +75,8 @@ def _differences(
     lines = [line for row in summary_rows(evidence.rows) for line in _lines(evidence, decisions, row)]
     if not lines:
         return ""
+    if any("/" in line[1] for line in lines):
+        columns[1] = replace(columns[1], goes=0)
     table = layout.table(columns, lines, width)
     signs = [key, ""] if (key := proofs(evidence)) else []
     return "\n".join([table, "", *signs, *_sentences(evidence, decisions, known)]).rstrip()
@@ -117,7 +121,7 @@ def _line(evidence: Evidence, decisions: Sequence[Decision], result: Result, row
     change = [first, *("" for column in COLUMNS if column.brief)]
     return [
         one_line(row.title),
-        found.n,
+        found.n.replace(" of ", "/"),
         one_line(short(name)),
         found.score,
         *(_change(found) if found.delta else change),
@@ -159,7 +163,7 @@ def ranking(evidence: Evidence, decisions: Sequence[Decision] = ()) -> str:
     order = "; ".join(filter(None, (", ".join(filter(None, told.values())), _reference(material, row))))
     lost = [name for name, words in told.items() if not words]
     without = f" Not ranked: {', '.join(map(short, lost))}." if lost else ""
-    first = one_line(f"Best first by {', '.join(ORDER)} and {row.title}: {order}.{without}")
+    first = one_line(f"Best first, by {', then '.join((*ORDER, row.title))}: {order}.{without}")
     return "\n".join((first, *map(one_line, closing(table, decisions))))
 
 

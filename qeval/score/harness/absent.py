@@ -80,7 +80,7 @@ def _absent(sets: Sequence[Needed], reads: Reads, variable: str | None) -> Qeval
     paths = list(dict.fromkeys(one.path for one in sets))
     return QevalError(
         f"{why}, and there is no copy here of {_named(sets)}.{there}",
-        mirror.remedy(paths, reads.mirror, f"{_fetch(sets, reads)}, or {online}."),
+        mirror.remedy(paths, reads.mirror, _ways(sets, reads, online)),
     )
 
 
@@ -94,8 +94,9 @@ def _named(sets: Sequence[Needed]) -> str:
     return f"{', '.join(words[:_MOST])}{more}"
 
 
-def _fetch(sets: Sequence[Needed], reads: Reads) -> str:
-    """How missing data sets come here, without a full stop."""
+def _ways(sets: Sequence[Needed], reads: Reads, other: str) -> str:
+    """What helps where data sets are missing: one way of several, and last, for it is pasted, the command
+    that fetches what tasks read."""
     from qeval.load.mirror import may_be_filled
 
     tasks = list(dict.fromkeys(one.what for one in sets if one.what != _FIDELITY))
@@ -103,12 +104,16 @@ def _fetch(sets: Sequence[Needed], reads: Reads) -> str:
     to = str(reads.mirror) if filled else "mirror"
     words = ["qeval", "fetch", "--tasks", ",".join(tasks), "--to", to]
     words += ["--tasks-dir", str(reads.own)] if reads.own else []
-    given = "" if filled else f", and add --datasets-dir {to}"
-    told = f"Fetch what is missing where there is a network with: {shlex.join(words)}{given}" if tasks else ""
-    if all(one.what != _FIDELITY for one in sets):
-        return told
     none = f"leave {reads.wikitext} out with --fidelity none"
-    return f"{told}, and {none}" if told else f"{none[0].upper()}{none[1:]}"
+    if not tasks:
+        return _sentence(f"{none}, or {other}.")
+    also = f"{none} and " if any(one.what == _FIDELITY for one in sets) else ""
+    way = "fetch what is missing" if filled else f"add --datasets-dir {to} after filling that folder"
+    return _sentence(f"{other}, or {also}{way}, where there is a network, with: {shlex.join(words)}")
+
+
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}"
 
 
 def _left_out(one: Needed, folder: Path | None) -> tuple[str, ...]:
@@ -125,5 +130,5 @@ def _incomplete(sets: Sequence[Needed], reads: Reads) -> QevalError:
     held = ", ".join(_left_out(first, reads.mirror)[:_MOST])
     return QevalError(
         f"The mirror {reads.mirror} has {lacks}. It has {held} of {first.path}.",
-        f"{_fetch(sets, reads)}, or name another mirror with --datasets-dir.",
+        _ways(sets, reads, "name another mirror with --datasets-dir"),
     )
