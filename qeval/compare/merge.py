@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from datetime import UTC, datetime
 
 from qeval.base.errors import IncomparableError, UsageError, did_you_mean
+from qeval.base.next_steps import UNPROVED
 from qeval.base.records import Result, Run, Suite, Task
 from qeval.base.repeats import with_repeats_of
 from qeval.base.settings import WRITING, Settings
@@ -100,10 +101,10 @@ def _same_models(first: Run, other: Run) -> None:
                     for r, shape in zip((one, result), built, strict=True)
                 ]
                 where = f"{models[0]} in {first.id} and {models[1]} in {other.id}"
-                raise IncomparableError(
-                    f"The runs are of different models: {where}.",
-                    "Name runs of one model, or pass --allow-different-models if they are variants of one.",
-                )
+                hint = "Name runs of one model, or pass --allow-different-models if they are variants of one."
+                if not same_model(one, result) and {first.source, other.source} != {"qeval"}:
+                    hint += f" Of imported results, qeval gate wants {UNPROVED} beside it."
+                raise IncomparableError(f"The runs are of different models: {where}.", hint)
 
 
 def _distinct(runs: Sequence[Run]) -> list[tuple[str, Result]]:

@@ -1,5 +1,5 @@
-"""Whether a multiple-choice task has right answers at all: one whose field is misspelt scores 0 everywhere, and
-lm-eval only logs it."""
+"""Whether a multiple-choice task has right answers at all: one whose field is misspelt scores 0 everywhere,
+and lm-eval only logs it."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def check_answers(lm_task: Any, docs: Sequence[Any], name: str) -> None:
         _short(repr(of(docs[0]))) for of in (lambda doc: _answer(lm_task, doc), lm_task.doc_to_choice)
     )
     raise QevalError(
-        f"No document of the task {name!r} has a right answer among its choices: {field} gives {answer} for the"
-        f" first, whose choices are {choices}.",
+        f"No document of the task {name!r} has a right answer among its choices: {field} gives {answer} for"
+        f" the first, whose choices are {choices}.",
         f"Correct {field} in its YAML: name a field of the data, or the number of the right choice from 0.",
     )
 
