@@ -7,7 +7,6 @@ from dataclasses import fields, replace
 from datetime import UTC, datetime
 
 from qeval.base.errors import IncomparableError, UsageError, did_you_mean
-from qeval.base.next_steps import UNPROVED
 from qeval.base.records import Result, Run, Suite, Task
 from qeval.base.repeats import with_repeats_of
 from qeval.base.settings import WRITING, Settings
@@ -101,10 +100,15 @@ def _same_models(first: Run, other: Run) -> None:
                     for r, shape in zip((one, result), built, strict=True)
                 ]
                 where = f"{models[0]} in {first.id} and {models[1]} in {other.id}"
-                hint = "Name runs of one model, or pass --allow-different-models if they are variants of one."
-                if not same_model(one, result) and {first.source, other.source} != {"qeval"}:
-                    hint += f" Of imported results, qeval gate wants {UNPROVED} beside it."
-                raise IncomparableError(f"The runs are of different models: {where}.", hint)
+                imported = {first.source, other.source} != {"qeval"} and not same_model(one, result)
+                raise IncomparableError(
+                    f"The runs are of different models: {where}.",
+                    "Name runs of one model, or pass --allow-different-models if they are variants of one; "
+                    "for imported results, qeval gate wants --allow-unproved-model beside it."
+                    if imported
+                    else "Name runs of one model, or pass --allow-different-models if they are variants of "
+                    "one.",
+                )
 
 
 def _distinct(runs: Sequence[Run]) -> list[tuple[str, Result]]:
