@@ -34,7 +34,7 @@ def gate(run: str, suite: str, words: Sequence[str] = (), rules: Sequence[str] =
     return f"qeval gate {shlex.join([run, *words])} {shlex.join(rules) or rule_words(suite)}"
 
 
-TABLE = "scores in"
+TABLE = "scores"
 """How the source of a run begins that was a table of scores, of which a person can name the model."""
 UNPROVED = "--allow-unproved-model"
 """What a gate wants for imported results that nothing proves to be of one model."""

@@ -305,7 +305,7 @@ def _scores_run(path: Path, head: Mapping[str, Any], rows: Sequence[dict[str, An
         suite=Suite(name, tuple(tasks.values()), average, str(head.get("description", ""))),
         baseline=baseline,
         results=results,
-        source=f"{next_steps.TABLE} {path.name}",
+        source=f"{next_steps.TABLE} in {path.name}",
     )
 
 
