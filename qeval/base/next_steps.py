@@ -34,6 +34,33 @@ def gate(run: str, suite: str, words: Sequence[str] = (), rules: Sequence[str] =
     return f"qeval gate {shlex.join([run, *words])} {shlex.join(rules) or rule_words(suite)}"
 
 
+TABLE = "scores"
+"""How the source of a run begins that was a table of scores, of which a person can name the model."""
+UNPROVED = "--allow-unproved-model"
+"""What a gate wants for imported results that nothing proves to be of one model."""
+_OF_TWO = ("--allow-different-models", UNPROVED)
+
+
+def names_model(run: Run) -> bool:
+    """Whether whoever imports the results of a run may say which model they are of: a table of scores takes
+    it from a column or an option, other results only from what was measured."""
+    return all(part.startswith(TABLE) for part in run.source.split(", "))
+
+
+def unprovable(run: Run) -> bool:
+    """Whether the results of a run may be beside others of one model that nothing proves to be so: an import,
+    but for a table of scores that names its model."""
+    named = all(result.variant.model for result in run.results)
+    return run.source != "qeval" and not (names_model(run) and named)
+
+
+def gate_of_two(place: str, run: Run) -> str:
+    """The command that judges a run of one variant beside another run, RUN, with all that a gate wants where
+    nothing proves the two to be of one model."""
+    allowing = _OF_TWO if unprovable(run) else ()
+    return gate(place, run.suite.name, ("RUN", "--baseline", run.baseline, *allowing))
+
+
 def listed(commands: Sequence[str]) -> str:
     """Commands to go on with, each on a line of its own, which no terminal breaks."""
     return "Next: " + "\n      ".join(commands)

@@ -37,6 +37,10 @@ _BY_HAND = ("trust_remote_code", "allow_", "quiet")
 nothing that lies here keeps silent on itself."""
 
 
+TYPED = "qeval.typed"
+"""Where a context keeps the words of an import."""
+
+
 class Making(Strict):
     """A command that makes runs: where its words are refused, that is remembered."""
 
@@ -48,8 +52,12 @@ class Making(Strict):
             return super().make_context(info_name, args, parent, **extra)
         from qeval.cli.ordering import remembered
 
-        with remembered(list(args)):
-            return super().make_context(info_name, args, parent, **extra)
+        words = list(args)
+        command = ("qeval", "import", *words) if self.name == "import" else ()
+        with remembered(words, command=command):
+            made = super().make_context(info_name, args, parent, **extra)
+        made.meta[TYPED] = command
+        return made
 
 
 class Configured(Making):

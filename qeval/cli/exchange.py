@@ -82,7 +82,7 @@ def import_(
     from qeval.cli.ordering import remembered
     from qeval.exchange.telling import remarks
 
-    with uncollected(), remembered((), runs_dir):
+    with uncollected(), remembered((), runs_dir, ctx.meta[configured.TYPED]):
         as_table = scores or all(path.suffix.lower() in _TABLES for path in paths)
         imported = _scores(paths, **asked) if as_table else _lm_eval(paths, **asked)
         place = _keep(imported, runs_dir)
@@ -99,10 +99,12 @@ def import_(
 def _next(place: RunDir, imported: Imported) -> str:
     """The commands that render and judge what was imported, one a line."""
     from qeval.base import next_steps
+    from qeval.exchange.telling import unproved
 
     steps = [next_steps.report(str(place.path))]
     if len(imported.run.results) > 1:
-        steps.append(next_steps.gate(str(place.path), imported.run.suite.name))
+        allowing = (next_steps.UNPROVED,) if unproved(imported.run) else ()
+        steps.append(next_steps.gate(str(place.path), imported.run.suite.name, allowing))
     return next_steps.listed(steps)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -134,14 +135,16 @@ MAKERS = ("run", "import")
 
 
 @contextlib.contextmanager
-def remembered(words: Sequence[str], runs_dir: Path | None = None) -> Iterator[None]:
+def remembered(
+    words: Sequence[str], runs_dir: Path | None = None, command: Sequence[str] = ()
+) -> Iterator[None]:
     """Where the words of a command are refused, remember that whoever typed them asked for a run; nothing of
-    a dry run, which asks for none."""
+    a dry run, which asks for none. `command`: all words of an import, which scores nothing."""
     try:
         yield
     except (click.ClickException, QevalError, OSError) as error:
         if "--dry-run" not in words:
-            _remember(words, runs_dir, error)
+            _remember(words, runs_dir, error, command)
         raise
 
 
@@ -149,16 +152,18 @@ def group_refused(words: Sequence[str], error: click.ClickException) -> None:
     """Remember a refusal of words before a command's name, or of that name, if a run was likely asked for."""
     names = [word for word in words if not word.startswith("-")]
     if any(name in MAKERS or "Did you mean" in did_you_mean(name, MAKERS) for name in names[:1]):
-        with contextlib.suppress(click.ClickException), remembered(words):
+        command = ("qeval", *words) if names[0] == "import" else ()
+        with contextlib.suppress(click.ClickException), remembered(words, command=command):
             raise error
 
 
-def _remember(words: Sequence[str], runs_dir: Path | None, error: Exception) -> None:
+def _remember(words: Sequence[str], runs_dir: Path | None, error: Exception, command: Sequence[str]) -> None:
     from qeval.store.newest import not_begun
 
     told = error.format_message() if isinstance(error, click.ClickException) else str(error)
     why = error.message if isinstance(error, QevalError) else told
-    not_begun(runs_dir or _place(words), _after(words, "--model", "-m"), why)
+    place, model = runs_dir or _place(words), _after(words, "--model", "-m")
+    not_begun(place, "" if command else model, why, shlex.join(command))
 
 
 def _place(words: Sequence[str]) -> Path:

@@ -100,9 +100,14 @@ def _same_models(first: Run, other: Run) -> None:
                     for r, shape in zip((one, result), built, strict=True)
                 ]
                 where = f"{models[0]} in {first.id} and {models[1]} in {other.id}"
+                imported = {first.source, other.source} != {"qeval"} and not same_model(one, result)
                 raise IncomparableError(
                     f"The runs are of different models: {where}.",
-                    "Name runs of one model, or pass --allow-different-models if they are variants of one.",
+                    "Name runs of one model, or pass --allow-different-models if they are variants of one; "
+                    "for imported results, qeval gate wants --allow-unproved-model beside it."
+                    if imported
+                    else "Name runs of one model, or pass --allow-different-models if they are variants of "
+                    "one.",
                 )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from qeval.base import reading
+from qeval.base import next_steps, reading
 from qeval.base.errors import UsageError, did_you_mean
 from qeval.base.hashing import digest
 from qeval.base.names import file_name
@@ -305,7 +305,7 @@ def _scores_run(path: Path, head: Mapping[str, Any], rows: Sequence[dict[str, An
         suite=Suite(name, tuple(tasks.values()), average, str(head.get("description", ""))),
         baseline=baseline,
         results=results,
-        source=f"scores in {path.name}",
+        source=f"{next_steps.TABLE} in {path.name}",
     )
 
 

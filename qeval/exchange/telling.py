@@ -27,6 +27,12 @@ def remarks(run: Run, place: str, again: str = "") -> Iterator[str]:
     yield from _alone(run, place)
 
 
+def unproved(run: Run) -> bool:
+    """Whether nothing proves a variant of the run to be of the baseline's model."""
+    base = find_baseline(run)
+    return any(not same_model(base, result) for result in run.results)
+
+
 def _models(run: Run, again: str) -> Iterator[str]:
     """What is not proved to be of one model, so that no gate lets it pass by itself."""
     base = find_baseline(run)
@@ -40,14 +46,16 @@ def _models(run: Run, again: str) -> Iterator[str]:
         if not same_model(base, result):
             models = f"{weights_of(result)} and the baseline's {weights_of(base)}"
             doubt = f"nothing proves that it is of the baseline's model ({models})"
-            yield f"{result.variant.name}: {doubt}, so a gate needs --allow-unproved-model to let it pass."
+            yield f"{result.variant.name}: {doubt}, so a gate needs {next_steps.UNPROVED} to let it pass."
 
 
 def _alone(run: Run, place: str) -> Iterator[str]:
     """What one variant is called, and how it is judged."""
     if len(run.results) == 1:
-        words = ("RUN", "--baseline", run.baseline)
+        model = run.results[0].variant.model
+        leave = f" (without --allow-... if that one is of {model} by name too)" if model else ""
         yield (
             f"These are results of {run.baseline} alone, and a gate compares two variants. Import the other "
-            f"one, and name its run: {next_steps.gate(place, run.suite.name, words)}"
+            f"one, and name its run{leave if next_steps.unprovable(run) else ''}: "
+            f"{next_steps.gate_of_two(place, run)}"
         )

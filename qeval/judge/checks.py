@@ -15,7 +15,7 @@ import numpy as np
 
 from qeval.base import numbers
 from qeval.base.errors import did_you_mean
-from qeval.base.next_steps import UNKNOWN, not_yet
+from qeval.base.next_steps import UNKNOWN, UNPROVED, names_model, not_yet
 from qeval.base.places import tasks_dir
 from qeval.base.records import ENOUGH_QUANTISED, Decision, Policy, Result, Samples
 from qeval.base.rules import describe
@@ -28,7 +28,8 @@ from qeval.judge.doubt import Doubt
 from qeval.judge.losing import something_can_be_lost
 from qeval.judge.matching import concerns, is_named, matches_some, only_perplexities, unnamed
 
-_NAMED = "if it is one, import again with the same model named for both (scores: in a column model)"
+_NAMED = "if it is one, import again with the same model named for both (in a column model)"
+_KNOWN = "if you know that it is one"
 
 
 _SHOWN = 3
@@ -108,20 +109,21 @@ def one_model(evidence: Evidence, policy: Policy, decisions: Sequence[Decision])
     """Baseline and candidate are variants of one model, as far as is recorded."""
     del decisions
     base = evidence.baseline
+    again = f"{_NAMED}, or pass" if names_model(evidence.run) else f"{_KNOWN}, pass"
     for result in evidence.candidates:
         if same_model(base, result):
             continue
         models = f"{weights_of(result, files=True)} and the baseline's {weights_of(base, files=True)}"
         if evidence.run.source == "qeval":
             option, lets = "--allow-different-models", policy.allow_different_models
-            text, remedy = f"the models differ, {models}", "name runs of one model"
+            text, remedy = f"the models differ, {models}", "name runs of one model, or pass"
         elif result.variant.model or base.variant.model:
-            option, lets = "--allow-unproved-model", policy.allow_unproved_model
-            text, remedy = f"not proved to be one model, {models}", _NAMED
+            option, lets = UNPROVED, policy.allow_unproved_model
+            text, remedy = f"not proved to be one model, {models}", again
         else:
-            option, lets = "--allow-unproved-model", policy.allow_unproved_model
-            text, remedy = "not proved to be of the baseline's model, as neither names its model", _NAMED
-        ending = "" if lets else f": {remedy}, or pass {option}"
+            option, lets = UNPROVED, policy.allow_unproved_model
+            text, remedy = "not proved to be of the baseline's model, as neither names its model", again
+        ending = "" if lets else f": {remedy} {option}"
         yield Doubt(result.variant.name, f"{text}{ending}.", allowed=option if lets else "")
 
 
@@ -169,10 +171,6 @@ def _equal_numbers(first: Samples, second: Samples, rounding: float = _ROUNDING)
     if np.all(first.value <= 0) and np.any(first.value < 0):  # log-likelihoods of documents
         return bool(np.allclose(first.value, second.value, rtol=0, atol=rounding))
     return None
-
-
-_IS = {"failed": "it failed", "partial": "it is partial"}
-"""How a result is, in a sentence, by its status."""
 
 
 def every_variant_is_whole(

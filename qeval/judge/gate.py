@@ -104,8 +104,7 @@ def judge(evidence: Evidence, policy: Policy) -> tuple[Decision, ...]:
     if not names:
         raise IncomparableError(
             f"The run {run.id} has only {run.baseline}: there is nothing to compare it with.",
-            "Score a second scheme, or name another run beside it: "
-            + next_steps.gate(run.id, run.suite.name, ("RUN", "--baseline", run.baseline)),
+            "Score a second scheme, or name another run beside it: " + next_steps.gate_of_two(run.id, run),
         )
     check_limits(policy, evidence.rows)
     ids = [row.id for row in evidence.rows]

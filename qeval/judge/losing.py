@@ -34,7 +34,12 @@ def something_can_be_lost(
             if why and any((result.variant.name, name) in judged for name in ours):
                 excepted = any(is_named(row.id, pattern, ids) for pattern in policy.ungated)
                 text = f"{evidence.baseline.variant.name}, the baseline, {why} of {row.id}, so nothing can be"
-                text += " lost there: look at its answers, and score both anew, or exempt the task with"
+                text += (
+                    " lost there. Check the task: where it takes its right answers from (doc_to_target), its"
+                )
+                text += (
+                    " prompts and its filter; then score both anew. No gate judges a task that is exempt with"
+                )
                 yield Doubt(
                     result.variant.name,
                     f"{text} --ungated {row.id}.",

@@ -42,11 +42,12 @@ _MAKE_ONE = "Make one with: qeval run --model demo"
 class Mark(NamedTuple):
     """The run that began or ended last: its id, "" for one that never got so far as to have one, with the
     model that it was to be of and why there is none, as far as that is known. `unread` is why nothing of this
-    can be told, "" where it can."""
+    can be told, "" where it can. `command` is the import that was refused, "" where it was to be scored."""
 
     run: str
     model: str = ""
     why: str = ""
+    command: str = ""
     unread: str = ""
 
     @property
@@ -54,7 +55,14 @@ class Mark(NamedTuple):
         """That a run has no id, for a person."""
         of = f", of {self.model}," if self.model else ""
         why = f" ({self.why.rstrip('.')})" if self.why else ""
+        if self.command:
+            return f"The last command was refused: {self.command}{why}"
         return f"The newest run{of} did not get far enough to have results{why}"
+
+    @property
+    def redacted(self) -> Mark:
+        """The same without a name in it."""
+        return Mark("", command="qeval import" if self.command else "")
 
     @property
     def remedy(self) -> str:
@@ -73,9 +81,9 @@ class Shown(NamedTuple):
     unfinished: str = ""
 
 
-def mark(root: Path, run: str, model: str = "", why: str = "") -> None:
+def mark(root: Path, run: str, model: str = "", why: str = "", command: str = "") -> None:
     """Remember that a run began or ended now; see `Mark`."""
-    said = (one_line(private(text))[:_LONGEST] for text in (model, why))
+    said = (one_line(private(text))[:_LONGEST] for text in (model, why, command))
     with disk_errors(root):
         write_atomic(root / NEWEST_FILE, "\n".join([run, *said]).rstrip().encode() + b"\n")
 
@@ -90,7 +98,7 @@ def marked(root: Path) -> Mark | None:
         return Mark("", unread=reading.told(error))
     except ValueError:
         return Mark("", unread="it is no text")
-    found = Mark(*(line.strip() for line in lines[:3]))
+    found = Mark(*(line.strip() for line in lines[:4]))
     return found if not found.run or is_file_name(found.run) else Mark("", unread="it names no run")
 
 
@@ -108,11 +116,12 @@ def beginning(root: Path, model: str) -> Iterator[None]:
         raise
 
 
-def not_begun(root: Path, model: str, why: str) -> None:
-    """Remember why no run of a model was made, where runs are kept already."""
+def not_begun(root: Path, model: str, why: str, command: str = "") -> None:
+    """Remember why no run of a model was made, or of an import by this command, where runs are kept
+    already."""
     if root.is_dir():
         with contextlib.suppress(QevalError):  # the first error is the one to be told
-            mark(root, "", model, why)
+            mark(root, "", model, why, command)
 
 
 def strictly(store: Store, *, told: bool = True) -> RunDir:
@@ -127,7 +136,7 @@ def strictly(store: Store, *, told: bool = True) -> RunDir:
     if found and runs and not found.run:
         older = _with_results(runs)
         which = f" ({older.path.name} is the newest that has results)" if older else ""
-        raise _not_begun(found, "an older one is not judged in its place", which, told=told)
+        raise _not_begun(found, "an older run is not judged in its place", which, told=told)
     return _newest(store, found, runs)
 
 
@@ -142,8 +151,9 @@ def shown(store: Store, *, told: bool = True) -> Shown:
     if found and runs and not found.run and not lost:
         older = _with_results(runs)
         if older is None:
-            raise _not_begun(found, "no older one has any", told=told)
-        return Shown(older, f"{(found if told else Mark('')).sentence}.", found.remedy)
+            none = "no older run has results" if found.command else "no older one has any"
+            raise _not_begun(found, none, told=told)
+        return Shown(older, f"{(found if told else found.redacted).sentence}.", found.remedy)
     first = _newest(store, found, runs)
     run = first.read()
     if has_results(run):
@@ -184,7 +194,7 @@ def _newest(store: Store, found: Mark | None, runs: list[RunDir]) -> RunDir:
 
 
 def _not_begun(found: Mark, then: str, which: str = "", *, told: bool) -> IncomparableError:
-    what = (found if told else Mark("")).sentence
+    what = (found if told else found.redacted).sentence
     return IncomparableError(
         f"{what}; {then}.", f"{found.remedy}, or name a run{which}; list them with: qeval list runs"
     )

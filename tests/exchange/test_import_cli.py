@@ -710,6 +710,65 @@ def test_what_is_not_proved_to_be_one_model_is_said_at_once(qeval, tmp_path):
     assert "so a gate needs --allow-unproved-model to let it pass." in said
 
 
+def two_directories(place, *names):
+    """Results of two models by name, in a directory each; one item of the second is worse."""
+    for name, right in zip(names, (lambda at: at % 2, lambda at: at % 2 and at > 1), strict=True):
+        args = {"pretrained": name, "dtype": "float16" if right(1) else "int4"}
+        write(place / args["dtype"], results("letters", name=name, args=args), samples=many(4000, right))
+    return place / "float16", place / "int4"
+
+
+def test_what_the_import_of_one_variant_prints_is_all_that_a_gate_wants(qeval, tmp_path):
+    """As release engineers have them: the quantised model lies elsewhere, under another name."""
+    first, second = (qeval("import", path) for path in two_directories(tmp_path, "org/x", "build/x-gptq"))
+    assert "its run (without --allow-... if that one is of org/x by name too): qeval gate " in first.stderr
+    command = printed(first.stderr, RUN=second.stdout.strip())
+    assert "PASS (model not proved, allowed)" in qeval(*command).stdout
+    alone = qeval("gate", first.stdout.strip(), "--max-drop", "1", code=5).stderr
+    assert "(model not proved, allowed)" in qeval(*printed(alone, RUN=second.stdout.strip())).stdout
+    for flag, wants in (
+        ("--allow-different-models", "qeval gate wants --allow-unproved-model beside it."),
+        ("--allow-unproved-model", "if you know that it is one, pass --allow-unproved-model."),
+    ):
+        refused = qeval(*(word for word in command if word != flag), code=5)
+        assert wants in refused.stderr + refused.stdout
+        assert "import again" not in refused.stdout
+
+
+def test_two_imports_of_one_model_need_nothing_to_be_allowed(qeval, tmp_path):
+    places = two_directories(tmp_path, "org/x", "org/x")
+    first, second = (qeval("import", path, "--name", path.name) for path in places)
+    command = printed(first.stderr, RUN=second.stdout.strip())
+    words = [word for word in command if not word.startswith("--allow-")]
+    assert len(words) == len(command) - 2
+    assert "allowed" not in qeval(*words).stdout
+
+
+@pytest.mark.parametrize("name", ["org/x", "build/x-gptq"])
+def test_the_gate_that_an_import_prints_passes_as_it_is_printed(qeval, tmp_path, monkeypatch, name):
+    two_directories(tmp_path / "out", "org/x", name)
+    monkeypatch.setenv("COLUMNS", "100")
+    said = imported(qeval, tmp_path / "out", baseline="x" if name != "org/x" else "x[dtype=float16]")[1]
+    assert ("--allow-unproved-model" in printed(said)) == (name != "org/x")
+    assert "PASS" in qeval(*printed(said)).stdout
+
+
+@pytest.mark.parametrize("model", ["", "org/m"])
+def test_the_gate_that_an_import_of_a_table_prints_passes_as_it_is_printed(
+    qeval, tmp_path, monkeypatch, model
+):
+    monkeypatch.setenv("COLUMNS", "100")
+    text = f"variant,task,score,n,model\na,arc,50,90000,{model}\nb,arc,50,90000,{model}\n"
+    file = table(tmp_path / "x.csv", text)
+    said = qeval("import", file, "--percent", "--baseline", "a").stderr
+    monkeypatch.delenv("COLUMNS")
+    assert ("--allow-unproved-model" in printed(said)) == (not model)
+    assert "PASS" in qeval(*printed(said)).stdout
+    words = [word for word in printed(said) if word != "--allow-unproved-model"]
+    refused = qeval(*words, code=0 if model else 5).stdout
+    assert ("import again with the same model named for both (in a column model)" in refused) == (not model)
+
+
 def test_a_standard_error_that_so_many_items_cannot_have_is_believed(qeval, tmp_path):
     """Of 90,000 items it would be a hundredth as large."""
     for name, args in (("a", FP16), ("b", INT4)):

@@ -536,6 +536,7 @@ def test_a_baseline_that_has_nothing_to_lose_lets_nobody_pass(
     run = store(runs_dir, baseline_with(whole(), **columns))
     found = qeval("gate", run, *WIDE, "--allow-inconclusive", "--junit", tmp_path / "j.xml", code=4).stdout
     assert f"fp16, the baseline, {said}, so nothing can be lost there" in found
+    assert 0 < found.index("Check the task") < found.index("--ungated arc")
     assert said in (tmp_path / "j.xml").read_text()
     assert "Allowed by --ungated" in qeval("gate", run, *WIDE, "--ungated", "arc").stdout
     assert "nothing can be lost" not in qeval("gate", run, *WIDE, "--baseline", "bnb4", code=None).stdout

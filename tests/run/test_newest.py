@@ -230,6 +230,8 @@ def test_where_nothing_tells_which_run_is_the_newest_none_is_judged(qeval, runs_
         ("--verbos", "run", "--model", "toy"),
         ("import", "nowhere"),
         ("import", __file__),
+        ("import", __file__, "--model", "x"),
+        ("import", __file__, "--tpyo"),
     ],
 )
 def test_what_is_refused_before_any_command_begins_is_the_newest_too(qeval, words) -> None:
@@ -241,7 +243,9 @@ def test_what_is_refused_before_any_command_begins_is_the_newest_too(qeval, word
     assert judged(qeval(*GATE)) == good
     qeval(*words, code=None)
     said = qeval(*GATE, code=5).stderr
-    assert "did not get far enough to have results (" in said
+    refused = f"The last command was refused: qeval {' '.join(words)} (" if words[0] == "import" else ""
+    assert (refused or "did not get far enough to have results (") in said
+    assert "Correct that command and run it again, or name a run" in said
     assert f"({good} is the newest that has results)" in said
     qeval(*GOOD)
     assert judged(qeval(*GATE)) == good

@@ -13,6 +13,7 @@ from qeval.base.errors import QevalError
 from qeval.base.records import Task
 from qeval.score.harness import sources, tokens
 from qeval.score.harness.chat import Chat
+from qeval.score.harness.gold import check_answers
 from qeval.score.harness.leaves import Leaf
 from qeval.score.harness.metrics import chosen
 from qeval.score.harness.prepared import Content, PreparedTask
@@ -32,7 +33,8 @@ def build(
 ) -> PreparedTask:
     """The task with its prompts as `lm_eval.simple_evaluate(fewshot_random_seed=seed)` would make them.
 
-    Raises QevalError where the data, a split, the chat template or the metric are not to be had.
+    Raises QevalError where the data, a split, the chat template or the metric are not to be had, and where no
+    document has a right answer.
     """
     with lm_eval_tamed(sources.opener(leaf, datasets_dir)):
         lm_task = _loaded(leaf)
@@ -42,6 +44,7 @@ def build(
         instances = _instances(lm_task, task, chat if chat_template else None, seed)
         frame = chat.frame() if framed and lm_task.OUTPUT_TYPE == "loglikelihood_rolling" else ""
         content = _content(lm_task, instances, encoder, max_length, task.name, frame)
+        check_answers(lm_task, content.docs(), task.name)
         split = lm_task.config.test_split or lm_task.config.validation_split
         path = str(leaf.config.get("dataset_path") or "")
         commit = sources.commit_of(getattr(lm_task, "dataset", None), path, datasets_dir)

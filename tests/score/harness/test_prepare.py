@@ -1,5 +1,6 @@
 """Groups, metrics and kinds are filled in; what cannot be done is refused in a sentence with a remedy."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -172,6 +173,41 @@ def test_a_broken_task_is_an_error_that_says_what(file, old, new, name, message,
         prepare(plain_tokenizer, own, Task(name, ""))
     assert message in str(caught.value)
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "name", "gives"),
+    [
+        (
+            "letters.yaml",
+            "doc_to_target: answer",
+            "doc_to_target: anwser",
+            "fix_letters",
+            "gives 'anwser' for",
+        ),
+        ("endings.yaml", '"{{label}}"', "lable", "fix_endings", "doc_to_target gives 'lable' for"),
+        ("blanks.yaml", "{{answer}}", "{{answer + 2}}", "fix_blanks", "doc_to_text gives "),
+    ],
+)
+def test_a_task_without_any_right_answer_is_refused(file, old, new, name, gives, plain_tokenizer, own):
+    text = (own / file).read_text()
+    assert old in text
+    (own / file).write_text(text.replace(old, new))
+    with pytest.raises(QevalError) as caught:
+        prepare(plain_tokenizer, own, Task(name, ""))
+    assert f"No document of the task {name!r} has a right answer among its choices" in caught.value.message
+    assert gives in caught.value.message
+    assert "Correct doc_to_t" in caught.value.hint
+
+
+def test_a_task_with_one_right_answer_is_built_though_the_items_asked_have_none(plain_tokenizer, own):
+    lines = [json.loads(line) for line in (own / "letters_test.jsonl").read_text().splitlines()]
+    for line in lines[:-1]:
+        line["answer"] = -1
+    (own / "letters_test.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    for limit in (None, 2):
+        (part,) = prepare(plain_tokenizer, own, Task("fix_letters", "", limit=limit))
+        assert part.n == (limit or len(lines))
 
 
 def test_a_split_only_for_examples_may_be_missing_where_there_are_none(plain_tokenizer, own):
