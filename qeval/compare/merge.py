@@ -104,7 +104,7 @@ def _same_models(first: Run, other: Run) -> None:
                 raise IncomparableError(
                     f"The runs are of different models: {where}.",
                     "Name runs of one model, or pass --allow-different-models if they are variants of one; "
-                    "for imported results, qeval gate wants --allow-unproved-model beside it."
+                    "for imported results, qeval gate needs --allow-unproved-model beside it."
                     if imported
                     else "Name runs of one model, or pass --allow-different-models if they are variants of "
                     "one.",

@@ -727,7 +727,7 @@ def test_what_the_import_of_one_variant_prints_is_all_that_a_gate_wants(qeval, t
     alone = qeval("gate", first.stdout.strip(), "--max-drop", "1", code=5).stderr
     assert "(model not proved, allowed)" in qeval(*printed(alone, RUN=second.stdout.strip())).stdout
     for flag, wants in (
-        ("--allow-different-models", "qeval gate wants --allow-unproved-model beside it."),
+        ("--allow-different-models", "qeval gate needs --allow-unproved-model beside it."),
         ("--allow-unproved-model", "if you know that it is one, pass --allow-unproved-model."),
     ):
         refused = qeval(*(word for word in command if word != flag), code=5)
