@@ -207,8 +207,8 @@ def _probe(layer: Layer, dtype: torch.dtype) -> bool:
 def unpack(model: Any, layers: list[Layer]) -> None:
     """Put plain layers in the places of packed ones, and empty the list.
 
-    Each packed weight is let go of before the next is unpacked: by hand, for bitsandbytes' weights and the
-    layers that hold them know each other, and would wait for the garbage collector.
+    Each packed weight is let go of before the next is unpacked: by hand, for layers that something else holds
+    (gptqmodel's do) would keep theirs until the garbage collector comes.
     """
     while layers:
         layer = layers.pop(0)
