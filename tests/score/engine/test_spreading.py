@@ -90,14 +90,16 @@ def test_packed_layers_are_unpacked_where_they_lie(requests):
 
 @pytest.mark.parametrize("make", [in_4_bits, lambda: in_gptq("torch", "float32", True)])
 def test_packed_weights_are_let_go_of_block_by_block(make, monkeypatch):
+    """Of what has come to a device, nothing packed is left when the next block comes: moving may make anew
+    what it moves, so that a weight is looked for from there on."""
     model = make()
     compute_in_own_dtype(model)
-    packed = _packed(model)
-    alive, move = [], spreading.hosting.move
+    came, left, move = [], [], spreading.hosting.move
 
     def seen(module, home):
-        alive.append(sum(one() is not None for one in packed))
+        left.append(sum(one() is not None for one in came))
         move(module, home)
+        came.extend(_packed(module) if len(left) <= len(model.model.layers) else [])
 
     monkeypatch.setattr(spreading.hosting, "move", seen)
     gc.disable()
@@ -105,9 +107,8 @@ def test_packed_weights_are_let_go_of_block_by_block(make, monkeypatch):
         count = spread(model, ["cpu", "cpu"])
     finally:
         gc.enable()
-    assert alive[0] == count == len(packed)
-    each = count // (len(alive) - 1)
-    assert alive == [count - each * i for i in range(len(alive))]
+    assert count == len(came) > 0
+    assert left == [0] * (len(model.model.layers) + 1)
 
 
 def test_a_resident_models_packed_weights_are_let_go_of():
